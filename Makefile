@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+# Each target is a line or two; what needs more is a script in tools/.
+# ARGS="…" reaches the program behind a target: make test ARGS="-k codec -x"
+
+PYTHON := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help venv engine images demo test check bench clean engine-down
+
+help: ## print this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+venv: ## make .venv with the project and its tools (again when setup.cfg or pyproject.toml changed)
+	@tools/venv
+
+engine: ## find a container engine or start a private one; print its DOCKER_HOST
+	@tools/engine up
+
+images: ## build the emulator images (ARGS="--base IMAGE")
+	@tools/images $(ARGS)
+
+# A demo installs nothing and starts no engine: it takes one that answers, else local processes.
+demo: venv ## watch a session run, on an engine that answers or as local processes
+	@if host=$$(tools/engine status 2>/dev/null); then export "$$host"; fi; exec .venv/bin/operatord demo $(ARGS)
+
+test: ## run the tests, with containers where an engine is to be had (ARGS="-k name")
+	@tools/test $(ARGS)
+
+check: venv ## lint, format check and strict types
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy --strict
+	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py)
+
+bench: images ## measure, and compare with docker-compose
+	@command -v docker-compose >/dev/null || tools/apt docker-compose || true
+	@host=$$(tools/engine up) && export "$$host" && exec $(PYTHON) tests/benchmarks/run.py $(ARGS)
+
+clean: ## delete caches and build products (.venv stays)
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path ./.venv -prune -o -path ./.engine -prune -o \
+	    \( -name __pycache__ -o -name '*.egg-info' \) -type d -print0 | xargs -0r rm -rf
+
+engine-down: ## stop the private engine (ARGS=--purge: and delete its images)
+	@tools/engine down $(ARGS)

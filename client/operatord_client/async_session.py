@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""A session that was started, with what one does with it: the twin of `session`."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from msgspec import UNSET
+
+from operatord_protocol import messages as m
+from operatord_protocol.stream import StreamError
+
+from .async_feeds import AsyncFeed
+from .async_frames import AsyncFrameStream, Streams, open_raw
+from .errors import CallTimeout, Conflict, DeadlineExceeded, NotFound
+from .notices import Event
+
+if TYPE_CHECKING:
+    from .async_client import AsyncClient
+
+SETTLE_SECONDS = 10.0
+"""After a stream's end, the longest wait on leaving ``with`` for the session to end by itself."""
+
+
+class AsyncRunningSession:
+    """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving."""
+
+    def __init__(self, client: AsyncClient, info: m.Session) -> None:
+        self._client = client
+        self._stream: AsyncFrameStream | None = None
+        self.info = info
+        """What was last heard of it, see `refresh`."""
+
+    def __repr__(self) -> str:
+        return f"<AsyncRunningSession {self.id} {self.info.phase}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._stream is not None:
+            await self._stream.close()
+        with suppress(NotFound, Conflict):  # it is gone already
+            if not (self._played_out() and await self._settled()):
+                await self.stop()
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits."""
+        return self.info.session_id
+
+    @property
+    def location(self) -> m.Location | None:
+        """Where the stream is; None until it is verified."""
+        return None if self.info.location is UNSET else self.info.location
+
+    async def refresh(self) -> m.Session:
+        """Ask for the session's present state."""
+        self.info = await self._client.get(self.id)
+        return self.info
+
+    # --- the stream ----------------------------------------------------------------------------
+
+    def frames(self, *, timeout: float | None = None) -> AsyncFrameStream:
+        """Return the frames, connected with the first read. ``timeout`` is the longest silence.
+
+        Reading raises `StreamError` for a session that ended without a location, and
+        `LocationUnreachable`.
+        """
+        self._stream = AsyncFrameStream(self.open_raw, timeout=timeout)
+        return self._stream
+
+    async def open_raw(self) -> Streams:
+        """Return a connection to the location, for ``format="y4m"``; waits until there is one.
+
+        Raises as `frames` does.
+        """
+        limit = self._client.connect_timeout
+        return await open_raw(await self._located(), connect_timeout=limit)
+
+    async def _located(self) -> m.Location:
+        if self.location is None:
+            await self.wait(phase="running")
+        if self.location is None:
+            raise StreamError(f"session {self.id} ended without a location")
+        return self.location
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    async def stop(self, *, grace: float | None = None) -> m.Session:
+        """Stop it; returns when all of it is gone."""
+        self.info = await self._client.stop(self.id, grace=grace)
+        return self.info
+
+    async def wait(self, phase: m.Phase = "ended", *, timeout: float | None = None) -> m.Session:
+        """Return when it reaches ``phase``. Raises `DeadlineExceeded` after ``timeout`` seconds."""
+        self.info = await self._client.wait(self.id, phase=phase, timeout=timeout)
+        return self.info
+
+    async def extend(self, ttl: float) -> m.Session:
+        """Let it live ``ttl`` seconds from now."""
+        self.info = await self._client.extend(self.id, ttl)
+        return self.info
+
+    @overload
+    def logs(
+        self, *, stage: str | None = ..., tail: int | None = ..., follow: Literal[False] = ...
+    ) -> Coroutine[Any, Any, m.Logs]: ...
+
+    @overload
+    def logs(
+        self, *, stage: str | None = ..., tail: int | None = ..., follow: Literal[True]
+    ) -> AsyncFeed[m.StageLine]: ...
+
+    def logs(
+        self, *, stage: str | None = None, tail: int | None = None, follow: bool = False
+    ) -> Coroutine[Any, Any, m.Logs] | AsyncFeed[m.StageLine]:
+        """Return what its stages wrote, or with ``follow`` an iterator over that and all to come."""
+        if follow:
+            return self._client.logs(self.id, stage=stage, tail=tail, follow=True)
+        return self._client.logs(self.id, stage=stage, tail=tail)
+
+    async def stats(self) -> m.Stats:
+        """Return what each stage uses now."""
+        return await self._client.stats(self.id)
+
+    def events(
+        self, *, types: Sequence[str] | None = None, since: int | None = None
+    ) -> AsyncFeed[Event]:
+        """Return an iterator over what happens to it."""
+        return self._client.events(session_id=self.id, types=types, since=since)
+
+    def _played_out(self) -> bool:
+        return self._stream is not None and self._stream.end is not None
+
+    async def _settled(self) -> bool:
+        """Give the session the time to end as completed, rather than as stopped by us."""
+        try:
+            return (await self.wait(timeout=SETTLE_SECONDS)).phase == "ended"
+        except (DeadlineExceeded, CallTimeout):
+            return False

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: MIT
+"""The blocking client: one typed method per verb.
+
+    with Client() as client, client.start(count=500) as session:
+        for frame in session.frames():
+            ...
+
+A client may be used by several threads at once: their calls share one connection and overtake each
+other. What goes on (`events`, followed `logs`) has a connection of its own, so that who does not
+read holds up nobody, and the daemon, not this process, bounds what is kept for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any, Literal, Self, TypeVar, Unpack, overload
+
+from operatord_protocol import messages as m
+
+from ._connection import Connection
+from ._core import decode_result, given
+from .address import Address, AddressLike, parse_address
+from .feeds import Feed, open_events, open_log
+from .notices import Event, Notice, Progress
+from .options import StartOptions
+from .session import RunningSession
+
+T = TypeVar("T")
+OnProgress = Callable[[Progress], None]
+
+ANSWER_TIMEOUT = 30.0
+CONNECT_TIMEOUT = 5.0
+
+
+class Client:
+    """A connection to a daemon, made with the first call or on ``with``.
+
+    Every call takes ``call_timeout`` in seconds; without it, what is answered at once gets the
+    client's ``timeout``, and what takes its time (start, stop, wait, drain) is waited for. When the
+    time is up the request is cancelled and `CallTimeout` raised. A refusal raises the class of
+    `operatord_client.errors` that goes with its type. A lost connection raises `ConnectionLost`
+    from each pending and further call until `reconnect`.
+    """
+
+    def __init__(
+        self,
+        address: AddressLike | None = None,
+        *,
+        token: str | None = None,
+        timeout: float | None = ANSWER_TIMEOUT,
+        connect_timeout: float | None = CONNECT_TIMEOUT,
+    ) -> None:
+        """Talk to ``address``, see `parse_address`; log in with ``token`` when there is one."""
+        self.address: Address = parse_address(address)
+        self.timeout = timeout
+        self.connect_timeout = connect_timeout
+        self._token = token
+        self._connection: Connection | None = None
+        self._connecting = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # --- the connection ------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Connect unless there is a connection. Raises `DaemonUnreachable`."""
+        with self._connecting:
+            if self._connection is None:
+                self._connection = self._open()
+
+    def close(self) -> None:
+        """Disconnect; the next call would connect again."""
+        with self._connecting:
+            connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def reconnect(self) -> None:
+        """Connect anew, and log in again when there is a token. Raises `DaemonUnreachable`."""
+        self.close()
+        self.connect()
+
+    def _open(self) -> Connection:
+        connection = Connection(self.address, self.connect_timeout)
+        try:
+            if self._token is not None:
+                call = connection.send("auth.login", {"token": self._token})
+                connection.finish(call, self.timeout)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connected(self) -> Connection:
+        connection = self._connection
+        if connection is None:
+            self.connect()
+            return self._connected()
+        return connection
+
+    # --- calls in general ------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        *,
+        call_timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> bytes:
+        """Call any method; return its result as JSON, as it came."""
+        connection = self._connected()
+        call = connection.send(method, params or {})
+        with closing(connection.progress(call, call_timeout)) as reports:
+            for progress in reports:
+                if on_progress is not None:
+                    on_progress(progress)
+        return call.result()
+
+    def _call(self, method: str, type_: type[T], limit: float | None, /, **params: Any) -> T:
+        raw = self.request(method, given(**params), call_timeout=limit)
+        return decode_result(method, raw, type_)
+
+    def _quick(self, method: str, type_: type[T], limit: float | None, /, **params: Any) -> T:
+        return self._call(method, type_, self._limit(limit), **params)
+
+    # --- system ------------------------------------------------------------------------------------
+
+    def ping(self, *, call_timeout: float | None = None) -> m.Pong:
+        """Return the daemon's time."""
+        return self._quick("system.ping", m.Pong, call_timeout)
+
+    def describe(self, *, call_timeout: float | None = None) -> m.Description:
+        """Return versions, methods with their schemas, errors and capabilities."""
+        return self._quick("system.describe", m.Description, call_timeout)
+
+    def status(self, *, call_timeout: float | None = None) -> m.Status:
+        """Return engine, room, sessions, queue, warm slots and uptime."""
+        return self._quick("system.status", m.Status, call_timeout)
+
+    def drain(
+        self, *, timeout: float | None = None, call_timeout: float | None = None
+    ) -> m.Drained:
+        """Admit no more sessions; the daemon waits ``timeout`` seconds for those that run."""
+        return self._call("system.drain", m.Drained, call_timeout, timeout=timeout)
+
+    def undrain(self, *, call_timeout: float | None = None) -> m.Drained:
+        """Admit sessions again."""
+        return self._quick("system.undrain", m.Drained, call_timeout)
+
+    def reload(self, *, call_timeout: float | None = None) -> m.Reloaded:
+        """Have the configuration read again, all of it or nothing."""
+        return self._quick("system.reload", m.Reloaded, call_timeout)
+
+    def login(self, token: str, *, call_timeout: float | None = None) -> m.Login:
+        """Say who this client is, now and after each reconnect."""
+        login = self._quick("auth.login", m.Login, call_timeout, token=token)
+        self._token = token
+        return login
+
+    # --- pipelines and probes ----------------------------------------------------------------------
+
+    def pipelines(self, *, call_timeout: float | None = None) -> m.Pipelines:
+        """Return the configured pipelines."""
+        return self._quick("pipeline.list", m.Pipelines, call_timeout)
+
+    def probe_register(  # noqa: PLR0913 - the names are the wire's
+        self,
+        name: str,
+        host: str,
+        port: int,
+        *,
+        labels: Mapping[str, str] | None = None,
+        lease: Literal["pinned", "connection"] | None = None,
+        call_timeout: float | None = None,
+    ) -> m.Probe:
+        """Make a probe known by name; ``lease="connection"`` forgets it with this connection."""
+        params = given(name=name, host=host, port=port, labels=labels, lease=lease)
+        return self._quick("probe.register", m.Probe, call_timeout, **params)
+
+    def probe_list(self, *, call_timeout: float | None = None) -> m.Probes:
+        """Return the registered probes, as last seen."""
+        return self._quick("probe.list", m.Probes, call_timeout)
+
+    def probe_get(self, name: str, *, call_timeout: float | None = None) -> m.Probe:
+        """Return a probe, after the daemon has connected to it."""
+        return self._quick("probe.get", m.Probe, call_timeout, name=name)
+
+    def probe_remove(self, name: str, *, call_timeout: float | None = None) -> m.Probe:
+        """Forget a probe that no session uses."""
+        return self._quick("probe.remove", m.Probe, call_timeout, name=name)
+
+    # --- sessions ------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        *,
+        on_progress: OnProgress | None = None,
+        call_timeout: float | None = None,
+        **options: Unpack[StartOptions],
+    ) -> RunningSession:
+        """Start a session; return it once its stream is verified, or accepted with ``wait``.
+
+        ``on_progress`` is called in this thread while it is pending. A start that is left by an
+        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled.
+        """
+        raw = self.request(
+            "session.start", options, call_timeout=call_timeout, on_progress=on_progress
+        )
+        return RunningSession(self, decode_result("session.start", raw, m.Session))
+
+    def start_progress(
+        self, *, call_timeout: float | None = None, **options: Unpack[StartOptions]
+    ) -> Iterator[Progress | RunningSession]:
+        """Start a session; yield its progress, and last the session. Closed early, it is cancelled."""
+        connection = self._connected()
+        call = connection.send("session.start", options)
+        yield from connection.progress(call, call_timeout)
+        yield RunningSession(self, decode_result("session.start", call.result(), m.Session))
+
+    def attach(self, session_id: str) -> RunningSession:
+        """Return a session that was started elsewhere."""
+        return RunningSession(self, self.get(session_id))
+
+    def plan(
+        self, *, call_timeout: float | None = None, **options: Unpack[StartOptions]
+    ) -> m.PlanResult:
+        """Return what a start with these options would do now."""
+        return self._quick("session.plan", m.PlanResult, call_timeout, **options)
+
+    def get(self, session_id: str, *, call_timeout: float | None = None) -> m.Session:
+        """Return a session, living or ended."""
+        return self._quick("session.get", m.Session, call_timeout, session_id=session_id)
+
+    def list(
+        self,
+        *,
+        phase: m.Phase | None = None,
+        owner: str | None = None,
+        limit: int | None = None,
+        call_timeout: float | None = None,
+    ) -> m.Sessions:
+        """Return sessions, the newest first."""
+        params = given(phase=phase, owner=owner, limit=limit)
+        return self._quick("session.list", m.Sessions, call_timeout, **params)
+
+    def stop(
+        self, session_id: str, *, grace: float | None = None, call_timeout: float | None = None
+    ) -> m.Session:
+        """Stop a session; return it when all of it is gone. Stages get ``grace`` seconds to exit."""
+        params = given(session_id=session_id, grace=grace)
+        return self._call("session.stop", m.Session, call_timeout, **params)
+
+    def wait(
+        self,
+        session_id: str,
+        *,
+        phase: m.Phase | None = None,
+        timeout: float | None = None,
+        call_timeout: float | None = None,
+    ) -> m.Session:
+        """Return a session when it reaches ``phase`` (``ended``).
+
+        Raises `DeadlineExceeded` when the daemon has waited ``timeout`` seconds in vain.
+        """
+        params = given(session_id=session_id, phase=phase, timeout=timeout)
+        return self._call("session.wait", m.Session, call_timeout, **params)
+
+    def extend(
+        self, session_id: str, ttl: float, *, call_timeout: float | None = None
+    ) -> m.Session:
+        """Let a session with a lease live ``ttl`` seconds from now."""
+        params = {"session_id": session_id, "ttl": ttl}
+        return self._quick("session.extend", m.Session, call_timeout, **params)
+
+    @overload
+    def logs(
+        self,
+        session_id: str,
+        *,
+        stage: str | None = ...,
+        tail: int | None = ...,
+        follow: Literal[False] = ...,
+        call_timeout: float | None = ...,
+    ) -> m.Logs: ...
+
+    @overload
+    def logs(
+        self,
+        session_id: str,
+        *,
+        stage: str | None = ...,
+        tail: int | None = ...,
+        follow: Literal[True],
+        call_timeout: float | None = ...,
+    ) -> Feed[m.StageLine]: ...
+
+    def logs(
+        self,
+        session_id: str,
+        *,
+        stage: str | None = None,
+        tail: int | None = None,
+        follow: bool = False,
+        call_timeout: float | None = None,
+    ) -> m.Logs | Feed[m.StageLine]:
+        """Return the last ``tail`` lines, or with ``follow`` an iterator over those and all to come."""
+        params = given(session_id=session_id, stage=stage, tail=tail)
+        if not follow:
+            return self._quick("session.logs", m.Logs, call_timeout, **params)
+        return open_log(self._open(), params, self._limit(call_timeout))
+
+    def stats(self, session_id: str, *, call_timeout: float | None = None) -> m.Stats:
+        """Return what each stage uses now."""
+        return self._quick("session.stats", m.Stats, call_timeout, session_id=session_id)
+
+    # --- events and requests -----------------------------------------------------------------------
+
+    def events(
+        self,
+        *,
+        session_id: str | None = None,
+        types: Sequence[str] | None = None,
+        since: int | None = None,
+        call_timeout: float | None = None,
+    ) -> Feed[Event]:
+        """Return an iterator over what happens from now on, or from the event after ``since``."""
+        params = given(session_id=session_id, types=types, since=since)
+        return open_events(self._open(), params, self._limit(call_timeout))
+
+    def subscribe(
+        self,
+        *,
+        session_id: str | None = None,
+        types: Sequence[str] | None = None,
+        since: int | None = None,
+        call_timeout: float | None = None,
+    ) -> m.Subscribed:
+        """Subscribe this connection itself; its events are taken with `notice`. Mostly, use `events`."""
+        params = given(session_id=session_id, types=types, since=since)
+        return self._quick("events.subscribe", m.Subscribed, call_timeout, **params)
+
+    def unsubscribe(
+        self, subscription: int, *, call_timeout: float | None = None
+    ) -> m.Unsubscribed:
+        """End a subscription of this connection."""
+        params = {"subscription": subscription}
+        return self._quick("events.unsubscribe", m.Unsubscribed, call_timeout, **params)
+
+    def notice(self, timeout: float | None = None) -> Notice | None:
+        """Return the next notification to this connection, None if there is none in ``timeout`` s."""
+        return self._connected().notice(timeout)
+
+    def cancel(self, id: int | str, *, call_timeout: float | None = None) -> m.CancelResult:
+        """Cancel a pending request of this connection; a start's id is in its `Progress`."""
+        return self._quick("request.cancel", m.CancelResult, call_timeout, id=id)
+
+    def _limit(self, call_timeout: float | None) -> float | None:
+        return self.timeout if call_timeout is None else call_timeout

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""The picture that `watch` draws on a terminal. The only module that imports rich."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from . import render
+from .watch import View
+
+COLOURS = {
+    "queued": "yellow",
+    "starting": "cyan",
+    "running": "green",
+    "stopping": "magenta",
+    "ended": "bold",
+    "failed": "red",
+    "expired": "red",
+    "refused": "red",
+}
+TICK = 1.0
+"""Seconds between two looks at what no event tells: frames and use."""
+
+
+class LiveScreen:
+    """A picture that is drawn over itself, and stays when it is over."""
+
+    tick: float | None = TICK
+
+    def __init__(
+        self, console: Console | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._live = Live(console=console, auto_refresh=False)
+        self._rate = Rate()
+        self._clock = clock
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._live.__exit__(None, None, None)
+
+    def show(self, view: View) -> None:
+        """Draw."""
+        rate = self._rate.of(view.frames, self._clock())
+        self._live.update(picture(view, rate), refresh=True)
+
+
+class Rate:
+    """Frames per second, from one look to the next."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, float] | None = None
+
+    def of(self, frames: int | None, now: float) -> float | None:
+        """Return the rate since the last call, None when it cannot be told."""
+        if frames is None:
+            return None
+        last, self._last = self._last, (frames, now)
+        if last is None or now <= last[1] or frames < last[0]:
+            return None
+        return (frames - last[0]) / (now - last[1])
+
+
+def picture(view: View, rate: float | None) -> RenderableType:
+    """Return the session's head and, while it runs, its stages."""
+    parts: list[RenderableType] = [_head(view, rate)]
+    stages = render.stages_of(view.session)
+    if stages:
+        parts.append(_stages(view, stages))
+    return Group(*parts)
+
+
+def _head(view: View, rate: float | None) -> Table:
+    session = view.session
+    grid = Table.grid(padding=(0, 2))
+    state = session.get("outcome") or session["phase"]
+    grid.add_row("session", f"{session['session_id']}  {session.get('pipeline', '')}")
+    grid.add_row("phase", Text(_phase(session), COLOURS.get(state, "")))
+    for name, value in (
+        ("reason", session.get("reason")),
+        ("location", session.get("location", {}).get("url")),
+        ("frames", _frames(view, rate)),
+    ):
+        if value:
+            grid.add_row(name, value)
+    return grid
+
+
+def _phase(session: Mapping[str, Any]) -> str:
+    words = [session["phase"], session.get("outcome", "")]
+    if session.get("position") is not None:
+        words.append(f"position {session['position']}")
+    return " ".join(filter(None, words))
+
+
+def _frames(view: View, rate: float | None) -> str:
+    if view.frames is None:
+        return ""
+    return f"{view.frames}" + (f"  {rate:.1f}/s" if rate is not None else "")
+
+
+def _stages(view: View, stages: Mapping[str, str]) -> Table:
+    columns = list(dict.fromkeys(name for use in view.stats.values() for name in use))
+    exits = view.session.get("exit_codes", {})
+    table = Table("stage", "container", *columns, *(["exit"] if exits else []), box=None)
+    for stage, container in stages.items():
+        use = view.stats.get(stage, {})
+        cells = [render.quantity(name, use.get(name)) for name in columns]
+        code = [str(exits.get(stage, "-"))] if exits else []
+        table.add_row(stage, container[: render.SHORT_ID], *cells, *code)
+    return table

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+"""logs and events: what is printed line by line, for as long as it comes."""
+
+from __future__ import annotations
+
+from . import render
+from .context import Context
+
+TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+
+def logs(ctx: Context, args: Namespace) -> None:
+    """Print what a session's stages wrote, and with ``--follow`` what they go on writing."""
+    params = {"session_id": ctx.session_id(args.id), "stage": args.stage, "tail": args.tail}
+
+    def rendered(line: dict[str, Any]) -> str:
+        return render.log_line(line, times=args.times)
+
+    if not args.follow:
+        ctx.answer("session.logs", params, lambda result: "\n".join(map(rendered, result["lines"])))
+        return
+    with ctx.client.logs(params.pop("session_id"), follow=True, **params) as feed:
+        for line in feed:
+            _print(ctx, {"stage": line.stage, "time": line.time, "line": line.line}, rendered)
+
+
+def events(ctx: Context, args: Namespace) -> None:
+    """Print what happens, until interrupted."""
+    session = ctx.session_id(args.session) if args.session else None
+    types = args.type or None
+    with ctx.client.events(session_id=session, types=types, since=args.since) as feed:
+        for event in feed:
+            _print(ctx, event.data, render.event)
+
+
+def _print(ctx: Context, item: dict[str, Any], rendered: Any) -> None:
+    if ctx.as_json:
+        ctx.out_json(item)
+    else:
+        print(rendered(item), flush=True)

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: MIT
+"""probe add, list, get, remove."""
+
+from __future__ import annotations
+
+from . import render
+from .context import Context
+
+TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+
+def add(ctx: Context, args: Namespace) -> None:
+    """Make a probe known."""
+    host, port = args.address_of_probe
+    labels = dict(args.label) or None
+    params = {"name": args.name, "host": host, "port": port, "labels": labels}
+    ctx.answer("probe.register", params, render.probe)
+
+
+def list_(ctx: Context, args: Namespace) -> None:
+    """Print the probes, or with ``--quiet`` their names."""
+    ctx.answer("probe.list", {}, _names if args.quiet else render.probes)
+
+
+def _names(result: dict[str, Any]) -> str:
+    return "\n".join(probe["name"] for probe in result["probes"])
+
+
+def get(ctx: Context, args: Namespace) -> None:
+    """Print a probe, after the daemon has tried it."""
+    ctx.answer("probe.get", {"name": args.name}, render.probe)
+
+
+def remove(ctx: Context, args: Namespace) -> None:
+    """Forget a probe."""
+    ctx.answer("probe.remove", {"name": args.name}, lambda probe: f"{probe['name']}  removed")

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""start --frames: the stream taken, counted and summed up, with a bar while it comes."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from operatord_protocol.messages import session_from_wire
+from operatord_protocol.stream import Frame, Hello
+
+from ..frames import FrameStream
+from ..session import RunningSession
+from . import render
+from .context import Context
+from .exits import OK
+
+BAR_WIDTH = 30
+REDRAW_SECONDS = 0.1
+
+
+class Sums:
+    """What is kept of frames once they are gone."""
+
+    def __init__(self, now: float) -> None:
+        self.frames = 0
+        self.bytes = 0
+        self.dice = 0.0
+        self.masks = 0
+        self._since = now
+
+    def add(self, frame: Frame) -> None:
+        """Count a frame."""
+        self.frames += 1
+        self.bytes += sum(map(len, frame.payloads.values()))
+        mask = frame.part("mask")
+        if mask is not None and mask.dice is not None:
+            self.dice += mask.dice
+            self.masks += 1
+
+    def summary(self, dropped: int, now: float) -> Summary:
+        """Return the result at ``now``, in seconds of the clock that the sums began with."""
+        seconds = max(now - self._since, 1e-9)
+        dice = self.dice / self.masks if self.masks else None
+        return Summary(self.frames, dropped, self.bytes, seconds, self.frames / seconds, dice)
+
+
+class Summary(NamedTuple):
+    """What came of a stream."""
+
+    frames: int
+    dropped: int
+    bytes: int
+    seconds: float
+    fps: float
+    mean_dice: float | None
+    """None in a plain stream."""
+
+    def text(self) -> str:
+        """Return it for a person."""
+        dice = None if self.mean_dice is None else f"{self.mean_dice:.4f}"
+        return render.details(
+            [
+                ("received", f"{self.frames} frames, {render.size(self.bytes)}"),
+                ("dropped", self.dropped),
+                ("time", f"{self.seconds:.2f} s, {self.fps:.1f} frames/s"),
+                ("mean dice", dice),
+            ]
+        )
+
+
+class Bar:
+    """A line on standard error that is written over; nothing when that is no terminal."""
+
+    def __init__(self, hello: Hello) -> None:
+        self._count = hello.count
+        self._next = 0.0
+        self._on = sys.stderr.isatty()
+
+    def show(self, sums: Sums, now: float) -> None:
+        """Draw, if the last time is long enough ago."""
+        if not self._on or now < self._next:
+            return
+        self._next = now + REDRAW_SECONDS
+        print(f"\r\033[K{bar(sums.frames, self._count)}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Leave no trace."""
+        if self._on:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def bar(done: int, total: int | None) -> str:
+    """Return ``[#####     ] 50/100``; without a total, the number."""
+    if not total:
+        return f"{done} frames"
+    filled = min(BAR_WIDTH, BAR_WIDTH * done // total)
+    return f"[{'#' * filled:<{BAR_WIDTH}}] {done}/{total} frames"
+
+
+def receive(ctx: Context, info: Mapping[str, Any]) -> int:
+    """Take a session's stream to its end, print the summary, and leave no session behind."""
+    with RunningSession(ctx.client, session_from_wire(dict(info))) as session:
+        stream = session.frames()
+        summary = take(stream)
+    if ctx.as_json:
+        ctx.out_json(summary._asdict())
+    else:
+        ctx.out(summary.text())
+    return OK
+
+
+def take(stream: FrameStream) -> Summary:
+    """Read a stream to its end. Raises `StreamError` when it is cut off."""
+    progress = Bar(stream.hello)
+    sums = Sums(time.monotonic())
+    try:
+        for frame in stream:
+            sums.add(frame)
+            progress.show(sums, time.monotonic())
+    finally:
+        progress.clear()
+    assert stream.end is not None
+    return sums.summary(stream.end.dropped, time.monotonic())

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: MIT
+"""What the daemon said, as text for people: results in, strings out, and no I/O.
+
+Columns are padded with blanks, so that a table reads the same on a terminal and in a pipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
+if TYPE_CHECKING:
+    from typing import Any
+
+GAP = "  "
+SHORT_ID = 12
+"""As container ids are shortened by the engine's own tools."""
+SESSION_MEMBERS = frozenset(
+    ["session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause", "owner", "created", "started", "ended", "expires", "position", "registered_probe", "timings", "warm", "degraded", "exit_codes", "frames"]
+)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows in columns, each as wide as its widest cell."""
+    lines = [list(headings), *(list(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(_row(line, widths) for line in lines)
+
+
+def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return GAP.join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
+
+
+def details(pairs: Iterable[tuple[str, Any]]) -> str:
+    """Return names and values below each other; what is None or empty is left out."""
+    known = [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
+    width = max((len(name) for name, _ in known), default=0)
+    indent = "\n" + " " * (width + len(GAP))
+    return "\n".join(f"{n.ljust(width)}{GAP}{v.replace(chr(10), indent)}" for n, v in known)
+
+
+# --- quantities ----------------------------------------------------------------------------------
+
+
+def size(count: float) -> str:
+    """Return bytes in the largest binary unit that keeps one digit before the point."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def span(seconds: float) -> str:
+    """Return a time span in its two largest units."""
+    whole = int(seconds)
+    for length, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m")):
+        if whole >= length:
+            return f"{whole // length}{name} {whole % length // part}{part_name}"
+    return f"{whole // 60}m {whole % 60}s" if whole >= 60 else f"{seconds:.3g}s"
+
+
+def quantity(name: str, value: Any) -> str:
+    """Return a value of the daemon's maps by its name: bytes, fractions, and plain numbers."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if any(word in name for word in ("memory", "bytes", "disk", "swap", "_rx", "_tx")):
+            return size(value)
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    return "-" if value is None else _flat(value)
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return members(value)
+    if isinstance(value, list):
+        return ", ".join(_flat(item) for item in value)
+    return str(value)
+
+
+def members(values: Mapping[str, Any]) -> str:
+    """Return a map on one line."""
+    return ", ".join(f"{name} {quantity(name, value)}" for name, value in values.items())
+
+
+# --- sessions --------------------------------------------------------------------------------------
+
+
+def stages_of(session: Mapping[str, Any]) -> dict[str, str]:
+    """Return container ids by stage: those members of a session that the protocol does not name."""
+    return {
+        name: value
+        for name, value in session.items()
+        if name not in SESSION_MEMBERS and isinstance(value, str)
+    }
+
+
+def session(info: Mapping[str, Any]) -> str:
+    """Return all there is to know of a session."""
+    location = info.get("location", {})
+    return details(
+        [
+            ("session", info["session_id"]),
+            ("phase", _phase(info)),
+            ("outcome", _outcome(info)),
+            ("reason", info.get("reason")),
+            ("location", GAP.join(filter(None, (location.get("url"), location.get("format"))))),
+            ("pipeline", info.get("pipeline")),
+            ("probe", info.get("registered_probe")),
+            ("owner", info.get("owner")),
+            ("created", info.get("created")),
+            ("started", info.get("started")),
+            ("ended", info.get("ended")),
+            ("expires", info.get("expires")),
+            ("timings", _timings(info.get("timings", {}))),
+            ("frames", info.get("frames")),
+            ("network", info.get("network")),
+            ("stages", _stages(info)),
+        ]
+    )
+
+
+def _phase(info: Mapping[str, Any]) -> str:
+    marks = [mark for mark in ("warm", "degraded") if info.get(mark)]
+    if info.get("position") is not None:
+        marks.append(f"position {info['position']}")
+    return info["phase"] + (f" ({', '.join(marks)})" if marks else "")
+
+
+def _outcome(info: Mapping[str, Any]) -> str:
+    outcome, cause = info.get("outcome", ""), info.get("cause", "")
+    return f"{outcome} ({cause})" if outcome and cause else outcome or cause
+
+
+def _timings(timings: Mapping[str, float]) -> str:
+    return ", ".join(f"{step} {value:.4g} ms" for step, value in timings.items())
+
+
+def _stages(info: Mapping[str, Any]) -> str:
+    exits = info.get("exit_codes", {})
+    stages = stages_of(info)
+    names = [*stages, *(name for name in exits if name not in stages)]
+    width = max(map(len, names), default=0)
+    return "\n".join(
+        f"{name.ljust(width)}{GAP}{stages.get(name, '-')[:SHORT_ID]}{_exit(exits.get(name))}"
+        for name in names
+    )
+
+
+def _exit(code: int | None) -> str:
+    return "" if code is None else f"{GAP}exit {code}"
+
+
+def sessions(result: Mapping[str, Any]) -> str:
+    """Return a table of sessions."""
+    headings = ("SESSION", "PIPELINE", "PHASE", "OUTCOME", "CREATED", "OWNER", "LOCATION")
+    return table(headings, (_session_row(info) for info in result["sessions"]))
+
+
+def _session_row(info: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        info["session_id"],
+        info.get("pipeline", "-"),
+        _phase(info),
+        _outcome(info) or "-",
+        info.get("created") or "-",
+        info.get("owner", "-"),
+        info.get("location", {}).get("url", "-"),
+    )
+
+
+def plan(result: Mapping[str, Any]) -> str:
+    """Return a decision and what it rests on."""
+    reasons = [(name, quantity(name, value)) for name, value in result["explanation"].items()]
+    return details([("decision", result["decision"]), *reasons])
+
+
+def stats(result: Mapping[str, Any]) -> str:
+    """Return a table with a row for each stage and a column for each thing that any reports."""
+    stages = result["stages"]
+    columns = list(dict.fromkeys(name for values in stages.values() for name in values))
+    rows = (
+        (stage, *(quantity(name, values.get(name)) for name in columns))
+        for stage, values in stages.items()
+    )
+    return table(("STAGE", *(name.upper() for name in columns)), rows)
+
+
+# --- everything else -----------------------------------------------------------------------------
+
+
+def status(result: Mapping[str, Any]) -> str:
+    """Return the state of the daemon and its machine."""
+    pairs = [(name, _status_value(name, value)) for name, value in result.items()]
+    return details(pairs)
+
+
+def _status_value(name: str, value: Any) -> str:
+    if name == "uptime":
+        return span(value)
+    if name == "warm":
+        return ", ".join(f"{pipeline} {_warm(slots)}" for pipeline, slots in value.items())
+    return quantity(name, value)
+
+
+def _warm(slots: Any) -> str:
+    if isinstance(slots, Mapping):
+        return f"{slots.get('ready', 0)}/{slots.get('target', 0)}"
+    return str(slots)
+
+
+def drained(result: Mapping[str, Any]) -> str:
+    """Return whether sessions are admitted, and whom a drain waits for."""
+    if not result["draining"]:
+        return "admitting sessions"
+    waiting = result.get("waiting_for", [])
+    return "draining; " + (f"waiting for {', '.join(waiting)}" if waiting else "nothing runs")
+
+
+def reloaded(result: Mapping[str, Any]) -> str:
+    """Return what a new configuration changed."""
+    return "\n".join(result.get("changed", [])) or "nothing has changed"
+
+
+def pipelines(result: Mapping[str, Any]) -> str:
+    """Return a table of the configured pipelines."""
+    rows = (
+        (entry.get("name", "-"), _stage_names(entry.get("stages")), _warm(entry.get("warm", "-")))
+        for entry in result["pipelines"]
+    )
+    return table(("PIPELINE", "STAGES", "WARM"), rows)
+
+
+def _stage_names(stages: Any) -> str:
+    if isinstance(stages, Mapping):
+        return ", ".join(stages)
+    if isinstance(stages, list):
+        return ", ".join(s.get("name", "?") if isinstance(s, Mapping) else str(s) for s in stages)
+    return "-"
+
+
+def probe(info: Mapping[str, Any]) -> str:
+    """Return all there is to know of a probe."""
+    return details(
+        [
+            ("probe", info["name"]),
+            ("address", f"{info['host']}:{info['port']}"),
+            ("state", info["state"]),
+            ("error", info.get("error")),
+            ("frame", members(info.get("frame", {}))),
+            ("lease", info.get("lease")),
+            ("labels", ", ".join(f"{k}={v}" for k, v in info.get("labels", {}).items())),
+            ("sessions", ", ".join(info.get("sessions", []))),
+        ]
+    )
+
+
+def probes(result: Mapping[str, Any]) -> str:
+    """Return a table of probes."""
+    rows = (
+        (p["name"], f"{p['host']}:{p['port']}", p["state"], str(len(p.get("sessions", []))))
+        for p in result["probes"]
+    )
+    return table(("PROBE", "ADDRESS", "STATE", "SESSIONS"), rows)
+
+
+def log_line(line: Mapping[str, Any], *, times: bool = False) -> str:
+    """Return a stage's line behind the stage's name."""
+    time = f"{line.get('time', '')} " if times else ""
+    return f"{time}{line.get('stage', '')} | {line.get('line', '')}"
+
+
+def event(params: Mapping[str, Any]) -> str:
+    """Return an event on one line."""
+    kind = params.get("type", "events.lost")
+    rest = {
+        name: value
+        for name, value in params.items()
+        if name not in ("subscription", "seq", "time", "type", "session_id") and value is not None
+    }
+    seq = params.get("seq")
+    words = (params.get("time"), None if seq is None else str(seq), kind, params.get("session_id"))
+    return GAP.join(filter(None, (*words, members(rest))))

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""start, plan, stop, list, get, wait, extend, stats."""
+
+from __future__ import annotations
+
+import sys
+
+from . import render
+from .context import Context
+from .exits import FAILED, OK
+
+TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from ..notices import Progress
+
+SAME_NAME = ("pipeline", "count", "probe", "format", "request_key", "priority", "owner")
+GONE_WRONG = ("failed", "expired", "refused")
+ERASE_LINE = "\r\033[K"
+
+
+def params_of(args: Namespace) -> dict[str, Any]:
+    """Return the params of a start: only what was typed, so that the daemon's defaults hold."""
+    params = {name: getattr(args, name) for name in SAME_NAME}
+    params |= {name: getattr(args, name) for name in ("lease", "on_shortage", "deadline")}
+    params["plain_stream"] = True if args.plain else None
+    params["env"] = _env(args.env) or None
+    return {name: value for name, value in params.items() if value is not None}
+
+
+def _env(variables: list[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    env: dict[str, dict[str, str]] = {}
+    for stage, key, value in variables:
+        env.setdefault(stage, {})[key] = value
+    return env
+
+
+def start(ctx: Context, args: Namespace) -> int:
+    """Start a session and print it; with ``--frames`` take its stream as well."""
+    params = params_of(args)
+    if args.no_wait:
+        params["wait"] = "accepted"
+    ticker = Ticker()
+    try:
+        info = ctx.answer("session.start", params, render.session, ticker.show)
+    finally:
+        ticker.clear()
+    if not args.frames:
+        return OK
+    from .receive import receive
+
+    return receive(ctx, info)
+
+
+class Ticker:
+    """The progress of a start, on one line of a terminal that is written over; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._shown = False
+
+    def show(self, progress: Progress) -> None:
+        """Write over the last line."""
+        if sys.stderr.isatty():
+            self._shown = True
+            print(f"{ERASE_LINE}{_progress(progress)}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Leave no trace."""
+        if self._shown:
+            print(ERASE_LINE, end="", file=sys.stderr, flush=True)
+
+
+def _progress(progress: Progress) -> str:
+    words = [progress.session_id]
+    if progress.position is not None:
+        words.append(f"queued at position {progress.position}")
+    if progress.stage:
+        words.append(progress.stage)
+    if progress.reason:
+        words.append(progress.reason)
+    return "  ".join(words)
+
+
+def plan(ctx: Context, args: Namespace) -> int:
+    """Print what a start would do; 1 when it would be refused."""
+    result = ctx.answer("session.plan", params_of(args), render.plan)
+    return FAILED if result["decision"] == "refuse" else OK
+
+
+def stop(ctx: Context, args: Namespace) -> None:
+    """Stop sessions, one after the other."""
+    for start_of_id in args.ids:
+        params = {"session_id": ctx.session_id(start_of_id), "grace": args.grace}
+        ctx.answer("session.stop", params, _stopped)
+
+
+def _stopped(info: dict[str, Any]) -> str:
+    return f"{info['session_id']}  {info.get('outcome', info['phase'])}"
+
+
+def list_(ctx: Context, args: Namespace) -> None:
+    """Print sessions, or with ``--quiet`` their ids."""
+    params = {"phase": args.phase, "owner": args.owner, "limit": args.limit}
+    ctx.answer("session.list", params, _ids if args.quiet else render.sessions)
+
+
+def _ids(result: dict[str, Any]) -> str:
+    return "\n".join(info["session_id"] for info in result["sessions"])
+
+
+def get(ctx: Context, args: Namespace) -> None:
+    """Print a session."""
+    ctx.answer("session.get", {"session_id": ctx.session_id(args.id)}, render.session)
+
+
+def wait(ctx: Context, args: Namespace) -> int:
+    """Print a session when it has reached a phase; 1 when it ended badly."""
+    params = {
+        "session_id": ctx.session_id(args.id),
+        "phase": args.phase,
+        "timeout": args.timeout,
+    }
+    return code_of(ctx.answer("session.wait", params, render.session))
+
+
+def code_of(info: dict[str, Any]) -> int:
+    """Return the exit code that goes with a session's outcome."""
+    return FAILED if info.get("outcome") in GONE_WRONG else OK
+
+
+def extend(ctx: Context, args: Namespace) -> None:
+    """Renew a lease."""
+    params = {"session_id": ctx.session_id(args.id), "ttl": args.ttl}
+    ctx.answer("session.extend", params, lambda info: f"expires {info.get('expires', 'never')}")
+
+
+def stats(ctx: Context, args: Namespace) -> None:
+    """Print what a session's stages use."""
+    ctx.answer("session.stats", {"session_id": ctx.session_id(args.id)}, render.stats)

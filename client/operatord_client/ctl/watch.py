@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: MIT
+"""watch: one session followed until it ends, drawn on a terminal and in plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+
+from . import render
+from .context import Context
+from .sessions import code_of
+
+TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Protocol
+
+    class Screen(Protocol):
+        """Where a session is shown. ``tick`` is how often it wants news, in seconds, None for never."""
+
+        tick: float | None
+
+        def __enter__(self) -> object: ...
+        def __exit__(self, *exc_info: object) -> None: ...
+        def show(self, view: View) -> None:
+            """Show the present state."""
+
+
+class View:
+    """What there is to see: the session, what its stages use, and what happened last."""
+
+    def __init__(self, session: dict[str, Any], stats: dict[str, Any], event: str) -> None:
+        self.session = session
+        self.stats = stats
+        self.event = event
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.session["phase"] == "ended")
+
+    @property
+    def frames(self) -> int | None:
+        """Frames that the last stage which reports any has sent."""
+        reported = [s["frames"] for s in self.stats.values() if s.get("frames") is not None]
+        known = self.session.get("frames")
+        return known if known is not None else reported[-1] if reported else None
+
+
+def watch(ctx: Context, args: Namespace) -> int:
+    """Show a session until it has ended; 1 when it ended badly."""
+    session_id = ctx.session_id(args.id)
+    screen = _screen(ctx)
+    with ctx.client.events(session_id=session_id) as feed, screen:
+        view = _look(ctx, session_id, screen, "")
+        while not view.ended:
+            event = feed.take(screen.tick)
+            view = _look(ctx, session_id, screen, "" if event is None else event.type)
+    return code_of(view.session)
+
+
+def _look(ctx: Context, session_id: str, screen: Screen, event: str) -> View:
+    session = ctx.call("session.get", session_id=session_id)
+    stats: dict[str, Any] = {}
+    if screen.tick is not None and session["phase"] == "running":
+        stats = _stats(ctx, session_id)
+    view = View(session, stats, event)
+    screen.show(view)
+    return view
+
+
+def _stats(ctx: Context, session_id: str) -> dict[str, Any]:
+    from ..errors import ApplicationError
+
+    try:
+        stages: dict[str, Any] = ctx.call("session.stats", session_id=session_id)["stages"]
+    except ApplicationError:
+        return {}  # it ended meanwhile, or the engine is away: the rest is still worth showing
+    return stages
+
+
+def _screen(ctx: Context) -> Screen:
+    if ctx.as_json:
+        return JsonScreen(ctx)
+    if sys.stdout.isatty():
+        try:
+            from .drawing import LiveScreen
+        except ImportError:  # rich is an extra
+            return PlainScreen()
+        return LiveScreen()
+    return PlainScreen()
+
+
+class JsonScreen:
+    """The session as the daemon has it, a line for each change."""
+
+    tick = None
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._last: dict[str, Any] | None = None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    def show(self, view: View) -> None:
+        """Print what is new."""
+        if view.session != self._last:
+            self._last = view.session
+            self._ctx.out_json(view.session)
+
+
+class PlainScreen:
+    """A line for each change, for pipes and terminals without rich."""
+
+    tick = None
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+    def show(self, view: View) -> None:
+        """Print what is new."""
+        line = summary(view)
+        if line != self._last:
+            self._last = line
+            print(line, flush=True)
+
+
+def summary(view: View) -> str:
+    """Return a session on one line."""
+    session = view.session
+    words = [session["session_id"], session["phase"]]
+    if session.get("position") is not None:
+        words.append(f"position {session['position']}")
+    words += [session.get("outcome"), session.get("location", {}).get("url")]
+    if view.frames is not None:
+        words.append(f"{view.frames} frames")
+    words.append(session.get("reason"))
+    return render.GAP.join(filter(None, words))

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""What can go wrong in a client, in two trees.
+
+    WireError        what the daemon answered: the classes of operatord_protocol.errors, by type
+    ClientError      what happened on this side of the wire
+    ├── Unreachable
+    │   ├── DaemonUnreachable     nothing answers at the daemon's address
+    │   └── LocationUnreachable   nothing answers at a session's location
+    ├── ConnectionLost            it was there, and the connection ended before the answer
+    ├── CallTimeout               no answer within the time that the caller gave
+    └── UnexpectedAnswer          what answers does not speak this protocol
+
+`StreamError` is of the stream at a location: it is cut short, or not a stream.
+"""
+
+from __future__ import annotations
+
+from operatord_protocol.errors import (
+    ApplicationError,
+    Cancelled,
+    Conflict,
+    DeadlineExceeded,
+    Draining,
+    EngineUnavailable,
+    Forbidden,
+    ImageMissing,
+    InternalError,
+    InvalidParams,
+    InvalidRequest,
+    MethodNotFound,
+    NeverFits,
+    NoCapacity,
+    NotFound,
+    ParseError,
+    ProbeUnreachable,
+    ProtocolFault,
+    QueueFull,
+    StartFailed,
+    TooManyRequests,
+    Unauthorized,
+    WireError,
+)
+from operatord_protocol.stream import StreamError
+
+__all__ = [
+    "ApplicationError",
+    "CallTimeout",
+    "Cancelled",
+    "ClientError",
+    "Conflict",
+    "ConnectionLost",
+    "DaemonUnreachable",
+    "DeadlineExceeded",
+    "Draining",
+    "EngineUnavailable",
+    "Forbidden",
+    "ImageMissing",
+    "InternalError",
+    "InvalidParams",
+    "InvalidRequest",
+    "LocationUnreachable",
+    "MethodNotFound",
+    "NeverFits",
+    "NoCapacity",
+    "NotFound",
+    "ParseError",
+    "ProbeUnreachable",
+    "ProtocolFault",
+    "QueueFull",
+    "StartFailed",
+    "StreamError",
+    "TooManyRequests",
+    "Unauthorized",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "WireError",
+]
+
+
+class ClientError(Exception):
+    """Root of what goes wrong on this side of the wire."""
+
+
+class Unreachable(ClientError):
+    """No connection could be made."""
+
+
+class DaemonUnreachable(Unreachable):
+    """Nothing answers at the daemon's address."""
+
+
+class LocationUnreachable(Unreachable):
+    """Nothing answers at a session's location."""
+
+
+class ConnectionLost(ClientError):
+    """The connection ended before the answer; whether the request took effect is not known."""
+
+
+class CallTimeout(ClientError):
+    """There was no answer within the time that the caller gave; the request was cancelled."""
+
+
+class UnexpectedAnswer(ClientError):
+    """What answers does not speak this protocol, or a version of it that this client cannot read."""

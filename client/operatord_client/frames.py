@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Frames from a session's location, over a blocking socket.
+
+with open_frames("tcp://127.0.0.1:40001") as stream:
+    for frame in stream:
+        print(frame.seq, len(frame.image), stream.hello.width)
+print(stream.end)
+"""
+
+from __future__ import annotations
+
+import socket
+from io import BufferedReader
+from typing import Self
+
+from operatord_protocol.stream import End, Frame, Hello, StreamError
+
+from ._reception import LocationLike, Reception, address_of
+from ._sockets import open_socket
+from .errors import LocationUnreachable
+
+READ_BYTES = 512 * 1024
+"""One read takes several frames of 256×256 pixels at once when the network is ahead of the reader."""
+
+
+class FrameStream:
+    """An iterator and context manager over the frames of one stream, up to its end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Own ``sock``, a connected socket at which the stream has not been read yet."""
+        self._socket = sock
+        self._buffer = memoryview(bytearray(READ_BYTES))
+        self._reception = Reception()
+        self.received = 0
+        """Frames that were taken so far."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Frame:
+        """Return the next frame. Raises `StreamError` when the stream is cut off."""
+        frames = self._reception.frames
+        while not frames:
+            if self._reception.end is not None:
+                self.close()
+                raise StopIteration
+            self._read()
+        self.received += 1
+        return frames.popleft()
+
+    @property
+    def hello(self) -> Hello:
+        """The stream's first line: size, format, rate, count. Waits for it. Raises `StreamError`."""
+        while self._reception.hello is None:
+            self._read()
+        return self._reception.hello
+
+    @property
+    def end(self) -> End | None:
+        """The stream's last line: frames sent and dropped; None before it has come."""
+        return self._reception.end
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._socket.close()
+
+    def _read(self) -> None:
+        try:
+            size = self._socket.recv_into(self._buffer)
+        except OSError as exc:
+            raise StreamError(_sentence(exc)) from exc
+        self._reception.feed(self._buffer[:size])
+
+
+def _sentence(exc: OSError) -> str:
+    if isinstance(exc, TimeoutError):
+        return "the stream fell silent"
+    return f"the stream was cut off: {(exc.strerror or 'closed').lower()}"
+
+
+def open_frames(
+    location: LocationLike, *, connect_timeout: float | None = 5.0, timeout: float | None = None
+) -> FrameStream:
+    """Connect to a location whose format is ``json``; ``timeout`` is the longest silence, in seconds.
+
+    Raises `LocationUnreachable`.
+    """
+    sock = open_socket(address_of(location), connect_timeout, LocationUnreachable)
+    sock.settimeout(timeout)
+    return FrameStream(sock)
+
+
+def open_raw(location: LocationLike, *, connect_timeout: float | None = 5.0) -> BufferedReader:
+    """Return the bytes of a location as a binary file, for y4m. Raises `LocationUnreachable`."""
+    with open_socket(address_of(location), connect_timeout, LocationUnreachable) as sock:
+        return sock.makefile("rb")

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: MIT
+"""operatorctl: the daemon from a terminal. What can be typed is in `ctl.parser`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from .ctl import exits, parser
+from .ctl.context import Context
+
+TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code, see `ctl.exits`."""
+    tree = parser.build()
+    args = tree.parse_args(argv)
+    if getattr(args, "frames", False) and (args.format == "y4m" or args.no_wait):
+        tree.error("--frames takes frames of the json format, and waits for them")
+    token = args.token or os.environ.get(TOKEN_VARIABLE)
+    context = Context(args.address, token, as_json=args.output == "json")
+    try:
+        return exits.run(lambda: args.run(context, args), as_json=context.as_json)
+    finally:
+        context.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

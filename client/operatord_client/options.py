@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: MIT
+"""The parameters of a start, as keywords: the names are those on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypedDict
+
+
+class TtlLease(TypedDict):
+    """A lease that ends unless it is extended."""
+
+    ttl: float
+    """Seconds."""
+
+
+class StartOptions(TypedDict, total=False):
+    """What `start` and `plan` take; what is left out, the daemon decides."""
+
+    plain_stream: bool
+    """True: the pipeline ``stream``; False: ``segmented``."""
+    pipeline: str
+    """Any configured pipeline instead."""
+    count: int
+    """Frames to send, at least 1."""
+    probe: str
+    """A registered probe; without one an emulator is started."""
+    format: Literal["json", "y4m"]
+    request_key: str
+    """The same key from the same owner gives the same session."""
+    priority: int
+    """-10 to 10, higher goes first."""
+    owner: str
+    lease: Literal["pinned", "connection"] | TtlLease
+    on_shortage: Literal["queue", "refuse", "degrade"]
+    deadline: float
+    """Seconds until it must be ready."""
+    wait: Literal["ready", "accepted"]
+    env: Mapping[str, Mapping[str, str | int | float | bool]]
+    """By stage, then by variable."""

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""A session that was started, with what one does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BufferedReader
+from typing import TYPE_CHECKING, Literal, Self, overload
+
+from msgspec import UNSET
+
+from operatord_protocol import messages as m
+from operatord_protocol.stream import StreamError
+
+from .errors import CallTimeout, Conflict, DeadlineExceeded, NotFound
+from .feeds import Feed
+from .frames import FrameStream, open_frames, open_raw
+from .notices import Event
+
+if TYPE_CHECKING:
+    from .client import Client
+
+SETTLE_SECONDS = 10.0
+"""After a stream's end, the longest wait on leaving ``with`` for the session to end by itself."""
+
+
+class RunningSession:
+    """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving."""
+
+    def __init__(self, client: Client, info: m.Session) -> None:
+        self._client = client
+        self._stream: FrameStream | None = None
+        self.info = info
+        """What was last heard of it, see `refresh`."""
+
+    def __repr__(self) -> str:
+        return f"<RunningSession {self.id} {self.info.phase}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        with suppress(NotFound, Conflict):  # it is gone already
+            if not (self._played_out() and self._settled()):
+                self.stop()
+
+    @property
+    def id(self) -> str:
+        """16 hexadecimal digits."""
+        return self.info.session_id
+
+    @property
+    def location(self) -> m.Location | None:
+        """Where the stream is; None until it is verified."""
+        return None if self.info.location is UNSET else self.info.location
+
+    def refresh(self) -> m.Session:
+        """Ask for the session's present state."""
+        self.info = self._client.get(self.id)
+        return self.info
+
+    # --- the stream ----------------------------------------------------------------------------
+
+    def frames(self, *, timeout: float | None = None) -> FrameStream:
+        """Connect to the location; waits until there is one. ``timeout`` is the longest silence.
+
+        Raises `StreamError` for a session that ended without a location, `LocationUnreachable`.
+        """
+        limit = self._client.connect_timeout
+        self._stream = open_frames(self._located(), connect_timeout=limit, timeout=timeout)
+        return self._stream
+
+    def open_raw(self) -> BufferedReader:
+        """Return the location's bytes as a binary file: for ``format="y4m"``. Raises as `frames`."""
+        return open_raw(self._located(), connect_timeout=self._client.connect_timeout)
+
+    def _located(self) -> m.Location:
+        if self.location is None:
+            self.wait(phase="running")
+        if self.location is None:
+            raise StreamError(f"session {self.id} ended without a location")
+        return self.location
+
+    # --- the rest --------------------------------------------------------------------------------
+
+    def stop(self, *, grace: float | None = None) -> m.Session:
+        """Stop it; returns when all of it is gone."""
+        self.info = self._client.stop(self.id, grace=grace)
+        return self.info
+
+    def wait(self, phase: m.Phase = "ended", *, timeout: float | None = None) -> m.Session:
+        """Return when it reaches ``phase``. Raises `DeadlineExceeded` after ``timeout`` seconds."""
+        self.info = self._client.wait(self.id, phase=phase, timeout=timeout)
+        return self.info
+
+    def extend(self, ttl: float) -> m.Session:
+        """Let it live ``ttl`` seconds from now."""
+        self.info = self._client.extend(self.id, ttl)
+        return self.info
+
+    @overload
+    def logs(
+        self, *, stage: str | None = ..., tail: int | None = ..., follow: Literal[False] = ...
+    ) -> m.Logs: ...
+
+    @overload
+    def logs(
+        self, *, stage: str | None = ..., tail: int | None = ..., follow: Literal[True]
+    ) -> Feed[m.StageLine]: ...
+
+    def logs(
+        self, *, stage: str | None = None, tail: int | None = None, follow: bool = False
+    ) -> m.Logs | Feed[m.StageLine]:
+        """Return what its stages wrote, or with ``follow`` an iterator over that and all to come."""
+        if follow:
+            return self._client.logs(self.id, stage=stage, tail=tail, follow=True)
+        return self._client.logs(self.id, stage=stage, tail=tail)
+
+    def stats(self) -> m.Stats:
+        """Return what each stage uses now."""
+        return self._client.stats(self.id)
+
+    def events(
+        self, *, types: Sequence[str] | None = None, since: int | None = None
+    ) -> Feed[Event]:
+        """Return an iterator over what happens to it."""
+        return self._client.events(session_id=self.id, types=types, since=since)
+
+    def _played_out(self) -> bool:
+        return self._stream is not None and self._stream.end is not None
+
+    def _settled(self) -> bool:
+        """Give the session the time to end as completed, rather than as stopped by us."""
+        try:
+            return self.wait(timeout=SETTLE_SECONDS).phase == "ended"
+        except (DeadlineExceeded, CallTimeout):
+            return False

@@ -1,0 +1,443 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Emulate an imaging probe: serve a synthetic B-mode-like stream over TCP.
+
+Every connection gets a sequence of its own: `hello`, frames 0 … count-1 paced at fps, `end`.
+A check that connects and leaves therefore costs nothing. The process exits with 0 once a
+consumer has received everything and no other consumer is being served.
+
+Settings, all from the environment:
+
+    probe_ip         name or address to listen on            (0.0.0.0)
+    probe_port       port to listen on, 0 for any free one   (12345)
+    count            frames in a sequence, 1 … 2^31-1        (1000)
+    fps              frames a second, 0 as fast as taken     (30)
+    width, height    pixels, 16 … 1920                       (256)
+    seed             of the speckle                          (0)
+    connect_timeout  seconds for probe_ip to resolve         (30)
+    OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
+                           lay it over the environment; end of input before it: exit 0
+
+Standard output: JSON lines `listening` and `report`. Standard error: sentences for people.
+Exit codes: 0 done, 2 bad setting, 3 cannot listen, 128+n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import random
+import signal
+import socket
+import struct
+import sys
+import termios
+import threading
+import time
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# ---- common to the three stages, word for word; tests/emulators/test_common.py holds them equal
+
+LINE_LIMIT = 64 * 1024  # bytes in any line that is read
+CHECK = b'{"type":"check"}'  # what a check sends, with any white space
+SPACES = b" \t\r\n"
+LINGER = 5.0  # seconds a consumer may take to close once it has everything
+BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM = 2, 3, 4  # exit codes
+
+T = TypeVar("T")
+
+
+class Fault(Exception):
+    """A reason to end the process: an exit code and a sentence for standard error."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def say(**message: object) -> None:
+    """Print one JSON line at once; a reader that has gone must not end the stream."""
+    with contextlib.suppress(OSError):
+        os.write(1, encode(message))
+
+
+def encode(message: dict[str, object]) -> bytes:
+    """Return a message as one line of the stream format."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def text(name: str, default: str) -> str:
+    """Return a setting; one that is set but empty counts as not set."""
+    return os.environ.get(name, "").strip() or default
+
+
+def number(name: str, default: int, low: int, high: int) -> int:
+    """Return a whole number from the environment that lies in low … high."""
+    value = text(name, str(default))
+    with contextlib.suppress(ValueError):
+        if low <= int(value) <= high:
+            return int(value)
+    raise Fault(BAD_SETTING, f"{name} must be a whole number from {low} to {high}, not {value!r}")
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """Return one of the allowed words from the environment, whatever its case."""
+    value = text(name, default).lower()
+    if value in allowed:
+        return value
+    raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def late_bind() -> None:
+    """Wait for the line that lays a session's settings over the environment, if so asked."""
+    if os.environ.get("OPERATORD_LATE_BIND") != "1":
+        return
+    line = sys.stdin.buffer.readline(LINE_LIMIT)
+    if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
+        raise SystemExit(0)  # end of input: this warm process is not needed any more
+    try:
+        env = json.loads(line)["env"]
+        os.environ.update({name: str(value) for name, value in env.items()})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+        raise Fault(BAD_SETTING, 'the line on standard input is not {"env":{…}}') from exc
+
+
+def watch_signals() -> list[Callable[[], None]]:
+    """End the process on SIGTERM or SIGINT with code 128+n, whatever it is waiting in.
+
+    Return a list: what is put into it is called before the end. A thread takes the signals,
+    because a handler would only run once the main thread is back from C, and a name look-up can
+    take many seconds. Being blocked, the signals also reach PID 1 of a container, for which the
+    kernel drops those left at their default.
+    """
+    last_words: list[Callable[[], None]] = []
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        code = 128 + signal.sigwait(signals)
+        threading.Timer(0.5, os._exit, (code,)).start()  # should standard output be stuck
+        for call in last_words:
+            call()
+        os._exit(code)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return last_words
+
+
+def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
+    """Return attempt()'s result, repeating it with a growing pause while the system refuses."""
+    deadline, pause = time.monotonic() + seconds, 0.01
+    while True:
+        try:
+            return attempt()
+        except OSError as exc:
+            if time.monotonic() + pause > deadline:
+                raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
+        time.sleep(pause)
+        pause = min(2 * pause, 0.25)
+
+
+def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:
+    """Bind to a name, which may resolve only a little later, and print where."""
+
+    def bind() -> socket.socket:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+            raise Fault(NO_NEIGHBOUR, f"port {port} of {host} is in use") from exc
+
+    server = keep_trying(bind, f"listen on {host}:{port}", seconds)
+    address = server.getsockname()
+    say(type="listening", stage=stage, host=address[0], port=address[1])
+    return server
+
+
+def hear(sock: socket.socket) -> bytes | None:
+    """Return what the peer has sent, None for nothing so far, b"" once it sends no more."""
+    try:
+        return sock.recv(4096, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes the peer's kernel has yet to confirm (tcp(7), SIOCOUTQ)."""
+    waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+    return waiting
+
+
+# ---- end of what is common to the three stages
+
+CACHE_BYTES = 16 * 1024 * 1024  # memory for rendered frames
+CYCLE = 120  # frames after which the picture repeats, if the cache holds so many
+REPORT_EVERY = 1.0  # seconds
+STALE_BYTES = 128 * 1024  # unsent bytes a paced stream may queue in the kernel
+
+
+class Settings(NamedTuple):
+    """What the environment says."""
+
+    host: str
+    port: int
+    frames: int
+    fps: int
+    width: int
+    height: int
+    seed: int
+    connect_timeout: int
+
+    @classmethod
+    def read(cls) -> Settings:
+        """Read and check the environment."""
+        return cls(
+            host=text("probe_ip", "0.0.0.0"),  # noqa: S104 (a container serves its network)
+            port=number("probe_port", 12345, 0, 65535),
+            frames=number("count", 1000, 1, 2**31 - 1),
+            fps=number("fps", 30, 0, 1000),
+            width=number("width", 256, 16, 1920),
+            height=number("height", 256, 16, 1920),
+            seed=number("seed", 0, 0, 2**31 - 1),
+            connect_timeout=number("connect_timeout", 30, 0, 86400),
+        )
+
+
+# ---- common to probe and segmentation, word for word
+
+
+class Ellipse(NamedTuple):
+    """The dark object: centre and half axes in pixels, angle in radians (y grows downwards)."""
+
+    cx: float
+    cy: float
+    rx: float
+    ry: float
+    angle: float
+
+
+def spans(shape: Ellipse, width: int, height: int) -> list[tuple[int, int]]:
+    """Return (start, stop) offsets into a row-major picture, one per row that the ellipse meets.
+
+    With d = pixel - centre the ellipse is a·dx² + b·dx·dy + c·dy² ≤ 1; each row solves it for dx.
+    """
+    cos, sin = math.cos(shape.angle), math.sin(shape.angle)
+    x2, y2 = shape.rx**-2, shape.ry**-2
+    a = cos * cos * x2 + sin * sin * y2
+    b = 2 * cos * sin * (x2 - y2)
+    c = sin * sin * x2 + cos * cos * y2
+    found = []
+    for y in range(height):
+        dy = y - shape.cy
+        root = b * b * dy * dy - 4 * a * (c * dy * dy - 1)
+        if root < 0:
+            continue
+        middle, half = shape.cx - b * dy / (2 * a), math.sqrt(root) / (2 * a)
+        start, stop = max(0, math.ceil(middle - half)), min(width, math.floor(middle + half) + 1)
+        if start < stop:
+            found.append((y * width + start, y * width + stop))
+    return found
+
+
+# ---- end of what is common to probe and segmentation
+
+
+def speckle_levels(decibels: float) -> bytes:
+    """Return the grey level for each of 256 equally likely values of the noise.
+
+    Fully developed speckle has a Rayleigh-distributed amplitude (Burckhardt 1978), here drawn by
+    inverting its distribution function, scaled (multiplied) by the tissue's echogenicity and
+    then log-compressed to 60 dB as scanners do. 0 dB becomes level 180.
+    """
+    levels = []
+    for value in range(256):
+        amplitude = math.sqrt(-2 * math.log(1 - (value + 0.5) / 256))
+        level = 180 + 255 * (20 * math.log10(amplitude) + decibels) / 60
+        levels.append(min(255, max(0, round(level))))
+    return bytes(levels)
+
+
+TISSUE = speckle_levels(0)
+CYST = speckle_levels(-18)
+
+
+class Cycle:
+    """The pictures of one movement, rendered when first asked for and then kept."""
+
+    def __init__(self, width: int, height: int, seed: int) -> None:
+        self.width, self.height, self.seed = width, height, seed
+        self.length = max(2, min(CYCLE, CACHE_BYTES // (width * height)))
+        self._frames: dict[int, tuple[bytes, bytes]] = {}
+
+    def frame(self, seq: int) -> tuple[bytes, bytes]:
+        """Return frame seq's truth as JSON and its picture, width x height bytes."""
+        index = seq % self.length
+        if index not in self._frames:  # two threads may both render it, alike
+            shape = self.shape(index)
+            truth = json.dumps(shape._asdict(), separators=(",", ":")).encode()
+            self._frames[index] = truth, self.render(index, shape)
+        return self._frames[index]
+
+    def shape(self, index: int) -> Ellipse:
+        """Return where the ellipse is, rounded so that the header tells it exactly."""
+        phase = 2 * math.pi * index / self.length
+        return Ellipse(
+            cx=round(self.width * (0.5 + 0.14 * math.cos(phase)), 2),
+            cy=round(self.height * (0.5 + 0.12 * math.sin(phase)), 2),
+            rx=round(self.width * (0.24 + 0.02 * math.sin(2 * phase)), 2),
+            ry=round(self.height * (0.17 + 0.02 * math.cos(3 * phase)), 2),
+            angle=round(0.5 * math.sin(phase), 4),
+        )
+
+    def render(self, index: int, shape: Ellipse) -> bytes:
+        """Return speckled tissue with the dark ellipse; a grain is two pixels wide."""
+        size = self.width * self.height
+        grains = random.Random(self.seed * CYCLE + index).randbytes((size + 1) // 2)
+        noise = bytearray(2 * len(grains))
+        noise[0::2] = noise[1::2] = grains
+        picture, dark = noise[:size].translate(TISSUE), noise.translate(CYST)
+        for start, stop in spans(shape, self.width, self.height):
+            picture[start:stop] = dark[start:stop]
+        return bytes(picture)
+
+
+class Probe:
+    """Serve sequences to whoever connects, a thread each, until one was received whole."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.cycle = Cycle(settings.width, settings.height, settings.seed)
+        self.frames = 0  # sent on the connection that has got furthest
+        self._changed = threading.Condition()
+        self._active = 0
+        self._complete = False
+        self._reported: tuple[int, int] | None = None
+
+    def run(self, listener: socket.socket) -> None:
+        """Serve until a sequence is complete and nobody else is being served."""
+        threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
+        with self._changed:
+            while not self._changed.wait_for(self._finished, REPORT_EVERY):
+                if (self.frames, self._active) != self._reported:
+                    self.report()
+
+    def report(self) -> None:
+        """Print the counters for the daemon."""
+        self._reported = self.frames, self._active
+        say(type="report", stage="probe", frames=self.frames, dropped=0, consumers=self._active)
+
+    def _finished(self) -> bool:
+        return self._complete and self._active == 0
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            sock, _ = listener.accept()
+            with self._changed:
+                self._active += 1
+            threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
+
+    def _serve(self, sock: socket.socket) -> None:
+        complete = False
+        with sock, contextlib.suppress(OSError):  # a peer that leaves is no fault of ours
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.settings.fps:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
+            complete = self._play(sock) and self._received(sock)
+        with self._changed:
+            self._active -= 1
+            self._complete = self._complete or complete
+            self._changed.notify()
+
+    def _play(self, sock: socket.socket) -> bool:
+        """Send the whole sequence; return False when the peer says that it is only a check."""
+        sock.sendall(self._hello())
+        count, fps, heard, due = self.settings.frames, self.settings.fps, b"", time.monotonic()
+        for seq in range(count):
+            heard += (hear(sock) or b"").translate(None, SPACES)[: len(CHECK) - len(heard)]
+            if heard == CHECK:
+                return False
+            if fps:
+                due = wait_until(due) + 1 / fps
+            self._send(sock, seq)
+            self.frames = max(self.frames, seq + 1)
+        sock.sendall(encode({"type": "end", "frames": count, "dropped": 0}))
+        return True
+
+    def _hello(self) -> bytes:
+        said = self.settings
+        size = {"width": said.width, "height": said.height, "format": "gray8"}
+        pace = {"fps": said.fps, "count": said.frames}
+        return encode({"type": "hello", "stream": "probe", **size, **pace})
+
+    def _send(self, sock: socket.socket, seq: int) -> None:
+        truth, picture = self.cycle.frame(seq)
+        pts = round(seq / (self.settings.fps or 30), 6)
+        header = (
+            b'{"type":"frame","seq":%d,"pts":%a,"parts":[{"name":"image","bytes":%d}],"truth":%b}\n'
+            % (seq, pts, len(picture), truth)
+        )
+        sent = sock.sendmsg((header, picture))
+        if sent < len(header) + len(picture):
+            sock.sendall((header + picture)[sent:])
+
+    def _received(self, sock: socket.socket) -> bool:
+        """Return whether the peer took everything.
+
+        Its kernel must have confirmed all of it, however long that takes: what is still in our
+        kernel is lost when the container's network goes. Then it may close; a reset says that
+        it left with bytes unread.
+        """
+        sock.shutdown(socket.SHUT_WR)
+        while unacknowledged(sock):
+            hear(sock)  # raises once the peer has reset the connection
+            time.sleep(0.01)
+        sock.settimeout(LINGER)
+        with contextlib.suppress(TimeoutError):
+            while sock.recv(4096):
+                pass
+        return True
+
+
+def wait_until(due: float) -> float:
+    """Sleep until a time of the monotonic clock; return it, or now if that is later.
+
+    Time lost to back-pressure is not caught up: a probe has a pace, not a backlog.
+    """
+    delay = due - time.monotonic()
+    if delay <= 0:
+        return due - delay
+    time.sleep(delay)
+    return due
+
+
+def main(arguments: list[str]) -> int:
+    """Run the probe and return the exit code."""
+    if arguments:
+        print(__doc__ if arguments == ["--help"] else "probe: settings come from the environment")
+        return 0 if arguments == ["--help"] else BAD_SETTING
+    last_words = watch_signals()
+    try:
+        late_bind()
+        settings = Settings.read()
+        listener = listen("probe", settings.host, settings.port, settings.connect_timeout)
+        probe = Probe(settings)
+        last_words.append(probe.report)
+        probe.run(listener)
+    except Fault as fault:
+        print(f"probe: {fault}", file=sys.stderr)
+        return fault.code
+    probe.report()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,929 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Segment the dark object in a stream and serve the frames with its mask.
+
+Each frame: Otsu's threshold, a box majority filter against the speckle, then area, bounding box
+and, where the probe tells the truth, the Dice coefficient. Frames get a second part, the mask of
+0 and 255; as YUV4MPEG2 they get the mask's contour drawn into the picture.
+
+The hello comes as soon as the streaming server has said its own; frames begin with the first
+consumer. Who sends the line {"type":"check"} is a check: it gets the hello and costs nothing. So
+does whoever closes within 0.2 s. A connection that stays, or sends anything else, is a consumer;
+it begins with the next whole frame. If all consumers leave, the stream is held up until another
+comes; what a consumer had accepted when it left is lost. With segmentation_ip unset nobody was
+told where the results are, so after 5 s without a consumer the stream is taken all the same, and
+only reported; consumers may still join.
+
+Settings, all from the environment:
+
+    stream_ip          name or address of the streaming server              (stream)
+    stream_port        its port                                             (12346)
+    segmentation_ip    name or address to listen on                         (0.0.0.0)
+    segmentation_port  port to listen on, 0 for any free one                (12347)
+    format             json, or y4m: YUV4MPEG2 for ffmpeg and OpenCV        (json)
+    policy             lossless: the slowest consumer slows everything down; live: frames are
+                       dropped for whoever is too slow, and counted in its end   (lossless)
+    count              frames after which to end, though the stream goes on (the stream's own)
+    connect_timeout    seconds for the streaming server's hello to come     (30)
+    OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
+                           lay it over the environment; end of input before it: exit 0
+
+A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
+Standard output: JSON lines `listening` and `report`. Standard error: sentences for people.
+Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
+is not understood, 128+n ended by signal n.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import math
+import os
+import re
+import selectors
+import signal
+import socket
+import struct
+import sys
+import termios
+import threading
+import time
+from collections import Counter, deque
+from functools import lru_cache, partial, reduce
+from itertools import islice
+from operator import or_
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+# ---- common to the three stages, word for word; tests/emulators/test_common.py holds them equal
+
+LINE_LIMIT = 64 * 1024  # bytes in any line that is read
+CHECK = b'{"type":"check"}'  # what a check sends, with any white space
+SPACES = b" \t\r\n"
+LINGER = 5.0  # seconds a consumer may take to close once it has everything
+BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM = 2, 3, 4  # exit codes
+
+T = TypeVar("T")
+
+
+class Fault(Exception):
+    """A reason to end the process: an exit code and a sentence for standard error."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def say(**message: object) -> None:
+    """Print one JSON line at once; a reader that has gone must not end the stream."""
+    with contextlib.suppress(OSError):
+        os.write(1, encode(message))
+
+
+def encode(message: dict[str, object]) -> bytes:
+    """Return a message as one line of the stream format."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def text(name: str, default: str) -> str:
+    """Return a setting; one that is set but empty counts as not set."""
+    return os.environ.get(name, "").strip() or default
+
+
+def number(name: str, default: int, low: int, high: int) -> int:
+    """Return a whole number from the environment that lies in low … high."""
+    value = text(name, str(default))
+    with contextlib.suppress(ValueError):
+        if low <= int(value) <= high:
+            return int(value)
+    raise Fault(BAD_SETTING, f"{name} must be a whole number from {low} to {high}, not {value!r}")
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    """Return one of the allowed words from the environment, whatever its case."""
+    value = text(name, default).lower()
+    if value in allowed:
+        return value
+    raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def late_bind() -> None:
+    """Wait for the line that lays a session's settings over the environment, if so asked."""
+    if os.environ.get("OPERATORD_LATE_BIND") != "1":
+        return
+    line = sys.stdin.buffer.readline(LINE_LIMIT)
+    if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
+        raise SystemExit(0)  # end of input: this warm process is not needed any more
+    try:
+        env = json.loads(line)["env"]
+        os.environ.update({name: str(value) for name, value in env.items()})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
+        raise Fault(BAD_SETTING, 'the line on standard input is not {"env":{…}}') from exc
+
+
+def watch_signals() -> list[Callable[[], None]]:
+    """End the process on SIGTERM or SIGINT with code 128+n, whatever it is waiting in.
+
+    Return a list: what is put into it is called before the end. A thread takes the signals,
+    because a handler would only run once the main thread is back from C, and a name look-up can
+    take many seconds. Being blocked, the signals also reach PID 1 of a container, for which the
+    kernel drops those left at their default.
+    """
+    last_words: list[Callable[[], None]] = []
+    signals = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def wait() -> None:
+        code = 128 + signal.sigwait(signals)
+        threading.Timer(0.5, os._exit, (code,)).start()  # should standard output be stuck
+        for call in last_words:
+            call()
+        os._exit(code)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return last_words
+
+
+def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
+    """Return attempt()'s result, repeating it with a growing pause while the system refuses."""
+    deadline, pause = time.monotonic() + seconds, 0.01
+    while True:
+        try:
+            return attempt()
+        except OSError as exc:
+            if time.monotonic() + pause > deadline:
+                raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
+        time.sleep(pause)
+        pause = min(2 * pause, 0.25)
+
+
+def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:
+    """Bind to a name, which may resolve only a little later, and print where."""
+
+    def bind() -> socket.socket:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        try:
+            return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+            raise Fault(NO_NEIGHBOUR, f"port {port} of {host} is in use") from exc
+
+    server = keep_trying(bind, f"listen on {host}:{port}", seconds)
+    address = server.getsockname()
+    say(type="listening", stage=stage, host=address[0], port=address[1])
+    return server
+
+
+def hear(sock: socket.socket) -> bytes | None:
+    """Return what the peer has sent, None for nothing so far, b"" once it sends no more."""
+    try:
+        return sock.recv(4096, socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return None
+
+
+def unacknowledged(sock: socket.socket) -> int:
+    """Return how many bytes the peer's kernel has yet to confirm (tcp(7), SIOCOUTQ)."""
+    waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
+    return waiting
+
+
+# ---- end of what is common to the three stages
+
+# ---- common to streaming and segmentation, word for word
+
+BLOCK = 1024 * 1024  # bytes read ahead of the consumers, unless one frame needs more
+PAYLOAD_LIMIT = 16 * 1024 * 1024  # bytes in a frame's parts
+GUEST_TIME = 0.2  # seconds after which a silent connection is a consumer
+GUEST_TIME_CHECKED = 0.02  # the same once a check was seen: then its line is what is waited for
+KNOCKS = 4  # first bytes sent singly to a half-closed guest; b'{"ty' or b"FRAM"
+DEPTH = 4  # whole frames kept for a slow consumer under policy=live
+GATHER = 16  # frames in one system call
+STALE_BYTES = 128 * 1024  # unsent bytes in the kernel under policy=live
+REPORT_EVERY = 1.0  # seconds
+END_POLL = 0.01  # seconds between looks at consumers that have been sent everything
+NO_LIMIT = 2**31 - 1  # frames
+
+Buffer: TypeAlias = "bytes | memoryview"
+
+
+class Settings(NamedTuple):
+    """What the environment says."""
+
+    upstream: tuple[str, int]
+    host: str
+    port: int
+    live: bool  # drop frames for a slow consumer instead of slowing everything down
+    y4m: bool
+    frames: int  # after which to end, even if the upstream would go on
+    connect_timeout: int
+
+    @classmethod
+    def read(cls, upstream: tuple[str, int], own: tuple[str, int]) -> Settings:
+        """Read and check the environment, given the names and default ports of the two ends."""
+        return cls(
+            upstream=(
+                text(f"{upstream[0]}_ip", upstream[0]),
+                number(f"{upstream[0]}_port", upstream[1], 1, 65535),
+            ),
+            host=text(f"{own[0]}_ip", "0.0.0.0"),  # noqa: S104 (a container serves its network)
+            port=number(f"{own[0]}_port", own[1], 0, 65535),
+            live=choice("policy", "lossless", ("lossless", "live")) == "live",
+            y4m=choice("format", "json", ("json", "y4m")) == "y4m",
+            frames=number("count", NO_LIMIT, 1, NO_LIMIT),
+            connect_timeout=number("connect_timeout", 30, 0, 86400),
+        )
+
+
+class Frame(NamedTuple):
+    """A whole frame in the source's buffer: its header line is [start:body], its parts [body:stop].
+
+    The offsets hold until the source reads again.
+    """
+
+    start: int
+    body: int
+    stop: int
+
+
+class Source:
+    """The upstream's stream, read into one buffer and cut into whole frames."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.hello = read_hello(sock)
+        self.ended = False
+        self.dropped = 0  # frames that the upstream's end says it dropped
+        self.buffer = bytearray(BLOCK)
+        self.view = memoryview(self.buffer)
+        self._start = self._fill = 0
+        self._head: tuple[int, int] | None = None  # bytes of the next frame's header, of all
+        self._picture = self.hello["width"] * self.hello["height"]
+
+    def read(self) -> list[Frame]:
+        """Receive once and return the frames that are whole now."""
+        self._make_room()
+        try:
+            received = self.sock.recv_into(self.view[self._fill :])
+        except OSError as exc:
+            raise Fault(BROKEN_STREAM, f"the upstream was lost in mid-stream: {exc}") from exc
+        if not received:
+            raise Fault(BROKEN_STREAM, "the upstream closed in mid-stream, without an end")
+        self._fill += received
+        try:
+            return list(self._frames())
+        except (ValueError, LookupError, TypeError, RecursionError) as exc:
+            raise Fault(BROKEN_STREAM, f"the upstream sent a malformed header: {exc}") from exc
+
+    def _make_room(self) -> None:
+        """Move what is left to the front; grow if one frame fills the whole buffer."""
+        left = bytes(self.view[self._start : self._fill]) if self._start else b""
+        if self._start:
+            self._start, self._fill = 0, len(left)
+            self.view[: self._fill] = left
+        elif self._fill == len(self.view):
+            self.buffer = self.buffer + bytes(self._fill)
+            self.view = memoryview(self.buffer)
+
+    def _frames(self) -> Iterator[Frame]:
+        while (head := self._head or self._read_head()) is not None:
+            start, stop = self._start, self._start + head[1]
+            if stop > self._fill:
+                self._head = head
+                return
+            self._start, self._head = stop, None
+            yield Frame(start, start + head[0], stop)
+
+    def _read_head(self) -> tuple[int, int] | None:
+        """Return the bytes of the next frame's header and of it all; None if not here or the end.
+
+        Most headers say nothing unusual: to match them costs a sixth of reading the JSON.
+        """
+        limit = min(self._fill, self._start + LINE_LIMIT)
+        if usual := USUAL_HEADER.match(self.buffer, self._start, limit):
+            header_bytes, payload = usual.end() - self._start, int(usual[1])
+            if payload == self._picture:
+                return header_bytes, header_bytes + payload
+        newline = self.buffer.find(b"\n", self._start, limit)
+        if newline < 0:
+            if limit < self._fill:
+                raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
+            return None
+        header = json.loads(self.buffer[self._start : newline].decode())
+        if header["type"] == "end":
+            self.ended = True
+            self.dropped = int(header.get("dropped", 0))
+            return None
+        header_bytes = newline + 1 - self._start
+        return header_bytes, header_bytes + payload_bytes(header, self._picture)
+
+
+USUAL_HEADER = re.compile(
+    rb'\{"type":"frame","seq":\d+,"pts":[\d.]+,'
+    rb'"parts":\[\{"name":"image","bytes":(\d+)\}\][^\n]*\}\n'
+)
+
+
+def read_hello(sock: socket.socket) -> dict[str, Any]:
+    """Read the hello and not a byte more: frames stay in the kernel until somebody wants them."""
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) < LINE_LIMIT:
+        byte = sock.recv(1)
+        if not byte:
+            raise ConnectionError("it closed before its hello")
+        line += byte
+    try:
+        hello: dict[str, Any] = json.loads(line.decode())
+        if hello["type"] != "hello" or hello["format"] != "gray8":
+            raise ValueError("not a hello for gray8")
+        if not all(type(hello[side]) is int and 16 <= hello[side] <= 8192 for side in SIDES):
+            raise ValueError("width or height out of range")
+        if not 0 <= hello["fps"] <= 1000 or type(hello.get("count", 1)) is not int:
+            raise ValueError("fps or count out of range")
+    except (ValueError, LookupError, TypeError, RecursionError) as exc:
+        raise Fault(BROKEN_STREAM, f"the upstream's hello is malformed: {exc}") from exc
+    return hello
+
+
+SIDES = ("width", "height")
+
+
+def payload_bytes(header: dict[str, Any], picture: int) -> int:
+    """Return the bytes that follow a frame header; an image of so many bytes must come first."""
+    if header["type"] != "frame" or type(header["seq"]) is not int:
+        raise ValueError("not a frame with a seq")
+    if not isinstance(header["pts"], int | float):
+        raise ValueError("pts is not a number")
+    sizes = [part["bytes"] for part in header["parts"]]
+    if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > PAYLOAD_LIMIT:
+        raise ValueError("bytes out of range")
+    if header["parts"][0]["name"] != "image" or sizes[0] != picture:
+        raise ValueError("the first part is not an image of the size in the hello")
+    return sum(sizes)
+
+
+def connect(host: str, port: int, seconds: float) -> Source:
+    """Connect to the upstream and read its hello, again and again while it is not there yet."""
+    deadline = time.monotonic() + seconds
+
+    def attempt() -> Source:
+        left = max(0.05, deadline - time.monotonic())
+        sock = socket.create_connection((host, port), timeout=left)
+        try:
+            source = Source(sock)
+        except BaseException:  # also a port proxy's connection, accepted before anybody listens
+            sock.close()
+            raise
+        sock.setblocking(False)
+        return source
+
+    return keep_trying(attempt, f"get a hello from {host}:{port}", seconds)
+
+
+def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
+    """Return the header line of a YUV4MPEG2 stream (yuv4mpeg(5)); ffmpeg takes up to 96 bytes."""
+    fps = hello["fps"] or 30
+    rate = f"{fps}:1" if isinstance(fps, int) else f"{round(fps * 1000)}:1000"
+    size = f"W{hello['width']} H{hello['height']}"
+    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 Cmono Xstream={stage}\n".encode()
+
+
+def y4m_frame(header: dict[str, Any]) -> bytes:
+    """Return the line that comes before a frame's picture; ffmpeg takes up to 80 bytes."""
+    return f"FRAME Xseq={header['seq']} Xpts={header['pts']}\n".encode()
+
+
+class Peer:
+    """A connection to this stage: a guest until it turns out to be a check or a consumer."""
+
+    def __init__(self, sock: socket.socket, due: float) -> None:
+        self.sock = sock
+        self.role: Literal["guest", "check", "consumer"] = "guest"
+        self.due = due  # when a guest becomes a consumer, or a finished consumer is closed
+        self.heard = b""
+        self.half_closed = False  # it sends no more; it may well go on receiving
+        self.knocks = 0
+        self.finished = False
+        self.queue: deque[Buffer] = deque()  # whole frames, the first sent up to offset
+        self.offset = 0
+        self.frames = self.dropped = 0
+
+    def offer(self, frame: Buffer) -> None:
+        """Queue a whole frame."""
+        self.queue.append(frame)
+        self.frames += 1
+
+    def flush(self) -> None:
+        """Send what the socket takes now; raise OSError when the peer is gone."""
+        while self.queue:
+            first = memoryview(self.queue[0])[self.offset :]
+            try:
+                sent = self.sock.sendmsg((first, *islice(self.queue, 1, GATHER)))
+            except BlockingIOError:
+                return
+            self.offset += sent
+            while self.queue and self.offset >= len(self.queue[0]):
+                self.offset -= len(self.queue.popleft())
+
+    def keep_newest(self) -> None:
+        """Drop the oldest whole frames beyond DEPTH, and let go of the source's buffer."""
+        begun = 1 if self.offset else 0
+        while len(self.queue) - begun > DEPTH:
+            del self.queue[begun]
+            self.dropped += 1
+            self.frames -= 1
+        self.queue = deque(bytes(frame) for frame in self.queue)
+
+    def knock(self, first_bytes: bytes) -> None:
+        """Send one more of the stream's first bytes: a peer that has closed answers with a reset.
+
+        A half-closed connection (`nc -N`) and a closed one look the same until then. It takes
+        more than one byte for a port proxy in between to notice.
+        """
+        self.sock.send(first_bytes[self.knocks : self.knocks + 1])
+        self.knocks += 1
+        self.offset = self.knocks
+
+
+class Terms(NamedTuple):
+    """What a stage says to its consumers, and when it ends."""
+
+    stage: str
+    live: bool
+    hello: bytes
+    knock: bytes  # how every message after the hello begins
+    end: bool  # whether a last message says that there is no more
+    limit: int
+    alone_at: float  # time of the monotonic clock from which to read on without a consumer
+
+    @classmethod
+    def agree(
+        cls, stage: str, settings: Settings, said: dict[str, Any], alone_after: float = math.inf
+    ) -> Terms:
+        """Derive the terms from the settings and from what the upstream said in its hello.
+
+        The limit counts only if the upstream goes on for longer: it too must deliver its end.
+        """
+        count, y4m = said.get("count", NO_LIMIT), settings.y4m
+        hello = {**said, "stream": stage}
+        if min(count, settings.frames) < NO_LIMIT:
+            hello["count"] = min(count, settings.frames)
+        return cls(
+            stage=stage,
+            live=settings.live,
+            hello=y4m_hello(said, stage) if y4m else encode(hello),
+            knock=b"FRAME" if y4m else b'{"type"',
+            end=not y4m,
+            limit=settings.frames if settings.frames < count else NO_LIMIT,
+            alone_at=time.monotonic() + alone_after,
+        )
+
+
+class Relay:
+    """Pass the source's frames, rendered, to the consumers; one thread, one selector.
+
+    Nothing is read from the upstream until the first consumer is there, and, unless the terms
+    are live, nothing while some consumer has not been sent all that was read: TCP carries the
+    back-pressure up to the probe, and one block is all that is ever held here.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        listener: socket.socket,
+        terms: Terms,
+        render: Callable[[memoryview, Frame], Buffer],
+    ) -> None:
+        self.source, self.listener, self.terms, self.render = source, listener, terms, render
+        self.frames = self.dropped = 0
+        self.figures: dict[str, object] = {}  # more members for the report
+        self._peers: list[Peer] = []
+        self._checked = self._begun = self._ended = self._reading = False
+        self._report_at = time.monotonic() + REPORT_EVERY
+        self._reported = (0, 0, 0)
+        self._selector = selectors.DefaultSelector()
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    def run(self) -> None:
+        """Serve until every consumer has got the end."""
+        while not (self._ended and not self._consumers()):
+            for key, ready in self._selector.select(self._patience()):
+                key.data(ready)
+            now = time.monotonic()
+            for peer in list(self._peers):
+                self._settle(peer, now)
+            self._read_or_rest(now)
+            if now >= self._report_at and self._figures() != self._reported:
+                self.report()
+
+    def report(self) -> None:
+        """Print the counters for the daemon."""
+        self._reported = frames, dropped, consumers = self._figures()
+        self._report_at = time.monotonic() + REPORT_EVERY
+        counters = {"frames": frames, "dropped": dropped, "consumers": consumers}
+        say(type="report", stage=self.terms.stage, **counters, **self.figures)
+
+    def _figures(self) -> tuple[int, int, int]:
+        consumers = self._consumers()
+        return self.frames, self.dropped + sum(p.dropped for p in consumers), len(consumers)
+
+    def _consumers(self) -> list[Peer]:
+        return [peer for peer in self._peers if peer.role == "consumer"]
+
+    def _patience(self) -> float | None:
+        """Return how many seconds the selector may wait; None for as long as it takes."""
+        if self._ended:
+            return END_POLL
+        times = [peer.due for peer in self._peers if peer.role == "guest"]
+        if not (self._reading or self._consumers()):
+            times.append(self.terms.alone_at)
+        if self._figures() != self._reported:
+            times.append(self._report_at)
+        first = min(times, default=math.inf)
+        return None if first == math.inf else max(0.0, first - time.monotonic())
+
+    def _accept(self, _ready: int) -> None:
+        with contextlib.suppress(OSError):  # it may have left the queue already
+            sock, _ = self.listener.accept()
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self.terms.live:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
+            wait = GUEST_TIME_CHECKED if self._checked else GUEST_TIME
+            peer = Peer(sock, time.monotonic() + wait)
+            sock.send(self.terms.hello)  # a fresh socket takes it whole
+            self._peers.append(peer)
+            self._watch(peer)
+
+    def _watch(self, peer: Peer) -> None:
+        """Tell the selector what is wanted of a peer."""
+        events = 0 if peer.half_closed else selectors.EVENT_READ
+        events |= selectors.EVENT_WRITE if peer.queue else 0
+        known = peer.sock in self._selector.get_map()
+        if known and events:
+            self._selector.modify(peer.sock, events, partial(self._attend, peer))
+        elif known:
+            self._selector.unregister(peer.sock)
+        elif events:
+            self._selector.register(peer.sock, events, partial(self._attend, peer))
+
+    def _attend(self, peer: Peer, ready: int) -> None:
+        if peer not in self._peers:
+            return  # dropped since the selector looked
+        try:
+            if ready & selectors.EVENT_READ:
+                self._listen_to(peer)
+            if ready & selectors.EVENT_WRITE:
+                peer.flush()
+        except OSError:
+            self._drop(peer)
+        else:
+            self._watch(peer)
+
+    def _listen_to(self, peer: Peer) -> None:
+        """Learn from what a peer sends whether it is a check; anything else is a consumer."""
+        data = hear(peer.sock)
+        if data == b"":
+            peer.half_closed = True
+            if peer.role == "check":
+                raise ConnectionError("a check is over")
+            if peer.role == "guest":
+                peer.due = 0.0
+        elif data and peer.role == "guest":
+            peer.heard += data.translate(None, SPACES)
+            if peer.heard == CHECK:
+                peer.role, self._checked = "check", True
+            elif not CHECK.startswith(peer.heard):
+                peer.role = "consumer"
+
+    def _settle(self, peer: Peer, now: float) -> None:
+        """Do what has become due for a peer."""
+        try:
+            if self._ended:
+                self._see_off(peer, now)
+            elif peer.role == "guest" and now >= peer.due:
+                if peer.half_closed and peer.knocks < KNOCKS:
+                    peer.knock(self.terms.knock)
+                    peer.due = now + (GUEST_TIME_CHECKED if self._checked else GUEST_TIME) / KNOCKS
+                else:
+                    peer.role = "consumer"
+        except OSError:
+            self._drop(peer)
+
+    def _drop(self, peer: Peer) -> None:
+        self.dropped += peer.dropped
+        self._peers.remove(peer)
+        if peer.sock in self._selector.get_map():
+            self._selector.unregister(peer.sock)
+        peer.sock.close()
+
+    def _read_or_rest(self, now: float) -> None:
+        """Read from the upstream exactly while somebody waits for frames."""
+        consumers = self._consumers()
+        self._begun = self._begun or bool(consumers)
+        if self._ended:
+            return
+        if self.terms.live or not consumers:
+            wanted = (self.terms.live and self._begun) or now >= self.terms.alone_at
+        else:
+            wanted = not any(peer.queue for peer in consumers)
+        if wanted and not self._reading:
+            self._selector.register(self.source.sock, selectors.EVENT_READ, self._pump)
+        elif self._reading and not wanted:
+            self._selector.unregister(self.source.sock)
+        self._reading = wanted
+
+    def _pump(self, _ready: int) -> None:
+        """Read a block from the upstream and pass it on."""
+        consumers = self._consumers()
+        for frame in self.source.read():
+            rendered = self.render(self.source.view, frame)
+            for peer in consumers:
+                peer.offer(rendered)
+            self.frames += 1
+            if self.frames == self.terms.limit:
+                break
+        for peer in consumers:
+            self._send(peer)
+        if self.source.ended or self.frames == self.terms.limit:
+            self._finish()
+
+    def _send(self, peer: Peer) -> None:
+        try:
+            peer.flush()
+        except OSError:
+            self._drop(peer)
+            return
+        if peer.queue and self.terms.live:
+            peer.keep_newest()
+        if peer.queue:
+            self._watch(peer)
+
+    def _finish(self) -> None:
+        """Let go of the upstream and the port, queue the end for everybody but the checks."""
+        self._ended = True
+        for sock in (self.source.sock, self.listener):
+            self._selector.unregister(sock)
+            sock.close()
+        for peer in [peer for peer in self._peers if peer.role != "check"]:
+            peer.role, peer.due = "consumer", time.monotonic() + LINGER
+            dropped = peer.dropped + self.source.dropped
+            if self.terms.end:
+                peer.queue.append(
+                    encode({"type": "end", "frames": peer.frames, "dropped": dropped})
+                )
+            self._send(peer)
+
+    def _see_off(self, peer: Peer, now: float) -> None:
+        """Close a consumer that has everything, or under live terms one that takes too long.
+
+        Its kernel must have confirmed all bytes, since ours may be gone with the container;
+        then it has LINGER to close, as a proxy in between may still hold some.
+        """
+        if self.terms.live and now >= peer.due:
+            raise ConnectionError("too slow")
+        if peer.queue or peer.role == "check":
+            return
+        if not peer.finished:
+            peer.finished = True
+            peer.sock.shutdown(socket.SHUT_WR)
+        if hear(peer.sock) == b"":
+            peer.half_closed = True
+        if unacknowledged(peer.sock):
+            peer.due = now + LINGER
+        elif peer.half_closed or now >= peer.due:
+            raise ConnectionError("it has everything")
+
+
+# ---- end of what is common to streaming and segmentation
+
+ALONE_AFTER = 5.0  # seconds without a consumer, if nobody said where to serve
+SAMPLES = 4096  # pixels, about, from which the threshold is found
+RADIUS = 3  # of the majority filter, in pixels: a box of 7 x 7
+BOX = (2 * RADIUS + 1) ** 2  # votes; a byte must hold their number
+MAJORITY = bytes(255 if votes > BOX // 2 else 0 for votes in range(256))
+
+
+# ---- common to probe and segmentation, word for word
+
+
+class Ellipse(NamedTuple):
+    """The dark object: centre and half axes in pixels, angle in radians (y grows downwards)."""
+
+    cx: float
+    cy: float
+    rx: float
+    ry: float
+    angle: float
+
+
+def spans(shape: Ellipse, width: int, height: int) -> list[tuple[int, int]]:
+    """Return (start, stop) offsets into a row-major picture, one per row that the ellipse meets.
+
+    With d = pixel - centre the ellipse is a·dx² + b·dx·dy + c·dy² ≤ 1; each row solves it for dx.
+    """
+    cos, sin = math.cos(shape.angle), math.sin(shape.angle)
+    x2, y2 = shape.rx**-2, shape.ry**-2
+    a = cos * cos * x2 + sin * sin * y2
+    b = 2 * cos * sin * (x2 - y2)
+    c = sin * sin * x2 + cos * cos * y2
+    found = []
+    for y in range(height):
+        dy = y - shape.cy
+        root = b * b * dy * dy - 4 * a * (c * dy * dy - 1)
+        if root < 0:
+            continue
+        middle, half = shape.cx - b * dy / (2 * a), math.sqrt(root) / (2 * a)
+        start, stop = max(0, math.ceil(middle - half)), min(width, math.floor(middle + half) + 1)
+        if start < stop:
+            found.append((y * width + start, y * width + stop))
+    return found
+
+
+# ---- end of what is common to probe and segmentation
+
+
+def otsu(histogram: Sequence[int]) -> int:
+    """Return the level up to which a pixel is dark.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", IEEE Trans. SMC 9 (1979):
+    the level that maximizes the variance between the two classes, here the lowest such level.
+    Integers keep the comparison exact up to one division.
+    """
+    total = sum(histogram)
+    moment = sum(level * count for level, count in enumerate(histogram))
+    best, threshold, dark, dark_moment = -1.0, 0, 0, 0
+    for level, count in enumerate(histogram):
+        dark += count
+        dark_moment += level * count
+        if 0 < dark < total:
+            variance = (moment * dark - dark_moment * total) ** 2 / (dark * (total - dark))
+            if variance > best:
+                best, threshold = variance, level
+    return threshold
+
+
+def threshold_of(picture: bytes) -> int:
+    """Return Otsu's threshold of an evenly spread sample of a picture."""
+    stride = len(picture) // SAMPLES | 1  # odd, so as not to fall into step with the columns
+    counts = Counter(picture[::stride])
+    return otsu([counts[level] for level in range(256)])
+
+
+def box_sums(votes: int, step: int) -> int:
+    """Return for each lane the sum of 2·RADIUS+1 lanes that end at it, step lanes apart.
+
+    Lanes are bytes of one big integer, so that a shift and an addition in C treat the whole
+    picture at once. Sums of 2, 4, 8 … lanes are doubled up and joined as the binary digits of
+    the box's side say.
+    """
+    side, width = 2 * RADIUS + 1, 1
+    total, covered = 0, 0
+    while side:
+        if side & 1:
+            total += votes << (8 * step * covered)
+            covered += width
+        side >>= 1
+        if side:
+            votes += votes << (8 * step * width)
+            width *= 2
+    return total
+
+
+@lru_cache(maxsize=4)
+def inner_columns(width: int, height: int) -> int:
+    """Return ones in the lanes of all pixels but the RADIUS outermost columns'."""
+    row = bytes(RADIUS) + b"\x01" * (width - 2 * RADIUS) + bytes(RADIUS)
+    return int.from_bytes(row * height, "little")
+
+
+def segment(picture: bytes, width: int, height: int) -> bytes:
+    """Return the mask, 255 where most of the box around a pixel is dark, else 0.
+
+    What lies outside the picture counts as bright, and so do its RADIUS outermost columns: their
+    votes would otherwise spill over into the neighbouring row.
+    """
+    threshold = threshold_of(picture)
+    table = b"\x01" * (threshold + 1) + bytes(255 - threshold)
+    votes = int.from_bytes(picture.translate(table), "little") & inner_columns(width, height)
+    sums = box_sums(box_sums(votes, 1), width) >> (8 * RADIUS * (width + 1))
+    size = width * height
+    return (sums & ((1 << 8 * size) - 1)).to_bytes(size, "little").translate(MAJORITY)
+
+
+def bounding_box(mask: bytes, width: int) -> list[int]:
+    """Return [x0, y0, x1, y1], the last two exclusive; all 0 for an empty mask."""
+    first = mask.find(b"\xff")
+    if first < 0:
+        return [0, 0, 0, 0]
+    y0, y1 = first // width, mask.rfind(b"\xff") // width + 1
+    rows = [int.from_bytes(mask[y * width : (y + 1) * width], "little") for y in range(y0, y1)]
+    columns = reduce(or_, rows).to_bytes(width, "little")
+    return [columns.find(b"\xff"), y0, columns.rfind(b"\xff") + 1, y1]
+
+
+def contour(mask: bytes, width: int) -> int:
+    """Return, as lanes, the mask's pixels that have a neighbour outside it."""
+    lanes = int.from_bytes(mask, "little")
+    right, below = 8, 8 * width
+    inside = lanes & (lanes << right) & (lanes >> right) & (lanes << below) & (lanes >> below)
+    return lanes ^ inside
+
+
+outlines = lru_cache(maxsize=512)(spans)  # a probe's movement repeats
+
+
+def dice(mask: bytes, truth: list[tuple[int, int]]) -> float:
+    """Return 2·|A∩B| / (|A|+|B|) of a mask and the truth's spans (L. R. Dice, 1945)."""
+    both = sum(mask.count(255, start, stop) for start, stop in truth)
+    either = mask.count(255) + sum(stop - start for start, stop in truth)
+    return 2 * both / either if either else 1.0
+
+
+class Segmenter:
+    """Render frames with their masks and keep the score."""
+
+    def __init__(self, hello: dict[str, Any], *, y4m: bool) -> None:
+        self.width, self.height, self.y4m = hello["width"], hello["height"], y4m
+        self.scored = 0
+        self.dice_sum = 0.0
+        self.figures: dict[str, object] = {}  # for the report
+
+    def render(self, block: memoryview, frame: Frame) -> Buffer:
+        """Return a frame with its mask as one more part, or drawn into the picture."""
+        try:
+            header: dict[str, Any] = json.loads(bytes(block[frame.start : frame.body]))
+            outline = self._outline(header.get("truth"))
+        except (ValueError, TypeError, ArithmeticError) as exc:
+            raise Fault(BROKEN_STREAM, f"the upstream sent a malformed header: {exc}") from exc
+        behind = frame.body + self.width * self.height
+        picture = bytes(block[frame.body : behind])
+        mask = segment(picture, self.width, self.height)
+        part = self._describe(mask, outline)
+        if self.y4m:
+            lanes = int.from_bytes(picture, "little") | contour(mask, self.width)
+            return y4m_frame(header) + lanes.to_bytes(len(picture), "little")
+        header["parts"].insert(1, part)
+        return b"".join((encode(header), picture, mask, block[behind : frame.stop]))
+
+    def _outline(self, truth: dict[str, float] | None) -> list[tuple[int, int]] | None:
+        return None if truth is None else outlines(Ellipse(**truth), self.width, self.height)
+
+    def _describe(self, mask: bytes, outline: list[tuple[int, int]] | None) -> dict[str, object]:
+        """Return the header's part for a mask, and score it if the truth is known."""
+        part: dict[str, object] = {"name": "mask", "bytes": len(mask), "area": mask.count(255)}
+        part["bbox"] = bounding_box(mask, self.width)
+        if outline is not None:
+            score = dice(mask, outline)
+            part["dice"] = round(score, 4)
+            self.scored += 1
+            self.dice_sum += score
+            self.figures["dice_mean"] = round(self.dice_sum / self.scored, 4)
+        return part
+
+
+def serve(last_words: list[Callable[[], None]]) -> None:
+    """Segment one stream from its hello to its end."""
+    settings = Settings.read(("stream", 12346), ("segmentation", 12347))
+    alone_after = math.inf if text("segmentation_ip", "") else ALONE_AFTER
+    listener = listen("segmentation", settings.host, settings.port, settings.connect_timeout)
+    source = connect(*settings.upstream, settings.connect_timeout)
+    segmenter = Segmenter(source.hello, y4m=settings.y4m)
+    terms = Terms.agree("segmentation", settings, source.hello, alone_after)
+    relay = Relay(source, listener, terms, segmenter.render)
+    relay.figures = segmenter.figures
+    last_words.append(relay.report)
+    try:
+        relay.run()
+    finally:
+        relay.report()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the segmentation server and return the exit code."""
+    if arguments:
+        print(
+            __doc__
+            if arguments == ["--help"]
+            else "segmentation: settings come from the environment"
+        )
+        return 0 if arguments == ["--help"] else BAD_SETTING
+    last_words = watch_signals()
+    try:
+        late_bind()
+        serve(last_words)
+    except Fault as fault:
+        print(f"segmentation: {fault}", file=sys.stderr)
+        return fault.code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

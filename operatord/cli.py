@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: MIT
+"""The command line of the daemon.
+
+Exit codes: 0 ok, 1 it did not work, 2 wrong usage or settings that cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import __version__
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    try:
+        return int(args.run(args))
+    except KeyboardInterrupt:
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser, every command with its function as ``run``."""
+    parser = argparse.ArgumentParser(
+        prog="operatord",
+        description="Turns imaging probes into streams: listens for requests, starts, wires and "
+        "stops the containers of each session, and answers with the stream's location.",
+        epilog='Try it: "operatord demo". Ask a running one: '
+        """echo '{"method":"system.status"}' | nc -N 127.0.0.1 7733""",
+    )
+    parser.add_argument("--version", action="version", version=f"operatord {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve(commands)
+    _add_check_config(commands)
+    _add_build_images(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_serve(commands: Any) -> None:
+    serve = commands.add_parser("serve", help="run the daemon", description="Run the daemon.")
+    _add_settings(serve)
+    serve.set_defaults(run=_serve)
+
+
+def _add_check_config(commands: Any) -> None:
+    text = "Check the settings that `serve` would use with the same options, and print them."
+    check = commands.add_parser(
+        "check-config", help="check and print the settings", description=text
+    )
+    check.add_argument(
+        "file", nargs="?", metavar="FILE", type=Path, help="the same as --config FILE"
+    )
+    check.add_argument("-q", "--quiet", action="store_true", help="check only, print nothing")
+    _add_settings(check)
+    check.set_defaults(run=_check_config)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path,
+        help=f"settings file (default: $OPERATORD_CONFIG, else {SYSTEM_CONFIG} if it is there)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="TCP address; port 0 picks a free one"
+    )
+    parser.add_argument("--unix", metavar="PATH", help="listen on a Unix socket as well")
+    parser.add_argument(
+        "--engine", choices=("auto", "docker", "process"),
+        help="where stages run: containers, or local processes where there is no engine",
+    )  # fmt: skip
+    parser.add_argument("--state-dir", metavar="DIR", help="what outlives a restart is kept there")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
+    parser.add_argument("--log-format", choices=("auto", "text", "json"), help="the log on stderr")
+
+
+def _add_build_images(commands: Any) -> None:
+    text = "Build the three emulator images on the container engine ($DOCKER_HOST or its socket)."
+    build = commands.add_parser("build-images", help="build the emulator images", description=text)
+    build.add_argument(
+        "--base", metavar="IMAGE",
+        help="image with python3 to build on (default: the Dockerfiles' own; where no registry can "
+        "be reached, one made with debootstrap)",
+    )  # fmt: skip
+    build.set_defaults(run=_build_images)
+
+
+def _add_demo(commands: Any) -> None:
+    text = (
+        "Run the main job before your eyes: a private daemon, one segmented session asked for over "
+        "TCP, its frames received and compared with the truth, and the proof that nothing is left."
+    )
+    demo = commands.add_parser(
+        "demo", help="watch one session from request to nothing", description=text
+    )
+    demo.add_argument("--engine", choices=("auto", "docker", "process"), default="auto")
+    demo.add_argument("--count", type=int, default=300, help="frames to ask for (default: 300)")
+    demo.set_defaults(run=_demo)
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings given on the command line; None where they were not."""
+    options: dict[str, Any] = {
+        name: getattr(args, name) for name in ("listen", "unix", "engine", "state_dir")
+    }
+    log = {"level": args.log_level, "format": args.log_format}
+    given = {key: value for key, value in log.items() if value is not None}
+    return {**options, "log": given or None}
+
+
+def _config_file(args: argparse.Namespace) -> Path | None:
+    chosen = getattr(args, "file", None) or args.config
+    if chosen is not None:
+        return Path(chosen)
+    if path := os.environ.get("OPERATORD_CONFIG"):
+        return Path(path)
+    return SYSTEM_CONFIG if SYSTEM_CONFIG.exists() else None
+
+
+def _say(text: str) -> None:
+    print(f"operatord: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _load(args: argparse.Namespace) -> Any:
+    """Return the settings, or None after having said what is wrong with them."""
+    from .config import ConfigError, load  # noqa: PLC0415
+
+    try:
+        return load(_config_file(args), os.environ, _settings(args))
+    except ConfigError as exc:
+        for problem in exc.problems:
+            _say(problem)
+        return None
+
+
+def _check_config(args: argparse.Namespace) -> int:
+    config = _load(args)
+    if config is None:
+        return EXIT_USAGE
+    if not args.quiet:
+        import yaml  # noqa: PLC0415
+
+        from .config import to_dict  # noqa: PLC0415
+
+        print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")  # noqa: T201
+    return 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    config = _load(args)
+    if config is None:
+        return EXIT_USAGE
+    import asyncio  # noqa: PLC0415
+
+    from . import logs  # noqa: PLC0415
+    from .config import load  # noqa: PLC0415
+    from .daemon import Daemon, StateDirBusy  # noqa: PLC0415
+
+    logs.configure(config.log)
+
+    async def run() -> None:
+        daemon = Daemon(config, lambda: load(_config_file(args), os.environ, _settings(args)))
+        try:
+            await daemon.start()
+        except OSError:
+            await daemon.stop()
+            raise
+        await daemon.run_until_stopped()
+
+    try:
+        asyncio.run(run())
+    except StateDirBusy as exc:
+        _say(str(exc))
+        return EXIT_FAILED
+    except OSError as exc:
+        _say(f"cannot start: {exc.strerror or exc}{_about(exc, config)}")
+        return EXIT_FAILED
+    return 0
+
+
+def _about(exc: OSError, config: Any) -> str:
+    """Say which address or file an error of the system is about."""
+    if exc.filename:
+        return f": {exc.filename}"
+    return f" (listen: {config.listen})"
+
+
+def _build_images(args: argparse.Namespace) -> int:
+    from .engines.docker import image_client  # noqa: PLC0415
+    from .images import ImageError, build_images  # noqa: PLC0415
+
+    try:
+        with image_client() as client:
+            build_images(client, args.base, _say)
+    except ImageError as exc:
+        _say(str(exc))
+        return EXIT_FAILED
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from .demo import run_demo  # noqa: PLC0415
+
+    return run_demo(args.engine, args.count)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

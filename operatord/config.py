@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: MIT
+"""The settings: what they are, where they come from, and whether they make sense together.
+
+Command line beats environment beats file beats defaults. A file is laid over the defaults key by key.
+Whatever is unknown, of the wrong type or contradictory is one sentence with the setting's path; all of
+them are found at once, and the daemon does not start.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from operatord_protocol.codec import explain, suggestion
+
+from .core.pipelines import Pipeline, problems, shipped
+from .core.subnets import PREFIX
+from .core.units import Bytes, Duration, plain
+
+EngineChoice = Literal["auto", "docker", "process"]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; ``problems`` has one sentence for each reason."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How much of anything there may be at once."""
+
+    sessions: Positive = 32
+    queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
+    connections: Positive = 1000
+    line_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024**2)] = 64 * 1024
+    in_flight: Positive = 64
+    output_bytes: Bytes = Bytes(4 * 1024**2)
+
+
+class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many ended sessions stay readable."""
+
+    keep: Positive = 1000
+
+
+class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a request that does not say gets."""
+
+    count: Count = 100_000
+
+
+class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the daemon says on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "text", "json"] = "auto"
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Every setting. operatord.yaml shows each with its default and what it is for."""
+
+    listen: str = "127.0.0.1:7733"
+    unix: str | None = None
+    engine: EngineChoice = "auto"
+    docker_host: str | None = None
+    state_dir: str | None = None
+    advertise_host: str = "127.0.0.1"
+    subnets: str = "10.213.0.0/16"
+    ports: str | None = None
+    start_timeout: Duration = Duration(60)
+    stop_grace: Duration = Duration(2)
+    shutdown_timeout: Duration = Duration(30)
+    limits: Limits = Limits()
+    defaults: Defaults = Defaults()
+    history: History = History()
+    log: Logging = Logging()
+    pipelines: dict[str, Pipeline] = msgspec.field(default_factory=shipped)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of ``listen``."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+    @property
+    def port_range(self) -> tuple[int, int] | None:
+        """First and last published port; None lets the engine choose."""
+        if self.ports is None:
+            return None
+        first, _, last = self.ports.partition("-")
+        return int(first), int(last or first)
+
+    @property
+    def state_path(self) -> Path:
+        """Where the daemon keeps what must outlive it."""
+        if self.state_dir is not None:
+            return Path(self.state_dir).expanduser()
+        if os.geteuid() == 0:
+            return Path("/var/lib/operatord")
+        home = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+        return Path(home).expanduser() / "operatord"
+
+
+def _to_custom(type_: type, value: object) -> object:
+    if type_ in (Duration, Bytes):
+        return type_.parse(value)
+    raise NotImplementedError(type_)
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the settings as plain data."""
+    data: dict[str, Any] = msgspec.to_builtins(config, enc_hook=plain)
+    return data
+
+
+def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = ()) -> Config:
+    """Lay ``data`` and then ``overlays`` over the defaults. Raises `ConfigError`."""
+    merged = to_dict(Config())
+    for layer in (data, *overlays):
+        merged = _lay_over(merged, layer)
+    try:
+        config = msgspec.convert(merged, Config, dec_hook=_to_custom)
+    except msgspec.ValidationError as exc:
+        path, what = explain(exc, Config, root="")
+        raise ConfigError([f"{path.lstrip('.')}: {what}"]) from exc
+    if found := _contradictions(config):
+        raise ConfigError(found)
+    return config
+
+
+def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) -> Config:
+    """Return the settings from file, environment and command line. Raises `ConfigError`.
+
+    ``options`` maps settings to values; those that are None were not given.
+    """
+    given = {key: value for key, value in options.items() if value is not None}
+    return from_dict(_read(path) if path else {}, (_from_env(env), given))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415  # 10 ms that --help need not pay
+
+    try:
+        data = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
+    except (yaml.YAMLError, UnicodeDecodeError) as exc:
+        raise ConfigError([f"{path}: is not YAML: {' '.join(str(exc).split())}"]) from exc
+    if data is None:
+        return {}
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise ConfigError([f"{path}: the settings are a mapping such as 'listen: 127.0.0.1:7733'"])
+    return data
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
+    """Read ``OPERATORD_LISTEN`` for listen, ``OPERATORD_LIMITS_SESSIONS`` for limits.sessions, …"""
+    import yaml  # noqa: PLC0415
+
+    found: dict[str, Any] = {}
+    for path in _scalars(to_dict(Config())):
+        text = env.get("OPERATORD_" + "_".join(path).upper())
+        if text is None:
+            continue
+        place = found
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = yaml.safe_load(text)
+    return found
+
+
+def _scalars(data: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Return the paths of all settings but pipelines."""
+    paths: list[tuple[str, ...]] = []
+    for key, value in data.items():
+        if isinstance(value, dict) and key != "pipelines":
+            paths += _scalars(value, (*prefix, key))
+        elif key != "pipelines":
+            paths.append((*prefix, key))
+    return paths
+
+
+def _lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with ``over`` laid on it key by key; lists and scalars are replaced."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = (
+            _lay_over(below, value)
+            if isinstance(below, dict) and isinstance(value, dict)
+            else value
+        )
+    return merged
+
+
+def _contradictions(config: Config) -> list[str]:
+    found = [*_listen_problems(config), *_network_problems(config)]
+    for name, pipeline in config.pipelines.items():
+        found += problems(name, pipeline)
+    for needed in ("stream", "segmented"):
+        if needed not in config.pipelines:
+            found.append(f"pipelines.{needed}: is what plain_stream chooses and cannot be left out")
+    return found
+
+
+def _listen_problems(config: Config) -> list[str]:
+    host, colon, port = config.listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        return [f"listen: expected HOST:PORT such as 127.0.0.1:7733, got {config.listen!r}"]
+    if not is_loopback(host.strip("[]")):
+        return [
+            f"listen: {host} can be reached from other machines, and this version has no login: "
+            "listen on 127.0.0.1 and let ssh or a tunnel carry the connection"
+        ]
+    return []
+
+
+def _network_problems(config: Config) -> list[str]:
+    found = []
+    try:
+        net = ipaddress.IPv4Network(config.subnets)
+        if net.prefixlen > PREFIX:
+            found.append(f"subnets: {net} is smaller than one session's /{PREFIX}")
+        elif 2 ** (PREFIX - net.prefixlen) < config.limits.sessions:
+            found.append(
+                f"subnets: {net} has {2 ** (PREFIX - net.prefixlen)} /{PREFIX} networks, fewer than "
+                f"limits.sessions ({config.limits.sessions})"
+            )
+    except ValueError:
+        found.append(f"subnets: expected a CIDR such as 10.213.0.0/16, got {config.subnets!r}")
+    if config.ports is not None:
+        found += _ports_problems(config)
+    if config.advertise_host in ("0.0.0.0", "::", ""):  # noqa: S104  # it is what we refuse
+        found.append("advertise_host: is an address that requesters connect to, not a wildcard")
+    if config.engine == "process" and not is_loopback(config.advertise_host):
+        found.append("advertise_host: the process engine serves on loopback addresses only")
+    return found
+
+
+def _ports_problems(config: Config) -> list[str]:
+    first, _, last = (config.ports or "").partition("-")
+    last = last or first
+    if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
+        return [f"ports: expected a range such as 20000-20999, got {config.ports!r}"]
+    room = int(last) - int(first) + 1
+    if room < config.limits.sessions:
+        return [f"ports: {room} ports are fewer than limits.sessions ({config.limits.sessions})"]
+    return []
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether ``host`` is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def unknown_pipeline(name: str, config: Config) -> str:
+    """Return the sentence for a pipeline that is not configured."""
+    return f"there is no pipeline {name!r}{suggestion(name, config.pipelines)}"

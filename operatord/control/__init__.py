@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Who asks: listening sockets, connections, the table of verbs, events."""

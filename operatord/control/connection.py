@@ -1,0 +1,364 @@
+# SPDX-License-Identifier: MIT
+"""One connection: bytes in, lines, requests, verbs, replies, bytes out.
+
+Quick verbs are answered inline and their replies joined into one write. Slow verbs run as tasks that the
+connection owns. Reading stops while too many of them are under way, or while the peer does not read what
+it is sent, so that neither side can fill the daemon's memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from operatord_protocol import codec
+from operatord_protocol.codec import Refusal, Request, RequestId
+from operatord_protocol.errors import (
+    Cancelled,
+    InternalError,
+    InvalidRequest,
+    MethodNotFound,
+    ParseError,
+    TooManyRequests,
+    WireError,
+)
+from operatord_protocol.framing import LineSplitter, LineTooLong
+from operatord_protocol.messages import Result
+from operatord_protocol.methods import METHODS
+
+from .peer import Call, Services
+from .replies import encode_reply
+from .verbs import VERBS
+
+log = logging.getLogger(__name__)
+
+BATCH = 128
+"""Requests answered before other connections get their turn."""
+LINGER = 5.0
+"""Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
+JSON_BEGINS = frozenset(b'{["-0123456789tfn \t\r\n') | frozenset(range(0x80, 0x100))
+"""Bytes that a line meant for us can begin with, or that are at least meant as text."""
+
+SLOW = frozenset(name for name, verb in VERBS.items() if inspect.iscoroutinefunction(verb))
+
+
+class Host(Protocol):
+    """The server that a connection belongs to."""
+
+    services: Services
+
+    def opened(self, connection: Connection) -> int | None:
+        """Return a number for the connection, or None when there are too many."""
+        ...
+
+    def closed(self, connection: Connection) -> None:
+        """Forget the connection."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """A peer on a TCP or Unix socket."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, host: Host) -> None:
+        """Belong to ``host``."""
+        limits = host.services.config.limits
+        self.id = 0
+        self._host = host
+        self._services = host.services
+        self._loop = asyncio.get_running_loop()
+        self._splitter = LineSplitter(limits.line_bytes)
+        self._in_flight = limits.in_flight
+        self._output_bytes = int(limits.output_bytes)
+        self._backlog: deque[bytes] = deque()
+        self._out: list[bytes] = []
+        self._flushing = False
+        self._begun = False
+        self._eof = False
+        self._refused = False
+        self._writable = True
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._pending: dict[object, tuple[Call, asyncio.Task[Any]]] = {}
+        self._kept: dict[int, Callable[[], object]] = {}
+        self._room_waiters: list[asyncio.Future[None]] = []
+        self._on_room: dict[int, Callable[[], None]] = {}
+        self._on_close: list[Callable[[], None]] = []
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Register, or refuse when there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.set_write_buffer_limits(high=self._output_bytes)
+        number = self._host.opened(self)
+        if number is None:
+            text = "too many connections; close some, or raise limits.connections"
+            self._refuse(TooManyRequests(text, retry_after=1))
+        else:
+            self.id = number
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in and answer what can be answered at once."""
+        if self._refused:
+            return
+        if not self._begun and not self._begins_well(data):
+            return
+        try:
+            self._backlog += self._splitter.feed(data)
+        except LineTooLong as exc:
+            self._backlog += exc.lines
+            self._work()
+            self._refuse(
+                ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
+            )
+            return
+        self._work()
+
+    def eof_received(self) -> bool:
+        """Note that no more requests come; what is pending is still answered."""
+        if self._eof:
+            return True
+        self._eof = True
+        if self._splitter.pending.strip() and not self._refused:
+            text = "the input ended in the middle of a line, which was not executed; end it with a newline"
+            self._send(codec.encode_error("plain", None, ParseError(text)))
+        self._close_when_done()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what the peer had under way."""
+        self._host.closed(self)
+        for task in tuple(self._tasks):
+            task.cancel()
+        for ender in tuple(self._kept.values()):
+            ender()
+        for callback in self._on_close:
+            callback()
+        self._wake()
+
+    def pause_writing(self) -> None:
+        """Answer nothing more until the peer reads."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Go on where reading the peer's requests was stopped."""
+        self._writable = True
+        self._wake()
+        for callback in tuple(self._on_room.values()):
+            callback()
+        self._work()
+
+    # Requests
+
+    def _begins_well(self, data: bytes) -> bool:
+        """Turn away what is not talking to us: a browser must not be able to drive the daemon."""
+        first = data.lstrip(b" \t\r\n")[:1]
+        if not first:
+            return True
+        self._begun = True
+        if first[0] in JSON_BEGINS:
+            return True
+        text = f"this is operatord's control port: send one JSON object per line, such as {codec.EXAMPLE}"
+        self._refuse(ParseError(text))
+        return False
+
+    def _work(self) -> None:
+        """Handle lines while the peer reads the answers and not too much is under way."""
+        budget = BATCH
+        while self._backlog and budget and self._writable and len(self._pending) < self._in_flight:
+            budget -= 1
+            self._handle(self._backlog.popleft())
+        self._flush()
+        if self._backlog:
+            if not self._eof:
+                self._transport.pause_reading()
+            if not budget:
+                self._loop.call_soon(self._work)
+        elif not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._close_when_done()
+
+    def _handle(self, line: bytes) -> None:
+        request = codec.decode_line(line)
+        if isinstance(request, Refusal):
+            self._out.append(codec.encode_error(request.dialect, request.id, request.error))
+            return
+        try:
+            method = METHODS.get(request.method)
+            if method is None:
+                raise _unknown_method(request.method)
+            params = codec.convert_params(request.params, method.params)
+            call = Call(self._services, self, request)
+            if request.method in SLOW:
+                self._begin(call, VERBS[request.method](call, params))
+            else:
+                self._answer(request, VERBS[request.method](call, params))
+        except WireError as exc:
+            self._answer_error(request, exc)
+        except Exception as exc:
+            self._answer_error(request, _internal(request, exc))
+
+    def _begin(self, call: Call, work: Any) -> None:
+        request = call.request
+        if request.id is not None and request.id in self._pending:
+            work.close()
+            raise InvalidRequest(
+                f"the id {request.id!r} belongs to a request that is still pending"
+            )
+        task = self.own(self._finish(call, work))
+        key = request.id if request.id is not None else object()
+        self._pending[key] = (call, task)
+        task.add_done_callback(lambda _: self._done(key))
+
+    async def _finish(self, call: Call, work: Awaitable[Result]) -> None:
+        try:
+            self._answer(call.request, await work)
+        except WireError as exc:
+            self._answer_error(call.request, exc)
+        except asyncio.CancelledError:
+            if not call.cancelled:
+                raise
+            self._answer_error(call.request, Cancelled("the request was cancelled"))
+        except Exception as exc:
+            self._answer_error(call.request, _internal(call.request, exc))
+
+    def _done(self, key: object) -> None:
+        self._pending.pop(key, None)
+        if not self._transport.is_closing():
+            self._work()
+
+    def _answer(self, request: Request, result: Result) -> None:
+        if request.wants_reply:
+            self._send(codec.encode_result(request, encode_reply(result)))
+
+    def _answer_error(self, request: Request, error: WireError) -> None:
+        if request.wants_reply:
+            self._send(codec.encode_error(request.dialect, request.id, error))
+
+    # Writing
+
+    def _send(self, line: bytes) -> None:
+        self._out.append(line)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = False
+        if self._out and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def _refuse(self, error: WireError) -> None:
+        """Say why, answer what is pending, and read on for a moment only to throw it away.
+
+        Closing with unread input would reset the connection, and the peer would never read why.
+        """
+        self._refused = True
+        self._send(codec.encode_error("plain", None, error))
+        self._loop.call_later(LINGER, self._transport.abort)
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self._pending or self._backlog or self._transport.is_closing():
+            return
+        if self._refused:
+            self._flush()
+            if self._eof:
+                self._transport.close()
+            elif self._transport.can_write_eof():
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._transport.write_eof()
+        elif self._eof and not self._kept:
+            self._flush()
+            self._transport.close()
+
+    def _wake(self) -> None:
+        waiters, self._room_waiters = self._room_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # Peer
+
+    def notify(self, dialect: codec.Dialect, method: str, params: dict[str, Any]) -> bool:
+        """Send a notification unless the peer takes no more."""
+        if not self._writable or self._transport.is_closing():
+            return False
+        self._send(codec.encode_notification(dialect, method, params))
+        return True
+
+    async def room(self) -> None:
+        """Return when the peer takes more, or has gone."""
+        if not self._writable:
+            waiter = self._loop.create_future()
+            self._room_waiters.append(waiter)
+            await waiter
+
+    def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
+        """Call ``callback`` whenever the peer takes more again."""
+        if callback is None:
+            self._on_room.pop(key, None)
+        else:
+            self._on_room[key] = callback
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after the reply to the present request."""
+        self._loop.call_soon(callback)
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the connection has ended; at once when it already has."""
+        if self._transport.is_closing():
+            callback()
+        else:
+            self._on_close.append(callback)
+
+    def keep(self, key: int, ender: Callable[[], object]) -> None:
+        """Note a subscription."""
+        self._kept[key] = ender
+
+    def drop(self, key: int) -> bool:
+        """End a subscription."""
+        ender = self._kept.pop(key, None)
+        if ender is None:
+            return False
+        ender()
+        self._close_when_done()
+        return True
+
+    def cancel(self, request_id: RequestId) -> bool:
+        """Cancel a pending request."""
+        call, task = self._pending.get(request_id, (None, None))
+        if call is None or task is None:
+            return False
+        call.cancelled = True
+        return task.cancel()
+
+    def own(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        """Run ``work`` until it is done or the connection ends."""
+        task = asyncio.ensure_future(work)
+        assert isinstance(task, asyncio.Task)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def end(self) -> None:
+        """Close from our side: what is written still goes out."""
+        self._flush()
+        self._transport.close()
+
+
+def _unknown_method(name: str) -> MethodNotFound:
+    return MethodNotFound(f"there is no method {name!r}{codec.suggestion(name, METHODS)}")
+
+
+def _internal(request: Request, exc: Exception) -> InternalError:
+    log.error("the method %s failed", request.method, exc_info=exc)
+    return InternalError("an internal error of the daemon; its log says more")

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""What a verb knows of whoever asked, and of the daemon it works for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from operatord.config import Config
+from operatord.engines.base import Engine
+from operatord.runtime.clock import Clock
+from operatord.runtime.host import HostMonitor
+from operatord.runtime.probes import ProbeRegistry
+from operatord.runtime.supervisor import Supervisor
+from operatord_protocol.codec import Dialect, Request, RequestId
+from operatord_protocol.messages import Reloaded
+
+from .events import EventLog
+
+
+class Peer(Protocol):
+    """One connection, as verbs see it."""
+
+    id: int
+
+    def notify(self, dialect: Dialect, method: str, params: dict[str, Any]) -> bool:
+        """Send a notification; False, and nothing sent, when the peer takes no more just now."""
+        ...
+
+    async def room(self) -> None:
+        """Return when the peer takes more."""
+        ...
+
+    def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
+        """Call ``callback`` whenever the peer takes more again; None ends that."""
+        ...
+
+    def soon(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` after the reply to the present request."""
+        ...
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the connection has ended."""
+        ...
+
+    def keep(self, key: int, ender: Callable[[], object]) -> None:
+        """Note a subscription; the connection stays open for it, and its end calls ``ender``."""
+        ...
+
+    def drop(self, key: int) -> bool:
+        """End a subscription; False when there is none."""
+        ...
+
+    def cancel(self, request_id: RequestId) -> bool:
+        """Cancel a pending request; False when there is none."""
+        ...
+
+    def own(self, work: Awaitable[None]) -> asyncio.Task[None]:
+        """Run ``work`` until it is done or the connection ends."""
+        ...
+
+
+@dataclass(slots=True)
+class Services:
+    """The parts of the daemon that verbs use."""
+
+    version: str
+    instance: str
+    config: Config
+    engine: Engine
+    supervisor: Supervisor
+    probes: ProbeRegistry
+    events: EventLog
+    host: HostMonitor
+    clock: Clock
+    engine_facts: Callable[[], dict[str, Any]]
+    uptime: Callable[[], float]
+    connections: Callable[[], int]
+    reload: Callable[[], Reloaded]
+    subscription_serial: int = 0
+
+    def new_subscription(self) -> int:
+        """Return a number that no subscription has had."""
+        self.subscription_serial += 1
+        return self.subscription_serial
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way through a verb."""
+
+    services: Services
+    peer: Peer
+    request: Request
+    cancelled: bool = False
+    """Set when the client took the request back, as opposed to having gone away."""

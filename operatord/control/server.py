@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""The listening sockets, and the set of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import stat
+from pathlib import Path
+
+from .connection import Connection
+from .peer import Services
+
+BACKLOG = 1024
+
+
+class Server:
+    """Listens on TCP and, when asked, on a Unix socket."""
+
+    def __init__(self, services: Services) -> None:
+        """Answer with ``services``."""
+        self.services = services
+        self._servers: list[asyncio.Server] = []
+        self._connections: set[Connection] = set()
+        self._serial = 0
+        self._unix: Path | None = None
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
+        self._servers.append(server)
+        address: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        return address
+
+    async def listen_unix(self, path: Path) -> None:
+        """Listen on a Unix socket, open to its owner and group. Raises `OSError`."""
+        _remove_stale(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: Connection(self), path, backlog=BACKLOG)
+        _share_with_group(path)
+        self._servers.append(server)
+        self._unix = path
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._connections)
+
+    def opened(self, connection: Connection) -> int | None:
+        """Return a number for the connection, or None when there are too many."""
+        if len(self._connections) >= self.services.config.limits.connections:
+            return None
+        self._serial += 1
+        self._connections.add(connection)
+        return self._serial
+
+    def closed(self, connection: Connection) -> None:
+        """Forget the connection. Idempotent."""
+        self._connections.discard(connection)
+
+    def stop_listening(self) -> None:
+        """Take no new connections. Idempotent."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            server.close()
+        if self._unix is not None:
+            self._unix.unlink(missing_ok=True)
+            self._unix = None
+
+    async def close(self) -> None:
+        """Stop listening and end every connection, what is written first."""
+        self.stop_listening()
+        for connection in tuple(self._connections):
+            connection.end()
+        await asyncio.sleep(0)
+
+
+def _share_with_group(path: Path) -> None:
+    path.chmod(0o660)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on any more, and nothing else. Raises `OSError`."""
+    try:
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise FileExistsError(17, "exists and is not a socket", str(path))
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
+        probe.connect(str(path))
+        raise OSError(98, "another daemon listens on it", str(path))
+    path.unlink()

@@ -1,0 +1,291 @@
+# SPDX-License-Identifier: MIT
+"""The verbs about sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from operatord.core.plans import Upstream
+from operatord.core.scheduler import Enqueue, Start
+from operatord.engines.base import EngineError, EngineUnavailable
+from operatord.runtime.postmortem import last_report
+from operatord.runtime.record import Ending, SessionRecord
+from operatord.runtime.supervisor import Supervisor, explanation
+from operatord_protocol import errors
+from operatord_protocol import messages as m
+
+from .peer import Call
+
+REPORTED = ("frames", "dropped", "consumers", "dice_mean")
+"""What of a stage's own report is passed on."""
+OWNER = "local"
+"""Who owns the sessions of a caller that does not say."""
+
+
+async def start(call: Call, params: m.SessionStartParams) -> m.Session:
+    """Start a session and answer when its stream is verified, or at once when that is wanted.
+
+    Raises what `Supervisor.submit` raises, and `StartFailed`, `ImageMissing`, `ProbeUnreachable`,
+    `EngineUnavailable`, `Cancelled`, after everything has been rolled back.
+    """
+    supervisor = call.services.supervisor
+    record = supervisor.submit(params, _owner(params), _upstream(call, params))
+    if params.lease == "connection":
+        gone = Ending("expired", "lease", "the connection that held its lease has ended")
+        call.peer.on_close(lambda: supervisor.end(record, gone))
+    if params.wait == "ready":
+        with _progress(call, record):
+            await _ready(call, record)
+    return record.to_session()
+
+
+async def _ready(call: Call, record: SessionRecord) -> None:
+    supervisor = call.services.supervisor
+    try:
+        await record.reach("running")
+        if record.location is None:
+            await record.reach("ended")
+    except asyncio.CancelledError:
+        # A requester that went away leaves the queue; a start under way belongs to its lease.
+        if call.cancelled or record.phase == "queued":
+            reason = "cancelled" if call.cancelled else "the requester went away while it waited"
+            supervisor.end(record, Ending("stopped", "client", reason))
+        raise
+    if record.location is None:
+        raise _failure(record)
+
+
+def _failure(record: SessionRecord) -> errors.WireError:
+    result = record.result
+    assert result is not None
+    return result.error or errors.Cancelled(
+        f"the session ended before its stream was there: {result.reason}", session_id=record.id
+    )
+
+
+@contextlib.contextmanager
+def _progress(call: Call, record: SessionRecord) -> Iterator[None]:
+    """Tell a JSON-RPC requester how its start gets on; the other dialects get one line only."""
+    request, peer = call.request, call.peer
+    if request.dialect != "rpc" or request.id is None:
+        yield
+        return
+
+    def tell(fields: dict[str, Any]) -> None:
+        peer.notify("rpc", "session.progress", {"id": request.id, **fields})
+
+    record.listeners.append(tell)
+    tell({"session_id": record.id, **_standing(record)})
+    try:
+        yield
+    finally:
+        record.listeners.remove(tell)
+
+
+def _standing(record: SessionRecord) -> dict[str, Any]:
+    if record.phase != "queued":
+        return {"stage": record.step}
+    return {"stage": "queue", "position": record.position, "reason": record.waits_because}
+
+
+def plan(call: Call, params: m.SessionStartParams) -> m.PlanResult:
+    """Say what a start would do. Nothing is created and nothing is taken."""
+    supervisor = call.services.supervisor
+    planned = supervisor.plan(params, _upstream(call, params))
+    cpus, memory = planned.reservation()
+    details: dict[str, Any] = {
+        "pipeline": planned.pipeline,
+        "stages": {name: stage.image for name, stage in planned.stages.items()},
+        "reservation": {"sessions": 1, "cpus": cpus, "memory": memory},
+    }
+    if supervisor.engine_problem is not None:
+        details |= {"type": "engine_unavailable", "reason": supervisor.engine_problem}
+        return m.PlanResult(decision="refuse", explanation=details)
+    action = supervisor.preview(params)
+    if isinstance(action, Start):
+        return m.PlanResult(decision="start", explanation=details)
+    details |= {"reason": action.why.text, **explanation(action.why)}
+    if isinstance(action, Enqueue):
+        return m.PlanResult(decision="queue", explanation={**details, "position": action.position})
+    return m.PlanResult(decision="refuse", explanation={**details, "type": action.type})
+
+
+def get(call: Call, params: m.SessionParams) -> m.Session:
+    """Return one session."""
+    return call.services.supervisor.get(params.session_id).to_session()
+
+
+def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
+    """Return sessions, newest first."""
+    found: list[m.Session] = []
+    limit = params.limit if isinstance(params.limit, int) else None
+    for record in call.services.supervisor.records():
+        if limit is not None and len(found) >= limit:
+            break
+        if isinstance(params.phase, str) and record.phase != params.phase:
+            continue
+        if isinstance(params.owner, str) and record.owner != params.owner:
+            continue
+        found.append(record.to_session())
+    return m.Sessions(sessions=found)
+
+
+async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
+    """Stop a session and answer when everything of it is gone. One that has ended is returned."""
+    supervisor = call.services.supervisor
+    record = supervisor.get(params.session_id)
+    grace = params.grace if isinstance(params.grace, float) else None
+    supervisor.end(record, Ending("stopped", "client", "stopped on request", grace=grace))
+    await record.reach("ended")
+    return record.to_session()
+
+
+async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
+    """Answer when a session has reached a phase, or can no longer. Raises `DeadlineExceeded`."""
+    record = call.services.supervisor.get(params.session_id)
+    timeout = params.timeout if isinstance(params.timeout, float) else None
+    try:
+        async with asyncio.timeout(timeout):
+            await record.reach(params.phase)
+    except TimeoutError:
+        raise errors.DeadlineExceeded(
+            f"the session is {record.phase}, not {params.phase}, after {timeout:g} s",
+            session_id=record.id,
+            phase=record.phase,
+        ) from None
+    return record.to_session()
+
+
+def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
+    """Let a lease end later. Raises `Conflict` for a session that has ended or has no such lease."""
+    supervisor = call.services.supervisor
+    record = supervisor.get(params.session_id)
+    if record.ttl is None:
+        raise errors.Conflict(
+            'this session has no lease to extend; start it with a lease such as {"ttl": 60}',
+            session_id=record.id,
+        )
+    supervisor.extend(record, params.ttl)
+    return record.to_session()
+
+
+async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
+    """Return what stages wrote, or with ``follow`` send it, old and new, as notifications."""
+    record = call.services.supervisor.get(params.session_id)
+    stages = _chosen_stages(record, params)
+    if params.follow and record.phase != "ended":
+        return m.Logs(lines=[], subscription=_follow(call, record, stages, params.tail))
+    found = await asyncio.gather(*(_lines(call, record, s, params.tail) for s in stages))
+    lines = sorted((line for each in found for line in each), key=lambda line: line.time)
+    return m.Logs(lines=lines)
+
+
+def _chosen_stages(record: SessionRecord, params: m.SessionLogsParams) -> list[str]:
+    stages = list(record.plan.stages)
+    if not isinstance(params.stage, str):
+        return stages
+    if params.stage not in stages:
+        raise errors.NotFound(
+            f"the session has no stage {params.stage!r}; it has {', '.join(stages)}",
+            session_id=record.id,
+        )
+    return [params.stage]
+
+
+async def _lines(call: Call, record: SessionRecord, stage: str, tail: int) -> list[m.StageLine]:
+    found = record.log_tails.get(stage)
+    if found is None and stage in record.containers:
+        with _engine_errors():
+            found = await call.services.engine.logs(record.containers[stage], tail)
+    kept = (found or [])[-tail:] if tail else []
+    return [m.StageLine(stage=stage, time=line.time, line=line.line) for line in kept]
+
+
+def _follow(call: Call, record: SessionRecord, stages: list[str], tail: int) -> int:
+    number = call.services.new_subscription()
+    task = call.peer.own(_follow_stages(call, record, stages, tail, number))
+    call.peer.keep(number, task.cancel)
+    return number
+
+
+async def _follow_stages(
+    call: Call, record: SessionRecord, stages: list[str], tail: int, number: int
+) -> None:
+    head = {"subscription": number, "session_id": record.id}
+    dialect = call.request.dialect
+    await record.reach("running")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for stage in stages:
+                group.create_task(_follow_stage(call, record, stage, tail, head))
+    finally:
+        call.peer.notify(dialect, "session.log", {**head, "end": True})
+        call.peer.drop(number)
+
+
+async def _follow_stage(
+    call: Call, record: SessionRecord, stage: str, tail: int, head: dict[str, Any]
+) -> None:
+    peer, dialect = call.peer, call.request.dialect
+    with contextlib.suppress(EngineError):
+        async for line in call.services.engine.follow_logs(record.containers[stage], tail):
+            note = {**head, "stage": stage, "time": line.time, "line": line.line}
+            while not peer.notify(dialect, "session.log", note):
+                await peer.room()
+
+
+async def stats(call: Call, params: m.SessionParams) -> m.Stats:
+    """Say what each stage uses now, with the frames that it has reported."""
+    record = call.services.supervisor.get(params.session_id)
+    if record.phase == "ended":
+        raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
+    stages = list(record.containers)
+    found = await asyncio.gather(*(_stage_stats(call, record, stage) for stage in stages))
+    return m.Stats(session_id=record.id, stages=dict(zip(stages, found, strict=True)))
+
+
+async def _stage_stats(call: Call, record: SessionRecord, stage: str) -> dict[str, Any]:
+    engine, container_id = call.services.engine, record.containers[stage]
+    with _engine_errors():
+        used, lines = await asyncio.gather(
+            engine.stats(container_id), engine.logs(container_id, 20), return_exceptions=True
+        )
+        if isinstance(used, EngineUnavailable):
+            raise used
+    found: dict[str, Any] = {} if isinstance(used, BaseException) else msgspec.to_builtins(used)
+    report = None if isinstance(lines, BaseException) else last_report(lines)
+    reported = {key: report[key] for key in REPORTED if key in report} if report else {}
+    return {key: value for key, value in found.items() if value is not None} | reported
+
+
+@contextlib.contextmanager
+def _engine_errors() -> Iterator[None]:
+    try:
+        yield
+    except EngineUnavailable as exc:
+        raise errors.EngineUnavailable(
+            "the container engine does not answer", retry_after=1
+        ) from exc
+    except EngineError as exc:
+        raise errors.Conflict("the stage is gone") from exc
+
+
+async def all_ended(supervisor: Supervisor, timeout: float) -> None:
+    """Return when no session lives any more, or after ``timeout`` seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            for record in supervisor.living():
+                await record.reach("ended")
+
+
+def _owner(params: m.SessionStartParams) -> str:
+    return params.owner if isinstance(params.owner, str) else OWNER
+
+
+def _upstream(call: Call, params: m.SessionStartParams) -> Upstream | None:
+    return call.services.probes.upstream(params.probe) if isinstance(params.probe, str) else None

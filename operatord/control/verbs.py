@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: MIT
+"""What the daemon does for whoever asks: one function for each method, and one table of them.
+
+A verb takes a call and typed params and returns a typed result, or raises a `WireError`. Plain functions
+are quick and answered inline; coroutines may take their time and run as tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from operatord.runtime.clock import rfc3339
+from operatord_protocol import errors, methods
+from operatord_protocol import messages as m
+
+from . import sessions
+from .peer import Call
+
+
+def ping(call: Call, params: m.NoParams) -> m.Pong:
+    """Answer at once."""
+    return m.Pong(pong=True, time=rfc3339(call.services.clock.wall()))
+
+
+def describe(call: Call, params: m.NoParams) -> m.Description:
+    """Say what this daemon is and what it understands."""
+    services = call.services
+    return m.Description(
+        version=services.version,
+        protocol=methods.PROTOCOL_VERSION,
+        instance=services.instance,
+        engine=services.engine_facts(),
+        methods=methods.schemas(),
+        errors={cls.type: {"code": cls.code, "retryable": cls.retryable} for cls in errors.ALL},
+        capabilities=["events.replay", "logs.follow", "probes", "queue", "request_key", "leases"],
+    )
+
+
+def status(call: Call, params: m.NoParams) -> m.Status:
+    """Say how the daemon and its machine are."""
+    services, supervisor = call.services, call.services.supervisor
+    living = supervisor.living()
+    phases: dict[str, int] = dict.fromkeys(m.PHASES, 0)
+    for record in supervisor.records():
+        phases[record.phase] += 1
+    holding = [record for record in living if record.phase != "queued"]
+    reserved = [record.plan.reservation() for record in holding]
+    facts = services.host.facts()
+    return m.Status(
+        version=services.version,
+        instance=services.instance,
+        engine=services.engine_facts(),
+        host=facts,
+        capacity={
+            "sessions": services.config.limits.sessions,
+            "cpus": facts["cpus"],
+            "memory": facts["memory"],
+        },
+        reserved={
+            "sessions": len(holding),
+            "cpus": sum(cpus for cpus, _ in reserved),
+            "memory": sum(memory for _, memory in reserved),
+        },
+        measured=services.host.measured(),
+        pressure="none",
+        sessions=phases,
+        queue={"length": supervisor.queue_length, "limit": services.config.limits.queue},
+        warm={name: {"ready": 0, "target": 0} for name in services.config.pipelines},
+        draining=supervisor.draining,
+        connections=services.connections(),
+        uptime=round(services.uptime(), 3),
+    )
+
+
+async def drain(call: Call, params: m.DrainParams) -> m.Drained:
+    """Admit no more; with a timeout, wait that long for the sessions to finish."""
+    supervisor = call.services.supervisor
+    supervisor.drain(True)
+    if isinstance(params.timeout, float) and params.timeout > 0:
+        await sessions.all_ended(supervisor, params.timeout)
+    return m.Drained(draining=True, waiting_for=[record.id for record in supervisor.living()])
+
+
+def undrain(call: Call, params: m.NoParams) -> m.Drained:
+    """Admit again."""
+    supervisor = call.services.supervisor
+    supervisor.drain(False)
+    return m.Drained(draining=False, waiting_for=[record.id for record in supervisor.living()])
+
+
+def reload(call: Call, params: m.NoParams) -> m.Reloaded:
+    """Reread the configuration. Raises `Conflict` when it cannot be used; then nothing changes."""
+    return call.services.reload()
+
+
+def login(call: Call, params: m.LoginParams) -> m.Login:
+    """Say who the caller is: without configured logins, whoever reaches the socket owns it."""
+    return m.Login(user="local", role="admin")
+
+
+def pipeline_list(call: Call, params: m.NoParams) -> m.Pipelines:
+    """Describe the configured pipelines."""
+    described: list[dict[str, Any]] = []
+    for name, pipeline in call.services.config.pipelines.items():
+        stages = {
+            stage_name: {
+                "image": stage.image,
+                "port": stage.port,
+                "cpus": stage.cpus,
+                "memory": int(stage.memory),
+                "allow_env": stage.allow_env,
+            }
+            for stage_name, stage in pipeline.stages.items()
+        }
+        described.append(
+            {
+                "name": name,
+                "network": pipeline.network,
+                "location": pipeline.location_stage,
+                "warm": {"ready": 0, "target": 0},
+                "stages": stages,
+            }
+        )
+    return m.Pipelines(pipelines=described)
+
+
+async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
+    """Make a probe known, for good or for as long as this connection lasts."""
+    probes, connection = call.services.probes, call.peer.id
+    if params.lease == "connection":
+        call.peer.on_close(lambda: probes.connection_closed(connection))
+    return await probes.register(params, connection)
+
+
+async def probe_list(call: Call, params: m.NoParams) -> m.Probes:
+    """Look at all registered probes."""
+    return m.Probes(probes=await call.services.probes.list())
+
+
+async def probe_get(call: Call, params: m.ProbeParams) -> m.Probe:
+    """Look at one."""
+    return await call.services.probes.get(params.name)
+
+
+def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
+    """Forget one."""
+    return call.services.probes.remove(params.name)
+
+
+def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
+    """Send events to this connection from now on, or from a number on."""
+    events, peer, dialect = call.services.events, call.peer, call.request.dialect
+    number = call.services.new_subscription()
+
+    def send(event: dict[str, Any]) -> bool:
+        return peer.notify(dialect, "event", {"subscription": number, **event})
+
+    def end() -> None:
+        peer.on_room(None, number)
+        events.unsubscribe(subscription)
+
+    subscription = events.subscribe(
+        send,
+        params.since if isinstance(params.since, int) else None,
+        frozenset(params.types) if isinstance(params.types, list) else None,
+        params.session_id if isinstance(params.session_id, str) else None,
+    )
+    peer.keep(number, end)
+    peer.on_room(subscription.pump, number)
+    # What is due already comes after the reply that says which subscription it belongs to.
+    peer.soon(subscription.pump)
+    return m.Subscribed(subscription=number, seq=events.seq)
+
+
+def unsubscribe(call: Call, params: m.UnsubscribeParams) -> m.Unsubscribed:
+    """End a subscription of this connection. Raises `NotFound`."""
+    if not call.peer.drop(params.subscription):
+        raise errors.NotFound(f"this connection has no subscription {params.subscription}")
+    return m.Unsubscribed(subscription=params.subscription)
+
+
+def cancel(call: Call, params: m.CancelParams) -> m.CancelResult:
+    """Cancel a pending request of this connection. Raises `NotFound`."""
+    if not call.peer.cancel(params.id):
+        raise errors.NotFound(f"this connection has no pending request with the id {params.id!r}")
+    return m.CancelResult(cancelled=True)
+
+
+VERBS: dict[str, Callable[[Call, Any], Any]] = {
+    "system.ping": ping,
+    "system.describe": describe,
+    "system.status": status,
+    "system.drain": drain,
+    "system.undrain": undrain,
+    "system.reload": reload,
+    "auth.login": login,
+    "pipeline.list": pipeline_list,
+    "probe.register": probe_register,
+    "probe.list": probe_list,
+    "probe.get": probe_get,
+    "probe.remove": probe_remove,
+    "session.start": sessions.start,
+    "session.plan": sessions.plan,
+    "session.get": sessions.get,
+    "session.list": sessions.list_,
+    "session.stop": sessions.stop,
+    "session.wait": sessions.wait,
+    "session.extend": sessions.extend,
+    "session.logs": sessions.logs,
+    "session.stats": sessions.stats,
+    "events.subscribe": subscribe,
+    "events.unsubscribe": unsubscribe,
+    "request.cancel": cancel,
+}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""What the exits of a session's stages mean for the session.
+
+- A stage that ends with anything but 0 fails the session, whatever the others do.
+- When the last stage has ended with 0, the requester has had everything: the session is completed, and
+  stages before it that still run have a moment to end by themselves.
+- Stages before the last may end earlier: what they sent is on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
+
+LINGER = 2.0
+"""Seconds that earlier stages get to end by themselves after the last one has."""
+
+
+class Exit(NamedTuple):
+    """How one stage ended. ``code`` is None when its container vanished."""
+
+    code: int | None
+    oom_killed: bool = False
+
+
+class Verdict(NamedTuple):
+    """What becomes of the session; ``after`` seconds from now."""
+
+    outcome: Literal["completed", "failed"]
+    cause: str
+    reason: str
+    stage: str
+    after: float = 0.0
+
+
+def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
+    """Return what the exits so far decide; None while they decide nothing."""
+    for stage in stages:
+        if stage in exits and (verdict := _failure(stage, exits[stage])):
+            return verdict
+    last = stages[-1]
+    if last not in exits:
+        return None
+    after = 0.0 if all(stage in exits for stage in stages) else LINGER
+    return Verdict("completed", "done", "the stream has been delivered to its end", last, after)
+
+
+def _failure(stage: str, how: Exit) -> Verdict | None:
+    if how.oom_killed:
+        reason = f"the stage {stage!r} used more memory than its limit and was killed"
+        return Verdict("failed", "oom", reason, stage)
+    if how.code is None:
+        reason = f"the container of the stage {stage!r} was removed by somebody else"
+        return Verdict("failed", "exit", reason, stage)
+    if how.code != 0:
+        return Verdict("failed", "exit", f"the stage {stage!r} ended with code {how.code}", stage)
+    return None

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""From a request and a pipeline to a complete plan, before anything is created.
+
+A plan says which stages are started and what each gets in its environment. Where the stages will find
+each other is the engine's to say, so addresses are filled in by `stage_env` once the network exists.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from operatord_protocol.codec import suggestion
+from operatord_protocol.errors import InvalidParams, NotFound
+from operatord_protocol.messages import SessionStartParams
+
+from .pipelines import PROBE, Pipeline, Stage, env_text
+from .units import plain
+
+_ordered = msgspec.json.Encoder(enc_hook=plain, order="sorted").encode
+_CONTROL = {chr(code) for code in range(32)} | {"\x7f"}
+
+
+class Upstream(msgspec.Struct, frozen=True):
+    """A registered probe, as a session will use it."""
+
+    name: str
+    host: str
+    port: int
+
+
+class SessionPlan(msgspec.Struct, frozen=True):
+    """What a session will be. Its hash goes onto every object as a label."""
+
+    pipeline: str
+    network: Literal["shared", "separate"]
+    stages: dict[str, Stage]
+    """The stages to start, in the order of the stream."""
+    env: dict[str, dict[str, str]]
+    """For each stage, all of its environment but the addresses."""
+    format: str
+    upstream: Upstream | None = None
+
+    @property
+    def location_stage(self) -> str:
+        """The stage whose port is the location."""
+        return next(reversed(self.stages))
+
+    def digest(self) -> str:
+        """Return a short hash that differs whenever anything in the plan does."""
+        return hashlib.sha256(_ordered(self)).hexdigest()[:16]
+
+    def reservation(self) -> tuple[float, int]:
+        """Return cores and bytes of memory that its stages may use together."""
+        stages = self.stages.values()
+        return sum(s.cpus for s in stages), sum(s.memory for s in stages)
+
+
+def choose_pipeline(params: SessionStartParams, pipelines: Mapping[str, Pipeline]) -> str:
+    """Return the name of the pipeline that is asked for. Raises `InvalidParams`, `NotFound`."""
+    plain, name = params.plain_stream, params.pipeline
+    if not isinstance(name, str):
+        return "stream" if plain is True else "segmented"
+    if isinstance(plain, bool):
+        raise InvalidParams(
+            "params.pipeline: give either plain_stream or pipeline, not both",
+            path="params.pipeline",
+        )
+    if name not in pipelines:
+        raise NotFound(f"there is no pipeline {name!r}{suggestion(name, pipelines)}")
+    return name
+
+
+def make_plan(
+    params: SessionStartParams,
+    pipelines: Mapping[str, Pipeline],
+    default_count: int,
+    upstream: Upstream | None = None,
+) -> SessionPlan:
+    """Return the plan for a request. Raises `InvalidParams`, `NotFound`; nothing else has happened."""
+    name = choose_pipeline(params, pipelines)
+    pipeline = pipelines[name]
+    stages = dict(pipeline.stages)
+    if upstream is not None:
+        _leave_out_probe(name, stages)
+    _check_env(params, name, stages)
+    # A managed probe makes as many frames as it is told; a registered one is only cut short on request.
+    unasked = default_count if upstream is None else None
+    count = params.count if isinstance(params.count, int) else unasked
+    return SessionPlan(
+        pipeline=name,
+        network=pipeline.network,
+        stages=stages,
+        env={stage: _env(params, stage, stages, count) for stage in stages},
+        format=params.format,
+        upstream=upstream,
+    )
+
+
+def stage_env(
+    plan: SessionPlan, stage: str, addresses: Mapping[str, tuple[str, int]], session_id: str
+) -> dict[str, str]:
+    """Return the whole environment of ``stage``; ``addresses`` has every stage's host and port."""
+    env = dict(plan.env[stage])
+    for name, (host, port) in addresses.items():
+        env[f"{name}_ip"], env[f"{name}_port"] = host, str(port)
+    env["OPERATORD_SESSION"] = session_id
+    return env
+
+
+def _leave_out_probe(name: str, stages: dict[str, Stage]) -> None:
+    if PROBE not in stages or len(stages) == 1:
+        raise InvalidParams(
+            f"params.probe: the pipeline {name!r} has no stage that a registered probe could replace",
+            path="params.probe",
+        )
+    del stages[PROBE]
+
+
+def _env(
+    params: SessionStartParams, stage: str, stages: dict[str, Stage], count: int | None
+) -> dict[str, str]:
+    # Only the last stage speaks to requesters; between stages the stream is always json.
+    last = next(reversed(stages))
+    env: dict[str, str] = {"format": params.format if stage == last else "json"}
+    if count is not None:
+        env["count"] = str(count)
+    env |= {key: env_text(value) for key, value in stages[stage].env.items()}
+    env |= {key: env_text(value) for key, value in params.env.get(stage, {}).items()}
+    return env
+
+
+def _check_env(params: SessionStartParams, pipeline: str, stages: Mapping[str, Stage]) -> None:
+    for stage, values in params.env.items():
+        where = f"params.env.{stage}"
+        if stage not in stages:
+            raise InvalidParams(
+                f"{where}: the session has no such stage{suggestion(stage, stages)}", path=where
+            )
+        allowed = stages[stage].allow_env
+        for key, value in values.items():
+            path = f"{where}.{key}"
+            if key not in allowed:
+                hint = suggestion(key, allowed)
+                raise InvalidParams(
+                    f"{path}: the pipeline {pipeline!r} does not allow this key{hint}", path=path
+                )
+            # Late binding hands the environment over in lines: a line break would smuggle keys in.
+            if isinstance(value, str) and not _CONTROL.isdisjoint(value):
+                raise InvalidParams(f"{path}: control characters are not allowed", path=path)

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+"""Durations and sizes as people write them: ``30s``, ``5m``, ``128MiB``, or bare seconds and bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$")
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)$")
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {
+    "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
+    "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+}  # fmt: skip
+_DURATION_MAX = 10 * 365 * 86400
+
+
+class Duration(float):
+    """Seconds."""
+
+    @classmethod
+    def parse(cls, value: object) -> Duration:
+        """Read seconds or text such as ``500ms``. Raises `ValueError` with what is wanted."""
+        seconds = _scaled(value, _DURATION, _SECONDS)
+        if seconds is None or not 0 <= seconds <= _DURATION_MAX:
+            raise ValueError(f"expected seconds or a duration such as 30s, 5m or 2h, got {value!r}")
+        return cls(seconds)
+
+
+class Bytes(int):
+    """A size in bytes."""
+
+    @classmethod
+    def parse(cls, value: object) -> Bytes:
+        """Read bytes or text such as ``128MiB``. Raises `ValueError` with what is wanted."""
+        size = _scaled(value, _SIZE, _BYTES)
+        if size is None or size != int(size) or not 0 <= size < 2**60:
+            raise ValueError(f"expected bytes or a size such as 128MiB or 2GiB, got {value!r}")
+        return cls(size)
+
+
+def plain(value: object) -> object:
+    """Return a duration or a size as a bare number, for encoders. Raises `NotImplementedError`."""
+    if isinstance(value, Duration):
+        return float(value)
+    if isinstance(value, Bytes):
+        return int(value)
+    raise NotImplementedError(type(value))
+
+
+def _scaled(value: object, pattern: re.Pattern[str], units: dict[str, Any]) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return float(value)
+    match = pattern.match(value) if isinstance(value, str) else None
+    return float(match[1]) * units[match[2]] if match else None
+
+
+def size_text(size: float) -> str:
+    """Return ``size`` bytes in the largest unit that leaves a short number."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if size >= _BYTES[unit]:
+            return f"{size / _BYTES[unit]:.4g}{unit}"
+    return f"{size:.0f}B"

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: MIT
+"""The composition root: the only place where the parts of the daemon meet.
+
+The order of a shutdown, each step safe to repeat: stop listening; end the sessions and answer those who
+wait for them; end the connections; end the watch over the engine; close the engine; give up the state
+directory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from operatord_protocol.errors import Conflict
+from operatord_protocol.messages import Reloaded
+
+from . import __version__, choice
+from .config import Config, ConfigError, to_dict
+from .control.events import EventLog
+from .control.peer import Services
+from .control.server import Server
+from .core.subnets import SubnetPool
+from .engines import base
+from .runtime.clock import Clock
+from .runtime.host import HostMonitor
+from .runtime.probes import ProbeRegistry
+from .runtime.starter import Starter, StartSettings
+from .runtime.supervisor import Supervisor
+from .runtime.watch import EngineWatch
+
+log = logging.getLogger(__name__)
+
+FIRST_CONNECT = 2.0
+"""Seconds that listening waits for the engine's first answer; requests are served without it, too."""
+NEEDS_RESTART = frozenset(
+    ("listen", "unix", "engine", "docker_host", "state_dir", "subnets", "log", "shutdown_timeout")
+)
+"""Settings that a reload cannot change."""
+
+
+class StateDirBusy(Exception):
+    """Another daemon uses the state directory."""
+
+
+class StateDir:
+    """A directory of this daemon alone, and the name that outlives a restart."""
+
+    def __init__(self, path: Path) -> None:
+        """Create it when needed and lock it. Raises `StateDirBusy`, `OSError`."""
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path = path
+        self._lock: IO[str] = (path / "lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self._lock.close()
+            raise StateDirBusy(
+                f"another operatord uses {path}; give this one a --state-dir of its own"
+            ) from exc
+        self.instance = self._read_instance()
+
+    def _read_instance(self) -> str:
+        file = self.path / "instance"
+        if file.exists() and (name := file.read_text("ascii").strip()):
+            return name
+        name = uuid.uuid4().hex[:12]
+        file.write_text(name + "\n", "ascii")
+        return name
+
+    def close(self) -> None:
+        """Let another daemon have it. Idempotent."""
+        self._lock.close()
+
+
+class Daemon:
+    """A whole operatord. ``start``, then ``run_until_stopped``, or ``stop`` from elsewhere."""
+
+    def __init__(
+        self,
+        config: Config,
+        reread: Callable[[], Config] | None = None,
+        engine: base.Engine | None = None,
+    ) -> None:
+        """``reread`` returns the settings anew for a reload; ``engine`` is chosen from them if absent.
+
+        Raises `StateDirBusy`, `OSError`.
+        """
+        self.config = config
+        self._reread = reread or (lambda: config)
+        self.clock = Clock()
+        self._begun = self.clock.now()
+        self._state = StateDir(config.state_path)
+        self.instance = self._state.instance
+        self.engine, self.engine_reason = (
+            (engine, "it was given")
+            if engine is not None
+            else choice.choose_engine(config, self.instance, self._state.path, os.environ)
+        )
+        self._engine_info: base.EngineInfo | None = None
+        self._engine_lost: str | None = None
+        self.events = EventLog(self.clock)
+        self.supervisor = self._make_supervisor()
+        self.probes = ProbeRegistry(self._sessions_on, self.events.emit)
+        self._watch = EngineWatch(
+            self.engine,
+            up=self._engine_up,
+            lost=self._engine_gone,
+            hint=self._engine_hint,
+            relist=self.supervisor.relist,
+        )
+        self.services = self._make_services()
+        self.server = Server(self.services)
+        self._watching: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    def _make_supervisor(self) -> Supervisor:
+        subnets = SubnetPool(self.config.subnets)
+        starter = Starter(self.engine, subnets, self._start_settings, self.clock)
+        return Supervisor(self.engine, starter, self.config, self.events.emit, self.clock)
+
+    def _make_services(self) -> Services:
+        return Services(
+            version=__version__,
+            instance=self.instance,
+            config=self.config,
+            engine=self.engine,
+            supervisor=self.supervisor,
+            probes=self.probes,
+            events=self.events,
+            host=HostMonitor(self._state.path),
+            clock=self.clock,
+            engine_facts=self._engine_facts,
+            uptime=lambda: self.clock.now() - self._begun,
+            connections=lambda: self.server.connections,
+            reload=self._reload,
+        )
+
+    def _start_settings(self) -> StartSettings:
+        config = self.config
+        return StartSettings(
+            self.instance, config.advertise_host, config.port_range, config.start_timeout
+        )
+
+    # Life
+
+    async def start(self) -> tuple[str, int]:
+        """Begin to watch the engine and to listen; return the TCP address. Raises `OSError`."""
+        log.info("operatord %s, engine %s: %s", __version__, self.engine.name, self.engine_reason)
+        self._watching = asyncio.create_task(self._watch.run())
+        self._watching.add_done_callback(_say_if_broken)
+        try:
+            await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
+        except TimeoutError:
+            log.warning("the engine has not answered yet; listening without it")
+        host, port = await self.server.listen(*self.config.address)
+        log.info("listening on %s:%d", host, port)
+        if self.config.unix:
+            await self.server.listen_unix(Path(self.config.unix))
+            log.info("listening on %s", self.config.unix)
+        return host, port
+
+    async def run_until_stopped(self) -> None:
+        """Return once SIGTERM or SIGINT came, or `stop` was called, and all is ended."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        await self._stop.wait()
+        await self.stop()
+
+    def _signalled(self, name: str) -> None:
+        if self._stop.is_set():
+            log.warning("%s again: leaving at once", name)
+            os._exit(1)
+        log.info("%s: stopping", name)
+        self._stop.set()
+
+    async def stop(self) -> None:
+        """Shut down in order. Idempotent: whoever comes second waits for the first."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._shut_down())
+        self._stop.set()
+        await asyncio.shield(self._stopping)
+
+    async def _shut_down(self) -> None:
+        self.server.stop_listening()
+        try:
+            async with asyncio.timeout(self.config.shutdown_timeout):
+                await self.supervisor.close(min(self.config.stop_grace, 1.0))
+        except TimeoutError:
+            left = [record.id for record in self.supervisor.living()]
+            log.error("not removed in time, to be swept at the next start: %s", ", ".join(left))
+            self.supervisor.abort()
+        await self.server.close()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self.engine.close()
+        self._state.close()
+        log.info("stopped")
+
+    # The engine
+
+    async def _engine_up(self, info: base.EngineInfo) -> None:
+        again = self._engine_lost is not None
+        if self._engine_info is None:
+            await self._sweep()
+        self._engine_info, self._engine_lost = info, None
+        self.supervisor.engine_problem = None
+        log.info("engine %s %s answers", info.name, info.version)
+        if again:
+            self.events.emit("engine.back", engine=info.name)
+
+    async def _sweep(self) -> None:
+        """Remove what an earlier life of this daemon left behind. Raises `base.EngineError`."""
+        found = await self.engine.list_objects(self.instance)
+        for kind, remove in (
+            ("container", self.engine.remove),
+            ("network", self.engine.remove_network),
+        ):
+            left = [o for o in found if o.kind == kind]
+            if left:
+                log.warning("removing %d %ss of an earlier run", len(left), kind)
+            await asyncio.gather(*(remove(o.id) for o in left))
+
+    def _engine_gone(self, problem: str) -> None:
+        if self._engine_lost is None:
+            log.error("engine %s is lost: %s", self.engine.name, problem)
+            self.events.emit("engine.lost", engine=self.engine.name)
+        self._engine_lost = problem
+        self.supervisor.engine_problem = (
+            "the container engine does not answer; the daemon goes on trying to reach it"
+        )
+
+    def _engine_hint(self, event: base.EngineEvent) -> None:
+        session_id = event.labels.get(base.LABEL_SESSION)
+        stage = event.labels.get(base.LABEL_STAGE)
+        if session_id and stage and event.kind in ("exited", "removed"):
+            self.supervisor.hint(session_id, stage)
+
+    def _engine_facts(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "name": self.engine.name,
+            "state": "up" if self.supervisor.engine_problem is None else "unavailable",
+            "chosen_because": self.engine_reason,
+        }
+        if self._engine_info is not None:
+            facts |= msgspec.to_builtins(self._engine_info)
+        return facts
+
+    # Settings
+
+    def _sessions_on(self, probe: str) -> list[str]:
+        records = self.supervisor.living()
+        return [r.id for r in records if r.plan.upstream and r.plan.upstream.name == probe]
+
+    def _reload(self) -> Reloaded:
+        try:
+            config = self._reread()
+        except ConfigError as exc:
+            raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
+        before, after = to_dict(self.config), to_dict(config)
+        changed = sorted(key for key in after if before[key] != after[key])
+        if fixed := NEEDS_RESTART.intersection(changed):
+            raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
+        self.config = self.services.config = config
+        self.supervisor.configure(config)
+        log.info("settings reread; changed: %s", ", ".join(changed) or "nothing")
+        return Reloaded(reloaded=True, changed=changed)
+
+    def _reload_by_signal(self) -> None:
+        try:
+            self._reload()
+        except Conflict as exc:
+            log.error("%s", exc.message)
+
+
+def _say_if_broken(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (exc := task.exception()):
+        log.critical("the watch over the engine broke", exc_info=exc)

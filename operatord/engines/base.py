@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: MIT
+"""What the daemon asks of an engine: the interface, its plain data and its errors.
+
+An engine is where stages run: Docker, local processes, or the in-memory fake of the unit tests. The
+rest of the daemon knows only this module, and one contract suite holds all engines to it.
+
+Rules every engine keeps:
+
+- Every call ends within ``call_timeout`` seconds of the engine's own, or raises `EngineUnavailable`.
+- ``remove``, ``remove_network`` and ``stop`` are idempotent: what is already gone is a success.
+- A cancelled call may still take effect; whoever cancels removes what it planned by name afterwards.
+- Nothing that an engine answers in prose reaches a client: errors are the classes below, and their
+  messages are sentences of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+# Labels on every object that is made. They are written with the object, never after it, so that a
+# restarted daemon, or a person with `docker ps --filter`, can tell whose it is.
+LABEL_INSTANCE = "operatord.instance"
+LABEL_SESSION = "operatord.session"
+LABEL_STAGE = "operatord.stage"
+LABEL_PLAN = "operatord.plan"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a stage listens, as seen by the session's other stages, or a published port."""
+
+    host: str
+    port: int
+
+
+class EngineInfo(msgspec.Struct, frozen=True):
+    """What answered: facts for `system.status`, all as the engine reports them."""
+
+    name: str
+    version: str
+    api_version: str = ""
+    cpus: float = 0.0
+    memory: int = 0
+    """Bytes of memory that the engine sees."""
+
+
+class NetworkPlan(msgspec.Struct, frozen=True):
+    """A session's own network. ``name`` need not be unique on the engine; ids are used everywhere."""
+
+    name: str
+    subnet: str
+    """CIDR, for example ``10.213.0.16/28``; an engine without networks of its own ignores it."""
+    labels: Mapping[str, str]
+
+
+class Network(msgspec.Struct, frozen=True):
+    """A network that exists."""
+
+    id: str
+    name: str
+    gateway: str | None = None
+    """The host's address inside the network, where stages can reach a port of the daemon's; None
+    where stages share the host's own addresses."""
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """One port of a stage made reachable from outside the session's network."""
+
+    host: str
+    """Host address to bind, for example ``127.0.0.1``."""
+    ports: tuple[int, int] | None = None
+    """First and last host port to choose from; None lets the engine choose."""
+
+
+class StagePlan(msgspec.Struct, frozen=True):
+    """One container to be, complete: nothing about it comes from anywhere else."""
+
+    name: str
+    """Unique container name, derived from the session id and the stage."""
+    stage: str
+    image: str
+    network: Network
+    env: Mapping[str, str]
+    labels: Mapping[str, str]
+    port: int
+    """The port it listens on inside the session's network."""
+    aliases: tuple[str, ...] = ()
+    """Names under which the network's other members find it. With ``join``, the owner has them."""
+    join: str | None = None
+    """Id of the container whose network namespace is shared instead of an endpoint of its own."""
+    publish: Publish | None = None
+    publish_port: int | None = None
+    """The inside port to publish when it is not ``port`` (the namespace's owner publishes for all)."""
+    command: tuple[str, ...] = ()
+    """Arguments in place of the image's own command; for the process engine, the program itself."""
+    cpus: float = 1.0
+    memory: int = 256 * 1024 * 1024
+    """Bytes."""
+    pids: int = 128
+    stdin: bool = False
+    """Keep standard input open, for late binding."""
+
+
+class StageState(msgspec.Struct, frozen=True):
+    """What the engine says about one container now."""
+
+    id: str
+    status: Literal["created", "running", "exited", "gone"]
+    exit_code: int | None = None
+    oom_killed: bool = False
+    published: Address | None = None
+    """Where the published port is reachable, once running."""
+    ip: str | None = None
+    """Its address in the session's network, once running."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """An object of ours met in a relist."""
+
+    kind: Literal["container", "network"]
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    status: Literal["created", "running", "exited"] = "running"
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One line a stage wrote. ``time`` is RFC 3339 in UTC."""
+
+    time: str
+    stream: Literal["stdout", "stderr"]
+    line: str
+
+
+class StageStats(msgspec.Struct, frozen=True):
+    """What one container uses now; None where the engine cannot tell."""
+
+    cpu_seconds: float | None = None
+    """Processor time since it started, in seconds."""
+    memory: int | None = None
+    """Bytes resident, page cache left out."""
+    memory_limit: int | None = None
+    rx_bytes: int | None = None
+    tx_bytes: int | None = None
+    pids: int | None = None
+
+
+class EngineEvent(msgspec.Struct, frozen=True):
+    """A hint that something changed. It may be missing: a relist is the truth."""
+
+    kind: Literal["exited", "oom", "removed"]
+    id: str
+    labels: Mapping[str, str]
+
+
+class EngineError(Exception):
+    """Root of what an engine raises. ``str()`` is a sentence that may be shown to a requester."""
+
+    stage: str | None = None
+    """The stage at fault, noted by whoever knows."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine does not answer, or stopped answering in the middle of a call."""
+
+
+class ImageMissing(EngineError):
+    """An image is not there. ``image`` names it."""
+
+    def __init__(self, image: str, message: str | None = None) -> None:
+        self.image = image
+        super().__init__(message or f"the image {image} is not on this engine")
+
+
+class SubnetTaken(EngineError):
+    """The subnet overlaps with another network: take the next one."""
+
+
+class PortTaken(EngineError):
+    """Every host port that may be published is in use by somebody else."""
+
+
+class NotThere(EngineError):
+    """The container or network that was named is gone."""
+
+
+class StageRefused(EngineError):
+    """The engine will not create or start this stage as planned (a bad command, a bad limit)."""
+
+
+class Engine(Protocol):
+    """Where stages run. All calls are safe to use concurrently from one event loop."""
+
+    name: str
+
+    async def connect(self) -> EngineInfo:
+        """Make sure that the engine answers. Raises `EngineUnavailable`."""
+        ...
+
+    async def missing_images(self, images: Sequence[str]) -> list[str]:
+        """Return those of ``images`` that a stage could not be started from, in the order given."""
+        ...
+
+    async def subnets_in_use(self) -> list[str]:
+        """Return the CIDRs of all networks on the engine, ours or not."""
+        ...
+
+    def address(self, network: Network, stage: str, port: int) -> Address:
+        """Return where the stage called ``stage`` will be found by the others. No I/O."""
+        ...
+
+    async def create_network(self, plan: NetworkPlan) -> Network:
+        """Create it. Raises `SubnetTaken`, `EngineUnavailable`."""
+        ...
+
+    async def remove_network(self, network_id: str) -> None:
+        """Remove it, disconnecting whatever foreign endpoint still holds on to it."""
+        ...
+
+    async def create(self, plan: StagePlan) -> str:
+        """Create the container without starting it and return its id.
+
+        A container of the same name, session and plan labels (an earlier call whose answer got
+        lost) is adopted. Raises `ImageMissing`, `StageRefused`, `NotThere`, `EngineUnavailable`.
+        """
+        ...
+
+    async def start(self, container_id: str) -> None:
+        """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
+        ...
+
+    async def inspect(self, container_id: str) -> StageState:
+        """Return its state; status ``gone`` when there is no such container."""
+        ...
+
+    async def stop(self, container_id: str, grace: float) -> None:
+        """Ask it to end (SIGTERM), and after ``grace`` seconds kill it. Returns once it is dead."""
+        ...
+
+    async def remove(self, container_id: str) -> None:
+        """Kill it if it runs, remove it, and return once the engine says that it is gone."""
+        ...
+
+    async def logs(self, container_id: str, tail: int) -> list[LogLine]:
+        """Return its last ``tail`` lines, oldest first; empty when it is gone."""
+        ...
+
+    def follow_logs(self, container_id: str, tail: int) -> AsyncIterator[LogLine]:
+        """Yield the last ``tail`` lines and then new ones until the container ends."""
+        ...
+
+    async def stats(self, container_id: str) -> StageStats:
+        """Return what it uses now. Raises `NotThere`."""
+        ...
+
+    async def list_objects(self, instance: str) -> list[Found]:
+        """Return everything that carries this instance's label, whatever its state."""
+        ...
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Yield hints until the engine is lost, then raise `EngineUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Release threads, sockets and files. Containers stay. Idempotent."""
+        ...

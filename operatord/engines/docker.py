@@ -1,0 +1,416 @@
+# SPDX-License-Identifier: MIT
+"""Stages as containers of a Docker Engine, through docker-py's low-level client.
+
+One call to the engine per operation, made in a thread of one of four lanes, so that stopping and
+removing never wait behind starting, looking never behind either, and a removal never behind a stop
+that takes its grace. `docker_bodies` says what is sent and how the answers read, `docker_errors`
+what a refusal means; here is the edge: no exception of docker-py or requests gets past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import requests
+from docker import APIClient
+from docker.constants import DEFAULT_DOCKER_API_VERSION
+from docker.errors import APIError, DockerException
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnectionPool
+from docker.utils import parse_host
+
+from operatord.engines import docker_bodies as bodies
+from operatord.engines.base import (
+    LABEL_INSTANCE,
+    Address,
+    EngineEvent,
+    EngineInfo,
+    EngineUnavailable,
+    Found,
+    ImageMissing,
+    LogLine,
+    Network,
+    NetworkPlan,
+    NotThere,
+    StagePlan,
+    StageRefused,
+    StageState,
+    StageStats,
+)
+from operatord.engines.docker_errors import refusal
+from operatord.engines.docker_stream import ResponseStream
+from operatord.engines.lanes import Lane, read_in_thread
+from operatord.engines.logs import FrameReader, LineSplitter
+
+T = TypeVar("T")
+
+_EVENT_BYTES = 64 * 1024
+_LOG_TAIL = 10_000
+_IDLE_CLIENTS = 16
+_PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before each attempt at something that the engine says is under way or in use."""
+
+
+class DockerEngine:
+    """A Docker Engine, as `operatord.engines.base.Engine`.
+
+    ``url`` is a ``unix://`` or ``tcp://`` address; None means ``DOCKER_HOST`` or the default socket.
+    ``instance`` is the label value whose events are of interest. ``call_timeout`` (seconds) bounds
+    the engine's part of every call, ``queue_timeout`` the wait for a thread of the lane.
+    """
+
+    name = "docker"
+
+    def __init__(
+        self,
+        url: str | None,
+        instance: str,
+        *,
+        call_timeout: float = 30.0,
+        queue_timeout: float = 30.0,
+        hardening: bodies.Hardening | None = None,
+    ) -> None:
+        self._instance = instance
+        self._timeout = call_timeout
+        self._patience = call_timeout + queue_timeout
+        self._hardening = hardening or bodies.Hardening()
+        self._clients = _Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
+        self._starting = Lane("docker-start", 4)
+        self._stopping = Lane("docker-stop", 8)
+        self._removing = Lane("docker-remove", 4)
+        self._looking = Lane("docker-look", 4)
+
+    # -- the engine itself
+
+    async def connect(self) -> EngineInfo:
+        """Make sure that the engine answers. Raises `EngineUnavailable`."""
+        return await self._looking.run(self._clients.connect, self._timeout)
+
+    async def close(self) -> None:
+        """Release threads and sockets. Containers stay. Idempotent; waits for no call."""
+        for lane in (self._starting, self._stopping, self._removing, self._looking):
+            lane.close()
+        self._clients.drop()
+
+    async def missing_images(self, images: Sequence[str]) -> list[str]:
+        """Return those of ``images`` that are not on the engine, in the order given."""
+        there = await asyncio.gather(*(self._has_image(image) for image in images))
+        return [image for image, is_there in zip(images, there, strict=True) if not is_there]
+
+    async def list_objects(self, instance: str) -> list[Found]:
+        """Return everything that carries this instance's label, whatever its state."""
+        ours = {"label": f"{LABEL_INSTANCE}={instance}"}
+        containers, networks = await asyncio.gather(
+            self._look("list", "containers", lambda c: c.containers(all=True, filters=ours)),
+            self._look("list", "networks", lambda c: c.networks(filters=ours)),
+        )
+        found = [bodies.found_container(item) for item in containers]
+        return found + [bodies.found_network(item) for item in networks]
+
+    def events(self) -> AsyncIterator[EngineEvent]:
+        """Yield hints until the engine is lost, then raise `EngineUnavailable`.
+
+        What happened since the call is yielded too, however late the iteration begins.
+        """
+        return self._events(bodies.event_query(self._instance, since=time.time()))
+
+    async def _events(self, query: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
+        splitter = LineSplitter(_EVENT_BYTES)
+        stream = self._stream("/events", query, "events", "containers")
+        async with contextlib.aclosing(stream):
+            async for chunk in stream:
+                for event in map(bodies.engine_event, splitter.feed(chunk)):
+                    if event is not None:
+                        yield event
+        raise EngineUnavailable("the engine ended its stream of events")
+
+    # -- networks
+
+    async def subnets_in_use(self) -> list[str]:
+        """Return the CIDRs of all networks on the engine, ours or not."""
+        return bodies.subnets(await self._look("list", "networks", lambda c: c.networks()))
+
+    def address(self, network: Network, stage: str, port: int) -> Address:
+        """Return the stage's alias and port: the engine's own name service does the rest."""
+        return Address(host=stage, port=port)
+
+    async def create_network(self, plan: NetworkPlan) -> Network:
+        """Create a bridge. Raises `SubnetTaken`, `EngineUnavailable`."""
+        body = bodies.network_body(plan)
+        answer = await self._launch("network", plan.name, lambda c: c.create_network(**body))
+        return bodies.network(answer, plan)
+
+    async def remove_network(self, network_id: str) -> None:
+        """Remove it, disconnecting whatever foreign endpoint still holds on to it."""
+        await self._insist("release", network_id, lambda c: _remove_network(c, network_id))
+
+    # -- stages
+
+    async def create(self, plan: StagePlan) -> str:
+        """Create the container without starting it and return its id.
+
+        Raises `ImageMissing`, `StageRefused`, `NotThere`, `EngineUnavailable`.
+        """
+        image = await self._launch("image", plan.image, lambda c: _image(c, plan.image))
+        user = bodies.NOBODY if bodies.runs_as_root(image) else None
+        body = bodies.container_body(plan, user, self._hardening)
+        return await self._launch("create", plan.name, lambda c: _create_or_adopt(c, plan, body))
+
+    async def start(self, container_id: str) -> None:
+        """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
+        await self._launch("start", container_id, lambda c: c.start(container_id))
+
+    async def inspect(self, container_id: str) -> StageState:
+        """Return its state; status ``gone`` when there is no such container."""
+        try:
+            answer = await self._look(
+                "inspect", container_id, lambda c: c.inspect_container(container_id)
+            )
+        except NotThere:
+            return StageState(id=container_id, status="gone")
+        return bodies.stage_state(answer)
+
+    async def stop(self, container_id: str, grace: float) -> None:
+        """Ask it to end (its image's stop signal), and after ``grace`` seconds, rounded up, kill it."""
+        seconds = math.ceil(grace)
+        with contextlib.suppress(NotThere):
+            await self._call(
+                self._stopping,
+                "stop",
+                container_id,
+                lambda c: c.stop(container_id, timeout=seconds),  # docker-py adds it to its own
+                self._patience + seconds,
+            )
+
+    async def remove(self, container_id: str) -> None:
+        """Kill it if it runs, remove it, and return once the engine says that it is gone."""
+        await self._insist("remove", container_id, lambda c: _remove(c, container_id))
+
+    async def logs(self, container_id: str, tail: int) -> list[LogLine]:
+        """Return its last ``tail`` lines (at most 10 000), oldest first; empty when it is gone."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return [line async for line in self._log_lines(container_id, tail, follow=False)]
+        except TimeoutError as exc:
+            raise EngineUnavailable("the engine did not deliver the logs in time") from exc
+
+    def follow_logs(self, container_id: str, tail: int) -> AsyncIterator[LogLine]:
+        """Yield the last ``tail`` lines and then new ones until the container ends."""
+        return self._log_lines(container_id, tail, follow=True)
+
+    async def _log_lines(
+        self, container_id: str, tail: int, *, follow: bool
+    ) -> AsyncIterator[LogLine]:
+        query = bodies.log_query(min(max(tail, 0), _LOG_TAIL), follow=follow)
+        reader = FrameReader()
+        stream = self._stream(f"/containers/{container_id}/logs", query, "logs", container_id)
+        with contextlib.suppress(NotThere):
+            async with contextlib.aclosing(stream):
+                async for chunk in stream:
+                    for line in reader.feed(chunk):
+                        yield line
+        for line in reader.flush():
+            yield line
+
+    async def stats(self, container_id: str) -> StageStats:
+        """Return what it uses now. Raises `NotThere`."""
+        answer = await self._look(
+            "stats", container_id, lambda c: c.stats(container_id, stream=False, one_shot=True)
+        )
+        return bodies.stage_stats(answer)
+
+    # -- how calls are made
+
+    async def _call(
+        self,
+        lane: Lane,
+        during: str,
+        subject: str,
+        call: Callable[[APIClient], T],
+        patience: float | None = None,
+    ) -> T:
+        def work() -> T:
+            with self._clients.lease() as client, _edge(during, subject):
+                return call(client)
+
+        return await lane.run(work, self._patience if patience is None else patience)
+
+    async def _look(self, during: str, subject: str, call: Callable[[APIClient], T]) -> T:
+        return await self._call(self._looking, during, subject, call)
+
+    async def _launch(self, during: str, subject: str, call: Callable[[APIClient], T]) -> T:
+        return await self._call(self._starting, during, subject, call)
+
+    async def _insist(self, during: str, subject: str, call: Callable[[APIClient], bool]) -> None:
+        """Repeat a removal, with growing pauses, until it says that the object is gone."""
+        for pause in _PAUSES:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(NotThere):
+                if not await self._call(self._removing, during, subject, call):
+                    continue
+            return
+        raise EngineUnavailable(f"{subject} is stuck: the engine does not get it removed")
+
+    async def _has_image(self, image: str) -> bool:
+        try:
+            await self._look("image", image, lambda c: _image(c, image))
+        except ImageMissing:
+            return False
+        return True
+
+    def _stream(
+        self, path: str, query: Mapping[str, str], during: str, subject: str
+    ) -> AsyncGenerator[bytes, None]:
+        edge = partial(_edge, during, subject)
+
+        def open_stream() -> ResponseStream:
+            with contextlib.ExitStack() as on_failure:
+                client = on_failure.enter_context(contextlib.closing(self._clients.make()))
+                with edge():
+                    url = f"{client.base_url}/v{client.api_version}{path}"
+                    response = client.get(url, params=query, stream=True, timeout=self._timeout)
+                    response.raise_for_status()
+                    stream = ResponseStream(response, edge, client.close)
+                on_failure.pop_all()
+                return stream
+
+        return read_in_thread(f"docker-{during}", open_stream)
+
+
+def _image(client: APIClient, name: str) -> bodies.Json:
+    found: bodies.Json = client.inspect_image(name)  # type: ignore[no-untyped-call]
+    return found
+
+
+def _create_or_adopt(client: APIClient, plan: StagePlan, body: bodies.Json) -> str:
+    """Create a container, or take the one of that name when it is the very same plan's."""
+    try:
+        answer = client.create_container_from_config(body, plan.name)  # type: ignore[no-untyped-call]
+    except APIError as exc:
+        if exc.status_code != HTTPStatus.CONFLICT:
+            raise
+        answer = client.inspect_container(plan.name)
+        if not bodies.is_planned(answer, plan):
+            raise StageRefused(f"the name {plan.name} is taken by another container") from exc
+    return str(answer["Id"])
+
+
+def _remove(client: APIClient, container_id: str) -> bool:
+    """Remove a container; False when the engine is already at it and has to be asked again."""
+    try:
+        client.remove_container(container_id, force=True, v=True)
+    except APIError as exc:
+        if exc.status_code != HTTPStatus.CONFLICT:
+            raise
+        return False
+    return True
+
+
+def _remove_network(client: APIClient, network_id: str) -> bool:
+    """Remove a network; False when it was in use and its endpoints have been disconnected."""
+    try:
+        client.remove_network(network_id)
+    except APIError as exc:
+        if exc.status_code != HTTPStatus.FORBIDDEN:
+            raise
+        for key, endpoint in (client.inspect_network(network_id).get("Containers") or {}).items():
+            # An endpoint that outlived its container is listed as ep-…, and goes by its name.
+            member = endpoint["Name"] if key.startswith("ep-") else key
+            with contextlib.suppress(APIError):  # the next attempt tells
+                client.disconnect_container_from_network(member, network_id, force=True)
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _edge(during: str, subject: str) -> Iterator[None]:
+    """Turn what docker-py and requests raise into the errors of `base`."""
+    try:
+        yield
+    except requests.HTTPError as exc:  # docker-py's APIError is one
+        sentence = getattr(exc, "explanation", None) or exc.response.text
+        raise refusal(during, exc.response.status_code, str(sentence), subject) from exc
+    except (requests.RequestException, DockerException, OSError) as exc:
+        raise EngineUnavailable("the engine does not answer") from exc
+
+
+class _Clients:
+    """The idle clients; a client is used by one thread at a time, and keeps one connection."""
+
+    def __init__(self, url: str | None, timeout: float) -> None:
+        self._url = str(parse_host(url))
+        self._timeout: Any = timeout  # docker-py's stubs want an int, requests takes a float
+        self._version: str | None = None
+        self._lock = threading.Lock()
+        self._idle: list[APIClient] = []
+        self._generation = 0
+
+    def connect(self) -> EngineInfo:
+        """Drop all clients, and settle the version of the interface that both sides speak."""
+        self.drop()
+        with contextlib.closing(self._new(DEFAULT_DOCKER_API_VERSION)) as client:
+            with _edge("connect", "the engine"):
+                version = client.version(api_version=False)
+            self._version = min(version["ApiVersion"], DEFAULT_DOCKER_API_VERSION, key=_as_numbers)
+        with self.lease() as client, _edge("connect", "the engine"):
+            return bodies.engine_info(version, client.info(), self._version)
+
+    def make(self) -> APIClient:
+        """Return a client that belongs to the caller, who closes it."""
+        if self._version is None:
+            raise EngineUnavailable("the engine has not been connected to yet")
+        return self._new(self._version)
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[APIClient]:
+        """Lend a client, new or idle."""
+        with self._lock:
+            generation = self._generation
+            client = self._idle.pop() if self._idle else None
+        client = client or self.make()
+        try:
+            yield client
+        finally:
+            self._take_back(client, generation)
+
+    def drop(self) -> None:
+        """Close the idle clients now, and those that are lent out when they come back."""
+        with self._lock:
+            self._generation += 1
+            idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()
+
+    def _take_back(self, client: APIClient, generation: int) -> None:
+        with self._lock:
+            if generation == self._generation and len(self._idle) < _IDLE_CLIENTS:
+                self._idle.append(client)
+                return
+        client.close()
+
+    def _new(self, version: str) -> APIClient:
+        with _edge("connect", "the engine"):
+            client = APIClient(self._url, version=version, timeout=self._timeout)
+        client.trust_env = False  # no proxies or netrc on the way to the engine
+        if self._url.startswith("http+unix://"):
+            client.mount("http+docker://", _OneConnection(self._url, self._timeout, 1, 1))
+        return client
+
+
+class _OneConnection(UnixHTTPAdapter):
+    """docker-py keeps a connection for each URL it ever asked for; here there is one for all."""
+
+    def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
+        return super().get_connection(self.socket_path, proxies)
+
+
+def _as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""Plans to what the Docker Engine API wants, and what it answers to our data. No I/O.
+
+Field names are those of the Docker Engine API 1.41 (docs.docker.com/engine/api/v1.41). The answers
+are read leniently: a field that is absent is absent in our data too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from operatord.engines.base import (
+    LABEL_INSTANCE,
+    LABEL_PLAN,
+    LABEL_SESSION,
+    Address,
+    EngineEvent,
+    EngineInfo,
+    Found,
+    Network,
+    NetworkPlan,
+    StagePlan,
+    StageState,
+    StageStats,
+)
+
+Json = dict[str, Any]
+
+NOBODY = "65534:65534"
+_OUR_LABELS = "operatord."
+_EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed"]] = {
+    "die": "exited",
+    "oom": "oom",
+    "destroy": "removed",
+}
+_STATUS: Mapping[str, Literal["created", "running", "exited"]] = {
+    "created": "created",
+    "running": "running",
+    "paused": "running",
+    "restarting": "running",
+    "removing": "exited",
+    "exited": "exited",
+    "dead": "exited",
+}
+
+
+class Hardening(msgspec.Struct, frozen=True):
+    """What every container gets, whatever its plan says. The defaults rest on measurements.
+
+    ``init`` puts a reaper in front of the image's program: without it the program is process 1,
+    for which the kernel ignores a SIGTERM without handler, so that every stop takes its full grace.
+    """
+
+    init: bool = True
+    log_driver: str = "json-file"
+    log_size: str = "1m"
+    log_files: int = 2
+    tmp_size: str = "16m"
+    open_files: int = 4096
+
+
+def network_body(plan: NetworkPlan) -> Json:
+    """Return the keyword arguments of docker-py's ``create_network``."""
+    pool = {"Subnet": plan.subnet, "Gateway": gateway(plan.subnet)}
+    return {
+        "name": plan.name,
+        "driver": "bridge",
+        "ipam": {"Driver": "default", "Config": [pool]},
+        "labels": dict(plan.labels),
+        "check_duplicate": False,
+    }
+
+
+def gateway(subnet: str) -> str:
+    """Return the first host address of a CIDR."""
+    return str(ipaddress.ip_network(subnet)[1])
+
+
+def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> Json:
+    """Return the body of ``POST /containers/create``. ``user`` None leaves it to the image."""
+    body: Json = {
+        "Image": plan.image,
+        "Env": [f"{key}={value}" for key, value in plan.env.items()],
+        "Labels": dict(plan.labels),
+        "Tty": False,
+        "OpenStdin": plan.stdin,
+        "StdinOnce": False,
+        "HostConfig": _host_config(plan, hardening) | _ports(plan),
+    }
+    if plan.command:
+        body["Cmd"] = list(plan.command)
+    if user is not None:
+        body["User"] = user
+    if plan.publish is not None:
+        body["ExposedPorts"] = {_inside(plan): {}}
+    if plan.join is None:
+        endpoint = {"Aliases": list(plan.aliases)}
+        body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
+    return body
+
+
+def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
+    logs: Json = {"Type": hardening.log_driver, "Config": {}}
+    if hardening.log_driver in ("json-file", "local"):
+        logs["Config"] = {
+            "max-size": hardening.log_size,
+            "max-file": str(hardening.log_files),
+        }
+    return {
+        "NetworkMode": plan.network.id if plan.join is None else f"container:{plan.join}",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={hardening.tmp_size}"},  # noqa: S108
+        "IpcMode": "private",
+        "Init": hardening.init,
+        "PidsLimit": plan.pids,
+        "Memory": plan.memory,
+        "MemorySwap": plan.memory,
+        "NanoCpus": round(plan.cpus * 1e9),
+        "Ulimits": [
+            {"Name": "nofile", "Soft": hardening.open_files, "Hard": hardening.open_files},
+            {"Name": "core", "Soft": 0, "Hard": 0},
+        ],
+        "LogConfig": logs,
+        "RestartPolicy": {"Name": "no"},
+    }
+
+
+def _ports(plan: StagePlan) -> Json:
+    """Bind the published port; the engine itself picks a free one from a range ``first-last``."""
+    if plan.publish is None:
+        return {}
+    ports = plan.publish.ports
+    wanted = (
+        "" if ports is None else str(ports[0]) if ports[0] == ports[1] else "{}-{}".format(*ports)
+    )
+    return {"PortBindings": {_inside(plan): [{"HostIp": plan.publish.host, "HostPort": wanted}]}}
+
+
+def _inside(plan: StagePlan) -> str:
+    return f"{plan.port if plan.publish_port is None else plan.publish_port}/tcp"
+
+
+def runs_as_root(image: Json) -> bool:
+    """Tell from an image's description whether its program would run as root."""
+    user = str((image.get("Config") or {}).get("User") or "")
+    return user.partition(":")[0] in ("", "0", "root")
+
+
+def engine_info(version: Json, info: Json, api_version: str) -> EngineInfo:
+    """Read ``GET /version`` and ``GET /info``."""
+    return EngineInfo(
+        name="docker",
+        version=str(version.get("Version", "")),
+        api_version=api_version,
+        cpus=float(info.get("NCPU", 0)),
+        memory=int(info.get("MemTotal", 0)),
+    )
+
+
+def network(answer: Json, plan: NetworkPlan) -> Network:
+    """Read the answer to a creation."""
+    return Network(id=answer["Id"], name=plan.name, gateway=gateway(plan.subnet))
+
+
+def subnets(networks: list[Json]) -> list[str]:
+    """Return every CIDR of a list of networks."""
+    configs = [
+        config for item in networks for config in (item.get("IPAM") or {}).get("Config") or ()
+    ]
+    return [config["Subnet"] for config in configs if config.get("Subnet")]
+
+
+def is_planned(answer: Json, plan: StagePlan) -> bool:
+    """Tell whether a container (as ``GET /containers/{id}/json``) is the one that is planned."""
+    there = answer["Config"].get("Labels") or {}
+    return all(
+        key in plan.labels and there.get(key) == plan.labels[key]
+        for key in (LABEL_INSTANCE, LABEL_SESSION, LABEL_PLAN)
+    )
+
+
+def stage_state(answer: Json) -> StageState:
+    """Read ``GET /containers/{id}/json``."""
+    state = answer["State"]
+    status = _STATUS.get(state.get("Status", ""), "exited")
+    settings = answer.get("NetworkSettings") or {}
+    return StageState(
+        id=answer["Id"],
+        status=status,
+        exit_code=state.get("ExitCode") if status == "exited" else None,
+        oom_killed=bool(state.get("OOMKilled")),
+        published=_published(settings) if status == "running" else None,
+        ip=_ip(settings) if status == "running" else None,
+    )
+
+
+def _published(settings: Json) -> Address | None:
+    for bindings in (settings.get("Ports") or {}).values():
+        for binding in bindings or ():
+            return Address(host=binding["HostIp"], port=int(binding["HostPort"]))
+    return None
+
+
+def _ip(settings: Json) -> str | None:
+    endpoints = (settings.get("Networks") or {}).values()
+    return next((e["IPAddress"] for e in endpoints if e.get("IPAddress")), None)
+
+
+def found_container(item: Json) -> Found:
+    """Read one member of ``GET /containers/json``."""
+    names = item.get("Names") or [""]
+    return Found(
+        kind="container",
+        id=item["Id"],
+        name=names[0].removeprefix("/"),
+        labels=item.get("Labels") or {},
+        status=_STATUS.get(item.get("State", ""), "exited"),
+    )
+
+
+def found_network(item: Json) -> Found:
+    """Read one member of ``GET /networks``."""
+    labels = item.get("Labels") or {}
+    return Found(kind="network", id=item["Id"], name=item["Name"], labels=labels)
+
+
+def stage_stats(answer: Json) -> StageStats:
+    """Read ``GET /containers/{id}/stats``, of either cgroup version.
+
+    A container in another's network namespace has no interfaces of its own to count.
+    """
+    memory = answer.get("memory_stats") or {}
+    cpu = ((answer.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")
+    links = list((answer.get("networks") or {}).values())
+    return StageStats(
+        cpu_seconds=None if cpu is None else cpu / 1e9,
+        memory=_without_cache(memory),
+        memory_limit=memory.get("limit"),
+        rx_bytes=sum(link["rx_bytes"] for link in links) if links else None,
+        tx_bytes=sum(link["tx_bytes"] for link in links) if links else None,
+        pids=(answer.get("pids_stats") or {}).get("current"),
+    )
+
+
+def _without_cache(memory: Json) -> int | None:
+    if "usage" not in memory:
+        return None
+    detail = memory.get("stats") or {}
+    cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+    return max(0, int(memory["usage"]) - int(cache))
+
+
+def log_query(tail: int, *, follow: bool) -> dict[str, str]:
+    """Return the query of ``GET /containers/{id}/logs``."""
+    query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(tail)}
+    return query | {"follow": "1"} if follow else query
+
+
+def event_query(instance: str, since: float) -> dict[str, str]:
+    """Return the query of ``GET /events``; ``since`` is seconds since the epoch."""
+    label = f"{LABEL_INSTANCE}={instance}"
+    filters = {"type": ["container"], "event": list(_EVENT_KINDS), "label": [label]}
+    return {"filters": msgspec.json.encode(filters).decode(), "since": f"{since:.6f}"}
+
+
+def engine_event(line: str) -> EngineEvent | None:
+    """Read one line of ``GET /events``; None for what is not a hint for us."""
+    try:
+        event = msgspec.json.decode(line)
+        kind = _EVENT_KINDS.get(event["Action"])
+        actor = event["Actor"]
+        labels = {k: v for k, v in actor["Attributes"].items() if k.startswith(_OUR_LABELS)}
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
+    return None if kind is None else EngineEvent(kind=kind, id=actor["ID"], labels=labels)

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""What a refusal of the Docker Engine means, as a table.
+
+The engine says what is wrong with an HTTP status and a sentence. The status alone does not tell a
+taken port (500) from a bad command (400 or 500), so the sentence has to be looked at; this is the
+only place that does. The engine's words never become ours: they stay in the exception's cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from operatord.engines.base import (
+    EngineError,
+    EngineUnavailable,
+    ImageMissing,
+    NotThere,
+    PortTaken,
+    StageRefused,
+    SubnetTaken,
+)
+
+
+class Rule(NamedTuple):
+    """One row: when all that is given matches, ``error`` is made of the subject's name."""
+
+    during: tuple[str, ...]
+    status: tuple[int, ...]
+    says: str
+    error: Callable[[str], EngineError]
+
+
+def _subnet_taken(name: str) -> SubnetTaken:
+    return SubnetTaken(f"the subnet of {name} overlaps with another network's")
+
+
+def _not_there(name: str) -> NotThere:
+    return NotThere(f"{name} is not there any more")
+
+
+def _port_taken(name: str) -> PortTaken:
+    return PortTaken(f"no host port that {name} may be published on is free")
+
+
+def _refused(name: str) -> StageRefused:
+    return StageRefused(f"the engine refuses to run {name} as planned")
+
+
+_RUN = ("create", "start")
+
+# Read from the top; the first row that matches wins. Empty means: any. Sentences are lower-cased.
+RULES = (
+    Rule(("network",), (), "overlap", _subnet_taken),
+    Rule(("create", "image"), (404,), "no such image", ImageMissing),
+    Rule(("start",), (), "port is already allocated", _port_taken),
+    Rule(("start",), (), "address already in use", _port_taken),
+    Rule(("start",), (), "all ports are allocated", _port_taken),
+    # containerd's own refusals: 404 for a program that is not in the image, on some versions.
+    Rule(("start",), (), "oci runtime", _refused),
+    Rule((), (404,), "", _not_there),
+    Rule(_RUN, (400, 403, 409), "", _refused),
+)
+
+
+def refusal(during: str, status: int, sentence: str, subject: str) -> EngineError:
+    """Return the error for an answer with an error status.
+
+    ``during`` is the operation, ``subject`` the name of what it was about. What no row knows is
+    the engine's own trouble.
+    """
+    says = sentence.lower()
+    for rule in RULES:
+        if (
+            (not rule.during or during in rule.during)
+            and (not rule.status or status in rule.status)
+            and rule.says in says
+        ):
+            return rule.error(subject)
+    return EngineUnavailable(f"the engine failed to {_TASKS[during]} {subject} (status {status})")
+
+
+_TASKS = {
+    "connect": "answer for",
+    "create": "create",
+    "disconnect": "disconnect",
+    "events": "report on",
+    "image": "look up",
+    "inspect": "look up",
+    "list": "list",
+    "logs": "read the logs of",
+    "network": "create",
+    "release": "remove",
+    "remove": "remove",
+    "start": "start",
+    "stats": "measure",
+    "stop": "stop",
+}

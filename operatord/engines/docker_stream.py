@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""A response of the engine's that does not end by itself: read by one thread, ended by another."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import requests
+
+
+class ResponseStream:
+    """The body of a streaming response, as a `lanes.Source`.
+
+    ``edge`` is the context manager that translates exceptions; ``release`` is called once, by the
+    reader, when nothing more is read.
+    """
+
+    def __init__(
+        self,
+        response: requests.Response,
+        edge: Callable[[], AbstractContextManager[None]],
+        release: Callable[[], None],
+    ) -> None:
+        self._response = response
+        self._edge = edge
+        self._release = release
+        # A duplicate, because shutting it down wakes a reader of the original without closing the
+        # descriptor under it: a closed one could already be another connection's.
+        self._handle = socket.socket(fileno=os.dup(response.raw.fileno()))
+        _read_without_timeout(response)
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            with self._edge():
+                yield from self._response.iter_content(chunk_size=None)
+        finally:
+            self._response.close()
+            self._release()
+
+    def close(self) -> None:
+        """End a read that is under way, from any thread. Idempotent."""
+        with contextlib.suppress(OSError):  # already shut down, or closed
+            self._handle.shutdown(socket.SHUT_RDWR)
+        self._handle.close()
+
+
+def _read_without_timeout(response: requests.Response) -> None:
+    """Let reads wait for ever: a stage that says nothing for an hour is a good stage.
+
+    The timeout that guarded the connection and the headers sits in the socket object, which
+    neither requests nor urllib3 gives out; docker-py reaches for it in the same way.
+    """
+    raw: Any = response.raw
+    raw._fp.fp.raw._sock.settimeout(None)

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""From what a stage wrote to `LogLine`: cutting bytes into lines, keeping the last of them.
+
+No I/O here. Every buffer has a bound, because what a stage writes is its own affair: a line without
+an end, bytes that are not UTF-8 and a stage that never stops writing all have to be survived.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Literal
+
+from operatord.engines.base import LogLine
+
+LINE_BYTES = 8 * 1024
+"""Longest line that is kept; what a line has beyond that is dropped."""
+
+BOOK_BYTES = 1024 * 1024
+"""What a `LogBook` keeps, counted in characters."""
+
+_FRAME_HEADER = 8
+_FRAME_BYTES = 1024 * 1024
+_STREAMS: dict[int, Literal["stdout", "stderr"]] = {1: "stdout", 2: "stderr"}
+
+
+class LineSplitter:
+    """Cut a stream of bytes into lines of at most ``limit`` bytes, however it is chunked."""
+
+    def __init__(self, limit: int = LINE_BYTES) -> None:
+        self._limit = limit
+        self._begun = bytearray()
+        self._has_begun = False
+
+    def feed(self, data: bytes) -> list[str]:
+        """Take ``data`` and return the lines that it completes."""
+        *ended, rest = data.split(b"\n")
+        lines = []
+        for piece in ended:
+            self._append(piece)
+            lines.append(self._take())
+        if rest:
+            self._append(rest)
+        return lines
+
+    def flush(self) -> list[str]:
+        """Return the line that was begun and never ended, if there is one."""
+        return [self._take()] if self._has_begun else []
+
+    def _append(self, piece: bytes) -> None:
+        self._has_begun = True
+        self._begun += piece[: self._limit - len(self._begun)]
+
+    def _take(self) -> str:
+        line = self._begun.removesuffix(b"\r").decode("utf-8", "replace")
+        self._begun.clear()
+        self._has_begun = False
+        return line
+
+
+class FrameReader:
+    """Read the log frames of a Docker Engine, asked for with timestamps.
+
+    A frame is a stream number, three zero bytes, a 32-bit big-endian length, and the payload
+    ``<time> <text>`` (Docker Engine API 1.41, "ContainerAttach", stream format). A line of more than
+    16 KiB arrives as several frames, each with a time of its own and only the last with a newline.
+    """
+
+    def __init__(self, line_limit: int = LINE_BYTES, frame_limit: int = _FRAME_BYTES) -> None:
+        self._frame_limit = frame_limit
+        self._buffer = bytearray()
+        self._splitters = {name: LineSplitter(line_limit) for name in _STREAMS.values()}
+        self._begun_at: dict[str, str] = {}
+
+    def feed(self, data: bytes) -> list[LogLine]:
+        """Take ``data`` and return the lines that it completes. Raises `ValueError` for non-frames."""
+        self._buffer += data
+        lines: list[LogLine] = []
+        while (payload := self._next_frame()) is not None:
+            lines += self._lines(*payload)
+        return lines
+
+    def flush(self) -> list[LogLine]:
+        """Return the lines that were begun and never ended."""
+        return [
+            LogLine(time=self._begun_at.pop(name, ""), stream=name, line=line)
+            for name, splitter in self._splitters.items()
+            for line in splitter.flush()
+        ]
+
+    def _next_frame(self) -> tuple[Literal["stdout", "stderr"], bytes] | None:
+        if len(self._buffer) < _FRAME_HEADER:
+            return None
+        stream = _STREAMS.get(self._buffer[0])
+        end = _FRAME_HEADER + int.from_bytes(self._buffer[4:_FRAME_HEADER], "big")
+        if stream is None or end > self._frame_limit:
+            raise ValueError("these are not log frames")
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[_FRAME_HEADER:end])
+        del self._buffer[:end]
+        return stream, payload
+
+    def _lines(self, stream: Literal["stdout", "stderr"], payload: bytes) -> list[LogLine]:
+        stamp, _, text = payload.partition(b" ")
+        time = self._begun_at.setdefault(stream, stamp.decode("ascii", "replace"))
+        lines = self._splitters[stream].feed(text)
+        if lines:
+            del self._begun_at[stream]
+        return [LogLine(time=time, stream=stream, line=line) for line in lines]
+
+
+class LogBook:
+    """The last lines of one stage, for any number of readers on one event loop."""
+
+    def __init__(self, limit: int = BOOK_BYTES) -> None:
+        self._limit = limit
+        self._lines: deque[LogLine] = deque()
+        self._held = 0
+        self._end = 0  # the number of lines ever written; the oldest kept is _end - len(_lines)
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def write(self, stream: Literal["stdout", "stderr"], line: str) -> None:
+        """Add a line that was written now, and forget the oldest beyond the limit."""
+        self._lines.append(LogLine(time=_now(), stream=stream, line=line))
+        self._held += len(line) + 1
+        self._end += 1
+        while self._held > self._limit and len(self._lines) > 1:
+            self._held -= len(self._lines.popleft().line) + 1
+        self._wake()
+
+    def close(self) -> None:
+        """Say that nothing more will be written: followers end. Idempotent."""
+        self._closed = True
+        self._wake()
+
+    def tail(self, count: int) -> list[LogLine]:
+        """Return the last ``count`` lines, oldest first."""
+        return list(self._lines)[-count:] if count > 0 else []
+
+    async def follow(self, tail: int) -> AsyncIterator[LogLine]:
+        """Yield the last ``tail`` lines and then new ones until the book is closed.
+
+        A reader too slow for the limit misses lines; it never holds up the writer.
+        """
+        position = self._end - min(max(tail, 0), len(self._lines))
+        while True:
+            while position < self._end:
+                oldest = self._end - len(self._lines)
+                position = max(position, oldest)
+                line = self._lines[position - oldest]
+                position += 1
+                yield line
+            if self._closed:
+                return
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

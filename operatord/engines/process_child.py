@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: MIT
+"""One process group: how it is started, what it writes, how it ends.
+
+The end is learnt from a pidfd, which becomes readable when the group's leader has ended and before
+anybody has waited for it. Until then its process id cannot be used again, so that is the moment to
+kill what it left behind: like a container, a stage ends as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Literal
+
+import msgspec
+import psutil
+
+from operatord.engines.base import EngineUnavailable, StageRefused, StageStats
+from operatord.engines.logs import LineSplitter, LogBook
+
+_OPEN_FILES = 4096
+_READ_BYTES = 64 * 1024
+_DRAIN_SECONDS = 1.0
+"""How long output is read after the end, when a process that left the group holds the pipe open."""
+_DATA_SHARE = 4
+"""RLIMIT_DATA as a multiple of the plan's memory. It counts writable address space, of which
+CPython takes 8 MiB for each thread's stack (measured: 5 MB idle, 171 MB with 20 threads) without
+ever touching most of it; at the plan's own size it would end healthy servers."""
+
+
+class Start(msgspec.Struct, frozen=True):
+    """What is to be run. ``memory`` in bytes; ``env`` is the whole environment."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    directory: Path
+    memory: int
+    stdin: bool
+
+
+class Child:
+    """A running process group, of which the started process is the leader.
+
+    A descendant that makes a session of its own leaves the group and is not found again.
+    """
+
+    def __init__(self, start: Start, book: LogBook, on_end: Callable[[int], None]) -> None:
+        """Start it. ``on_end`` gets the exit code once all output has been read.
+
+        Raises `StageRefused`, `EngineUnavailable`.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._book = book
+        self._on_end = on_end
+        self.ended: asyncio.Future[int] = self._loop.create_future()
+        self._popen = _spawn(start)
+        self.pid = self._popen.pid
+        self.pid_time = psutil.Process(self.pid).create_time()
+        self._pidfd = _pidfd_of(self._popen)
+        self._outputs = [
+            _Output(self._popen.stdout, self._writer("stdout"), self._settle),
+            _Output(self._popen.stderr, self._writer("stderr"), self._settle),
+        ]
+        self._loop.add_reader(self._pidfd, self._leader_ended)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group, if it has not ended."""
+        if not self.ended.done():
+            signal_group(self.pid, number)
+
+    def let_go(self) -> None:
+        """Stop watching, and leave it running: a later daemon finds it by its record."""
+        if not self.ended.done():
+            self._unwatch()
+            self._popen.returncode = 0  # or it would be reported as never waited for
+        self._close_pipes()
+
+    def _writer(self, name: Literal["stdout", "stderr"]) -> Callable[[str], None]:
+        return lambda line: self._book.write(name, line)
+
+    def _leader_ended(self) -> None:
+        signal_group(self.pid, signal.SIGKILL)
+        self._unwatch()
+        code = self._popen.wait()
+        self.ended.set_result(code if code >= 0 else 128 - code)
+        self._loop.call_later(_DRAIN_SECONDS, self._close_pipes)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Once the leader has ended and all it wrote has been read, say so."""
+        if self.ended.done() and all(output.closed for output in self._outputs):
+            self._close_pipes()
+            self._book.close()
+            self._on_end(self.ended.result())
+            self._on_end = _nothing
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+
+    def _close_pipes(self) -> None:
+        for output in self._outputs:
+            output.close()
+        if self._popen.stdin is not None:
+            self._popen.stdin.close()
+
+
+class _Output:
+    """The reading end of one of the two pipes."""
+
+    def __init__(
+        self, pipe: IO[bytes] | None, write: Callable[[str], None], on_end: Callable[[], None]
+    ) -> None:
+        assert pipe is not None
+        self._pipe = pipe
+        self._write = write
+        self._on_end = on_end
+        self._splitter = LineSplitter()
+        os.set_blocking(pipe.fileno(), False)
+        asyncio.get_running_loop().add_reader(pipe.fileno(), self._read)
+
+    @property
+    def closed(self) -> bool:
+        return self._pipe.closed
+
+    def close(self) -> None:
+        """Read no more. Idempotent."""
+        if self.closed:
+            return
+        asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        self._pipe.close()
+        self._take(self._splitter.flush())
+        self._on_end()
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._pipe.fileno(), _READ_BYTES)
+        except BlockingIOError:
+            return
+        if data:
+            self._take(self._splitter.feed(data))
+        else:
+            self.close()
+
+    def _take(self, lines: list[str]) -> None:
+        for line in lines:
+            self._write(line)
+
+
+def _nothing(_: int) -> None:
+    """Stand in for a callback that has been called."""
+
+
+def _pidfd_of(popen: subprocess.Popen[bytes]) -> int:
+    try:
+        return os.pidfd_open(popen.pid)
+    except OSError as exc:
+        signal_group(popen.pid, signal.SIGKILL)
+        popen.communicate()
+        raise EngineUnavailable("no file descriptor is left to watch a process with") from exc
+
+
+def _spawn(start: Start) -> subprocess.Popen[bytes]:
+    try:
+        popen = subprocess.Popen(
+            list(start.argv),
+            env=dict(start.env),
+            cwd=start.directory,
+            stdin=subprocess.PIPE if start.stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            umask=0o077,
+        )
+    except (OSError, ValueError) as exc:
+        raise StageRefused(f"{start.argv[0]} cannot be run") from exc
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
+        _limit(popen.pid, start.memory)
+    return popen
+
+
+def _limit(pid: int, memory: int) -> None:
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    files = _OPEN_FILES if most == resource.RLIM_INFINITY else min(_OPEN_FILES, most)
+    resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (files, files))
+    resource.prlimit(pid, resource.RLIMIT_DATA, (memory * _DATA_SHARE, memory * _DATA_SHARE))
+
+
+def signal_group(leader: int, number: signal.Signals) -> None:
+    """Send a signal to a process group; one that is empty is fine."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+async def kill_leftover(process: psutil.Process, timeout: float) -> None:
+    """Kill the group of a process that is not a child of ours and wait until it has ended.
+
+    The pidfd is opened before the identity is checked for the last time, so what is killed is
+    what was checked. Raises `EngineUnavailable` when it does not end.
+    """
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        if not process.is_running():
+            return
+        signal_group(process.pid, signal.SIGKILL)
+        await wait_readable(pidfd, timeout)
+    except TimeoutError as exc:
+        raise EngineUnavailable(f"process {process.pid} is stuck: it survives SIGKILL") from exc
+    finally:
+        os.close(pidfd)
+
+
+async def wait_readable(descriptor: int, timeout: float) -> None:
+    """Wait until a descriptor is readable. Raises `TimeoutError`."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
+    try:
+        async with asyncio.timeout(timeout):
+            await ready.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def group_stats(process: psutil.Process) -> StageStats:
+    """Measure a process with all its descendants. Raises `psutil.Error` when it is gone."""
+    members = [process, *process.children(recursive=True)]
+    seconds, memory = 0.0, 0
+    for member in members:
+        with contextlib.suppress(psutil.Error):  # it ended while it was looked at
+            times = member.cpu_times()
+            seconds += times.user + times.system
+            memory += member.memory_info().rss
+    return StageStats(cpu_seconds=seconds, memory=memory, pids=len(members))

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: MIT
+"""What the process engine knows about its objects, on disk, so that a later daemon can clean up.
+
+One file for each object, written before the object exists. A process is only ever signalled on the
+word of a record when more than its id agrees with it: process ids are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+
+class Record(msgspec.Struct, kw_only=True):
+    """An object of the process engine."""
+
+    kind: Literal["container", "network"]
+    id: str
+    name: str
+    labels: dict[str, str]
+    started: bool = False
+    pid: int | None = None
+    pid_time: float | None = None
+    """When the process started, in seconds since the epoch (`psutil.Process.create_time`)."""
+    exit_code: int | None = None
+
+
+class Records:
+    """The records below one directory. Small local files: the calls block for microseconds."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def home(self, object_id: str) -> Path:
+        """Return the directory in which an object's process runs."""
+        return self._directory / f"{object_id}.d"
+
+    def save(self, record: Record) -> None:
+        """Write a record so that a reader finds the old one or the new one, never half of it."""
+        path = self._path(record.id)
+        draft = path.with_suffix(".new")
+        draft.write_bytes(msgspec.json.encode(record))
+        draft.replace(path)
+
+    def forget(self, object_id: str) -> None:
+        """Delete a record. Idempotent."""
+        self._path(object_id).unlink(missing_ok=True)
+
+    def load(self) -> Iterator[Record]:
+        """Yield every record that can be read."""
+        for path in sorted(self._directory.glob("*.json")):
+            with contextlib.suppress(OSError, ValueError):  # a foreign file is none of ours
+                yield msgspec.json.decode(path.read_bytes(), type=Record)
+
+    def _path(self, object_id: str) -> Path:
+        return self._directory / f"{object_id}.json"
+
+
+def living_process(record: Record, home: Path) -> psutil.Process | None:
+    """Return the process that a record speaks of, if it lives and is beyond doubt the one.
+
+    The working directory, whose name is random, identifies it where the start time cannot: when
+    the clock has been set since (`create_time` follows it), and when a daemon was killed between
+    starting a process and writing down its id.
+    """
+    if not record.started:
+        return None
+    if record.pid is None:
+        return _process_in(home)
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(record.pid)
+        is_it = process.create_time() == record.pid_time or process.cwd() == str(home)
+        return process if is_it and _runs(process) else None
+    return None
+
+
+def _process_in(home: Path) -> psutil.Process | None:
+    inside = [p for p in psutil.process_iter(["cwd"]) if p.info["cwd"] == str(home) and _runs(p)]
+    return min(inside, key=lambda process: process.pid, default=None)
+
+
+def _runs(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

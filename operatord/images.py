@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: MIT
+"""Build the emulator images, and the Python base image they stand on where none can be pulled.
+
+The engine arrives as an argument: this module knows what it asks of a client, not which library it
+is. The base is the first of these that works, and each choice is said aloud:
+
+1. the one that was asked for,
+2. the Dockerfiles' own default, already on the engine,
+3. ``operatord-python:bookworm`` of an earlier run,
+4. the default, pulled,
+5. ``operatord-python:bookworm``, made here with debootstrap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.resources
+import json
+import os
+import queue
+import re
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+OWN_BASE = "operatord-python:bookworm"
+SUITE = "bookworm"
+
+# Image name to the folder of its Dockerfile in the package `operatord.emulators`.
+EMULATORS: Mapping[str, str] = {
+    "demo-probe": "probe",
+    "demo-stream": "streaming",
+    "demo-segmentation": "segmentation",
+}
+
+PULL_FIRST_WORD_SECONDS = 10.0  # a registry that says nothing for this long is not reachable
+PULL_STALL_SECONDS = 60.0
+DEBOOTSTRAP_SECONDS = 900.0
+
+# Nobody reads, in a container: what apt can fetch again, manuals, translations. ./dev is the runtime's.
+_LEFT_OUT = (
+    "./dev/*",
+    "./proc/*",
+    "./sys/*",
+    "./tmp/*",
+    "./usr/share/doc/*",
+    "./usr/share/info/*",
+    "./usr/share/locale/*",
+    "./usr/share/man/*",
+    "./var/cache/*",
+    "./var/lib/apt/lists/*",
+    "./var/log/*",
+)
+# Both spellings of the interpreter exist in the official images, so they do in ours.
+_CHANGES = ["ENV LANG=C.UTF-8", 'CMD ["python3"]']
+_COMPILE_STDLIB = (
+    "import compileall, sysconfig;"
+    "compileall.compile_dir(sysconfig.get_path('stdlib'), quiet=2, workers=0)"
+)
+_ADMIN_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+
+Say = Callable[[str], None]
+
+
+class ImageError(Exception):
+    """An image could not be had; the text is a sentence for the operator."""
+
+
+class ImageClient(Protocol):
+    """What is asked of an engine's client; docker-py's ``APIClient`` has this shape."""
+
+    def images(self, name: str | None = None) -> Any: ...
+
+    def pull(self, repository: str, *, stream: bool = ..., decode: bool = ...) -> Any: ...
+
+    def build(  # noqa: PLR0913 - the shape is the library's
+        self,
+        path: str | None = ...,
+        tag: str | None = ...,
+        *,
+        rm: bool = ...,
+        forcerm: bool = ...,
+        decode: bool = ...,
+        buildargs: dict[str, str] | None = ...,
+    ) -> Any: ...
+
+    def import_image_from_stream(
+        self,
+        stream: IO[bytes],
+        repository: str | None = ...,
+        tag: str | None = ...,
+        changes: list[str] | None = ...,
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImages:
+    """The base that was used, and the id of each image by its name."""
+
+    base: str
+    ids: Mapping[str, str]
+
+
+def missing_images(client: ImageClient, names: Iterable[str]) -> list[str]:
+    """Return those of the names that the engine does not have, in their order."""
+    return [name for name in names if _image_id(client, name) is None]
+
+
+def build_images(
+    client: ImageClient, base: str | None, say: Say, sources: Traversable | None = None
+) -> BuiltImages:
+    """Build every emulator image and return what was built.
+
+    Unchanged images come from the engine's cache within a fraction of a second. `sources` is the
+    folder that holds the emulators' folders.
+
+    Raises:
+        ImageError: no base image can be had, or a build failed.
+    """
+    folder = sources or importlib.resources.files("operatord.emulators")
+    chosen = choose_base(client, base, default_base(folder), say)
+    ids = {
+        name: _build_one(client, name, folder / subfolder, chosen, say)
+        for name, subfolder in EMULATORS.items()
+    }
+    return BuiltImages(chosen, ids)
+
+
+def default_base(sources: Traversable) -> str:
+    """Return the base image that the Dockerfiles name themselves.
+
+    Raises:
+        ImageError: a Dockerfile is missing or names none.
+    """
+    subfolder = next(iter(EMULATORS.values()))
+    try:
+        text = (sources / subfolder / "Dockerfile").read_text("utf-8")
+    except OSError as exc:
+        raise ImageError(f"The emulators' Dockerfile cannot be read: {exc}.") from exc
+    found = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", text, re.MULTILINE)
+    if found is None:
+        raise ImageError(f"{subfolder}/Dockerfile has no line ARG PYTHON_IMAGE=….")
+    return found[1]
+
+
+# --- the base ---------------------------------------------------------------------------------
+
+
+def choose_base(client: ImageClient, wanted: str | None, default: str, say: Say) -> str:
+    """Return the name of a base image that is on the engine, fetching or making one if need be.
+
+    Raises:
+        ImageError: none can be had.
+    """
+    if wanted is not None:
+        return _wanted_base(client, wanted, say)
+    if not missing_images(client, [default]):
+        say(f"base image: {default}, the default, is on the engine")
+        return default
+    if not missing_images(client, [OWN_BASE]):
+        say(f"base image: {OWN_BASE}, made here earlier")
+        return OWN_BASE
+    say(f"base image: trying to pull {default}")
+    try:
+        _pull(client, default)
+    except ImageError as exc:
+        say(f"base image: {exc}")
+        return _make_own_base(client, say)
+    say(f"base image: {default}, pulled")
+    return default
+
+
+def _wanted_base(client: ImageClient, wanted: str, say: Say) -> str:
+    if missing_images(client, [wanted]):
+        say(f"base image: pulling {wanted}, as asked")
+        _pull(client, wanted)
+    say(f"base image: {wanted}, as asked")
+    return wanted
+
+
+def _pull(client: ImageClient, image: str) -> None:
+    """Pull, giving up when the registry says nothing for too long.
+
+    The library's call has no timeout, so a thread makes it. When it is given up, the thread ends
+    with the process, and the engine abandons the pull when the connection closes.
+    """
+    words: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
+    thread = threading.Thread(target=_pull_into, args=(client, image, words), daemon=True)
+    thread.start()
+    patience = PULL_FIRST_WORD_SECONDS
+    while True:
+        try:
+            word = words.get(timeout=patience)
+        except queue.Empty:
+            raise ImageError(f"{image} cannot be pulled: no answer for {patience:.0f} s.") from None
+        if word is None:
+            return
+        if isinstance(word, Exception):
+            raise ImageError(f"{image} cannot be pulled: {_reason(word)}.") from word
+        if "error" in word:
+            raise ImageError(f"{image} cannot be pulled: {_tidy(word['error'])}.")
+        patience = PULL_STALL_SECONDS
+
+
+def _pull_into(
+    client: ImageClient,
+    image: str,
+    words: queue.SimpleQueue[dict[str, Any] | Exception | None],
+) -> None:
+    try:
+        # Without a tag the client would take `latest`, as every other tool does.
+        for word in client.pull(image, stream=True, decode=True):
+            words.put(word)
+    except Exception as exc:
+        words.put(exc)
+    else:
+        words.put(None)
+
+
+def _make_own_base(client: ImageClient, say: Say) -> str:
+    _require_debootstrap()
+    say(f"base image: making {OWN_BASE} with debootstrap, about half a minute")
+    began = time.monotonic()
+    # /var/tmp: /tmp may be mounted without device nodes, which debootstrap refuses.
+    with tempfile.TemporaryDirectory(prefix="operatord-base-", dir="/var/tmp") as folder:
+        root = Path(folder, "root")
+        _debootstrap(root)
+        _finish(root)
+        _import(client, root)
+    say(f"base image: {OWN_BASE}, made in {time.monotonic() - began:.0f} s")
+    return OWN_BASE
+
+
+def _require_debootstrap() -> None:
+    if os.geteuid() == 0 and shutil.which("debootstrap", path=_admin_path()):
+        return
+    raise ImageError(
+        "No Python base image can be had. Two ways remain: install debootstrap and run this as"
+        " root (apt-get install debootstrap), or name an image with Python 3.11 or later that"
+        " is on the engine with --base IMAGE."
+    )
+
+
+def _debootstrap(root: Path) -> None:
+    """Install a minimal Debian with Python.
+
+    In a mount namespace of its own, so that the /proc it mounts in there vanishes however it ends.
+    """
+    _run(
+        "unshare",
+        "--mount",
+        "debootstrap",
+        "--variant=minbase",
+        "--include=python3-minimal,libpython3-stdlib",
+        SUITE,
+        str(root),
+    )
+
+
+def _finish(root: Path) -> None:
+    (root / "usr/bin/python").symlink_to("python3")
+    # Debian byte-compiles only half of the library. In a container with a read-only root Python
+    # can never write the rest, and would compile asyncio and its like at each start.
+    _run("chroot", str(root), "python3", "-c", _COMPILE_STDLIB)
+
+
+def _import(client: ImageClient, root: Path) -> None:
+    repository, _, tag = OWN_BASE.partition(":")
+    command = [
+        "tar",
+        "--create",
+        "--file=-",
+        "--numeric-owner",
+        "--anchored",
+        f"--directory={root}",
+    ]
+    command += [f"--exclude={pattern}" for pattern in _LEFT_OUT]
+    with subprocess.Popen([*command, "."], stdout=subprocess.PIPE) as tar:
+        assert tar.stdout is not None
+        with _told_as(f"{OWN_BASE} could not be imported"):
+            answer = client.import_image_from_stream(tar.stdout, repository, tag, _CHANGES)
+    if tar.returncode != 0:
+        raise ImageError(f"{OWN_BASE} could not be packed: tar ended with {tar.returncode}.")
+    _raise_error_items(_lines(answer), f"{OWN_BASE} could not be imported")
+
+
+def _admin_path() -> str:
+    """Return PATH with the folders of the administrator's tools, which a user's PATH may lack."""
+    return f"{os.environ.get('PATH', '')}:{_ADMIN_PATH}".lstrip(":")
+
+
+def _run(*command: str) -> None:
+    environment = {**os.environ, "PATH": _admin_path(), "DEBIAN_FRONTEND": "noninteractive"}
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=DEBOOTSTRAP_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise ImageError(f"{OWN_BASE} could not be made: {exc}.") from exc
+    if done.returncode != 0:
+        last = done.stdout.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        raise ImageError(
+            f"{OWN_BASE} could not be made: {command[0]} ended with {done.returncode}: {last}"
+        )
+
+
+# --- one image --------------------------------------------------------------------------------
+
+
+def _build_one(client: ImageClient, name: str, folder: Traversable, base: str, say: Say) -> str:
+    before = _image_id(client, name)
+    began = time.monotonic()
+    with importlib.resources.as_file(folder) as path, _told_as(f"{name} could not be built"):
+        items = client.build(
+            str(path),
+            name,
+            rm=True,
+            forcerm=True,
+            decode=True,
+            buildargs={"PYTHON_IMAGE": base},
+        )
+        _raise_error_items(items, f"{name} could not be built")
+    after = _image_id(client, name)
+    if after is None:
+        raise ImageError(f"{name} could not be built: the engine does not have it afterwards.")
+    how = "up to date" if after == before else "built"
+    say(f"{name}: {how} ({time.monotonic() - began:.1f} s)")
+    return after
+
+
+# --- reading the engine's answers -------------------------------------------------------------
+
+
+def _image_id(client: ImageClient, name: str) -> str | None:
+    # A list with a filter, because asking for one image by name answers its absence with an
+    # exception of the library's own.
+    with _told_as("The engine does not list its images"):
+        found = client.images(name)
+    return str(found[0]["Id"]) if found else None
+
+
+def _raise_error_items(items: Iterable[Any], sentence: str) -> None:
+    """Read an answer's stream to its end; failures arrive in it as items, under status 200."""
+    output: list[str] = []
+    for item in items:
+        if "error" in item:
+            said = "".join(output[-5:]).strip()
+            raise ImageError(f"{sentence}: {_tidy(item['error'])}." + (f"\n{said}" if said else ""))
+        output.append(str(item.get("stream", "")))
+
+
+def _lines(answer: str | bytes) -> Iterator[Any]:
+    for line in answer.splitlines():
+        if line.strip():
+            yield json.loads(line)
+
+
+@contextlib.contextmanager
+def _told_as(sentence: str) -> Iterator[None]:
+    """Turn whatever a client raises into ours: the one edge of this module."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as exc:
+        raise ImageError(f"{sentence}: {_reason(exc)}.") from exc
+
+
+def _reason(exc: Exception) -> str:
+    """Return the engine's own words where the exception carries them."""
+    return _tidy(getattr(exc, "explanation", None) or exc)
+
+
+def _tidy(words: object) -> str:
+    return str(words).strip().rstrip(".")

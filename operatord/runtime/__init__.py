@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Who does it: the supervisor, sole owner of what lives, and its helpers."""

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Proof that an address delivers: a stream header read from it.
+
+A connect that succeeds proves nothing, since a port proxy accepts before the server behind it listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, parse_hello
+
+FIRST_PAUSE = 0.005
+LONGEST_PAUSE = 0.1
+
+
+class NoHello(Exception):
+    """The address did not deliver a stream header; the text says how it failed."""
+
+
+async def read_hello(host: str, port: int, timeout: float) -> Hello:
+    """Connect once and return the header. Raises `NoHello`."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await _exchange(host, port)
+    except TimeoutError as exc:
+        raise NoHello(f"{host}:{port} did not say hello within {timeout:g} s") from exc
+    except OSError as exc:
+        reason = exc.strerror or "the name is not known"
+        raise NoHello(f"{host}:{port} cannot be connected to: {reason}") from exc
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
+        raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
+
+
+async def await_hello(host: str, port: int) -> Hello:
+    """Try until a header comes, with back-off. The caller cancels when it has waited enough."""
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await _exchange(host, port)
+        except (OSError, asyncio.IncompleteReadError):
+            # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+        except (asyncio.LimitOverrunError, StreamError) as exc:
+            raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
+
+
+async def _exchange(host: str, port: int) -> Hello:
+    reader, writer = await asyncio.open_connection(host, port, limit=HEADER_BYTES)
+    try:
+        # Said first, so that this visit is never taken for the consumer whose coming starts the frames.
+        writer.write(CHECK)
+        return parse_hello((await reader.readuntil(b"\n"))[:-1])
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()

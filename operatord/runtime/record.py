@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""One session as the supervisor knows it, from the request to long after its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from msgspec import UNSET
+
+from operatord.core import phases
+from operatord.core.plans import SessionPlan
+from operatord.engines.base import LogLine, Network, StageState
+from operatord_protocol.errors import WireError
+from operatord_protocol.messages import Location, Outcome, Phase, Session
+
+from .clock import rfc3339
+from .relay import Relay
+
+ProgressListener = Callable[[dict[str, Any]], None]
+
+
+class Ending(NamedTuple):
+    """Why a session is to end. The first one asked for counts."""
+
+    outcome: Outcome
+    cause: str
+    reason: str
+    error: WireError | None = None
+    """What whoever still waits for the start is told."""
+    stage: str | None = None
+    """The stage at fault."""
+    grace: float | None = None
+    """Seconds that stages get after SIGTERM; None for the configured ones."""
+
+
+class SessionRecord:
+    """State of one session. Only the supervisor and the task that lives the session write to it."""
+
+    def __init__(self, session_id: str, plan: SessionPlan, owner: str, created: float) -> None:
+        """Begin in ``queued``; ``created`` is a wall clock time."""
+        self.id = session_id
+        self.plan = plan
+        self.owner = owner
+        self.phase: Phase = "queued"
+        self.network_name = f"network_{session_id[:5]}"
+        self.created = created
+        self.started: float | None = None
+        self.ended: float | None = None
+        self.expires: float | None = None
+        self.ttl: float | None = None
+        self.position: int | None = None
+        self.waits_because: str | None = None
+        self.step = "queue"
+        self.timings: dict[str, float] = {}
+        self.subnet: str | None = None
+        self.network: Network | None = None
+        self.relay: Relay | None = None
+        self.containers: dict[str, str] = {}
+        self.location: Location | None = None
+        self.exits: dict[str, StageState] = {}
+        self.reports: dict[str, dict[str, Any]] = {}
+        self.log_tails: dict[str, list[LogLine]] = {}
+        self.result: Ending | None = None
+        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self.listeners: list[ProgressListener] = []
+        self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def advance(self, to: Phase) -> None:
+        """Go to the phase ``to`` and wake whoever waits. Raises `phases.IllegalTransition`."""
+        self.phase = phases.advance(self.phase, to)
+        changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
+        changed.set_result(None)
+
+    async def reach(self, phase: Phase) -> None:
+        """Return once the session is in ``phase`` or past it."""
+        while not phases.reached(self.phase, phase):
+            await asyncio.shield(self._changed)
+
+    def ask_end(self, ending: Ending) -> None:
+        """Let the session end; only the first reason counts."""
+        if not self.ending.done():
+            self.ending.set_result(ending)
+
+    def progress(self, step: str) -> None:
+        """Tell those who wait for the start what is being done."""
+        self.step = step
+        self.tell({"stage": step})
+
+    def tell(self, fields: dict[str, Any]) -> None:
+        """Send a progress notification with ``fields`` to every listener."""
+        for listener in tuple(self.listeners):
+            listener({"session_id": self.id, **fields})
+
+    @property
+    def frames(self) -> int | None:
+        """Frames that the last stage says it has delivered."""
+        report = self.reports.get(self.plan.location_stage, {})
+        frames = report.get("frames")
+        return frames if isinstance(frames, int) else None
+
+    def to_session(self) -> Session:
+        """Return the session as the wire has it."""
+        result, ended = self.result, self.phase == "ended"
+        shown = result if self.phase in ("stopping", "ended") else None
+        codes = {
+            name: self.exits[name].exit_code for name in self.plan.stages if name in self.exits
+        }
+        upstream = self.plan.upstream
+        return Session(
+            session_id=self.id,
+            pipeline=self.plan.pipeline,
+            phase=self.phase,
+            network=self.network_name,
+            location=self.location or UNSET,
+            outcome=shown.outcome if shown and ended else UNSET,
+            reason=shown.reason if shown else _set(self.waits_because),
+            cause=shown.cause if shown else UNSET,
+            owner=self.owner,
+            created=rfc3339(self.created),
+            started=_stamp(self.started),
+            ended=_stamp(self.ended),
+            expires=_stamp(self.expires) if not ended else UNSET,
+            position=_set(self.position),
+            registered_probe=upstream.name if upstream else UNSET,
+            timings=self.timings or UNSET,
+            warm=False,
+            degraded=False,
+            exit_codes=codes or UNSET,
+            frames=_set(self.frames),
+            stages=dict(self.containers),
+        )
+
+
+def _set(value: Any) -> Any:
+    return UNSET if value is None else value
+
+
+def _stamp(wall: float | None) -> Any:
+    return UNSET if wall is None else rfc3339(wall)

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: MIT
+"""From a plan to a verified location, step by step, and back to nothing.
+
+The steps, each timed and each named in the error when it fails:
+
+    images → probe → network → create → start → verify
+
+A step is never cancelled in the middle of an engine call: a call that was begun is awaited, so that
+what it made is known and can be removed. Between steps, and while waiting for the stream, a start gives
+way to whatever asks the session to end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+from operatord.core.plans import stage_env
+from operatord.core.subnets import SubnetPool, SubnetsExhausted
+from operatord.engines import base
+from operatord_protocol import errors
+from operatord_protocol.messages import Location
+
+from .clock import Clock
+from .hello import NoHello, await_hello, read_hello
+from .host import routes
+from .record import SessionRecord
+from .relay import Relay
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT = 3.0
+"""Seconds a registered probe has to say hello."""
+SUBNET_TRIES = 32
+"""How many subnets are tried when others on the engine take them at the same moment."""
+
+T = TypeVar("T")
+
+
+class StartSettings(NamedTuple):
+    """What a start needs from the configuration."""
+
+    instance: str
+    advertise_host: str
+    ports: tuple[int, int] | None
+    timeout: float
+
+
+class StepFailed(Exception):
+    """A step of the start did not work; everything made so far is to be removed."""
+
+    def __init__(
+        self,
+        kind: type[errors.WireError],
+        cause: str,
+        reason: str,
+        stage: str | None = None,
+        **data: Any,
+    ) -> None:
+        """Keep what the requester will be told; ``stage`` is the one whose log explains it."""
+        self.kind, self.cause, self.reason, self.stage, self.data = kind, cause, reason, stage, data
+        super().__init__(reason)
+
+
+class Interrupted(Exception):
+    """The session was asked to end while it started; its ``ending`` says why."""
+
+
+class Starter:
+    """Makes sessions real on one engine."""
+
+    def __init__(
+        self,
+        engine: base.Engine,
+        subnets: SubnetPool,
+        settings: Callable[[], StartSettings],
+        clock: Clock,
+    ) -> None:
+        """``settings`` is asked at every start, so that a reload takes effect."""
+        self._engine = engine
+        self._subnets = subnets
+        self._settings = settings
+        self._clock = clock
+
+    @property
+    def instance(self) -> str:
+        """The label that everything of this daemon carries."""
+        return self._settings().instance
+
+    async def start(self, record: SessionRecord) -> None:
+        """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
+        begun = self._clock.now()
+        steps: list[tuple[str, Callable[[SessionRecord], Awaitable[None]]]] = [
+            ("images", self._check_images),
+            ("probe", self._check_probe),
+            ("network", self._make_network),
+            ("create", self._create),
+            ("start", self._start),
+            ("verify", self._verify),
+        ]
+        for name, step in steps:
+            if record.ending.done():
+                raise Interrupted
+            record.progress(name)
+            with self._timed(record, name), _translated(name):
+                await step(record)
+        record.timings["total"] = _ms(self._clock.now() - begun)
+
+    @contextlib.contextmanager
+    def _timed(self, record: SessionRecord, name: str) -> Iterator[None]:
+        begun = self._clock.now()
+        try:
+            yield
+        finally:
+            record.timings[name] = _ms(self._clock.now() - begun)
+
+    async def _check_images(self, record: SessionRecord) -> None:
+        images = list(dict.fromkeys(stage.image for stage in record.plan.stages.values()))
+        for image in await self._engine.missing_images(images):
+            raise base.ImageMissing(image)
+
+    async def _check_probe(self, record: SessionRecord) -> None:
+        upstream = record.plan.upstream
+        if upstream is None:
+            return
+        try:
+            await read_hello(upstream.host, upstream.port, PROBE_TIMEOUT)
+        except NoHello as exc:
+            reason = f"the probe {upstream.name!r} is not there: {exc}"
+            raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
+
+    async def _make_network(self, record: SessionRecord) -> None:
+        foreign = [*await self._engine.subnets_in_use(), *routes()]
+        for _ in range(SUBNET_TRIES):
+            subnet = self._subnets.take(foreign)
+            record.subnet = subnet
+            labels = self._labels(record)
+            plan = base.NetworkPlan(name=record.network_name, subnet=subnet, labels=labels)
+            try:
+                record.network = await self._engine.create_network(plan)
+                return
+            except base.SubnetTaken:
+                foreign.append(subnet)
+                self._subnets.give_back(subnet)
+                record.subnet = None
+        raise SubnetsExhausted(f"{SUBNET_TRIES} subnets in a row were taken by others")
+
+    async def _create(self, record: SessionRecord) -> None:
+        addresses = await self._addresses(record)
+        plan = record.plan
+        order = list(reversed(plan.stages))
+        if plan.network == "shared":
+            # The last stage outlives the others, so it owns the namespace that they join.
+            owner = order.pop(0)
+            await self._create_stage(record, owner, addresses, None)
+            joined = record.containers[owner]
+            await _all(self._create_stage(record, name, addresses, joined) for name in order)
+        else:
+            await _all(self._create_stage(record, name, addresses, None) for name in order)
+
+    async def _create_stage(
+        self,
+        record: SessionRecord,
+        name: str,
+        addresses: dict[str, tuple[str, int]],
+        join: str | None,
+    ) -> None:
+        plan, settings = record.plan, self._settings()
+        stage = plan.stages[name]
+        owner = plan.network == "shared" and join is None
+        assert record.network is not None
+        stage_plan = base.StagePlan(
+            name=f"operatord_{record.id}_{name}",
+            stage=name,
+            image=stage.image,
+            network=record.network,
+            env=stage_env(plan, name, addresses, record.id),
+            labels=self._labels(record, name),
+            port=stage.port,
+            aliases=tuple(plan.stages) if owner else (name,),
+            join=join,
+            publish=base.Publish(settings.advertise_host, settings.ports)
+            if name == plan.location_stage
+            else None,
+            command=tuple(stage.command),
+            cpus=stage.cpus,
+            memory=int(stage.memory),
+            pids=stage.pids,
+        )
+        with _blamed(name):
+            record.containers[name] = await self._engine.create(stage_plan)
+
+    async def _start(self, record: SessionRecord) -> None:
+        if record.plan.network == "shared":
+            owner = record.plan.location_stage
+            await self._start_stage(record, owner)
+            await _all(self._start_stage(record, n) for n in record.plan.stages if n != owner)
+        else:
+            await _all(self._start_stage(record, name) for name in record.plan.stages)
+
+    async def _start_stage(self, record: SessionRecord, name: str) -> None:
+        with self._timed(record, f"start.{name}"), _blamed(name):
+            await self._engine.start(record.containers[name])
+
+    async def _verify(self, record: SessionRecord) -> None:
+        """Find the location and read a stream header from it, unless the session is to end first."""
+        name = record.plan.location_stage
+        timeout = self._settings().timeout
+        try:
+            async with asyncio.timeout(timeout):
+                await _unless(record.ending, self._find_stream(record, name))
+        except TimeoutError as exc:
+            reason = f"no stream came through the chain to the stage {name!r} within {timeout:g} s"
+            raise StepFailed(errors.StartFailed, "start_timeout", reason, name) from exc
+        except NoHello as exc:
+            reason = f"the stage {name!r} does not speak the stream format"
+            raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
+
+    async def _find_stream(self, record: SessionRecord, name: str) -> None:
+        state = await self._engine.inspect(record.containers[name])
+        if state.published is None:
+            # It ended before anybody could look: its exit says why, and is on its way.
+            await asyncio.shield(record.ending)
+            return
+        host, port = state.published.host, state.published.port
+        await await_hello(host, port)
+        url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+        record.location = Location(host=host, port=port, url=url, format=record.plan.format)
+
+    async def _addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
+        """Return where every stage, and a registered probe, will be found by the stages."""
+        assert record.network is not None
+        found: dict[str, tuple[str, int]] = {}
+        for name, stage in record.plan.stages.items():
+            address = self._engine.address(record.network, name, stage.port)
+            found[name] = (address.host, address.port)
+        if record.plan.upstream is not None:
+            found["probe"] = await self._upstream_address(record, record.network)
+        return found
+
+    async def _upstream_address(
+        self, record: SessionRecord, network: base.Network
+    ) -> tuple[str, int]:
+        """Return where stages reach the registered probe: itself, or a relay in their network."""
+        upstream = record.plan.upstream
+        assert upstream is not None
+        host = await _resolve(upstream.host, upstream.port)
+        if network.gateway is None:
+            return host, upstream.port
+        if not _only_the_host_reaches(host, await self._engine.subnets_in_use()):
+            return host, upstream.port
+        record.relay = Relay(host, upstream.port)
+        return await record.relay.open(network.gateway)
+
+    def _labels(self, record: SessionRecord, stage: str | None = None) -> dict[str, str]:
+        labels = {
+            base.LABEL_INSTANCE: self.instance,
+            base.LABEL_SESSION: record.id,
+            base.LABEL_PLAN: record.plan.digest(),
+        }
+        return labels | ({base.LABEL_STAGE: stage} if stage else {})
+
+    async def remove(self, record: SessionRecord) -> None:
+        """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
+        if record.relay is not None:
+            await record.relay.close()
+        await _all(self._engine.remove(cid) for cid in record.containers.values())
+        if record.location is None:
+            await self._remove_unknown(record)
+        if record.network is not None:
+            await self._engine.remove_network(record.network.id)
+        if record.subnet is not None:
+            self._subnets.give_back(record.subnet)
+            record.subnet = None
+
+    async def _remove_unknown(self, record: SessionRecord) -> None:
+        """Remove what a failed start made without ever hearing so: its answer may have got lost."""
+        found = await self._engine.list_objects(self.instance)
+        mine = [o for o in found if o.labels.get(base.LABEL_SESSION) == record.id]
+        await _all(self._engine.remove(o.id) for o in mine if o.kind == "container")
+        await _all(self._engine.remove_network(o.id) for o in mine if o.kind == "network")
+
+
+@contextlib.contextmanager
+def _blamed(stage: str) -> Iterator[None]:
+    """Note the stage at fault on an engine's error."""
+    try:
+        yield
+    except base.EngineError as exc:
+        exc.stage = stage
+        raise
+
+
+@contextlib.contextmanager
+def _translated(step: str) -> Iterator[None]:
+    """Turn an engine's error into the step that failed, in words for the requester."""
+    try:
+        yield
+    except base.ImageMissing as exc:
+        reason = f"{exc}: build or pull it first (operatord build-images makes the emulators')"
+        raise StepFailed(errors.ImageMissing, "image_missing", reason, image=exc.image) from exc
+    except base.EngineUnavailable as exc:
+        reason = f"the container engine stopped answering at the step {step!r}"
+        raise StepFailed(errors.EngineUnavailable, "engine_lost", reason) from exc
+    except SubnetsExhausted as exc:
+        reason = f"{exc}: widen `subnets` in the configuration or wait for a session to end"
+        raise StepFailed(errors.NoCapacity, "no_capacity", reason, dimension="subnets") from exc
+    except base.EngineError as exc:
+        raise StepFailed(errors.StartFailed, "start_failed", str(exc), exc.stage) from exc
+    except OSError as exc:
+        reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
+        raise StepFailed(errors.StartFailed, "start_failed", reason) from exc
+
+
+async def _all(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:
+    """Await all of ``calls``, each to its end, and only then raise the first error."""
+    for result in await asyncio.gather(*calls, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
+
+
+async def _unless(ending: asyncio.Future[Any], work: Awaitable[T]) -> T:
+    """Return the result of ``work``. Raises `Interrupted` when ``ending`` is there first."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((task, ending), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise Interrupted
+        return task.result()
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await task
+
+
+async def _resolve(host: str, port: int) -> str:
+    """Return an address of ``host`` as this machine knows it. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(host, port, type=1)
+    return str(infos[0][4][0])
+
+
+def _only_the_host_reaches(host: str, engine_subnets: Sequence[str]) -> bool:
+    """Tell whether ``host`` is the host itself, or on a bridge that engines isolate from others."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.is_loopback:
+        return True
+    return any(address in ipaddress.ip_network(cidr, strict=False) for cidr in engine_subnets)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""Keeps in touch with the engine: connects, listens for hints, relists, and notices when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from operatord.engines import base
+
+log = logging.getLogger(__name__)
+
+RELIST_INTERVAL = 5.0
+"""Seconds between comparisons with all that the engine has."""
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 2.0
+
+
+class EngineWatch:
+    """One task that lives as long as the daemon."""
+
+    def __init__(
+        self,
+        engine: base.Engine,
+        *,
+        up: Callable[[base.EngineInfo], Awaitable[None]],
+        lost: Callable[[str], None],
+        hint: Callable[[base.EngineEvent], None],
+        relist: Callable[[], Awaitable[None]],
+    ) -> None:
+        """``up`` is awaited after every connect, before hints and relists begin."""
+        self._engine = engine
+        self._up = up
+        self._lost = lost
+        self._hint = hint
+        self._relist = relist
+        self.first_try = asyncio.Event()
+        """Set once the engine has been asked for the first time, whatever it said."""
+
+    async def run(self) -> None:
+        """Connect, watch, and begin again when the engine is lost; until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self._up(await self._engine.connect())
+                self.first_try.set()
+                pause = FIRST_PAUSE
+                await self._watch()
+            except* base.EngineError as group:
+                self._lost(str(group.exceptions[0]))
+            self.first_try.set()
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _watch(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen())
+            tasks.create_task(self._relist_forever())
+
+    async def _listen(self) -> None:
+        async for event in self._engine.events():
+            self._hint(event)
+        raise base.EngineUnavailable("the engine's event stream ended")
+
+    async def _relist_forever(self) -> None:
+        while True:
+            await self._relist()
+            await asyncio.sleep(RELIST_INTERVAL)

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: MIT
+"""Lines into requests and answers into lines, strictly, in the three dialects.
+
+``decode_line`` never raises: a line that is no request becomes a `Refusal`, which knows to whom and in
+which dialect the error goes. Nothing is executed before a whole line has been found good.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import msgspec
+
+from .errors import InvalidParams, InvalidRequest, ParseError, WireError
+
+Dialect = Literal["rpc", "plain", "seed"]
+RequestId = int | str | None
+
+SEED_METHOD = "session.start"
+EXAMPLE = '{"method":"system.status"}'
+
+_ENVELOPE = frozenset(("jsonrpc", "id", "method", "params"))
+_ID_BOUND = 2**63
+_ID_LENGTH = 256
+_DEPTH = 64
+_CLIP = 120
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+T = TypeVar("T")
+
+
+class Request(NamedTuple):
+    """A well-formed call. ``params`` may yet be anything: `convert_params` is what validates them.
+
+    So a notification with bad params is met with silence, as JSON-RPC 2.0 (section 4.1) wants it.
+    """
+
+    dialect: Dialect
+    id: RequestId
+    method: str
+    params: Any
+    wants_reply: bool
+
+
+class Refusal(NamedTuple):
+    """A line that is no request, and what its sender is to be told."""
+
+    dialect: Dialect
+    id: RequestId
+    error: WireError
+
+
+def decode_line(line: bytes) -> Request | Refusal:
+    """Return the request in ``line``, or the refusal of it."""
+    try:
+        obj = _parse(line)
+    except WireError as exc:
+        # JSON-RPC 2.0, section 5: an id that could not be read is answered as null.
+        return Refusal("rpc" if b'"jsonrpc"' in line else "plain", None, exc)
+    if type(obj) is not dict:
+        return Refusal("rpc", None, _not_an_object(obj))
+    if "jsonrpc" not in obj and "method" not in obj:
+        return Request("seed", None, SEED_METHOD, obj, True)
+    dialect: Dialect = "rpc" if "jsonrpc" in obj else "plain"
+    request_id = obj.get("id")
+    try:
+        _check_envelope(obj, dialect)
+    except WireError as exc:
+        return Refusal(dialect, request_id if _is_id(request_id) else None, exc)
+    params = obj.get("params", {})
+    wants_reply = dialect == "plain" or "id" in obj
+    return Request(dialect, request_id, obj["method"], {} if params == [] else params, wants_reply)
+
+
+def _parse(line: bytes) -> Any:
+    """Return the value that ``line`` holds, duplicate keys refused."""
+    try:
+        obj = _decode(line)
+    except msgspec.ValidationError as exc:
+        raise InvalidRequest("a number in this line is out of range") from exc
+    except UnicodeDecodeError as exc:
+        raise ParseError("this line is not valid UTF-8") from exc
+    except RecursionError as exc:
+        raise ParseError("this line is nested too deeply") from exc
+    except ValueError as exc:
+        raise ParseError(f"this line is not JSON ({_plainly(exc)}); an example: {EXAMPLE}") from exc
+    # A decoder keeps the last of duplicate keys. Every member has one colon outside of strings, so
+    # the two counts agree exactly when no key was lost; colons within strings only cost the regex.
+    members = _members(obj)
+    if line.count(b":") != members and _STRING.sub(b"", line).count(b":") != members:
+        raise InvalidRequest(f"the member {clip(_duplicate(line))!r} is given twice")
+    return obj
+
+
+def _plainly(exc: ValueError) -> str:
+    return str(exc).removeprefix("JSON is malformed: ").removeprefix("Input data was ")
+
+
+def _members(obj: Any) -> int:
+    """Count the members of all objects within ``obj``. Raises `ParseError` beyond 64 levels."""
+    count = 0
+    level = [obj]
+    for _ in range(_DEPTH):
+        deeper: list[Any] = []
+        for value in level:
+            if type(value) is dict:
+                count += len(value)
+                deeper += value.values()
+            elif type(value) is list:
+                deeper += value
+        if not deeper:
+            return count
+        level = deeper
+    if any(type(value) in (dict, list) for value in level):
+        raise ParseError(f"this line is nested too deeply: {_DEPTH} levels are the most")
+    return count
+
+
+def _duplicate(line: bytes) -> str:
+    """Return the first key that an object of ``line`` has twice."""
+    found: list[str] = []
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found.append(key)
+            seen.add(key)
+
+    json.loads(line, object_pairs_hook=check, parse_int=lambda _: 0)
+    return found[0] if found else "?"
+
+
+def _not_an_object(obj: Any) -> WireError:
+    if type(obj) is list:
+        return InvalidRequest("batches are not supported: send one request object per line")
+    return InvalidRequest(f"a request is a JSON object; an example: {EXAMPLE}")
+
+
+def _is_id(value: Any) -> bool:
+    if type(value) is int:
+        return -_ID_BOUND <= value < _ID_BOUND
+    return type(value) is str and len(value) <= _ID_LENGTH
+
+
+def _check_envelope(obj: dict[str, Any], dialect: Dialect) -> None:
+    if dialect == "rpc" and obj["jsonrpc"] != "2.0":
+        raise InvalidRequest('"jsonrpc" must be "2.0", or be left out')
+    if "id" in obj and not _is_id(obj["id"]):
+        raise InvalidRequest(
+            f"an id is a 64-bit integer or a string of at most {_ID_LENGTH} characters"
+        )
+    method = obj.get("method")
+    if type(method) is not str:
+        raise InvalidRequest(f"a request needs a method, a string; an example: {EXAMPLE}")
+    for key in (key for key in obj if key not in _ENVELOPE):
+        raise InvalidRequest(f"unknown member {clip(key)!r}{suggestion(key, _ENVELOPE)}")
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean '…'?`` for a likely slip, else what is known, else nothing."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(choices)}" if choices else "; there are none"
+
+
+def clip(text: str) -> str:
+    """Return ``text``, cut where a peer's own words would make an answer long."""
+    return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
+
+
+_MSGSPEC_MESSAGE = re.compile(
+    r"(?P<what>Object contains unknown field `(?P<unknown>.*?)`|.*?)"
+    r"(?: - at (?P<key>`key` in )?`(?P<path>\$[\w.\[\]]*)`)?\Z",
+    re.DOTALL,
+)
+_INVALID_ENUM = re.compile(r"Invalid enum value '(?P<value>.*)'\Z", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+
+
+def convert_params(params: Any, type_: type[T]) -> T:
+    """Return ``params`` as ``type_``. Raises `InvalidParams`, whose path names the member."""
+    if type(params) is not dict:
+        raise InvalidParams('params are given by name: an object such as {"count": 200}')
+    try:
+        return msgspec.convert(params, type_)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        path, message = explain(exc, type_)
+        path = _named(path, params, type_)
+        raise InvalidParams(f"{path}: {message}", path=path) from exc
+
+
+def _named(path: str, params: dict[str, Any], type_: type) -> str:
+    """Return ``path`` with names for each ``[...]``, which is how msgspec writes any name in a mapping.
+
+    The name is the first whose member, left alone in its mapping, is refused with the same path.
+    """
+    head, *rest = path.split("[...]")
+    names = head.split(".")[1:]
+    for tail in rest:
+        if "[" in head + tail:
+            return path
+        inner = params
+        for name in names:
+            inner = inner[name]
+        alone = (name for name in inner if path == _refused_at(_only(params, names, name), type_))
+        names += [next(alone, "?"), *tail.split(".")[1:]]
+    return ".".join(("params", *map(clip, names)))
+
+
+def _only(value: dict[str, Any], names: list[str], name: str) -> dict[str, Any]:
+    """Return ``value`` with nothing but ``name`` in the mapping that ``names`` lead to."""
+    if not names:
+        return {name: value[name]}
+    return {**value, names[0]: _only(value[names[0]], names[1:], name)}
+
+
+def _refused_at(params: dict[str, Any], type_: type) -> str | None:
+    try:
+        msgspec.convert(params, type_)
+    except msgspec.ValidationError as exc:
+        return explain(exc, type_)[0]
+    return None
+
+
+def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str]:
+    """Return where and what is wrong, from msgspec's message, in the words of this protocol."""
+    match = _MSGSPEC_MESSAGE.match(str(exc))
+    assert match is not None
+    path = root + (match["path"] or "$").removeprefix("$")
+    what = match["what"]
+    unknown = match["unknown"]
+    if unknown is not None:
+        fields = getattr(type_, "__struct_fields__", ()) if path == root else ()
+        hint = suggestion(unknown, fields) if fields or path == root else ""
+        return f"{path}.{clip(unknown)}", f"unknown member{hint}"
+    if missing := _MISSING_FIELD.match(what):
+        return f"{path}.{missing['name']}", "is required"
+    if enum := _INVALID_ENUM.match(what):
+        known = suggestion(enum["value"], _choices(type_, path.removeprefix(f"{root}.")))
+        return path, f"{clip(enum['value'])!r} is not one of its values{known}"
+    what = clip((what[:1].lower() + what[1:]).replace("`", ""))
+    return path, f"a name in it is wrong: {what}" if match["key"] else what
+
+
+def _choices(type_: type, field: str) -> list[str]:
+    """Return the strings that a member of a struct may be, when it is a choice of strings."""
+    hint = typing.get_type_hints(type_).get(field)
+    hints = [hint, *typing.get_args(hint)]
+    return [v for h in hints if typing.get_origin(h) is Literal for v in typing.get_args(h)]
+
+
+def encode_result(request: Request, result: bytes) -> bytes:
+    """Return the reply line; ``result`` is JSON already."""
+    if request.dialect == "rpc":
+        return b'{"jsonrpc":"2.0","id":%b,"result":%b}\n' % (_encode(request.id), result)
+    if request.dialect == "seed":
+        return result + b"\n"
+    if request.id is None:
+        return b'{"result":%b}\n' % result
+    return b'{"id":%b,"result":%b}\n' % (_encode(request.id), result)
+
+
+def encode_error(dialect: Dialect, request_id: RequestId, error: WireError) -> bytes:
+    """Return the reply line for an error."""
+    body = _encode(error.to_wire())
+    if dialect == "rpc":
+        return b'{"jsonrpc":"2.0","id":%b,"error":%b}\n' % (_encode(request_id), body)
+    if request_id is None:
+        return b'{"error":%b}\n' % body
+    return b'{"id":%b,"error":%b}\n' % (_encode(request_id), body)
+
+
+def encode_notification(dialect: Dialect, method: str, params: Any) -> bytes:
+    """Return the line of a notification from the daemon."""
+    body: dict[str, Any] = {"method": method, "params": params}
+    return _encode({"jsonrpc": "2.0", **body} if dialect == "rpc" else body) + b"\n"
+
+
+def encode_request(method: str, params: dict[str, Any], request_id: RequestId) -> bytes:
+    """Return a JSON-RPC request line; without an id it is a notification."""
+    body: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+    if request_id is not None:
+        body["id"] = request_id
+    if params:
+        body["params"] = params
+    return _encode(body) + b"\n"
+
+
+def encode(value: Any) -> bytes:
+    """Return ``value`` (builtins or message types) as JSON."""
+    return _encode(value)
+
+
+def decode(line: bytes) -> Any:
+    """Return a line from the daemon as builtins. Raises `ParseError`."""
+    try:
+        return _decode(line)
+    except (ValueError, RecursionError) as exc:
+        raise ParseError("the peer sent a line that is not JSON") from exc

@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: MIT
+"""The parameters and results of every method, as frozen types valid once constructed.
+
+The same types decode the wire, are encoded onto it, and give the JSON Schemas of `system.describe`.
+Absent members are `UNSET`, never null: a null where a member has a type is refused like any wrong type.
+Times are RFC 3339 in UTC, durations seconds, sizes bytes.
+
+Patterns end in ``(?!\n)$``: a bare ``$`` would let a newline pass at the end of a name, and names end up in
+labels, file names and ``KEY=VALUE`` lines.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+COUNT_MAX = 2**31 - 1
+
+Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
+Name = Annotated[
+    str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(?!\n)$")
+]
+SessionId = Annotated[str, Meta(pattern=r"^[0-9A-F]{16}(?!\n)$")]
+Key = Annotated[str, Meta(min_length=1, max_length=256)]
+Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
+PositiveSeconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Tail = Annotated[int, Meta(ge=0, le=10_000)]
+Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Subscription = Annotated[int, Meta(ge=0, le=2**53)]
+Id = Integer | Annotated[str, Meta(max_length=256)]
+
+Phase = Literal["queued", "starting", "running", "stopping", "ended"]
+Outcome = Literal["completed", "stopped", "failed", "expired", "refused"]
+Cause = Literal[
+    "done",
+    "client",
+    "lease",
+    "idle",
+    "max_age",
+    "oom",
+    "exit",
+    "engine_lost",
+    "start_timeout",
+    "start_failed",
+    "image_missing",
+    "no_capacity",
+    "probe",
+    "deadline",
+    "drain",
+    "shutdown",
+    "internal",
+]
+StreamFormat = Literal["json", "y4m"]
+PHASES: tuple[Phase, ...] = ("queued", "starting", "running", "stopping", "ended")
+EVENT_TYPES = (
+    *(f"session.{phase}" for phase in PHASES),
+    "session.expiring",
+    "session.stalled",
+    "probe.up",
+    "probe.down",
+    "engine.lost",
+    "engine.back",
+    "pressure.changed",
+    "drain.changed",
+)
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Root of all params: by name only, unknown members are refused."""
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """Root of all results: members may be added by later versions, so readers ignore unknown ones."""
+
+
+class NoParams(Params, frozen=True):
+    """For methods without parameters."""
+
+
+# --- system --------------------------------------------------------------------------------
+
+
+class Pong(Result, frozen=True):
+    pong: bool
+    time: str
+
+
+class DrainParams(Params, frozen=True):
+    timeout: Seconds | UnsetType = UNSET
+
+
+class Drained(Result, frozen=True):
+    draining: bool
+    waiting_for: list[str]
+    """Ids of the sessions that still live."""
+
+
+class Reloaded(Result, frozen=True):
+    reloaded: bool
+    changed: list[str]
+    """The settings that are different now."""
+
+
+class Description(Result, frozen=True):
+    version: str
+    protocol: int
+    instance: str
+    engine: dict[str, Any]
+    methods: dict[str, Any]
+    errors: dict[str, Any]
+    capabilities: list[str]
+
+
+class Status(Result, frozen=True):
+    version: str
+    instance: str
+    engine: dict[str, Any]
+    host: dict[str, Any]
+    capacity: dict[str, Any]
+    reserved: dict[str, Any]
+    measured: dict[str, Any]
+    pressure: str
+    sessions: dict[str, int]
+    queue: dict[str, Any]
+    warm: dict[str, Any]
+    draining: bool
+    connections: int
+    uptime: float
+
+
+# --- auth --------------------------------------------------------------------------------
+
+
+class LoginParams(Params, frozen=True):
+    token: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class Login(Result, frozen=True):
+    user: str
+    role: str
+
+
+# --- pipelines --------------------------------------------------------------------------------
+
+
+class Pipelines(Result, frozen=True):
+    pipelines: list[dict[str, Any]]
+
+
+# --- probes --------------------------------------------------------------------------------
+
+
+class ProbeRegisterParams(Params, frozen=True):
+    name: Name
+    host: Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:%-]+(?!\n)$")]
+    port: Port
+    labels: dict[Name, Annotated[str, Meta(max_length=256)]] = {}
+    lease: Literal["pinned", "connection"] = "pinned"
+
+
+class ProbeParams(Params, frozen=True):
+    name: Name
+
+
+class Probe(Result, frozen=True):
+    name: str
+    host: str
+    port: int
+    state: str
+    """``up``, ``down``, or ``unknown`` while nobody has connected to it yet."""
+    labels: dict[str, str] = {}
+    lease: str = "pinned"
+    frame: dict[str, Any] | UnsetType = UNSET
+    """The probe's own hello: width, height, format, fps, count."""
+    error: str | UnsetType = UNSET
+    sessions: list[str] = []
+
+
+class Probes(Result, frozen=True):
+    probes: list[Probe]
+
+
+# --- sessions --------------------------------------------------------------------------------
+
+
+class Ttl(Params, frozen=True):
+    ttl: PositiveSeconds
+
+
+Lease = Literal["pinned", "connection"] | Ttl
+# No line breaks: a value must not be able to carry a second, unlisted variable through a shell shim.
+EnvText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00\r\n]*(?!\n)$")]
+EnvName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(?!\n)$")]
+EnvValue = EnvText | Integer | float | bool
+StageEnv = dict[EnvName, EnvValue]
+
+
+class SessionStartParams(Params, frozen=True):
+    plain_stream: bool | UnsetType = UNSET
+    pipeline: Name | UnsetType = UNSET
+    count: Count | UnsetType = UNSET
+    probe: Name | UnsetType = UNSET
+    format: StreamFormat = "json"
+    request_key: Key | UnsetType = UNSET
+    priority: Annotated[int, Meta(ge=-10, le=10)] = 0
+    owner: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    lease: Lease = "pinned"
+    on_shortage: Literal["queue", "refuse", "degrade"] = "queue"
+    deadline: PositiveSeconds | UnsetType = UNSET
+    wait: Literal["ready", "accepted"] = "ready"
+    env: dict[Name, StageEnv] = {}
+
+
+class Location(Result, frozen=True):
+    host: str
+    port: int
+    url: str
+    format: str
+
+
+class Session(Result, frozen=True):
+    session_id: str
+    pipeline: str
+    phase: Phase
+    network: str | UnsetType = UNSET
+    location: Location | UnsetType = UNSET
+    outcome: Outcome | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    cause: str | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
+    created: str = ""
+    started: str | UnsetType = UNSET
+    ended: str | UnsetType = UNSET
+    expires: str | UnsetType = UNSET
+    position: int | UnsetType = UNSET
+    registered_probe: str | UnsetType = UNSET
+    timings: dict[str, float] | UnsetType = UNSET
+    warm: bool | UnsetType = UNSET
+    degraded: bool | UnsetType = UNSET
+    exit_codes: dict[str, int | None] | UnsetType = UNSET
+    frames: int | UnsetType = UNSET
+    stages: dict[str, str] = {}
+    """Container id by stage. On the wire these are members of the session itself."""
+
+
+class PlanResult(Result, frozen=True):
+    decision: Literal["start", "queue", "refuse"]
+    explanation: dict[str, Any]
+
+
+class SessionParams(Params, frozen=True):
+    session_id: SessionId
+
+
+class SessionListParams(Params, frozen=True):
+    phase: Phase | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
+
+
+class Sessions(Result, frozen=True):
+    sessions: list[Session]
+
+
+class SessionStopParams(Params, frozen=True):
+    session_id: SessionId
+    grace: Seconds | UnsetType = UNSET
+
+
+class SessionWaitParams(Params, frozen=True):
+    session_id: SessionId
+    phase: Phase = "ended"
+    timeout: Seconds | UnsetType = UNSET
+
+
+class SessionExtendParams(Params, frozen=True):
+    session_id: SessionId
+    ttl: PositiveSeconds
+
+
+class SessionLogsParams(Params, frozen=True):
+    session_id: SessionId
+    stage: Name | UnsetType = UNSET
+    tail: Tail = 100
+    follow: bool = False
+
+
+class StageLine(Result, frozen=True):
+    stage: str
+    time: str
+    line: str
+
+
+class Logs(Result, frozen=True):
+    lines: list[StageLine]
+    subscription: int | UnsetType = UNSET
+
+
+class Stats(Result, frozen=True):
+    session_id: str
+    stages: dict[str, dict[str, Any]]
+
+
+# --- events --------------------------------------------------------------------------------
+
+
+class SubscribeParams(Params, frozen=True):
+    session_id: SessionId | UnsetType = UNSET
+    types: list[str] | UnsetType = UNSET
+    since: Annotated[int, Meta(ge=0, le=2**53)] | UnsetType = UNSET
+
+
+class Subscribed(Result, frozen=True):
+    subscription: int
+    seq: int
+    """The newest event when the subscription began."""
+
+
+class UnsubscribeParams(Params, frozen=True):
+    subscription: Subscription
+
+
+class Unsubscribed(Result, frozen=True):
+    subscription: int
+
+
+class CancelParams(Params, frozen=True):
+    id: Id
+
+
+class CancelResult(Result, frozen=True):
+    cancelled: bool
+
+
+def session_to_wire(session: Session) -> dict[str, Any]:
+    """Return the session with its stages as members of its own."""
+    wire: dict[str, Any] = msgspec.to_builtins(session)
+    stages = wire.pop("stages", {})
+    return {**wire, **stages}
+
+
+def session_from_wire(wire: dict[str, Any]) -> Session:
+    """Return the session that was flattened: members it does not know are stages' container ids."""
+    known = Session.__struct_fields__
+    fields = {key: value for key, value in wire.items() if key in known and key != "stages"}
+    fields["stages"] = {
+        key: value for key, value in wire.items() if key not in known and isinstance(value, str)
+    }
+    return msgspec.convert(fields, Session)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""The stream format: JSON header lines with binary payloads between them, and no I/O.
+
+    hello\\n  (frame\\n payload…)*  end\\n
+
+`StreamParser` takes any chunks and gives hello, frames and end; `parse_hello` reads only the first
+line, in either format, which is what proves that a location delivers.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+HEADER_BYTES = 64 * 1024
+"""Longest header line."""
+PAYLOAD_BYTES = 64 * 1024 * 1024
+"""Largest payload of one frame, all its parts together."""
+CHECK = b'{"type":"check"}\n'
+"""What a verifier says first: it wants the hello only and must not be taken for a consumer."""
+
+_Size = Annotated[int, Meta(ge=1, le=65536)]
+
+
+class StreamError(Exception):
+    """The peer does not speak the stream format, or stopped in the middle of it."""
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
+    """What a server says first: frames are ``height`` rows of ``width`` 8-bit grey pixels."""
+
+    stream: str
+    width: _Size
+    height: _Size
+    format: str = "gray8"
+    fps: float = 0.0
+    """Frames per second; 0 means as fast as they can be made."""
+    count: int | None = None
+    """Frames to come; None when that is not known."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One binary part of a frame; a mask also says what was found."""
+
+    name: str
+    bytes: Annotated[int, Meta(ge=0, le=PAYLOAD_BYTES)]
+    area: int | None = None
+    bbox: list[int] | None = None
+    dice: float | None = None
+
+
+class FrameHeader(msgspec.Struct, frozen=True, tag="frame", tag_field="type"):
+    seq: int
+    parts: Annotated[list[Part], Meta(max_length=16)]
+    pts: float = 0.0
+    """Seconds since the stream's first frame."""
+
+
+class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
+    frames: int
+    dropped: int = 0
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One frame with its payloads by the parts' names."""
+
+    header: FrameHeader
+    payloads: dict[str, bytes]
+
+    @property
+    def seq(self) -> int:
+        return self.header.seq
+
+    @property
+    def pts(self) -> float:
+        return self.header.pts
+
+    @property
+    def image(self) -> bytes:
+        """Rows of grey pixels, top to bottom."""
+        return self.payloads["image"]
+
+    @property
+    def mask(self) -> bytes | None:
+        """0 or 255 for each pixel; None in a plain stream."""
+        return self.payloads.get("mask")
+
+    def part(self, name: str) -> Part | None:
+        """Return the description of a part."""
+        return next((part for part in self.header.parts if part.name == name), None)
+
+
+_decoder: msgspec.json.Decoder[Hello | FrameHeader | End] = msgspec.json.Decoder(
+    Hello | FrameHeader | End
+)
+
+
+def parse_hello(line: bytes) -> Hello:
+    """Return the hello in the first line of a stream, json or y4m. Raises `StreamError`."""
+    if line.startswith(b"YUV4MPEG2 "):
+        return _parse_y4m(line)
+    header = _parse_header(line)
+    if not isinstance(header, Hello):
+        raise StreamError("the stream did not begin with a hello")
+    return header
+
+
+def _parse_header(line: bytes) -> Hello | FrameHeader | End:
+    try:
+        return _decoder.decode(line)
+    except (ValueError, RecursionError) as exc:
+        raise StreamError("this is not a header of the stream format") from exc
+
+
+def _parse_y4m(line: bytes) -> Hello:
+    """Read ``W``, ``H`` and ``F`` of a YUV4MPEG2 header (as mjpegtools' yuv4mpeg(5) has them)."""
+    fields = {token[:1]: token[1:] for token in line.decode("ascii", "replace").split()[1:]}
+    rate, _, base = fields.get("F", "0:1").partition(":")
+    try:
+        hello = {
+            "type": "hello",
+            "stream": "y4m",
+            "width": _y4m_number(fields["W"]),
+            "height": _y4m_number(fields["H"]),
+            "fps": _y4m_number(rate) / _y4m_number(base or "1"),
+        }
+        return msgspec.convert(hello, Hello)
+    except (KeyError, ValueError, ZeroDivisionError) as exc:
+        raise StreamError("the YUV4MPEG2 header has no valid size or rate") from exc
+
+
+def _y4m_number(digits: str) -> int:
+    """Return a number of at most nine digits; `int` alone would take signs and underscores."""
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 9):
+        raise ValueError(digits)
+    return int(digits)
+
+
+class StreamParser:
+    """Bytes in; `Hello`, `Frame` and `End` out, in any chunking."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._header: FrameHeader | None = None
+        self._state: Literal["hello", "frames", "end"] = "hello"
+
+    @property
+    def ended(self) -> bool:
+        """Whether `End` has come."""
+        return self._state == "end"
+
+    def feed(self, data: bytes | memoryview) -> list[Hello | Frame | End]:
+        """Return what ``data`` completes; what comes after the end is dropped. Raises `StreamError`."""
+        if self.ended:
+            return []
+        self._buffer += data
+        out: list[Hello | Frame | End] = []
+        while (item := self._next()) is not None:
+            out.append(item)
+        return out
+
+    def _next(self) -> Hello | Frame | End | None:
+        if self._header is None:
+            header = self._read_header()
+            if not isinstance(header, FrameHeader):
+                return header
+            self._header = header
+        return self._read_payloads(self._header)
+
+    def _read_header(self) -> Hello | FrameHeader | End | None:
+        if self._state == "end":
+            self._buffer.clear()
+            return None
+        at = self._buffer.find(b"\n", 0, HEADER_BYTES + 1)
+        if at < 0:
+            if len(self._buffer) > HEADER_BYTES:
+                raise StreamError(f"a header line is at most {HEADER_BYTES} bytes")
+            return None
+        line = bytes(self._buffer[:at])
+        del self._buffer[: at + 1]
+        return self._advance(line)
+
+    def _advance(self, line: bytes) -> Hello | FrameHeader | End:
+        if self._state == "hello":
+            self._state = "frames"
+            return parse_hello(line)
+        header = _parse_header(line)
+        if isinstance(header, Hello):
+            raise StreamError("a second hello came in the middle of the stream")
+        if isinstance(header, End):
+            self._state = "end"
+        return header
+
+    def _read_payloads(self, header: FrameHeader) -> Frame | None:
+        total = sum(part.bytes for part in header.parts)
+        if total > PAYLOAD_BYTES:
+            raise StreamError(f"a frame has at most {PAYLOAD_BYTES} bytes")
+        if len(self._buffer) < total:
+            return None
+        payloads: dict[str, Any] = {}
+        start = 0
+        for part in header.parts:
+            payloads[part.name] = bytes(self._buffer[start : start + part.bytes])
+            start += part.bytes
+        del self._buffer[:total]
+        self._header = None
+        return Frame(header, payloads)

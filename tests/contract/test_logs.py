@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""What every engine tells of what a stage wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from engine_lab import Lab, ProcessLab
+
+from operatord.engines.logs import LINE_BYTES
+
+
+async def test_lines_are_kept_apart_by_stream(lab: Lab) -> None:
+    container_id = await lab.run(await lab.network(), "talks")
+    await lab.output(container_id)
+    lines = await lab.engine.logs(container_id, 100)
+    assert [line.line for line in lines if line.stream == "stdout"] == ["one", "two"]
+    assert [line.line for line in lines if line.stream == "stderr"] == ["oops"]
+
+
+async def test_lines_carry_the_time_at_which_they_were_written(real_lab: Lab) -> None:
+    container_id = await real_lab.run(await real_lab.network(), "talks")
+    await real_lab.output(container_id)
+    for line in await real_lab.engine.logs(container_id, 100):
+        age = datetime.now(UTC) - datetime.fromisoformat(line.time)
+        assert timedelta(0) <= age < timedelta(minutes=1)
+
+
+async def test_tail_gives_the_last_lines_only(lab: Lab) -> None:
+    container_id = await lab.run(await lab.network(), "talks")
+    everything = [line.line for line in await lab.output(container_id)]
+    for tail in (0, 1, 2):
+        lines = [line.line for line in await lab.engine.logs(container_id, tail)]
+        assert lines == everything[len(everything) - tail :]
+
+
+async def test_what_is_no_good_line_is_bounded_and_readable(real_lab: Lab) -> None:
+    container_id = await real_lab.run(await real_lab.network(), "mumbles")
+    long, bad, unended = [line.line for line in await real_lab.output(container_id)]
+    assert long == "x" * LINE_BYTES
+    assert bad == "�� bad"
+    assert unended == "no end"
+
+
+async def test_following_yields_the_past_then_the_present_and_ends_with_the_stage(lab: Lab) -> None:
+    container_id = await lab.run_until_ready(await lab.network(), "idle")
+    lines = lab.engine.follow_logs(container_id, 10)
+    assert (await anext(lines)).line == "ready"
+    ended = asyncio.ensure_future(anext(lines, None))
+    await lab.engine.stop(container_id, grace=10)
+    assert await ended is None
+
+
+async def test_followed_stage_may_be_removed(lab: Lab) -> None:
+    container_id = await lab.run_until_ready(await lab.network(), "idle")
+    following = asyncio.ensure_future(lab.output(container_id))
+    await lab.engine.remove(container_id)
+    await following
+
+
+async def test_following_ends_when_its_task_is_cancelled(lab: Lab) -> None:
+    container_id = await lab.run_until_ready(await lab.network(), "idle")
+    lines = lab.engine.follow_logs(container_id, 10)
+    await anext(lines)
+    waiting = asyncio.ensure_future(anext(lines))
+    await asyncio.tasks.sleep(0)  # let it begin to wait
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    for thread in threading.enumerate():
+        if thread.name == "docker-logs":
+            await asyncio.to_thread(thread.join, 5)
+            assert not thread.is_alive()
+
+
+async def test_stage_that_is_gone_has_no_lines(lab: Lab) -> None:
+    container_id = await lab.run(await lab.network(), "talks")
+    await lab.engine.remove(container_id)
+    assert await lab.engine.logs(container_id, 10) == []
+    assert await lab.output(container_id) == []
+
+
+async def test_environment_is_the_plans(real_lab: Lab) -> None:
+    plan = {"SECRET": "of the plan"}
+    container_id = await real_lab.run(await real_lab.network(), "shows", env=plan)
+    [line] = await real_lab.output(container_id)
+    uid, _, rest = line.line.partition(" ")
+    if isinstance(real_lab, ProcessLab):
+        assert rest == "of the plan None"
+    else:
+        assert uid == "65534"
+        assert rest.startswith("of the plan")

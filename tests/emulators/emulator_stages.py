@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: MIT
+"""Start the emulators as processes, and read their streams: helpers for the tests beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+EMULATORS = Path(__file__).resolve().parents[2] / "emulators"
+HOST = "127.0.0.1"
+PATIENCE = 20.0  # seconds for anything that is waited for
+OWN = {"probe": "probe", "streaming": "stream", "segmentation": "segmentation"}
+UPSTREAM = {"streaming": "probe", "segmentation": "stream"}
+CHECK = b'{"type":"check"}\n'
+
+
+def load(script: str) -> ModuleType:
+    """Import a script from its path, under a name of its own."""
+    path = EMULATORS / script / f"{script}.py"
+    spec = importlib.util.spec_from_file_location(f"emulator_{script}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def require_tool(name: str) -> str:
+    path = shutil.which(name)
+    if path is None and os.environ.get("CI") == "true":
+        pytest.fail(f"{name} is not installed, and CI=true")
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+class Ended(NamedTuple):
+    """What a stage left behind."""
+
+    code: int
+    report: dict[str, Any]  # the last one; empty if there was none
+    sentence: str
+
+
+class Stage:
+    """A running stage."""
+
+    def __init__(self, script: str, env: dict[str, str]) -> None:
+        clean = {name: value for name, value in os.environ.items() if not name.endswith("_ip")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-IBS", str(EMULATORS / script / f"{script}.py")],
+            env={**clean, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        self._port: int | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it says it listens on; waits for it to say so."""
+        if self._port is None:
+            line = self.output_line()
+            assert line["type"] == "listening", line
+            self._port = line["port"]
+        return self._port
+
+    def output_line(self) -> dict[str, Any]:
+        """Wait for the next line on standard output."""
+        assert self.process.stdout is not None
+        line: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return line
+
+    def reports_until(self, **wanted: object) -> dict[str, Any]:
+        """Wait for a report with these members."""
+        while (line := self.output_line()).items() & wanted.items() != wanted.items():
+            pass
+        return line
+
+    def bind(self, line: bytes) -> None:
+        """Write the line that a process waits for under late binding, or the end of input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line)
+        self.process.stdin.close()
+        self.process.stdin = None
+
+    def ended(self) -> Ended:
+        """Wait for it to end."""
+        out, err = self.process.communicate(timeout=PATIENCE)
+        lines = [json.loads(line) for line in out.splitlines()]
+        reports = [line for line in lines if line["type"] == "report"]
+        return Ended(self.process.returncode, reports[-1] if reports else {}, err.decode())
+
+    def terminate(self) -> tuple[Ended, float]:
+        """Send SIGTERM; return what it left behind and the seconds it took."""
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended(), time.monotonic() - begin
+
+
+class Launcher:
+    """Starts stages on ports of their own and wires them together."""
+
+    def __init__(self) -> None:
+        self._stages: list[Stage] = []
+
+    def __call__(self, script: str, upstream: int | None = None, **env: object) -> Stage:
+        own = OWN[script]
+        wiring = {f"{own}_ip": HOST, f"{own}_port": "0", "fps": "0"}
+        if upstream is not None:
+            wiring |= {f"{UPSTREAM[script]}_ip": HOST, f"{UPSTREAM[script]}_port": str(upstream)}
+        stage = Stage(script, wiring | {name: str(value) for name, value in env.items()})
+        self._stages.append(stage)
+        return stage
+
+    def chain(self, count: int, **env: object) -> tuple[Stage, Stage]:
+        """Start a probe and a streaming server."""
+        size = {name: env.pop(name) for name in ("width", "height", "fps") if name in env}
+        probe = self("probe", count=count, **size)
+        return probe, self("streaming", probe.port, **env)
+
+    def close(self) -> None:
+        for stage in self._stages:
+            stage.process.kill()
+            stage.process.communicate()
+
+
+class Received(NamedTuple):
+    """One frame as a consumer gets it."""
+
+    header: dict[str, Any]
+    parts: tuple[bytes, ...]
+
+
+class Consumer:
+    """A connection to a stage that reads the stream format."""
+
+    def __init__(self, port: int) -> None:
+        self.sock = socket.create_connection((HOST, port), PATIENCE)
+        self._file = self.sock.makefile("rb")
+        self.end: dict[str, Any] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self.sock.close()
+
+    def line(self) -> bytes:
+        return self._file.readline()
+
+    def hello(self) -> dict[str, Any]:
+        hello: dict[str, Any] = json.loads(self.line())
+        assert hello["type"] == "hello"
+        return hello
+
+    def frame(self) -> Received | None:
+        """Return the next frame; None at the end or where the stream breaks off."""
+        line = self.line()
+        if not line:
+            return None
+        header = json.loads(line)
+        if header["type"] == "end":
+            self.end = header
+            assert self.line() == b""
+            return None
+        assert header["type"] == "frame"
+        return Received(header, tuple(self._file.read(part["bytes"]) for part in header["parts"]))
+
+    def frames(self) -> Iterator[Received]:
+        return iter(self.frame, None)
+
+    def rest(self) -> bytes:
+        return self._file.read()
+
+
+def receive(port: int) -> tuple[dict[str, Any], list[Received], dict[str, Any] | None]:
+    """Read a stream from its hello to its end."""
+    with Consumer(port) as consumer:
+        return consumer.hello(), list(consumer.frames()), consumer.end
+
+
+def sequence(frames: list[Received]) -> list[int]:
+    return [frame.header["seq"] for frame in frames]
+
+
+def check(port: int) -> bytes:
+    """Check a stage as the daemon does; return the line that it answers with."""
+    with Consumer(port) as consumer:
+        consumer.sock.sendall(CHECK)
+        return consumer.line()
+
+
+def glance(port: int) -> bytes:
+    """Check a stage naively: connect, read a line, close, without a word."""
+    with Consumer(port) as consumer:
+        return consumer.line()

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: MIT
+"""The stream format: any chunking gives the same items, and lies are found out."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from protocol_vectors import load, raw
+
+from operatord_protocol.stream import (
+    CHECK,
+    HEADER_BYTES,
+    PAYLOAD_BYTES,
+    End,
+    Frame,
+    Hello,
+    StreamError,
+    StreamParser,
+    parse_hello,
+)
+
+HELLO = b'{"type":"hello","stream":"probe","width":2,"height":2}\n'
+VECTORS = load("stream")
+STREAMS = [vector for vector in VECTORS if "base64" in vector]
+HEADERS = [vector for vector in VECTORS if "line" in vector]
+
+
+def parse(chunks: Iterable[bytes]) -> tuple[list[Any], bool, bool]:
+    """Return the items of ``chunks`` as plain data, whether it went wrong, whether it ended.
+
+    Items completed by the very chunk that holds an error are not seen; hence byte by byte.
+    """
+    parser = StreamParser()
+    items: list[Hello | Frame | End] = []
+    try:
+        for chunk in chunks:
+            items += parser.feed(chunk)
+    except StreamError:
+        return [plainly(item) for item in items], True, parser.ended
+    return [plainly(item) for item in items], False, parser.ended
+
+
+def plainly(item: Hello | Frame | End) -> dict[str, Any]:
+    if isinstance(item, Hello):
+        return {"hello": {name: getattr(item, name) for name in Hello.__struct_fields__}}
+    if isinstance(item, End):
+        return {"end": {"frames": item.frames, "dropped": item.dropped}}
+    payloads = {name: base64.b64encode(data).decode() for name, data in item.payloads.items()}
+    return {"frame": {"seq": item.seq, "pts": item.pts, "payloads": payloads}}
+
+
+def each_byte(data: bytes) -> list[bytes]:
+    return [data[at : at + 1] for at in range(len(data))]
+
+
+@pytest.mark.parametrize("vector", STREAMS, ids=lambda vector: vector["name"])
+def test_stream_vector(vector: dict[str, Any]) -> None:
+    want = vector["expect"]
+    assert parse(each_byte(raw(vector))) == (want["items"], want["error"], want["ended"])
+    whole = parse([raw(vector)])
+    assert whole[1:] == (want["error"], want["ended"])
+    if not want["error"]:
+        assert whole[0] == want["items"]
+
+
+@pytest.mark.parametrize("vector", HEADERS, ids=lambda vector: vector["name"])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_y4m_vector(vector: dict[str, Any], end: bytes) -> None:
+    line = raw(vector) + end
+    if "error" in vector["expect"]:
+        with pytest.raises(StreamError):
+            parse_hello(line)
+    else:
+        assert plainly(parse_hello(line)) == {"hello": vector["expect"]["hello"]}
+
+
+parts = st.lists(st.binary(max_size=40), max_size=3)
+
+
+def make_stream(frames: list[list[bytes]], end: bool) -> bytes:
+    data = HELLO
+    for seq, payloads in enumerate(frames):
+        described = [{"name": f"p{i}", "bytes": len(body)} for i, body in enumerate(payloads)]
+        header = {"type": "frame", "seq": seq, "pts": seq / 30, "parts": described}
+        data += json.dumps(header).encode() + b"\n" + b"".join(payloads)
+    return data + (b'{"type":"end","frames":%d}\n' % len(frames) if end else b"")
+
+
+@given(st.lists(parts, max_size=5), st.booleans(), st.data())
+def test_any_chunking_gives_the_same_items(
+    frames: list[list[bytes]], end: bool, draw: st.DataObject
+) -> None:
+    data = make_stream(frames, end)
+    cuts = sorted(draw.draw(st.lists(st.integers(0, len(data)))))
+    edges = [0, *cuts, len(data)]
+    chunks = [data[a:b] for a, b in itertools.pairwise(edges)]
+    items, wrong, ended = parse(chunks)
+    assert (items, wrong, ended) == parse([data]) == parse(each_byte(data))
+    assert not wrong and ended == end
+    bodies = [list(item["frame"]["payloads"].values()) for item in items if "frame" in item]
+    assert bodies == [[base64.b64encode(body).decode() for body in frame] for frame in frames]
+
+
+@given(st.lists(parts, min_size=1, max_size=3), st.data())
+def test_a_cut_stream_gives_whole_frames_only_and_has_not_ended(
+    frames: list[list[bytes]], draw: st.DataObject
+) -> None:
+    data = make_stream(frames, True)
+    cut = data[: draw.draw(st.integers(0, len(data) - 1))]
+    items, wrong, ended = parse([cut])
+    assert not wrong and not ended
+    assert items == parse([data])[0][: len(items)]
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: HELLO + tail))
+def test_arbitrary_bytes_are_items_or_a_stream_error(data: bytes) -> None:
+    parse([data])
+    parse(each_byte(data))
+
+
+@given(st.binary(max_size=60) | st.binary(max_size=40).map(lambda tail: b"YUV4MPEG2 " + tail))
+def test_arbitrary_first_lines_are_a_hello_or_a_stream_error(line: bytes) -> None:
+    try:
+        hello = parse_hello(line)
+    except StreamError:
+        return
+    assert hello.width >= 1 and hello.height >= 1 and hello.fps >= 0
+
+
+def test_memoryviews_are_taken_as_well() -> None:
+    assert len(StreamParser().feed(memoryview(HELLO))) == 1
+
+
+def test_a_header_may_be_as_long_as_the_limit() -> None:
+    padding = HEADER_BYTES - len(HELLO) + 1 - len(b',"x":""')
+    line = HELLO.replace(b"}", b',"x":"%b"}' % (b"x" * padding))
+    assert len(line) == HEADER_BYTES + 1  # with its newline
+    assert parse([line])[0] == parse([HELLO])[0]
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_longer_header_is_an_error_before_its_end_is_seen(end: bytes) -> None:
+    assert parse([b"x" * (HEADER_BYTES + 1) + end]) == ([], True, False)
+
+
+def test_a_frame_of_the_largest_size_is_only_announced_not_allocated() -> None:
+    header = b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":%d}]}\n' % PAYLOAD_BYTES
+    assert parse([HELLO + header])[1:] == (False, False)
+
+
+def test_parts_together_are_bounded() -> None:
+    part = b'{"name":"p","bytes":%d}' % (PAYLOAD_BYTES // 16 + 1)
+    header = b'{"type":"frame","seq":0,"parts":[%b]}\n' % b",".join([part] * 16)
+    assert parse([HELLO, header])[1]
+
+
+def test_more_than_sixteen_parts_are_refused() -> None:
+    part = b'{"name":"p","bytes":0}'
+    header = b'{"type":"frame","seq":0,"parts":[%b]}\n' % b",".join([part] * 17)
+    assert parse([HELLO, header])[1]
+
+
+@pytest.mark.parametrize("digits", ["9" * 400, "9" * 5000, "1e400", "NaN", "-1", "65537"])
+def test_numbers_without_measure_are_refused(digits: str) -> None:
+    with pytest.raises(StreamError):
+        parse_hello(HELLO.replace(b":2,", f":{digits},".encode()))
+
+
+def test_a_frame_gives_its_parts_by_name() -> None:
+    header = {
+        "type": "frame",
+        "seq": 3,
+        "parts": [
+            {"name": "image", "bytes": 2},
+            {"name": "mask", "bytes": 1, "area": 1, "bbox": [0, 0, 1, 1], "dice": 0.5},
+        ],
+    }
+    frame = StreamParser().feed(HELLO + json.dumps(header).encode() + b"\n\x01\x02\xff")[1]
+    assert isinstance(frame, Frame)
+    assert (frame.seq, frame.pts, frame.image, frame.mask) == (3, 0.0, b"\x01\x02", b"\xff")
+    mask = frame.part("mask")
+    assert mask is not None and (mask.area, mask.bbox, mask.dice) == (1, [0, 0, 1, 1], 0.5)
+    assert frame.part("depth") is None
+
+
+def test_a_plain_frame_has_no_mask() -> None:
+    header = b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":1}]}\n'
+    frame = StreamParser().feed(HELLO + header + b"\x01")[1]
+    assert isinstance(frame, Frame) and frame.mask is None
+
+
+def test_nothing_is_kept_of_what_follows_the_end() -> None:
+    parser = StreamParser()
+    end = b'{"type":"end","frames":0}\n'
+    assert len(parser.feed(HELLO + end + b"x" * 100)) == 2
+    assert parser.feed(b'{"type":"end","frames":0}\n') == []
+    assert parser.ended
+
+
+def test_the_check_is_one_line() -> None:
+    assert json.loads(CHECK) == {"type": "check"}
+    assert CHECK.endswith(b"\n") and CHECK.count(b"\n") == 1
