@@ -29,6 +29,7 @@ _ID_BOUND = 2**63
 _ID_LENGTH = 256
 _DEPTH = 64
 _CLIP = 120
+_SEARCHED = 64
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -212,6 +213,8 @@ def _named(path: str, params: dict[str, Any], type_: type) -> str:
         inner = params
         for name in names:
             inner = inner[name]
+        if len(inner) > _SEARCHED:  # looking is not free, and nobody wrote so many by hand
+            return path
         alone = (name for name in inner if path == _refused_at(_only(params, names, name), type_))
         names += [next(alone, "?"), *tail.split(".")[1:]]
     return ".".join(("params", *map(clip, names)))

@@ -66,7 +66,7 @@ async def test_following_ends_when_its_task_is_cancelled(lab: Lab) -> None:
     lines = lab.engine.follow_logs(container_id, 10)
     await anext(lines)
     waiting = asyncio.ensure_future(anext(lines))
-    await asyncio.tasks.sleep(0)  # let it begin to wait
+    await asyncio.sleep(0)  # let it begin to wait
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

@@ -76,7 +76,7 @@ async def test_listening_for_events_ends_when_its_task_is_cancelled(lab: Lab) ->
     container_id = await lab.run(await lab.network(), "ends-0")
     await collect(events, 1)
     waiting = asyncio.ensure_future(anext(events))
-    await asyncio.tasks.sleep(0)  # let it begin to wait
+    await asyncio.sleep(0)  # let it begin to wait
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting

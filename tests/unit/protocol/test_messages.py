@@ -112,7 +112,12 @@ BAD: list[tuple[type[m.Params], dict[str, Any], str]] = [
     (m.SessionStartParams, {"env": {"probe": {"a": [1]}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"a.b": {}, "probe": {"b": 1, "a": None}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"probe": {"b": 1}, "a.b": {"a": None}}}, "env.a.b.a"),
-    (m.SessionStartParams, {"env": {"probe": 1}, "wait": "?", "count": 0}, "count"),
+    (m.SessionStartParams, {"env": {"a": {}, "probe": 1}, "wait": "?"}, "env.probe"),
+    (
+        m.SessionStartParams,
+        {"env": {"a": dict.fromkeys(map("a{}".format, range(65)))}},
+        "env.a[...]",
+    ),
     (m.SessionParams, {}, "session_id"),
     (m.SessionParams, {"session_id": ID.lower()}, "session_id"),
     (m.SessionParams, {"session_id": ID[:-1]}, "session_id"),
