@@ -197,13 +197,14 @@ def _about(exc: OSError, config: Any) -> str:
 
 
 def _build_images(args: argparse.Namespace) -> int:
-    from .engines.docker import image_client  # noqa: PLC0415
+    from .engines.base import EngineUnavailable  # noqa: PLC0415
+    from .engines.docker_images import image_client  # noqa: PLC0415
     from .images import ImageError, build_images  # noqa: PLC0415
 
     try:
         with image_client() as client:
             build_images(client, args.base, _say)
-    except ImageError as exc:
+    except (ImageError, EngineUnavailable) as exc:
         _say(str(exc))
         return EXIT_FAILED
     return 0

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -300,7 +300,7 @@ class FakeEngine:
         container = self.world.containers.get(container_id)
         return container.lines[-tail:] if container is not None and tail > 0 else []
 
-    async def follow_logs(self, container_id: str, tail: int) -> AsyncIterator[LogLine]:
+    async def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
         await self._begin("follow_logs", container_id)
         container = self.world.containers.get(container_id)
         if container is None:
@@ -333,14 +333,14 @@ class FakeEngine:
         ]
         return [f for f in containers + networks if f.labels.get(LABEL_INSTANCE) == instance]
 
-    def events(self) -> AsyncIterator[EngineEvent]:
+    def events(self) -> AsyncGenerator[EngineEvent, None]:
         listener: asyncio.Queue[EngineEvent | None] = asyncio.Queue()
         self.world.listeners[listener] = self.instance
         return self._events(listener)
 
     async def _events(
         self, listener: asyncio.Queue[EngineEvent | None]
-    ) -> AsyncIterator[EngineEvent]:
+    ) -> AsyncGenerator[EngineEvent, None]:
         try:
             while self.world.available and (event := await listener.get()) is not None:
                 yield event

@@ -15,7 +15,7 @@ Rules every engine keeps:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -247,7 +247,7 @@ class Engine(Protocol):
         """Return its last ``tail`` lines, oldest first; empty when it is gone."""
         ...
 
-    def follow_logs(self, container_id: str, tail: int) -> AsyncIterator[LogLine]:
+    def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
         """Yield the last ``tail`` lines and then new ones until the container ends."""
         ...
 
@@ -259,7 +259,7 @@ class Engine(Protocol):
         """Return everything that carries this instance's label, whatever its state."""
         ...
 
-    def events(self) -> AsyncIterator[EngineEvent]:
+    def events(self) -> AsyncGenerator[EngineEvent, None]:
         """Yield hints until the engine is lost, then raise `EngineUnavailable`."""
         ...
 

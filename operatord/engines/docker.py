@@ -4,7 +4,7 @@
 One call to the engine per operation, made in a thread of one of four lanes, so that stopping and
 removing never wait behind starting, looking never behind either, and a removal never behind a stop
 that takes its grace. `docker_bodies` says what is sent and how the answers read, `docker_errors`
-what a refusal means; here is the edge: no exception of docker-py or requests gets past it.
+what a refusal means, and `docker_client` is the edge to the library.
 """
 
 from __future__ import annotations
@@ -13,19 +13,11 @@ import asyncio
 import contextlib
 import math
 import os
-import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, TypeVar
-
-import requests
-from docker import APIClient
-from docker.constants import DEFAULT_DOCKER_API_VERSION
-from docker.errors import APIError, DockerException
-from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnectionPool
-from docker.utils import parse_host
+from typing import TypeVar
 
 from operatord.engines import docker_bodies as bodies
 from operatord.engines.base import (
@@ -45,7 +37,8 @@ from operatord.engines.base import (
     StageState,
     StageStats,
 )
-from operatord.engines.docker_errors import refusal
+from operatord.engines.docker_client import APIClient, APIError, Clients, edge
+from operatord.engines.docker_errors import port_in_use
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
 from operatord.engines.logs import FrameReader, LineSplitter
@@ -54,7 +47,7 @@ T = TypeVar("T")
 
 _EVENT_BYTES = 64 * 1024
 _LOG_TAIL = 10_000
-_IDLE_CLIENTS = 16
+_PORT_TRIES = 10
 _PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds before each attempt at something that the engine says is under way or in use."""
 
@@ -82,7 +75,7 @@ class DockerEngine:
         self._timeout = call_timeout
         self._patience = call_timeout + queue_timeout
         self._hardening = hardening or bodies.Hardening()
-        self._clients = _Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
+        self._clients = Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
         self._starting = Lane("docker-start", 4)
         self._stopping = Lane("docker-stop", 8)
         self._removing = Lane("docker-remove", 4)
@@ -106,7 +99,10 @@ class DockerEngine:
         return [image for image, is_there in zip(images, there, strict=True) if not is_there]
 
     async def list_objects(self, instance: str) -> list[Found]:
-        """Return everything that carries this instance's label, whatever its state."""
+        """Return everything that carries this instance's label, whatever its state.
+
+        An end is announced, and told by `inspect`, up to a network's teardown before it is listed.
+        """
         ours = {"label": f"{LABEL_INSTANCE}={instance}"}
         containers, networks = await asyncio.gather(
             self._look("list", "containers", lambda c: c.containers(all=True, filters=ours)),
@@ -115,14 +111,14 @@ class DockerEngine:
         found = [bodies.found_container(item) for item in containers]
         return found + [bodies.found_network(item) for item in networks]
 
-    def events(self) -> AsyncIterator[EngineEvent]:
+    def events(self) -> AsyncGenerator[EngineEvent, None]:
         """Yield hints until the engine is lost, then raise `EngineUnavailable`.
 
         What happened since the call is yielded too, however late the iteration begins.
         """
         return self._events(bodies.event_query(self._instance, since=time.time()))
 
-    async def _events(self, query: Mapping[str, str]) -> AsyncIterator[EngineEvent]:
+    async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[EngineEvent, None]:
         splitter = LineSplitter(_EVENT_BYTES)
         stream = self._stream("/events", query, "events", "containers")
         async with contextlib.aclosing(stream):
@@ -166,7 +162,7 @@ class DockerEngine:
 
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
-        await self._launch("start", container_id, lambda c: c.start(container_id))
+        await self._launch("start", container_id, lambda c: _start(c, container_id))
 
     async def inspect(self, container_id: str) -> StageState:
         """Return its state; status ``gone`` when there is no such container."""
@@ -202,13 +198,16 @@ class DockerEngine:
         except TimeoutError as exc:
             raise EngineUnavailable("the engine did not deliver the logs in time") from exc
 
-    def follow_logs(self, container_id: str, tail: int) -> AsyncIterator[LogLine]:
-        """Yield the last ``tail`` lines and then new ones until the container ends."""
+    def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
+        """Yield the last ``tail`` lines and then new ones until the container ends.
+
+        The engine may leave out the very last line when it has no newline; `logs` has it then.
+        """
         return self._log_lines(container_id, tail, follow=True)
 
     async def _log_lines(
         self, container_id: str, tail: int, *, follow: bool
-    ) -> AsyncIterator[LogLine]:
+    ) -> AsyncGenerator[LogLine, None]:
         query = bodies.log_query(min(max(tail, 0), _LOG_TAIL), follow=follow)
         reader = FrameReader()
         stream = self._stream(f"/containers/{container_id}/logs", query, "logs", container_id)
@@ -238,7 +237,7 @@ class DockerEngine:
         patience: float | None = None,
     ) -> T:
         def work() -> T:
-            with self._clients.lease() as client, _edge(during, subject):
+            with self._clients.lease() as client, edge(during, subject):
                 return call(client)
 
         return await lane.run(work, self._patience if patience is None else patience)
@@ -269,16 +268,16 @@ class DockerEngine:
     def _stream(
         self, path: str, query: Mapping[str, str], during: str, subject: str
     ) -> AsyncGenerator[bytes, None]:
-        edge = partial(_edge, during, subject)
+        translated = partial(edge, during, subject)
 
         def open_stream() -> ResponseStream:
             with contextlib.ExitStack() as on_failure:
                 client = on_failure.enter_context(contextlib.closing(self._clients.make()))
-                with edge():
+                with translated():
                     url = f"{client.base_url}/v{client.api_version}{path}"
                     response = client.get(url, params=query, stream=True, timeout=self._timeout)
                     response.raise_for_status()
-                    stream = ResponseStream(response, edge, client.close)
+                    stream = ResponseStream(response, translated, client.close)
                 on_failure.pop_all()
                 return stream
 
@@ -301,6 +300,23 @@ def _create_or_adopt(client: APIClient, plan: StagePlan, body: bodies.Json) -> s
         if not bodies.is_planned(answer, plan):
             raise StageRefused(f"the name {plan.name} is taken by another container") from exc
     return str(answer["Id"])
+
+
+def _start(client: APIClient, container_id: str) -> None:
+    """Start a container. After a foreign program's port, go on to the next of the range.
+
+    The engine itself looks for a port past its own containers' only; each attempt makes it look
+    from where the last one ended.
+    """
+    for _ in range(_PORT_TRIES - 1):
+        try:
+            return client.start(container_id)
+        except APIError as exc:
+            if not port_in_use(str(exc.explanation)):
+                raise
+            if not bodies.has_port_range(client.inspect_container(container_id)):
+                raise
+    return client.start(container_id)
 
 
 def _remove(client: APIClient, container_id: str) -> bool:
@@ -328,89 +344,3 @@ def _remove_network(client: APIClient, network_id: str) -> bool:
                 client.disconnect_container_from_network(member, network_id, force=True)
         return False
     return True
-
-
-@contextlib.contextmanager
-def _edge(during: str, subject: str) -> Iterator[None]:
-    """Turn what docker-py and requests raise into the errors of `base`."""
-    try:
-        yield
-    except requests.HTTPError as exc:  # docker-py's APIError is one
-        sentence = getattr(exc, "explanation", None) or exc.response.text
-        raise refusal(during, exc.response.status_code, str(sentence), subject) from exc
-    except (requests.RequestException, DockerException, OSError) as exc:
-        raise EngineUnavailable("the engine does not answer") from exc
-
-
-class _Clients:
-    """The idle clients; a client is used by one thread at a time, and keeps one connection."""
-
-    def __init__(self, url: str | None, timeout: float) -> None:
-        self._url = str(parse_host(url))
-        self._timeout: Any = timeout  # docker-py's stubs want an int, requests takes a float
-        self._version: str | None = None
-        self._lock = threading.Lock()
-        self._idle: list[APIClient] = []
-        self._generation = 0
-
-    def connect(self) -> EngineInfo:
-        """Drop all clients, and settle the version of the interface that both sides speak."""
-        self.drop()
-        with contextlib.closing(self._new(DEFAULT_DOCKER_API_VERSION)) as client:
-            with _edge("connect", "the engine"):
-                version = client.version(api_version=False)
-            self._version = min(version["ApiVersion"], DEFAULT_DOCKER_API_VERSION, key=_as_numbers)
-        with self.lease() as client, _edge("connect", "the engine"):
-            return bodies.engine_info(version, client.info(), self._version)
-
-    def make(self) -> APIClient:
-        """Return a client that belongs to the caller, who closes it."""
-        if self._version is None:
-            raise EngineUnavailable("the engine has not been connected to yet")
-        return self._new(self._version)
-
-    @contextlib.contextmanager
-    def lease(self) -> Iterator[APIClient]:
-        """Lend a client, new or idle."""
-        with self._lock:
-            generation = self._generation
-            client = self._idle.pop() if self._idle else None
-        client = client or self.make()
-        try:
-            yield client
-        finally:
-            self._take_back(client, generation)
-
-    def drop(self) -> None:
-        """Close the idle clients now, and those that are lent out when they come back."""
-        with self._lock:
-            self._generation += 1
-            idle, self._idle = self._idle, []
-        for client in idle:
-            client.close()
-
-    def _take_back(self, client: APIClient, generation: int) -> None:
-        with self._lock:
-            if generation == self._generation and len(self._idle) < _IDLE_CLIENTS:
-                self._idle.append(client)
-                return
-        client.close()
-
-    def _new(self, version: str) -> APIClient:
-        with _edge("connect", "the engine"):
-            client = APIClient(self._url, version=version, timeout=self._timeout)
-        client.trust_env = False  # no proxies or netrc on the way to the engine
-        if self._url.startswith("http+unix://"):
-            client.mount("http+docker://", _OneConnection(self._url, self._timeout, 1, 1))
-        return client
-
-
-class _OneConnection(UnixHTTPAdapter):
-    """docker-py keeps a connection for each URL it ever asked for; here there is one for all."""
-
-    def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
-        return super().get_connection(self.socket_path, proxies)
-
-
-def _as_numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))

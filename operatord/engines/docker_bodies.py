@@ -53,6 +53,8 @@ class Hardening(msgspec.Struct, frozen=True):
 
     ``init`` puts a reaper in front of the image's program: without it the program is process 1,
     for which the kernel ignores a SIGTERM without handler, so that every stop takes its full grace.
+    One effect more: a program that is not in the image is
+    not refused at the start, but ends at once with exit code 127.
     """
 
     init: bool = True
@@ -144,6 +146,12 @@ def _ports(plan: StagePlan) -> Json:
 
 def _inside(plan: StagePlan) -> str:
     return f"{plan.port if plan.publish_port is None else plan.publish_port}/tcp"
+
+
+def has_port_range(answer: Json) -> bool:
+    """Tell whether a container (as ``GET /containers/{id}/json``) may have one of several ports."""
+    bindings = (answer.get("HostConfig") or {}).get("PortBindings") or {}
+    return any("-" in (b.get("HostPort") or "") for group in bindings.values() for b in group or ())
 
 
 def runs_as_root(image: Json) -> bool:

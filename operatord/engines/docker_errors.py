@@ -48,14 +48,14 @@ def _refused(name: str) -> StageRefused:
 
 
 _RUN = ("create", "start")
+_IN_USE = "address already in use"  # by a program of the host's
+_PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_USE)
 
 # Read from the top; the first row that matches wins. Empty means: any. Sentences are lower-cased.
 RULES = (
     Rule(("network",), (), "overlap", _subnet_taken),
     Rule(("create", "image"), (404,), "no such image", ImageMissing),
-    Rule(("start",), (), "port is already allocated", _port_taken),
-    Rule(("start",), (), "address already in use", _port_taken),
-    Rule(("start",), (), "all ports are allocated", _port_taken),
+    *(Rule(("start",), (), says, _port_taken) for says in _PORT_SENTENCES),
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
     Rule(("start",), (), "oci runtime", _refused),
     Rule((), (404,), "", _not_there),
@@ -78,6 +78,11 @@ def refusal(during: str, status: int, sentence: str, subject: str) -> EngineErro
         ):
             return rule.error(subject)
     return EngineUnavailable(f"the engine failed to {_TASKS[during]} {subject} (status {status})")
+
+
+def port_in_use(sentence: str) -> bool:
+    """Tell whether a start failed on a port that a program outside the engine has."""
+    return _IN_USE in sentence.lower()
 
 
 _TASKS = {

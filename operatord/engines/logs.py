@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -141,7 +141,7 @@ class LogBook:
         """Return the last ``count`` lines, oldest first."""
         return list(self._lines)[-count:] if count > 0 else []
 
-    async def follow(self, tail: int) -> AsyncIterator[LogLine]:
+    async def follow(self, tail: int) -> AsyncGenerator[LogLine, None]:
         """Yield the last ``tail`` lines and then new ones until the book is closed.
 
         A reader too slow for the limit misses lines; it never holds up the writer.

@@ -25,7 +25,7 @@ import secrets
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -125,7 +125,7 @@ class ProcessEngine:
         networks = [_found(record, "running") for record in self._networks.values()]
         return [f for f in stages + networks if f.labels.get(LABEL_INSTANCE) == instance]
 
-    def events(self) -> AsyncIterator[EngineEvent]:
+    def events(self) -> AsyncGenerator[EngineEvent, None]:
         """Yield hints from the call on, until `close`; then raise `EngineUnavailable`."""
         listener: asyncio.Queue[EngineEvent | None] = asyncio.Queue(_EVENTS_HELD)
         self._listeners.add(listener)
@@ -133,7 +133,7 @@ class ProcessEngine:
 
     async def _events(
         self, listener: asyncio.Queue[EngineEvent | None]
-    ) -> AsyncIterator[EngineEvent]:
+    ) -> AsyncGenerator[EngineEvent, None]:
         try:
             while not self._closed and (event := await listener.get()) is not None:
                 yield event
@@ -235,7 +235,7 @@ class ProcessEngine:
         stage = self._stages.get(container_id)
         return stage.book.tail(tail) if stage is not None else []
 
-    async def follow_logs(self, container_id: str, tail: int) -> AsyncIterator[LogLine]:
+    async def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
         """Yield the last ``tail`` lines and then new ones until the process ends."""
         stage = self._stages.get(container_id)
         if stage is None:

@@ -191,6 +191,14 @@ class Lab:
         await anext(self.engine.follow_logs(container_id, 1))
         return container_id
 
+    async def run_until_ended(self, network: Network, program: str, **change: Any) -> str:
+        """Run a stage and wait until the engine says that it has ended."""
+        async with contextlib.aclosing(self.engine.events()) as events:
+            container_id = await self.run(network, program, **change)
+            while (event := await anext(events)).id != container_id or event.kind != "exited":
+                pass
+        return container_id
+
     async def output(self, container_id: str) -> list[LogLine]:
         """Return all that a stage writes, once it has ended."""
         return [line async for line in self.engine.follow_logs(container_id, 1000)]

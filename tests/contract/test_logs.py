@@ -14,32 +14,31 @@ from operatord.engines.logs import LINE_BYTES
 
 
 async def test_lines_are_kept_apart_by_stream(lab: Lab) -> None:
-    container_id = await lab.run(await lab.network(), "talks")
-    await lab.output(container_id)
+    container_id = await lab.run_until_ended(await lab.network(), "talks")
     lines = await lab.engine.logs(container_id, 100)
     assert [line.line for line in lines if line.stream == "stdout"] == ["one", "two"]
     assert [line.line for line in lines if line.stream == "stderr"] == ["oops"]
 
 
 async def test_lines_carry_the_time_at_which_they_were_written(real_lab: Lab) -> None:
-    container_id = await real_lab.run(await real_lab.network(), "talks")
-    await real_lab.output(container_id)
+    container_id = await real_lab.run_until_ended(await real_lab.network(), "talks")
     for line in await real_lab.engine.logs(container_id, 100):
         age = datetime.now(UTC) - datetime.fromisoformat(line.time)
         assert timedelta(0) <= age < timedelta(minutes=1)
 
 
 async def test_tail_gives_the_last_lines_only(lab: Lab) -> None:
-    container_id = await lab.run(await lab.network(), "talks")
-    everything = [line.line for line in await lab.output(container_id)]
+    container_id = await lab.run_until_ended(await lab.network(), "talks")
+    everything = [line.line for line in await lab.engine.logs(container_id, 100)]
+    assert len(everything) == 3
     for tail in (0, 1, 2):
         lines = [line.line for line in await lab.engine.logs(container_id, tail)]
         assert lines == everything[len(everything) - tail :]
 
 
 async def test_what_is_no_good_line_is_bounded_and_readable(real_lab: Lab) -> None:
-    container_id = await real_lab.run(await real_lab.network(), "mumbles")
-    long, bad, unended = [line.line for line in await real_lab.output(container_id)]
+    container_id = await real_lab.run_until_ended(await real_lab.network(), "mumbles")
+    long, bad, unended = [line.line for line in await real_lab.engine.logs(container_id, 10)]
     assert long == "x" * LINE_BYTES
     assert bad == "�� bad"
     assert unended == "no end"

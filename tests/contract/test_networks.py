@@ -12,7 +12,15 @@ from collections.abc import Iterator
 import pytest
 from engine_lab import PORT, Lab, ProcessLab
 
-from operatord.engines.base import Address, PortTaken, Publish, StageRefused, SubnetTaken
+from operatord.engines.base import (
+    Address,
+    Network,
+    NetworkPlan,
+    PortTaken,
+    Publish,
+    StageRefused,
+    SubnetTaken,
+)
 
 LOOPBACK = "127.0.0.1"
 
@@ -36,18 +44,20 @@ async def test_concurrent_removals_of_a_network_all_succeed(lab: Lab) -> None:
 async def test_overlapping_subnet_is_taken(lab: Lab) -> None:
     if isinstance(lab, ProcessLab):
         pytest.skip("the process engine takes no subnets")
-    await lab.network()
-    [subnet] = [s for s in await lab.engine.subnets_in_use() if await _is_ours(lab, s)]
-    with pytest.raises(SubnetTaken):
-        await lab.engine.create_network(lab.network_plan(subnet))
-    half = str(next(ipaddress.ip_network(subnet).subnets()))
-    with pytest.raises(SubnetTaken):
-        await lab.engine.create_network(lab.network_plan(half))
+    plan = await _network_plan_that_worked(lab)
+    assert plan.subnet in await lab.engine.subnets_in_use()
+    half = str(next(ipaddress.ip_network(plan.subnet).subnets()))
+    for subnet in (plan.subnet, half):
+        with pytest.raises(SubnetTaken):
+            await lab.engine.create_network(lab.network_plan(subnet))
 
 
-async def _is_ours(lab: Lab, subnet: str) -> bool:
-    """Tell whether nobody else could have taken it: asking for it again says who has it."""
-    return ipaddress.ip_network(subnet).subnet_of(ipaddress.ip_network("10.214.0.0/16"))
+async def _network_plan_that_worked(lab: Lab) -> NetworkPlan:
+    while True:
+        plan = lab.network_plan()
+        with contextlib.suppress(SubnetTaken):
+            await lab.engine.create_network(plan)
+            return plan
 
 
 async def test_network_goes_even_when_a_stage_is_still_in_it(lab: Lab) -> None:
@@ -127,13 +137,12 @@ async def test_taken_port_is_said_at_start_and_the_stage_can_be_removed(real_lab
 
 
 @contextlib.contextmanager
-def _occupied(lab: Lab, network: object) -> Iterator[Address]:
+def _occupied(lab: Lab, network: Network) -> Iterator[Address]:
     """Listen where the stage would: its own address, or a port of the host's."""
-    place = ("", 0)
+    where = Address(LOOPBACK, 0)
     if isinstance(lab, ProcessLab):
-        where = lab.engine.address(network, "stage", PORT)  # type: ignore[arg-type]
-        place = (where.host, where.port)
-    with socket.create_server(place or (LOOPBACK, 0)) as thief:
+        where = lab.engine.address(network, "stage", PORT)
+    with socket.create_server((where.host, where.port)) as thief:
         host, port = thief.getsockname()[:2]
         yield Address(host=host, port=port)
 

@@ -16,8 +16,9 @@ async def test_everything_of_the_instance_is_listed_in_every_state(lab: Lab) -> 
     network = await lab.network()
     created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=1001))
     running = await lab.run_until_ready(network, "idle", stage="b", port=1002)
-    exited = await lab.run(network, "ends-3", stage="c", port=1003)
-    await lab.output(exited)
+    exited = await lab.run_until_ended(network, "ends-3", stage="c", port=1003)
+    # Docker announces an end before its list shows it; an inspection waits for the list too.
+    assert (await lab.engine.inspect(exited)).status == "exited"
     found = {f.id: f for f in await lab.engine.list_objects(lab.instance)}
     assert set(found) == {network.id, created, running, exited}
     assert [found[i].status for i in (created, running, exited)] == ["created", "running", "exited"]

@@ -11,7 +11,6 @@ import pytest
 from emulator_stages import Launcher, load
 from hypothesis import settings
 
-pytest.register_assert_rewrite("emulator_stages")
 # Judged by what they find, never by how fast a busy machine is.
 settings.register_profile("emulators", deadline=None)
 settings.load_profile("emulators")

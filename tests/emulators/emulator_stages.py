@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, Self
@@ -96,6 +99,13 @@ class Stage:
         self.process.stdin.write(line)
         self.process.stdin.close()
         self.process.stdin = None
+
+    def take_signals(self) -> None:
+        """Wait until the interpreter has started and SIGTERM is what the script makes of it."""
+        blocked, bit = 0, 1 << (signal.SIGTERM - 1)
+        while not blocked & bit:
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            blocked = int(re.findall(r"SigBlk:\s*(\w+)", status)[0], 16)
 
     def ended(self) -> Ended:
         """Wait for it to end."""
@@ -209,3 +219,43 @@ def glance(port: int) -> bytes:
     """Check a stage naively: connect, read a line, close, without a word."""
     with Consumer(port) as consumer:
         return consumer.line()
+
+
+PICTURE = bytes(range(256))
+
+
+def hello(**changed: object) -> bytes:
+    """Return a foreign upstream's hello, for pictures of 16 x 16."""
+    size = {"width": 16, "height": 16, "format": "gray8", "fps": 30}
+    return json.dumps({"type": "hello", "stream": "foreign", **size, **changed}).encode() + b"\n"
+
+
+def frame(seq: int, **changed: object) -> bytes:
+    """Return the header of a foreign upstream's frame."""
+    parts = [{"name": "image", "bytes": 256}]
+    header = {"type": "frame", "seq": seq, "pts": seq / 30, "parts": parts, **changed}
+    return json.dumps(header).encode() + b"\n"
+
+
+def play(pool: ThreadPoolExecutor, *pieces: bytes) -> tuple[int, Future[None]]:
+    """Be an upstream that sends these pieces to one connection and closes; return its port."""
+    server = socket.create_server((HOST, 0))
+
+    def serve() -> None:
+        with server, server.accept()[0] as sock:
+            sock.settimeout(PATIENCE)
+            for piece in pieces:
+                sock.sendall(piece)
+            sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionError):
+                sock.recv(1)
+
+    server.settimeout(PATIENCE)
+    return server.getsockname()[1], pool.submit(serve)
+
+
+def unused_port() -> int:
+    """Return a port on which nobody listens now."""
+    with socket.create_server((HOST, 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

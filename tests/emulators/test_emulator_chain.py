@@ -5,16 +5,20 @@ from __future__ import annotations
 
 import json
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from emulator_stages import (
     CHECK,
-    HOST,
+    PICTURE,
     Consumer,
     Launcher,
     Stage,
     check,
+    frame,
     glance,
+    hello,
+    play,
     receive,
     sequence,
 )
@@ -110,22 +114,107 @@ def test_a_half_closed_connection_is_a_consumer(launch: Launcher, checked: bool)
     assert streaming.ended().code == 0
 
 
-def test_lossless_consumers_get_the_same_frames_and_the_slowest_decides(launch: Launcher) -> None:
-    _, streaming = launch.chain(500)
-    with Consumer(streaming.port) as one, Consumer(streaming.port) as other:
-        first = [frame for _, frame in zip(range(10), one.frames(), strict=False)]
-        assert other.hello()["count"] == 500
-        joined = other.frame()  # the other reads on only now and then: nothing is lost
-        assert joined is not None
-        import threading
+def test_lossless_consumers_get_the_same_frames(launch: Launcher) -> None:
+    _, streaming = launch.chain(600)
+    with ThreadPoolExecutor() as pool:
+        (_, one, end), (_, other, other_end) = pool.map(receive, [streaming.port] * 2)
 
-        rest: list = []
-        reader = threading.Thread(target=lambda: rest.extend(one.frames()))
-        reader.start()
-        second = [joined, *other.frames()]
-        reader.join()
-    first += rest
-    assert sequence(first) == list(range(500))
-    assert second == first[-len(second) :]
-    assert other.end == {"type": "end", "frames": len(second), "dropped": 0}
-    assert streaming.ended().report["dropped"] == 0
+    shorter, longer = sorted([one, other], key=len)
+    assert sequence(longer) == list(range(600))
+    assert shorter == longer[len(longer) - len(shorter) :]  # it may have joined a little later
+    assert end == {"type": "end", "frames": len(one), "dropped": 0}
+    assert other_end == {"type": "end", "frames": len(other), "dropped": 0}
+    ended = streaming.ended()
+    assert (ended.code, ended.report["frames"], ended.report["dropped"]) == (0, 600, 0)
+
+
+def test_a_late_joiner_begins_with_a_whole_frame(launch: Launcher) -> None:
+    _, streaming = launch.chain(400, fps=400, width=64, height=64)
+    with Consumer(streaming.port) as early, ThreadPoolExecutor() as pool:
+        early.hello()
+        assert early.frame() is not None
+        late = pool.submit(receive, streaming.port)
+        assert len(list(early.frames())) == 399
+        _, frames, end = late.result()
+
+    assert frames
+    assert sequence(frames) == list(range(400 - len(frames), 400))
+    assert end is not None and end["frames"] == len(frames)
+
+
+def test_the_upstream_rests_while_nobody_listens_and_goes_on_afterwards(launch: Launcher) -> None:
+    probe, streaming = launch.chain(1000)
+    with Consumer(streaming.port) as first:
+        first.hello()
+        assert first.frame() is not None
+
+    resting = streaming.reports_until(consumers=0)
+    _, frames, end = receive(streaming.port)
+
+    assert resting["frames"] < 1000
+    assert sequence(frames) == list(range(resting["frames"], 1000))
+    assert end is not None and end["dropped"] == 0
+    assert (streaming.ended().code, probe.ended().code) == (0, 0)
+
+
+def test_live_drops_are_counted_for_who_was_too_slow(launch: Launcher) -> None:
+    probe, streaming = launch.chain(600, policy="live")
+    with Consumer(streaming.port) as slow:
+        slow.hello()
+        assert probe.ended().code == 0  # all is drained although nobody reads
+        frames = list(slow.frames())
+
+    assert slow.end is not None
+    assert slow.end["dropped"] > 0
+    assert slow.end["frames"] == len(frames)
+    assert slow.end["frames"] + slow.end["dropped"] == 600
+    seen = sequence(frames)
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 599  # the newest are kept
+    ended = streaming.ended()
+    assert (ended.report["frames"], ended.report["dropped"]) == (600, slow.end["dropped"])
+
+
+def test_count_ends_a_stream_that_would_go_on(launch: Launcher) -> None:
+    _, streaming = launch.chain(5000, count=25)
+
+    hello, frames, end = receive(streaming.port)
+
+    assert hello["count"] == 25
+    assert sequence(frames) == list(range(25))
+    assert end == {"type": "end", "frames": 25, "dropped": 0}
+    assert streaming.ended().code == 0
+
+
+def test_segmentation_told_no_address_takes_the_stream_by_itself(launch: Launcher) -> None:
+    probe, streaming = launch.chain(50, plain_stream=False)
+    segmentation = launch("segmentation", streaming.port, segmentation_ip="")
+
+    ended = segmentation.ended()
+
+    assert (ended.code, ended.report["frames"]) == (0, 50)
+    assert ended.report["dice_mean"] >= 0.95
+    assert (streaming.ended().code, probe.ended().code) == (0, 0)
+
+
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (33, 470), (1920, 1080)])
+def test_any_size_goes_through_the_chain(launch: Launcher, width: int, height: int) -> None:
+    _, streaming = launch.chain(4, width=width, height=height)
+    segmentation = launch("segmentation", streaming.port)
+
+    _, frames, end = receive(segmentation.port)
+
+    assert end is not None
+    assert [len(part) for frame in frames for part in frame.parts] == 8 * [width * height]
+
+
+def test_frames_without_truth_get_a_mask_without_dice(launch: Launcher) -> None:
+    with ThreadPoolExecutor() as pool:
+        port, played = play(pool, hello(), frame(0) + PICTURE, b'{"type":"end","frames":1}\n')
+        segmentation = launch("segmentation", port)
+        _, frames, end = receive(segmentation.port)
+        played.result()
+
+    assert list(frames[0].header["parts"][1]) == ["name", "bytes", "area", "bbox"]
+    assert end == {"type": "end", "frames": 1, "dropped": 0}
+    assert "dice_mean" not in segmentation.ended().report

@@ -130,7 +130,11 @@ _operatorctl() {{
 {words}
   esac
 }}
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then _operatorctl "$@"; else compdef _operatorctl operatorctl; fi
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+  _operatorctl "$@"
+else
+  compdef _operatorctl operatorctl
+fi
 """
 
 

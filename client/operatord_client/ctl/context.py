@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""What a command works with: the daemon, the two outputs, and ids written short."""
+"""What a command works with: the daemon, its answers printed, and ids written short."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 
-from .exits import NOT_FOUND, Refused
+from . import terminal
+from .exits import NOT_FOUND, USAGE, Refused
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
-    from ..client import Client
-    from ..notices import Progress
+    from operatord_client.address import Address
+    from operatord_client.client import Client
+    from operatord_client.notices import Progress
 
 ID_LENGTH = 16
 
@@ -31,9 +33,9 @@ class Context:
     def client(self) -> Client:
         """The client, loaded and connected when it is first asked for."""
         if self._client is None:
-            from ..client import Client
+            from operatord_client.client import Client  # noqa: PLC0415 - not for --help
 
-            self._client = Client(self._address, token=self._token)
+            self._client = Client(_parse(self._address), token=self._token)
         return self._client
 
     def close(self) -> None:
@@ -45,7 +47,7 @@ class Context:
 
     def call(self, method: str, **params: Any) -> Any:
         """Return a result as builtins; params that are None are left out."""
-        return self._decode(self._request(method, params))
+        return _codec().decode(self._request(method, params))
 
     def answer(
         self,
@@ -56,8 +58,10 @@ class Context:
     ) -> Any:
         """Call, print the result (the wire's own JSON, or as ``render`` has it), and return it."""
         raw = self._request(method, params, on_progress)
-        result = self._decode(raw)
-        self.out(raw.decode() if self.as_json else render(result))
+        result = _codec().decode(raw)
+        text = raw.decode() if self.as_json else render(result)
+        if text:
+            terminal.out(text)
         return result
 
     def _request(
@@ -68,12 +72,6 @@ class Context:
     ) -> bytes:
         given = {name: value for name, value in params.items() if value is not None}
         return self.client.request(method, given, on_progress=on_progress)
-
-    @staticmethod
-    def _decode(raw: bytes) -> Any:
-        from operatord_protocol.codec import decode
-
-        return decode(raw)
 
     def session_id(self, start: str) -> str:
         """Return the one session's id that begins with ``start``. Raises `Refused`."""
@@ -87,24 +85,21 @@ class Context:
             raise Refused(f"{start} is the beginning of {len(ids)} sessions: {', '.join(ids)}")
         return str(ids[0])
 
-    # --- printing --------------------------------------------------------------------------------
+    def show(self, item: Mapping[str, Any], render: Callable[[Any], str]) -> None:
+        """Print one item of many: a line of JSON, or as ``render`` has it."""
+        terminal.out(_codec().encode(item).decode() if self.as_json else render(item))
 
-    def out(self, text: str) -> None:
-        """Print data; nothing for no text."""
-        if text:
-            print(text)
 
-    def out_json(self, value: Any) -> None:
-        """Print data as one line of JSON."""
-        from operatord_protocol.codec import encode
+def _codec() -> ModuleType:
+    from operatord_protocol import codec  # noqa: PLC0415 - not for --help
 
-        print(encode(value).decode(), flush=True)
+    return codec
 
-    def note(self, text: str) -> None:
-        """Tell the person, not the program that reads the output."""
-        print(text, file=sys.stderr)
 
-    def note_if_watched(self, text: str) -> None:
-        """Tell the person, if there is one at a terminal."""
-        if sys.stderr.isatty():
-            self.note(text)
+def _parse(address: str | None) -> Address:
+    from operatord_client.address import parse_address  # noqa: PLC0415 - not for --help
+
+    try:
+        return parse_address(address)
+    except ValueError as exc:
+        raise Refused(str(exc), USAGE) from exc

@@ -15,9 +15,9 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
+
+from . import terminal
 
 OK = 0
 FAILED = 1
@@ -40,74 +40,14 @@ class Refused(Exception):
 def run(command: Callable[[], int | None], *, as_json: bool = False) -> int:
     """Run a command and return its exit code; what went wrong is said on standard error."""
     try:
-        code = command() or OK
-        sys.stdout.flush()
+        return command() or OK
     except KeyboardInterrupt:
-        _end_line()
+        terminal.note("")  # after the terminal's own ^C
         return INTERRUPTED
     except BrokenPipeError:
-        _give_up_stdout()
+        terminal.give_up_out()
         return BROKEN_PIPE
     except Exception as exc:
+        from .refusals import report  # noqa: PLC0415 - when all goes well, it is not needed
+
         return report(exc, as_json=as_json)
-    return code
-
-
-def report(exc: Exception, *, as_json: bool) -> int:
-    """Say what went wrong and return the exit code. What is not foreseen is raised again."""
-    from ..errors import ClientError, StreamError, WireError
-
-    if isinstance(exc, WireError):
-        print(_as_json(exc) if as_json else f"operatorctl: {_sentence(exc)}", file=sys.stderr)
-        return _code_of_refusal(exc)
-    if not isinstance(exc, ClientError | StreamError | Refused | ValueError):
-        raise exc
-    print(f"operatorctl: {exc}", file=sys.stderr)
-    return _code(exc)
-
-
-def _code(exc: Exception) -> int:
-    from ..errors import CallTimeout, ConnectionLost, DaemonUnreachable
-
-    if isinstance(exc, Refused):
-        return exc.code
-    if isinstance(exc, DaemonUnreachable | ConnectionLost):
-        return UNAVAILABLE
-    if isinstance(exc, CallTimeout):
-        return TRY_LATER
-    return USAGE if isinstance(exc, ValueError) else FAILED
-
-
-def _code_of_refusal(exc: Exception) -> int:
-    from ..errors import InvalidParams, NotFound
-
-    if isinstance(exc, NotFound):
-        return NOT_FOUND
-    if isinstance(exc, InvalidParams):
-        return USAGE
-    return TRY_LATER if getattr(exc, "retryable", False) else FAILED
-
-
-def _sentence(exc: Exception) -> str:
-    """The daemon's sentence, and what its data adds for a person."""
-    data = getattr(exc, "data", {})
-    more = "".join(f"\n  {line}" for line in data.get("log", []))
-    after = data.get("retry_after")
-    return f"{exc}{'' if after is None else f' (try again in {after:g} s)'}{more}"
-
-
-def _as_json(exc: Exception) -> str:
-    from operatord_protocol.codec import encode
-
-    return encode({"error": getattr(exc, "to_wire", dict)()}).decode()
-
-
-def _end_line() -> None:
-    if sys.stderr.isatty():
-        print(file=sys.stderr)  # the terminal has written ^C there
-
-
-def _give_up_stdout() -> None:
-    """Keep the interpreter from complaining, at its exit, of the rest that nobody will read."""
-    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - importing pathlib costs more
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())

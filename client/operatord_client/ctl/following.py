@@ -24,7 +24,7 @@ def logs(ctx: Context, args: Namespace) -> None:
         return
     with ctx.client.logs(params.pop("session_id"), follow=True, **params) as feed:
         for line in feed:
-            _print(ctx, {"stage": line.stage, "time": line.time, "line": line.line}, rendered)
+            ctx.show({"stage": line.stage, "time": line.time, "line": line.line}, rendered)
 
 
 def events(ctx: Context, args: Namespace) -> None:
@@ -33,11 +33,4 @@ def events(ctx: Context, args: Namespace) -> None:
     types = args.type or None
     with ctx.client.events(session_id=session, types=types, since=args.since) as feed:
         for event in feed:
-            _print(ctx, event.data, render.event)
-
-
-def _print(ctx: Context, item: dict[str, Any], rendered: Any) -> None:
-    if ctx.as_json:
-        ctx.out_json(item)
-    else:
-        print(rendered(item), flush=True)
+            ctx.show(event.data, render.event)

@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""Everything that can be typed, as one argparse tree; the completion scripts are drawn from it, too.
+"""Everything that can be typed: a literal table of commands, made into one argparse tree.
 
-Each command sets ``run`` to the function that does it. Metavars in capitals that `completion` knows
-(ID, PROBE, PIPELINE) are completed by asking the daemon.
+Each command names the function that does it and the function that adds its arguments. Metavars in
+capitals that `completion` knows (ID, PROBE, PIPELINE) are completed by asking the daemon.
 """
 
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, HelpFormatter
+from argparse import SUPPRESS, ArgumentParser, HelpFormatter
 
-from . import completion, following, probes, sessions, system, values, watch
+from . import completion, following, probes, sessions, system, terminal, values, watch
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
-    from argparse import _SubParsersAction
+    from argparse import Namespace
+    from collections.abc import Callable
     from typing import Any
 
-    Commands = _SubParsersAction[ArgumentParser]
+    from .context import Context
+
+    Run = Callable[[Context, Namespace], int | None]
+    Fill = Callable[[ArgumentParser], None]
 
 PROG = "operatorctl"
 PHASES = ("queued", "starting", "running", "stopping", "ended")
@@ -45,6 +49,30 @@ def _columns() -> int:
         return 80
 
 
+class LazyParser(ArgumentParser):
+    """A command's parser that is made when it is first looked at.
+
+    Two dozen parsers take 5 ms to make and one run wants one of them, so `__init__` only takes notes;
+    the first attribute that is missed makes up for it.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        self._notes = (settings, _nothing)
+
+    def on_first_use(self, fill: Fill) -> None:
+        """Have ``fill`` add the arguments."""
+        self._notes = (self._notes[0], fill)
+
+    def __getattr__(self, name: str) -> Any:
+        notes = self.__dict__.pop("_notes", None)
+        if notes is None:
+            raise AttributeError(name)
+        settings, fill = notes
+        super().__init__(formatter_class=Formatter, **settings)
+        fill(self)
+        return getattr(self, name)
+
+
 def build() -> ArgumentParser:
     """Return the parser of operatorctl."""
     parser = ArgumentParser(
@@ -60,25 +88,56 @@ def build() -> ArgumentParser:
         help="host:port or unix:/path (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
     )
     parser.add_argument("--token", metavar="T", help="log in with it (default: $OPERATORD_TOKEN)")
+    _output(parser, default="table")
+    _add(parser, COMMANDS)
+    return parser
+
+
+def _add(parser: ArgumentParser, commands: tuple[Command, ...]) -> None:
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=LazyParser
+    )
+    for command in commands:
+        command.add_to(subparsers.add_parser(command.name, help=command.help))
+
+
+class Command:
+    """A word that can be typed, what it does, and what may follow it."""
+
+    def __init__(self, name: str, run: Run | None, help: str, fill: Fill) -> None:
+        self.name = name
+        self.help = help
+        self._run = run
+        self._fill = fill
+
+    def add_to(self, parser: LazyParser) -> None:
+        """Let ``parser`` become this command's when it is used."""
+        parser.on_first_use(self._equip)
+
+    def _equip(self, parser: ArgumentParser) -> None:
+        parser.description = f"{self.help[0].upper()}{self.help[1:]}."
+        if self._run is not None:
+            parser.set_defaults(run=self._run)
+            _output(parser, default=SUPPRESS)
+        self._fill(parser)
+
+
+def _output(parser: ArgumentParser, default: str) -> None:
+    """Before or after the command: people write it in both places."""
     parser.add_argument(
         "-o",
         "--output",
         choices=("table", "json"),
-        default="table",
-        help="json: the result as the daemon gave it, one line each",
+        default=default,
+        help="json: the result as the daemon gave it, on one line",
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_sessions, _add_following, _add_probes, _add_system, _add_completion):
-        add(commands)
-    return parser
 
 
-def _command(commands: Commands, name: str, run: Any, help: str) -> ArgumentParser:
-    parser = commands.add_parser(
-        name, help=help, description=f"{help[0].upper()}{help[1:]}.", formatter_class=Formatter
-    )
-    parser.set_defaults(run=run)
-    return parser
+# --- arguments, command by command ---------------------------------------------------------------
+
+
+def _nothing(parser: ArgumentParser) -> None:
+    pass
 
 
 def _id(parser: ArgumentParser) -> None:
@@ -87,26 +146,16 @@ def _id(parser: ArgumentParser) -> None:
     )
 
 
-# --- sessions ------------------------------------------------------------------------------------
+def _quiet(parser: ArgumentParser) -> None:
+    parser.add_argument("-q", "--quiet", action="store_true", help="only names, one on a line")
 
 
-def _add_sessions(commands: Commands) -> None:
-    start = _command(commands, "start", sessions.start, "start a session and print its location")
-    _start_options(start)
-    start.add_argument("--no-wait", action="store_true", help="return once accepted, not ready")
-    start.add_argument(
+def _start(parser: ArgumentParser) -> None:
+    _start_options(parser)
+    parser.add_argument("--no-wait", action="store_true", help="return once accepted, not ready")
+    parser.add_argument(
         "--frames", action="store_true", help="take the frames too, then print a summary"
     )
-    plan = _command(commands, "plan", sessions.plan, "say what a start would do, and do nothing")
-    _start_options(plan)
-    _add_stop(commands)
-    _add_list(commands)
-    _id(_command(commands, "get", sessions.get, "print a session"))
-    _add_wait(commands)
-    extend = _command(commands, "extend", sessions.extend, "renew the lease of a session")
-    _id(extend)
-    extend.add_argument("ttl", metavar="TTL", type=values.duration, help="from now, such as 5m")
-    _id(_command(commands, "stats", sessions.stats, "print what each stage of a session uses"))
 
 
 def _start_options(parser: ArgumentParser) -> None:
@@ -133,57 +182,49 @@ def _start_options(parser: ArgumentParser) -> None:
     add("--request-key", metavar="KEY", help="the same key gives the same session")
 
 
-def _add_stop(commands: Commands) -> None:
-    stop = _command(commands, "stop", sessions.stop, "stop sessions; returns when all is gone")
-    stop.add_argument("ids", metavar="ID", nargs="+", type=values.session_id, help="session")
-    stop.add_argument("--grace", metavar="TIME", type=values.duration, help="for stages to exit")
+def _stop(parser: ArgumentParser) -> None:
+    parser.add_argument("ids", metavar="ID", nargs="+", type=values.session_id, help="session")
+    parser.add_argument("--grace", metavar="TIME", type=values.duration, help="for stages to exit")
 
 
-def _add_list(commands: Commands) -> None:
-    parser = _command(commands, "list", sessions.list_, "print the sessions, newest first")
+def _list(parser: ArgumentParser) -> None:
     parser.add_argument("--phase", choices=PHASES, help="only those")
     parser.add_argument("--owner", metavar="NAME", help="only those of NAME")
     parser.add_argument("--limit", metavar="N", type=int, help="at most N")
-    parser.add_argument("-q", "--quiet", action="store_true", help="only ids")
+    _quiet(parser)
 
 
-def _add_wait(commands: Commands) -> None:
-    wait = _command(commands, "wait", sessions.wait, "wait until a session reaches a phase")
-    _id(wait)
-    wait.add_argument("--phase", choices=PHASES, help="default: ended")
-    wait.add_argument("--timeout", metavar="TIME", type=values.duration, help="exit 75 after it")
+def _wait(parser: ArgumentParser) -> None:
+    _id(parser)
+    parser.add_argument("--phase", choices=PHASES, help="default: ended")
+    parser.add_argument("--timeout", metavar="TIME", type=values.duration, help="exit 75 after it")
 
 
-# --- what goes on ----------------------------------------------------------------------------------
+def _extend(parser: ArgumentParser) -> None:
+    _id(parser)
+    parser.add_argument("ttl", metavar="TTL", type=values.duration, help="from now, such as 5m")
 
 
-def _add_following(commands: Commands) -> None:
-    logs = _command(commands, "logs", following.logs, "print what the stages of a session wrote")
-    _id(logs)
-    logs.add_argument("--stage", metavar="NAME", help="only this stage")
-    logs.add_argument("--tail", metavar="N", type=int, help="the last N lines (default: 100)")
-    logs.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
-    logs.add_argument("-t", "--times", action="store_true", help="with the time of each line")
-    events = _command(commands, "events", following.events, "print what happens, as it happens")
-    events.add_argument("--session", metavar="ID", type=values.session_id, help="only of this one")
-    events.add_argument(
+def _logs(parser: ArgumentParser) -> None:
+    _id(parser)
+    parser.add_argument("--stage", metavar="NAME", help="only this stage")
+    parser.add_argument("--tail", metavar="N", type=int, help="the last N lines (default: 100)")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
+    parser.add_argument("-t", "--times", action="store_true", help="with the time of each line")
+
+
+def _events(parser: ArgumentParser) -> None:
+    parser.add_argument("--session", metavar="ID", type=values.session_id, help="only of this one")
+    parser.add_argument(
         "--type", metavar="TYPE", action="append", help="such as session.running; may be repeated"
     )
-    events.add_argument("--since", metavar="SEQ", type=int, help="begin after this event")
-    _id(_command(commands, "watch", watch.watch, "follow a session until it ends"))
+    parser.add_argument("--since", metavar="SEQ", type=int, help="begin after this event")
 
 
-# --- probes, the daemon, the shell -----------------------------------------------------------------
-
-
-def _add_probes(commands: Commands) -> None:
-    help = "register, list, check and forget probes"
-    probe = commands.add_parser("probe", help=help, formatter_class=Formatter)
-    verbs = probe.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add = _command(verbs, "add", probes.add, "make a probe known by name")
-    add.add_argument("name", metavar="NAME")
-    add.add_argument("address_of_probe", metavar="HOST:PORT", type=values.host_port)
-    add.add_argument(
+def _probe_add(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("address_of_probe", metavar="HOST:PORT", type=values.host_port)
+    parser.add_argument(
         "--label",
         metavar="KEY=VALUE",
         type=values.label,
@@ -191,30 +232,56 @@ def _add_probes(commands: Commands) -> None:
         default=[],
         help="may be repeated",
     )
-    list_ = _command(verbs, "list", probes.list_, "print the probes")
-    list_.add_argument("-q", "--quiet", action="store_true", help="only names")
-    get = _command(verbs, "get", probes.get, "print a probe, after connecting to it")
-    get.add_argument("name", metavar="PROBE")
-    remove = _command(verbs, "remove", probes.remove, "forget a probe")
-    remove.add_argument("name", metavar="PROBE")
 
 
-def _add_system(commands: Commands) -> None:
-    pipelines = _command(commands, "pipelines", system.pipelines, "print the pipelines")
-    pipelines.add_argument("-q", "--quiet", action="store_true", help="only names")
-    _command(commands, "status", system.status, "print engine, room, sessions and queue")
-    _command(commands, "ping", system.ping, "see whether the daemon answers")
-    _command(commands, "describe", system.describe, "print the methods that the daemon knows")
-    drain = _command(commands, "drain", system.drain, "admit no more sessions")
-    drain.add_argument("--timeout", metavar="TIME", type=values.duration, help="wait this long")
-    _command(commands, "undrain", system.undrain, "admit sessions again")
-    _command(commands, "reload", system.reload, "have the configuration read again")
+def _probe_name(parser: ArgumentParser) -> None:
+    parser.add_argument("name", metavar="PROBE")
 
 
-def _add_completion(commands: Commands) -> None:
-    parser = _command(commands, "completion", _completion, "print a completion script for a shell")
+def _probe(parser: ArgumentParser) -> None:
+    _add(parser, PROBE_COMMANDS)
+
+
+def _drain(parser: ArgumentParser) -> None:
+    parser.add_argument("--timeout", metavar="TIME", type=values.duration, help="wait this long")
+
+
+def _shell(parser: ArgumentParser) -> None:
     parser.add_argument("shell", choices=tuple(completion.SHELLS))
 
 
-def _completion(_context: object, args: Any) -> None:
-    print(completion.script(build(), args.shell), end="")
+def _completion(_context: Context, args: Namespace) -> None:
+    terminal.out(completion.script(build(), args.shell).rstrip("\n"))
+
+
+# --- the table --------------------------------------------------------------------------------------
+
+PROBE_COMMANDS = (
+    Command("add", probes.add, "make a probe known by name", _probe_add),
+    Command("list", probes.list_, "print the probes", _quiet),
+    Command("get", probes.get, "print a probe, after connecting to it", _probe_name),
+    Command("remove", probes.remove, "forget a probe", _probe_name),
+)
+
+COMMANDS = (
+    Command("start", sessions.start, "start a session and print its location", _start),
+    Command("plan", sessions.plan, "say what a start would do, and do nothing", _start_options),
+    Command("stop", sessions.stop, "stop sessions; returns when all is gone", _stop),
+    Command("list", sessions.list_, "print the sessions, newest first", _list),
+    Command("get", sessions.get, "print a session", _id),
+    Command("wait", sessions.wait, "wait until a session reaches a phase", _wait),
+    Command("extend", sessions.extend, "renew the lease of a session", _extend),
+    Command("stats", sessions.stats, "print what each stage of a session uses", _id),
+    Command("logs", following.logs, "print what the stages of a session wrote", _logs),
+    Command("events", following.events, "print what happens, as it happens", _events),
+    Command("watch", watch.watch, "follow a session until it ends", _id),
+    Command("probe", None, "register, list, check and forget probes", _probe),
+    Command("pipelines", system.pipelines, "print the pipelines", _quiet),
+    Command("status", system.status, "print engine, room, sessions and queue", _nothing),
+    Command("ping", system.ping, "see whether the daemon answers", _nothing),
+    Command("describe", system.describe, "print the methods that the daemon knows", _nothing),
+    Command("drain", system.drain, "admit no more sessions", _drain),
+    Command("undrain", system.undrain, "admit sessions again", _nothing),
+    Command("reload", system.reload, "have the configuration read again", _nothing),
+    Command("completion", _completion, "print a completion script for a shell", _shell),
+)

@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from operatord_client.frames import FrameStream
+from operatord_client.session import RunningSession
 from operatord_protocol.messages import session_from_wire
-from operatord_protocol.stream import Frame, Hello
+from operatord_protocol.stream import Frame
 
-from ..frames import FrameStream
-from ..session import RunningSession
 from . import render
 from .context import Context
 from .exits import OK
+from .terminal import Ticker
 
 BAR_WIDTH = 30
 REDRAW_SECONDS = 0.1
@@ -71,27 +71,6 @@ class Summary(NamedTuple):
         )
 
 
-class Bar:
-    """A line on standard error that is written over; nothing when that is no terminal."""
-
-    def __init__(self, hello: Hello) -> None:
-        self._count = hello.count
-        self._next = 0.0
-        self._on = sys.stderr.isatty()
-
-    def show(self, sums: Sums, now: float) -> None:
-        """Draw, if the last time is long enough ago."""
-        if not self._on or now < self._next:
-            return
-        self._next = now + REDRAW_SECONDS
-        print(f"\r\033[K{bar(sums.frames, self._count)}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Leave no trace."""
-        if self._on:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
 def bar(done: int, total: int | None) -> str:
     """Return ``[#####     ] 50/100``; without a total, the number."""
     if not total:
@@ -103,24 +82,21 @@ def bar(done: int, total: int | None) -> str:
 def receive(ctx: Context, info: Mapping[str, Any]) -> int:
     """Take a session's stream to its end, print the summary, and leave no session behind."""
     with RunningSession(ctx.client, session_from_wire(dict(info))) as session:
-        stream = session.frames()
-        summary = take(stream)
-    if ctx.as_json:
-        ctx.out_json(summary._asdict())
-    else:
-        ctx.out(summary.text())
+        summary = take(session.frames())
+    ctx.show(summary._asdict(), lambda _: summary.text())
     return OK
 
 
 def take(stream: FrameStream) -> Summary:
     """Read a stream to its end. Raises `StreamError` when it is cut off."""
-    progress = Bar(stream.hello)
+    count = stream.hello.count
     sums = Sums(time.monotonic())
-    try:
+    redraw = 0.0
+    with Ticker() as ticker:
         for frame in stream:
             sums.add(frame)
-            progress.show(sums, time.monotonic())
-    finally:
-        progress.clear()
+            if ticker.on and (now := time.monotonic()) >= redraw:
+                ticker.show(bar(sums.frames, count))
+                redraw = now + REDRAW_SECONDS
     assert stream.end is not None
     return sums.summary(stream.end.dropped, time.monotonic())

@@ -16,8 +16,11 @@ GAP = "  "
 SHORT_ID = 12
 """As container ids are shortened by the engine's own tools."""
 SESSION_MEMBERS = frozenset(
-    ["session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause", "owner", "created", "started", "ended", "expires", "position", "registered_probe", "timings", "warm", "degraded", "exit_codes", "frames"]
+    {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
+    | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
+    | {"timings", "warm", "degraded", "exit_codes", "frames"}
 )
+"""What the protocol itself names; a test holds it against `messages.Session`."""
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -123,7 +126,7 @@ def _phase(info: Mapping[str, Any]) -> str:
     marks = [mark for mark in ("warm", "degraded") if info.get(mark)]
     if info.get("position") is not None:
         marks.append(f"position {info['position']}")
-    return info["phase"] + (f" ({', '.join(marks)})" if marks else "")
+    return str(info["phase"]) + (f" ({', '.join(marks)})" if marks else "")
 
 
 def _outcome(info: Mapping[str, Any]) -> str:

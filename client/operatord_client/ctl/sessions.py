@@ -3,22 +3,20 @@
 
 from __future__ import annotations
 
-import sys
-
 from . import render
 from .context import Context
 from .exits import FAILED, OK
+from .terminal import Ticker
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
-    from ..notices import Progress
+    from operatord_client.notices import Progress
 
 SAME_NAME = ("pipeline", "count", "probe", "format", "request_key", "priority", "owner")
 GONE_WRONG = ("failed", "expired", "refused")
-ERASE_LINE = "\r\033[K"
 
 
 def params_of(args: Namespace) -> dict[str, Any]:
@@ -42,34 +40,15 @@ def start(ctx: Context, args: Namespace) -> int:
     params = params_of(args)
     if args.no_wait:
         params["wait"] = "accepted"
-    ticker = Ticker()
-    try:
-        info = ctx.answer("session.start", params, render.session, ticker.show)
-    finally:
-        ticker.clear()
+    with Ticker() as ticker:
+        info = ctx.answer(
+            "session.start", params, render.session, lambda report: ticker.show(_progress(report))
+        )
     if not args.frames:
         return OK
-    from .receive import receive
+    from .receive import receive  # noqa: PLC0415 - it imports the stream format
 
     return receive(ctx, info)
-
-
-class Ticker:
-    """The progress of a start, on one line of a terminal that is written over; nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._shown = False
-
-    def show(self, progress: Progress) -> None:
-        """Write over the last line."""
-        if sys.stderr.isatty():
-            self._shown = True
-            print(f"{ERASE_LINE}{_progress(progress)}", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        """Leave no trace."""
-        if self._shown:
-            print(ERASE_LINE, end="", file=sys.stderr, flush=True)
 
 
 def _progress(progress: Progress) -> str:

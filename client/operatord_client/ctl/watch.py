@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from . import render
+from . import render, terminal
 from .context import Context
 from .sessions import code_of
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     class Screen(Protocol):
         """Where a session is shown. ``tick`` is how often it wants news, in seconds, None for never."""
 
-        tick: float | None
-
+        @property
+        def tick(self) -> float | None: ...
         def __enter__(self) -> object: ...
         def __exit__(self, *exc_info: object) -> None: ...
         def show(self, view: View) -> None:
@@ -68,7 +68,7 @@ def _look(ctx: Context, session_id: str, screen: Screen, event: str) -> View:
 
 
 def _stats(ctx: Context, session_id: str) -> dict[str, Any]:
-    from ..errors import ApplicationError
+    from operatord_client.errors import ApplicationError  # noqa: PLC0415 - not for --help
 
     try:
         stages: dict[str, Any] = ctx.call("session.stats", session_id=session_id)["stages"]
@@ -82,7 +82,7 @@ def _screen(ctx: Context) -> Screen:
         return JsonScreen(ctx)
     if sys.stdout.isatty():
         try:
-            from .drawing import LiveScreen
+            from .drawing import LiveScreen  # noqa: PLC0415 - the one that imports rich
         except ImportError:  # rich is an extra
             return PlainScreen()
         return LiveScreen()
@@ -106,7 +106,7 @@ class JsonScreen:
         """Print what is new."""
         if view.session != self._last:
             self._last = view.session
-            self._ctx.out_json(view.session)
+            self._ctx.show(view.session, str)
 
 
 class PlainScreen:
@@ -126,7 +126,7 @@ class PlainScreen:
         line = summary(view)
         if line != self._last:
             self._last = line
-            print(line, flush=True)
+            terminal.out(line)
 
 
 def summary(view: View) -> str:

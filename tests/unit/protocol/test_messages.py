@@ -116,7 +116,7 @@ BAD: list[tuple[type[m.Params], dict[str, Any], str]] = [
     (
         m.SessionStartParams,
         {"env": {"a": dict.fromkeys(map("a{}".format, range(65)))}},
-        "env.a[...]",
+        "env[...][...]",
     ),
     (m.SessionParams, {}, "session_id"),
     (m.SessionParams, {"session_id": ID.lower()}, "session_id"),

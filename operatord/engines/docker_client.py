@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""The edge to docker-py: the only module that imports it, for the engine and the swarm alike.
+
+Clients are made, lent and dropped here, and no exception of docker-py or requests gets past `edge`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+from docker import APIClient
+from docker.constants import DEFAULT_DOCKER_API_VERSION
+from docker.errors import APIError, DockerException
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnectionPool
+from docker.utils import parse_host
+
+from operatord.engines.base import EngineInfo, EngineUnavailable
+from operatord.engines.docker_bodies import engine_info
+from operatord.engines.docker_errors import refusal
+
+__all__ = ["APIClient", "APIError", "Clients", "edge"]
+
+_IDLE_CLIENTS = 16
+
+
+@contextlib.contextmanager
+def edge(during: str, subject: str) -> Iterator[None]:
+    """Turn what docker-py and requests raise into the errors of `base`."""
+    try:
+        yield
+    except requests.HTTPError as exc:  # docker-py's APIError is one
+        sentence = getattr(exc, "explanation", None) or exc.response.text
+        raise refusal(during, exc.response.status_code, str(sentence), subject) from exc
+    except (requests.RequestException, DockerException, OSError) as exc:
+        raise EngineUnavailable("the engine does not answer") from exc
+
+
+class Clients:
+    """The idle clients; a client is used by one thread at a time, and keeps one connection."""
+
+    def __init__(self, url: str | None, timeout: float) -> None:
+        self._url = str(parse_host(url))
+        self._timeout: Any = timeout  # docker-py's stubs want an int, requests takes a float
+        self._version: str | None = None
+        self._lock = threading.Lock()
+        self._idle: list[APIClient] = []
+        self._generation = 0
+
+    def connect(self) -> EngineInfo:
+        """Drop all clients, and settle the version of the interface that both sides speak."""
+        self.drop()
+        with contextlib.closing(self._new(DEFAULT_DOCKER_API_VERSION)) as client:
+            with edge("connect", "the engine"):
+                version = client.version(api_version=False)
+            self._version = min(version["ApiVersion"], DEFAULT_DOCKER_API_VERSION, key=_as_numbers)
+        with self.lease() as client, edge("connect", "the engine"):
+            return engine_info(version, client.info(), self._version)
+
+    def make(self) -> APIClient:
+        """Return a client that belongs to the caller, who closes it."""
+        if self._version is None:
+            raise EngineUnavailable("the engine has not been connected to yet")
+        return self._new(self._version)
+
+    @contextlib.contextmanager
+    def lease(self) -> Iterator[APIClient]:
+        """Lend a client, new or idle."""
+        with self._lock:
+            generation = self._generation
+            client = self._idle.pop() if self._idle else None
+        client = client or self.make()
+        try:
+            yield client
+        finally:
+            self._take_back(client, generation)
+
+    def drop(self) -> None:
+        """Close the idle clients now, and those that are lent out when they come back."""
+        with self._lock:
+            self._generation += 1
+            idle, self._idle = self._idle, []
+        for client in idle:
+            client.close()
+
+    def _take_back(self, client: APIClient, generation: int) -> None:
+        with self._lock:
+            if generation == self._generation and len(self._idle) < _IDLE_CLIENTS:
+                self._idle.append(client)
+                return
+        client.close()
+
+    def _new(self, version: str) -> APIClient:
+        with edge("connect", "the engine"):
+            client = APIClient(self._url, version=version, timeout=self._timeout)
+        client.trust_env = False  # no proxies or netrc on the way to the engine
+        if self._url.startswith("http+unix://"):
+            client.mount("http+docker://", _OneConnection(self._url, self._timeout, 1, 1))
+        return client
+
+
+class _OneConnection(UnixHTTPAdapter):
+    """docker-py keeps a connection for each URL it ever asked for; here there is one for all."""
+
+    def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
+        return super().get_connection(self.socket_path, proxies)
+
+
+def _as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""The laws behind segmentation and framing, against brute force."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import math
+import random
+from types import ModuleType
+from typing import Any
+
+import pytest
+from emulator_stages import EMULATORS, PICTURE, frame, hello
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def variance_between(histogram: list[int], threshold: int) -> float:
+    """Return Otsu's criterion as his paper has it, (9) and (18)."""
+    dark, bright = histogram[: threshold + 1], histogram[threshold + 1 :]
+    if not sum(dark) or not sum(bright):
+        return -1.0
+    dark_mean = sum(i * n for i, n in enumerate(dark)) / sum(dark)
+    bright_mean = sum(i * n for i, n in enumerate(bright, threshold + 1)) / sum(bright)
+    return sum(dark) * sum(bright) * (dark_mean - bright_mean) ** 2
+
+
+@given(st.lists(st.integers(0, 1000), min_size=256, max_size=256))
+def test_otsu_finds_the_largest_variance(segmentation_script, histogram: list[int]) -> None:
+    threshold = segmentation_script.otsu(histogram)
+
+    best = max(variance_between(histogram, level) for level in range(256))
+    assert math.isclose(variance_between(histogram, threshold), best, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize("histogram", [[0] * 256, [0] * 9 + [5] + [0] * 246])
+def test_otsu_takes_pictures_without_contrast(segmentation_script, histogram) -> None:
+    assert segmentation_script.otsu(histogram) in range(256)
+
+
+@given(st.integers(16, 40), st.integers(16, 40), st.integers(0, 2**32))
+def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, seed) -> None:
+    picture = random.Random(seed).randbytes(width * height)
+    threshold, radius = segmentation_script.threshold_of(picture), segmentation_script.RADIUS
+
+    def vote(x: int, y: int) -> bool:
+        inner = radius <= x < width - radius and 0 <= y < height
+        return inner and picture[y * width + x] <= threshold
+
+    def majority(x: int, y: int) -> bool:
+        reach = range(-radius, radius + 1)
+        return 2 * sum(vote(x + i, y + j) for i in reach for j in reach) > len(reach) ** 2
+
+    expected = [255 * majority(x, y) for y in range(height) for x in range(width)]
+    assert segmentation_script.segment(picture, width, height) == bytes(expected)
+
+
+masks = st.integers(2, 20).flatmap(
+    lambda width: st.tuples(
+        st.just(width), st.lists(st.sampled_from([0, 255]), min_size=width, max_size=20 * width)
+    )
+)
+
+
+@given(masks)
+def test_the_bounding_box_is_the_tightest(segmentation_script, drawn) -> None:
+    width, pixels = drawn
+    mask = bytes(pixels[: len(pixels) // width * width])
+    places = [divmod(index, width) for index, value in enumerate(mask) if value]
+    ys, xs = [y for y, _ in places], [x for _, x in places]
+
+    box = segmentation_script.bounding_box(mask, width)
+
+    assert box == ([min(xs), min(ys), max(xs) + 1, max(ys) + 1] if places else [0, 0, 0, 0])
+
+
+def test_the_contour_is_what_has_a_neighbour_outside(segmentation_script) -> None:
+    rows = ["........", "..####..", "..####..", "..####..", "........"]
+    mask = bytes(255 * (pixel == "#") for pixel in "".join(rows))
+
+    line = segmentation_script.contour(mask, 8).to_bytes(40, "little")
+
+    drawn = "".join("#" if pixel else "." for pixel in line)
+    assert [drawn[i : i + 8] for i in range(0, 40, 8)] == [
+        "........",
+        "..####..",
+        "..#..#..",
+        "..####..",
+        "........",
+    ]
+
+
+shapes = st.tuples(
+    st.floats(-5, 45), st.floats(-5, 45), st.floats(1, 30), st.floats(1, 30), st.floats(-4, 4)
+)
+
+
+@given(shapes)
+def test_spans_are_the_pixels_inside_the_ellipse(probe_script: ModuleType, numbers) -> None:
+    shape, width, height = probe_script.Ellipse(*numbers), 40, 30
+    covered = {i for a, b in probe_script.spans(shape, width, height) for i in range(a, b)}
+
+    for index in range(width * height):
+        y, x = divmod(index, width)
+        dx, dy = x - shape.cx, y - shape.cy
+        along = dx * math.cos(shape.angle) + dy * math.sin(shape.angle)
+        across = dy * math.cos(shape.angle) - dx * math.sin(shape.angle)
+        distance = (along / shape.rx) ** 2 + (across / shape.ry) ** 2
+        if abs(distance - 1) > 1e-6:  # on the very line rounding decides
+            assert (index in covered) == (distance < 1)
+
+
+@given(masks, st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=4))
+def test_dice_compares_sets_of_pixels(segmentation_script, drawn, steps) -> None:
+    mask, truth, at = bytes(drawn[1]), [], 0
+    for gap, length in steps:
+        start, at = min(len(mask), at + gap), min(len(mask), at + gap + length)
+        truth.append((start, at))
+    inside = {i for i, value in enumerate(mask) if value}
+    true = {i for a, b in truth for i in range(a, b)}
+
+    score = segmentation_script.dice(mask, truth)
+
+    both = len(inside) + len(true)
+    assert score == (2 * len(inside & true) / both if both else 1.0)
+
+
+def test_the_default_stream_is_segmented_well(probe_script, segmentation_script) -> None:
+    cycle = probe_script.Cycle(256, 256, 0)
+    scores = []
+    for index in range(0, cycle.length, 3):
+        mask = segmentation_script.segment(cycle.frame(index)[1], 256, 256)
+        truth = segmentation_script.spans(cycle.shape(index), 256, 256)
+        scores.append(segmentation_script.dice(mask, truth))
+
+    assert sum(scores) / len(scores) > 0.98
+    assert min(scores) > 0.95
+
+
+class Pieces:
+    """A socket that receives what it was given, in these pieces."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = [piece for piece in pieces if piece]
+
+    def recv(self, size: int) -> bytes:
+        data, self.pieces[0] = self.pieces[0][:size], self.pieces[0][size:]
+        self.pieces = [piece for piece in self.pieces if piece]
+        return data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+STREAM = (
+    b"".join(frame(seq) + PICTURE for seq in range(5))
+    + b"".join(
+        b'{"type":"frame","seq":%d,"pts":0.5,"parts":[{"name":"image","bytes":256}],"x":{}}\n' % seq
+        + PICTURE
+        for seq in range(5)
+    )
+    + b'{"type":"end","frames":10,"dropped":3}\n'
+)
+
+
+def read_all(script: ModuleType, sock: Pieces) -> list[bytes]:
+    source: Any = script.Source(sock)
+    found = []
+    while not source.ended:
+        found += [bytes(source.view[f.start : f.stop]) for f in source.read()]
+    assert source.dropped == 3
+    return found
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=40))
+def test_any_chunking_gives_the_same_frames(streaming_script: ModuleType, cuts) -> None:
+    edges = [0, *sorted(cuts), len(STREAM)]
+    pieces = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
+
+    found = read_all(streaming_script, Pieces(hello(), *pieces))
+
+    assert b"".join(found) == STREAM[: STREAM.rindex(b'{"type"')]
+    assert len(found) == 10
+
+
+def test_a_frame_larger_than_the_block_is_read_whole(streaming_script, monkeypatch) -> None:
+    monkeypatch.setattr(streaming_script, "BLOCK", 64)
+
+    found = read_all(streaming_script, Pieces(hello(), STREAM))
+
+    assert len(found) == 10
+
+
+def parts_between(script: str, begin: str) -> list[str]:
+    """Return the texts between `# ---- <begin>…` and the next `# ---- end`."""
+    source = (EMULATORS / script / f"{script}.py").read_text()
+    return [part.split("# ---- end")[0] for part in source.split(f"# ---- {begin}")[1:]]
+
+
+@pytest.mark.parametrize(
+    ("begin", "scripts"),
+    [
+        ("common to the three stages", ["probe", "streaming", "segmentation"]),
+        ("common to streaming and segmentation", ["streaming", "segmentation"]),
+        ("common to probe and segmentation", ["probe", "segmentation"]),
+    ],
+)
+def test_what_is_repeated_is_the_same_word_for_word(begin: str, scripts: list[str]) -> None:
+    first, *others = [parts_between(script, begin) for script in scripts]
+
+    assert len(first) == 1
+    assert ast.parse(first[0]).body
+    assert all(other == first for other in others)

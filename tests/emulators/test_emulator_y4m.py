@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""YUV4MPEG2, read by the program for which it is there."""
+
+from __future__ import annotations
+
+import subprocess
+
+from emulator_stages import HOST, PATIENCE, Consumer, Launcher, check, receive
+
+
+def decode(ffmpeg: str, port: int) -> bytes:
+    """Return the pictures that ffmpeg finds at a location, one after the other."""
+    command = [ffmpeg, "-v", "error", "-i", f"tcp://{HOST}:{port}", "-fps_mode", "passthrough"]
+    done = subprocess.run(
+        [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert done.stderr == b""
+    return done.stdout
+
+
+def test_ffmpeg_reads_every_picture_of_a_plain_stream(launch: Launcher, ffmpeg: str) -> None:
+    probe, streaming = launch.chain(40, plain_stream=True, format="y4m")
+    _, frames, _ = receive(probe.port)
+    assert check(streaming.port).startswith(b"YUV4MPEG2 W256 H256 F30:1 Ip A1:1 Cmono ")
+
+    pictures = decode(ffmpeg, streaming.port)
+
+    assert pictures == b"".join(frame.parts[0] for frame in frames)
+    assert streaming.ended().code == 0
+
+
+def test_ffmpeg_sees_the_masks_contour(launch: Launcher, ffmpeg: str, segmentation_script) -> None:
+    probe, streaming = launch.chain(12, plain_stream=False, format="y4m")
+    segmentation = launch("segmentation", streaming.port, format="y4m")
+    _, frames, _ = receive(probe.port)
+
+    pictures = decode(ffmpeg, segmentation.port)
+
+    for index, frame in enumerate(frames):
+        drawn = pictures[index * 65536 : (index + 1) * 65536]
+        mask = segmentation_script.segment(frame.parts[0], 256, 256)
+        line = segmentation_script.contour(mask, 256).to_bytes(65536, "little")
+        assert drawn == bytes(a | b for a, b in zip(frame.parts[0], line, strict=True))
+        assert 100 < line.count(255) < 1000
+    assert segmentation.ended().code == 0
+
+
+def test_frames_say_when_they_are_due(launch: Launcher) -> None:
+    _, streaming = launch.chain(2, format="y4m", width=16, height=20)
+    with Consumer(streaming.port) as consumer:
+        assert consumer.line() == b"YUV4MPEG2 W16 H20 F30:1 Ip A1:1 Cmono Xstream=stream\n"
+        rest = consumer.rest()
+
+    assert rest[:23] == b"FRAME Xseq=0 Xpts=0.0\n"[:23] + rest[22:23]
+    assert rest[22 + 320 :].startswith(b"FRAME Xseq=1 Xpts=0.033333\n")
+    assert len(rest) == 22 + 320 + 27 + 320
+
+
+def test_a_half_closed_consumer_gets_a_whole_stream(launch: Launcher) -> None:
+    _, streaming = launch.chain(3, format="y4m", width=16, height=16)
+    with Consumer(streaming.port) as consumer:
+        consumer.sock.shutdown(1)
+        consumer.line()
+        assert consumer.rest().count(b"FRAME Xseq=") == 3
+
+
+def test_segmentation_is_always_served_json(launch: Launcher) -> None:
+    _, streaming = launch.chain(2, format="y4m", plain_stream="False")
+
+    assert len(receive(streaming.port)[1]) == 2
