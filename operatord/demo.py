@@ -206,7 +206,7 @@ def _show_timings(session: RunningSession) -> None:
     timings = session.info.timings
     if isinstance(timings, dict):
         for name, milliseconds in timings.items():
-            _line("" if name != "images" else "start", f"{name:<20}{milliseconds:>9.1f} ms")
+            _line("" if name != "probe" else "start", f"{name:<20}{milliseconds:>9.1f} ms")
 
 
 # Words and bars

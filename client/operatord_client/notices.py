@@ -76,9 +76,7 @@ class Event(NamedTuple):
 
 
 def read_event(notice: Notice) -> Event:
-    """Return the event that a notice tells of; a gap may be a notification of its own name."""
-    if notice.method == LOST:
-        return Event.from_params({"type": LOST, **notice.params})
+    """Return the event that a notice tells of."""
     return Event.from_params(notice.params)
 
 

@@ -333,6 +333,8 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
             raise ConnectionError("it closed before its hello")
         line += byte
     try:
+        if not line.endswith(b"\n"):
+            raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
         hello: dict[str, Any] = json.loads(line.decode())
         if hello["type"] != "hello" or hello["format"] != "gray8":
             raise ValueError("not a hello for gray8")
@@ -655,7 +657,7 @@ class Relay:
         except OSError:
             self._drop(peer)
             return
-        if peer.queue and self.terms.live:
+        if peer.queue and self.terms.live and not self._ended:
             peer.keep_newest()
         if peer.queue:
             self._watch(peer)

@@ -59,6 +59,7 @@ RULES = (
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
     Rule(("start",), (), "oci runtime", _refused),
     Rule((), (404,), "", _not_there),
+    Rule((), (409,), "marked for removal", _not_there),
     Rule(_RUN, (400, 403, 409), "", _refused),
 )
 

@@ -129,7 +129,7 @@ class SessionRecord:
             degraded=False,
             exit_codes=codes or UNSET,
             frames=_set(self.frames),
-            stages=dict(self.containers),
+            stages={n: self.containers[n] for n in self.plan.stages if n in self.containers},
         )
 
 

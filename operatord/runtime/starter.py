@@ -3,7 +3,7 @@
 
 The steps, each timed and each named in the error when it fails:
 
-    images → probe → network → create → start → verify
+    probe → images → turn → network → create → start → verify
 
 A step is never cancelled in the middle of an engine call: a call that was begun is awaited, so that
 what it made is known and can be removed. Between steps, and while waiting for the stream, a start gives
@@ -33,6 +33,9 @@ from .relay import Relay
 
 log = logging.getLogger(__name__)
 
+STARTS_AT_ONCE = 2
+"""Sessions that are made at the same time. An engine starts containers one after another anyway, so more
+would only make all of them wait for the last, and let calls time out in a long line."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 SUBNET_TRIES = 32
@@ -85,6 +88,7 @@ class Starter:
         self._subnets = subnets
         self._settings = settings
         self._clock = clock
+        self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
 
     @property
     def instance(self) -> str:
@@ -94,21 +98,30 @@ class Starter:
     async def start(self, record: SessionRecord) -> None:
         """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
-        steps: list[tuple[str, Callable[[SessionRecord], Awaitable[None]]]] = [
-            ("images", self._check_images),
-            ("probe", self._check_probe),
-            ("network", self._make_network),
-            ("create", self._create),
-            ("start", self._start),
-            ("verify", self._verify),
-        ]
-        for name, step in steps:
-            if record.ending.done():
-                raise Interrupted
-            record.progress(name)
-            with self._timed(record, name), _translated(name):
-                await step(record)
+        await self._step(record, "probe", self._check_probe)
+        await self._step(record, "images", self._check_images)
+        await self._step(record, "turn", self._await_turn)
+        try:
+            await self._step(record, "network", self._make_network)
+            await self._step(record, "create", self._create)
+            await self._step(record, "start", self._start)
+        finally:
+            self._turns.release()
+        await self._step(record, "verify", self._verify)
         record.timings["total"] = _ms(self._clock.now() - begun)
+
+    async def _step(
+        self, record: SessionRecord, name: str, work: Callable[[SessionRecord], Awaitable[None]]
+    ) -> None:
+        if record.ending.done():
+            raise Interrupted
+        record.progress(name)
+        with self._timed(record, name), _translated(name):
+            await work(record)
+
+    async def _await_turn(self, record: SessionRecord) -> None:
+        """Wait, first come first served, until few enough other sessions are being made."""
+        await _unless(record.ending, self._turns.acquire())
 
     @contextlib.contextmanager
     def _timed(self, record: SessionRecord, name: str) -> Iterator[None]:

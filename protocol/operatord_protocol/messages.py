@@ -191,8 +191,8 @@ class Ttl(Params, frozen=True):
 
 
 Lease = Literal["pinned", "connection"] | Ttl
-# No line breaks: a value must not be able to carry a second, unlisted variable through a shell shim.
-EnvText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00\r\n]*(?!\n)$")]
+# No control characters: a value must not carry a second, unlisted variable through a shell shim.
+EnvText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
 EnvName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(?!\n)$")]
 EnvValue = EnvText | Integer | float | bool
 StageEnv = dict[EnvName, EnvValue]

@@ -118,7 +118,9 @@ class Stage:
         """Send SIGTERM; return what it left behind and the seconds it took."""
         begin = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        return self.ended(), time.monotonic() - begin
+        self.process.wait(PATIENCE)  # before ended() closes its standard input
+        seconds = time.monotonic() - begin
+        return self.ended(), seconds
 
 
 class Launcher:
@@ -136,7 +138,7 @@ class Launcher:
         self._stages.append(stage)
         return stage
 
-    def chain(self, count: int, **env: object) -> tuple[Stage, Stage]:
+    def chain(self, count: int, /, **env: object) -> tuple[Stage, Stage]:
         """Start a probe and a streaming server."""
         size = {name: env.pop(name) for name in ("width", "height", "fps") if name in env}
         probe = self("probe", count=count, **size)

@@ -197,7 +197,7 @@ def test_a_frame_larger_than_the_block_is_read_whole(streaming_script, monkeypat
 def parts_between(script: str, begin: str) -> list[str]:
     """Return the texts between `# ---- <begin>…` and the next `# ---- end`."""
     source = (EMULATORS / script / f"{script}.py").read_text()
-    return [part.split("# ---- end")[0] for part in source.split(f"# ---- {begin}")[1:]]
+    return [part.split("\n# ---- end")[0] for part in source.split(f"\n# ---- {begin}")[1:]]
 
 
 @pytest.mark.parametrize(
@@ -212,5 +212,5 @@ def test_what_is_repeated_is_the_same_word_for_word(begin: str, scripts: list[st
     first, *others = [parts_between(script, begin) for script in scripts]
 
     assert len(first) == 1
-    assert ast.parse(first[0]).body
+    assert ast.parse("#" + first[0]).body
     assert all(other == first for other in others)

@@ -31,7 +31,7 @@ def whole_chain(launch: Launcher, count: int, **env: object) -> list[Stage]:
 
 def test_exactly_count_frames_come_through_streaming_unchanged(launch: Launcher) -> None:
     probe, streaming = launch.chain(400)
-    _, sent, _ = receive(probe.port)
+    _, sent, _ = receive(launch("probe", count=400).port)
 
     hello, frames, end = receive(streaming.port)
 

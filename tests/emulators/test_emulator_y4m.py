@@ -23,8 +23,8 @@ def decode(ffmpeg: str, port: int) -> bytes:
 
 
 def test_ffmpeg_reads_every_picture_of_a_plain_stream(launch: Launcher, ffmpeg: str) -> None:
-    probe, streaming = launch.chain(40, plain_stream=True, format="y4m")
-    _, frames, _ = receive(probe.port)
+    _, streaming = launch.chain(40, plain_stream=True, format="y4m")
+    _, frames, _ = receive(launch("probe", count=40).port)
     assert check(streaming.port).startswith(b"YUV4MPEG2 W256 H256 F30:1 Ip A1:1 Cmono ")
 
     pictures = decode(ffmpeg, streaming.port)
@@ -34,9 +34,9 @@ def test_ffmpeg_reads_every_picture_of_a_plain_stream(launch: Launcher, ffmpeg: 
 
 
 def test_ffmpeg_sees_the_masks_contour(launch: Launcher, ffmpeg: str, segmentation_script) -> None:
-    probe, streaming = launch.chain(12, plain_stream=False, format="y4m")
+    _, streaming = launch.chain(12, plain_stream=False, format="y4m")
     segmentation = launch("segmentation", streaming.port, format="y4m")
-    _, frames, _ = receive(probe.port)
+    _, frames, _ = receive(launch("probe", count=12).port)
 
     pictures = decode(ffmpeg, segmentation.port)
 

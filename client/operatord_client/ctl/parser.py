@@ -57,7 +57,7 @@ class LazyParser(ArgumentParser):
     """
 
     def __init__(self, **settings: Any) -> None:
-        self._notes = (settings, _nothing)
+        self._notes: tuple[dict[str, Any], Fill] = (settings, _nothing)
 
     def on_first_use(self, fill: Fill) -> None:
         """Have ``fill`` add the arguments."""

@@ -109,6 +109,7 @@ BAD: list[tuple[type[m.Params], dict[str, Any], str]] = [
     (m.SessionStartParams, {"env": {"probe": {"a": "x\n"}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"probe": {"a": "x\r"}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"probe": {"a": "x\0"}}}, "env.probe.a"),
+    (m.SessionStartParams, {"env": {"probe": {"a": "x\ty"}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"probe": {"a": [1]}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"a.b": {}, "probe": {"b": 1, "a": None}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"probe": {"b": 1}, "a.b": {"a": None}}}, "env.a.b.a"),

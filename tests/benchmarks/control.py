@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""The control plane against a bare echo: requests a second, and how long one takes.
+
+The load comes from one blocking socket: prebuilt batches go out, newlines are counted as they come
+back, and nothing is parsed. Both servers get the same bytes, in turn, in processes of their own.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+
+from daemons import PATIENCE, BenchFailed, operatord, script
+from tables import Table
+
+REQUEST = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping"}\n'
+BATCH = 100
+"""Requests in one batch."""
+AHEAD = 8
+"""Batches on their way at once, so that the server never waits for the load."""
+PROTOCOL, ECHO = "operatord", "bare echo"
+
+
+class Load:
+    """One connection, and what it sends."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self._sock = socket.create_connection(address, PATIENCE)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._batch = b"".join(REQUEST % number for number in range(BATCH))
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def one_by_one(self, requests: int) -> list[float]:
+        """Return the seconds that each of ``requests`` took, sent when the one before was answered."""
+        taken, line = [], REQUEST % 1
+        for _ in range(requests):
+            begun = time.perf_counter()
+            self._sock.sendall(line)
+            self._receive(1)
+            taken.append(time.perf_counter() - begun)
+        return taken
+
+    def pipelined(self, batches: int) -> float:
+        """Return requests a second with several batches on their way all the time."""
+        ahead = min(AHEAD, batches)
+        begun = time.perf_counter()
+        self._sock.sendall(self._batch * ahead)
+        owed = ahead * BATCH
+        for _ in range(batches - ahead):
+            owed = self._receive(owed, down_to=(ahead - 1) * BATCH)
+            self._sock.sendall(self._batch)
+            owed += BATCH
+        self._receive(owed)
+        return batches * BATCH / (time.perf_counter() - begun)
+
+    def _receive(self, owed: int, down_to: int = 0) -> int:
+        """Read until at most ``down_to`` of ``owed`` answers are missing; return how many are."""
+        while owed > down_to:
+            data = self._sock.recv(1 << 18)
+            if not data:
+                raise BenchFailed("the connection was closed under load")
+            owed -= data.count(b"\n")
+        return owed
+
+
+def measure(rounds: int, short: bool) -> list[Table]:
+    """Return rates and latencies of both, round about."""
+    singles, batches = (50, 20) if short else (1000, 300)
+    rate = Table("control.unpipelined", "system.ping, one at a time", "requests/s", ECHO)
+    many = Table("control.pipelined", f"system.ping, batches of {BATCH}", "requests/s", ECHO)
+    latency = Table("control.latency", "system.ping, time for one", "µs", ECHO, paired=False)
+    rate.more_is_better = many.more_is_better = True
+    latency.notes.append("the echo checks nothing and does nothing but decode and encode the line")
+    with operatord("process") as daemon, script("echo.py") as echo:
+        loads = {PROTOCOL: Load(daemon.address), ECHO: Load(echo)}
+        for load in loads.values():
+            load.one_by_one(singles)
+            load.pipelined(batches // 4)
+        for _ in range(rounds):
+            _alternate(loads, lambda name, load: _singles(rate, latency, name, load, singles))
+            _alternate(loads, lambda name, load: many.add(name, load.pipelined(batches)))
+        for load in loads.values():
+            load.close()
+    return [rate, latency, many]
+
+
+def _alternate(loads: dict[str, Load], work: Callable[[str, Load], None]) -> None:
+    for name, load in loads.items():
+        work(name, load)
+
+
+def _singles(rate: Table, latency: Table, name: str, load: Load, requests: int) -> None:
+    taken = load.one_by_one(requests)
+    rate.add(name, requests / sum(taken))
+    latency.add(name, *(seconds * 1e6 for seconds in taken))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Processes to measure, started for it and gone afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 60.0
+"""Seconds for any one step."""
+LISTENING = re.compile(rb"listening on ([0-9.]+):([0-9]+)")
+
+
+class BenchFailed(Exception):
+    """Something that is to be measured did not work."""
+
+
+@contextlib.contextmanager
+def process(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a session of its own, and end it by its handle.
+
+    In a session of its own it does not get the terminal's Ctrl-C: it is ended in order, by us.
+    """
+    with log.open("wb") as sink:
+        child = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        end(child)
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Ask it to end and wait; kill it when it does not."""
+    child.terminate()
+    try:
+        child.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield a directory that goes when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="operatord-bench-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def await_address(child: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
+    """Return the address that a process says it listens on. Raises `BenchFailed`."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if found := LISTENING.search(log.read_bytes()):
+            return found[1].decode(), int(found[2])
+        if child.poll() is not None:
+            break
+        time.sleep(0.01)
+    raise BenchFailed(f"{child.args!r} does not listen: {log.read_text('utf-8', 'replace')}")
+
+
+@dataclass
+class Daemon:
+    """A running operatord."""
+
+    address: tuple[str, int]
+    instance: str
+    pid: int
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Return a result, over a connection of its own, as a requester would. Raises `BenchFailed`."""
+        request = json.dumps({"method": method, "params": params}).encode() + b"\n"
+        with socket.create_connection(self.address, PATIENCE) as sock, sock.makefile("rb") as file:
+            sock.sendall(request)
+            reply = json.loads(file.readline())
+        if "error" in reply:
+            raise BenchFailed(f"{method}: {reply['error']['message']}")
+        result: dict[str, Any] = reply["result"]
+        return result
+
+
+@contextlib.contextmanager
+def operatord(engine: str, config: Mapping[str, Any] | None = None) -> Iterator[Daemon]:
+    """Run a daemon of its own state and port; ``config`` is laid over its defaults."""
+    with scratch() as folder:
+        settings, log = folder / "operatord.yaml", folder / "log"
+        settings.write_text(json.dumps(config or {}), "utf-8")  # JSON is YAML
+        command = [sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"]
+        command += ["--engine", engine, "--state-dir", str(folder), "--config", str(settings)]
+        with process(*command, log=log) as child:
+            address = await_address(child, log)
+            instance = (folder / "instance").read_text("ascii").strip()
+            yield Daemon(address, instance, child.pid)
+
+
+@contextlib.contextmanager
+def script(name: str) -> Iterator[tuple[str, int]]:
+    """Run a server script of this folder; yield the address it listens on."""
+    path = Path(__file__).with_name(name)
+    with scratch() as folder:
+        log = folder / "log"
+        with process(sys.executable, str(path), log=log) as child:
+            yield await_address(child, log)
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    ticks = int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")

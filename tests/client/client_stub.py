@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""A daemon and a stream server made of script, for clients to talk to."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import queue
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
+
+CLOSE = "close the connection"
+SILENCE: tuple[Any, ...] = ()
+Item = dict[str, Any] | bytes | str
+Answer = Sequence[Item] | Callable[[dict[str, Any]], Iterable[Item]]
+
+
+def vectors(name: str) -> list[dict[str, Any]]:
+    """Return the golden lines of one file."""
+    with (VECTORS / f"{name}.jsonl").open() as lines:
+        return [json.loads(line) for line in lines]
+
+
+def golden(name: str, file: str = "replies") -> dict[str, Any]:
+    """Return what is on one golden line."""
+    line = next(v["line"] for v in vectors(file) if v["name"] == name)
+    return json.loads(line)
+
+
+def golden_stream(name: str) -> bytes:
+    """Return the bytes of a golden stream."""
+    encoded = next(v["base64"] for v in vectors("stream") if v["name"] == name)
+    return base64.b64decode(encoded)
+
+
+class Listener:
+    """A server on a port of the system's choice; each connection is served on a thread, all are joined."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
+        self._open: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def close(self) -> None:
+        """Hang up on everybody and wait for the threads."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._threads[0].join()
+        for connection in self._open:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            self._threads.append(threading.Thread(target=self._guard, args=(connection,)))
+            self._threads[-1].start()
+
+    def _guard(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            self.serve(connection)
+
+    def serve(self, connection: socket.socket) -> None:
+        raise NotImplementedError
+
+
+class StubDaemon(Listener):
+    """Answers each method as it was told to, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.requests: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._answers: dict[str, Answer] = {}
+        super().__init__()
+
+    def on(self, method: str, *items: Item | Callable[[dict[str, Any]], Iterable[Item]]) -> None:
+        """Answer ``method`` with these: replies get the request's id, notifications stay as they are."""
+        if len(items) == 1 and callable(items[0]):
+            self._answers[method] = items[0]
+        else:
+            self._answers[method] = items  # type: ignore[assignment]
+
+    def asked(self, method: str) -> dict[str, Any]:
+        """Return the next request for ``method``; the others before it are passed over."""
+        while True:
+            request = self.requests.get(timeout=5)
+            if request["method"] == method:
+                return request
+
+    def serve(self, connection: socket.socket) -> None:
+        for line in connection.makefile("rb"):
+            request = json.loads(line)
+            self.requests.put(request)
+            answer = self._answers.get(request["method"], SILENCE)
+            for item in answer(request) if callable(answer) else answer:
+                if item == CLOSE:
+                    connection.shutdown(socket.SHUT_RDWR)
+                    return
+                connection.sendall(encode(item, request))
+
+
+def encode(item: Item, request: dict[str, Any]) -> bytes:
+    """Return an item as a line; a reply takes the request's id, and so does progress."""
+    if isinstance(item, bytes):
+        return item
+    assert isinstance(item, dict)
+    if "method" not in item:
+        item = {"jsonrpc": "2.0", **item, "id": request["id"]}
+    elif item["method"] == "session.progress":
+        item = {**item, "params": {**item["params"], "id": request["id"]}}
+    return json.dumps(item).encode() + b"\n"
+
+
+class StreamServer(Listener):
+    """Sends the same bytes to whoever connects, in chunks, and hangs up; or stays on the line."""
+
+    def __init__(self, stream: bytes, *, chunk: int = 1 << 20, hold: bool = False) -> None:
+        self._stream = stream
+        self._chunk = chunk
+        self._hold = hold
+        super().__init__()
+
+    def serve(self, connection: socket.socket) -> None:
+        for start in range(0, len(self._stream), self._chunk):
+            connection.sendall(self._stream[start : start + self._chunk])
+        if self._hold:
+            connection.recv(1)
+
+
+def stream_of(count: int, *, dice: float | None = None, size: int = 4) -> bytes:
+    """Return a stream of ``count`` frames of ``size``×1 pixels, with masks if there is a ``dice``."""
+    hello = {"type": "hello", "stream": "stub", "width": size, "height": 1, "count": count}
+    out = [json.dumps(hello).encode() + b"\n"]
+    parts: list[dict[str, Any]] = [{"name": "image", "bytes": size}]
+    if dice is not None:
+        parts.append({"name": "mask", "bytes": size, "area": 1, "dice": dice})
+    for seq in range(count):
+        header = {"type": "frame", "seq": seq, "pts": seq / 30, "parts": parts}
+        out.append(json.dumps(header).encode() + b"\n" + bytes(size) * len(parts))
+    out.append(json.dumps({"type": "end", "frames": count, "dropped": 0}).encode() + b"\n")
+    return b"".join(out)

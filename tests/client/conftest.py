@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures of the client's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from client_stub import StreamServer, StubDaemon
+
+from operatord_client import AsyncClient, Client
+
+
+@pytest.fixture
+def daemon() -> Iterator[StubDaemon]:
+    """A daemon that says what the test tells it to."""
+    stub = StubDaemon()
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def client(daemon: StubDaemon) -> Iterator[Client]:
+    with Client(daemon.address, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+async def aclient(daemon: StubDaemon) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(daemon.address, timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., StreamServer]]:
+    """Return a function that serves a stream."""
+    servers: list[StreamServer] = []
+
+    def start(stream: bytes, *, chunk: int = 1 << 20, hold: bool = False) -> StreamServer:
+        servers.append(StreamServer(stream, chunk=chunk, hold=hold))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: MIT
+"""Both clients have every verb of the table, with the wire's names, and are twins."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+import pytest
+
+import operatord_client
+from operatord_client import AsyncClient, AsyncRunningSession, Client, RunningSession, StartOptions
+from operatord_client.ctl import render
+from operatord_protocol.messages import Session, SessionStartParams
+from operatord_protocol.methods import METHODS
+
+VERBS = {
+    "system.ping": "ping",
+    "system.describe": "describe",
+    "system.status": "status",
+    "system.drain": "drain",
+    "system.undrain": "undrain",
+    "system.reload": "reload",
+    "auth.login": "login",
+    "pipeline.list": "pipelines",
+    "probe.register": "probe_register",
+    "probe.list": "probe_list",
+    "probe.get": "probe_get",
+    "probe.remove": "probe_remove",
+    "session.start": "start",
+    "session.plan": "plan",
+    "session.get": "get",
+    "session.list": "list",
+    "session.stop": "stop",
+    "session.wait": "wait",
+    "session.extend": "extend",
+    "session.logs": "logs",
+    "session.stats": "stats",
+    "events.subscribe": "subscribe",
+    "events.unsubscribe": "unsubscribe",
+    "request.cancel": "cancel",
+}
+OWN = {"self", "call_timeout", "on_progress", "options"}
+
+
+def parameters(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+def test_every_method_of_the_protocol_has_a_verb() -> None:
+    assert VERBS.keys() == METHODS.keys()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+@pytest.mark.parametrize("method", VERBS)
+def test_a_verb_takes_the_params_of_its_method_by_the_same_names(kind: type, method: str) -> None:
+    names = parameters(getattr(kind, VERBS[method]))
+    wire = set(METHODS[method].params.__struct_fields__)
+    given = set(get_type_hints(StartOptions)) if "options" in names else set(names) - OWN
+    assert given == wire
+    assert "call_timeout" in names
+
+
+def test_start_options_are_the_params_of_a_start() -> None:
+    assert set(get_type_hints(StartOptions)) == set(SessionStartParams.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("kind", "twin"), [(Client, AsyncClient), (RunningSession, AsyncRunningSession)]
+)
+def test_twins_differ_only_in_waiting(kind: type, twin: type) -> None:
+    ours, theirs = public(kind), public(twin)
+    assert ours.keys() == theirs.keys()
+    differing = {name for name in ours if ours[name] != theirs[name]}
+    assert differing <= {"notice"}  # with asyncio, limits are the caller's own
+
+
+def public(kind: type) -> dict[str, list[str]]:
+    return {
+        name: parameters(member)
+        for name, member in inspect.getmembers(kind, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+def test_every_public_name_can_be_had_and_an_unknown_one_cannot() -> None:
+    for name in operatord_client.__all__:
+        assert getattr(operatord_client, name) is not None
+    with pytest.raises(AttributeError, match="Klient"):
+        operatord_client.Klient  # noqa: B018
+
+
+def test_text_knows_the_members_of_a_session_that_are_no_stages() -> None:
+    assert {*Session.__struct_fields__} - {"stages"} == render.SESSION_MEMBERS

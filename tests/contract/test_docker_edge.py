@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: MIT
+"""What the Docker engine makes of an engine that is absent, hung, broken or ends its streams.
+
+No Docker is needed: the other side is a few lines that speak just enough HTTP on a Unix socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from operatord.engines.base import (
+    EngineError,
+    EngineUnavailable,
+    ImageMissing,
+    NotThere,
+    PortTaken,
+    StageRefused,
+    SubnetTaken,
+)
+from operatord.engines.docker import DockerEngine
+from operatord.engines.docker_errors import refusal
+
+Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
+
+VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+EVENT = {
+    "Action": "die",
+    "Actor": {"ID": "abc", "Attributes": {"operatord.stage": "s", "image": "i"}},
+}
+
+
+@asynccontextmanager
+async def engine_that(answer: Answer, folder: Path) -> AsyncIterator[DockerEngine]:
+    """A server whose every request is answered by ``answer(path, writer)``, and an engine on it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while request := await reader.readline():
+            while (await reader.readline()).strip():
+                pass
+            await answer(request.split()[1].decode(), writer)
+        writer.close()
+
+    socket = folder / "engine.sock"
+    server = await asyncio.start_unix_server(serve, socket)
+    engine = DockerEngine(f"unix://{socket}", "edge", call_timeout=0.3, queue_timeout=0.3)
+    try:
+        yield engine
+    finally:
+        await engine.close()
+        server.close()
+
+
+def send(writer: asyncio.StreamWriter, body: object) -> None:
+    data = json.dumps(body).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+
+
+def begin_stream(writer: asyncio.StreamWriter, chunk: bytes) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
+
+
+async def healthy(path: str, writer: asyncio.StreamWriter) -> None:
+    """Answer what `connect` asks."""
+    send(writer, VERSION if path.endswith("/version") else {"NCPU": 2, "MemTotal": 1 << 30})
+
+
+async def silent(path: str, writer: asyncio.StreamWriter) -> None:
+    """Accept, and never answer: what a stopped dockerd does."""
+
+
+async def test_absent_engine_is_unavailable_at_once(tmp_path: Path) -> None:
+    engine = DockerEngine(f"unix://{tmp_path}/none.sock", "edge")
+    async with asyncio.timeout(1):
+        with pytest.raises(EngineUnavailable):
+            await engine.connect()
+        with pytest.raises(EngineUnavailable):
+            await engine.list_objects("edge")
+    await engine.close()
+
+
+async def test_version_is_pinned_to_what_both_sides_speak(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        await healthy(path, writer)
+
+    async with engine_that(answer, tmp_path) as engine:
+        info = await engine.connect()
+    assert (info.version, info.api_version, info.cpus) == ("20.10.24", "1.41", 2.0)
+    assert asked == ["/version", "/v1.41/info"]
+
+
+async def test_hung_engine_is_unavailable_after_the_timeout(tmp_path: Path) -> None:
+    async with engine_that(silent, tmp_path) as engine, asyncio.timeout(2):
+        with pytest.raises(EngineUnavailable):
+            await engine.connect()
+
+
+async def test_engine_that_hangs_later_is_unavailable_and_usable_once_it_is_back(
+    tmp_path: Path,
+) -> None:
+    current: Answer = healthy
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        await current(path, writer)
+
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        current = silent
+        async with asyncio.timeout(3):
+            calls = [
+                engine.inspect("x"),
+                engine.stop("x", 0),
+                engine.remove("x"),
+                engine.start("x"),
+            ]
+            ends = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(end) for end in ends] == [EngineUnavailable] * 4
+            with pytest.raises(EngineUnavailable):
+                await anext(engine.events())
+        current = healthy
+        assert (await engine.connect()).version == "20.10.24"
+
+
+async def test_nonsense_instead_of_http_is_unavailable(tmp_path: Path) -> None:
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    async with engine_that(answer, tmp_path) as engine:
+        with pytest.raises(EngineUnavailable):
+            await engine.connect()
+
+
+async def test_end_of_the_event_stream_is_not_silent(tmp_path: Path) -> None:
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if "/events" not in path:
+            await healthy(path, writer)
+            return
+        begin_stream(writer, json.dumps(EVENT).encode() + b"\n{bad}\n")
+        writer.close()
+
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        events = engine.events()
+        event = await anext(events)
+        assert (event.kind, event.id, event.labels) == ("exited", "abc", {"operatord.stage": "s"})
+        with pytest.raises(EngineUnavailable):
+            await anext(events)
+
+
+async def test_quiet_stream_outlives_the_call_timeout_and_frees_its_thread(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if "/events" not in path:
+            await healthy(path, writer)
+            return
+        begin_stream(writer, b"\n")
+        await go_on.wait()
+        event = json.dumps(EVENT).encode() + b"\n"
+        writer.write(b"%x\r\n%s\r\n" % (len(event), event))
+
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        async with aclosing(engine.events()) as events:
+            first = asyncio.ensure_future(anext(events))
+            done, _ = await asyncio.wait([first], timeout=0.6)  # twice the call timeout
+            assert not done
+            go_on.set()
+            assert (await first).kind == "exited"
+            [reader] = [t for t in threading.enumerate() if t.name == "docker-events"]
+        await asyncio.to_thread(reader.join, 5)
+        assert not reader.is_alive()
+
+
+async def test_process_ends_at_once_while_calls_hang(tmp_path: Path) -> None:
+    """cpython#111358: threads of an executor would be joined at exit."""
+    code = f"""
+import asyncio
+from operatord.engines.docker import DockerEngine
+
+async def main():
+    engine = DockerEngine("unix://{tmp_path}/engine.sock", "edge", call_timeout=60)
+    hung = asyncio.ensure_future(engine.connect())
+    await asyncio.wait([hung], timeout=0.2)
+    hung.cancel()
+    await engine.close()
+
+asyncio.run(main())
+"""
+    async with engine_that(silent, tmp_path), asyncio.timeout(10):
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+        assert await process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    ("during", "status", "sentence", "error"),
+    [
+        ("network", 403, "Pool overlaps with other one on this address space", SubnetTaken),
+        ("create", 404, "No such image: demo-probe:latest", ImageMissing),
+        ("create", 404, "network 0123 not found", NotThere),
+        ("create", 400, "Minimum memory limit allowed is 6MB", StageRefused),
+        ("start", 500, "Bind for 127.0.0.1:80 failed: port is already allocated", PortTaken),
+        ("start", 500, "listen tcp4 127.0.0.1:80: bind: address already in use", PortTaken),
+        ("start", 400, "OCI runtime create failed: no such file", StageRefused),
+        ("start", 500, "OCI runtime create failed: bad cgroup", StageRefused),
+        ("start", 409, "cannot join network of a non running container: 0123", StageRefused),
+        ("start", 500, "connection error: dial unix containerd.sock", EngineUnavailable),
+        (
+            "logs",
+            409,
+            "can not get logs from container which is dead or marked for removal",
+            NotThere,
+        ),
+        ("stop", 404, "No such container: 0123", NotThere),
+        ("remove", 500, "driver failed to remove root filesystem", EngineUnavailable),
+    ],
+)
+def test_refusals_are_told_apart(
+    during: str, status: int, sentence: str, error: type[EngineError]
+) -> None:
+    raised = refusal(during, status, sentence, "stage-1")
+    assert type(raised) is error
+    assert sentence not in str(raised)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Laws of the log readers: how the bytes are cut into pieces makes no difference."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operatord.engines.base import LogLine
+from operatord.engines.logs import FrameReader, LineSplitter, LogBook
+
+LIMIT = 8
+
+
+def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
+    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return [data[a:b] for a, b in itertools.pairwise(edges)]
+
+
+text = st.binary(max_size=60).map(lambda b: b.replace(b"a", b"\n"))
+cuts = st.lists(st.integers(min_value=0), max_size=10)
+
+
+@given(text, cuts)
+def test_any_chunking_gives_the_same_bounded_lines(data: bytes, cuts: list[int]) -> None:
+    splitter = LineSplitter(LIMIT)
+    lines = [line for piece in pieces(data, cuts) for line in splitter.feed(piece)]
+    lines += splitter.flush()
+    expected = data.split(b"\n")
+    if not expected[-1]:
+        expected.pop()
+    assert lines == [raw[:LIMIT].removesuffix(b"\r").decode("utf-8", "replace") for raw in expected]
+
+
+def frame(stream: int, payload: bytes) -> bytes:
+    return bytes([stream, 0, 0, 0]) + len(payload).to_bytes(4, "big") + payload
+
+
+@given(cuts)
+def test_any_chunking_of_frames_gives_the_same_lines(cuts: list[int]) -> None:
+    data = b"".join(
+        [
+            frame(1, b"t1 one\n"),
+            frame(1, b"t2 begun "),
+            frame(2, b"t3 oops\n"),
+            frame(1, b"t4 and ended\n"),
+            frame(2, b"t5 no end"),
+        ]
+    )
+    reader = FrameReader(line_limit=16)
+    lines = [line for piece in pieces(data, cuts) for line in reader.feed(piece)]
+    lines += reader.flush()
+    assert lines == [
+        LogLine(time="t1", stream="stdout", line="one"),
+        LogLine(time="t3", stream="stderr", line="oops"),
+        LogLine(time="t2", stream="stdout", line="begun and ended"),
+        LogLine(time="t5", stream="stderr", line="no end"),
+    ]
+
+
+@pytest.mark.parametrize("data", [b"HTTP/1.1", frame(1, b"")[:4] + b"\xff\xff\xff\xff"])
+def test_what_is_no_frame_is_an_error_and_no_buffer(data: bytes) -> None:
+    with pytest.raises(ValueError, match="frames"):
+        FrameReader().feed(data)
+
+
+def written(book: LogBook, count: int, stream: Literal["stdout", "stderr"] = "stdout") -> LogBook:
+    for number in range(count):
+        book.write(stream, f"{number:03d}")
+    return book
+
+
+async def test_book_forgets_the_oldest_beyond_its_limit() -> None:
+    book = written(LogBook(limit=12), 10)
+    assert [line.line for line in book.tail(100)] == ["007", "008", "009"]
+
+
+async def test_slow_follower_misses_lines_and_goes_on() -> None:
+    book = written(LogBook(limit=12), 2)
+    lines = book.follow(10)
+    assert (await anext(lines)).line == "000"
+    written(book, 10)
+    book.close()
+    assert [line.line async for line in lines] == ["007", "008", "009"]
+
+
+async def test_every_follower_is_woken() -> None:
+    book = LogBook()
+    waiting = [asyncio.ensure_future(anext(book.follow(0))) for _ in range(3)]
+    await asyncio.sleep(0)
+    book.write("stderr", "now")
+    assert [(await line).line for line in waiting] == ["now"] * 3

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""What only the process engine has to care for: groups, pipes and processes of earlier daemons."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+from engine_lab import PORT, ProcessLab, collect
+
+from operatord.engines.base import Publish, StageRefused
+from operatord.engines.process import ProcessEngine
+from operatord.engines.process_records import Record, living_process
+
+# Leaves a child in its group that ignores SIGTERM and keeps the pipes open.
+LEAVES_A_CHILD = """
+import os, signal
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(os.getpid(), flush=True)
+    while True:
+        signal.pause()
+signal.pause()
+"""
+# Leaves a child in a session of its own, holding the pipes.
+LEAVES_A_STRANGER = """
+import os, signal
+if os.fork() == 0:
+    os.setsid()
+    print(os.getpid(), flush=True)
+    signal.alarm(20)
+    signal.pause()
+signal.pause()
+"""
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[ProcessLab]:
+    laboratory = ProcessLab(tmp_path)
+    await laboratory.open()
+    yield laboratory
+    await laboratory.close()
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+async def test_whole_group_ends_with_its_leader(lab: ProcessLab) -> None:
+    events = lab.engine.events()
+    container_id = await lab.run_until_ready(
+        await lab.network(), "idle", command=python(LEAVES_A_CHILD)
+    )
+    [line] = await lab.engine.logs(container_id, 1)
+    await lab.engine.stop(container_id, grace=10)
+    await collect(events, 1)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(line.line))
+        assert child.status() == psutil.STATUS_ZOMBIE
+    await events.aclose()
+
+
+async def test_pipe_held_by_a_stranger_does_not_hold_up_the_end(lab: ProcessLab) -> None:
+    events = lab.engine.events()
+    container_id = await lab.run_until_ready(
+        await lab.network(), "idle", command=python(LEAVES_A_STRANGER)
+    )
+    [line] = await lab.engine.logs(container_id, 1)
+    try:
+        await lab.engine.stop(container_id, grace=10)
+        async with asyncio.timeout(5):
+            [event] = await collect(events, 1)
+        assert event.kind == "exited"
+    finally:
+        os.kill(int(line.line), 9)
+        await events.aclose()
+
+
+async def test_sessions_have_addresses_of_their_own(lab: ProcessLab) -> None:
+    networks = [await lab.network() for _ in range(5)]
+    addresses = {lab.engine.address(network, "any", PORT).host for network in networks}
+    assert len(addresses) == 5
+    for network in networks:
+        await lab.run_until_ready(network, "serves", stage=f"s{network.id}")
+
+
+async def test_nothing_is_published_beyond_loopback(lab: ProcessLab) -> None:
+    plan = lab.plan(await lab.network(), "idle", publish=Publish("0.0.0.0"))
+    with pytest.raises(StageRefused):
+        await lab.engine.create(plan)
+
+
+async def test_refused_start_leaves_the_port_free(lab: ProcessLab) -> None:
+    network = await lab.network()
+    container_id = await lab.engine.create(lab.plan(network, "nonsense"))
+    with pytest.raises(StageRefused):
+        await lab.engine.start(container_id)
+    where = lab.engine.address(network, "stage", PORT)
+    socket.create_server((where.host, where.port)).close()
+
+
+def record_of(process: psutil.Process, **change: object) -> Record:
+    fields = {"kind": "container", "id": "1", "name": "n", "labels": {}, "started": True}
+    fields |= {"pid": process.pid, "pid_time": process.create_time()}
+    return msgspec.convert(fields | change, Record)
+
+
+def test_process_with_a_reused_id_is_not_the_recorded_one(tmp_path: Path) -> None:
+    me = psutil.Process()
+    assert living_process(record_of(me), tmp_path) == me
+    assert living_process(record_of(me, pid_time=me.create_time() - 60), tmp_path) is None
+
+
+async def test_process_that_was_never_written_down_is_found_by_its_directory(
+    lab: ProcessLab,
+) -> None:
+    """A daemon killed between starting a process and recording its id."""
+    container_id = await lab.run_until_ready(await lab.network(), "idle")
+    await lab.engine.close()
+    path = lab.state_dir / "process" / f"{container_id}.json"
+    record = msgspec.json.decode(path.read_bytes(), type=Record)
+    pid, record.pid, record.pid_time = record.pid, None, None
+    path.write_bytes(msgspec.json.encode(record))
+    lab.engine = ProcessEngine(lab.state_dir)
+    await lab.engine.connect()
+    assert (await lab.engine.inspect(container_id)).status == "running"
+    await lab.engine.remove(container_id)
+    assert pid is not None
+    assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # a child of this very process
+    os.waitpid(pid, 0)
+
+
+async def test_half_a_record_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    (tmp_path / "process").mkdir()
+    (tmp_path / "process" / "1.json").write_text('{"kind":"conta')
+    engine = ProcessEngine(tmp_path)
+    await engine.connect()
+    assert await engine.list_objects("any") == []
+    await engine.close()
