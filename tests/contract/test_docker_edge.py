@@ -41,12 +41,14 @@ EVENT = {
 async def engine_that(answer: Answer, folder: Path) -> AsyncIterator[DockerEngine]:
     """A server whose every request is answered by ``answer(path, writer)``, and an engine on it."""
 
+    connections: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections[asyncio.current_task()] = writer
         while request := await reader.readline():
             while (await reader.readline()).strip():
                 pass
             await answer(request.split()[1].decode(), writer)
-        writer.close()
 
     socket = folder / "engine.sock"
     server = await asyncio.start_unix_server(serve, socket)
@@ -56,6 +58,9 @@ async def engine_that(answer: Answer, folder: Path) -> AsyncIterator[DockerEngin
     finally:
         await engine.close()
         server.close()
+        for writer in connections.values():
+            writer.close()
+        await asyncio.gather(*(task for task in connections if task), return_exceptions=True)
 
 
 def send(writer: asyncio.StreamWriter, body: object) -> None:

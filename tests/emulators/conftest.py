@@ -12,7 +12,7 @@ from emulator_stages import Launcher, load
 from hypothesis import settings
 
 # Judged by what they find, never by how fast a busy machine is.
-settings.register_profile("emulators", deadline=None)
+settings.register_profile("emulators", deadline=None, max_examples=50)
 settings.load_profile("emulators")
 
 

@@ -212,15 +212,17 @@ def sequence(frames: list[Received]) -> list[int]:
 
 def check(port: int) -> bytes:
     """Check a stage as the daemon does; return the line that it answers with."""
-    with Consumer(port) as consumer:
-        consumer.sock.sendall(CHECK)
-        return consumer.line()
+    return glance(port, CHECK)
 
 
-def glance(port: int) -> bytes:
-    """Check a stage naively: connect, read a line, close, without a word."""
-    with Consumer(port) as consumer:
-        return consumer.line()
+def glance(port: int, said: bytes = b"") -> bytes:
+    """Check a stage naively: connect, read a line and not a byte more, close, without a word."""
+    line = b""
+    with socket.create_connection((HOST, port), PATIENCE) as sock:
+        sock.sendall(said)
+        while not line.endswith(b"\n"):
+            line += sock.recv(1)
+    return line
 
 
 PICTURE = bytes(range(256))

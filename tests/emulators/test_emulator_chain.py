@@ -91,13 +91,14 @@ def test_a_check_in_other_spelling_that_stays_gets_only_the_hello(launch: Launch
 
 def test_a_check_that_dawdles_is_still_no_consumer_of_a_running_stream(launch: Launcher) -> None:
     _, streaming = launch.chain(30, fps=100)
-    with Consumer(streaming.port) as consumer, Consumer(streaming.port) as checker:
-        consumer.sock.sendall(b"\n{}\n")  # whatever is no check: a consumer at once
-        consumer.hello()
-        checker.sock.sendall(CHECK[:5])
-        checker.sock.sendall(CHECK[5:])
-        checker.hello()
-        assert len(list(consumer.frames())) == 30
+    with Consumer(streaming.port) as checker:
+        with Consumer(streaming.port) as consumer:
+            consumer.sock.sendall(b"\n{}\n")  # whatever is no check: a consumer at once
+            consumer.hello()
+            checker.sock.sendall(CHECK[:5])
+            checker.hello()
+            checker.sock.sendall(CHECK[5:])
+            assert len(list(consumer.frames())) == 30
         assert checker.rest() == b""
 
 

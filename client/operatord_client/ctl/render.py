@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 GAP = "  "
 SHORT_ID = 12
 """As container ids are shortened by the engine's own tools."""
+NOT_FOR_PEOPLE = ("boot_time",)
+BYTES = ("memory", "bytes", "disk", "swap", "rss")
+"""Words that a name has when its number counts bytes."""
 SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
@@ -60,24 +63,35 @@ def span(seconds: float) -> str:
     for length, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "m")):
         if whole >= length:
             return f"{whole // length}{name} {whole % length // part}{part_name}"
-    return f"{whole // 60}m {whole % 60}s" if whole >= 60 else f"{seconds:.3g}s"
+    return f"{whole // 60}m {whole % 60}s" if whole >= 60 else f"{seconds:.1f}s"
+
+
+def to_the_second(time: str) -> str:
+    """Return an RFC 3339 time without its fractions and zone, for columns."""
+    return time[:19].replace("T", " ") or "-"
 
 
 def quantity(name: str, value: Any) -> str:
-    """Return a value of the daemon's maps by its name: bytes, fractions, and plain numbers."""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if any(word in name for word in ("memory", "bytes", "disk", "swap", "_rx", "_tx")):
-            return size(value)
-        return f"{value:g}" if isinstance(value, float) else str(value)
-    return "-" if value is None else _flat(value)
+    """Return a value of the daemon's maps by its name: percents, bytes, and plain numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _flat(value)
+    if name.endswith("percent"):
+        return f"{value:g} %"
+    if any(word in name for word in BYTES):
+        return size(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _flat(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, Mapping):
-        return members(value)
+        return f"({members(value)})"
     if isinstance(value, list):
-        return ", ".join(_flat(item) for item in value)
-    return str(value)
+        return " ".join(quantity("", item) for item in value) or "-"
+    return str(value) or "-"
 
 
 def members(values: Mapping[str, Any]) -> str:
@@ -135,7 +149,14 @@ def _outcome(info: Mapping[str, Any]) -> str:
 
 
 def _timings(timings: Mapping[str, float]) -> str:
-    return ", ".join(f"{step} {value:.4g} ms" for step, value in timings.items())
+    """Return the total and what it is made of; steps within a step, such as start.probe, stay out."""
+    steps = ", ".join(
+        f"{step} {value:.1f}"
+        for step, value in timings.items()
+        if step != "total" and "." not in step and value >= 0.1
+    )
+    total = timings.get("total", sum(v for step, v in timings.items() if "." not in step))
+    return f"{total:.1f} ms" + (f" ({steps})" if steps else "") if timings else ""
 
 
 def _stages(info: Mapping[str, Any]) -> str:
@@ -155,7 +176,7 @@ def _exit(code: int | None) -> str:
 
 def sessions(result: Mapping[str, Any]) -> str:
     """Return a table of sessions."""
-    headings = ("SESSION", "PIPELINE", "PHASE", "OUTCOME", "CREATED", "OWNER", "LOCATION")
+    headings = ("SESSION", "PIPELINE", "PHASE", "OUTCOME", "CREATED (UTC)", "OWNER", "LOCATION")
     return table(headings, (_session_row(info) for info in result["sessions"]))
 
 
@@ -165,7 +186,7 @@ def _session_row(info: Mapping[str, Any]) -> tuple[str, ...]:
         info.get("pipeline", "-"),
         _phase(info),
         _outcome(info) or "-",
-        info.get("created") or "-",
+        to_the_second(info.get("created", "")),
         info.get("owner", "-"),
         info.get("location", {}).get("url", "-"),
     )
@@ -173,7 +194,7 @@ def _session_row(info: Mapping[str, Any]) -> tuple[str, ...]:
 
 def plan(result: Mapping[str, Any]) -> str:
     """Return a decision and what it rests on."""
-    reasons = [(name, quantity(name, value)) for name, value in result["explanation"].items()]
+    reasons = [(name, _status_value(name, v)) for name, v in result["explanation"].items()]
     return details([("decision", result["decision"]), *reasons])
 
 
@@ -193,15 +214,16 @@ def stats(result: Mapping[str, Any]) -> str:
 
 def status(result: Mapping[str, Any]) -> str:
     """Return the state of the daemon and its machine."""
-    pairs = [(name, _status_value(name, value)) for name, value in result.items()]
-    return details(pairs)
+    return details((name, _status_value(name, value)) for name, value in result.items())
 
 
 def _status_value(name: str, value: Any) -> str:
     if name == "uptime":
         return span(value)
-    if name == "warm":
+    if name == "warm" and isinstance(value, Mapping):
         return ", ".join(f"{pipeline} {_warm(slots)}" for pipeline, slots in value.items())
+    if isinstance(value, Mapping):
+        return members({key: value[key] for key in value if key not in NOT_FOR_PEOPLE})
     return quantity(name, value)
 
 
