@@ -13,7 +13,7 @@ import contextlib
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from operatord_protocol import codec
@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
         except Exception as exc:
             self._answer_error(request, _internal(request, exc))
 
-    def _begin(self, call: Call, work: Any) -> None:
+    def _begin(self, call: Call, work: Coroutine[Any, Any, Result]) -> None:
         request = call.request
         if request.id is not None and request.id in self._pending:
             work.close()
@@ -215,22 +215,24 @@ class Connection(asyncio.Protocol):
         task = self.own(self._finish(call, work))
         key = request.id if request.id is not None else object()
         self._pending[key] = (call, task)
-        task.add_done_callback(lambda _: self._done(key))
+        task.add_done_callback(lambda _: self._done(key, call, task, work))
 
     async def _finish(self, call: Call, work: Awaitable[Result]) -> None:
         try:
             self._answer(call.request, await work)
         except WireError as exc:
             self._answer_error(call.request, exc)
-        except asyncio.CancelledError:
-            if not call.cancelled:
-                raise
-            self._answer_error(call.request, Cancelled("the request was cancelled"))
         except Exception as exc:
             self._answer_error(call.request, _internal(call.request, exc))
 
-    def _done(self, key: object) -> None:
+    def _done(
+        self, key: object, call: Call, task: asyncio.Task[Any], work: Coroutine[Any, Any, Result]
+    ) -> None:
         self._pending.pop(key, None)
+        # A task cancelled before its first step has not run anything, not even its own handlers.
+        work.close()
+        if task.cancelled() and call.cancelled:
+            self._answer_error(call.request, Cancelled("the request was cancelled"))
         if not self._transport.is_closing():
             self._work()
 

@@ -13,6 +13,7 @@ from typing import Any
 from operatord.runtime.clock import rfc3339
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
+from operatord_protocol.codec import suggestion
 
 from . import sessions
 from .peer import Call
@@ -151,6 +152,7 @@ def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
 def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     """Send events to this connection from now on, or from a number on."""
     events, peer, dialect = call.services.events, call.peer, call.request.dialect
+    types = _known_types(params)
     number = call.services.new_subscription()
 
     def send(event: dict[str, Any]) -> bool:
@@ -163,7 +165,7 @@ def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     subscription = events.subscribe(
         send,
         params.since if isinstance(params.since, int) else None,
-        frozenset(params.types) if isinstance(params.types, list) else None,
+        types,
         params.session_id if isinstance(params.session_id, str) else None,
     )
     peer.keep(number, end)
@@ -171,6 +173,18 @@ def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     # What is due already comes after the reply that says which subscription it belongs to.
     peer.soon(subscription.pump)
     return m.Subscribed(subscription=number, seq=events.seq)
+
+
+def _known_types(params: m.SubscribeParams) -> frozenset[str] | None:
+    """Return the types that are wanted; None for all. A slip would wait for ever: it is refused."""
+    if not isinstance(params.types, list):
+        return None
+    for index, name in enumerate(params.types):
+        if name not in m.EVENT_TYPES:
+            path = f"params.types[{index}]"
+            hint = suggestion(name, m.EVENT_TYPES)
+            raise errors.InvalidParams(f"{path}: there is no event {name!r}{hint}", path=path)
+    return frozenset(params.types)
 
 
 def unsubscribe(call: Call, params: m.UnsubscribeParams) -> m.Unsubscribed:

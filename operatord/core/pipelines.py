@@ -20,8 +20,8 @@ from .units import Bytes
 PROBE = "probe"
 """The stage that a registered probe takes the place of."""
 
-StageName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+StageName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}\Z")]
 _RESERVED = frozenset(Session.__struct_fields__)
 _OURS = re.compile(r"^OPERATORD_|_(ip|port)$")
 
