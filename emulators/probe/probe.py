@@ -177,6 +177,23 @@ def unacknowledged(sock: socket.socket) -> int:
     return waiting
 
 
+def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
+    """Serve one session; return the exit code, and say a fault's sentence."""
+    if sys.argv[1:] == ["--help"]:
+        print(__doc__)
+        return 0
+    try:
+        if sys.argv[1:]:
+            raise Fault(BAD_SETTING, "settings come from the environment, see --help")
+        last_words = watch_signals()
+        late_bind()
+        serve(last_words)
+    except Fault as fault:
+        print(f"{script}: {fault}", file=sys.stderr)
+        return fault.code
+    return 0
+
+
 # ---- end of what is common to the three stages
 
 CACHE_BYTES = 16 * 1024 * 1024  # memory for rendered frames
@@ -419,25 +436,15 @@ def wait_until(due: float) -> float:
     return due
 
 
-def main(arguments: list[str]) -> int:
-    """Run the probe and return the exit code."""
-    if arguments:
-        print(__doc__ if arguments == ["--help"] else "probe: settings come from the environment")
-        return 0 if arguments == ["--help"] else BAD_SETTING
-    last_words = watch_signals()
-    try:
-        late_bind()
-        settings = Settings.read()
-        listener = listen("probe", settings.host, settings.port, settings.connect_timeout)
-        probe = Probe(settings)
-        last_words.append(probe.report)
-        probe.run(listener)
-    except Fault as fault:
-        print(f"probe: {fault}", file=sys.stderr)
-        return fault.code
+def serve(last_words: list[Callable[[], None]]) -> None:
+    """Serve sequences until a consumer has got a whole one."""
+    settings = Settings.read()
+    listener = listen("probe", settings.host, settings.port, settings.connect_timeout)
+    probe = Probe(settings)
+    last_words.append(probe.report)
+    probe.run(listener)
     probe.report()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run("probe", serve))

@@ -194,6 +194,23 @@ def unacknowledged(sock: socket.socket) -> int:
     return waiting
 
 
+def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
+    """Serve one session; return the exit code, and say a fault's sentence."""
+    if sys.argv[1:] == ["--help"]:
+        print(__doc__)
+        return 0
+    try:
+        if sys.argv[1:]:
+            raise Fault(BAD_SETTING, "settings come from the environment, see --help")
+        last_words = watch_signals()
+        late_bind()
+        serve(last_words)
+    except Fault as fault:
+        print(f"{script}: {fault}", file=sys.stderr)
+        return fault.code
+    return 0
+
+
 # ---- end of what is common to the three stages
 
 # ---- common to streaming and segmentation, word for word
@@ -209,6 +226,7 @@ STALE_BYTES = 128 * 1024  # unsent bytes in the kernel under policy=live
 REPORT_EVERY = 1.0  # seconds
 END_POLL = 0.01  # seconds between looks at consumers that have been sent everything
 NO_LIMIT = 2**31 - 1  # frames
+SIDES = ("width", "height")
 
 Buffer: TypeAlias = "bytes | memoryview"
 
@@ -239,6 +257,15 @@ class Settings(NamedTuple):
             frames=number("count", NO_LIMIT, 1, NO_LIMIT),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
         )
+
+
+@contextlib.contextmanager
+def understanding(what: str) -> Iterator[None]:
+    """Turn what goes wrong when a line does not say what it should into a fault of its sender."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as exc:
+        raise Fault(BROKEN_STREAM, f"the upstream sent a malformed {what}: {exc}") from exc
 
 
 class Frame(NamedTuple):
@@ -276,10 +303,8 @@ class Source:
         if not received:
             raise Fault(BROKEN_STREAM, "the upstream closed in mid-stream, without an end")
         self._fill += received
-        try:
+        with understanding("header"):
             return list(self._frames())
-        except (ValueError, LookupError, TypeError, RecursionError) as exc:
-            raise Fault(BROKEN_STREAM, f"the upstream sent a malformed header: {exc}") from exc
 
     def _make_room(self) -> None:
         """Move what is left to the front; grow if one frame fills the whole buffer."""
@@ -338,7 +363,7 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
         if not byte:
             raise ConnectionError("it closed before its hello")
         line += byte
-    try:
+    with understanding("hello"):
         if not line.endswith(b"\n"):
             raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
         hello: dict[str, Any] = json.loads(line.decode())
@@ -348,12 +373,7 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
             raise ValueError("width or height out of range")
         if not 0 <= hello["fps"] <= 1000 or type(hello.get("count", 1)) is not int:
             raise ValueError("fps or count out of range")
-    except (ValueError, LookupError, TypeError, RecursionError) as exc:
-        raise Fault(BROKEN_STREAM, f"the upstream's hello is malformed: {exc}") from exc
     return hello
-
-
-SIDES = ("width", "height")
 
 
 def payload_bytes(header: dict[str, Any], picture: int) -> int:
@@ -645,13 +665,13 @@ class Relay:
     def _pump(self, _ready: int) -> None:
         """Read a block from the upstream and pass it on."""
         consumers = self._consumers()
-        for frame in self.source.read():
-            rendered = self.render(self.source.view, frame)
+        frames = self.source.read()[: self.terms.limit - self.frames]
+        for frame in frames:
+            with understanding("header"):
+                rendered = self.render(self.source.view, frame)
             for peer in consumers:
                 peer.offer(rendered)
             self.frames += 1
-            if self.frames == self.terms.limit:
-                break
         for peer in consumers:
             self._send(peer)
         if self.source.ended or self.frames == self.terms.limit:
@@ -860,11 +880,8 @@ class Segmenter:
 
     def render(self, block: memoryview, frame: Frame) -> Buffer:
         """Return a frame with its mask as one more part, or drawn into the picture."""
-        try:
-            header: dict[str, Any] = json.loads(bytes(block[frame.start : frame.body]))
-            outline = self._outline(header.get("truth"))
-        except (ValueError, TypeError, ArithmeticError) as exc:
-            raise Fault(BROKEN_STREAM, f"the upstream sent a malformed header: {exc}") from exc
+        header: dict[str, Any] = json.loads(bytes(block[frame.start : frame.body]))
+        outline = self._outline(header.get("truth"))
         behind = frame.body + self.width * self.height
         picture = bytes(block[frame.body : behind])
         mask = segment(picture, self.width, self.height)
@@ -908,24 +925,5 @@ def serve(last_words: list[Callable[[], None]]) -> None:
         relay.report()
 
 
-def main(arguments: list[str]) -> int:
-    """Run the segmentation server and return the exit code."""
-    if arguments:
-        print(
-            __doc__
-            if arguments == ["--help"]
-            else "segmentation: settings come from the environment"
-        )
-        return 0 if arguments == ["--help"] else BAD_SETTING
-    last_words = watch_signals()
-    try:
-        late_bind()
-        serve(last_words)
-    except Fault as fault:
-        print(f"segmentation: {fault}", file=sys.stderr)
-        return fault.code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run("segmentation", serve))

@@ -188,6 +188,23 @@ def unacknowledged(sock: socket.socket) -> int:
     return waiting
 
 
+def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
+    """Serve one session; return the exit code, and say a fault's sentence."""
+    if sys.argv[1:] == ["--help"]:
+        print(__doc__)
+        return 0
+    try:
+        if sys.argv[1:]:
+            raise Fault(BAD_SETTING, "settings come from the environment, see --help")
+        last_words = watch_signals()
+        late_bind()
+        serve(last_words)
+    except Fault as fault:
+        print(f"{script}: {fault}", file=sys.stderr)
+        return fault.code
+    return 0
+
+
 # ---- end of what is common to the three stages
 
 # ---- common to streaming and segmentation, word for word
@@ -203,6 +220,7 @@ STALE_BYTES = 128 * 1024  # unsent bytes in the kernel under policy=live
 REPORT_EVERY = 1.0  # seconds
 END_POLL = 0.01  # seconds between looks at consumers that have been sent everything
 NO_LIMIT = 2**31 - 1  # frames
+SIDES = ("width", "height")
 
 Buffer: TypeAlias = "bytes | memoryview"
 
@@ -233,6 +251,15 @@ class Settings(NamedTuple):
             frames=number("count", NO_LIMIT, 1, NO_LIMIT),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
         )
+
+
+@contextlib.contextmanager
+def understanding(what: str) -> Iterator[None]:
+    """Turn what goes wrong when a line does not say what it should into a fault of its sender."""
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as exc:
+        raise Fault(BROKEN_STREAM, f"the upstream sent a malformed {what}: {exc}") from exc
 
 
 class Frame(NamedTuple):
@@ -270,10 +297,8 @@ class Source:
         if not received:
             raise Fault(BROKEN_STREAM, "the upstream closed in mid-stream, without an end")
         self._fill += received
-        try:
+        with understanding("header"):
             return list(self._frames())
-        except (ValueError, LookupError, TypeError, RecursionError) as exc:
-            raise Fault(BROKEN_STREAM, f"the upstream sent a malformed header: {exc}") from exc
 
     def _make_room(self) -> None:
         """Move what is left to the front; grow if one frame fills the whole buffer."""
@@ -332,7 +357,7 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
         if not byte:
             raise ConnectionError("it closed before its hello")
         line += byte
-    try:
+    with understanding("hello"):
         if not line.endswith(b"\n"):
             raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
         hello: dict[str, Any] = json.loads(line.decode())
@@ -342,12 +367,7 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
             raise ValueError("width or height out of range")
         if not 0 <= hello["fps"] <= 1000 or type(hello.get("count", 1)) is not int:
             raise ValueError("fps or count out of range")
-    except (ValueError, LookupError, TypeError, RecursionError) as exc:
-        raise Fault(BROKEN_STREAM, f"the upstream's hello is malformed: {exc}") from exc
     return hello
-
-
-SIDES = ("width", "height")
 
 
 def payload_bytes(header: dict[str, Any], picture: int) -> int:
@@ -639,13 +659,13 @@ class Relay:
     def _pump(self, _ready: int) -> None:
         """Read a block from the upstream and pass it on."""
         consumers = self._consumers()
-        for frame in self.source.read():
-            rendered = self.render(self.source.view, frame)
+        frames = self.source.read()[: self.terms.limit - self.frames]
+        for frame in frames:
+            with understanding("header"):
+                rendered = self.render(self.source.view, frame)
             for peer in consumers:
                 peer.offer(rendered)
             self.frames += 1
-            if self.frames == self.terms.limit:
-                break
         for peer in consumers:
             self._send(peer)
         if self.source.ended or self.frames == self.terms.limit:
@@ -731,22 +751,5 @@ def serve(last_words: list[Callable[[], None]]) -> None:
         relay.report()
 
 
-def main(arguments: list[str]) -> int:
-    """Run the streaming server and return the exit code."""
-    if arguments:
-        print(
-            __doc__ if arguments == ["--help"] else "streaming: settings come from the environment"
-        )
-        return 0 if arguments == ["--help"] else BAD_SETTING
-    last_words = watch_signals()
-    try:
-        late_bind()
-        serve(last_words)
-    except Fault as fault:
-        print(f"streaming: {fault}", file=sys.stderr)
-        return fault.code
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run("streaming", serve))

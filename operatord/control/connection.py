@@ -39,12 +39,18 @@ log = logging.getLogger(__name__)
 
 BATCH = 128
 """Requests answered before other connections get their turn."""
+WRITE = 64 * 1024
+"""Bytes of answers that are joined at most before one write shows whether the peer still reads."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
 JSON_BEGINS = frozenset(b'{["-0123456789tfn \t\r\n') | frozenset(range(0x80, 0x100))
 """Bytes that a line meant for us can begin with, or that are at least meant as text."""
 
-SLOW = frozenset(name for name, verb in VERBS.items() if inspect.iscoroutinefunction(verb))
+ROUTES = {
+    name: (METHODS[name].params, verb, inspect.iscoroutinefunction(verb))
+    for name, verb in VERBS.items()
+}
+"""For each method: its params, its verb, and whether that may take its time."""
 
 
 class Host(Protocol):
@@ -78,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._output_bytes = int(limits.output_bytes)
         self._backlog: deque[bytes] = deque()
         self._out: list[bytes] = []
+        self._out_bytes = 0
         self._flushing = False
         self._begun = False
         self._eof = False
@@ -172,9 +179,12 @@ class Connection(asyncio.Protocol):
     def _work(self) -> None:
         """Handle lines while the peer reads the answers and not too much is under way."""
         budget = BATCH
+        self._flushing = True  # so that no answer asks for a flush: one follows below
         while self._backlog and budget and self._writable and len(self._pending) < self._in_flight:
             budget -= 1
             self._handle(self._backlog.popleft())
+            if self._out_bytes > WRITE:
+                self._flush()
         self._flush()
         if self._backlog:
             if not self._eof:
@@ -188,18 +198,19 @@ class Connection(asyncio.Protocol):
     def _handle(self, line: bytes) -> None:
         request = codec.decode_line(line)
         if isinstance(request, Refusal):
-            self._out.append(codec.encode_error(request.dialect, request.id, request.error))
+            self._send(codec.encode_error(request.dialect, request.id, request.error))
             return
         try:
-            method = METHODS.get(request.method)
-            if method is None:
+            route = ROUTES.get(request.method)
+            if route is None:
                 raise _unknown_method(request.method)
-            params = codec.convert_params(request.params, method.params)
+            params_type, verb, slow = route
             call = Call(self._services, self, request)
-            if request.method in SLOW:
-                self._begin(call, VERBS[request.method](call, params))
-            else:
-                self._answer(request, VERBS[request.method](call, params))
+            outcome = verb(call, codec.convert_params(request.params, params_type))
+            if slow:
+                self._begin(call, outcome)
+            elif request.wants_reply:
+                self._out.append(codec.encode_result(request, encode_reply(outcome)))
         except WireError as exc:
             self._answer_error(request, exc)
         except Exception as exc:
@@ -248,6 +259,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self, line: bytes) -> None:
         self._out.append(line)
+        self._out_bytes += len(line)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)
@@ -257,6 +269,7 @@ class Connection(asyncio.Protocol):
         if self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
         self._out.clear()
+        self._out_bytes = 0
 
     def _refuse(self, error: WireError) -> None:
         """Say why, answer what is pending, and read on for a moment only to throw it away.

@@ -8,11 +8,13 @@ The last stage of a pipeline is the one whose port is the session's location.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from operatord_protocol.codec import suggestion
 from operatord_protocol.messages import Session
 
 from .units import Bytes
@@ -23,6 +25,8 @@ PROBE = "probe"
 StageName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
 EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}\Z")]
 _RESERVED = frozenset(Session.__struct_fields__)
+ADDRESS = re.compile(r"\{([a-z][a-z0-9_]{0,31})\.(host|port)\}")
+"""In an environment value: another stage's address, such as ``{stream.host}``."""
 _OURS = re.compile(r"^OPERATORD_|_(ip|port)$")
 
 
@@ -61,7 +65,9 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
     if pipeline.network == "shared" and len(set(ports)) < len(ports):
         found.append(f"{where}: with network: shared every stage needs a port of its own")
     for stage_name, stage in pipeline.stages.items():
-        found += _stage_problems(f"{where}.stages.{stage_name}", stage_name, stage)
+        place = f"{where}.stages.{stage_name}"
+        found += _stage_problems(place, stage_name, stage)
+        found += _address_problems(place, stage, pipeline.stages)
     return found
 
 
@@ -75,6 +81,15 @@ def _stage_problems(where: str, name: str, stage: Stage) -> list[str]:
     if stage.memory < 6 * 1024**2:
         found.append(f"{where}.memory: an engine wants at least 6MiB")
     return found
+
+
+def _address_problems(where: str, stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
+    return [
+        f"{where}.env.{key}: there is no stage {name!r}{suggestion(name, stages)}"
+        for key, value in stage.env.items()
+        for name, _ in ADDRESS.findall(env_text(value))
+        if name not in stages
+    ]
 
 
 def env_text(value: str | int | float | bool) -> str:

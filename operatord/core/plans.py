@@ -8,6 +8,7 @@ each other is the engine's to say, so addresses are filled in by `stage_env` onc
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from typing import Literal
 
@@ -17,7 +18,7 @@ from operatord_protocol.codec import suggestion
 from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
 
-from .pipelines import PROBE, Pipeline, Stage, env_text
+from .pipelines import ADDRESS, PROBE, Pipeline, Stage, env_text
 from .units import plain
 
 _ordered = msgspec.json.Encoder(enc_hook=plain, order="sorted").encode
@@ -104,11 +105,25 @@ def stage_env(
     plan: SessionPlan, stage: str, addresses: Mapping[str, tuple[str, int]], session_id: str
 ) -> dict[str, str]:
     """Return the whole environment of ``stage``; ``addresses`` has every stage's host and port."""
-    env = dict(plan.env[stage])
+    env: dict[str, str] = {}
     for name, (host, port) in addresses.items():
         env[f"{name}_ip"], env[f"{name}_port"] = host, str(port)
+    # Said last, so that a pipeline may give a stage another upstream than its name suggests.
+    env |= {key: _fill_in(value, addresses) for key, value in plan.env[stage].items()}
     env["OPERATORD_SESSION"] = session_id
     return env
+
+
+def _fill_in(value: str, addresses: Mapping[str, tuple[str, int]]) -> str:
+    """Return ``value`` with ``{stage.host}`` and ``{stage.port}`` replaced by what they stand for."""
+
+    def found(match: re.Match[str]) -> str:
+        if match[1] not in addresses:
+            return match[0]
+        host, port = addresses[match[1]]
+        return host if match[2] == "host" else str(port)
+
+    return ADDRESS.sub(found, value)
 
 
 def _leave_out_probe(name: str, stages: dict[str, Stage]) -> None:

@@ -146,7 +146,9 @@ class DockerEngine:
 
     async def remove_network(self, network_id: str) -> None:
         """Remove it, disconnecting whatever foreign endpoint still holds on to it."""
-        await self._insist("release", network_id, lambda c: _remove_network(c, network_id))
+        await self._insist(
+            "release", f"network {network_id[:12]}", lambda c: _remove_network(c, network_id)
+        )
 
     # -- stages
 
@@ -162,13 +164,13 @@ class DockerEngine:
 
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
-        await self._launch("start", container_id, lambda c: _start(c, container_id))
+        await self._launch("start", _called(container_id), lambda c: _start(c, container_id))
 
     async def inspect(self, container_id: str) -> StageState:
         """Return its state; status ``gone`` when there is no such container."""
         try:
             answer = await self._look(
-                "inspect", container_id, lambda c: c.inspect_container(container_id)
+                "inspect", _called(container_id), lambda c: c.inspect_container(container_id)
             )
         except NotThere:
             return StageState(id=container_id, status="gone")
@@ -181,14 +183,14 @@ class DockerEngine:
             await self._call(
                 self._stopping,
                 "stop",
-                container_id,
+                _called(container_id),
                 lambda c: c.stop(container_id, timeout=seconds),  # docker-py adds it to its own
                 self._patience + seconds,
             )
 
     async def remove(self, container_id: str) -> None:
         """Kill it if it runs, remove it, and return once the engine says that it is gone."""
-        await self._insist("remove", container_id, lambda c: _remove(c, container_id))
+        await self._insist("remove", _called(container_id), lambda c: _remove(c, container_id))
 
     async def logs(self, container_id: str, tail: int) -> list[LogLine]:
         """Return its last ``tail`` lines (at most 10 000), oldest first; empty when it is gone."""
@@ -210,7 +212,9 @@ class DockerEngine:
     ) -> AsyncGenerator[LogLine, None]:
         query = bodies.log_query(min(max(tail, 0), _LOG_TAIL), follow=follow)
         reader = FrameReader()
-        stream = self._stream(f"/containers/{container_id}/logs", query, "logs", container_id)
+        stream = self._stream(
+            f"/containers/{container_id}/logs", query, "logs", _called(container_id)
+        )
         with contextlib.suppress(NotThere):
             async with contextlib.aclosing(stream):
                 async for chunk in stream:
@@ -222,7 +226,9 @@ class DockerEngine:
     async def stats(self, container_id: str) -> StageStats:
         """Return what it uses now. Raises `NotThere`."""
         answer = await self._look(
-            "stats", container_id, lambda c: c.stats(container_id, stream=False, one_shot=True)
+            "stats",
+            _called(container_id),
+            lambda c: c.stats(container_id, stream=False, one_shot=True),
         )
         return bodies.stage_stats(answer)
 
@@ -282,6 +288,10 @@ class DockerEngine:
                 return stream
 
         return read_in_thread(f"docker-{during}", open_stream)
+
+
+def _called(container_id: str) -> str:
+    return f"container {container_id[:12]}"
 
 
 def _image(client: APIClient, name: str) -> bodies.Json:

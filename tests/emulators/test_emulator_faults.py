@@ -119,7 +119,7 @@ def test_a_malformed_hello_ends_the_stage(launch: Launcher, script: str, said: b
         ended = launch(script, port).ended()
 
     assert ended.code == 4
-    assert "hello is malformed" in ended.sentence
+    assert "malformed hello" in ended.sentence
 
 
 @pytest.mark.parametrize("script", RELAYS)

@@ -43,6 +43,8 @@ class Command:
 
     def __init__(self, path: tuple[str, ...], parser: Parser) -> None:
         self.path = path
+        self.place = "/".join(path)
+        """The path as scripts write it: empty for the root, ``probe/add`` for a command below."""
         self.options = [Option(action) for action in parser._actions if action.option_strings]
         self.children = _children(parser)
         self.arguments = [
@@ -52,16 +54,19 @@ class Command:
             for value in _values(action)
         ]
 
-    @property
-    def words(self) -> list[str]:
-        """All words that are known beforehand; the rest is asked for."""
-        flags = [word for option in self.options for word in option.words]
-        return [*self.children, *(a for a in self.arguments if not a.startswith("$")), *flags]
+    def below(self, child: str) -> str:
+        """Return the place of a child."""
+        return "/".join((*self.path, child))
 
     @property
-    def asked(self) -> list[str]:
-        """Substitutions for what only the daemon knows."""
-        return [value for value in self.arguments if value.startswith("$")]
+    def flags(self) -> list[str]:
+        """Options, in all spellings."""
+        return [word for option in self.options for word in option.words]
+
+    @property
+    def words(self) -> list[str]:
+        """What may come next and is no option; options where nothing else may."""
+        return [*self.children, *self.arguments] or self.flags
 
 
 def _values(action: argparse.Action) -> list[str]:
@@ -106,7 +111,7 @@ _operatorctl() {{
   case "$at:$prev" in
 {values}
   esac
-  case "$at" in
+  case "$at:${{cur:0:1}}" in
 {words}
   esac
 }}
@@ -117,7 +122,7 @@ ZSH = """\
 #compdef operatorctl
 # zsh completion of operatorctl; made by `operatorctl completion zsh`
 _operatorctl() {{
-  local prev=${{words[CURRENT-1]}} at= i
+  local cur=${{words[CURRENT]}} prev=${{words[CURRENT-1]}} at= i
   for ((i = 2; i < CURRENT; i++)); do
     case "$at:${{words[i]}}" in
 {steps}
@@ -126,7 +131,7 @@ _operatorctl() {{
   case "$at:$prev" in
 {values}
   esac
-  case "$at" in
+  case "$at:${{cur:0:1}}" in
 {words}
   esac
 }}
@@ -157,30 +162,30 @@ def _by_case(template: str, tree: list[Command], reply: Callable[[list[str]], st
     return template.format(
         steps="\n".join(f"      {line}" for command in tree for line in _steps(command)),
         values="\n".join(f"    {line}" for command in tree for line in _after(command, reply)),
-        words="\n".join(f'    "{_place(c.path)}") {reply([*c.words, *c.asked])} ;;' for c in tree),
+        words="\n".join(f"    {line}" for command in tree for line in _here(command, reply)),
     )
-
-
-def _place(path: tuple[str, ...]) -> str:
-    return "/".join(path)
 
 
 def _steps(command: Command) -> Iterator[str]:
     """How a typed word moves on: into a command, or past an option's value."""
-    place = _place(command.path)
     for child in command.children:
-        yield f'"{place}:{child}") at="{_place((*command.path, child))}" ;;'
+        yield f'"{command.place}:{child}") at="{command.below(child)}" ;;'
     words = [word for option in command.options if option.takes_value for word in option.words]
     if words:
-        yield f"{_either(place, words)}) ((i++)) ;;"
+        yield f"{_either(command.place, words)}) ((i++)) ;;"
 
 
 def _after(command: Command, reply: Callable[[list[str]], str]) -> Iterator[str]:
     """What follows an option that takes a value."""
     for option in command.options:
         if option.takes_value:
-            place = _either(_place(command.path), option.words)
-            yield f"{place}) {reply(option.values)}; return ;;"
+            yield f"{_either(command.place, option.words)}) {reply(option.values)}; return ;;"
+
+
+def _here(command: Command, reply: Callable[[list[str]], str]) -> Iterator[str]:
+    """What may be typed at a place: options after a dash, else names."""
+    yield f'"{command.place}:-") {reply(command.flags)} ;;'
+    yield f'"{command.place}:"*) {reply(command.words)} ;;'
 
 
 def _either(place: str, words: list[str] | tuple[str, ...]) -> str:
@@ -189,32 +194,55 @@ def _either(place: str, words: list[str] | tuple[str, ...]) -> str:
 
 # --- fish ------------------------------------------------------------------------------------------
 
+FISH = """\
+# fish completion of operatorctl; made by `operatorctl completion fish`
+function __operatorctl_at
+  set -l at ''
+  set -l value 0
+  for word in (commandline -opc)[2..-1]
+    if test $value = 1
+      set value 0
+      continue
+    end
+    switch "$at:$word"
+{steps}
+    end
+  end
+  test "$at" = "$argv[1]"
+end
+complete -c operatorctl -f
+{completions}
+"""
+
 
 def _fish(tree: list[Command]) -> str:
-    head = "# fish completion of operatorctl; made by `operatorctl completion fish`\n"
-    lines = [line for command in tree for line in _fish_lines(command)]
-    return head + "complete -c operatorctl -f\n" + "\n".join(lines) + "\n"
+    return FISH.format(
+        steps="\n".join(f"      {line}" for command in tree for line in _fish_steps(command)),
+        completions="\n".join(line for command in tree for line in _fish_here(command)),
+    )
 
 
-def _fish_lines(command: Command) -> Iterator[str]:
-    start = f"complete -c operatorctl -n {_quoted(_fish_condition(command))}"
+def _fish_steps(command: Command) -> Iterator[str]:
+    for child in command.children:
+        yield f"case '{command.place}:{child}'; set at '{command.below(child)}'"
+    words = [word for option in command.options if option.takes_value for word in option.words]
+    if words:
+        places = " ".join(f"'{command.place}:{word}'" for word in words)
+        yield f"case {places}; set value 1"
+
+
+def _fish_here(command: Command) -> Iterator[str]:
+    start = f"""complete -c operatorctl -n "__operatorctl_at '{command.place}'\""""
     for child, help in command.children.items():
         yield f"{start} -a {child} -d {_quoted(help)}"
-    for values in command.arguments:
-        yield f"{start} -a {_fish_values([values])}"
+    if command.arguments:
+        yield f"{start} -a {_fish_values(command.arguments)}"
     for option in command.options:
         spelled = " ".join(
             f"-l {word[2:]}" if word.startswith("--") else f"-s {word[1:]}" for word in option.words
         )
         takes = f" -x -a {_fish_values(option.values)}" if option.takes_value else ""
         yield f"{start} {spelled}{takes} -d {_quoted(option.help)}"
-
-
-def _fish_condition(command: Command) -> str:
-    seen = [f"__fish_seen_subcommand_from {word}" for word in command.path]
-    if command.children:
-        seen.append(f"not __fish_seen_subcommand_from {' '.join(command.children)}")
-    return "; and ".join(seen) or "true"
 
 
 def _fish_values(values: list[str]) -> str:

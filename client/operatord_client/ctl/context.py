@@ -47,31 +47,29 @@ class Context:
 
     def call(self, method: str, **params: Any) -> Any:
         """Return a result as builtins; params that are None are left out."""
-        return _codec().decode(self._request(method, params))
+        return _codec().decode(self.request(method, params))
 
-    def answer(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        render: Callable[[Any], str],
-        on_progress: Callable[[Progress], None] | None = None,
-    ) -> Any:
+    def answer(self, method: str, params: Mapping[str, Any], render: Callable[[Any], str]) -> Any:
         """Call, print the result (the wire's own JSON, or as ``render`` has it), and return it."""
-        raw = self._request(method, params, on_progress)
-        result = _codec().decode(raw)
-        text = raw.decode() if self.as_json else render(result)
-        if text:
-            terminal.out(text)
-        return result
+        return self.print_result(self.request(method, params), render)
 
-    def _request(
+    def request(
         self,
         method: str,
         params: Mapping[str, Any],
         on_progress: Callable[[Progress], None] | None = None,
     ) -> bytes:
+        """Return a result as JSON; params that are None are left out."""
         given = {name: value for name, value in params.items() if value is not None}
         return self.client.request(method, given, on_progress=on_progress)
+
+    def print_result(self, raw: bytes, render: Callable[[Any], str]) -> Any:
+        """Print a result, and return it as builtins."""
+        result = _codec().decode(raw)
+        text = raw.decode() if self.as_json else render(result)
+        if text:
+            terminal.out(text)
+        return result
 
     def session_id(self, start: str) -> str:
         """Return the one session's id that begins with ``start``. Raises `Refused`."""

@@ -50,7 +50,7 @@ class LiveScreen:
 
     def show(self, view: View) -> None:
         """Draw."""
-        rate = self._rate.of(view.frames, self._clock())
+        rate = self._rate.of(view.frames, self._clock()) if view.stats else None
         self._live.update(picture(view, rate), refresh=True)
 
 
@@ -109,12 +109,17 @@ def _frames(view: View, rate: float | None) -> str:
 
 
 def _stages(view: View, stages: Mapping[str, str]) -> Table:
-    columns = list(dict.fromkeys(name for use in view.stats.values() for name in use))
+    """While it runs, what each stage uses; once it does not, what is known of its containers."""
     exits = view.session.get("exit_codes", {})
-    table = Table("stage", "container", *columns, *(["exit"] if exits else []), box=None)
-    for stage, container in stages.items():
-        use = view.stats.get(stage, {})
-        cells = [render.quantity(name, use.get(name)) for name in columns]
-        code = [str(exits.get(stage, "-"))] if exits else []
-        table.add_row(stage, container[: render.SHORT_ID], *cells, *code)
+    uses = view.stats or {
+        name: {"container": container[: render.SHORT_ID], "exit": exits.get(name)}
+        for name, container in stages.items()
+    }
+    columns = list(dict.fromkeys(name for use in uses.values() for name in use))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("stage", *columns):
+        table.add_column(heading.replace("_", " "), no_wrap=True)
+    for stage in stages:
+        use = uses.get(stage, {})
+        table.add_row(stage, *(render.quantity(name, use.get(name)) for name in columns))
     return table

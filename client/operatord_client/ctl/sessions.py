@@ -41,9 +41,8 @@ def start(ctx: Context, args: Namespace) -> int:
     if args.no_wait:
         params["wait"] = "accepted"
     with Ticker() as ticker:
-        info = ctx.answer(
-            "session.start", params, render.session, lambda report: ticker.show(_progress(report))
-        )
+        raw = ctx.request("session.start", params, lambda report: ticker.show(_progress(report)))
+    info = ctx.print_result(raw, render.session)
     if not args.frames:
         return OK
     from .receive import receive  # noqa: PLC0415 - it imports the stream format

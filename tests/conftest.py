@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""For all tests: which ones an engine is needed for, and that none leaves anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from daemon_lab import Lab, Wire, in_process
+
+CI = os.environ.get("CI") == "true"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs an engine where there is none; under CI that is a failure."""
+    if item.get_closest_marker("engine") is None or os.environ.get("DOCKER_HOST"):
+        return
+    why = os.environ.get("OPERATORD_NO_ENGINE_REASON", "DOCKER_HOST is not set (tools/engine up)")
+    if CI:
+        pytest.fail(f"no container engine: {why}", pytrace=False)
+    pytest.skip(f"no container engine: {why}")
+
+
+def need(program: str) -> str:
+    """Return the path of a program; without it CI fails, elsewhere the test is skipped."""
+    path = shutil.which(program)
+    if path is None and CI:
+        pytest.fail(f"{program} is not installed")
+    return path or pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture
+def nc() -> str:
+    return need("nc")
+
+
+@pytest.fixture
+def ffmpeg() -> str:
+    return need("ffmpeg")
+
+
+def _children() -> set[str]:
+    """Return the ids of this process's children, the dead that nobody waited for among them."""
+    return {
+        pid
+        for file in Path("/proc/self/task").glob("*/children")
+        for pid in file.read_text().split()
+    }
+
+
+def _name(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip() or "a dead one"
+    except OSError:
+        return "a dead one"
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a task or a child process behind."""
+    before = _children()
+    if inspect.iscoroutinefunction(request.function):
+        request.getfixturevalue("no_task_is_left")
+    yield
+    if left := _children() - before:
+        pytest.fail(f"left behind: {', '.join(f'{pid} ({_name(pid)})' for pid in left)}")
+
+
+@pytest.fixture
+async def no_task_is_left() -> AsyncIterator[None]:
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(20):  # rounds for what has been cancelled to notice
+        left = asyncio.all_tasks() - before - {asyncio.current_task()}
+        if not left:
+            return
+        await asyncio.sleep(0)
+    pytest.fail(f"tasks left behind: {left}")
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    """A daemon in this process, on the fake engine."""
+    async with in_process(tmp_path / "state") as running:
+        yield running
+
+
+@pytest.fixture
+async def wire(lab: Lab) -> Wire:
+    """A connection to it."""
+    return await lab.wire()

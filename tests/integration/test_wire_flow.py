@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""How much one connection may ask for, and that those beside it do not notice."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+from daemon_lab import Lab, in_process, until
+
+
+async def test_pipelined_requests_are_all_answered(lab: Lab) -> None:
+    wire = await lab.wire()
+    ids = [wire.begin("system.ping") for _ in range(1000)]
+    assert [(await wire.line())["id"] for _ in ids] == ids
+
+
+async def test_id_of_a_pending_request_cannot_be_used_again(lab: Lab) -> None:
+    wire = await lab.wire()
+    gate = lab.fake.script.hold("start")
+    wire.send('{"jsonrpc":"2.0","id":1,"method":"session.start"}')
+    await gate.reached.wait()
+    wire.send('{"jsonrpc":"2.0","id":1,"method":"session.start"}')
+    while "method" in (reply := await wire.line()):
+        pass
+    assert reply["error"]["code"] == -32600
+    gate.open.set()
+    assert (await wire.reply(1))["phase"] == "running"
+    assert len((await wire.call("session.list"))["sessions"]) == 1
+
+
+async def test_daemon_stops_reading_past_the_in_flight_bound(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"limits": {"in_flight": 4}}) as lab:
+        wire, other = await lab.wire(), await lab.wire()
+        session = await other.call("session.start")
+        for number in range(5):
+            wire.send({"method": "session.wait", "id": number, "params": {
+                "session_id": session["session_id"]}})  # fmt: skip
+        wire.send('{"method":"system.drain","id":9}')
+        await until(lambda: lab.daemon.supervisor.living()[0]._changed is not None, "a session")
+        for _ in range(3):
+            assert (await other.call("system.status"))["draining"] is False
+        await other.call("session.stop", session_id=session["session_id"])
+        ids = [(await wire.line())["id"] for _ in range(6)]
+        assert sorted(ids) == [0, 1, 2, 3, 4, 9]
+        assert (await other.call("system.status"))["draining"] is True
+
+
+async def test_flood_does_not_starve_a_neighbour(lab: Lab) -> None:
+    wire, other = await lab.wire(), await lab.wire()
+    wire.send(*['{"method":"system.ping"}'] * 50_000)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    assert (await other.call("system.ping"))["pong"]
+    assert loop.time() - begun < 1.0
+    for _ in range(50_000):
+        await wire.reader.readline()
+
+
+@pytest.mark.slow
+async def test_reader_that_never_reads_does_not_grow_the_daemon(lab: Lab) -> None:
+    for _ in range(30):
+        session = await (wire := await lab.wire()).call("session.start")
+        await wire.call("session.stop", session_id=session["session_id"])
+    greedy, other = await lab.wire(), await lab.wire()
+    greedy.writer.transport.pause_reading()  # nothing leaves the kernel's buffers
+    before = psutil.Process(os.getpid()).memory_info().rss
+    request = b'{"method":"session.list"}\n'
+    raw = greedy.writer.transport.get_extra_info("socket")
+    sent = 0
+    for _ in range(200):  # until the daemon does not take any more
+        try:
+            sent += os.write(raw.fileno(), request * 2000)
+        except BlockingIOError:
+            assert (await other.call("system.ping"))["pong"]
+    assert sent > len(request) * 2000
+    grown = psutil.Process(os.getpid()).memory_info().rss - before
+    assert grown < 64 * 1024**2, f"{grown >> 20} MiB for {sent >> 10} KiB of requests"
+    greedy.reset()
+
+
+async def test_one_batch_of_answers_is_bounded_as_well(tmp_path: Path) -> None:
+    overlay = {"limits": {"output_bytes": "256KiB"}}
+    async with in_process(tmp_path / "s", overlay) as lab:
+        wire = await lab.wire()
+        for _ in range(20):
+            session = await wire.call("session.start")
+            await wire.call("session.stop", session_id=session["session_id"])
+        written: list[int] = []
+        connection = next(iter(lab.daemon.server._connections))
+        write = connection._transport.write
+        connection._transport.write = lambda data: (written.append(len(data)), write(data))[1]
+        wire.send(*['{"method":"session.list","id":%d}' % n for n in range(500)])
+        for number in range(500):
+            assert (await wire.line())["id"] == number
+        assert max(written) < 512 * 1024
+
+
+async def test_connections_over_the_limit_get_one_clear_error(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"limits": {"connections": 3}}) as lab:
+        wires = [await lab.wire() for _ in range(3)]
+        for wire in wires:
+            await wire.call("system.ping")
+        late = await lab.wire()
+        error = (await late.line())["error"]
+        assert error["data"]["type"] == "too_many_requests"
+        assert error["data"]["retryable"] is True
+        assert await late.at_end()
+        assert (await wires[0].call("system.status"))["connections"] == 3
+        await wires[1].close()
+        await until(lambda: lab.daemon.server.connections == 2, "room again")
+        assert (await (await lab.wire()).call("system.ping"))["pong"]
+
+
+async def test_connection_without_requests_costs_no_thread_or_task(lab: Lab) -> None:
+    before = len(asyncio.all_tasks())
+    wires = [await lab.wire() for _ in range(50)]
+    await wires[-1].call("system.ping")
+    assert len(asyncio.all_tasks()) == before
