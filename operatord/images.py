@@ -58,7 +58,6 @@ _LEFT_OUT = (
     "./var/lib/apt/lists/*",
     "./var/log/*",
 )
-# Both spellings of the interpreter exist in the official images, so they do in ours.
 _CHANGES = ["ENV LANG=C.UTF-8", 'CMD ["python3"]']
 _COMPILE_STDLIB = (
     "import compileall, sysconfig;"
@@ -265,6 +264,7 @@ def _debootstrap(root: Path) -> None:
 
 
 def _finish(root: Path) -> None:
+    # Both spellings of the interpreter exist in the official images, so they do in ours.
     (root / "usr/bin/python").symlink_to("python3")
     # Debian byte-compiles only half of the library. In a container with a read-only root Python
     # can never write the rest, and would compile asyncio and its like at each start.

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -66,7 +67,9 @@ class Wire:
             await self.writer.wait_closed()
 
     def reset(self) -> None:
-        """Leave without a goodbye, as a client that crashes does."""
+        """Leave without a goodbye: the daemon's system is told by a reset."""
+        raw = self.writer.transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.writer.transport.abort()
 
     def send(self, *lines: Json | str | bytes) -> None:
@@ -117,8 +120,8 @@ class Wire:
                 raise Refused(message["error"])
             return message["result"]
 
-    async def call(self, method: str, timeout: float = PATIENCE, **params: Any) -> Any:
-        return await self.reply(self.begin(method, **params), timeout)
+    async def call(self, method: str, **params: Any) -> Any:
+        return await self.reply(self.begin(method, **params))
 
     async def refusal(self, method: str, **params: Any) -> Refused:
         """Call what must be refused and return the error."""
@@ -127,6 +130,17 @@ class Wire:
         except Refused as refused:
             return refused
         raise AssertionError(f"{method} was granted: {result}")
+
+    async def cancel(self, request_id: int) -> Refused:
+        """Cancel a pending request and return the error that it is answered with."""
+        cancel = self.begin("request.cancel", id=request_id)
+        replies: dict[int, Json] = {}
+        while len(replies) < 2:
+            message = await self.line()
+            if "method" not in message:
+                replies[message["id"]] = message
+        assert replies[cancel]["result"] == {"cancelled": True}
+        return Refused(replies[request_id]["error"])
 
     async def note(
         self, wanted: Callable[[Json], bool] = lambda _: True, timeout: float = PATIENCE

@@ -16,12 +16,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-import msgspec
-
-from operatord_protocol import codec
+from operatord_protocol import answers, codec
 from operatord_protocol.errors import ParseError, WireError, from_wire
 from operatord_protocol.framing import LineSplitter, LineTooLong
-from operatord_protocol.messages import Session, Sessions, session_from_wire
 
 from .errors import ClientError, ConnectionLost, UnexpectedAnswer
 from .notices import PROGRESS, Notice, Progress
@@ -61,19 +58,6 @@ class Call:
     def answer(self, raw: bytes, error: WireError | None = None) -> None:
         """Settle it."""
         self._raw, self._error, self.done = raw, error, True
-
-
-class _Line(msgspec.Struct):
-    """Any line from a daemon: a reply has an id, a notification a method."""
-
-    id: int | str | None = None
-    method: str | None = None
-    params: dict[str, Any] = {}
-    result: msgspec.Raw = msgspec.Raw()
-    error: dict[str, Any] | None = None
-
-
-_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 class Core:
@@ -127,16 +111,14 @@ class Core:
             raise type(self.lost)(*self.lost.args) from (self.lost.__cause__ or self.lost)
 
     def _take(self, line: bytes) -> None:
-        try:
-            obj = _decode_line(line)
-        except (ValueError, RecursionError) as exc:
-            raise ParseError("not a line of this protocol") from exc
-        if obj.method is not None:
-            self._notify(Notice(obj.method, obj.params))
-        elif obj.id is None and obj.error is not None:
-            self._refuse_all(from_wire(obj.error))
-        elif isinstance(obj.id, int) and (call := self._pending.pop(obj.id, None)):
-            call.answer(bytes(obj.result), from_wire(obj.error) if obj.error is not None else None)
+        answer = answers.decode_answer(line)
+        error = None if answer.error is None else from_wire(answer.error)
+        if answer.method is not None:
+            self._notify(Notice(answer.method, answer.params))
+        elif answer.id is None and error is not None:
+            self._refuse_all(error)
+        elif isinstance(answer.id, int) and (call := self._pending.pop(answer.id, None)):
+            call.answer(bytes(answer.result), error)
 
     def _notify(self, notice: Notice) -> None:
         if notice.method != PROGRESS:
@@ -154,22 +136,9 @@ class Core:
 def decode_result(method: str, raw: bytes, type_: type[T]) -> T:
     """Return a result as its message type. Raises `UnexpectedAnswer`."""
     try:
-        return _decode_result(raw, type_)
-    except (ValueError, RecursionError) as exc:
+        return answers.decode_result(raw, type_)
+    except ParseError as exc:
         raise UnexpectedAnswer(f"the answer to {method} is not what this client knows") from exc
-
-
-def _decode_result(raw: bytes, type_: type[T]) -> T:
-    # A session's stages are members of its own on the wire, so it is not decoded in one go.
-    value: Any
-    if type_ is Session:
-        value = session_from_wire(msgspec.json.decode(raw, type=dict[str, Any]))
-    elif type_ is Sessions:
-        wires = msgspec.json.decode(raw, type=dict[str, list[dict[str, Any]]])
-        value = Sessions(sessions=[session_from_wire(wire) for wire in wires.get("sessions", [])])
-    else:
-        value = msgspec.json.decode(raw, type=type_)
-    return value  # type: ignore[no-any-return]
 
 
 def given(**params: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from operatord_protocol.stream import End, Frame, Hello, StreamError, StreamPars
 
 from .address import Tcp
 
+Y4M_MAGIC = b"YUV4MPEG2"
 LocationLike = Location | str | tuple[str, int]
 
 
@@ -18,31 +19,34 @@ class Reception:
 
     def __init__(self) -> None:
         self.hello: Hello | None = None
-        self.end: End | None = None
         self.frames: deque[Frame] = deque()
+        self._end: End | None = None
+        self._head = b""
         self._parser = StreamParser()
+
+    @property
+    def end(self) -> End | None:
+        """The stream's last line, once every frame before it was taken."""
+        return None if self.frames else self._end
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived; no bytes are the end of the connection. Raises `StreamError`."""
         if not data:
             raise StreamError(self._cut())
+        if self.hello is None:
+            self._check_head(data)
         for item in self._parser.feed(data):
             if isinstance(item, Frame):
                 self.frames.append(item)
             elif isinstance(item, End):
-                self.end = item
+                self._end = item
             else:
-                self._greet(item)
+                self.hello = item
 
-    @property
-    def finished(self) -> bool:
-        """Whether all frames were taken and the end was said."""
-        return self.end is not None and not self.frames
-
-    def _greet(self, hello: Hello) -> None:
-        if hello.stream == "y4m":
+    def _check_head(self, data: bytes | memoryview) -> None:
+        self._head += bytes(data[: len(Y4M_MAGIC) - len(self._head)])
+        if self._head == Y4M_MAGIC:
             raise StreamError("this location speaks y4m; take its bytes with open_raw()")
-        self.hello = hello
 
     def _cut(self) -> str:
         if self.hello is None:

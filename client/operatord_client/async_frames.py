@@ -71,7 +71,7 @@ class AsyncFrameStream:
 
     @property
     def end(self) -> End | None:
-        """The stream's last line: frames sent and dropped; None before it has come."""
+        """The stream's last line: frames sent and dropped; None until all frames were taken."""
         return self._reception.end
 
     async def close(self) -> None:

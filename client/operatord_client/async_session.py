@@ -7,8 +7,6 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from msgspec import UNSET
-
 from operatord_protocol import messages as m
 from operatord_protocol.stream import StreamError
 
@@ -54,7 +52,8 @@ class AsyncRunningSession:
     @property
     def location(self) -> m.Location | None:
         """Where the stream is; None until it is verified."""
-        return None if self.info.location is UNSET else self.info.location
+        location = self.info.location
+        return location if isinstance(location, m.Location) else None
 
     async def refresh(self) -> m.Session:
         """Ask for the session's present state."""

@@ -63,7 +63,7 @@ class FrameStream:
 
     @property
     def end(self) -> End | None:
-        """The stream's last line: frames sent and dropped; None before it has come."""
+        """The stream's last line: frames sent and dropped; None until all frames were taken."""
         return self._reception.end
 
     def close(self) -> None:

@@ -8,8 +8,6 @@ from contextlib import suppress
 from io import BufferedReader
 from typing import TYPE_CHECKING, Literal, Self, overload
 
-from msgspec import UNSET
-
 from operatord_protocol import messages as m
 from operatord_protocol.stream import StreamError
 
@@ -55,7 +53,8 @@ class RunningSession:
     @property
     def location(self) -> m.Location | None:
         """Where the stream is; None until it is verified."""
-        return None if self.info.location is UNSET else self.info.location
+        location = self.info.location
+        return location if isinstance(location, m.Location) else None
 
     def refresh(self) -> m.Session:
         """Ask for the session's present state."""

@@ -428,13 +428,18 @@ class Peer:
         self.sock = sock
         self.role: Literal["guest", "check", "consumer"] = "guest"
         self.due = due  # when a guest becomes a consumer, or a finished consumer is closed
-        self.heard = b""
+        self.heard = b""  # the beginning of what may become a check's line
         self.half_closed = False  # it sends no more; it may well go on receiving
         self.knocks = 0
         self.finished = False
         self.queue: deque[Buffer] = deque()  # whole frames, the first sent up to offset
         self.offset = 0
         self.frames = self.dropped = 0
+
+    @property
+    def silent(self) -> bool:
+        """Whether only time can tell what it is."""
+        return self.role == "guest" and not self.heard
 
     def offer(self, frame: Buffer) -> None:
         """Queue a whole frame."""
@@ -563,7 +568,7 @@ class Relay:
         """Return how many seconds the selector may wait; None for as long as it takes."""
         if self._ended:
             return END_POLL
-        times = [peer.due for peer in self._peers if peer.role == "guest"]
+        times = [peer.due for peer in self._peers if peer.silent]
         if not (self._reading or self._consumers()):
             times.append(self.terms.alone_at)
         if self._figures() != self._reported:
@@ -617,7 +622,7 @@ class Relay:
             if peer.role == "check":
                 raise ConnectionError("a check is over")
             if peer.role == "guest":
-                peer.due = 0.0
+                peer.heard, peer.due = b"", 0.0
         elif data and peer.role == "guest":
             peer.heard += data.translate(None, SPACES)
             if peer.heard == CHECK:
@@ -630,7 +635,7 @@ class Relay:
         try:
             if self._ended:
                 self._see_off(peer, now)
-            elif peer.role == "guest" and now >= peer.due:
+            elif peer.silent and now >= peer.due:
                 if peer.half_closed and peer.knocks < KNOCKS:
                     peer.knock(self.terms.knock)
                     peer.due = now + (GUEST_TIME_CHECKED if self._checked else GUEST_TIME) / KNOCKS
@@ -666,12 +671,12 @@ class Relay:
         """Read a block from the upstream and pass it on."""
         consumers = self._consumers()
         frames = self.source.read()[: self.terms.limit - self.frames]
-        for frame in frames:
-            with understanding("header"):
+        with understanding("header"):
+            for frame in frames:
                 rendered = self.render(self.source.view, frame)
-            for peer in consumers:
-                peer.offer(rendered)
-            self.frames += 1
+                for peer in consumers:
+                    peer.offer(rendered)
+                self.frames += 1
         for peer in consumers:
             self._send(peer)
         if self.source.ended or self.frames == self.terms.limit:

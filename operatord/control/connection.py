@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import inspect
 import logging
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
@@ -43,6 +44,8 @@ WRITE = 64 * 1024
 """Bytes of answers that are joined at most before one write shows whether the peer still reads."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
+KEEPALIVE = (15, 5, 3)
+"""Seconds of silence before the system asks after a peer, seconds between its questions, how many."""
 JSON_BEGINS = frozenset(b'{["-0123456789tfn \t\r\n') | frozenset(range(0x80, 0x100))
 """Bytes that a line meant for us can begin with, or that are at least meant as text."""
 
@@ -104,6 +107,7 @@ class Connection(asyncio.Protocol):
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(high=self._output_bytes)
+        _notice_dead_peers(transport.get_extra_info("socket"))
         number = self._host.opened(self)
         if number is None:
             text = "too many connections; close some, or raise limits.connections"
@@ -210,7 +214,9 @@ class Connection(asyncio.Protocol):
             if slow:
                 self._begin(call, outcome)
             elif request.wants_reply:
-                self._out.append(codec.encode_result(request, encode_reply(outcome)))
+                reply = codec.encode_result(request, encode_reply(outcome))
+                self._out.append(reply)
+                self._out_bytes += len(reply)
         except WireError as exc:
             self._answer_error(request, exc)
         except Exception as exc:
@@ -368,6 +374,15 @@ class Connection(asyncio.Protocol):
         """Close from our side: what is written still goes out."""
         self._flush()
         self._transport.close()
+
+
+def _notice_dead_peers(sock: socket.socket) -> None:
+    """Let the system ask after a silent TCP peer: leases and queue places end with a connection."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE[0])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE[1])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE[2])
 
 
 def _unknown_method(name: str) -> MethodNotFound:

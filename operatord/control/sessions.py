@@ -46,16 +46,21 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
 
 async def _ready(call: Call, record: SessionRecord) -> None:
     supervisor = call.services.supervisor
+    record.waiters += 1
     try:
         await record.reach("running")
         if record.location is None:
             await record.reach("ended")
     except asyncio.CancelledError:
         # A requester that went away leaves the queue; a start under way belongs to its lease.
-        if call.cancelled or record.phase == "queued":
+        # With a request_key several may wait for the same start: the others still want it.
+        alone = record.waiters == 1
+        if alone and (call.cancelled or record.phase == "queued"):
             reason = "cancelled" if call.cancelled else "the requester went away while it waited"
             supervisor.end(record, Ending("stopped", "client", reason))
         raise
+    finally:
+        record.waiters -= 1
     if record.location is None:
         raise _failure(record)
 

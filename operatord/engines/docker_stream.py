@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -34,7 +34,7 @@ class ResponseStream:
         self._handle = socket.socket(fileno=os.dup(response.raw.fileno()))
         _read_without_timeout(response)
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Generator[bytes, None, None]:
         try:
             with self._edge():
                 yield from self._response.iter_content(chunk_size=None)

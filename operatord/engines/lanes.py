@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
@@ -105,7 +105,9 @@ def _hand_over(future: asyncio.Future[T], settle: Callable[[], None]) -> None:
 class Source(Protocol):
     """Something a thread reads chunks from and another thread can put an end to."""
 
-    def __iter__(self) -> Iterator[bytes]: ...
+    def __iter__(self) -> Generator[bytes, None, None]:
+        """Read to the end. Closing the generator gives back what the source holds."""
+        ...
 
     def close(self) -> None:
         """End a read that is under way, from any thread. Idempotent."""
@@ -131,11 +133,10 @@ class _Reader:
         except Exception as exc:  # it belongs to the consumer
             self._post(exc)
             return
-        try:
-            if self._keep(source):
-                self._copy(source)
-        finally:
-            source.close()
+        self._keep(source)
+        with contextlib.closing(iter(source)) as chunks:
+            self._copy(chunks)
+        source.close()
 
     def close(self) -> None:
         """End the thread's read; it is not waited for."""
@@ -146,14 +147,16 @@ class _Reader:
         if source is not None:
             source.close()
 
-    def _keep(self, source: Source) -> bool:
+    def _keep(self, source: Source) -> None:
         with self._lock:
             self._source = source
-            return not self._closed
+            closed = self._closed
+        if closed:  # while it was being opened; what is read then ends at once
+            source.close()
 
-    def _copy(self, source: Source) -> None:
+    def _copy(self, chunks: Iterator[bytes]) -> None:
         try:
-            for chunk in source:
+            for chunk in chunks:
                 self.room.acquire()
                 if self._closed:
                     return

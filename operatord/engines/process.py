@@ -52,7 +52,7 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.logs import LogBook
-from operatord.engines.process_child import Child, Start, group_stats, kill_leftover
+from operatord.engines.process_child import Child, Start, end_leftover, group_stats
 from operatord.engines.process_images import packaged_programs
 from operatord.engines.process_records import Record, Records, living_process
 
@@ -211,7 +211,7 @@ class ProcessEngine:
         if stage is None:
             return
         if stage.child is None:
-            await self._kill(stage)
+            await self._end_leftover(stage, grace)
             return
         stage.child.signal(signal.SIGTERM)
         if not await _ends(stage.child, grace):
@@ -324,13 +324,16 @@ class ProcessEngine:
     async def _kill(self, stage: _Stage) -> None:
         """Kill the group and return once it has ended."""
         if stage.child is None:
-            process = self._process(stage)
-            if process is not None:
-                await kill_leftover(process, _KILL_SECONDS)
+            await self._end_leftover(stage, grace=0)
             return
         stage.child.signal(signal.SIGKILL)
         if not await _ends(stage.child, _KILL_SECONDS):
             raise EngineUnavailable(f"{stage.record.name} is stuck: it survives SIGKILL")
+
+    async def _end_leftover(self, stage: _Stage, grace: float) -> None:
+        process = self._process(stage)
+        if process is not None:
+            await end_leftover(process, grace, _KILL_SECONDS)
 
     def _tell(self, kind: Literal["exited", "removed"], record: Record) -> None:
         for listener in self._listeners:

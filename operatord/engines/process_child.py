@@ -199,37 +199,42 @@ def signal_group(leader: int, number: signal.Signals) -> None:
         os.killpg(leader, number)
 
 
-async def kill_leftover(process: psutil.Process, timeout: float) -> None:
-    """Kill the group of a process that is not a child of ours and wait until it has ended.
+async def end_leftover(process: psutil.Process, grace: float, timeout: float) -> None:
+    """End the group of a process that is no child of ours: SIGTERM, and after ``grace`` SIGKILL.
 
-    The pidfd is opened before the identity is checked for the last time, so what is killed is
-    what was checked. Raises `EngineUnavailable` when it does not end.
+    The pidfd is opened before the identity is checked for the last time, so what is waited for is
+    what was checked. Raises `EngineUnavailable` when it survives for ``timeout`` seconds.
     """
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return
     try:
-        if not process.is_running():
-            return
-        signal_group(process.pid, signal.SIGKILL)
-        await wait_readable(pidfd, timeout)
-    except TimeoutError as exc:
-        raise EngineUnavailable(f"process {process.pid} is stuck: it survives SIGKILL") from exc
+        for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, timeout)):
+            if seconds > 0 and process.is_running():
+                signal_group(process.pid, number)
+                if await _readable(pidfd, seconds):
+                    signal_group(process.pid, signal.SIGKILL)  # what it left behind
+                    return
     finally:
         os.close(pidfd)
+    if process.is_running():
+        raise EngineUnavailable(f"process {process.pid} is stuck: it survives SIGKILL")
 
 
-async def wait_readable(descriptor: int, timeout: float) -> None:
-    """Wait until a descriptor is readable. Raises `TimeoutError`."""
+async def _readable(descriptor: int, timeout: float) -> bool:
+    """Tell whether a descriptor becomes readable within ``timeout`` seconds."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)
     try:
         async with asyncio.timeout(timeout):
             await ready.wait()
+    except TimeoutError:
+        return False
     finally:
         loop.remove_reader(descriptor)
+    return True
 
 
 def group_stats(process: psutil.Process) -> StageStats:

@@ -65,6 +65,8 @@ class SessionRecord:
         self.result: Ending | None = None
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.listeners: list[ProgressListener] = []
+        self.waiters = 0
+        """Requests that wait for it to be ready."""
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def advance(self, to: Phase) -> None:

@@ -34,6 +34,8 @@ Emit = Callable[..., None]
 
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
+EXPIRING_NOTICE = 60.0
+"""Seconds before its lease ends that a session is said to be expiring; sooner for a short lease."""
 ERROR_LINES = 10
 """How many of a stage's last log lines go into an error."""
 
@@ -115,6 +117,8 @@ class Supervisor:
         record = self._records.get(session_id)
         if record is None or earlier is None:
             return None
+        if record.phase == "ended" and record.started is None:
+            return None  # it came to nothing, so that trying again is what the key is for
         if earlier != params:
             raise errors.Conflict(
                 "this request_key was used for a different request; choose a new one",
@@ -171,7 +175,16 @@ class Supervisor:
             timer.cancel()
         loop = asyncio.get_running_loop()
         expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
-        self._timers[record.id] = loop.call_later(ttl, self.end, record, expired)
+        notice = min(ttl / 4, EXPIRING_NOTICE)
+        self._timers[record.id] = loop.call_later(
+            ttl - notice, self._warn, record, notice, expired
+        )
+
+    def _warn(self, record: SessionRecord, notice: float, expired: Ending) -> None:
+        """Say that the lease ends soon, and let it."""
+        self._emit("session.expiring", session_id=record.id, expires=record.to_session().expires)
+        loop = asyncio.get_running_loop()
+        self._timers[record.id] = loop.call_later(notice, self.end, record, expired)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
         """Let ``record`` end for the reason given, whatever phase it is in."""

@@ -7,9 +7,10 @@ back, and nothing is parsed. Both servers get the same bytes, in turn, in proces
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
-from collections.abc import Callable
+from contextlib import ExitStack
 
 from daemons import PATIENCE, BenchFailed, operatord, script
 from tables import Table
@@ -19,7 +20,7 @@ BATCH = 100
 """Requests in one batch."""
 AHEAD = 8
 """Batches on their way at once, so that the server never waits for the load."""
-PROTOCOL, ECHO = "operatord", "bare echo"
+OURS, ECHO = "operatord", "bare echo"
 
 
 class Load:
@@ -43,18 +44,17 @@ class Load:
             taken.append(time.perf_counter() - begun)
         return taken
 
-    def pipelined(self, batches: int) -> float:
-        """Return requests a second with several batches on their way all the time."""
-        ahead = min(AHEAD, batches)
+    def batches(self, count: int, ahead: int) -> float:
+        """Return requests a second with ``ahead`` batches on their way all the time."""
         begun = time.perf_counter()
         self._sock.sendall(self._batch * ahead)
         owed = ahead * BATCH
-        for _ in range(batches - ahead):
+        for _ in range(count - ahead):
             owed = self._receive(owed, down_to=(ahead - 1) * BATCH)
             self._sock.sendall(self._batch)
             owed += BATCH
         self._receive(owed)
-        return batches * BATCH / (time.perf_counter() - begun)
+        return count * BATCH / (time.perf_counter() - begun)
 
     def _receive(self, owed: int, down_to: int = 0) -> int:
         """Read until at most ``down_to`` of ``owed`` answers are missing; return how many are."""
@@ -68,31 +68,28 @@ class Load:
 
 def measure(rounds: int, short: bool) -> list[Table]:
     """Return rates and latencies of both, round about."""
-    singles, batches = (50, 20) if short else (1000, 300)
+    singles, batches = (50, 20) if short else (1000, 200)
     rate = Table("control.unpipelined", "system.ping, one at a time", "requests/s", ECHO)
-    many = Table("control.pipelined", f"system.ping, batches of {BATCH}", "requests/s", ECHO)
     latency = Table("control.latency", "system.ping, time for one", "µs", ECHO, paired=False)
-    rate.more_is_better = many.more_is_better = True
-    latency.notes.append("the echo checks nothing and does nothing but decode and encode the line")
-    with operatord("process") as daemon, script("echo.py") as echo:
-        loads = {PROTOCOL: Load(daemon.address), ECHO: Load(echo)}
+    pairs = Table("control.batches", f"system.ping, {BATCH} at a time", "requests/s", ECHO)
+    flood = Table("control.saturated", f"system.ping, {AHEAD} × {BATCH} ahead", "requests/s", ECHO)
+    for table in (rate, pairs, flood):
+        table.more_is_better = True
+    flood.notes.append("the echo decodes and encodes each line, checks nothing and does nothing")
+    with operatord("process") as daemon, script("echo.py") as echo, ExitStack() as stack:
+        loads = {
+            name: stack.enter_context(contextlib.closing(Load(address)))
+            for name, address in ((OURS, daemon.address), (ECHO, echo))
+        }
         for load in loads.values():
-            load.one_by_one(singles)
-            load.pipelined(batches // 4)
+            load.batches(batches, AHEAD)
         for _ in range(rounds):
-            _alternate(loads, lambda name, load: _singles(rate, latency, name, load, singles))
-            _alternate(loads, lambda name, load: many.add(name, load.pipelined(batches)))
-        for load in loads.values():
-            load.close()
-    return [rate, latency, many]
-
-
-def _alternate(loads: dict[str, Load], work: Callable[[str, Load], None]) -> None:
-    for name, load in loads.items():
-        work(name, load)
-
-
-def _singles(rate: Table, latency: Table, name: str, load: Load, requests: int) -> None:
-    taken = load.one_by_one(requests)
-    rate.add(name, requests / sum(taken))
-    latency.add(name, *(seconds * 1e6 for seconds in taken))
+            for name, load in loads.items():
+                taken = load.one_by_one(singles)
+                rate.add(name, singles / sum(taken))
+                latency.add(name, *(seconds * 1e6 for seconds in taken))
+            for name, load in loads.items():
+                pairs.add(name, load.batches(batches, 1))
+            for name, load in loads.items():
+                flood.add(name, load.batches(batches, AHEAD))
+    return [rate, latency, pairs, flood]

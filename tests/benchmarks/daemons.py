@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import re
-import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -28,22 +28,40 @@ class BenchFailed(Exception):
 
 
 @contextlib.contextmanager
+def interruptions_later() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done: nothing half begun, nothing half removed."""
+    caught: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: caught.append(n)) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if caught:
+        raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
 def process(*command: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process in a session of its own, and end it by its handle.
 
     In a session of its own it does not get the terminal's Ctrl-C: it is ended in order, by us.
     """
-    with log.open("wb") as sink:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
-        )
+    child = None
     try:
+        with log.open("wb") as sink, interruptions_later():
+            child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            )
         yield child
     finally:
-        end(child)
+        if child is not None:
+            with interruptions_later():
+                _end(child)
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes]) -> None:
     """Ask it to end and wait; kill it when it does not."""
     child.terminate()
     try:
@@ -56,11 +74,8 @@ def end(child: subprocess.Popen[bytes]) -> None:
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """Yield a directory that goes when the block ends."""
-    folder = Path(tempfile.mkdtemp(prefix="operatord-bench-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="operatord-bench-", ignore_cleanup_errors=True) as name:
+        yield Path(name)
 
 
 def await_address(child: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:

@@ -39,6 +39,11 @@ def golden_stream(name: str) -> bytes:
     return base64.b64decode(encoded)
 
 
+def dump(value: dict[str, Any]) -> bytes:
+    """Return a line as it is, id and all."""
+    return json.dumps(value).encode() + b"\n"
+
+
 class Listener:
     """A server on a port of the system's choice; each connection is served on a thread, all are joined."""
 
@@ -122,7 +127,7 @@ def encode(item: Item, request: dict[str, Any]) -> bytes:
         item = {"jsonrpc": "2.0", **item, "id": request["id"]}
     elif item["method"] == "session.progress":
         item = {**item, "params": {**item["params"], "id": request["id"]}}
-    return json.dumps(item).encode() + b"\n"
+    return dump(item)
 
 
 class StreamServer(Listener):

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -93,3 +96,18 @@ def test_every_public_name_can_be_had_and_an_unknown_one_cannot() -> None:
 
 def test_text_knows_the_members_of_a_session_that_are_no_stages() -> None:
     assert {*Session.__struct_fields__} - {"stages"} == render.SESSION_MEMBERS
+
+
+def test_the_client_needs_the_standard_library_and_the_protocol_alone() -> None:
+    allowed = {*sys.stdlib_module_names, "operatord_protocol", "operatord_client"}
+    for path in Path(operatord_client.__file__).parent.rglob("*.py"):
+        names = {name.partition(".")[0] for name in imported(ast.parse(path.read_text()))}
+        assert names <= allowed | ({"rich"} if path.name == "drawing.py" else set()), path
+
+
+def imported(module: ast.Module) -> Iterator[str]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module or ""

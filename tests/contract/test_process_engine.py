@@ -138,6 +138,20 @@ async def test_process_that_was_never_written_down_is_found_by_its_directory(
     os.waitpid(pid, 0)
 
 
+async def test_stop_of_an_earlier_daemons_process_keeps_to_the_grace(lab: ProcessLab) -> None:
+    network = await lab.network()
+    polite = await lab.run_until_ready(network, "idle", stage="a", port=1001)
+    stubborn = await lab.run_until_ready(network, "stubborn", stage="b", port=1002)
+    await lab.engine.close()
+    lab.engine = ProcessEngine(lab.state_dir)
+    await lab.engine.connect()
+    async with asyncio.timeout(5):
+        await lab.engine.stop(polite, grace=60)
+        await lab.engine.stop(stubborn, grace=0.2)
+    for container_id in (polite, stubborn):
+        assert (await lab.engine.inspect(container_id)).status == "exited"
+
+
 async def test_half_a_record_is_no_reason_not_to_start(tmp_path: Path) -> None:
     (tmp_path / "process").mkdir()
     (tmp_path / "process" / "1.json").write_text('{"kind":"conta')

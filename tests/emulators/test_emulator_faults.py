@@ -97,7 +97,6 @@ def test_a_connection_closed_without_hello_is_tried_again(launch: Launcher) -> N
     assert len(receive(streaming.port)[1]) == 5
 
 
-@pytest.mark.parametrize("script", RELAYS)
 @pytest.mark.parametrize(
     "said",
     [
@@ -113,16 +112,15 @@ def test_a_connection_closed_without_hello_is_tried_again(launch: Launcher) -> N
         b"[" * 60000 + b"\n",
     ],
 )
-def test_a_malformed_hello_ends_the_stage(launch: Launcher, script: str, said: bytes) -> None:
+def test_a_malformed_hello_ends_the_stage(launch: Launcher, said: bytes) -> None:
     with ThreadPoolExecutor() as pool:
         port, _ = play(pool, said)
-        ended = launch(script, port).ended()
+        ended = launch("streaming", port).ended()
 
     assert ended.code == 4
     assert "malformed hello" in ended.sentence
 
 
-@pytest.mark.parametrize("script", RELAYS)
 @pytest.mark.parametrize(
     "header",
     [
@@ -139,10 +137,10 @@ def test_a_malformed_hello_ends_the_stage(launch: Launcher, script: str, said: b
         b"[" * 60000 + b"\n",
     ],
 )
-def test_a_malformed_header_breaks_the_stream_off(launch, script: str, header: bytes) -> None:
+def test_a_malformed_header_breaks_the_stream_off(launch: Launcher, header: bytes) -> None:
     with ThreadPoolExecutor() as pool:
         port, _ = play(pool, hello(), frame(0) + PICTURE, header)
-        stage = launch(script, port)
+        stage = launch("streaming", port)
         _, _, end = receive(stage.port)
         ended = stage.ended()
 
@@ -150,6 +148,17 @@ def test_a_malformed_header_breaks_the_stream_off(launch, script: str, header: b
     assert ended.code == 4
     assert "malformed header" in ended.sentence
     assert ended.report["type"] == "report"
+
+
+def test_json_that_is_broken_further_on_is_noticed_where_it_is_read(launch: Launcher) -> None:
+    broken = b'{"type":"frame","seq":0,"pts":1.2.3,"parts":[{"name":"image","bytes":256}]}\n'
+    with ThreadPoolExecutor() as pool:
+        port, _ = play(pool, hello(), broken + PICTURE)
+        streaming = launch("streaming", port, format="y4m")
+        with Consumer(streaming.port) as consumer:
+            assert consumer.line().startswith(b"YUV4MPEG2")
+            assert consumer.rest() == b""
+        assert streaming.ended().code == 4
 
 
 @pytest.mark.parametrize("truth", [{"cx": 1}, [], 7, dict.fromkeys(("cx", "cy"), 0), "nan"])

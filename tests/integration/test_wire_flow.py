@@ -93,7 +93,7 @@ async def test_one_batch_of_answers_is_bounded_as_well(tmp_path: Path) -> None:
         connection = next(iter(lab.daemon.server._connections))
         write = connection._transport.write
         connection._transport.write = lambda data: (written.append(len(data)), write(data))[1]
-        wire.send(*['{"method":"session.list","id":%d}' % n for n in range(500)])
+        wire.send(*[{"method": "session.list", "id": n} for n in range(500)])
         for number in range(500):
             assert (await wire.line())["id"] == number
         assert max(written) < 512 * 1024

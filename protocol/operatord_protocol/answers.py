@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""Lines from a daemon, as a client reads them: the counterpart of `codec`'s requests.
+
+Members that this version does not know are passed over, so that a later daemon can say more.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from .codec import RequestId
+from .errors import ParseError
+from .messages import Session, Sessions, session_from_wire
+
+T = TypeVar("T")
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Any line from a daemon: a notification has a ``method``, a reply an ``error`` or a ``result``."""
+
+    id: RequestId = None
+    method: str | None = None
+    params: dict[str, Any] = {}
+    result: msgspec.Raw = msgspec.Raw()
+    """JSON as it came."""
+    error: dict[str, Any] | None = None
+
+
+_decode = msgspec.json.Decoder(Answer).decode
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Return what a line says. Raises `ParseError` when no daemon could have sent it."""
+    try:
+        return _decode(line)
+    except (ValueError, RecursionError) as exc:
+        raise ParseError("this is no line of a daemon") from exc
+
+
+def decode_result(raw: bytes, type_: type[T]) -> T:
+    """Return a result as its message type. Raises `ParseError`."""
+    try:
+        return _decode_result(raw, type_)
+    except (ValueError, RecursionError) as exc:
+        raise ParseError(f"this is no {type_.__name__}") from exc
+
+
+def _decode_result(raw: bytes, type_: type[T]) -> T:
+    # A session's stages are members of its own on the wire, so it is not decoded in one go.
+    value: Any
+    if type_ is Session:
+        value = session_from_wire(msgspec.json.decode(raw, type=dict[str, Any]))
+    elif type_ is Sessions:
+        wires = msgspec.json.decode(raw, type=dict[str, list[dict[str, Any]]])
+        value = Sessions(sessions=[session_from_wire(wire) for wire in wires.get("sessions", [])])
+    else:
+        value = msgspec.json.decode(raw, type=type_)
+    return value  # type: ignore[no-any-return]

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""The wheel is whole: installed into an empty environment, it runs from anywhere."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ALLOWED = {"operatord", "operatord_protocol", "operatord_client"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def run(*command: str | Path, cwd: Path) -> str:
+    env = {
+        key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=env, text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    # Built from a copy: setuptools leaves a build folder, and what lies in an old one, in the wheel.
+    source = folder / "source"
+    tracked = run("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).splitlines()
+    for name in filter(lambda name: (ROOT / name).is_file(), tracked):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, source / name)
+    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source, cwd=folder)
+    return next(folder.glob("operatord-*.whl"))
+
+
+def test_the_wheel_has_no_generic_names_and_everything_that_runs(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == ALLOWED
+    for folder, script in (
+        ("probe", "probe.py"),
+        ("streaming", "streaming.py"),
+        ("segmentation", "segmentation.py"),
+    ):
+        assert f"operatord/emulators/{folder}/Dockerfile" in names
+        assert f"operatord/emulators/{folder}/{script}" in names
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("installed")
+    run(sys.executable, "-m", "venv", home / "env", cwd=home)
+    run(home / "env/bin/python", "-m", "pip", "install", "-q", wheel, cwd=home)
+    return home
+
+
+def test_the_demo_runs_from_another_folder(installed: Path) -> None:
+    out = run(
+        installed / "env/bin/operatord",
+        "demo",
+        "--engine",
+        "process",
+        "--count",
+        "30",
+        cwd=installed,
+    )
+    assert "30 of 30 frames" in out
+    assert "it works" in out
+
+
+@pytest.mark.engine
+def test_the_images_are_built_from_another_folder(installed: Path) -> None:
+    run(installed / "env/bin/operatord", "build-images", cwd=installed)

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: MIT
+"""Start latency: from the request to the first stream header of a segmented session, at the requester.
+
+Every competitor starts the same images with the same environment on the same engine, publishes the
+segmentation server's port on 127.0.0.1, and is removed before the next one has its turn.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Protocol
+
+from daemons import Daemon, operatord, scratch
+from engine_api import LABEL, RUN, EngineApi
+from header import first_header
+from starts_compose import Compose, has_compose
+from starts_floor import Floor
+from starts_original import Original
+from tables import Table
+
+from operatord.config import Config, to_dict
+
+REFERENCE = "operatord, separate"
+NOTES = [
+    "operatord's containers carry limits (cpus, memory, pids) and hardening (no capabilities,",
+    "read-only root, private tmpfs, init, bounded logs) and its times include admission and its own",
+    "verification of the stream; the others run the bare images without any of that.",
+]
+STOP_NOTES = [
+    "operatord: SIGTERM, logs kept, removal proven; compose: down -t 2; the others: forced removal.",
+]
+
+
+class Competitor(Protocol):
+    """A way to start a session."""
+
+    def start(self) -> tuple[str, int]:
+        """Ask for the session; return where its stream is, or will be."""
+        ...
+
+    def stop(self) -> None:
+        """Remove all of it."""
+        ...
+
+
+class Session:
+    """operatord over its socket."""
+
+    def __init__(self, daemon: Daemon, pipeline: str) -> None:
+        self._daemon = daemon
+        self._pipeline = pipeline
+        self._id: str | None = None
+
+    def start(self) -> tuple[str, int]:
+        """Ask for a session and be told when it delivers."""
+        session = self._daemon.call("session.start", pipeline=self._pipeline)
+        self._id = session["session_id"]
+        return session["location"]["host"], session["location"]["port"]
+
+    def stop(self) -> None:
+        """Ask for its end and be told when it is gone."""
+        if self._id is not None:
+            self._daemon.call("session.stop", session_id=self._id)
+            self._id = None
+
+
+def measure(engine: EngineApi, url: str, rounds: int) -> list[Table]:
+    """Return the times to start and to stop."""
+    start = Table("start", "start: request to first stream header", "ms", REFERENCE, notes=NOTES)
+    stop = Table("stop", "stop: request to everything gone", "ms", REFERENCE, notes=STOP_NOTES)
+    with ExitStack() as stack:
+        stack.callback(engine.sweep, f"{LABEL}={RUN}")
+        competitors = _competitors(stack, engine, url)
+        for competitor in competitors.values():
+            _one(competitor)  # caches are warm for everyone
+        for _ in range(rounds):
+            for name, competitor in competitors.items():
+                begun, ended = _one(competitor)
+                start.add(name, begun)
+                stop.add(name, ended)
+    return [start, stop]
+
+
+def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Competitor]:
+    daemon = stack.enter_context(_daemon(engine, url))
+    found: dict[str, Competitor] = {
+        REFERENCE: Session(daemon, "segmented"),
+        "operatord, shared": Session(daemon, "shared"),
+        "API floor, separate": stack.enter_context(contextlib.closing(Floor(url, shared=False))),
+        "API floor, shared": stack.enter_context(contextlib.closing(Floor(url, shared=True))),
+        "original's way (docker-py)": stack.enter_context(contextlib.closing(Original(url))),
+    }
+    if has_compose():
+        found["docker-compose up"] = Compose(url, stack.enter_context(scratch()))
+    return found
+
+
+@contextlib.contextmanager
+def _daemon(engine: EngineApi, url: str) -> Iterator[Daemon]:
+    """Run a daemon that has the segmented pipeline in both kinds of network."""
+    segmented = to_dict(Config())["pipelines"]["segmented"]
+    pipelines = {
+        "segmented": segmented | {"network": "separate"},
+        "shared": segmented | {"network": "shared"},
+    }
+    with operatord("docker", {"docker_host": url, "pipelines": pipelines}) as daemon:
+        yield daemon
+    # Only to be sure: it has removed its sessions before it ended.
+    engine.sweep(f"operatord.instance={daemon.instance}")
+
+
+def _one(competitor: Competitor) -> tuple[float, float]:
+    """Start, read a header, stop; return how long the start and the stop took, in ms."""
+    try:
+        started = _timed(lambda: first_header(*competitor.start()))
+    except BaseException:
+        competitor.stop()
+        raise
+    return started, _timed(competitor.stop)
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return (time.perf_counter() - begun) * 1000

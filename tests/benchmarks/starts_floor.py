@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""The floor: the fewest calls that the same topology takes, as many of them at once as it allows."""
+
+from __future__ import annotations
+
+import secrets
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from engine_api import LABEL, RUN, EngineApi
+from relay import free_port
+from topology import ENV, IMAGES, PORT
+
+OWNER = "segmentation"
+"""The container whose network namespace the others join, where it is shared."""
+
+
+class Floor:
+    """Seven calls: a network, three creations, three starts.
+
+    A container may name a network, or a container to join, that comes into being meanwhile: only
+    starting needs it. So the network and all three containers are made at once.
+    """
+
+    def __init__(self, url: str, *, shared: bool) -> None:
+        self._api = EngineApi(url)
+        self._shared = shared
+        self._pool = ThreadPoolExecutor(4, "floor")
+        self._key = ""
+        self._made: list[str] = []
+
+    def start(self) -> tuple[str, int]:
+        """Create everything at once, then start everything at once."""
+        self._key, port = f"bench_{secrets.token_hex(4)}", free_port()
+        self._made = [f"{self._key}_{stage}" for stage in IMAGES]
+        network = {"Name": self._key, "Labels": {LABEL: RUN}}
+        calls = [self._post("/networks/create", network)]
+        calls += [
+            self._post(f"/containers/create?name={self._key}_{stage}", self._body(stage, port))
+            for stage in IMAGES
+        ]
+        _all(calls)
+        if self._shared:
+            _all([self._begin(OWNER)])
+            _all([self._begin(stage) for stage in IMAGES if stage != OWNER])
+        else:
+            _all([self._begin(stage) for stage in IMAGES])
+        return "127.0.0.1", port
+
+    def stop(self) -> None:
+        """Remove the containers at once, then the network."""
+        removals = [
+            self._pool.submit(
+                self._api.call, "DELETE", f"/containers/{name}?force=1", missing_ok=True
+            )
+            for name in self._made
+        ]
+        _all(removals)
+        if self._made:
+            self._api.call("DELETE", f"/networks/{self._key}", missing_ok=True)
+        self._made = []
+
+    def close(self) -> None:
+        """End the threads; their connections go with them."""
+        self._pool.shutdown()
+        self._api.close()
+
+    def _post(self, path: str, body: Any) -> Future[Any]:
+        return self._pool.submit(self._api.call, "POST", path, body)
+
+    def _begin(self, stage: str) -> Future[Any]:
+        return self._post(f"/containers/{self._key}_{stage}/start", None)
+
+    def _body(self, stage: str, port: int) -> dict[str, Any]:
+        joins = self._shared and stage != OWNER
+        mode = f"container:{self._key}_{OWNER}" if joins else self._key
+        host: dict[str, Any] = {"NetworkMode": mode}
+        body = {
+            "Image": IMAGES[stage],
+            "Env": [f"{key}={value}" for key, value in ENV[stage].items()],
+            "Labels": {LABEL: RUN},
+            "HostConfig": host,
+        }
+        if stage == OWNER:
+            body["ExposedPorts"] = {f"{PORT}/tcp": {}}
+            host["PortBindings"] = {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}
+        if not joins:
+            aliases = list(IMAGES) if self._shared else [stage]
+            body["NetworkingConfig"] = {"EndpointsConfig": {self._key: {"Aliases": aliases}}}
+        return body
+
+
+def _all(calls: list[Future[Any]]) -> None:
+    """Wait for all of them, then raise what the first of them raised, if any did."""
+    wait(calls)
+    for call in calls:
+        call.result()

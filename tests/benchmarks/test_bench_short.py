@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""The benchmark works, from the command line to the file. How fast anything is, is no test's business."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+
+
+def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(RUN), *arguments],
+        env={**os.environ, **(env or {})},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+
+def rows(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for table in report["tables"]:
+        assert table["reference"] in table["rows"]
+        yield from table["rows"].values()
+
+
+def check(section: str, file: Path, names: set[str]) -> None:
+    done = run("--short", "--only", section, "--json", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(file.read_text("utf-8"))
+    assert report["machine"]["cores"] and not report["skipped"]
+    assert {table["name"] for table in report["tables"]} == names
+    for row in rows(report):
+        assert row["n"] == len(row["samples"]) > 0
+        assert all(value > 0 and math.isfinite(value) for value in row["samples"])
+
+
+def test_control_plane(tmp_path: Path) -> None:
+    names = {"control.unpipelined", "control.latency", "control.batches", "control.saturated"}
+    check("control", tmp_path / "bench.json", names)
+
+
+def test_relay(tmp_path: Path) -> None:
+    check("relay", tmp_path / "bench.json", {"relay"})
+
+
+def test_frames(tmp_path: Path) -> None:
+    check("frames", tmp_path / "bench.json", {"frames"})
+
+
+@pytest.mark.engine
+def test_starts_and_stops(tmp_path: Path) -> None:
+    if not os.environ.get("DOCKER_HOST"):
+        pytest.skip("DOCKER_HOST names no engine (tools/engine up)")
+    check("start", tmp_path / "bench.json", {"start", "stop"})
+
+
+def test_without_an_engine_it_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    done = run("--short", "--only", "start", "--json", str(file), env={"DOCKER_HOST": ""})
+    assert done.returncode == 0
+    assert "start: skipped, no container engine" in done.stdout
+    assert "start" in json.loads(file.read_text("utf-8"))["skipped"]
+
+
+def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        str(RUN),
+        "--only",
+        "control",
+        "--json",
+        str(tmp_path / "bench.json"),
+    ]
+    environ = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as bench:
+        assert bench.stdout is not None
+        while not bench.stdout.readline().startswith("load"):
+            pass  # the last of the machine's facts
+        daemon = next_child(bench.pid)
+        bench.send_signal(signal.SIGINT)
+        assert bench.wait(60) == 130
+    assert not Path(f"/proc/{daemon}").exists()
+    assert not list(tmp_path.glob("operatord-bench-*"))
+
+
+def next_child(pid: int) -> int:
+    """Return the first child of a process, as soon as it has one."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    while not (found := children.read_text("ascii").split()):
+        pass
+    return int(found[0])

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""What people write for an address."""
+
+from __future__ import annotations
+
+import pytest
+
+from operatord_client import Tcp, Unix, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("lab-7:1234", Tcp("lab-7", 1234)),
+        ("tcp://lab-7:1234", Tcp("lab-7", 1234)),
+        ("lab-7", Tcp("lab-7", 7733)),
+        (":1234", Tcp("127.0.0.1", 1234)),
+        ("[::1]:1234", Tcp("::1", 1234)),
+        ("[::1]", Tcp("::1", 7733)),
+        ("unix:/run/o.sock", Unix("/run/o.sock")),
+        ("unix:///run/o.sock", Unix("/run/o.sock")),
+        ("/run/o.sock", Unix("/run/o.sock")),
+        ("./o.sock", Unix("./o.sock")),
+        (("h", 1), Tcp("h", 1)),
+        (Unix("x"), Unix("x")),
+    ],
+)
+def test_an_address_in_every_spelling(text: str, address: Tcp | Unix) -> None:
+    assert parse_address(text) == address
+
+
+@pytest.mark.parametrize("text", ["h:", "h:x", "h:0", "h:65536", "h:1:2:x", "h:\u0661"])
+def test_what_is_no_address_is_refused_with_a_sentence(text: str) -> None:
+    with pytest.raises(ValueError, match="expected host:port or unix:/path"):
+        parse_address(text)
+
+
+def test_the_environment_and_then_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPERATORD_ADDRESS", raising=False)
+    assert parse_address() == Tcp("127.0.0.1", 7733)
+    monkeypatch.setenv("OPERATORD_ADDRESS", "unix:/o")
+    assert parse_address() == Unix("/o")
+
+
+def test_addresses_are_written_as_they_are_read() -> None:
+    for text in ("h:1", "[::1]:2", "unix:/o"):
+        assert str(parse_address(text)) == text

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""The client for asyncio against a scripted daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from client_stub import CLOSE, StreamServer, StubDaemon, dump, golden, stream_of
+from test_client_sync import (
+    EVENT,
+    LOG,
+    LOG_END,
+    QUEUED,
+    REPORTS,
+    SESSION_ID,
+    STARTED,
+    STARTING,
+    located,
+)
+
+from operatord_client import AsyncClient, AsyncRunningSession, Progress
+from operatord_client.errors import (
+    CallTimeout,
+    ConnectionLost,
+    DaemonUnreachable,
+    NotFound,
+    StreamError,
+)
+
+
+async def asked(daemon: StubDaemon, method: str) -> dict[str, Any]:
+    return await asyncio.to_thread(daemon.asked, method)
+
+
+async def test_a_verb_returns_its_message(daemon: StubDaemon, aclient: AsyncClient) -> None:
+    daemon.on("system.ping", golden("rpc: ping"))
+    assert (await aclient.ping()).pong
+
+
+async def test_a_refusal_raises_the_class_of_its_type(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("session.get", golden("error: no such session"))
+    with pytest.raises(NotFound):
+        await aclient.get(SESSION_ID)
+
+
+async def test_calls_of_several_tasks_overtake_each_other(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("system.ping", golden("rpc: ping"))
+    waiting = asyncio.create_task(aclient.wait(SESSION_ID))
+    request = await asked(daemon, "session.wait")
+    pings = await asyncio.gather(*(aclient.ping() for _ in range(5)))
+    assert all(ping.pong for ping in pings)
+    completed = {**golden("rpc: completed"), "id": request["id"]}
+    daemon.on("system.reload", lambda r: [dump(completed), {**golden("rpc: reloaded")}])
+    await aclient.reload()
+    assert (await waiting).outcome == "completed"
+
+
+async def test_the_reader_s_cancellation_leaves_the_others_an_answer(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    reader = asyncio.create_task(aclient.start())
+    await asked(daemon, "session.start")
+    other = asyncio.create_task(aclient.wait(SESSION_ID))
+    request = await asked(daemon, "session.wait")
+    reader.cancel()
+    assert (await asked(daemon, "request.cancel"))["params"] == {"id": 1}
+    daemon.on(
+        "system.reload",
+        golden("rpc: reloaded"),
+        dump({**golden("rpc: completed"), "id": request["id"]}),
+    )
+    await aclient.reload()
+    assert (await other).outcome == "completed"
+    assert reader.cancelled()
+
+
+async def test_a_call_that_times_out_is_cancelled(daemon: StubDaemon, aclient: AsyncClient) -> None:
+    with pytest.raises(CallTimeout):
+        await aclient.ping(call_timeout=0.01)
+    assert (await asked(daemon, "request.cancel"))["params"] == {"id": 1}
+
+
+async def test_nothing_there_is_daemon_unreachable(daemon: StubDaemon) -> None:
+    daemon.close()
+    with pytest.raises(DaemonUnreachable, match="nothing answers at"):
+        await AsyncClient(daemon.address).ping()
+
+
+async def test_a_lost_connection_is_said_until_reconnect(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("system.status", CLOSE)
+    daemon.on("system.ping", golden("rpc: ping"))
+    for _ in range(2):
+        with pytest.raises(ConnectionLost):
+            await aclient.status()
+    await aclient.reconnect()
+    assert (await aclient.ping()).pong
+
+
+async def test_a_start_reports_and_returns_a_running_session(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("session.start", QUEUED, STARTING, STARTED)
+    reports: list[Progress] = []
+    session = await aclient.start(on_progress=reports.append)
+    assert [(r.position, r.stage, r.reason) for r in reports] == REPORTS
+    assert session.id == SESSION_ID
+
+
+async def test_start_progress_yields_reports_and_last_the_session(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("session.start", QUEUED, STARTED)
+    items = [item async for item in aclient.start_progress(count=3)]
+    assert [type(item) for item in items] == [Progress, AsyncRunningSession]
+
+
+async def test_a_stream_taken_to_its_end_lets_the_session_complete(
+    daemon: StubDaemon, aclient: AsyncClient, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(3))))
+    daemon.on("session.wait", golden("rpc: completed"))
+    async with await aclient.start() as session:
+        assert [frame.seq async for frame in session.frames()] == [0, 1, 2]
+    assert session.info.outcome == "completed"
+
+
+async def test_leaving_a_session_stops_it(daemon: StubDaemon, aclient: AsyncClient) -> None:
+    daemon.on("session.start", STARTED)
+    daemon.on("session.stop", golden("rpc: stopped"))
+    async with await aclient.start() as session:
+        pass
+    assert session.info.outcome == "stopped"
+
+
+async def test_a_session_that_ended_without_a_location_has_no_frames(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("session.get", golden("rpc: failed"))
+    daemon.on("session.wait", golden("rpc: failed"))
+    session = await aclient.attach("77F0C1A2B3D4E5F6")
+    with pytest.raises(StreamError, match="ended without a location"):
+        await anext(session.frames())
+
+
+async def test_events_are_iterated_and_a_lost_daemon_is_no_end(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT, CLOSE)
+    async with aclient.events() as events:
+        assert (await anext(events)).type == "session.running"
+        with pytest.raises(ConnectionLost):
+            await anext(events)
+
+
+async def test_take_returns_nothing_when_nothing_comes_in_time(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"))
+    async with aclient.events() as events:
+        assert await events.take(0.01) is None
+    assert [event async for event in events] == []
+
+
+async def test_a_followed_log_ends_with_the_session(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("session.logs", golden("rpc: logs, followed"), LOG, LOG_END)
+    lines = [line.line async for line in aclient.logs(SESSION_ID, follow=True)]
+    assert lines == ["first consumer \u00b7 10.0.0.2"]
+
+
+async def test_logs_without_follow_are_awaited(daemon: StubDaemon, aclient: AsyncClient) -> None:
+    daemon.on("session.logs", golden("rpc: logs"))
+    logs = await aclient.logs(SESSION_ID)
+    assert len(logs.lines) == 2

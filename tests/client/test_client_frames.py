@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Frames from a location, whole and in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from client_stub import StreamServer, golden_stream, stream_of
+
+from operatord_client import LocationUnreachable, StreamError, async_frames, open_frames, open_raw
+from operatord_client._reception import address_of
+from operatord_protocol.messages import Location
+
+Serve = Callable[..., StreamServer]
+Y4M = b"YUV4MPEG2 W2 H2 F30:1 Ip A1:1 Cmono\nFRAME Xseq=0\n\x00\x01\x02\x03"
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+def test_frames_hello_and_end_in_any_chunking(serve: Serve, chunk: int) -> None:
+    server = serve(golden_stream("a whole stream"), chunk=chunk)
+    with open_frames(server.address) as stream:
+        assert (stream.hello.width, stream.hello.height, stream.hello.count) == (2, 2, 2)
+        assert stream.end is None
+        images = [frame.image for frame in stream]
+    assert images == [b"\x00\x01\x02\x03", b'\n{"}']
+    assert stream.end is not None
+    assert (stream.end.frames, stream.end.dropped, stream.received) == (2, 0, 2)
+
+
+def test_masks_come_with_what_was_found(serve: Serve) -> None:
+    with open_frames(serve(stream_of(1, dice=0.9)).address) as stream:
+        frame = next(stream)
+    part = frame.part("mask")
+    assert frame.mask == bytes(4)
+    assert part is not None
+    assert part.dice == 0.9
+
+
+def test_an_ended_stream_stays_ended(serve: Serve) -> None:
+    stream = open_frames(serve(stream_of(1)).address)
+    assert len(list(stream)) == 1
+    assert list(stream) == []
+
+
+def test_a_stream_without_its_end_was_cut_off(serve: Serve) -> None:
+    whole = stream_of(3)
+    with open_frames(serve(whole[: whole.rindex(b'{"type": "end"')]).address) as stream:
+        seen = [next(stream).seq for _ in range(3)]
+        with pytest.raises(StreamError, match="cut off before its end"):
+            next(stream)
+    assert seen == [0, 1, 2]
+
+
+def test_a_port_without_a_hello_is_no_stream(serve: Serve) -> None:
+    with (
+        open_frames(serve(b"").address) as stream,
+        pytest.raises(StreamError, match="before its hello"),
+    ):
+        stream.hello  # noqa: B018
+
+
+def test_silence_beyond_the_timeout_is_an_error(serve: Serve) -> None:
+    server = serve(stream_of(3)[:40], hold=True)
+    with (
+        open_frames(server.address, timeout=0.01) as stream,
+        pytest.raises(StreamError, match="fell silent"),
+    ):
+        next(stream)
+
+
+def test_y4m_is_taken_raw(serve: Serve) -> None:
+    server = serve(Y4M)
+    with open_raw(server.address) as raw:
+        assert raw.readline().startswith(b"YUV4MPEG2 ")
+        assert raw.read() == Y4M[Y4M.index(b"FRAME") :]
+    with (
+        open_frames(server.address) as stream,
+        pytest.raises(StreamError, match="open_raw"),
+    ):
+        next(stream)
+
+
+def test_nobody_at_the_location_is_said(serve: Serve) -> None:
+    server = serve(b"")
+    server.close()
+    with pytest.raises(LocationUnreachable, match="nothing answers at"):
+        open_frames(server.address)
+
+
+def test_a_location_is_a_message_a_url_or_a_pair() -> None:
+    location = Location(host="10.0.0.1", port=7, url="tcp://10.0.0.1:7", format="json")
+    assert address_of(location) == address_of("tcp://10.0.0.1:7") == address_of(("10.0.0.1", 7))
+    assert address_of("[::1]:7").host == "::1"
+
+
+async def test_the_async_twin_reads_the_same(serve: Serve) -> None:
+    server = serve(golden_stream("a whole stream"), chunk=5)
+    async with async_frames.open_frames(server.address) as stream:
+        assert stream.hello is not None
+        assert stream.hello.count == 2
+        images = [frame.image async for frame in stream]
+    assert images == [b"\x00\x01\x02\x03", b'\n{"}']
+    assert stream.end is not None
+
+
+async def test_the_async_twin_says_when_a_stream_is_cut_or_silent(serve: Serve) -> None:
+    with pytest.raises(StreamError, match="before its hello"):
+        await async_frames.open_frames(serve(b"").address).__aenter__()
+    silent = async_frames.open_frames(serve(b"{", hold=True).address, timeout=0.01)
+    with pytest.raises(StreamError, match="fell silent"):
+        await anext(silent)
+    await silent.close()

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: MIT
+"""The blocking client against a scripted daemon."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from client_stub import CLOSE, StreamServer, StubDaemon, dump, golden, stream_of
+
+from operatord_client import Client, Progress, RunningSession
+from operatord_client.errors import (
+    CallTimeout,
+    Conflict,
+    ConnectionLost,
+    DaemonUnreachable,
+    NotFound,
+    StreamError,
+    TooManyRequests,
+    UnexpectedAnswer,
+)
+
+STARTED = golden("rpc: started")
+SESSION_ID = STARTED["result"]["session_id"]
+QUEUED = golden("progress: in the queue", "notifications")
+STARTING = golden("progress: starting", "notifications")
+REPORTS = [
+    tuple(p["params"].get(name) for name in ("position", "stage", "reason"))
+    for p in (QUEUED, STARTING)
+]
+EVENT = golden("event: running", "notifications")
+LOG = golden("log: a line", "notifications")
+LOG_END = golden("log: the last", "notifications")
+
+
+def located(server: StreamServer, **changes: Any) -> dict[str, Any]:
+    host, port = server.address
+    location = {"host": host, "port": port, "url": f"tcp://{host}:{port}", "format": "json"}
+    return {"result": {**STARTED["result"], "location": location, **changes}}
+
+
+# --- calls -----------------------------------------------------------------------------------------
+
+
+def test_a_verb_returns_its_message(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("system.ping", golden("rpc: ping"))
+    assert client.ping().pong is True
+    assert daemon.asked("system.ping") == {"jsonrpc": "2.0", "id": 1, "method": "system.ping"}
+
+
+def test_what_is_not_given_is_not_sent(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.list", golden("rpc: sessions"))
+    sessions = client.list(phase="running").sessions
+    assert daemon.asked("session.list")["params"] == {"phase": "running"}
+    assert sessions[0].stages.keys() == {"probe", "stream", "segmentation"}
+
+
+def test_a_daemon_s_timeout_is_a_param_like_any_other(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.wait", golden("rpc: completed"))
+    daemon.on("system.drain", golden("rpc: draining"))
+    client.wait(SESSION_ID, timeout=3)
+    client.drain(timeout=4)
+    assert daemon.asked("session.wait")["params"] == {"session_id": SESSION_ID, "timeout": 3}
+    assert daemon.asked("system.drain")["params"] == {"timeout": 4}
+
+
+def test_a_refusal_raises_the_class_of_its_type(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.get", golden("error: no such session"))
+    with pytest.raises(NotFound, match="there is no session 0000000000000000"):
+        client.get(SESSION_ID)
+
+
+def test_a_plan_takes_what_a_start_takes(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.plan", golden("rpc: plan, queue"))
+    plan = client.plan(count=5, lease={"ttl": 30}, env={"probe": {"fps": 30}})
+    assert plan.decision == "queue"
+    assert daemon.asked("session.plan")["params"]["lease"] == {"ttl": 30}
+
+
+def test_a_call_that_times_out_is_cancelled(daemon: StubDaemon, client: Client) -> None:
+    with pytest.raises(CallTimeout):
+        client.start(call_timeout=0.01)
+    assert daemon.asked("request.cancel")["params"] == {"id": 1}
+
+
+def test_the_answer_to_a_cancelled_call_is_passed_over(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("system.ping", {"jsonrpc": "2.0", "method": "event", "params": {}})
+    with pytest.raises(CallTimeout):
+        client.ping(call_timeout=0.01)
+    daemon.on("system.status", dump({**golden("rpc: ping"), "id": 1}), golden("rpc: status"))
+    assert client.status().uptime == 86400.25
+
+
+def test_calls_of_several_threads_overtake_each_other(daemon: StubDaemon, client: Client) -> None:
+    waiting = threading.Event()
+
+    def begin_to_wait(_: dict[str, Any]) -> list[Any]:
+        waiting.set()
+        return []
+
+    daemon.on("session.wait", begin_to_wait)
+    results: list[Any] = []
+    waiter = threading.Thread(target=lambda: results.append(client.wait(SESSION_ID)))
+    waiter.start()
+    assert waiting.wait(5)
+    request = daemon.asked("session.wait")
+    completed = golden("rpc: completed") | {"id": request["id"]}
+    daemon.on("system.ping", golden("rpc: ping"))
+    assert client.ping().pong  # while the other thread is the one that reads
+    daemon.on("system.reload", lambda _: [golden("rpc: reloaded"), dump(completed)])
+    client.reload()
+    waiter.join(5)
+    assert results[0].outcome == "completed"
+
+
+# --- the connection ----------------------------------------------------------------------------------
+
+
+def test_nothing_there_is_daemon_unreachable(daemon: StubDaemon) -> None:
+    daemon.close()
+    with pytest.raises(DaemonUnreachable, match=r"nothing answers at 127\.0\.0\.1:\d+: connection"):
+        Client(daemon.address).ping()
+
+
+def test_no_such_socket_is_daemon_unreachable(tmp_path: Any) -> None:
+    with pytest.raises(DaemonUnreachable, match="no such file"):
+        Client(f"unix:{tmp_path}/none.sock").connect()
+
+
+def test_a_lost_connection_is_said_until_reconnect(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("system.status", CLOSE)
+    daemon.on("system.ping", golden("rpc: ping"))
+    for _ in range(2):
+        with pytest.raises(ConnectionLost):
+            client.status()
+    client.reconnect()
+    assert client.ping().pong
+
+
+def test_a_refused_connection_says_why(daemon: StubDaemon, client: Client) -> None:
+    flood = dump(golden("error: flood"))
+    daemon.on("system.ping", flood, CLOSE)
+    with pytest.raises(TooManyRequests, match="at most 1000 connections"):
+        client.ping()
+
+
+def test_a_web_server_is_not_taken_for_a_daemon(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("system.ping", b"HTTP/1.1 400 Bad Request\r\n\r\n", CLOSE)
+    with pytest.raises(UnexpectedAnswer):
+        client.ping()
+
+
+def test_a_token_is_used_on_every_connection(daemon: StubDaemon) -> None:
+    daemon.on("auth.login", {"result": {"user": "ada", "role": "admin"}})
+    daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT)
+    with Client(daemon.address, token="secret") as client:
+        assert daemon.asked("auth.login")["params"] == {"token": "secret"}
+        with client.events() as events:
+            assert daemon.asked("auth.login")["params"] == {"token": "secret"}
+            assert next(events).type == "session.running"
+
+
+def test_closing_wakes_whoever_waits(daemon: StubDaemon, client: Client) -> None:
+    waiting = threading.Event()
+    daemon.on("session.wait", lambda _: waiting.set() or [])
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.wait(SESSION_ID)
+        except ConnectionLost as exc:
+            caught.append(exc)
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert waiting.wait(5)
+    client.close()
+    waiter.join(5)
+    assert len(caught) == 1
+
+
+# --- starts and their progress -----------------------------------------------------------------------
+
+
+def test_a_start_reports_and_returns_a_running_session(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.start", QUEUED, STARTING, STARTED)
+    reports: list[Progress] = []
+    session = client.start(count=500, on_progress=reports.append)
+    assert daemon.asked("session.start")["params"] == {"count": 500}
+    assert [(r.position, r.stage, r.reason) for r in reports] == REPORTS
+    assert session.id == SESSION_ID
+    assert session.location is not None
+    assert session.location.url == "tcp://127.0.0.1:49153"
+
+
+def test_start_progress_yields_reports_and_last_the_session(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("session.start", QUEUED, STARTED)
+    report, session = client.start_progress()
+    assert isinstance(report, Progress)
+    assert isinstance(session, RunningSession)
+
+
+def test_an_iterator_left_early_cancels_the_start(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.start", QUEUED)
+    reports = client.start_progress()
+    next(reports)
+    reports.close()  # type: ignore[attr-defined]
+    assert daemon.asked("request.cancel")["params"] == {"id": 1}
+
+
+def test_an_exception_from_on_progress_cancels_the_start(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("session.start", QUEUED)
+
+    def refuse(report: Progress) -> None:
+        raise LookupError(report.reason)
+
+    with pytest.raises(LookupError, match=REPORTS[0][2]):
+        client.start(on_progress=refuse)
+    assert daemon.asked("request.cancel")["params"] == {"id": 1}
+
+
+# --- sessions ----------------------------------------------------------------------------------------
+
+
+def test_leaving_a_session_stops_it(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.start", STARTED)
+    daemon.on("session.stop", golden("rpc: stopped"))
+    with client.start() as session:
+        pass
+    assert daemon.asked("session.stop")["params"] == {"session_id": SESSION_ID}
+    assert session.info.outcome == "stopped"
+
+
+def test_a_session_that_is_gone_needs_no_stop(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("session.start", STARTED)
+    daemon.on("session.stop", {"error": {"code": 4, "message": "", "data": {"type": "conflict"}}})
+    with client.start():
+        pass
+    with pytest.raises(Conflict):
+        client.stop(SESSION_ID)
+
+
+def test_a_stream_taken_to_its_end_lets_the_session_complete(
+    daemon: StubDaemon, client: Client, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(3))))
+    daemon.on("session.wait", golden("rpc: completed"))
+    with client.start() as session:
+        assert [frame.seq for frame in session.frames()] == [0, 1, 2]
+    assert session.info.outcome == "completed"
+
+
+def test_frames_of_a_queued_session_wait_for_its_location(
+    daemon: StubDaemon, client: Client, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", golden("rpc: accepted and queued"))
+    daemon.on("session.wait", located(serve(stream_of(1))))
+    session = client.start(wait="accepted")
+    assert len(list(session.frames())) == 1
+    assert daemon.asked("session.wait")["params"]["phase"] == "running"
+
+
+def test_a_session_that_ended_without_a_location_has_no_frames(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("session.get", golden("rpc: failed"))
+    daemon.on("session.wait", golden("rpc: failed"))
+    with pytest.raises(StreamError, match="ended without a location"):
+        client.attach("77F0C1A2B3D4E5F6").frames()
+
+
+# --- feeds -------------------------------------------------------------------------------------------
+
+
+def test_events_are_iterated_and_a_lost_daemon_is_no_end(
+    daemon: StubDaemon, client: Client
+) -> None:
+    gap = golden("event: a gap", "notifications")
+    daemon.on("events.subscribe", golden("rpc: subscribed"), gap, EVENT, CLOSE)
+    with client.events(session_id=SESSION_ID, types=["session.running"], since=5) as events:
+        assert next(events).lost == (17, 512)
+        assert next(events).session_id == SESSION_ID
+        with pytest.raises(ConnectionLost):
+            next(events)
+    assert daemon.asked("events.subscribe")["params"] == {
+        "session_id": SESSION_ID,
+        "types": ["session.running"],
+        "since": 5,
+    }
+
+
+def test_take_returns_nothing_when_nothing_comes_in_time(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"))
+    with client.events() as events:
+        assert events.take(0.01) is None
+        assert not events.ended
+    assert events.ended
+    assert list(events) == []
+
+
+def test_a_refused_subscription_raises_at_once(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("events.subscribe", golden("error: no such session"))
+    with pytest.raises(NotFound):
+        client.events(session_id=SESSION_ID)
+
+
+def test_a_followed_log_ends_with_the_session(daemon: StubDaemon, client: Client) -> None:
+    first = golden("rpc: logs")
+    first["result"]["subscription"] = 4
+    daemon.on("session.logs", first, LOG, LOG_END)
+    with client.logs(SESSION_ID, tail=2, follow=True) as lines:
+        assert [line.stage for line in lines] == ["stream", "probe", "stream"]
+    params = {"session_id": SESSION_ID, "tail": 2, "follow": True}
+    assert daemon.asked("session.logs")["params"] == params
+
+
+def test_a_subscription_of_the_client_itself_is_read_by_notice(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT)
+    assert client.subscribe().subscription == 1
+    notice = client.notice(5)
+    assert notice is not None
+    assert notice.subscription == 1
+    assert client.notice(0.01) is None

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: MIT
+"""Client and operatorctl against the real daemon, with stages as local processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from operatord_client import AsyncClient, Client, Progress
+from operatord_client.errors import InvalidParams, NeverFits, NoCapacity, NotFound
+
+COUNT = 20
+LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
+
+
+class Daemon(NamedTuple):
+    address: str
+    log: list[str]
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """A daemon of its own for this module, stopped in order at the end."""
+    state = tmp_path_factory.mktemp("state")
+    config = state / "operatord.yaml"
+    config.write_text("limits: {sessions: 4}\n")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"),
+            *("--engine", "process", "--state-dir", str(state / "state"), "--config", str(config)),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    log: list[str] = []
+    address = None
+    for line in process.stderr:
+        log.append(line)
+        if found := LISTENING.search(line):
+            address = found[1]
+            break
+    rest = threading.Thread(target=log.extend, args=(process.stderr,))
+    rest.start()
+    try:
+        assert address is not None, f"the daemon did not listen: {''.join(log)}"
+        yield Daemon(address, log)
+    finally:
+        process.terminate()
+        code = process.wait(30)
+        rest.join()
+        process.stderr.close()
+    assert code == 0, "".join(log)
+
+
+@pytest.fixture
+def client(live: Daemon) -> Iterator[Client]:
+    with Client(live.address) as client:
+        yield client
+
+
+def ctl(live: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "operatord_client.operatorctl", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "OPERATORD_ADDRESS": live.address},
+    )
+
+
+def test_a_segmented_session_delivers_every_frame_and_completes(client: Client) -> None:
+    reports: list[Progress] = []
+    with client.start(count=COUNT, on_progress=reports.append) as session:
+        stream = session.frames()
+        assert (stream.hello.width, stream.hello.height, stream.hello.count) == (256, 256, COUNT)
+        frames = list(stream)
+    assert [frame.seq for frame in frames] == list(range(COUNT))
+    assert all(frame.mask is not None for frame in frames)
+    assert stream.end is not None
+    assert stream.end.dropped == 0
+    assert session.info.outcome == "completed"
+    assert {report.session_id for report in reports} == {session.id}
+
+
+def test_a_plain_session_has_no_masks_and_no_segmentation(client: Client) -> None:
+    with client.start(count=3, plain_stream=True) as session:
+        assert set(session.info.stages) == {"probe", "stream"}
+        assert [frame.mask for frame in session.frames()] == [None] * 3
+
+
+def test_y4m_is_taken_raw(client: Client) -> None:
+    with client.start(count=3, format="y4m") as session, session.open_raw() as raw:
+        header = raw.readline()
+        body = raw.read()
+    assert header.startswith(b"YUV4MPEG2 W256 H256 ")
+    assert body.count(b"FRAME Xseq=") == 3
+
+
+def test_leaving_early_stops_the_session(client: Client) -> None:
+    with client.start(count=100_000) as session:
+        assert next(session.frames()).seq == 0
+    assert session.info.outcome == "stopped"
+    assert client.get(session.id).phase == "ended"
+
+
+def test_events_logs_and_stats_of_a_session(client: Client) -> None:
+    with client.events() as events, client.start(count=100_000) as session:
+        types = [next(e for e in events if e.session_id == session.id).type for _ in range(3)]
+        assert types == ["session.queued", "session.starting", "session.running"]
+        with session.logs(follow=True) as lines:
+            assert next(lines).stage in session.info.stages
+            session.stop()
+            list(lines)  # it ends, and says so
+        assert session.info.phase == "ended"
+
+
+def test_stats_name_every_stage(client: Client) -> None:
+    with client.start(count=100_000) as session:
+        assert set(session.stats().stages) == set(session.info.stages)
+
+
+def test_errors_are_those_of_their_types(client: Client) -> None:
+    with pytest.raises(NotFound):
+        client.get("0000000000000000")
+    with pytest.raises(InvalidParams) as caught:
+        client.start(count=0)
+    assert caught.value.data["path"] == "params.count"
+
+
+def test_a_start_that_finds_no_room_is_refused_or_cancelled(client: Client) -> None:
+    sessions = []
+    try:
+        with pytest.raises((NoCapacity, NeverFits)):
+            while True:
+                sessions.append(client.start(count=100_000, on_shortage="refuse"))
+        reports = client.start_progress(count=COUNT)
+        first = next(reports)
+        assert isinstance(first, Progress)
+        reports.close()  # type: ignore[attr-defined]
+        assert client.wait(first.session_id, timeout=20).phase == "ended"
+    finally:
+        for session in sessions:
+            session.stop()
+
+
+def test_a_lease_is_extended_and_expires(client: Client) -> None:
+    session = client.start(count=100_000, lease={"ttl": 30})
+    before = session.info.expires
+    assert session.extend(0.05).expires != before
+    assert session.wait(timeout=20).outcome == "expired"
+
+
+async def test_the_async_client_does_the_same(live: Daemon) -> None:
+    async with AsyncClient(live.address) as client:
+        async with await client.start(count=COUNT) as session:
+            assert len([frame async for frame in session.frames()]) == COUNT
+        assert session.info.outcome == "completed"
+        assert (await client.status()).draining is False
+        assert (await client.describe()).protocol == 1
+
+
+def test_operatorctl_receives_frames_and_finds_the_session_again(live: Daemon) -> None:
+    ran = ctl(live, "start", "--count", str(COUNT), "--frames", "-o", "json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    session, summary = map(json.loads, ran.stdout.splitlines())
+    assert summary["frames"] == COUNT
+    assert summary["mean_dice"] > 0.9
+    got = ctl(live, "get", session["session_id"][:8].lower())
+    assert "completed (done)" in got.stdout
+
+
+def test_operatorctl_watches_a_session_to_its_end(live: Daemon, client: Client) -> None:
+    session = client.start(count=100_000)
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "operatord_client.operatorctl", "watch", session.id],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OPERATORD_ADDRESS": live.address},
+    )
+    assert watching.stdout is not None
+    with watching.stdout:
+        first = watching.stdout.readline()
+        session.stop()
+        rest = watching.stdout.read()
+    assert watching.wait(10) == 0
+    assert "running" in first
+    assert "ended  stopped" in rest
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["ping"],
+        ["status"],
+        ["pipelines"],
+        ["describe"],
+        ["list"],
+        ["plan"],
+        ["probe", "list"],
+        ["undrain"],
+    ],
+)
+def test_operatorctl_prints_what_the_daemon_says(live: Daemon, args: list[str]) -> None:
+    text, document = ctl(live, *args), ctl(live, *args, "-o", "json")
+    assert (text.returncode, text.stderr) == (0, "")
+    assert text.stdout.strip()
+    parsed: Any = json.loads(document.stdout)
+    assert isinstance(parsed, dict)

@@ -1,0 +1,437 @@
+# SPDX-License-Identifier: MIT
+"""operatorctl against a scripted daemon: what it sends, prints and exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from client_stub import CLOSE, StreamServer, StubDaemon, golden, stream_of, vectors
+from test_client_sync import EVENT, LOG, LOG_END, QUEUED, SESSION_ID, STARTED, located
+
+from operatord_client import operatorctl
+from operatord_client.ctl import exits
+
+Run = Callable[..., "Ran"]
+OTHER_ID = "EE705B00000000AA"
+
+
+class Ran:
+    """What one run left behind."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code = code
+        self.out = out
+        self.err = err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def ctl(daemon: StubDaemon, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Return a function that runs operatorctl in this process."""
+    host, port = daemon.address
+
+    def run(*args: str) -> Ran:
+        try:
+            code = operatorctl.main(["--address", f"{host}:{port}", *args])
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    yield run
+
+
+# --- exit codes --------------------------------------------------------------------------------------
+
+ERRORS = [
+    v["name"]
+    for v in vectors("replies")
+    if "error" in v["expect"] and v["expect"]["id"] is not None
+]
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_golden_error_has_its_exit_code_and_sentence(
+    daemon: StubDaemon, ctl: Run, name: str
+) -> None:
+    error = golden(name)["error"]
+    daemon.on("session.get", {"error": error})
+    ran = ctl("get", SESSION_ID)
+    expected = exits.TRY_LATER if error["data"]["retryable"] else exits.FAILED
+    special = {"not_found": exits.NOT_FOUND, "invalid_params": exits.USAGE}
+    assert ran.code == special.get(error["data"]["type"], expected)
+    assert ran.out == ""
+    assert ran.err.startswith(f"operatorctl: {error['message']}")
+    assert "Traceback" not in ran.err
+
+
+def test_no_daemon_is_69(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.close()
+    ran = ctl("ping")
+    assert ran.code == exits.UNAVAILABLE
+    assert ran.err.startswith("operatorctl: nothing answers at 127.0.0.1:")
+
+
+def test_a_daemon_that_goes_away_is_69(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("system.status", CLOSE)
+    assert ctl("status").code == exits.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        [],
+        ["nonsense"],
+        ["get"],
+        ["get", "not-hex"],
+        ["start", "--lease", "ttl=soon"],
+        ["start", "--env", "probe=1"],
+        ["start", "--plain", "--pipeline", "x"],
+        ["start", "--frames", "--format", "y4m"],
+        ["start", "--frames", "--no-wait"],
+        ["probe", "add", "us-1", "nowhere"],
+        ["--address", "h:x", "ping"],
+    ],
+)
+def test_usage_is_2_with_a_sentence(ctl: Run, args: list[str]) -> None:
+    ran = ctl(*args)
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert "operatorctl" in ran.err
+
+
+def test_an_interrupt_ends_with_130_and_a_clean_line(
+    daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("operatord_client.client.Client.request", interrupt)
+    ran = ctl("status")
+    assert (ran.code, ran.out, ran.err) == (exits.INTERRUPTED, "", "\n")
+
+
+def test_an_interrupted_start_is_cancelled(daemon: StubDaemon, ctl: Run) -> None:
+    process = spawn(daemon, "start", "--count", "5")
+    daemon.asked("session.start")
+    process.send_signal(2)
+    assert daemon.asked("request.cancel")["params"] == {"id": 1}
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == exits.INTERRUPTED
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(daemon: StubDaemon) -> None:
+    daemon.on("events.subscribe", lambda _: [golden("rpc: subscribed"), *[EVENT] * 5000])
+    process = spawn(daemon, "events")
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(10) == exits.BROKEN_PIPE
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+
+
+def spawn(daemon: StubDaemon, *args: str) -> subprocess.Popen[str]:
+    host, port = daemon.address
+    return subprocess.Popen(
+        [sys.executable, "-m", "operatord_client.operatorctl", *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OPERATORD_ADDRESS": f"{host}:{port}"},
+    )
+
+
+# --- output ------------------------------------------------------------------------------------------
+
+QUERIES = [
+    ("session.get", "rpc: completed", ["get", SESSION_ID]),
+    ("session.list", "rpc: sessions", ["list"]),
+    ("session.plan", "rpc: plan, start", ["plan"]),
+    ("session.stop", "rpc: stopped", ["stop", SESSION_ID]),
+    ("session.wait", "rpc: completed", ["wait", SESSION_ID]),
+    ("session.extend", "rpc: extended", ["extend", SESSION_ID, "60"]),
+    ("session.logs", "rpc: logs", ["logs", SESSION_ID]),
+    ("session.stats", "rpc: stats", ["stats", SESSION_ID]),
+    ("session.start", "rpc: started", ["start"]),
+    ("system.status", "rpc: status", ["status"]),
+    ("system.ping", "rpc: ping", ["ping"]),
+    ("system.describe", "rpc: describe", ["describe"]),
+    ("system.drain", "rpc: draining", ["drain"]),
+    ("system.undrain", "rpc: admitting again", ["undrain"]),
+    ("system.reload", "rpc: reloaded", ["reload"]),
+    ("pipeline.list", "rpc: pipelines", ["pipelines"]),
+    ("probe.list", "rpc: probes", ["probe", "list"]),
+    ("probe.remove", "rpc: probe removed", ["probe", "remove", "us-1"]),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "args"), QUERIES, ids=str)
+def test_json_is_the_wire_s_own_document(
+    daemon: StubDaemon, ctl: Run, method: str, name: str, args: list[str]
+) -> None:
+    daemon.on(method, golden(name))
+    for spelled in (["-o", "json", *args], [*args, "-o", "json"]):
+        ran = ctl(*spelled)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.json == golden(name)["result"]
+        assert ran.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(("method", "name", "args"), QUERIES, ids=str)
+def test_text_says_something_and_leaves_no_blanks_at_line_ends(
+    daemon: StubDaemon, ctl: Run, method: str, name: str, args: list[str]
+) -> None:
+    daemon.on(method, golden(name))
+    ran = ctl(*args)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.strip()
+    assert all(line == line.rstrip() for line in ran.out.replace("| \n", "|\n").splitlines())
+
+
+RUNNING = {
+    "session_id": SESSION_ID,
+    "pipeline": "segmented",
+    "phase": "running",
+    "location": {"host": "127.0.0.1", "port": 1, "url": "tcp://127.0.0.1:1", "format": "json"},
+    "created": "2024-05-17T09:30:00.120Z",
+    "timings": {"network": 5.25, "start.probe": 20.0, "start": 40.0, "turn": 0.0, "total": 51.3},
+    "warm": True,
+    "probe": "a07fa236c7c646bb84cc622f240c3da0",
+}
+FAILED = {
+    "session_id": OTHER_ID,
+    "pipeline": "segmented",
+    "phase": "ended",
+    "outcome": "failed",
+    "cause": "oom",
+    "reason": "it needed more than its 128 MiB",
+    "created": "2024-05-17T09:30:00.120Z",
+    "exit_codes": {"probe": None, "segmentation": 137},
+}
+
+
+def test_a_table_of_sessions(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.list", {"result": {"sessions": [RUNNING, FAILED]}})
+    assert ctl("list").out.splitlines() == [
+        "SESSION           PIPELINE   PHASE           OUTCOME       CREATED (UTC)        OWNER  LOCATION",
+        "EE705B6538693C50  segmented  running (warm)  -             2024-05-17 09:30:00  -      "
+        "tcp://127.0.0.1:1",
+        "EE705B00000000AA  segmented  ended           failed (oom)  2024-05-17 09:30:00  -      -",
+    ]
+
+
+def test_get_tells_a_person_everything(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.get", {"result": RUNNING})
+    assert ctl("get", SESSION_ID).out.splitlines() == [
+        "session   EE705B6538693C50",
+        "phase     running (warm)",
+        "location  tcp://127.0.0.1:1  json",
+        "pipeline  segmented",
+        "created   2024-05-17T09:30:00.120Z",
+        "timings   51.3 ms (network 5.2, start 40.0)",
+        "stages    probe  a07fa236c7c6",
+    ]
+    daemon.on("session.get", {"result": FAILED})
+    assert ctl("get", OTHER_ID).out.splitlines() == [
+        "session   EE705B00000000AA",
+        "phase     ended",
+        "outcome   failed (oom)",
+        "reason    it needed more than its 128 MiB",
+        "pipeline  segmented",
+        "created   2024-05-17T09:30:00.120Z",
+        "stages    probe         -",
+        "          segmentation  -  exit 137",
+    ]
+
+
+def test_quiet_lists_ids_and_nothing_for_none(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.list", golden("rpc: sessions"))
+    assert ctl("list", "-q").out.splitlines()[0] == SESSION_ID
+    daemon.on("session.list", golden("rpc: no sessions"))
+    assert ctl("list", "-q").out == ""
+
+
+def test_a_refusal_in_json_is_the_wire_s_error_on_stderr(daemon: StubDaemon, ctl: Run) -> None:
+    error = golden("error: no room")["error"]
+    daemon.on("session.start", {"error": error})
+    ran = ctl("start", "-o", "json")
+    assert ran.out == ""
+    assert json.loads(ran.err) == {"error": error}
+
+
+def test_a_refusal_says_when_to_try_again_and_shows_the_log(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.start", golden("error: no room"))
+    assert "(try again in 12.5 s)" in ctl("start").err
+    daemon.on("session.start", golden("error: start failed"))
+    assert "\n  cannot reach probe:12345\n" in ctl("start").err
+
+
+# --- what is sent ------------------------------------------------------------------------------------
+
+
+def test_a_start_sends_what_was_typed_and_nothing_else(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.start", QUEUED, STARTED)
+    assert ctl("start").code == 0
+    assert "params" not in daemon.asked("session.start")
+    ctl(
+        *("start", "--plain", "--count", "5", "--probe", "us-1", "--format", "y4m"),
+        *("--env", "probe.fps=30", "--env", "probe.size=256", "--env", "stream.policy=live"),
+        *("--lease", "ttl=2m", "--on-shortage", "refuse", "--deadline", "1.5s", "--no-wait"),
+        *("--priority", "-3", "--owner", "ada", "--request-key", "k"),
+    )
+    assert daemon.asked("session.start")["params"] == {
+        "plain_stream": True,
+        "count": 5,
+        "probe": "us-1",
+        "format": "y4m",
+        "env": {"probe": {"fps": "30", "size": "256"}, "stream": {"policy": "live"}},
+        "lease": {"ttl": 120.0},
+        "on_shortage": "refuse",
+        "deadline": 1.5,
+        "wait": "accepted",
+        "priority": -3,
+        "owner": "ada",
+        "request_key": "k",
+    }
+
+
+def test_a_token_logs_in_first(
+    daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPERATORD_TOKEN", "secret")
+    daemon.on("auth.login", {"result": {"user": "ada", "role": "admin"}})
+    daemon.on("system.ping", golden("rpc: ping"))
+    assert ctl("ping").code == 0
+    assert daemon.asked("auth.login")["params"] == {"token": "secret"}
+
+
+def test_a_probe_is_added(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("probe.register", golden("rpc: probe removed"))
+    assert ctl("probe", "add", "us-1", "[fe80::1]:12345", "--label", "room=4").code == 0
+    assert daemon.asked("probe.register")["params"] == {
+        "name": "us-1",
+        "host": "fe80::1",
+        "port": 12345,
+        "labels": {"room": "4"},
+    }
+
+
+# --- ids written short -------------------------------------------------------------------------------
+
+
+def listing(*ids: str) -> dict[str, Any]:
+    return {"result": {"sessions": [{"session_id": id, "phase": "running"} for id in ids]}}
+
+
+def test_the_beginning_of_an_id_will_do(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.list", listing(SESSION_ID, "00000000000000AA"))
+    daemon.on("session.get", golden("rpc: completed"))
+    assert ctl("get", "ee7").code == 0
+    assert daemon.asked("session.get")["params"] == {"session_id": SESSION_ID}
+
+
+def test_an_ambiguous_beginning_lists_the_sessions_it_could_be(
+    daemon: StubDaemon, ctl: Run
+) -> None:
+    daemon.on("session.list", listing(SESSION_ID, OTHER_ID))
+    ran = ctl("stop", "EE")
+    assert ran.code == exits.FAILED
+    assert ran.err == f"operatorctl: EE is the beginning of 2 sessions: {SESSION_ID}, {OTHER_ID}\n"
+
+
+def test_the_beginning_of_nothing_is_not_found(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.list", listing())
+    assert ctl("get", "EE").code == exits.NOT_FOUND
+
+
+# --- streams -----------------------------------------------------------------------------------------
+
+
+def test_frames_are_received_and_summed_up(
+    daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(4, dice=0.75))))
+    daemon.on("session.wait", golden("rpc: completed"))
+    ran = ctl("start", "--frames", "-o", "json")
+    session, summary = map(json.loads, ran.out.splitlines())
+    assert ran.code == 0
+    assert session["session_id"] == SESSION_ID
+    assert (summary["frames"], summary["dropped"], summary["mean_dice"]) == (4, 0, 0.75)
+    assert summary["bytes"] == 4 * 2 * 4
+
+
+def test_frames_cut_off_are_a_failure_and_the_session_is_stopped(
+    daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(4)[:-10])))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    ran = ctl("start", "--frames")
+    assert ran.code == exits.FAILED
+    assert "cut off before its end" in ran.err
+    assert daemon.asked("session.stop")
+
+
+def test_waiting_for_a_session_that_ends_badly_is_a_failure(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.wait", golden("rpc: failed"))
+    assert ctl("wait", SESSION_ID, "--timeout", "5s").code == exits.FAILED
+
+
+def test_a_plan_that_would_be_refused_is_a_failure(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.plan", {"result": {"decision": "refuse", "explanation": {"asked": 64}}})
+    ran = ctl("plan")
+    assert (ran.code, ran.out) == (exits.FAILED, "decision  refuse\nasked     64\n")
+
+
+def test_logs_are_followed_to_their_end(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.logs", golden("rpc: logs, followed"), LOG, LOG_END)
+    ran = ctl("logs", "-f", SESSION_ID)
+    assert (ran.code, ran.out) == (0, "stream | first consumer \u00b7 10.0.0.2\n")
+    ran = ctl("logs", "-f", SESSION_ID, "-o", "json")
+    assert ran.json == {name: LOG["params"][name] for name in ("stage", "time", "line")}
+
+
+def test_events_are_lines_and_a_lost_daemon_is_69(daemon: StubDaemon, ctl: Run) -> None:
+    gap = golden("event: a gap", "notifications")
+    daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT, gap, CLOSE)
+    ran = ctl("events", "-o", "json", "--since", "0")
+    assert ran.code == exits.UNAVAILABLE
+    assert [json.loads(line) for line in ran.out.splitlines()] == [EVENT["params"], gap["params"]]
+    assert daemon.asked("events.subscribe")["params"] == {"since": 0}
+    text = ctl("events").out.splitlines()
+    assert text[0].split()[2:4] == ["session.running", SESSION_ID]
+    assert text[1] == "events.lost  from 17, to 512"
+
+
+# --- cost --------------------------------------------------------------------------------------------
+
+
+def test_help_loads_neither_messages_nor_sockets_nor_rich() -> None:
+    script = (
+        "import sys\n"
+        "from operatord_client.operatorctl import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*{'msgspec', 'socket', 'asyncio', 'rich', 'typing', 'json'} & sys.modules.keys())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    loaded_anyway = subprocess.run(
+        [sys.executable, "-c", "import sys; print(*sys.modules)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.splitlines()[-1].split()) - set(loaded_anyway.stdout.split())
+    assert loaded == set()
