@@ -23,7 +23,12 @@ def run(*command: str | Path, cwd: Path) -> str:
         key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")
     }
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=env, text=True, capture_output=True
+        [str(part) for part in command],
+        check=False,
+        cwd=cwd,
+        env=env,
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
