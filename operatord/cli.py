@@ -140,7 +140,7 @@ def _load(args: argparse.Namespace) -> Any:
         return load(_config_file(args), os.environ, _settings(args))
     except ConfigError as exc:
         for problem in exc.problems:
-            _say(problem)
+            _say(f"{exc.path}: {problem}" if exc.path else problem)
         return None
 
 

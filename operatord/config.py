@@ -29,10 +29,15 @@ Positive = Annotated[int, Meta(ge=1, le=1_000_000)]
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; ``problems`` has one sentence for each reason."""
+    """The configuration cannot be used; ``problems`` has one sentence for each reason.
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    No sentence has a path of the host, for clients may read it: where the file itself is at fault,
+    ``path`` names it.
+    """
+
+    def __init__(self, problems: Sequence[str], path: Path | None = None) -> None:
         self.problems = list(problems)
+        self.path = path
         super().__init__("\n".join(self.problems))
 
 
@@ -153,14 +158,23 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text("utf-8"))
     except OSError as exc:
-        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
-    except (yaml.YAMLError, UnicodeDecodeError) as exc:
-        raise ConfigError([f"{path}: is not YAML: {' '.join(str(exc).split())}"]) from exc
+        raise ConfigError([f"the settings file cannot be read: {exc.strerror}"], path) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(["the settings file is not UTF-8"], path) from exc
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise ConfigError([f"the settings file is not YAML: {_yaml_problem(exc)}"], path) from exc
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        raise ConfigError([f"{path}: the settings are a mapping such as 'listen: 127.0.0.1:7733'"])
+        what = "the settings file is to hold a mapping such as 'listen: 127.0.0.1:7733'"
+        raise ConfigError([what], path)
     return data
+
+
+def _yaml_problem(exc: Exception) -> str:
+    """Return what is wrong and in which line, without quoting the file."""
+    problem, mark = getattr(exc, "problem", None), getattr(exc, "problem_mark", None)
+    return f"line {mark.line + 1}: {problem}" if mark else (problem or "it cannot be understood")
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
@@ -175,8 +189,18 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
         place = found
         for key in path[:-1]:
             place = place.setdefault(key, {})
-        place[path[-1]] = yaml.safe_load(text)
+        place[path[-1]] = _env_value(path, text)
     return found
+
+
+def _env_value(path: tuple[str, ...], text: str) -> Any:
+    import yaml  # noqa: PLC0415
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        name = "OPERATORD_" + "_".join(path).upper()
+        raise ConfigError([f"{name}: {_yaml_problem(exc)}; put the value in quotes"]) from exc
 
 
 def _scalars(data: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemon_lab import Lab, Wire, in_process
@@ -73,14 +74,18 @@ def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 async def no_task_is_left() -> AsyncIterator[None]:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
     before = asyncio.all_tasks()
     yield
     for _ in range(20):  # rounds for what has been cancelled to notice
         left = asyncio.all_tasks() - before - {asyncio.current_task()}
         if not left:
-            return
+            break
         await asyncio.sleep(0)
-    pytest.fail(f"tasks left behind: {left}")
+    else:
+        pytest.fail(f"tasks left behind: {left}")
+    assert complaints == [], "an exception that nobody looked at"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from ._core import Call, Core
 from ._sockets import open_streams
@@ -19,6 +19,7 @@ from .errors import CallTimeout, ConnectionLost, DaemonUnreachable
 from .notices import Notice, Progress
 
 READ_BYTES = 256 * 1024
+T = TypeVar("T")
 
 
 class AsyncConnection:
@@ -61,14 +62,13 @@ class AsyncConnection:
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         async with self._abandoned(call):
             while not (call.done and not call.progress):
-                await self._wait(lambda: call.news, deadline)
+                await self._wait(lambda: call.news or None, deadline)
                 while call.progress:
                     yield call.progress.popleft()
 
     async def notice(self) -> Notice:
         """Return the next notice. Raises `ConnectionLost`."""
-        await self._wait(lambda: bool(self._core.notices), None)
-        return self._core.notices.popleft()
+        return await self._wait(self._core.take_notice, None)
 
     @asynccontextmanager
     async def _abandoned(self, call: Call) -> AsyncGenerator[None, None]:
@@ -80,16 +80,14 @@ class AsyncConnection:
                 self._writer.write(line)
             raise
 
-    async def _wait(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        """Return when ``ready()``; read for all while nobody else does."""
+    async def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
+        """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
         try:
             async with asyncio.timeout_at(deadline):
-                while not ready():
+                while (taken := take()) is None:
                     self._core.check()
-                    if self._read_done is None:
-                        await self._read()
-                    else:
-                        await self._read_done.wait()
+                    await (self._read() if self._read_done is None else self._read_done.wait())
+                return taken
         except TimeoutError as exc:
             raise CallTimeout("no answer within the time given") from exc
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from ._core import Call, Core
 from ._sockets import open_socket
@@ -23,6 +23,7 @@ from .errors import CallTimeout, ConnectionLost, DaemonUnreachable
 from .notices import Notice, Progress
 
 READ_BYTES = 256 * 1024
+T = TypeVar("T")
 
 
 class Connection:
@@ -70,17 +71,16 @@ class Connection:
         deadline = _deadline(timeout)
         with self._abandoned(call):
             while not (call.done and not call.progress):
-                self._wait(lambda: call.news, deadline)
+                self._wait(lambda: call.news or None, deadline)
                 while call.progress:
                     yield call.progress.popleft()
 
     def notice(self, timeout: float | None) -> Notice | None:
         """Return the next notice, None when none came in time. Raises `ConnectionLost`."""
         try:
-            self._wait(lambda: bool(self._core.notices), _deadline(timeout))
+            return self._wait(self._core.take_notice, _deadline(timeout))
         except CallTimeout:
             return None
-        return self._core.notices.popleft()
 
     @contextmanager
     def _abandoned(self, call: Call) -> Generator[None, None, None]:
@@ -100,15 +100,16 @@ class Connection:
         with self._writing, suppress(OSError):
             self._socket.sendall(line)
 
-    def _wait(self, ready: Callable[[], bool], deadline: float | None) -> None:
-        """Return when ``ready()``; read for all while nobody else does."""
+    def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
+        """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
         with self._turn:
-            while not ready():
+            while (taken := take()) is None:
                 self._core.check()
                 if self._reading:
                     self._turn.wait(_remaining(deadline))
                 else:
                     self._read(deadline)
+            return taken
 
     def _read(self, deadline: float | None) -> None:
         remaining = _remaining(deadline)

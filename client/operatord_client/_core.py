@@ -64,7 +64,7 @@ class Core:
     """Request ids, pending calls, and where each line from the daemon belongs."""
 
     def __init__(self) -> None:
-        self.notices: deque[Notice] = deque(maxlen=NOTICES)
+        self._notices: deque[Notice] = deque(maxlen=NOTICES)
         self.lost: ClientError | None = None
         """Why nothing more will come, once that is so."""
         self._splitter = LineSplitter(ANSWER_BYTES)
@@ -75,6 +75,10 @@ class Core:
     def pending(self) -> int:
         """Calls without an answer."""
         return len(self._pending)
+
+    def take_notice(self) -> Notice | None:
+        """Return the oldest notice that was not taken yet."""
+        return self._notices.popleft() if self._notices else None
 
     def request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
         """Return a new call and the line that makes it."""
@@ -122,7 +126,7 @@ class Core:
 
     def _notify(self, notice: Notice) -> None:
         if notice.method != PROGRESS:
-            self.notices.append(notice)
+            self._notices.append(notice)
         elif call := self._pending.get(notice.params.get("id", 0)):
             call.progress.append(Progress.from_params(notice.params))
 

@@ -50,8 +50,14 @@ class Subscription:
     def pump(self) -> None:
         """Send what is due, until nothing is left or the peer takes no more."""
         oldest = self._ring.oldest
+        if self._cursor > self._ring.seq:
+            # A number of an earlier life of the daemon: what came after it cannot be known.
+            if not self._send(_lost(self._cursor + 1, self._cursor + 1)):
+                return
+            self._cursor = 0
         if self._cursor + 1 < oldest:
-            self._send(_lost(self._cursor + 1, oldest - 1))
+            if not self._send(_lost(self._cursor + 1, oldest - 1)):
+                return
             self._cursor = oldest - 1
         while self._cursor < self._ring.seq:
             event = self._ring.at(self._cursor + 1)
@@ -103,10 +109,6 @@ class EventLog:
     ) -> Subscription:
         """Begin after ``since``, or now. Call `Subscription.pump` for what is due already."""
         cursor = self.seq if since is None else since
-        if cursor > self.seq:
-            # Numbers of an earlier life of the daemon: what came after them cannot be known.
-            send(_lost(cursor + 1, cursor + 1))
-            cursor = 0
         subscription = Subscription(self, send, cursor, types, session_id)
         self._subscriptions.add(subscription)
         return subscription

@@ -223,10 +223,10 @@ async def _follow_stages(
 ) -> None:
     head = {"subscription": number, "session_id": record.id}
     dialect = call.request.dialect
-    await record.reach("running")
+    await record.started_stages()
     try:
         async with asyncio.TaskGroup() as group:
-            for stage in stages:
+            for stage in (stage for stage in stages if stage in record.containers):
                 group.create_task(_follow_stage(call, record, stage, tail, head))
     finally:
         call.peer.notify(dialect, "session.log", {**head, "end": True})

@@ -5,6 +5,8 @@
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
+- While the session starts there is nobody yet to whom anything could have been delivered: whichever
+  stage ends fails the start.
 """
 
 from __future__ import annotations
@@ -43,6 +45,17 @@ def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
         return None
     after = 0.0 if all(stage in exits for stage in stages) else LINGER
     return Verdict("completed", "done", "the stream has been delivered to its end", last, after)
+
+
+def judge_start(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
+    """Return what exits mean before the stream has been there; None when there are none."""
+    for stage in stages:
+        if stage in exits and (verdict := _failure(stage, exits[stage])):
+            return verdict
+    for stage in (stage for stage in stages if stage in exits):
+        reason = f"the stage {stage!r} ended before there was a stream"
+        return Verdict("failed", "exit", reason, stage)
+    return None
 
 
 def _failure(stage: str, how: Exit) -> Verdict | None:

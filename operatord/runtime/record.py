@@ -72,12 +72,20 @@ class SessionRecord:
     def advance(self, to: Phase) -> None:
         """Go to the phase ``to`` and wake whoever waits. Raises `phases.IllegalTransition`."""
         self.phase = phases.advance(self.phase, to)
+        self._wake()
+
+    def _wake(self) -> None:
         changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
         changed.set_result(None)
 
     async def reach(self, phase: Phase) -> None:
         """Return once the session is in ``phase`` or past it."""
         while not phases.reached(self.phase, phase):
+            await asyncio.shield(self._changed)
+
+    async def started_stages(self) -> None:
+        """Return once its stages run, so that they can be listened to, or never will."""
+        while self.phase == "queued" or (self.phase == "starting" and self.step != "verify"):
             await asyncio.shield(self._changed)
 
     def ask_end(self, ending: Ending) -> None:
@@ -88,6 +96,7 @@ class SessionRecord:
     def progress(self, step: str) -> None:
         """Tell those who wait for the start what is being done."""
         self.step = step
+        self._wake()
         self.tell({"stage": step})
 
     def tell(self, fields: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from operatord.config import Config
 from operatord.core import scheduler
-from operatord.core.endings import Exit, judge
+from operatord.core.endings import Exit, judge, judge_start
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.engines import base
 from operatord_protocol import errors
@@ -257,7 +257,8 @@ class Supervisor:
 
     def _judge(self, record: SessionRecord) -> None:
         exits = {name: Exit(s.exit_code, s.oom_killed) for name, s in record.exits.items()}
-        verdict = judge(tuple(record.plan.stages), exits)
+        decide = judge_start if record.phase == "starting" else judge
+        verdict = decide(tuple(record.plan.stages), exits)
         if verdict is None:
             return
         ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)

@@ -131,7 +131,7 @@ def _engine(url: str) -> EngineApi | None:
         return None
     engine = EngineApi(url)
     try:
-        engine.call("GET", "/_ping")
+        engine.call("GET", "/version")
     except (OSError, BenchFailed):
         return None
     return engine

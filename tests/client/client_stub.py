@@ -9,16 +9,15 @@ import json
 import queue
 import socket
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 
 CLOSE = "close the connection"
-SILENCE: tuple[Any, ...] = ()
 Item = dict[str, Any] | bytes | str
-Answer = Sequence[Item] | Callable[[dict[str, Any]], Iterable[Item]]
+Answer = Callable[[dict[str, Any]], Iterable[Item]]
 
 
 def vectors(name: str) -> list[dict[str, Any]]:
@@ -30,7 +29,8 @@ def vectors(name: str) -> list[dict[str, Any]]:
 def golden(name: str, file: str = "replies") -> dict[str, Any]:
     """Return what is on one golden line."""
     line = next(v["line"] for v in vectors(file) if v["name"] == name)
-    return json.loads(line)
+    value: dict[str, Any] = json.loads(line)
+    return value
 
 
 def golden_stream(name: str) -> bytes:
@@ -92,12 +92,20 @@ class StubDaemon(Listener):
         self._answers: dict[str, Answer] = {}
         super().__init__()
 
-    def on(self, method: str, *items: Item | Callable[[dict[str, Any]], Iterable[Item]]) -> None:
-        """Answer ``method`` with these: replies get the request's id, notifications stay as they are."""
-        if len(items) == 1 and callable(items[0]):
-            self._answers[method] = items[0]
-        else:
-            self._answers[method] = items  # type: ignore[assignment]
+    def on(self, method: str, *items: Item | Answer) -> None:
+        """Answer ``method`` with these: replies get the request's id, notifications stay as they are.
+
+        A function among them is called with the request and says what to answer.
+        """
+
+        def answer(request: dict[str, Any]) -> Iterator[Item]:
+            for item in items:
+                if callable(item):
+                    yield from item(request)
+                else:
+                    yield item
+
+        self._answers[method] = answer
 
     def asked(self, method: str) -> dict[str, Any]:
         """Return the next request for ``method``; the others before it are passed over."""
@@ -110,12 +118,16 @@ class StubDaemon(Listener):
         for line in connection.makefile("rb"):
             request = json.loads(line)
             self.requests.put(request)
-            answer = self._answers.get(request["method"], SILENCE)
-            for item in answer(request) if callable(answer) else answer:
+            answer = self._answers.get(request["method"], _silence)
+            for item in answer(request):
                 if item == CLOSE:
                     connection.shutdown(socket.SHUT_RDWR)
                     return
                 connection.sendall(encode(item, request))
+
+
+def _silence(_: dict[str, Any]) -> tuple[Item, ...]:
+    return ()
 
 
 def encode(item: Item, request: dict[str, Any]) -> bytes:
@@ -158,3 +170,24 @@ def stream_of(count: int, *, dice: float | None = None, size: int = 4) -> bytes:
         out.append(json.dumps(header).encode() + b"\n" + bytes(size) * len(parts))
     out.append(json.dumps({"type": "end", "frames": count, "dropped": 0}).encode() + b"\n")
     return b"".join(out)
+
+
+# What many tests have the daemon say.
+STARTED = golden("rpc: started")
+RUNNING = STARTED["result"]
+SESSION_ID = STARTED["result"]["session_id"]
+QUEUED = golden("progress: in the queue", "notifications")
+STARTING = golden("progress: starting", "notifications")
+REPORTS = [
+    tuple(p["params"].get(name) for name in ("position", "stage", "reason"))
+    for p in (QUEUED, STARTING)
+]
+EVENT = golden("event: running", "notifications")
+LOG = golden("log: a line", "notifications")
+LOG_END = golden("log: the last", "notifications")
+
+
+def located(server: StreamServer, **changes: Any) -> dict[str, Any]:
+    host, port = server.address
+    location = {"host": host, "port": port, "url": f"tcp://{host}:{port}", "format": "json"}
+    return {"result": {**STARTED["result"], "location": location, **changes}}

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client_stub import CLOSE, StreamServer, StubDaemon, dump, golden, stream_of
-from test_client_sync import (
+from client_stub import (
+    CLOSE,
     EVENT,
     LOG,
     LOG_END,
@@ -18,7 +18,12 @@ from test_client_sync import (
     SESSION_ID,
     STARTED,
     STARTING,
+    StreamServer,
+    StubDaemon,
+    dump,
+    golden,
     located,
+    stream_of,
 )
 
 from operatord_client import AsyncClient, AsyncRunningSession, Progress

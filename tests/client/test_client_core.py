@@ -170,7 +170,8 @@ def test_notices_are_kept_for_their_reader_in_order() -> None:
     core = Core()
     lines = [v["line"] for v in vectors("notifications") if v["expect"]["method"] == "event"]
     core.feed("\n".join([*lines, ""]).encode())
-    events = [notices.read_event(notice) for notice in core.notices]
+    taken = iter(core.take_notice, None)
+    events = [notices.read_event(notice) for notice in taken]
     assert [event.data for event in events] == [json.loads(line)["params"] for line in lines]
     assert events[0].type == "session.running"
     assert events[0].lost is None
@@ -179,7 +180,9 @@ def test_notices_are_kept_for_their_reader_in_order() -> None:
 def test_a_gap_in_the_events_is_an_event_without_a_number() -> None:
     core = Core()
     core.feed(json.dumps(golden("event: a gap", "notifications")).encode() + b"\n")
-    event = notices.read_event(core.notices.popleft())
+    notice = core.take_notice()
+    assert notice is not None
+    event = notices.read_event(notice)
     assert (event.type, event.lost, event.seq) == ("events.lost", (17, 512), None)
 
 

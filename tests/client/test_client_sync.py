@@ -8,7 +8,24 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client_stub import CLOSE, StreamServer, StubDaemon, dump, golden, stream_of
+from client_stub import (
+    CLOSE,
+    EVENT,
+    LOG,
+    LOG_END,
+    QUEUED,
+    REPORTS,
+    RUNNING,
+    SESSION_ID,
+    STARTED,
+    STARTING,
+    StreamServer,
+    StubDaemon,
+    dump,
+    golden,
+    located,
+    stream_of,
+)
 
 from operatord_client import Client, Progress, RunningSession
 from operatord_client.errors import (
@@ -21,25 +38,6 @@ from operatord_client.errors import (
     TooManyRequests,
     UnexpectedAnswer,
 )
-
-STARTED = golden("rpc: started")
-SESSION_ID = STARTED["result"]["session_id"]
-QUEUED = golden("progress: in the queue", "notifications")
-STARTING = golden("progress: starting", "notifications")
-REPORTS = [
-    tuple(p["params"].get(name) for name in ("position", "stage", "reason"))
-    for p in (QUEUED, STARTING)
-]
-EVENT = golden("event: running", "notifications")
-LOG = golden("log: a line", "notifications")
-LOG_END = golden("log: the last", "notifications")
-
-
-def located(server: StreamServer, **changes: Any) -> dict[str, Any]:
-    host, port = server.address
-    location = {"host": host, "port": port, "url": f"tcp://{host}:{port}", "format": "json"}
-    return {"result": {**STARTED["result"], "location": location, **changes}}
-
 
 # --- calls -----------------------------------------------------------------------------------------
 
@@ -115,6 +113,24 @@ def test_calls_of_several_threads_overtake_each_other(daemon: StubDaemon, client
     assert results[0].outcome == "completed"
 
 
+def test_many_threads_on_one_client_each_get_their_own_answer(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("session.get", lambda r: [{"result": {**RUNNING, **r["params"]}}])
+    wrong: list[str] = []
+
+    def ask(thread: int) -> None:
+        ids = [f"{thread:08X}{number:08X}" for number in range(50)]
+        wrong.extend(id for id in ids if client.get(id).session_id != id)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert wrong == []
+
+
 # --- the connection ----------------------------------------------------------------------------------
 
 
@@ -164,7 +180,12 @@ def test_a_token_is_used_on_every_connection(daemon: StubDaemon) -> None:
 
 def test_closing_wakes_whoever_waits(daemon: StubDaemon, client: Client) -> None:
     waiting = threading.Event()
-    daemon.on("session.wait", lambda _: waiting.set() or [])
+
+    def begin_to_wait(_: dict[str, Any]) -> list[Any]:
+        waiting.set()
+        return []
+
+    daemon.on("session.wait", begin_to_wait)
     caught: list[BaseException] = []
 
     def wait() -> None:

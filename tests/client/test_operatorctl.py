@@ -15,7 +15,8 @@ from client_stub import CLOSE, StreamServer, StubDaemon, golden, stream_of, vect
 from test_client_sync import EVENT, LOG, LOG_END, QUEUED, SESSION_ID, STARTED, located
 
 from operatord_client import operatorctl
-from operatord_client.ctl import exits
+from operatord_client.ctl import exits, terminal
+from operatord_client.ctl.receive import bar
 
 Run = Callable[..., "Ran"]
 OTHER_ID = "EE705B00000000AA"
@@ -411,6 +412,32 @@ def test_events_are_lines_and_a_lost_daemon_is_69(daemon: StubDaemon, ctl: Run) 
     text = ctl("events").out.splitlines()
     assert text[0].split()[2:4] == ["session.running", SESSION_ID]
     assert text[1] == "events.lost  from 17, to 512"
+
+
+# --- at a terminal ---------------------------------------------------------------------------------
+
+
+def test_progress_is_written_over_and_erased(
+    daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    daemon.on("session.start", QUEUED, STARTED)
+    drawn = ctl("start", "-o", "json").err.split(terminal.ERASE)
+    place = QUEUED["params"]["position"]
+    assert f"queued at position {place}" in drawn[1]
+    assert drawn[-1] == ""
+
+
+def test_a_bar_grows_with_the_frames() -> None:
+    assert bar(15, 30) == "[###############               ] 15/30 frames"
+    assert bar(31, 30).startswith("[" + "#" * 30 + "]")
+    assert bar(7, None) == "7 frames"
+
+
+def test_the_version_is_printed(ctl: Run) -> None:
+    ran = ctl("--version")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("operatorctl ")
 
 
 # --- cost --------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ _operatorctl
 ASK_FISH = """
 source $argv[1]
 function operatorctl; test "$argv" = "list --quiet"; and echo EE705B6538693C50; end
-complete -C "operatorctl $(string join ' ' $argv[2..-1])" | string split -f1 \\t
+complete -C "operatorctl $(string join -- ' ' $argv[2..-1])" | string split -f1 \\t; true
 """
 ASK = {
     "bash": ["bash", "--norc", "-c", ASK_BASH, "bash"],

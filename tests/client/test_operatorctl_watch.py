@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from client_stub import StubDaemon, golden
-from test_client_sync import EVENT, SESSION_ID, STARTED
+from client_stub import EVENT, RUNNING, SESSION_ID, StubDaemon, golden
 
 from operatord_client import operatorctl
 from operatord_client.ctl import exits
 from operatord_client.ctl.watch import View, summary
 
 ENDED_EVENT = golden("event: ended", "notifications")
-RUNNING = STARTED["result"]
 COMPLETED = golden("rpc: completed")["result"]
 STAGES = golden("rpc: stats")["result"]["stages"]
 

@@ -8,7 +8,7 @@ capitals that `completion` knows (ID, PROBE, PIPELINE) are completed by asking t
 from __future__ import annotations
 
 import os
-from argparse import SUPPRESS, ArgumentParser, HelpFormatter
+from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, following, probes, sessions, system, terminal, values, watch
 
@@ -73,6 +73,20 @@ class LazyParser(ArgumentParser):
         return getattr(self, name)
 
 
+class ShowVersion(Action):
+    """argparse's own wants to be told the version before anybody has asked."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest=SUPPRESS, nargs=0, default=SUPPRESS, help=help)
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        """Print it and exit."""
+        from importlib.metadata import version  # noqa: PLC0415 - costs more than all the rest
+
+        terminal.out(f"{PROG} {version('operatord')}")
+        parser.exit()
+
+
 def build() -> ArgumentParser:
     """Return the parser of operatorctl."""
     parser = ArgumentParser(
@@ -87,6 +101,7 @@ def build() -> ArgumentParser:
         metavar="A",
         help="host:port or unix:/path (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
     )
+    parser.add_argument("--version", action=ShowVersion, help="print the version and exit")
     parser.add_argument("--token", metavar="T", help="log in with it (default: $OPERATORD_TOKEN)")
     _output(parser, default="table")
     _add(parser, COMMANDS)

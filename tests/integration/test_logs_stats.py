@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""What stages write and use, as the daemon passes it on."""
+
+from __future__ import annotations
+
+from daemon_lab import Lab, Wire
+
+from operatord.engines.base import EngineUnavailable
+
+
+async def test_logs_of_all_stages_or_one(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    sid = session["session_id"]
+    for stage in ("probe", "stream"):
+        for number in range(3):
+            lab.fake.world.write(session[stage], f"{stage} {number}")
+    lines = (await wire.call("session.logs", session_id=sid))["lines"]
+    assert {tuple(sorted(line)) for line in lines} == {("line", "stage", "time")}
+    assert len(lines) == 6
+    lines = (await wire.call("session.logs", session_id=sid, stage="probe", tail=2))["lines"]
+    assert [line["line"] for line in lines] == ["probe 1", "probe 2"]
+    assert (await wire.call("session.logs", session_id=sid, tail=0))["lines"] == []
+    refused = await wire.refusal("session.logs", session_id=sid, stage="prob")
+    assert refused.type == "not_found"
+
+
+async def test_logs_stay_readable_after_the_end(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    lab.fake.world.write(session["stream"], "last words", "stderr")
+    sid = session["session_id"]
+    await wire.call("session.stop", session_id=sid)
+    lines = (await wire.call("session.logs", session_id=sid, stage="stream"))["lines"]
+    assert [line["line"] for line in lines] == ["last words"]
+    followed = await wire.call("session.logs", session_id=sid, stage="stream", follow=True)
+    assert [line["line"] for line in followed["lines"]] == ["last words"]
+
+
+async def test_followed_logs_come_as_notifications_until_the_end(lab: Lab, wire: Wire) -> None:
+    session = await (await lab.wire()).call("session.start")
+    sid = session["session_id"]
+    lab.fake.world.write(session["probe"], "before")
+    number = (await wire.call("session.logs", session_id=sid, follow=True))["subscription"]
+    note = await wire.note()
+    assert (note["subscription"], note["stage"], note["line"]) == (number, "probe", "before")
+    lab.fake.world.write(session["stream"], "after")
+    assert (await wire.note())["line"] == "after"
+    await (await lab.wire()).call("session.stop", session_id=sid)
+    assert (await wire.note(lambda note: "end" in note))["end"] is True
+
+
+async def test_following_ends_on_demand(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    followed = await wire.call("session.logs", session_id=session["session_id"], follow=True)
+    await wire.call("events.unsubscribe", subscription=followed["subscription"])
+    lab.fake.world.write(session["probe"], "unheard")
+    await wire.call("system.ping")
+    assert [note for note in wire.notes if "line" in note["params"]] == []
+
+
+async def test_following_a_start_that_comes_to_nothing_just_ends(lab: Lab, wire: Wire) -> None:
+    gate = lab.fake.script.hold("create_network")
+    session = await wire.call("session.start", wait="accepted")
+    await gate.reached.wait()
+    lab.fake.script.fail("create", EngineUnavailable("gone"))
+    await wire.call("session.logs", session_id=session["session_id"], follow=True)
+    gate.open.set()
+    assert (await wire.note())["end"] is True
+
+
+async def test_following_shows_what_a_stage_says_while_it_starts(lab: Lab, wire: Wire) -> None:
+    lab.fake.mute = True
+    start = wire.begin("session.start")
+    await wire.note(lambda note: note["stage"] == "verify")
+    other = await lab.wire()
+    [session] = (await other.call("session.list"))["sessions"]
+    await other.call("session.logs", session_id=session["session_id"], follow=True)
+    lab.fake.world.write(session["stream"], "still waiting for the probe")
+    assert (await other.note())["line"] == "still waiting for the probe"
+    await other.call("session.stop", session_id=session["session_id"])
+    assert (await wire.line())["id"] == start
+
+
+async def test_stats_by_stage_with_the_frames_that_it_reports(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    report = '{"type":"report","stage":"stream","frames":30,"dropped":1,"consumers":2}'
+    lab.fake.world.write(session["stream"], report)
+    stats = await wire.call("session.stats", session_id=session["session_id"])
+    assert set(stats["stages"]) == {"probe", "stream", "segmentation"}
+    stream = stats["stages"]["stream"]
+    assert stream["memory"] == 1 << 20
+    assert (stream["frames"], stream["dropped"]) == (30, 1)
+    assert "frames" not in stats["stages"]["probe"]
+
+
+async def test_stats_of_what_has_ended_are_a_conflict(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    await wire.call("session.stop", session_id=session["session_id"])
+    refused = await wire.refusal("session.stats", session_id=session["session_id"])
+    assert refused.type == "conflict"
+
+
+async def test_engine_that_is_away_is_said(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    for operation, method in (("logs", "session.logs"), ("stats", "session.stats")):
+        for _ in range(3):
+            lab.fake.script.fail(operation, EngineUnavailable("/run/engine.sock"))
+        refused = await wire.refusal(method, session_id=session["session_id"])
+        assert refused.type == "engine_unavailable"
+        assert "sock" not in str(refused)
