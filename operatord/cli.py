@@ -171,6 +171,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     async def run() -> None:
         daemon = Daemon(config, lambda: load(_config_file(args), os.environ, _settings(args)))
+        daemon.handle_signals()
         try:
             await daemon.start()
         except OSError:

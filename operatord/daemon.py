@@ -169,12 +169,15 @@ class Daemon:
             log.info("listening on %s", self.config.unix)
         return host, port
 
-    async def run_until_stopped(self) -> None:
-        """Return once SIGTERM or SIGINT came, or `stop` was called, and all is ended."""
+    def handle_signals(self) -> None:
+        """Let SIGTERM and SIGINT end `run_until_stopped`, and SIGHUP reread the settings."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+
+    async def run_until_stopped(self) -> None:
+        """Return once a signal came, or `stop` was called, and all is ended."""
         await self._stop.wait()
         await self.stop()
 

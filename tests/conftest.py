@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import shutil
@@ -47,11 +48,11 @@ def ffmpeg() -> str:
 
 def _children() -> set[str]:
     """Return the ids of this process's children, the dead that nobody waited for among them."""
-    return {
-        pid
-        for file in Path("/proc/self/task").glob("*/children")
-        for pid in file.read_text().split()
-    }
+    found: set[str] = set()
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # a thread that has ended since
+            found.update(file.read_text().split())
+    return found
 
 
 def _name(pid: str) -> str:

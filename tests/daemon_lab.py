@@ -308,8 +308,9 @@ class Served:
         *arguments: str,
         config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        wait_for: str = "listening on 127.",
     ) -> Served:
-        """Start it, and return once it listens or has ended."""
+        """Start it, and return once it listens (or has logged another line), or has ended."""
         state_dir.mkdir(exist_ok=True, parents=True)
         file = state_dir.with_suffix(".yaml")
         file.write_text(json.dumps(config or {}))
@@ -320,8 +321,8 @@ class Served:
             env={**clean_env(), **(env or {})},
         )  # fmt: skip
         served = cls(process, state_dir)
-        entry = await served.logged("listening on 127.")
-        if entry is not None:
+        entry = await served.logged(wait_for)
+        if entry is not None and entry["message"].startswith("listening"):
             host, _, port = entry["message"].removeprefix("listening on ").rpartition(":")
             served.address = (host, int(port))
         return served

@@ -317,8 +317,8 @@ class Connection(asyncio.Protocol):
         return True
 
     async def room(self) -> None:
-        """Return when the peer takes more, or has gone."""
-        if not self._writable:
+        """Return when the peer takes more; once it is going, its end cancels whoever waits here."""
+        if not self._writable or self._transport.is_closing():
             waiter = self._loop.create_future()
             self._room_waiters.append(waiter)
             await waiter

@@ -228,8 +228,9 @@ async def _follow_stages(
         async with asyncio.TaskGroup() as group:
             for stage in (stage for stage in stages if stage in record.containers):
                 group.create_task(_follow_stage(call, record, stage, tail, head))
+        while not call.peer.notify(dialect, "session.log", {**head, "end": True}):
+            await call.peer.room()
     finally:
-        call.peer.notify(dialect, "session.log", {**head, "end": True})
         call.peer.drop(number)
 
 

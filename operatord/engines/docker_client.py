@@ -7,6 +7,7 @@ Clients are made, lent and dropped here, and no exception of docker-py or reques
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +16,7 @@ import requests
 from docker import APIClient
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException
-from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnectionPool
+from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import parse_host
 
 from operatord.engines.base import EngineInfo, EngineUnavailable
@@ -106,7 +107,29 @@ class _OneConnection(UnixHTTPAdapter):
     """docker-py keeps a connection for each URL it ever asked for; here there is one for all."""
 
     def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
-        return super().get_connection(self.socket_path, proxies)
+        with self.pools.lock:
+            if self.socket_path not in self.pools.keys():
+                pool = _Pool(self.socket_path, self.socket_path, self.timeout, maxsize=1)
+                self.pools[self.socket_path] = pool
+            found: UnixHTTPConnectionPool = self.pools[self.socket_path]
+            return found
+
+
+class _Pool(UnixHTTPConnectionPool):
+    def _new_conn(self) -> UnixHTTPConnection:
+        timeout: Any = self.timeout
+        return _Connection(self.base_url, self.socket_path, timeout)
+
+
+class _Connection(UnixHTTPConnection):
+    def connect(self) -> None:
+        """Connect. Unlike docker-py's, a socket that is not connected is closed."""
+        with contextlib.ExitStack() as on_failure:
+            sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            sock.settimeout(self.timeout)
+            sock.connect(self.unix_socket)
+            on_failure.pop_all()
+        self.sock = sock
 
 
 def _as_numbers(version: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 
 from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, parse_hello
 
@@ -27,7 +28,7 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
     except TimeoutError as exc:
         raise NoHello(f"{host}:{port} did not say hello within {timeout:g} s") from exc
     except OSError as exc:
-        reason = exc.strerror or "the name is not known"
+        reason = os.strerror(exc.errno) if (exc.errno or 0) > 0 else "the name is not known"
         raise NoHello(f"{host}:{port} cannot be connected to: {reason}") from exc
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
         raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc

@@ -82,6 +82,11 @@ def test_the_demo_runs_from_another_folder(installed: Path) -> None:
     assert "it works" in out
 
 
+def test_operatorctl_runs_from_another_folder(installed: Path) -> None:
+    assert "usage: operatorctl" in run(installed / "env/bin/operatorctl", "--help", cwd=installed)
+    assert "complete" in run(installed / "env/bin/operatorctl", "completion", "bash", cwd=installed)
+
+
 @pytest.mark.engine
 def test_the_images_are_built_from_another_folder(installed: Path) -> None:
     run(installed / "env/bin/operatord", "build-images", cwd=installed)

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 
@@ -191,3 +191,18 @@ def located(server: StreamServer, **changes: Any) -> dict[str, Any]:
     host, port = server.address
     location = {"host": host, "port": port, "url": f"tcp://{host}:{port}", "format": "json"}
     return {"result": {**STARTED["result"], "location": location, **changes}}
+
+
+class Ran(NamedTuple):
+    """What one run of operatorctl left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]

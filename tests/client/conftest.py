@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
-from client_stub import StreamServer, StubDaemon
+from client_stub import Ran, Run, StreamServer, StubDaemon
 
-from operatord_client import AsyncClient, Client
+from operatord_client import AsyncClient, Client, operatorctl
 
 
 @pytest.fixture
@@ -43,3 +43,19 @@ def serve() -> Iterator[Callable[..., StreamServer]]:
     yield start
     for server in servers:
         server.close()
+
+
+@pytest.fixture
+def ctl(daemon: StubDaemon, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Return a function that runs operatorctl in this process."""
+    host, port = daemon.address
+
+    def run(*args: str) -> Ran:
+        try:
+            code = operatorctl.main(["--address", f"{host}:{port}", *args])
+        except SystemExit as exc:
+            code = int(exc.code or 0)
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return run

@@ -23,6 +23,7 @@ LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
 class Daemon(NamedTuple):
     address: str
+    unix: str
     log: list[str]
 
 
@@ -32,9 +33,19 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     state = tmp_path_factory.mktemp("state")
     config = state / "operatord.yaml"
     config.write_text("limits: {sessions: 4}\n")
+    unix = str(state / "o.sock")
     process = subprocess.Popen(
         [
-            *(sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"),
+            *(
+                sys.executable,
+                "-m",
+                "operatord",
+                "serve",
+                "--listen",
+                "127.0.0.1:0",
+                "--unix",
+                unix,
+            ),
             *("--engine", "process", "--state-dir", str(state / "state"), "--config", str(config)),
         ],
         stderr=subprocess.PIPE,
@@ -52,7 +63,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     rest.start()
     try:
         assert address is not None, f"the daemon did not listen: {''.join(log)}"
-        yield Daemon(address, log)
+        yield Daemon(address, f"unix:{unix}", log)
     finally:
         process.terminate()
         code = process.wait(30)
@@ -167,6 +178,13 @@ async def test_the_async_client_does_the_same(live: Daemon) -> None:
         assert session.info.outcome == "completed"
         assert (await client.status()).draining is False
         assert (await client.describe()).protocol == 1
+
+
+async def test_the_unix_socket_serves_as_well(live: Daemon) -> None:
+    with Client(live.unix) as client:
+        assert client.ping().pong
+    async with AsyncClient(live.unix) as aclient:
+        assert (await aclient.ping()).pong
 
 
 def test_operatorctl_receives_frames_and_finds_the_session_again(live: Daemon) -> None:

@@ -4,14 +4,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent))  # where the fake is
-
 from engine_lab import DockerLab, FakeLab, Lab, ProcessLab
 
 

@@ -137,8 +137,6 @@ async def test_engine_that_hangs_later_is_unavailable_and_usable_once_it_is_back
         assert (await engine.connect()).version == "20.10.24"
 
 
-# urllib3 leaves the socket of a reply that is no HTTP to the garbage collector.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_nonsense_instead_of_http_is_unavailable(tmp_path: Path) -> None:
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from daemon_lab import Lab, Wire
+from daemon_lab import Lab, Wire, until
 
 from operatord.engines.base import EngineUnavailable
 
@@ -107,3 +107,33 @@ async def test_engine_that_is_away_is_said(lab: Lab, wire: Wire) -> None:
         refused = await wire.refusal(method, session_id=session["session_id"])
         assert refused.type == "engine_unavailable"
         assert "sock" not in str(refused)
+
+
+async def test_follower_whose_connection_is_closing_does_not_hold_up_the_daemon(
+    lab: Lab, wire: Wire
+) -> None:
+    session = await (await lab.wire()).call("session.start")
+    await wire.call("session.logs", session_id=session["session_id"], follow=True)
+    wire.writer.transport.pause_reading()
+    for _ in range(20_000):
+        lab.fake.world.write(session["probe"], "x" * 1000)
+    connection = max(lab.daemon.server._connections, key=lambda c: len(c._kept))
+    await until(lambda: not connection._writable, "the buffers are full")
+    connection.end()
+    lab.fake.world.write(session["probe"], "one more")
+    assert (await (await lab.wire()).call("system.ping"))["pong"]
+    wire.reset()
+
+
+async def test_slow_follower_gets_every_line_and_the_end(lab: Lab, wire: Wire) -> None:
+    session = await (await lab.wire()).call("session.start")
+    sid = session["session_id"]
+    await wire.call("session.logs", session_id=sid, follow=True, stage="probe")
+    wire.writer.transport.pause_reading()
+    for number in range(20_000):
+        lab.fake.world.write(session["probe"], f"{number} {'x' * 1000}")
+    await (await lab.wire()).call("session.stop", session_id=sid)
+    wire.writer.transport.resume_reading()
+    for number in range(20_000):
+        assert (await wire.note())["line"].startswith(f"{number} ")
+    assert (await wire.note())["end"] is True

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: MIT
+"""What operatorctl prints: the wire's JSON for programs, text for people."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from client_stub import QUEUED, SESSION_ID, STARTED, Run, StubDaemon, golden
+
+from operatord_client.ctl import terminal
+from operatord_client.ctl.receive import bar
+
+OTHER_ID = "EE705B00000000AA"
+QUERIES = [
+    ("session.get", "rpc: completed", ["get", SESSION_ID]),
+    ("session.list", "rpc: sessions", ["list"]),
+    ("session.plan", "rpc: plan, start", ["plan"]),
+    ("session.stop", "rpc: stopped", ["stop", SESSION_ID]),
+    ("session.wait", "rpc: completed", ["wait", SESSION_ID]),
+    ("session.extend", "rpc: extended", ["extend", SESSION_ID, "60"]),
+    ("session.logs", "rpc: logs", ["logs", SESSION_ID]),
+    ("session.stats", "rpc: stats", ["stats", SESSION_ID]),
+    ("session.start", "rpc: started", ["start"]),
+    ("system.status", "rpc: status", ["status"]),
+    ("system.ping", "rpc: ping", ["ping"]),
+    ("system.describe", "rpc: describe", ["describe"]),
+    ("system.drain", "rpc: draining", ["drain"]),
+    ("system.undrain", "rpc: admitting again", ["undrain"]),
+    ("system.reload", "rpc: reloaded", ["reload"]),
+    ("pipeline.list", "rpc: pipelines", ["pipelines"]),
+    ("probe.list", "rpc: probes", ["probe", "list"]),
+    ("probe.remove", "rpc: probe removed", ["probe", "remove", "us-1"]),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "args"), QUERIES, ids=str)
+def test_json_is_the_wire_s_own_document(
+    daemon: StubDaemon, ctl: Run, method: str, name: str, args: list[str]
+) -> None:
+    daemon.on(method, golden(name))
+    for spelled in (["-o", "json", *args], [*args, "-o", "json"]):
+        ran = ctl(*spelled)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.json == golden(name)["result"]
+        assert ran.out.count("\n") == 1
+
+
+@pytest.mark.parametrize(("method", "name", "args"), QUERIES, ids=str)
+def test_text_says_something_and_leaves_no_blanks_at_line_ends(
+    daemon: StubDaemon, ctl: Run, method: str, name: str, args: list[str]
+) -> None:
+    daemon.on(method, golden(name))
+    ran = ctl(*args)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.strip()
+    assert all(line == line.rstrip() for line in ran.out.replace("| \n", "|\n").splitlines())
+
+
+RUNNING = {
+    "session_id": SESSION_ID,
+    "pipeline": "segmented",
+    "phase": "running",
+    "location": {"host": "127.0.0.1", "port": 1, "url": "tcp://127.0.0.1:1", "format": "json"},
+    "created": "2024-05-17T09:30:00.120Z",
+    "timings": {"network": 5.25, "start.probe": 20.0, "start": 40.0, "turn": 0.0, "total": 51.3},
+    "warm": True,
+    "probe": "a07fa236c7c646bb84cc622f240c3da0",
+}
+FAILED = {
+    "session_id": OTHER_ID,
+    "pipeline": "segmented",
+    "phase": "ended",
+    "outcome": "failed",
+    "cause": "oom",
+    "reason": "it needed more than its 128 MiB",
+    "created": "2024-05-17T09:30:00.120Z",
+    "exit_codes": {"probe": None, "segmentation": 137},
+}
+
+
+def test_a_table_of_sessions(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.list", {"result": {"sessions": [RUNNING, FAILED]}})
+    assert ctl("list").out.splitlines() == [
+        "SESSION           PIPELINE   PHASE           OUTCOME       CREATED (UTC)        OWNER  LOCATION",
+        "EE705B6538693C50  segmented  running (warm)  -             2024-05-17 09:30:00  -      "
+        "tcp://127.0.0.1:1",
+        "EE705B00000000AA  segmented  ended           failed (oom)  2024-05-17 09:30:00  -      -",
+    ]
+
+
+def test_get_tells_a_person_everything(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.get", {"result": RUNNING})
+    assert ctl("get", SESSION_ID).out.splitlines() == [
+        "session   EE705B6538693C50",
+        "phase     running (warm)",
+        "location  tcp://127.0.0.1:1  json",
+        "pipeline  segmented",
+        "created   2024-05-17T09:30:00.120Z",
+        "timings   51.3 ms (network 5.2, start 40.0)",
+        "stages    probe  a07fa236c7c6",
+    ]
+    daemon.on("session.get", {"result": FAILED})
+    assert ctl("get", OTHER_ID).out.splitlines() == [
+        "session   EE705B00000000AA",
+        "phase     ended",
+        "outcome   failed (oom)",
+        "reason    it needed more than its 128 MiB",
+        "pipeline  segmented",
+        "created   2024-05-17T09:30:00.120Z",
+        "stages    probe         -",
+        "          segmentation  -  exit 137",
+    ]
+
+
+def test_quiet_lists_ids_and_nothing_for_none(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.list", golden("rpc: sessions"))
+    assert ctl("list", "-q").out.splitlines()[0] == SESSION_ID
+    daemon.on("session.list", golden("rpc: no sessions"))
+    assert ctl("list", "-q").out == ""
+
+
+def test_a_refusal_in_json_is_the_wire_s_error_on_stderr(daemon: StubDaemon, ctl: Run) -> None:
+    error = golden("error: no room")["error"]
+    daemon.on("session.start", {"error": error})
+    ran = ctl("start", "-o", "json")
+    assert ran.out == ""
+    assert json.loads(ran.err) == {"error": error}
+
+
+def test_a_refusal_says_when_to_try_again_and_shows_the_log(daemon: StubDaemon, ctl: Run) -> None:
+    daemon.on("session.start", golden("error: no room"))
+    assert "(try again in 12.5 s)" in ctl("start").err
+    daemon.on("session.start", golden("error: start failed"))
+    assert "\n  cannot reach probe:12345\n" in ctl("start").err
+
+
+# --- at a terminal ---------------------------------------------------------------------------------
+
+
+def test_progress_is_written_over_and_erased(
+    daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    daemon.on("session.start", QUEUED, STARTED)
+    drawn = ctl("start", "-o", "json").err.split(terminal.ERASE)
+    place = QUEUED["params"]["position"]
+    assert f"queued at position {place}" in drawn[1]
+    assert drawn[-1] == ""
+
+
+def test_a_bar_grows_with_the_frames() -> None:
+    assert bar(15, 30) == "[###############               ] 15/30 frames"
+    assert bar(31, 30).startswith("[" + "#" * 30 + "]")
+    assert bar(7, None) == "7 frames"
+
+
+def test_the_version_is_printed(ctl: Run) -> None:
+    ran = ctl("--version")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("operatorctl ")

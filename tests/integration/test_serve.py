@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""``operatord serve`` as a process of the system: signals, sockets, files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+from daemon_lab import OPERATORD, Wire, clean_env, free_port, left_of, netcat, run, served
+
+PROCESS = ("--engine", "process")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signal_ends_all_sessions_and_exits_with_0(tmp_path: Path, number: int) -> None:
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        for _ in range(2):
+            await wire.call("session.start", plain_stream=True)
+        assert left_of(daemon.state_dir) != []
+        assert await daemon.stop(number) == 0
+        assert left_of(daemon.state_dir) == []
+        assert daemon.log[-2]["message"] == "stopped"
+        assert await wire.at_end()
+        await wire.close()
+
+
+async def test_signal_while_a_session_starts(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        start = wire.begin("session.start")
+        await wire.note(lambda note: note["stage"] == "start")
+        assert await daemon.stop() == 0
+        with pytest.raises(Exception, match=r"cancelled|instead"):
+            await wire.reply(start)
+        await wire.close()
+
+
+async def test_log_is_json_lines_when_asked(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        assert await daemon.stop() == 0
+        entries = [entry for entry in daemon.log if entry]
+        assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
+
+
+async def test_hangup_rereads_the_settings(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", *PROCESS, config={"limits": {"sessions": 3}}) as daemon:
+        wire = await daemon.wire()
+        file = daemon.state_dir.with_suffix(".yaml")
+        file.write_text("limits: {sessions: 5}\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        assert await daemon.logged("settings reread")
+        assert (await wire.call("system.status"))["capacity"]["sessions"] == 5
+        file.write_text("limits: {sesions: 5}\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        assert (await daemon.logged("nothing was changed"))["level"] == "error"
+        assert (await wire.call("system.status"))["capacity"]["sessions"] == 5
+        await wire.close()
+
+
+async def serve_fails(*arguments: str) -> str:
+    """Run serve where it cannot; return what it says."""
+    code, out, err = await run(OPERATORD, "serve", *arguments, env=clean_env())
+    assert (code, out) == (1, "")
+    assert "Traceback" not in err
+    return err
+
+
+async def test_second_daemon_on_the_same_state_directory_is_refused(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", *PROCESS):
+        said = await serve_fails(
+            "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "s"), *PROCESS
+        )
+        assert "--state-dir" in said
+
+
+async def test_port_in_use_is_a_sentence(tmp_path: Path) -> None:
+    async with served(tmp_path / "a", *PROCESS) as daemon:
+        address = f"127.0.0.1:{daemon.address[1]}"
+        said = await serve_fails("--listen", address, "--state-dir", str(tmp_path / "b"), *PROCESS)
+        assert address in said
+        assert "in use" in said
+
+
+async def test_state_directory_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    said = await serve_fails("--state-dir", str(tmp_path / "file" / "s"), "--listen", "127.0.0.1:0")
+    assert str(tmp_path / "file") in said
+
+
+async def test_unix_socket_beside_the_tcp_port(tmp_path: Path, nc: str) -> None:
+    path = tmp_path / "o.sock"
+    async with served(tmp_path / "s", *PROCESS, "--unix", str(path)) as daemon:
+        assert await daemon.logged(str(path))
+        assert path.stat().st_mode & 0o777 == 0o660
+        wire = await Wire.connect(path)
+        assert (await wire.call("system.ping"))["pong"]
+        await wire.close()
+        out = await netcat(path, '{"method":"system.ping"}\n')
+        assert json.loads(out)["result"]["pong"]
+    assert not path.exists()
+
+
+async def test_stale_unix_socket_is_replaced_and_a_live_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "o.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    async with served(tmp_path / "a", *PROCESS, "--unix", str(path)) as daemon:
+        assert await daemon.logged(str(path))
+        said = await serve_fails(
+            "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "b"), *PROCESS,
+            "--unix", str(path),
+        )  # fmt: skip
+        assert str(path) in said
+        wire = await Wire.connect(path)
+        assert (await wire.call("system.ping"))["pong"]
+        await wire.close()
+
+
+async def test_file_in_the_place_of_the_unix_socket_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("data")
+    said = await serve_fails(
+        "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "s"), *PROCESS, "--unix", str(path)
+    )
+    assert str(path) in said
+    assert path.read_text() == "data"
+
+
+async def test_kill_leaves_stages_that_the_next_start_removes(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    async with served(state, *PROCESS) as daemon:
+        wire = await daemon.wire()
+        await wire.call("session.start", plain_stream=True)
+        await daemon.stop(signal.SIGKILL)
+        await wire.close()
+        async with served(state, *PROCESS) as again:
+            assert left_of(state) == []
+            wire = await again.wire()
+            assert (await wire.call("session.start", plain_stream=True))["phase"] == "running"
+            await wire.close()
+
+
+async def test_daemon_listens_without_an_engine_and_says_so(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/no.sock"
+    arguments = ("--engine", "docker")
+    async with served(tmp_path / "s", *arguments, config={"docker_host": nowhere}) as daemon:
+        wire = await daemon.wire()
+        assert (await wire.call("system.status"))["engine"]["state"] == "unavailable"
+        refused = await wire.refusal("session.start")
+        assert refused.type == "engine_unavailable"
+        assert "no.sock" not in str(refused)
+        await wire.close()
+        assert await daemon.stop() == 0
+
+
+async def test_settings_that_cannot_be_used_exit_with_2(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text("limits: {sesions: 3}\n")
+    for command in (("check-config", str(file)), ("serve", "--config", str(file))):
+        code, out, err = await run(OPERATORD, *command, env=clean_env())
+        assert (code, out) == (2, "")
+        assert "limits.sesions" in err
+        assert "Traceback" not in err
+
+
+async def test_check_config_prints_what_serve_would_use(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text("limits: {sessions: 3}\nlisten: 127.0.0.1:1\n")
+    env = {**clean_env(), "OPERATORD_LISTEN": "127.0.0.1:2"}
+    code, out, _ = await run(OPERATORD, "check-config", str(file), env=env)
+    assert code == 0
+    assert "sessions: 3" in out
+    assert "listen: 127.0.0.1:2" in out
+    code, out, _ = await run(
+        OPERATORD, "check-config", str(file), "--listen", "127.0.0.1:3", env=env
+    )
+    assert "listen: 127.0.0.1:3" in out
+    assert (await run(OPERATORD, "check-config", "-q", str(file), env=env))[:2] == (0, "")
+
+
+async def test_fixed_port_can_be_used_again_at_once(tmp_path: Path) -> None:
+    config = {"listen": f"127.0.0.1:{free_port()}"}
+    for _ in range(2):
+        async with served(
+            tmp_path / "s", *PROCESS, "--listen", config["listen"], config=config
+        ) as daemon:
+            wire = await daemon.wire()
+            assert (await wire.call("system.ping"))["pong"]
+            assert await daemon.stop() == 0
+            await wire.close()
+
+
+async def test_signal_while_the_daemon_itself_starts(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/no.sock"
+    async with served(
+        tmp_path / "s", "--engine", "docker", config={"docker_host": nowhere}, wait_for="operatord 0"
+    ) as daemon:
+        assert await daemon.stop() == 0

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from operatord.core.pipelines import Pipeline, Stage, shipped
+from operatord.core.plans import SessionPlan, Upstream, choose_pipeline, make_plan, stage_env
+from operatord_protocol.errors import InvalidParams, NotFound
+from operatord_protocol.messages import SessionStartParams
+
+PIPELINES = shipped()
+ADDRESSES = {"probe": ("p", 1), "stream": ("s", 2), "segmentation": ("g", 3)}
+PROBE = Upstream("bed-3", "192.0.2.7", 5000)
+
+
+def params(**members: Any) -> SessionStartParams:
+    return SessionStartParams(**members)
+
+
+def plan(upstream: Upstream | None = None, **members: Any) -> SessionPlan:
+    return make_plan(params(**members), PIPELINES, 100_000, upstream)
+
+
+def test_choice_of_the_pipeline() -> None:
+    assert choose_pipeline(params(), PIPELINES) == "segmented"
+    assert choose_pipeline(params(plain_stream=False), PIPELINES) == "segmented"
+    assert choose_pipeline(params(plain_stream=True), PIPELINES) == "stream"
+    assert choose_pipeline(params(pipeline="stream"), PIPELINES) == "stream"
+    for plain in (True, False):
+        with pytest.raises(InvalidParams) as caught:
+            choose_pipeline(params(pipeline="stream", plain_stream=plain), PIPELINES)
+        assert caught.value.data["path"] == "params.pipeline"
+    with pytest.raises(NotFound, match="segmented"):
+        choose_pipeline(params(pipeline="segmentet"), PIPELINES)
+
+
+def test_environment_is_the_originals() -> None:
+    planned = plan(count=200)
+    env = {stage: stage_env(planned, stage, ADDRESSES, "A" * 16) for stage in planned.stages}
+    for found in env.values():
+        assert (found["probe_ip"], found["probe_port"]) == ("p", "1")
+        assert (found["stream_ip"], found["stream_port"]) == ("s", "2")
+        assert (found["segmentation_ip"], found["segmentation_port"]) == ("g", "3")
+        assert found["count"] == "200"
+        assert found["OPERATORD_SESSION"] == "A" * 16
+    assert env["stream"]["plain_stream"] == "False"
+    assert plan(plain_stream=True).env["stream"]["plain_stream"] == "True"
+
+
+def test_only_the_last_stage_speaks_the_requested_format() -> None:
+    formats = {stage: env["format"] for stage, env in plan(format="y4m").env.items()}
+    assert formats == {"probe": "json", "stream": "json", "segmentation": "y4m"}
+
+
+def test_count_is_the_default_for_a_managed_probe_only() -> None:
+    assert plan().env["probe"]["count"] == "100000"
+    assert "count" not in plan(PROBE).env["stream"]
+    assert plan(PROBE, count=5).env["stream"]["count"] == "5"
+
+
+def test_registered_probe_takes_the_place_of_the_stage() -> None:
+    planned = plan(PROBE)
+    assert list(planned.stages) == ["stream", "segmentation"]
+    assert planned.upstream == PROBE
+    with pytest.raises(InvalidParams) as caught:
+        plan(PROBE, env={"probe": {"fps": 5}})
+    assert caught.value.data["path"] == "params.env.probe"
+
+
+def test_pipeline_without_a_probe_stage_takes_no_registered_one() -> None:
+    for stages in ({"camera": Stage(image="i", port=1)}, {"probe": Stage(image="i", port=1)}):
+        with pytest.raises(InvalidParams) as caught:
+            make_plan(params(pipeline="x"), {"x": Pipeline(stages=stages)}, 1, PROBE)
+        assert caught.value.data["path"] == "params.probe"
+
+
+def test_allowed_env_is_laid_over_the_configured() -> None:
+    stage = Stage(image="i", port=1, env={"gain": 1, "mode": "b"}, allow_env=["gain"])
+    pipelines = {"x": Pipeline(stages={"camera": stage})}
+    made = make_plan(params(pipeline="x", env={"camera": {"gain": 2.5}}), pipelines, 1)
+    assert made.env["camera"] == {"format": "json", "count": "1", "gain": "2.5", "mode": "b"}
+
+
+@pytest.mark.parametrize(
+    ("env", "path"),
+    [
+        ({"nobody": {}}, "params.env.nobody"),
+        ({"probe": {"PATH": "/x"}}, "params.env.probe.PATH"),
+        ({"probe": {"fsp": 5}}, "params.env.probe.fsp"),
+        ({"stream": {"plain_stream": True}}, "params.env.stream.plain_stream"),
+        ({"probe": {"seed": "1\nPATH=/x"}}, "params.env.probe.seed"),
+        ({"probe": {"seed": "1\x00"}}, "params.env.probe.seed"),
+        ({"probe": {"seed": "1\x7f"}}, "params.env.probe.seed"),
+    ],
+)
+def test_env_that_is_refused(env: dict[str, Any], path: str) -> None:
+    with pytest.raises(InvalidParams) as caught:
+        plan(env=env)
+    assert caught.value.data["path"] == path
+
+
+def test_values_may_name_where_stages_are_found() -> None:
+    stage = Stage(image="i", port=1, env={"probe_ip": "{stream.host}", "at": "x:{stream.port}"})
+    pipelines = {"x": Pipeline(stages={"relay": stage})}
+    made = make_plan(params(pipeline="x"), pipelines, 1)
+    env = stage_env(made, "relay", {**ADDRESSES, "relay": ("r", 4)}, "A" * 16)
+    assert (env["probe_ip"], env["at"]) == ("s", "x:2")
+    assert env["relay_port"] == "4"
+
+
+def test_clients_cannot_use_the_names_of_addresses() -> None:
+    stage = Stage(image="i", port=1, allow_env=["note"])
+    pipelines = {"x": Pipeline(stages={"relay": stage})}
+    asked = params(pipeline="x", env={"relay": {"note": "{relay.host} {0} {}"}})
+    env = stage_env(make_plan(asked, pipelines, 1), "relay", {"relay": ("r", 4)}, "A" * 16)
+    assert env["note"] in ("{relay.host} {0} {}", "r {0} {}"), "never an error, never more"
+
+
+def test_digest_differs_whenever_the_plan_does() -> None:
+    plans = [
+        plan(), plan(count=5), plan(format="y4m"), plan(plain_stream=True), plan(PROBE),
+        plan(msgspec.structs.replace(PROBE, port=5001)), plan(env={"probe": {"fps": 5}}),
+    ]  # fmt: skip
+    assert len({each.digest() for each in plans}) == len(plans)
+    assert plan().digest() == plan().digest()
+
+
+def test_reservation_is_the_sum_of_the_stages() -> None:
+    assert plan().reservation() == (2.0, (96 + 96 + 128) * 2**20)
+    assert plan(PROBE).reservation() == (1.5, (96 + 128) * 2**20)

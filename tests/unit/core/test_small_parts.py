@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: MIT
+"""Pipelines, units and endings."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operatord.core.endings import LINGER, Exit, judge, judge_start
+from operatord.core.pipelines import Pipeline, Stage, problems, shipped
+from operatord.core.units import Bytes, Duration, size_text
+
+CHAIN = ("probe", "stream", "segmentation")
+
+
+def pipeline(network: str = "separate", **stages: Stage) -> Pipeline:
+    return Pipeline(network=network, stages=stages)  # type: ignore[arg-type]
+
+
+def test_shipped_pipelines_have_no_problems() -> None:
+    assert [problems(name, each) for name, each in shipped().items()] == [[], []]
+    assert shipped()["segmented"].location_stage == "segmentation"
+
+
+def test_contradictions_of_a_pipeline_are_sentences_with_their_path() -> None:
+    stage = Stage(image="i", port=1)
+    cases = {
+        "pipelines.x.stages": pipeline(),
+        "pipelines.x: with network: shared": pipeline("shared", a=stage, b=stage),
+        "pipelines.x.stages.location": pipeline(location=stage),
+        "pipelines.x.stages.owner": pipeline(owner=stage),
+        "pipelines.x.stages.a.allow_env: stream_ip": pipeline(
+            a=Stage(image="i", port=1, allow_env=["stream_ip"])
+        ),
+        "pipelines.x.stages.a.allow_env: OPERATORD_SESSION": pipeline(
+            a=Stage(image="i", port=1, allow_env=["OPERATORD_SESSION"])
+        ),
+        "pipelines.x.stages.a.memory": pipeline(a=Stage(image="i", port=1, memory=Bytes(1024))),
+    }
+    for path, case in cases.items():
+        [problem] = problems("x", case)
+        assert problem.startswith(path)
+    assert problems("x", pipeline("shared", a=stage, b=Stage(image="i", port=2))) == []
+    assert problems("x", pipeline("separate", a=stage, b=stage)) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [(0, 0), (5, 5), (1.5, 1.5), ("500ms", 0.5), ("30s", 30), ("5m", 300), ("2 h", 7200), ("1d", 86400)],
+)
+def test_durations(value: object, seconds: float) -> None:
+    assert Duration.parse(value) == seconds
+
+
+@pytest.mark.parametrize(
+    ("value", "size"),
+    [(0, 0), (4096, 4096), ("64KiB", 65536), ("1.5MiB", 1572864), ("2 GiB", 2**31), ("1MB", 10**6)],
+)
+def test_sizes(value: object, size: int) -> None:
+    assert Bytes.parse(value) == size
+
+
+NONSENSE = [
+    None, True, [], {}, "", "s", "5x", "-5s", "5 5s", "1e3s", "0x10", "５s", -1, math.inf, -math.inf,
+    math.nan, 10**400, "9" * 400 + "s", "9" * 400 + "MiB", "nan", "inf",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NONSENSE, ids=lambda value: repr(value)[:20])
+def test_what_is_no_duration_and_no_size_is_a_value_error(value: object) -> None:
+    for kind in (Duration, Bytes):
+        with pytest.raises(ValueError, match="expected"):
+            kind.parse(value)
+
+
+@given(st.one_of(st.text(), st.floats(), st.integers(), st.none(), st.lists(st.integers())))
+def test_units_raise_value_errors_only(value: object) -> None:
+    for kind in (Duration, Bytes):
+        try:
+            assert kind.parse(value) >= 0
+        except ValueError as exc:
+            assert str(exc).startswith("expected")
+
+
+def test_fractions_of_bytes_are_refused() -> None:
+    with pytest.raises(ValueError, match="expected"):
+        Bytes.parse(1.5)
+    assert size_text(96 * 2**20) == "96MiB"
+    assert size_text(12) == "12B"
+
+
+def test_nothing_is_decided_while_the_last_stage_runs() -> None:
+    assert judge(CHAIN, {}) is None
+    assert judge(CHAIN, {"probe": Exit(0), "stream": Exit(0)}) is None
+
+
+def test_last_stage_with_0_completes_and_the_others_get_a_moment() -> None:
+    verdict = judge(CHAIN, {"segmentation": Exit(0)})
+    assert verdict is not None
+    assert (verdict.outcome, verdict.cause, verdict.after) == ("completed", "done", LINGER)
+    everything = judge(CHAIN, dict.fromkeys(CHAIN, Exit(0)))
+    assert everything is not None
+    assert (everything.outcome, everything.after) == ("completed", 0)
+
+
+@pytest.mark.parametrize("stage", CHAIN)
+@pytest.mark.parametrize(
+    ("how", "cause"), [(Exit(1), "exit"), (Exit(137), "exit"), (Exit(137, True), "oom"), (Exit(None), "exit")]
+)  # fmt: skip
+def test_failure_of_any_stage_fails_the_session(stage: str, how: Exit, cause: str) -> None:
+    exits = {**dict.fromkeys(CHAIN, Exit(0)), stage: how}
+    for decide in (judge, judge_start):
+        verdict = decide(CHAIN, exits)
+        assert verdict is not None
+        assert (verdict.outcome, verdict.cause, verdict.stage) == ("failed", cause, stage)
+
+
+@pytest.mark.parametrize("stage", CHAIN)
+def test_any_end_before_there_was_a_stream_fails_the_start(stage: str) -> None:
+    verdict = judge_start(CHAIN, {stage: Exit(0)})
+    assert verdict is not None
+    assert (verdict.outcome, verdict.stage) == ("failed", stage)
+    assert judge_start(CHAIN, {}) is None

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: MIT
+"""Settings: where they come from, what beats what, and a sentence for each that cannot be used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from operatord.config import Config, ConfigError, from_dict, load, to_dict
+
+SHIPPED = Path(__file__).parents[2] / "operatord.yaml"
+STAGE = {"image": "i", "port": 1}
+
+
+def refused(data: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        from_dict(data)
+    assert str(caught.value) == "\n".join(caught.value.problems)
+    return caught.value.problems
+
+
+def chain(**stage: Any) -> dict[str, Any]:
+    return {"pipelines": {"x": {"stages": {"camera": {**STAGE, **stage}}}}}
+
+
+def paths(data: Any, prefix: str = "") -> list[str]:
+    """Return the dotted path of every setting."""
+    if not isinstance(data, dict) or not data:
+        return [prefix]
+    return [path for key in data for path in paths(data[key], f"{prefix}.{key}".strip("."))]
+
+
+def test_shipped_file_is_exactly_the_defaults() -> None:
+    assert load(SHIPPED, {}, {}) == Config()
+
+
+def test_shipped_file_mentions_every_setting_and_no_other() -> None:
+    written = paths(yaml.safe_load(SHIPPED.read_text("utf-8")))
+    assert sorted(written) == sorted(paths(to_dict(Config())))
+
+
+def test_every_setting_of_the_shipped_file_has_a_word_said_about_it() -> None:
+    text = SHIPPED.read_text("utf-8")
+    for key in to_dict(Config()):
+        block = re.search(rf"(?m)^(?P<above>(?:#.*\n)*){key}:(?P<rest>.*(?:\n +.*)*)", text)
+        assert block is not None, key
+        assert block["above"] or "#" in block["rest"], f"{key} is not explained"
+
+
+def test_settings_survive_the_round_trip() -> None:
+    assert from_dict(to_dict(Config())) == Config()
+
+
+def test_file_is_laid_over_the_defaults_key_by_key() -> None:
+    config = from_dict({"pipelines": {"segmented": {"stages": {"probe": {"cpus": 2}}}}})
+    assert config.pipelines["segmented"].stages["probe"].cpus == 2
+    assert config.pipelines["segmented"].stages["probe"].image == "demo-probe"
+    assert list(config.pipelines["segmented"].stages) == ["probe", "stream", "segmentation"]
+    assert config.pipelines["stream"] == Config().pipelines["stream"]
+
+
+def test_units_are_understood() -> None:
+    config = from_dict({"start_timeout": "2m", "limits": {"output_bytes": "1MiB"}})
+    assert (config.start_timeout, config.limits.output_bytes) == (120, 2**20)
+
+
+def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text("listen: 127.0.0.1:1\nengine: docker\nstate_dir: /f\nlimits: {sessions: 5}\n")
+    env = {"OPERATORD_LISTEN": "127.0.0.1:2", "OPERATORD_ENGINE": "process", "HOME": "/"}
+    options = {"listen": "127.0.0.1:3", "engine": None, "log": None}
+    config = load(file, env, options)
+    assert (config.listen, config.engine, config.state_dir) == ("127.0.0.1:3", "process", "/f")
+    assert config.limits.sessions == 5
+    assert load(None, {"OPERATORD_LIMITS_SESSIONS": "7"}, {}).limits.sessions == 7
+    assert load(None, {"OPERATORD_UNIX": "/run/o.sock"}, {}).unix == "/run/o.sock"
+    assert load(None, {"OPERATORD_LOG_LEVEL": "debug"}, {"log": {"format": "json"}}).log == (
+        Config().log.__class__(level="debug", format="json")
+    )
+
+
+def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    for text in ("", "# nothing\n", "{}\n"):
+        file.write_text(text)
+        assert load(file, {}, {}) == Config()
+
+
+UNKNOWN: dict[str, dict[str, Any]] = {
+    "sessions": {"sessions": 3},
+    "limits.sesions": {"limits": {"sesions": 3}},
+    "defaults.frames": {"defaults": {"frames": 3}},
+    "pipelines.segmented.warmth": {"pipelines": {"segmented": {"warmth": 3}}},
+    "pipelines.x.stages.camera.priviledged": chain(priviledged=True),
+}
+WRONG: dict[str, dict[str, Any]] = {
+    "listen": {"listen": 7733},
+    "engine": {"engine": "podman"},
+    "limits": {"limits": 5},
+    "limits.sessions": {"limits": {"sessions": 0}},
+    "limits.line_bytes": {"limits": {"line_bytes": 10}},
+    "defaults.count": {"defaults": {"count": 2**31}},
+    "start_timeout": {"start_timeout": "soon"},
+    "stop_grace": {"stop_grace": -1},
+    "shutdown_timeout": {"shutdown_timeout": float("nan")},
+    "limits.output_bytes": {"limits": {"output_bytes": float("inf")}},
+    "history.keep": {"history": {"keep": "many"}},
+    "log.level": {"log": {"level": "loud"}},
+    "pipelines": {"pipelines": []},
+    "pipelines.x.stages": {"pipelines": {"x": {}}},
+    "pipelines.x.network": {"pipelines": {"x": {"network": "host", "stages": {"a": STAGE}}}},
+    "pipelines.x.stages.camera.port": chain(port=0),
+    "pipelines.x.stages.camera.image": chain(image=""),
+    "pipelines.x.stages.camera.cpus": chain(cpus=0),
+    "pipelines.x.stages.camera.memory": chain(memory="1 elephant"),
+    "pipelines.x.stages.camera.env.a": chain(env={"a": ["list"]}),
+    "pipelines.x.stages.camera.allow_env": chain(allow_env="fps"),
+    "pipelines.segmented.stages.probe": {"pipelines": {"segmented": {"stages": {"probe": None}}}},
+}
+CONTRADICTORY: dict[str, dict[str, Any]] = {
+    "listen: expected": {"listen": "127.0.0.1"},
+    "listen: 0.0.0.0": {"listen": "0.0.0.0:7733"},
+    "listen: 192.0.2.1": {"listen": "192.0.2.1:7733"},
+    "listen: expected HOST:PORT": {"listen": "127.0.0.1:99999"},
+    "subnets: expected": {"subnets": "ten"},
+    "subnets: expected a CIDR": {"subnets": "10.213.0.1/16"},
+    "subnets: 10.213.0.0/29": {"subnets": "10.213.0.0/29"},
+    "subnets: 10.213.0.0/28": {"subnets": "10.213.0.0/28"},
+    "ports: expected": {"ports": "many"},
+    "ports: expected a range": {"ports": "30000-20000"},
+    "ports: 10 ports": {"ports": "20000-20009"},
+    "advertise_host: is an address": {"advertise_host": "0.0.0.0"},
+    "advertise_host: the process engine": {"engine": "process", "advertise_host": "192.0.2.1"},
+    "pipelines.x.stages": {"pipelines": {"x": {"stages": {}}}},
+    "pipelines.x.stages.camera.allow_env": chain(allow_env=["camera_port"]),
+    "pipelines.x.stages.camera.memory": chain(memory="1MiB"),
+}
+
+
+@pytest.mark.parametrize(("path", "data"), UNKNOWN.items(), ids=UNKNOWN)
+def test_unknown_setting_is_named(path: str, data: dict[str, Any]) -> None:
+    [problem] = refused(data)
+    assert problem.startswith(f"{path}: ")
+    assert "unknown" in problem
+
+
+@pytest.mark.parametrize(("path", "data"), WRONG.items(), ids=WRONG)
+def test_wrong_value_is_named(path: str, data: dict[str, Any]) -> None:
+    [problem] = refused(data)
+    assert problem.startswith((f"{path}: ", f"{path}."))
+    assert "[...]" not in problem
+
+
+@pytest.mark.parametrize(("start", "data"), CONTRADICTORY.items(), ids=CONTRADICTORY)
+def test_contradiction_is_a_sentence_of_its_own(start: str, data: dict[str, Any]) -> None:
+    [problem] = refused(data)
+    assert problem.startswith(start)
+
+
+def test_all_contradictions_are_found_at_once() -> None:
+    problems = refused({"listen": "0.0.0.0:1", "subnets": "ten", "ports": "x", **chain(memory=1)})
+    assert len(problems) == 4
+
+
+def test_slip_is_met_with_a_suggestion() -> None:
+    [problem] = refused({"limit": {"sessions": 3}})
+    assert "limits" in problem
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: [", "- 1\n- 2\n", "just words", "\t- x", "a: b: c", "5", "1: 2", "a: !!python/name:os.system x",
+     "when: 2024-99-99", "[" * 5000],
+)  # fmt: skip
+def test_file_that_is_no_settings_is_refused_without_a_traceback(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+    assert caught.value.path == file
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_file_that_is_not_text_or_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_bytes(b"listen: \xff\xfe\n")
+    for path in (file, tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(ConfigError) as caught:
+            load(path, {}, {})
+        assert caught.value.path == path
+
+
+def test_environment_value_that_is_not_yaml_is_named() -> None:
+    with pytest.raises(ConfigError, match="OPERATORD_LISTEN"):
+        load(None, {"OPERATORD_LISTEN": "["}, {})
+    with pytest.raises(ConfigError, match=r"limits\.sessions"):
+        load(None, {"OPERATORD_LIMITS_SESSIONS": "many"}, {})
+
+
+def test_state_directory_follows_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert Config().state_path == tmp_path / "operatord"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    assert Config().state_path == Path("/var/lib/operatord")
+    assert Config(state_dir="/x").state_path == Path("/x")
+
+
+def test_addresses_are_taken_apart() -> None:
+    assert Config(listen="[::1]:7733").address == ("::1", 7733)
+    assert Config(ports="20000-20999").port_range == (20000, 20999)
+    assert Config().port_range is None

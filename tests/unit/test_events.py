@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""The ring of events: what a reader gets equals what happened, or it is told what is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operatord.control.events import EventLog
+from operatord.runtime.clock import Clock
+
+SIZE = 8
+
+
+class Reader:
+    """A peer with room for some notifications at a time."""
+
+    def __init__(self) -> None:
+        self.room = 0
+        self.got: list[dict[str, Any]] = []
+
+    def send(self, params: dict[str, Any]) -> bool:
+        if self.room == 0:
+            return False
+        self.room -= 1
+        self.got.append(params)
+        return True
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["emit", "read"]), st.integers(1, 12)), max_size=30),
+    st.integers(0, 40) | st.none(),
+)
+def test_every_event_is_delivered_once_in_order_or_told_as_lost(
+    steps: list[tuple[str, int]], since: int | None
+) -> None:
+    log, reader = EventLog(Clock(), SIZE), Reader()
+    for _ in range(20):
+        log.emit("probe.up")
+    first = 0 if since is not None and since > log.seq else since if since is not None else log.seq
+    subscription = log.subscribe(reader.send, since)
+    for step, number in steps:
+        if step == "emit":
+            for _ in range(number):
+                log.emit("probe.up")
+        else:
+            reader.room = number
+            subscription.pump()
+    reader.room = 1000
+    subscription.pump()
+    if since is not None and since > 20:
+        assert reader.got.pop(0)["type"] == "events.lost"
+    last = first
+    for event in reader.got:
+        if event["type"] == "events.lost":
+            assert event["from"] == last + 1
+            assert event["to"] >= event["from"]
+            last = event["to"]
+        else:
+            assert event["seq"] == last + 1
+            last = event["seq"]
+    assert last == log.seq
+
+
+def test_reader_with_room_gets_events_as_they_happen() -> None:
+    log, reader = EventLog(Clock()), Reader()
+    reader.room = 10
+    subscription = log.subscribe(reader.send, types=frozenset({"a"}), session_id="S")
+    log.emit("a", session_id="S", x=1)
+    log.emit("a", session_id="T")
+    log.emit("b", session_id="S")
+    assert [(e["seq"], e["type"], e["session_id"], e["x"]) for e in reader.got] == [(1, "a", "S", 1)]
+    log.unsubscribe(subscription)
+    log.unsubscribe(subscription)
+    log.emit("a", session_id="S")
+    assert len(reader.got) == 1

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: MIT
+"""Who may import whom, read from the sources. ARCHITECTURE.md says why."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {
+    "operatord": ROOT / "operatord",
+    "operatord_protocol": ROOT / "protocol" / "operatord_protocol",
+    "operatord_client": ROOT / "client" / "operatord_client",
+}
+
+# The longest prefix of a module's name decides what it may import; prefixes allow all below them.
+RULES: dict[str, set[str]] = {
+    "operatord_protocol": {"operatord_protocol", "msgspec"},
+    "operatord_client": {"operatord_client", "operatord_protocol", "msgspec", "rich"},
+    "operatord.core": {"operatord.core", "operatord_protocol", "msgspec"},
+    "operatord.engines": {"operatord.engines", "operatord", "psutil", "msgspec"},
+    "operatord.engines.docker": {"operatord.engines", "msgspec", "docker", "requests", "urllib3"},
+    "operatord.runtime": {
+        "operatord.runtime", "operatord.core", "operatord.engines.base", "operatord.config",
+        "operatord_protocol", "psutil", "msgspec",
+    },
+    "operatord.control": {
+        "operatord.control", "operatord.runtime", "operatord.core", "operatord.engines.base",
+        "operatord.config", "operatord_protocol", "msgspec",
+    },
+    "operatord.config": {"operatord.core", "operatord_protocol", "msgspec", "yaml"},
+    "operatord.logs": {"operatord.config", "operatord.runtime.clock"},
+    "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},
+    "operatord": {"operatord", "operatord_protocol", "msgspec", "yaml", "docker"},
+}  # fmt: skip
+NEVER = {
+    # Broad rules above, and what they do not mean.
+    "operatord.engines": {
+        "operatord.core", "operatord.runtime", "operatord.control", "operatord.config",
+        "operatord.daemon",
+    },
+    "operatord": {"operatord_client"},
+}  # fmt: skip
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package, folder in FOLDERS.items():
+        for file in sorted(folder.rglob("*.py")):
+            parts = file.relative_to(folder).with_suffix("").parts
+            yield ".".join((package, *(part for part in parts if part != "__init__"))), file
+
+
+def imported(name: str, file: Path) -> set[str]:
+    """Return the full names that a module imports, for type checkers only or late, alike."""
+    found: set[str] = set()
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1]
+            source = ".".join([*base, node.module] if node.module else base)
+            source = source if node.level else node.module or ""
+            found |= {f"{source}.{alias.name}" for alias in node.names}
+    return {each for each in found if each.split(".")[0] not in sys.stdlib_module_names}
+
+
+def below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith((f"{prefix}.", f"{prefix}_"))
+
+
+def rule_for(name: str, rules: dict[str, set[str]]) -> set[str]:
+    prefixes = [p for p in rules if below(name, p) and (p != "operatord" or "_" not in name[:10])]
+    return rules[max(prefixes, key=len)] if prefixes else set()
+
+
+MODULES = dict(modules())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_go_one_way(name: str) -> None:
+    allowed, never = rule_for(name, RULES), rule_for(name, NEVER)
+    if name == "operatord.demo":
+        never = set()
+    for each in imported(name, MODULES[name]):
+        known = [p for p in allowed if each == p or each.startswith(f"{p}.")]
+        assert known, f"{name} imports {each}"
+        banned = [p for p in never if each == p or each.startswith(f"{p}.")]
+        assert not banned, f"{name} imports {each}"
+
+
+def test_only_the_edge_imports_docker() -> None:
+    users = [
+        name
+        for name, file in MODULES.items()
+        if any(each.split(".")[0] == "docker" for each in imported(name, file))
+    ]
+    assert users
+    assert all(name.startswith("operatord.engines.docker") for name in users), users
+
+
+def test_there_are_no_circles() -> None:
+    graph = {
+        name: {
+            target
+            for each in imported(name, file)
+            for target in (each, each.rpartition(".")[0])
+            if target in MODULES and target != name
+        }
+        for name, file in MODULES.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " → ".join((*path, name))
+        if name not in done:
+            for target in graph[name]:
+                visit(target, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_every_source_says_its_licence() -> None:
+    folders = [*FOLDERS.values(), ROOT / "tests", ROOT / "emulators"]
+    for file in (file for folder in folders for file in folder.rglob("*.py")):
+        head = file.read_text("utf-8").splitlines()[:2]
+        assert "# SPDX-License-Identifier: MIT" in head, file
