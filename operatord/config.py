@@ -136,11 +136,53 @@ def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = (
     try:
         config = msgspec.convert(merged, Config, dec_hook=_to_custom)
     except msgspec.ValidationError as exc:
-        path, what = explain(exc, Config, root="")
-        raise ConfigError([f"{path.lstrip('.')}: {what}"]) from exc
+        path, what = _problem(exc)
+        raise ConfigError([f"{_named(path, merged)}: {what}"]) from exc
     if found := _contradictions(config):
         raise ConfigError(found)
     return config
+
+
+def _problem(exc: msgspec.ValidationError) -> tuple[str, str]:
+    path, what = explain(exc, Config, root="")
+    return path.lstrip("."), what
+
+
+def _named(path: str, data: dict[str, Any]) -> str:
+    """Return ``path`` with names for each ``[...]``, which is how msgspec writes any name in a mapping.
+
+    The name is the first whose member, left alone in its mapping, is refused with the same path.
+    """
+    head, *rest = path.split("[...]")
+    names = head.split(".")
+    for tail in rest:
+        inner = data
+        for name in names:
+            inner = inner[name]
+        alone = (only for name in inner if _refused_at(only := _only(data, names, name)) == path)
+        data = next(alone, {})
+        if not data:
+            return path
+        inner = data
+        for name in names:
+            inner = inner[name]
+        names += [*inner, *tail.split(".")[1:]]
+    return ".".join(map(str, names))
+
+
+def _only(data: dict[str, Any], names: Sequence[str], name: str) -> dict[str, Any]:
+    """Return ``data`` with nothing but ``name`` in the mapping that ``names`` lead to."""
+    if not names:
+        return {name: data[name]}
+    return {**data, names[0]: _only(data[names[0]], names[1:], name)}
+
+
+def _refused_at(data: dict[str, Any]) -> str | None:
+    try:
+        msgspec.convert(data, Config, dec_hook=_to_custom)
+    except msgspec.ValidationError as exc:
+        return _problem(exc)[0]
+    return None
 
 
 def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) -> Config:

@@ -43,18 +43,19 @@ class Subscription:
         """Read what comes after ``cursor``; None for ``types`` or ``session_id`` means all."""
         self._ring = ring
         self._send = send
-        self._cursor = cursor
+        # A number of an earlier life of the daemon: what came after it cannot be known.
+        self._strange = cursor if cursor > ring.seq else None
+        self._cursor = cursor if self._strange is None else 0
         self._types = types
         self._session_id = session_id
 
     def pump(self) -> None:
         """Send what is due, until nothing is left or the peer takes no more."""
         oldest = self._ring.oldest
-        if self._cursor > self._ring.seq:
-            # A number of an earlier life of the daemon: what came after it cannot be known.
-            if not self._send(_lost(self._cursor + 1, self._cursor + 1)):
+        if self._strange is not None:
+            if not self._send(_lost(self._strange + 1, self._strange + 1)):
                 return
-            self._cursor = 0
+            self._strange = None
         if self._cursor + 1 < oldest:
             if not self._send(_lost(self._cursor + 1, oldest - 1)):
                 return

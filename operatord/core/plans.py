@@ -43,6 +43,8 @@ class SessionPlan(msgspec.Struct, frozen=True):
     env: dict[str, dict[str, str]]
     """For each stage, all of its environment but the addresses."""
     format: str
+    count: int | None = None
+    """Frames to deliver; None when the registered probe decides."""
     upstream: Upstream | None = None
 
     @property
@@ -97,6 +99,7 @@ def make_plan(
         stages=stages,
         env={stage: _env(params, stage, stages, count) for stage in stages},
         format=params.format,
+        count=count,
         upstream=upstream,
     )
 

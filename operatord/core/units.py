@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)\Z")
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z", re.ASCII)
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)\s*(B|KiB|MiB|GiB|TiB|kB|KB|MB|GB|TB)\Z", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _BYTES = {
     "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
@@ -35,7 +35,7 @@ class Bytes(int):
     def parse(cls, value: object) -> Bytes:
         """Read bytes or text such as ``128MiB``. Raises `ValueError` with what is wanted."""
         size = _scaled(value, _SIZE, _BYTES)
-        if size is None or size != int(size) or not 0 <= size < 2**60:
+        if size is None or not 0 <= size < 2**60 or size != int(size):
             raise ValueError(f"expected bytes or a size such as 128MiB or 2GiB, got {value!r}")
         return cls(size)
 
@@ -53,7 +53,7 @@ def _scaled(value: object, pattern: re.Pattern[str], units: dict[str, Any]) -> f
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):
-        return float(value)
+        return float(value) if abs(value) < 2**63 else None
     match = pattern.match(value) if isinstance(value, str) else None
     return float(match[1]) * units[match[2]] if match else None
 

@@ -28,7 +28,9 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
     except TimeoutError as exc:
         raise NoHello(f"{host}:{port} did not say hello within {timeout:g} s") from exc
     except OSError as exc:
-        reason = os.strerror(exc.errno) if (exc.errno or 0) > 0 else "the name is not known"
+        # Errors of a name service have negative numbers of their own.
+        known = exc.errno is not None and exc.errno > 0
+        reason = os.strerror(exc.errno or 0) if known else "the name is not known"
         raise NoHello(f"{host}:{port} cannot be connected to: {reason}") from exc
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
         raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc

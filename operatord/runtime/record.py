@@ -139,6 +139,7 @@ class SessionRecord:
             warm=False,
             degraded=False,
             exit_codes=codes or UNSET,
+            count=_set(self.plan.count),
             frames=_set(self.frames),
             stages={n: self.containers[n] for n in self.plan.stages if n in self.containers},
         )

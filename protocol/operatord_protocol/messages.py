@@ -241,7 +241,10 @@ class Session(Result, frozen=True):
     warm: bool | UnsetType = UNSET
     degraded: bool | UnsetType = UNSET
     exit_codes: dict[str, int | None] | UnsetType = UNSET
+    count: int | UnsetType = UNSET
+    """Frames that were asked for; absent when the registered probe decides."""
     frames: int | UnsetType = UNSET
+    """Frames that were delivered, once the session has ended."""
     stages: dict[str, str] = {}
     """Container id by stage. On the wire these are members of the session itself."""
 

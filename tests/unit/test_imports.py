@@ -54,11 +54,22 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join((package, *(part for part in parts if part != "__init__"))), file
 
 
-def imported(name: str, file: Path) -> set[str]:
-    """Return the full names that a module imports, for type checkers only or late, alike."""
+def without_types(tree: ast.Module) -> ast.Module:
+    """Return the module without what is for type checkers only."""
+
+    class Drop(ast.NodeTransformer):
+        def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802
+            return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+    return Drop().visit(tree)
+
+
+def imported(name: str, file: Path, *, for_types: bool = True) -> set[str]:
+    """Return the full names that a module imports, at its beginning or late, alike."""
     found: set[str] = set()
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree if for_types else without_types(tree)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -107,9 +118,9 @@ def test_there_are_no_circles() -> None:
     graph = {
         name: {
             target
-            for each in imported(name, file)
-            for target in (each, each.rpartition(".")[0])
-            if target in MODULES and target != name
+            for each in imported(name, file, for_types=False)
+            if (target := each if each in MODULES else each.rpartition(".")[0]) in MODULES
+            and target != name
         }
         for name, file in MODULES.items()
     }

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +26,7 @@ COLOURS = {
     "expired": "red",
     "refused": "red",
 }
+BAR_WIDTH = 40
 TICK = 1.0
 """Seconds between two looks at what no event tells: frames and use."""
 
@@ -92,6 +94,8 @@ def _head(view: View, rate: float | None) -> Table:
     ):
         if value:
             grid.add_row(name, value)
+    if view.frames is not None and (count := session.get("count")):
+        grid.add_row("", ProgressBar(count, view.frames, width=BAR_WIDTH))
     return grid
 
 
@@ -105,7 +109,9 @@ def _phase(session: Mapping[str, Any]) -> str:
 def _frames(view: View, rate: float | None) -> str:
     if view.frames is None:
         return ""
-    return f"{view.frames}" + (f"  {rate:.1f}/s" if rate is not None else "")
+    count = view.session.get("count")
+    words = [f"{view.frames}" + (f" of {count}" if count else "")]
+    return "  ".join(words + ([f"{rate:.1f}/s"] if rate is not None else []))
 
 
 def _stages(view: View, stages: Mapping[str, str]) -> Table:
