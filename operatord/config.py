@@ -221,8 +221,6 @@ def _yaml_problem(exc: Exception) -> str:
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     """Read ``OPERATORD_LISTEN`` for listen, ``OPERATORD_LIMITS_SESSIONS`` for limits.sessions, …"""
-    import yaml  # noqa: PLC0415
-
     found: dict[str, Any] = {}
     for path in _scalars(to_dict(Config())):
         text = env.get("OPERATORD_" + "_".join(path).upper())

@@ -108,15 +108,15 @@ class _OneConnection(UnixHTTPAdapter):
 
     def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
         with self.pools.lock:
-            if self.socket_path not in self.pools.keys():
+            pool = self.pools.get(self.socket_path)
+            if pool is None:
                 pool = _Pool(self.socket_path, self.socket_path, self.timeout, maxsize=1)
                 self.pools[self.socket_path] = pool
-            found: UnixHTTPConnectionPool = self.pools[self.socket_path]
-            return found
+            return pool
 
 
 class _Pool(UnixHTTPConnectionPool):
-    def _new_conn(self) -> UnixHTTPConnection:
+    def _new_conn(self) -> Any:  # urllib3 and docker-py name different types for it
         timeout: Any = self.timeout
         return _Connection(self.base_url, self.socket_path, timeout)
 

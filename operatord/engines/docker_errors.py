@@ -39,6 +39,10 @@ def _not_there(name: str) -> NotThere:
     return NotThere(f"{name} is not there any more")
 
 
+def _no_network(name: str) -> NotThere:
+    return NotThere(f"the network of {name} is not there any more")
+
+
 def _port_taken(name: str) -> PortTaken:
     return PortTaken(f"no host port that {name} may be published on is free")
 
@@ -58,6 +62,7 @@ RULES = (
     *(Rule(("start",), (), says, _port_taken) for says in _PORT_SENTENCES),
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
     Rule(("start",), (), "oci runtime", _refused),
+    Rule(_RUN, (404,), "network", _no_network),
     Rule((), (404,), "", _not_there),
     Rule((), (409,), "marked for removal", _not_there),
     Rule(_RUN, (400, 403, 409), "", _refused),

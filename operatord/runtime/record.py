@@ -57,6 +57,8 @@ class SessionRecord:
         self.subnet: str | None = None
         self.network: Network | None = None
         self.relay: Relay | None = None
+        self.addresses: dict[str, tuple[str, int]] = {}
+        """Where each stage, and a registered probe, is found by the session's stages."""
         self.containers: dict[str, str] = {}
         self.location: Location | None = None
         self.exits: dict[str, StageState] = {}

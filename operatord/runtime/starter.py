@@ -163,25 +163,14 @@ class Starter:
         raise SubnetsExhausted(f"{SUBNET_TRIES} subnets in a row were taken by others")
 
     async def _create(self, record: SessionRecord) -> None:
-        addresses = await self._addresses(record)
-        plan = record.plan
-        order = list(reversed(plan.stages))
-        if plan.network == "shared":
-            # The last stage outlives the others, so it owns the namespace that they join.
-            owner = order.pop(0)
-            await self._create_stage(record, owner, addresses, None)
-            joined = record.containers[owner]
-            await _all(self._create_stage(record, name, addresses, joined) for name in order)
+        record.addresses = await self._addresses(record)
+        if record.plan.network == "shared":
+            # Those who join the owner's namespace can only be created once the owner is known.
+            await self._create_stage(record, record.plan.location_stage, None)
         else:
-            await _all(self._create_stage(record, name, addresses, None) for name in order)
+            await _all(self._create_stage(record, name, None) for name in record.plan.stages)
 
-    async def _create_stage(
-        self,
-        record: SessionRecord,
-        name: str,
-        addresses: dict[str, tuple[str, int]],
-        join: str | None,
-    ) -> None:
+    async def _create_stage(self, record: SessionRecord, name: str, join: str | None) -> None:
         plan, settings = record.plan, self._settings()
         stage = plan.stages[name]
         owner = plan.network == "shared" and join is None
@@ -191,7 +180,7 @@ class Starter:
             stage=name,
             image=stage.image,
             network=record.network,
-            env=stage_env(plan, name, addresses, record.id),
+            env=stage_env(plan, name, record.addresses, record.id),
             labels=self._labels(record, name),
             port=stage.port,
             aliases=tuple(plan.stages) if owner else (name,),
@@ -208,12 +197,15 @@ class Starter:
             record.containers[name] = await self._engine.create(stage_plan)
 
     async def _start(self, record: SessionRecord) -> None:
+        names = list(record.plan.stages)
         if record.plan.network == "shared":
-            owner = record.plan.location_stage
-            await self._start_stage(record, owner)
-            await _all(self._start_stage(record, n) for n in record.plan.stages if n != owner)
-        else:
-            await _all(self._start_stage(record, name) for name in record.plan.stages)
+            # The last stage outlives the others, so it owns the namespace that they join. They can be
+            # created while it starts, but started only once it has.
+            owner = names.pop()
+            join = record.containers[owner]
+            creates = [self._create_stage(record, name, join) for name in names]
+            await _all([self._start_stage(record, owner), *creates])
+        await _all(self._start_stage(record, name) for name in names)
 
     async def _start_stage(self, record: SessionRecord, name: str) -> None:
         with self._timed(record, f"start.{name}"), _blamed(name):

@@ -176,9 +176,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
         notice = min(ttl / 4, EXPIRING_NOTICE)
-        self._timers[record.id] = loop.call_later(
-            ttl - notice, self._warn, record, notice, expired
-        )
+        self._timers[record.id] = loop.call_later(ttl - notice, self._warn, record, notice, expired)
 
     def _warn(self, record: SessionRecord, notice: float, expired: Ending) -> None:
         """Say that the lease ends soon, and let it."""

@@ -74,8 +74,9 @@ def measure(engine: EngineApi, url: str, rounds: int) -> list[Table]:
     with ExitStack() as stack:
         stack.callback(engine.sweep, f"{LABEL}={RUN}")
         competitors = _competitors(stack, engine, url)
-        for competitor in competitors.values():
-            _one(competitor)  # caches are warm for everyone
+        if rounds > 1:
+            for competitor in competitors.values():
+                _one(competitor)  # caches are warm for everyone
         for _ in range(rounds):
             for name, competitor in competitors.items():
                 begun, ended = _one(competitor)

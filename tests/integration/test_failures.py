@@ -124,7 +124,9 @@ async def test_stream_that_never_comes_times_out(tmp_path: Path) -> None:
         await rolled_back(lab, wire)
 
 
-@pytest.mark.parametrize("said", [b"220 ftp ready\n", b'{"type":"end","frames":0}\n', b"x" * 70_000])
+@pytest.mark.parametrize(
+    "said", [b"220 ftp ready\n", b'{"type":"end","frames":0}\n', b"x" * 70_000]
+)
 async def test_stage_that_speaks_something_else_fails_the_start(
     lab: Lab, wire: Wire, said: bytes
 ) -> None:

@@ -22,9 +22,7 @@ async def test_pinned_session_outlives_its_connection(lab: Lab, wire: Wire) -> N
     assert found["phase"] == "running"
 
 
-async def test_session_on_a_connection_lease_ends_with_the_connection(
-    lab: Lab, wire: Wire
-) -> None:
+async def test_session_on_a_connection_lease_ends_with_the_connection(lab: Lab, wire: Wire) -> None:
     for leave in ("close", "reset"):
         gone = await lab.wire()
         session = await gone.call("session.start", lease="connection")

@@ -137,9 +137,7 @@ async def test_cancelled_request_leaves_the_queue(lab: Lab, wire: Wire, living: 
     assert (await wire.call("system.status"))["queue"]["length"] == 0
 
 
-async def test_requester_that_vanishes_leaves_the_queue(
-    lab: Lab, wire: Wire, living: Json
-) -> None:
+async def test_requester_that_vanishes_leaves_the_queue(lab: Lab, wire: Wire, living: Json) -> None:
     waiting, _ = await queued(lab)
     await wire.call("events.subscribe")
     waiting.reset()
@@ -173,9 +171,7 @@ async def test_two_hundred_at_once_for_ten_places(tmp_path: Path) -> None:
         assert len(lab.fake.world.networks) == 10
 
 
-async def test_draining_refuses_and_lets_the_queue_wait(
-    lab: Lab, wire: Wire, living: Json
-) -> None:
+async def test_draining_refuses_and_lets_the_queue_wait(lab: Lab, wire: Wire, living: Json) -> None:
     waiting, request = await queued(lab)
     drained = await wire.call("system.drain")
     assert drained["draining"] is True

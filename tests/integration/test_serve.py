@@ -197,6 +197,10 @@ async def test_fixed_port_can_be_used_again_at_once(tmp_path: Path) -> None:
 async def test_signal_while_the_daemon_itself_starts(tmp_path: Path) -> None:
     nowhere = f"unix://{tmp_path}/no.sock"
     async with served(
-        tmp_path / "s", "--engine", "docker", config={"docker_host": nowhere}, wait_for="operatord 0"
+        tmp_path / "s",
+        "--engine",
+        "docker",
+        config={"docker_host": nowhere},
+        wait_for="operatord 0",
     ) as daemon:
         assert await daemon.stop() == 0

@@ -13,7 +13,9 @@ from daemon_lab import Wire
 
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors" / "requests.jsonl"
 LIVE = [
-    vector for line in VECTORS.read_text("utf-8").splitlines() if (vector := json.loads(line))["live"]
+    vector
+    for line in VECTORS.read_text("utf-8").splitlines()
+    if (vector := json.loads(line))["live"]
 ]
 MARK = '{"method":"system.ping","id":"mark"}'
 

@@ -71,7 +71,9 @@ def test_reader_with_room_gets_events_as_they_happen() -> None:
     log.emit("a", session_id="S", x=1)
     log.emit("a", session_id="T")
     log.emit("b", session_id="S")
-    assert [(e["seq"], e["type"], e["session_id"], e["x"]) for e in reader.got] == [(1, "a", "S", 1)]
+    assert [(e["seq"], e["type"], e["session_id"], e["x"]) for e in reader.got] == [
+        (1, "a", "S", 1)
+    ]
     log.unsubscribe(subscription)
     log.unsubscribe(subscription)
     log.emit("a", session_id="S")

@@ -54,22 +54,25 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join((package, *(part for part in parts if part != "__init__"))), file
 
 
-def without_types(tree: ast.Module) -> ast.Module:
-    """Return the module without what is for type checkers only."""
+def at_import(tree: ast.Module) -> list[ast.AST]:
+    """Return the statements that run when the module is imported."""
+    found: list[ast.AST] = []
+    todo: list[ast.AST] = [tree]
+    while todo:
+        found.append(node := todo.pop())
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            todo += ast.iter_child_nodes(node)
+    return found
 
-    class Drop(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | None:  # noqa: N802
-            return None if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
 
-    return Drop().visit(tree)
-
-
-def imported(name: str, file: Path, *, for_types: bool = True) -> set[str]:
-    """Return the full names that a module imports, at its beginning or late, alike."""
+def imported(name: str, file: Path, *, late: bool = True) -> set[str]:
+    """Return the full names that a module imports; without ``late``, before it can be used."""
     found: set[str] = set()
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     tree = ast.parse(file.read_text("utf-8"))
-    for node in ast.walk(tree if for_types else without_types(tree)):
+    for node in ast.walk(tree) if late else at_import(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -118,7 +121,7 @@ def test_there_are_no_circles() -> None:
     graph = {
         name: {
             target
-            for each in imported(name, file, for_types=False)
+            for each in imported(name, file, late=False)
             if (target := each if each in MODULES else each.rpartition(".")[0]) in MODULES
             and target != name
         }

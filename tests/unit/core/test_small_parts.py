@@ -49,7 +49,16 @@ def test_contradictions_of_a_pipeline_are_sentences_with_their_path() -> None:
 
 @pytest.mark.parametrize(
     ("value", "seconds"),
-    [(0, 0), (5, 5), (1.5, 1.5), ("500ms", 0.5), ("30s", 30), ("5m", 300), ("2 h", 7200), ("1d", 86400)],
+    [
+        (0, 0),
+        (5, 5),
+        (1.5, 1.5),
+        ("500ms", 0.5),
+        ("30s", 30),
+        ("5m", 300),
+        ("2 h", 7200),
+        ("1d", 86400),
+    ],
 )
 def test_durations(value: object, seconds: float) -> None:
     assert Duration.parse(value) == seconds
