@@ -222,6 +222,7 @@ class Daemon:
         self.supervisor.engine_problem = None
         log.info("engine %s %s answers", info.name, info.version)
         if again:
+            self.supervisor.engine_was_away = True
             self.events.emit("engine.back", engine=info.name)
 
     async def _sweep(self) -> None:

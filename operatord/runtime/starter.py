@@ -314,6 +314,9 @@ def _translated(step: str) -> Iterator[None]:
     except SubnetsExhausted as exc:
         reason = f"{exc}: widen `subnets` in the configuration or wait for a session to end"
         raise StepFailed(errors.NoCapacity, "no_capacity", reason, dimension="subnets") from exc
+    except base.PortTaken as exc:
+        reason = f"{exc}: widen `ports` in the configuration or free some"
+        raise StepFailed(errors.NoCapacity, "no_capacity", reason, dimension="ports") from exc
     except base.EngineError as exc:
         raise StepFailed(errors.StartFailed, "start_failed", str(exc), exc.stage) from exc
     except OSError as exc:

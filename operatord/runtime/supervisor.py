@@ -60,6 +60,8 @@ class Supervisor:
         self._keys: dict[tuple[str, str], tuple[str, SessionStartParams]] = {}
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
+        self.engine_was_away = False
+        """Set when the engine is back: what the next relist misses was lost with it."""
 
     # Requests
 
@@ -226,24 +228,25 @@ class Supervisor:
 
     # What the engine says
 
-    def hint(self, session_id: str, stage: str) -> None:
-        """Look at a stage that is said to have ended."""
+    def hint(self, session_id: str, stage: str, with_engine: bool = False) -> None:
+        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost."""
         record = self._records.get(session_id)
         if record is not None and record.phase in ("starting", "running"):
-            self._own(self._examine(record, stage))
+            self._own(self._examine(record, stage, with_engine))
 
     async def relist(self) -> None:
         """Compare with all that the engine has, in case a hint got lost. Raises `base.EngineError`."""
         before = [r for r in self._records.values() if r.phase in ("starting", "running")]
         known = {record.id: dict(record.containers) for record in before}
         found = await self._engine.list_objects(self._starter.instance)
+        was_away, self.engine_was_away = self.engine_was_away, False
         alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
         for session_id, containers in known.items():
             for stage, container_id in containers.items():
                 if container_id not in alive:
-                    self.hint(session_id, stage)
+                    self.hint(session_id, stage, was_away)
 
-    async def _examine(self, record: SessionRecord, stage: str) -> None:
+    async def _examine(self, record: SessionRecord, stage: str, with_engine: bool) -> None:
         container_id = record.containers.get(stage)
         if container_id is None or stage in record.exits:
             return
@@ -251,15 +254,18 @@ class Supervisor:
             state = await self._engine.inspect(container_id)
             if state.status in ("exited", "gone") and record.phase in ("starting", "running"):
                 record.exits[stage] = state
-                self._judge(record)
+                self._judge(record, with_engine)
 
-    def _judge(self, record: SessionRecord) -> None:
+    def _judge(self, record: SessionRecord, with_engine: bool) -> None:
         exits = {name: Exit(s.exit_code, s.oom_killed) for name, s in record.exits.items()}
         decide = judge_start if record.phase == "starting" else judge
         verdict = decide(tuple(record.plan.stages), exits)
         if verdict is None:
             return
         ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)
+        if with_engine and ending.outcome == "failed":
+            reason = f"the container engine was away, and since then {verdict.reason}"
+            ending = ending._replace(cause="engine_lost", reason=reason)
         asyncio.get_running_loop().call_later(verdict.after, record.ask_end, ending)
 
     # Actions

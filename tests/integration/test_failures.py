@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from daemon_lab import IMAGES, Lab, StreamingFake, Wire, in_process, until
+from daemon_lab import IMAGES, Lab, Refused, StreamingFake, Wire, in_process, until
 from fake_engine import Program
 
 from operatord.engines.base import EngineError, EngineUnavailable, StageRefused, SubnetTaken
@@ -154,6 +154,40 @@ async def test_foreign_networks_are_never_asked_for(lab: Lab, wire: Wire) -> Non
     assert subnets == ["198.18.1.0/28", "198.18.1.32/28"]
 
 
+async def test_ports_that_are_all_taken_are_a_lack_of_room(tmp_path: Path) -> None:
+    overlay = {"ports": "20000-20001", "limits": {"sessions": 2}}
+    async with in_process(tmp_path / "s", overlay) as lab:
+        wire = await lab.wire()
+        lab.fake.world.foreign_ports |= {20000, 20001}
+        refused = await wire.refusal("session.start")
+        assert (refused.type, refused.data["dimension"]) == ("no_capacity", "ports")
+        lab.fake.world.foreign_ports.clear()
+        await rolled_back(lab, wire)
+
+
+async def test_stage_that_completed_while_the_engine_was_away_has_completed(
+    lab: Lab, wire: Wire
+) -> None:
+    session = await wire.call("session.start", plain_stream=True)
+    lab.fake.world.lose()
+    for container in lab.fake.world.containers.values():
+        container.status, container.exit_code = "exited", 0
+    lab.fake.world.come_back()
+    ended = await wire.call("session.wait", session_id=session["session_id"])
+    assert (ended["outcome"], ended["cause"]) == ("completed", "done")
+
+
+async def test_daemon_stops_in_time_though_its_engine_is_gone(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"shutdown_timeout": 0.2}) as lab:
+        wire = await lab.wire()
+        await wire.call("session.start")
+        start = wire.begin("session.start")
+        lab.fake.world.lose()
+        await lab.daemon.stop()
+        with pytest.raises((Refused, AssertionError)):
+            await wire.reply(start)
+
+
 async def test_exhausted_subnets_are_a_lack_of_room(lab: Lab, wire: Wire) -> None:
     lab.fake.world.foreign_subnets.append("198.18.0.0/15")
     refused = await wire.refusal("session.start")
@@ -215,7 +249,7 @@ async def test_end_that_was_not_announced_is_found_by_a_relist(lab: Lab, wire: W
     container.status, container.exit_code = "exited", 255  # it died with the engine
     lab.fake.world.come_back()
     ended = await wire.call("session.wait", session_id=session["session_id"])
-    assert ended["outcome"] == "failed"
+    assert (ended["outcome"], ended["cause"]) == ("failed", "engine_lost")
     assert ended["exit_codes"]["stream"] == 255
 
 
