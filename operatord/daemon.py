@@ -249,8 +249,11 @@ class Daemon:
     def _engine_hint(self, event: base.EngineEvent) -> None:
         session_id = event.labels.get(base.LABEL_SESSION)
         stage = event.labels.get(base.LABEL_STAGE)
-        if session_id and stage and event.kind in ("exited", "removed"):
-            self.supervisor.hint(session_id, stage)
+        if session_id and stage:
+            if event.kind == "oom":
+                self.supervisor.note_oom(session_id, stage)
+            else:
+                self.supervisor.hint(session_id, stage)
 
     def _engine_facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {

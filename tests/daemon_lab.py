@@ -15,7 +15,7 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -309,13 +309,17 @@ class Served:
         config: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         wait_for: str = "listening on 127.",
+        below: Sequence[str] = (),
     ) -> Served:
-        """Start it, and return once it listens (or has logged another line), or has ended."""
+        """Start it, and return once it listens (or has logged another line), or has ended.
+
+        ``below`` is a program that starts it, with its arguments.
+        """
         state_dir.mkdir(exist_ok=True, parents=True)
         file = state_dir.with_suffix(".yaml")
         file.write_text(json.dumps(config or {}))
         process = await asyncio.create_subprocess_exec(
-            OPERATORD, "serve", "--config", str(file), "--listen", "127.0.0.1:0",
+            *below, OPERATORD, "serve", "--config", str(file), "--listen", "127.0.0.1:0",
             "--state-dir", str(state_dir), "--log-format", "json", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             env={**clean_env(), **(env or {})},

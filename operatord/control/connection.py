@@ -46,6 +46,8 @@ LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
 KEEPALIVE = (15, 5, 3)
 """Seconds of silence before the system asks after a peer, seconds between its questions, how many."""
+TURNED_AWAY = 0.5
+"""The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
 JSON_BEGINS = frozenset(b'{["-0123456789tfn \t\r\n') | frozenset(range(0x80, 0x100))
 """Bytes that a line meant for us can begin with, or that are at least meant as text."""
 
@@ -111,7 +113,7 @@ class Connection(asyncio.Protocol):
         number = self._host.opened(self)
         if number is None:
             text = "too many connections; close some, or raise limits.connections"
-            self._refuse(TooManyRequests(text, retry_after=1))
+            self._refuse(TooManyRequests(text, retry_after=1), TURNED_AWAY)
         else:
             self.id = number
 
@@ -277,14 +279,14 @@ class Connection(asyncio.Protocol):
         self._out.clear()
         self._out_bytes = 0
 
-    def _refuse(self, error: WireError) -> None:
+    def _refuse(self, error: WireError, linger: float = LINGER) -> None:
         """Say why, answer what is pending, and read on for a moment only to throw it away.
 
         Closing with unread input would reset the connection, and the peer would never read why.
         """
         self._refused = True
         self._send(codec.encode_error("plain", None, error))
-        self._loop.call_later(LINGER, self._transport.abort)
+        self._loop.call_later(linger, self._transport.abort)
         self._close_when_done()
 
     def _close_when_done(self) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import stat
+from collections import deque
 from pathlib import Path
 
 from .connection import Connection
 from .peer import Services
 
 BACKLOG = 1024
+RESERVE = 64
+"""File descriptors that connections leave for the daemon's own work: engine, logs, verification."""
+TURNED_AWAY = 16
+"""Connections over the limit that may be reading why at any time; they are part of the reserve."""
 
 
 class Server:
@@ -23,8 +29,10 @@ class Server:
         self.services = services
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
+        self._turned_away: deque[Connection] = deque()
         self._serial = 0
         self._unix: Path | None = None
+        self._most = _raised_descriptor_limit() - RESERVE
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`."""
@@ -51,7 +59,10 @@ class Server:
 
     def opened(self, connection: Connection) -> int | None:
         """Return a number for the connection, or None when there are too many."""
-        if len(self._connections) >= self.services.config.limits.connections:
+        if len(self._connections) >= min(self.services.config.limits.connections, self._most):
+            self._turned_away.append(connection)
+            if len(self._turned_away) > TURNED_AWAY:
+                self._turned_away.popleft().end()
             return None
         self._serial += 1
         self._connections.add(connection)
@@ -60,6 +71,8 @@ class Server:
     def closed(self, connection: Connection) -> None:
         """Forget the connection. Idempotent."""
         self._connections.discard(connection)
+        with contextlib.suppress(ValueError):
+            self._turned_away.remove(connection)
 
     def stop_listening(self) -> None:
         """Take no new connections. Idempotent."""
@@ -73,9 +86,17 @@ class Server:
     async def close(self) -> None:
         """Stop listening and end every connection, what is written first."""
         self.stop_listening()
-        for connection in tuple(self._connections):
+        for connection in (*self._connections, *self._turned_away):
             connection.end()
         await asyncio.sleep(0)
+
+
+def _raised_descriptor_limit() -> int:
+    """Raise this process's soft limit on descriptors to the hard one, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 def _share_with_group(path: Path) -> None:

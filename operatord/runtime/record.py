@@ -62,6 +62,8 @@ class SessionRecord:
         self.containers: dict[str, str] = {}
         self.location: Location | None = None
         self.exits: dict[str, StageState] = {}
+        self.oom: set[str] = set()
+        """Stages in which the kernel has killed something for its use of memory."""
         self.reports: dict[str, dict[str, Any]] = {}
         self.log_tails: dict[str, list[LogLine]] = {}
         self.result: Ending | None = None

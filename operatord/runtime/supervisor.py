@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 Emit = Callable[..., None]
 """``emit(type, session_id=…, **fields)`` publishes an event."""
 
+KILLED = 137
+"""The exit code of SIGKILL: sent by whoever, or by the kernel when memory ran out."""
+OOM_SETTLES = 0.2
+"""Seconds after which an engine is sure to know which of the two it was."""
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
 EXPIRING_NOTICE = 60.0
@@ -234,6 +238,11 @@ class Supervisor:
         if record is not None and record.phase in ("starting", "running"):
             self._own(self._examine(record, stage, with_engine))
 
+    def note_oom(self, session_id: str, stage: str) -> None:
+        """Remember that a stage has met its memory limit: if it ends, that is why."""
+        if record := self._records.get(session_id):
+            record.oom.add(stage)
+
     async def relist(self) -> None:
         """Compare with all that the engine has, in case a hint got lost. Raises `base.EngineError`."""
         before = [r for r in self._records.values() if r.phase in ("starting", "running")]
@@ -252,12 +261,19 @@ class Supervisor:
             return
         with contextlib.suppress(base.EngineUnavailable):
             state = await self._engine.inspect(container_id)
+            if state.exit_code == KILLED and not state.oom_killed:
+                # An engine learns of the end and of its reason by two ways: let both arrive.
+                await asyncio.sleep(OOM_SETTLES)
+                state = await self._engine.inspect(container_id)
             if state.status in ("exited", "gone") and record.phase in ("starting", "running"):
                 record.exits[stage] = state
                 self._judge(record, with_engine)
 
     def _judge(self, record: SessionRecord, with_engine: bool) -> None:
-        exits = {name: Exit(s.exit_code, s.oom_killed) for name, s in record.exits.items()}
+        exits = {
+            name: Exit(s.exit_code, s.oom_killed or name in record.oom)
+            for name, s in record.exits.items()
+        }
         decide = judge_start if record.phase == "starting" else judge
         verdict = decide(tuple(record.plan.stages), exits)
         if verdict is None:

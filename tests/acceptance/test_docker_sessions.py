@@ -216,7 +216,7 @@ async def test_stage_that_uses_too_much_memory_is_said_so(tmp_path: Path) -> Non
         refused = await wire.refusal("session.start", plain_stream=True)
         assert refused.type == "start_failed"
         [session] = (await wire.call("session.list"))["sessions"]
-        assert session["cause"] == "oom"
+        assert session["cause"] == "oom", session
 
 
 async def test_networks_of_others_are_passed_over(tmp_path: Path) -> None:

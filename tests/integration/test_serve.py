@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import signal
 import socket
 from pathlib import Path
 
 import pytest
-from daemon_lab import OPERATORD, Wire, clean_env, free_port, left_of, netcat, run, served
+from daemon_lab import OPERATORD, Wire, clean_env, free_port, left_of, netcat, receive, run, served
 
 PROCESS = ("--engine", "process")
 
@@ -204,3 +206,24 @@ async def test_signal_while_the_daemon_itself_starts(tmp_path: Path) -> None:
         wait_for="operatord 0",
     ) as daemon:
         assert await daemon.stop() == 0
+
+
+async def test_flood_of_connections_leaves_descriptors_for_a_session(tmp_path: Path) -> None:
+    limits = ("prlimit", "--nofile=50:150")
+    async with served(tmp_path / "s", *PROCESS, below=limits) as daemon:
+        first = await daemon.wire()
+        await first.call("system.ping")
+        flood = await asyncio.gather(*(daemon.wire() for _ in range(140)))
+        answered = 0
+        for wire in flood:
+            with contextlib.suppress(ConnectionError):
+                wire.send('{"method":"system.ping"}')
+                reply = await wire.line()
+                answered += "result" in reply
+                assert "result" in reply or reply["error"]["data"]["type"] == "too_many_requests"
+        assert 50 < answered <= 150 - 64  # the reserve
+        session = await first.call("session.start", plain_stream=True, count=3)
+        _, frames, _ = await receive(session["location"])
+        assert len(frames) == 3
+        for wire in (first, *flood):
+            await wire.close()

@@ -125,6 +125,15 @@ async def test_session_fails_with_its_stage(
     assert ended["exit_codes"]["stream"] == code
 
 
+async def test_reason_that_comes_after_the_end_still_counts(lab: Lab, wire: Wire) -> None:
+    session = await wire.call("session.start")
+    world, stream = lab.fake.world, session["stream"]
+    world.end(stream, 137)
+    world.tell("oom", world.containers[stream])
+    ended = await wire.call("session.wait", session_id=session["session_id"])
+    assert (ended["outcome"], ended["cause"]) == ("failed", "oom")
+
+
 async def test_session_fails_when_somebody_removes_a_container(lab: Lab, wire: Wire) -> None:
     session = await wire.call("session.start")
     lab.fake.world.vanish(session["probe"])
