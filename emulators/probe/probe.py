@@ -133,16 +133,21 @@ def watch_signals() -> list[Callable[[], None]]:
 
 
 def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
-    """Return attempt()'s result, repeating it with a growing pause while the system refuses."""
-    deadline, pause = time.monotonic() + seconds, 0.01
+    """Return attempt()'s result, repeating it while the system refuses.
+
+    Each pause is a tenth of what has been waited so far, 5 to 250 ms: whenever the neighbour comes,
+    little time is lost over it.
+    """
+    begun = time.monotonic()
     while True:
         try:
             return attempt()
         except OSError as exc:
-            if time.monotonic() + pause > deadline:
+            waited = time.monotonic() - begun
+            pause = min(max(0.005, waited / 10), 0.25)
+            if waited + pause > seconds:
                 raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
         time.sleep(pause)
-        pause = min(2 * pause, 0.25)
 
 
 def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:

@@ -12,7 +12,7 @@ import os
 
 from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, parse_hello
 
-FIRST_PAUSE = 0.005
+SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
 
 
@@ -38,14 +38,16 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
 
 async def await_hello(host: str, port: int) -> Hello:
     """Try until a header comes, with back-off. The caller cancels when it has waited enough."""
-    pause = FIRST_PAUSE
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     while True:
         try:
             return await _exchange(host, port)
         except (OSError, asyncio.IncompleteReadError):
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, LONGEST_PAUSE)
+            # A tenth of what has been waited already is little to lose on top of it.
+            waited = loop.time() - begun
+            await asyncio.sleep(min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
         except (asyncio.LimitOverrunError, StreamError) as exc:
             raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
 

@@ -225,6 +225,7 @@ maybe: dict[str, st.SearchStrategy[Any]] = {
     "warm": st.booleans(),
     "degraded": st.booleans(),
     "exit_codes": st.dictionaries(words, st.none() | st.integers(0, 255)),
+    "count": st.integers(1, 2**31 - 1),
     "frames": st.integers(0, 2**31),
 }
 stage_names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
