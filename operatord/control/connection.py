@@ -44,6 +44,8 @@ WRITE = 64 * 1024
 """Bytes of answers that are joined at most before one write shows whether the peer still reads."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
+LINE_SECONDS = 30.0
+"""Longest time from the first byte of a line to its end."""
 KEEPALIVE = (15, 5, 3)
 """Seconds of silence before the system asks after a peer, seconds between its questions, how many."""
 TURNED_AWAY = 0.5
@@ -100,7 +102,9 @@ class Connection(asyncio.Protocol):
         self._kept: dict[int, Callable[[], object]] = {}
         self._room_waiters: list[asyncio.Future[None]] = []
         self._on_room: dict[int, Callable[[], None]] = {}
-        self._on_close: list[Callable[[], None]] = []
+        self._on_close: dict[int, Callable[[], None]] = {}
+        self._closers = 0
+        self._late_line: asyncio.TimerHandle | None = None
 
     # asyncio.Protocol
 
@@ -124,8 +128,11 @@ class Connection(asyncio.Protocol):
         if not self._begun and not self._begins_well(data):
             return
         try:
-            self._backlog += self._splitter.feed(data)
+            lines = self._splitter.feed(data)
+            self._backlog += lines
+            self._expect_end(bool(self._splitter.pending), begun_now=bool(lines))
         except LineTooLong as exc:
+            self._expect_end(False)
             self._backlog += exc.lines
             self._work()
             self._refuse(
@@ -139,6 +146,7 @@ class Connection(asyncio.Protocol):
         if self._eof:
             return True
         self._eof = True
+        self._expect_end(False)
         if self._splitter.pending.strip() and not self._refused:
             text = "the input ended in the middle of a line, which was not executed; end it with a newline"
             self._send(codec.encode_error("plain", None, ParseError(text)))
@@ -152,8 +160,9 @@ class Connection(asyncio.Protocol):
             task.cancel()
         for ender in tuple(self._kept.values()):
             ender()
-        for callback in self._on_close:
+        for callback in tuple(self._on_close.values()):
             callback()
+        self._expect_end(False)
         self._wake()
 
     def pause_writing(self) -> None:
@@ -181,6 +190,22 @@ class Connection(asyncio.Protocol):
         text = f"this is operatord's control port: send one JSON object per line, such as {codec.EXAMPLE}"
         self._refuse(ParseError(text))
         return False
+
+    def _expect_end(self, begun: bool, begun_now: bool = True) -> None:
+        """Give a line that has ``begun`` its time to end, from now when it has ``begun_now``."""
+        if self._late_line is not None and (begun_now or not begun):
+            self._late_line.cancel()
+            self._late_line = None
+        if begun and self._late_line is None:
+            self._late_line = self._loop.call_later(LINE_SECONDS, self._line_is_late)
+
+    def _line_is_late(self) -> None:
+        self._late_line = None
+        if self._backlog:
+            self._expect_end(True)  # it is we who did not read on
+        elif not self._refused:
+            text = f"a line must end within {LINE_SECONDS:g} s of its beginning; the connection is closed"
+            self._refuse(ParseError(text))
 
     def _work(self) -> None:
         """Handle lines while the peer reads the answers and not too much is under way."""
@@ -336,12 +361,15 @@ class Connection(asyncio.Protocol):
         """Call ``callback`` after the reply to the present request."""
         self._loop.call_soon(callback)
 
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the connection has ended; at once when it already has."""
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:
+        """Call ``callback`` when the connection has ended, or now if it has; return how to undo it."""
+        self._closers += 1
+        key = self._closers
         if self._transport.is_closing():
             callback()
         else:
-            self._on_close.append(callback)
+            self._on_close[key] = callback
+        return lambda: self._on_close.pop(key, None)
 
     def keep(self, key: int, ender: Callable[[], object]) -> None:
         """Note a subscription."""

@@ -41,8 +41,8 @@ class Peer(Protocol):
         """Call ``callback`` after the reply to the present request."""
         ...
 
-    def on_close(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` when the connection has ended."""
+    def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:
+        """Call ``callback`` when the connection has ended; return how to undo it."""
         ...
 
     def keep(self, key: int, ender: Callable[[], object]) -> None:

@@ -37,7 +37,8 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     record = supervisor.submit(params, _owner(params), _upstream(call, params))
     if params.lease == "connection":
         gone = Ending("expired", "lease", "the connection that held its lease has ended")
-        call.peer.on_close(lambda: supervisor.end(record, gone))
+        undo = call.peer.on_close(lambda: supervisor.end(record, gone))
+        record.ending.add_done_callback(lambda _: undo())
     if params.wait == "ready":
         with _progress(call, record):
             await _ready(call, record)

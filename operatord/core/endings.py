@@ -5,8 +5,8 @@
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
-- While the session starts there is nobody yet to whom anything could have been delivered: whichever
-  stage ends fails the start.
+- While the session starts, nobody can have had the stream yet, so a last stage that ends fails the start.
+  Earlier ones may have ended: a short stream lies whole in the sockets of the next stage.
 """
 
 from __future__ import annotations
@@ -48,14 +48,12 @@ def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
 
 
 def judge_start(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
-    """Return what exits mean before the stream has been there; None when there are none."""
-    for stage in stages:
-        if stage in exits and (verdict := _failure(stage, exits[stage])):
-            return verdict
-    for stage in (stage for stage in stages if stage in exits):
-        reason = f"the stage {stage!r} ended before there was a stream"
-        return Verdict("failed", "exit", reason, stage)
-    return None
+    """Return what exits mean before the stream has been there; None when they decide nothing."""
+    verdict = judge(stages, exits)
+    if verdict is None or verdict.outcome == "failed":
+        return verdict
+    last = stages[-1]
+    return Verdict("failed", "exit", f"the stage {last!r} ended before there was a stream", last)
 
 
 def _failure(stage: str, how: Exit) -> Verdict | None:

@@ -372,6 +372,7 @@ class Supervisor:
         """Write down how it ended and wake whoever waits."""
         if timer := self._timers.pop(record.id, None):
             timer.cancel()
+        record.ask_end(ending)
         record.result, record.ended = ending, self._clock.wall()
         record.position = record.waits_because = None
         record.advance("ended")

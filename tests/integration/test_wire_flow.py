@@ -119,3 +119,42 @@ async def test_connection_without_requests_costs_no_thread_or_task(lab: Lab) -> 
     wires = [await lab.wire() for _ in range(50)]
     await wires[-1].call("system.ping")
     assert len(asyncio.all_tasks()) == before
+
+
+async def test_line_that_does_not_end_is_given_up(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operatord.control.connection.LINE_SECONDS", 0.1)
+    wire, other = await lab.wire(), await lab.wire()
+    assert (await wire.call("system.ping"))["pong"]
+    wire.writer.write(b'{"method":"system.dra')
+    assert (await wire.line())["error"]["code"] == -32700
+    wire.writer.write(b'in"}\n')
+    assert await wire.at_end()
+    assert (await other.call("system.status"))["draining"] is False
+
+
+async def test_idle_connection_is_left_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operatord.control.connection.LINE_SECONDS", 0.01)
+    wire, other = await lab.wire(), await lab.wire()
+    session = await wire.call("session.start")
+    await other.refusal("session.wait", session_id=session["session_id"], timeout=0.1)
+    assert (await wire.call("system.ping"))["pong"]
+
+
+async def test_line_may_take_its_time_while_the_daemon_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operatord.control.connection.LINE_SECONDS", 0.05)
+    async with in_process(tmp_path / "s", {"limits": {"in_flight": 1}}) as lab:
+        wire, other = await lab.wire(), await lab.wire()
+        session = await other.call("session.start")
+        wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
+        wire.send(wait, wait)
+        wire.writer.write(b'{"method":"system.')
+        refused = await other.refusal("session.wait", **wait["params"], timeout=0.2)
+        assert refused.type == "deadline_exceeded"
+        wire.writer.write(b'ping"}\n')
+        await other.call("session.stop", session_id=session["session_id"])
+        replies = [await wire.line() for _ in range(3)]
+        assert replies[2]["result"]["pong"]
