@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .ctl import exits, parser
+from .ctl import exits, parser, terminal
 from .ctl.context import Context
 
 TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
@@ -22,9 +22,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     token = args.token or os.environ.get(TOKEN_VARIABLE)
     context = Context(args.address, token, as_json=args.output == "json")
     try:
-        return exits.run(lambda: args.run(context, args), as_json=context.as_json)
+        return _run(lambda: args.run(context, args), as_json=context.as_json)
     finally:
         context.close()
+
+
+def _run(command: Callable[[], int | None], *, as_json: bool) -> int:
+    """Run a command and return its exit code; what went wrong is said on standard error."""
+    try:
+        return command() or exits.OK
+    except KeyboardInterrupt:
+        terminal.note("")  # after the terminal's own ^C
+        return exits.INTERRUPTED
+    except BrokenPipeError:
+        terminal.give_up_out()
+        return exits.BROKEN_PIPE
+    except Exception as exc:
+        from .ctl.refusals import report  # noqa: PLC0415 - when all goes well, it is not needed
+
+        return report(exc, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -203,8 +203,8 @@ class Engine(Protocol):
         """Return those of ``images`` that a stage could not be started from, in the order given."""
         ...
 
-    async def subnets_in_use(self) -> list[str]:
-        """Return the CIDRs of all networks on the engine, ours or not."""
+    async def subnets_in_use(self) -> list[str] | None:
+        """Return the CIDRs of all networks on the engine, ours or not; None if it takes no subnets."""
         ...
 
     def address(self, network: Network, stage: str, port: int) -> Address:

@@ -143,9 +143,8 @@ class ProcessEngine:
 
     # -- networks
 
-    async def subnets_in_use(self) -> list[str]:
-        """Return nothing: loopback addresses are not taken from the configured subnets."""
-        return []
+    async def subnets_in_use(self) -> None:
+        """Return None: loopback addresses are not taken from the configured subnets."""
 
     def address(self, network: Network, stage: str, port: int) -> Address:
         """Return the port at the network's own address, which is the first part of its id."""

@@ -179,7 +179,7 @@ def _spawn(start: Start) -> subprocess.Popen[bytes]:
             umask=0o077,
         )
     except (OSError, ValueError) as exc:
-        raise StageRefused(f"{start.argv[0]} cannot be run") from exc
+        raise StageRefused(f"{Path(start.argv[0]).name} cannot be run") from exc
     with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
         _limit(popen.pid, start.memory)
     return popen

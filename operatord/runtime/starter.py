@@ -147,7 +147,8 @@ class Starter:
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
     async def _make_network(self, record: SessionRecord) -> None:
-        foreign = [*await self._engine.subnets_in_use(), *routes()]
+        in_use = await self._engine.subnets_in_use()
+        foreign = [] if in_use is None else [*in_use, *routes()]
         for _ in range(SUBNET_TRIES):
             subnet = self._subnets.take(foreign)
             record.subnet = subnet
@@ -256,7 +257,7 @@ class Starter:
         host = await _resolve(upstream.host, upstream.port)
         if network.gateway is None:
             return host, upstream.port
-        if not _only_the_host_reaches(host, await self._engine.subnets_in_use()):
+        if not _only_the_host_reaches(host, await self._engine.subnets_in_use() or ()):
             return host, upstream.port
         record.relay = Relay(host, upstream.port)
         return await record.relay.open(network.gateway)

@@ -92,8 +92,9 @@ async def test_image_that_vanishes_after_it_was_looked_for(lab: Lab, wire: Wire)
     await rolled_back(lab, wire)
 
 
-@pytest.mark.parametrize("stage", ["probe", "stream", "segmentation"])
-@pytest.mark.parametrize("code", [3, 0])
+@pytest.mark.parametrize(
+    ("stage", "code"), [("probe", 3), ("stream", 3), ("segmentation", 3), ("segmentation", 0)]
+)
 async def test_stage_that_ends_at_once_fails_the_start_with_its_last_words(
     lab: Lab, wire: Wire, stage: str, code: int
 ) -> None:

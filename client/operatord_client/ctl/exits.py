@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How a command ends: its exit code, and one sentence on standard error.
+"""How a command ends: its exit code.
 
     0    done
     1    refused by the daemon, or failed
@@ -14,10 +14,6 @@
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-
-from . import terminal
 
 OK = 0
 FAILED = 1
@@ -35,19 +31,3 @@ class Refused(Exception):
     def __init__(self, message: str, code: int = FAILED) -> None:
         self.code = code
         super().__init__(message)
-
-
-def run(command: Callable[[], int | None], *, as_json: bool = False) -> int:
-    """Run a command and return its exit code; what went wrong is said on standard error."""
-    try:
-        return command() or OK
-    except KeyboardInterrupt:
-        terminal.note("")  # after the terminal's own ^C
-        return INTERRUPTED
-    except BrokenPipeError:
-        terminal.give_up_out()
-        return BROKEN_PIPE
-    except Exception as exc:
-        from .refusals import report  # noqa: PLC0415 - when all goes well, it is not needed
-
-        return report(exc, as_json=as_json)

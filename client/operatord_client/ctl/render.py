@@ -21,7 +21,7 @@ BYTES = ("memory", "bytes", "disk", "swap", "rss")
 SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
-    | {"timings", "warm", "degraded", "exit_codes", "frames"}
+    | {"timings", "warm", "degraded", "exit_codes", "count", "frames"}
 )
 """What the protocol itself names; a test holds it against `messages.Session`."""
 
