@@ -114,8 +114,9 @@ def shipped() -> dict[str, Pipeline]:
         allow_env=["policy"],
     )  # fmt: skip
     return {
-        "stream": Pipeline(stages={"probe": probe, "stream": plain}),
+        "stream": Pipeline(network="shared", stages={"probe": probe, "stream": plain}),
         "segmented": Pipeline(
-            stages={"probe": probe, "stream": inner, "segmentation": segmentation}
+            network="shared",
+            stages={"probe": probe, "stream": inner, "segmentation": segmentation},
         ),
     }

@@ -198,15 +198,25 @@ class Starter:
             record.containers[name] = await self._engine.create(stage_plan)
 
     async def _start(self, record: SessionRecord) -> None:
-        names = list(record.plan.stages)
         if record.plan.network == "shared":
-            # The last stage outlives the others, so it owns the namespace that they join. They can be
-            # created while it starts, but started only once it has.
-            owner = names.pop()
-            join = record.containers[owner]
-            creates = [self._create_stage(record, name, join) for name in names]
-            await _all([self._start_stage(record, owner), *creates])
-        await _all(self._start_stage(record, name) for name in names)
+            await self._start_shared(record)
+            return
+        # In the order of the stream. A stage that connects while its upstream's interface is still being
+        # made waits a second for the kernel to ask for the address again: more than starting all at
+        # once gains.
+        for name in record.plan.stages:
+            await self._start_stage(record, name)
+
+    async def _start_shared(self, record: SessionRecord) -> None:
+        """Start the last stage, which outlives the others and so owns the namespace, then who joins it.
+
+        They can be created while it starts, but started only once it has.
+        """
+        *joining, owner = record.plan.stages
+        join = record.containers[owner]
+        creates = [self._create_stage(record, name, join) for name in joining]
+        await _all([self._start_stage(record, owner), *creates])
+        await _all(self._start_stage(record, name) for name in joining)
 
     async def _start_stage(self, record: SessionRecord, name: str) -> None:
         with self._timed(record, f"start.{name}"), _blamed(name):
