@@ -15,7 +15,8 @@ from operatord.core.scheduler import Enqueue, Start
 from operatord.engines.base import EngineError, EngineUnavailable
 from operatord.runtime.postmortem import last_report
 from operatord.runtime.record import Ending, SessionRecord
-from operatord.runtime.supervisor import Supervisor, explanation
+from operatord.runtime.refusals import explanation
+from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 

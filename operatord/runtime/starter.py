@@ -19,6 +19,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from operatord.core.endings import Exit, judge_start
 from operatord.core.plans import stage_env
 from operatord.core.subnets import SubnetPool, SubnetsExhausted
 from operatord.engines import base
@@ -194,7 +195,7 @@ class Starter:
             memory=int(stage.memory),
             pids=stage.pids,
         )
-        with _blamed(name):
+        with _translated("create"), _blamed(name):
             record.containers[name] = await self._engine.create(stage_plan)
 
     async def _start(self, record: SessionRecord) -> None:
@@ -216,7 +217,23 @@ class Starter:
         join = record.containers[owner]
         creates = [self._create_stage(record, name, join) for name in joining]
         await _all([self._start_stage(record, owner), *creates])
-        await _all(self._start_stage(record, name) for name in joining)
+        try:
+            await _all(self._start_stage(record, name) for name in joining)
+        except base.EngineError as exc:
+            await self._blame_owner(record, owner, exc)
+            raise
+
+    async def _blame_owner(self, record: SessionRecord, owner: str, exc: base.EngineError) -> None:
+        """Raise `StepFailed` if nobody could join because the namespace's owner has ended already."""
+        state = await self._engine.inspect(record.containers[owner])
+        if state.status == "running":
+            return
+        record.exits.setdefault(owner, state)
+        how = Exit(state.exit_code, state.oom_killed or owner in record.oom)
+        if verdict := judge_start(tuple(record.plan.stages), {owner: how}):
+            raise StepFailed(
+                errors.StartFailed, verdict.cause, verdict.reason, owner, step="start"
+            ) from exc
 
     async def _start_stage(self, record: SessionRecord, name: str) -> None:
         with self._timed(record, f"start.{name}"), _blamed(name):
@@ -318,21 +335,29 @@ def _translated(step: str) -> Iterator[None]:
         yield
     except base.ImageMissing as exc:
         reason = f"{exc}: build or pull it first (operatord build-images makes the emulators')"
-        raise StepFailed(errors.ImageMissing, "image_missing", reason, image=exc.image) from exc
+        raise StepFailed(
+            errors.ImageMissing, "image_missing", reason, image=exc.image, step=step
+        ) from exc
     except base.EngineUnavailable as exc:
         reason = f"the container engine stopped answering at the step {step!r}"
-        raise StepFailed(errors.EngineUnavailable, "engine_lost", reason) from exc
+        raise StepFailed(errors.EngineUnavailable, "engine_lost", reason, step=step) from exc
     except SubnetsExhausted as exc:
         reason = f"{exc}: widen `subnets` in the configuration or wait for a session to end"
-        raise StepFailed(errors.NoCapacity, "no_capacity", reason, dimension="subnets") from exc
+        raise StepFailed(
+            errors.NoCapacity, "no_capacity", reason, dimension="subnets", step=step
+        ) from exc
     except base.PortTaken as exc:
         reason = f"{exc}: widen `ports` in the configuration or free some"
-        raise StepFailed(errors.NoCapacity, "no_capacity", reason, dimension="ports") from exc
+        raise StepFailed(
+            errors.NoCapacity, "no_capacity", reason, dimension="ports", step=step
+        ) from exc
     except base.EngineError as exc:
-        raise StepFailed(errors.StartFailed, "start_failed", str(exc), exc.stage) from exc
+        raise StepFailed(
+            errors.StartFailed, "start_failed", str(exc), exc.stage, step=step
+        ) from exc
     except OSError as exc:
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
-        raise StepFailed(errors.StartFailed, "start_failed", reason) from exc
+        raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
 
 
 async def _all(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:

@@ -25,6 +25,7 @@ from operatord_protocol.messages import SessionStartParams, Ttl
 from .clock import Clock
 from .postmortem import collect
 from .record import Ending, SessionRecord
+from .refusals import final_error, refusal, step_error
 from .starter import Interrupted, Starter, StepFailed
 
 log = logging.getLogger(__name__)
@@ -40,8 +41,6 @@ FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
 EXPIRING_NOTICE = 60.0
 """Seconds before its lease ends that a session is said to be expiring; sooner for a short lease."""
-ERROR_LINES = 10
-"""How many of a stage's last log lines go into an error."""
 
 
 class Supervisor:
@@ -86,7 +85,7 @@ class Supervisor:
             self._state, scheduler.Submitted(self._ask(params, record.id)), self._clock.now()
         )
         if isinstance(action, scheduler.Refuse):
-            raise _refusal(action)
+            raise refusal(action)
         self._records[record.id] = record
         if isinstance(params.request_key, str):
             self._keys[owner, params.request_key] = (record.id, params)
@@ -298,7 +297,7 @@ class Supervisor:
             elif isinstance(action, scheduler.Enqueue):
                 record.waits_because = action.why.text
             else:
-                error = _refusal(action)
+                error = refusal(action)
                 self._finish(record, Ending("refused", "deadline", error.message, error))
         self._tell_positions()
         self._set_deadline()
@@ -335,7 +334,7 @@ class Supervisor:
         record.advance("stopping")
         self._announce(record)
         await self._clear(record, ending)
-        self._finish(record, ending._replace(error=_final_error(record, ending)))
+        self._finish(record, ending._replace(error=final_error(record, ending)))
         released = scheduler.Released(record.id)
         self._act(scheduler.decide(self._state, released, self._clock.now()))
 
@@ -344,9 +343,7 @@ class Supervisor:
             await self._starter.start(record)
         except StepFailed as exc:
             log.warning("session %s: the start failed at %s: %s", record.id, record.step, exc)
-            return Ending(
-                "failed", exc.cause, exc.reason, _step_error(record, exc), stage=exc.stage
-            )
+            return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
         except Interrupted:
             return record.ending.result()
         record.started = self._clock.wall()
@@ -408,45 +405,3 @@ def _limits(config: Config) -> scheduler.Limits:
 
 def _brief(fields: dict[str, Any]) -> str:
     return f": {fields['outcome']}, {fields['reason']}" if fields else ""
-
-
-_REFUSALS: dict[scheduler.RefusalType, tuple[type[errors.WireError], str]] = {
-    "no_capacity": (errors.NoCapacity, "stop a session, or ask with on_shortage: queue"),
-    "queue_full": (errors.QueueFull, "the queue is full as well; try again later"),
-    "deadline_exceeded": (errors.DeadlineExceeded, "the deadline passed before there was room"),
-    "draining": (errors.Draining, "ask another machine, or after system.undrain"),
-}
-
-
-def _refusal(action: scheduler.Refuse) -> errors.WireError:
-    kind, advice = _REFUSALS[action.type]
-    why = action.why
-    return kind(f"{why.text}; {advice}", **explanation(why))
-
-
-def explanation(why: scheduler.Why) -> dict[str, Any]:
-    """Return why there is no room as data: dimension, asked, free, capacity, held by whom."""
-    return {
-        "dimension": why.dimension,
-        "needed": why.needed,
-        "free": why.free,
-        "capacity": why.capacity,
-        "held_by": list(why.held_by[:32]),
-    }
-
-
-def _step_error(record: SessionRecord, exc: StepFailed) -> errors.WireError:
-    return exc.kind(exc.reason, step=record.step, session_id=record.id, **exc.data)
-
-
-def _final_error(record: SessionRecord, ending: Ending) -> errors.WireError:
-    """Return what whoever waits for the stream is told, with the last words of the stage at fault."""
-    error = ending.error
-    if error is None:
-        kind = errors.StartFailed if ending.outcome == "failed" else errors.Cancelled
-        message = f"the session ended before its stream was there: {ending.reason}"
-        error = kind(message, step=record.step, session_id=record.id, cause=ending.cause)
-    if ending.stage is not None:
-        lines = record.log_tails.get(ending.stage, [])[-ERROR_LINES:]
-        error.data |= {"stage": ending.stage, "log": [line.line for line in lines]}
-    return error

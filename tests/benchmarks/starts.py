@@ -23,7 +23,7 @@ from tables import Table
 
 from operatord.config import Config, to_dict
 
-REFERENCE = "operatord, separate"
+REFERENCE = "original's way (docker-py)"
 NOTES = [
     "operatord's containers carry limits (cpus, memory, pids) and hardening (no capabilities,",
     "read-only root, private tmpfs, init, bounded logs) and its times include admission and its own",
@@ -88,11 +88,11 @@ def measure(engine: EngineApi, url: str, rounds: int) -> list[Table]:
 def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Competitor]:
     daemon = stack.enter_context(_daemon(engine, url))
     found: dict[str, Competitor] = {
-        REFERENCE: Session(daemon, "segmented"),
-        "operatord, shared": Session(daemon, "shared"),
+        "operatord, as shipped": Session(daemon, "segmented"),
+        "operatord, separate": Session(daemon, "separate"),
         "API floor, separate": stack.enter_context(contextlib.closing(Floor(url, shared=False))),
         "API floor, shared": stack.enter_context(contextlib.closing(Floor(url, shared=True))),
-        "original's way (docker-py)": stack.enter_context(contextlib.closing(Original(url))),
+        REFERENCE: stack.enter_context(contextlib.closing(Original(url))),
     }
     if has_compose():
         found["docker-compose up"] = Compose(url, stack.enter_context(scratch()))
@@ -101,11 +101,11 @@ def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Com
 
 @contextlib.contextmanager
 def _daemon(engine: EngineApi, url: str) -> Iterator[Daemon]:
-    """Run a daemon that has the segmented pipeline in both kinds of network."""
+    """Run a daemon that has the segmented pipeline as shipped, with a shared namespace, and separate."""
     segmented = to_dict(Config())["pipelines"]["segmented"]
     pipelines = {
-        "segmented": segmented | {"network": "separate"},
-        "shared": segmented | {"network": "shared"},
+        "segmented": segmented,
+        "separate": segmented | {"network": "separate"},
     }
     with operatord("docker", {"docker_host": url, "pipelines": pipelines}) as daemon:
         yield daemon
