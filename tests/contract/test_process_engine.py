@@ -139,8 +139,8 @@ async def test_process_that_was_never_written_down_is_found_by_its_directory(
 
 async def test_stop_of_an_earlier_daemons_process_keeps_to_the_grace(lab: ProcessLab) -> None:
     network = await lab.network()
-    polite = await lab.run_until_ready(network, "idle", stage="a", port=1001)
-    stubborn = await lab.run_until_ready(network, "stubborn", stage="b", port=1002)
+    polite = await lab.run_until_ready(network, "idle", stage="a", port=11001)
+    stubborn = await lab.run_until_ready(network, "stubborn", stage="b", port=11002)
     await lab.engine.close()
     lab.engine = ProcessEngine(lab.state_dir)
     await lab.engine.connect()

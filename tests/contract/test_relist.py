@@ -14,9 +14,9 @@ from operatord.engines.base import LABEL_INSTANCE, LABEL_STAGE
 
 async def test_everything_of_the_instance_is_listed_in_every_state(lab: Lab) -> None:
     network = await lab.network()
-    created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=1001))
-    running = await lab.run_until_ready(network, "idle", stage="b", port=1002)
-    exited = await lab.run_until_ended(network, "ends-3", stage="c", port=1003)
+    created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=11001))
+    running = await lab.run_until_ready(network, "idle", stage="b", port=11002)
+    exited = await lab.run_until_ended(network, "ends-3", stage="c", port=11003)
     # Docker announces an end before its list shows it; an inspection waits for the list too.
     assert (await lab.engine.inspect(exited)).status == "exited"
     found = {f.id: f for f in await lab.engine.list_objects(lab.instance)}
@@ -40,8 +40,8 @@ async def test_instances_do_not_see_each_other(lab: Lab) -> None:
 
 async def test_later_daemon_finds_and_removes_what_an_earlier_one_left(lab: Lab) -> None:
     network = await lab.network()
-    created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=1001))
-    running = await lab.run_until_ready(network, "idle", stage="b", port=1002)
+    created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=11001))
+    running = await lab.run_until_ready(network, "idle", stage="b", port=11002)
     await lab.engine.close()
     lab.engine = lab.another_engine(lab.instance)
     await lab.engine.connect()
