@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line of the daemon.
 
-Exit codes: 0 ok, 1 it did not work, 2 wrong usage or settings that cannot be used.
+Exit codes: 0 ok, 1 it did not work, 2 wrong usage or settings that cannot be used, 130 interrupted, 141 the
+reader of the output went away.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from . import __version__
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 128 + 2
+EXIT_BROKEN_PIPE = 128 + 13
 SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
 
 
@@ -27,7 +30,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except KeyboardInterrupt:
-        return 130
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output went away, `head` for one; what is left in the buffer has no reader.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -122,6 +122,7 @@ class Daemon:
         self._watching: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._signals: set[str] = set()
 
     def _make_supervisor(self) -> Supervisor:
         subnets = SubnetPool(self.config.subnets)
@@ -182,10 +183,12 @@ class Daemon:
         await self.stop()
 
     def _signalled(self, name: str) -> None:
-        if self._stop.is_set():
+        # The same signal twice is impatience; another one may come from whoever passes the first on.
+        if name in self._signals:
             log.warning("%s again: leaving at once", name)
             os._exit(1)
         log.info("%s: stopping", name)
+        self._signals.add(name)
         self._stop.set()
 
     async def stop(self) -> None:

@@ -22,7 +22,7 @@ from typing import IO, Any, NamedTuple
 from operatord_client import Client, ClientError, WireError
 from operatord_client.session import RunningSession
 
-from .choice import choose_engine
+from .choice import DEFAULT_SOCKET, choose_engine
 from .config import Config, from_dict
 from .engines.base import Engine, EngineError
 from .images import EMULATORS, ImageError, build_images
@@ -105,7 +105,8 @@ async def _try_docker(folder: Path) -> str:
             _line("images", f"building {', '.join(missing)}")
             await asyncio.to_thread(_build)
     except EngineError as exc:
-        raise _Failed(f"no container engine answers ({exc})") from exc
+        where = os.environ.get("DOCKER_HOST", str(DEFAULT_SOCKET))
+        raise _Failed(f"no container engine answers at {where}") from exc
     except ImageError as exc:
         raise _Failed(f"the emulator images cannot be built ({exc})") from exc
     finally:
@@ -148,7 +149,10 @@ def _daemon(engine: str, folder: Path) -> Iterator[str]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("OPERATORD_")}
     log = folder / "log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=sink, env=env)
+        # In a session of its own: a terminal's Ctrl-C is for us, and we stop the daemon in order.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=sink, env=env, start_new_session=True
+        )
     try:
         with log.open("r") as lines:
             yield _await_address(process, lines)

@@ -30,6 +30,16 @@ async def test_signal_ends_all_sessions_and_exits_with_0(tmp_path: Path, number:
         await wire.close()
 
 
+async def test_another_signal_does_not_cut_the_shutdown_short(tmp_path: Path) -> None:
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        await wire.call("session.start", plain_stream=True)
+        daemon.process.send_signal(signal.SIGINT)
+        assert await daemon.stop(signal.SIGTERM) == 0
+        assert left_of(daemon.state_dir) == []
+        await wire.close()
+
+
 async def test_signal_while_a_session_starts(tmp_path: Path) -> None:
     async with served(tmp_path / "s", *PROCESS) as daemon:
         wire = await daemon.wire()
