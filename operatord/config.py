@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from operatord_protocol.codec import explain, suggestion
+from operatord_protocol.codec import explain
 
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX
@@ -330,8 +330,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def unknown_pipeline(name: str, config: Config) -> str:
-    """Return the sentence for a pipeline that is not configured."""
-    return f"there is no pipeline {name!r}{suggestion(name, config.pipelines)}"

@@ -56,11 +56,3 @@ def _scaled(value: object, pattern: re.Pattern[str], units: dict[str, Any]) -> f
         return float(value) if abs(value) < 2**63 else None
     match = pattern.match(value) if isinstance(value, str) else None
     return float(match[1]) * units[match[2]] if match else None
-
-
-def size_text(size: float) -> str:
-    """Return ``size`` bytes in the largest unit that leaves a short number."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size >= _BYTES[unit]:
-            return f"{size / _BYTES[unit]:.4g}{unit}"
-    return f"{size:.0f}B"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from operatord.core.endings import LINGER, Exit, judge, judge_start
 from operatord.core.pipelines import Pipeline, Stage, problems, shipped
-from operatord.core.units import Bytes, Duration, size_text
+from operatord.core.units import Bytes, Duration
 
 CHAIN = ("probe", "stream", "segmentation")
 
@@ -97,8 +97,6 @@ def test_units_raise_value_errors_only(value: object) -> None:
 def test_fractions_of_bytes_are_refused() -> None:
     with pytest.raises(ValueError, match="expected"):
         Bytes.parse(1.5)
-    assert size_text(96 * 2**20) == "96MiB"
-    assert size_text(12) == "12B"
 
 
 def test_nothing_is_decided_while_the_last_stage_runs() -> None:
