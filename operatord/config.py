@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,13 @@ from .core.units import Bytes, Duration, plain
 EngineChoice = Literal["auto", "docker", "process"]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=1_000_000)]
+Share = Annotated[float, Meta(gt=0, le=1)]
+
+
+# Without the comma and the white space that would make two devices of one.
+_GPU_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9:._/=-]{0,127}\Z")
+_EXPECTED = {"gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory: 8GiB}]"}
+"""What is said of a setting whose type cannot say it."""
 
 
 class ConfigError(Exception):
@@ -45,11 +53,50 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How much of anything there may be at once."""
 
     sessions: Positive = 32
+    sessions_per_owner: Positive | None = None
     queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     connections: Positive = 1000
     line_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024**2)] = 64 * 1024
     in_flight: Positive = 64
     output_bytes: Bytes = Bytes(4 * 1024**2)
+
+
+class SystemReserved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What sessions never get. ``cpus`` in cores; the rest must also stay free by measurement."""
+
+    cpus: Annotated[float, Meta(ge=0, le=1024)] = 0.0
+    memory: Bytes = Bytes(256 * 1024**2)
+    disk: Bytes = Bytes(512 * 1024**2)
+
+
+class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A device that stages may be given, under the name that the engine knows it by."""
+
+    id: str
+    memory: Bytes
+
+
+class Pressure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """From where on nothing new starts, whatever is reserved; None: this is not looked at."""
+
+    cpu: Share | None = 0.97
+    """Share of all cores that was busy, a moving average over half a minute."""
+    memory_stall: Share | None = 0.2
+    """Share of time in which all tasks waited for memory: the kernel's PSI, ``full avg10``."""
+
+
+class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """In which order waiting requests start."""
+
+    ageing: Duration = Duration(60)
+    """Waiting that counts as one level of priority; 0: none ever does."""
+
+
+class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When a session is ended though its work is not done; None: never."""
+
+    idle_timeout: Duration | None = None
+    max_age: Duration | None = None
 
 
 class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +133,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     stop_grace: Duration = Duration(2)
     shutdown_timeout: Duration = Duration(30)
     limits: Limits = Limits()
+    system_reserved: SystemReserved = SystemReserved()
+    gpus: Literal["auto"] | list[Gpu] = "auto"
+    pressure: Pressure = Pressure()
+    queue: Queue = Queue()
+    lease: Lease = Lease()
     defaults: Defaults = Defaults()
     history: History = History()
     log: Logging = Logging()
@@ -145,7 +197,8 @@ def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = (
 
 def _problem(exc: msgspec.ValidationError) -> tuple[str, str]:
     path, what = explain(exc, Config, root="")
-    return path.lstrip("."), what
+    path = path.lstrip(".")
+    return path, _EXPECTED.get(path, what)
 
 
 def _named(path: str, data: dict[str, Any]) -> str:
@@ -268,7 +321,12 @@ def _lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
 
 
 def _contradictions(config: Config) -> list[str]:
-    found = [*_listen_problems(config), *_network_problems(config)]
+    found = [
+        *_listen_problems(config),
+        *_network_problems(config),
+        *_gpu_problems(config),
+        *_lease_problems(config.lease),
+    ]
     for name, pipeline in config.pipelines.items():
         found += problems(name, pipeline)
     for needed in ("stream", "segmented"):
@@ -320,6 +378,25 @@ def _ports_problems(config: Config) -> list[str]:
     if room < config.limits.sessions:
         return [f"ports: {room} ports are fewer than limits.sessions ({config.limits.sessions})"]
     return []
+
+
+def _gpu_problems(config: Config) -> list[str]:
+    ids = [] if config.gpus == "auto" else [gpu.id for gpu in config.gpus]
+    found = [
+        f"gpus[{place}].id: expected a name such as GPU-1a2b3c4d, or a number in quotes, got {name!r}"
+        for place, name in enumerate(ids)
+        if not _GPU_ID.match(name)
+    ]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    return found + [f"gpus: the id {name!r} is there more than once" for name in twice]
+
+
+def _lease_problems(lease: Lease) -> list[str]:
+    return [
+        f"lease.{name}: is longer than 0, or null for no end"
+        for name, seconds in (("idle_timeout", lease.idle_timeout), ("max_age", lease.max_age))
+        if seconds is not None and seconds <= 0
+    ]
 
 
 def is_loopback(host: str) -> bool:

@@ -14,9 +14,9 @@ import logging
 import os
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import msgspec
 
@@ -28,13 +28,18 @@ from .config import Config, ConfigError, to_dict
 from .control.events import EventLog
 from .control.peer import Services
 from .control.server import Server
+from .core.resources import UNLIMITED
+from .core.room import Gpu
 from .core.subnets import SubnetPool
 from .engines import base
+from .runtime.admission import Admission, Machine
 from .runtime.clock import Clock
-from .runtime.host import HostMonitor
+from .runtime.gpus import find_gpus
+from .runtime.host import HostMonitor, routes
 from .runtime.probes import ProbeRegistry
 from .runtime.starter import Starter, StartSettings
 from .runtime.supervisor import Supervisor
+from .runtime.usage import IdleWatch, Tempo, UsageWatch
 from .runtime.watch import EngineWatch
 
 log = logging.getLogger(__name__)
@@ -81,6 +86,14 @@ class StateDir:
         self._lock.close()
 
 
+class Parts(NamedTuple):
+    """What may be handed to a daemon ready-made, by whoever embeds or tests it."""
+
+    engine: base.Engine | None = None
+    clock: Clock | None = None
+    host: HostMonitor | None = None
+
+
 class Daemon:
     """A whole operatord. ``start``, then ``run_until_stopped``, or ``stop`` from elsewhere."""
 
@@ -88,26 +101,30 @@ class Daemon:
         self,
         config: Config,
         reread: Callable[[], Config] | None = None,
-        engine: base.Engine | None = None,
+        parts: Parts | None = None,
     ) -> None:
-        """``reread`` returns the settings anew for a reload; ``engine`` is chosen from them if absent.
+        """``reread`` returns the settings anew for a reload; ``parts`` replace what would be made.
 
         Raises `StateDirBusy`, `OSError`.
         """
         self.config = config
         self._reread = reread or (lambda: config)
-        self.clock = Clock()
+        parts = parts or Parts()
+        self.clock = parts.clock or Clock()
         self._begun = self.clock.now()
         self._state = StateDir(config.state_path)
         self.instance = self._state.instance
         self.engine, self.engine_reason = (
-            (engine, "it was given")
-            if engine is not None
+            (parts.engine, "it was given")
+            if parts.engine is not None
             else choice.choose_engine(config, self.instance, self._state.path, os.environ)
         )
         self._engine_info: base.EngineInfo | None = None
         self._engine_lost: str | None = None
         self.events = EventLog(self.clock)
+        self.host = parts.host or HostMonitor(self._state.path, self.clock)
+        self._gpus = _configured_gpus(config)
+        self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
         self.probes = ProbeRegistry(self._sessions_on, self.events.emit)
         self._watch = EngineWatch(
@@ -115,19 +132,30 @@ class Daemon:
             up=self._engine_up,
             lost=self._engine_gone,
             hint=self._engine_hint,
-            relist=self.supervisor.relist,
+            relist=self.supervisor.exits.relist,
         )
+        self._usage, self._idle = self._make_watches()
         self.services = self._make_services()
         self.server = Server(self.services)
-        self._watching: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._signals: set[str] = set()
 
     def _make_supervisor(self) -> Supervisor:
-        subnets = SubnetPool(self.config.subnets)
-        starter = Starter(self.engine, subnets, self._start_settings, self.clock)
-        return Supervisor(self.engine, starter, self.config, self.events.emit, self.clock)
+        starter = Starter(self.engine, self._subnets, self._start_settings, self.clock)
+        facts = self.host.facts()
+        machine = Machine(facts["cpus"], facts["memory"], self._gpus or ())
+        admission = Admission(self.config, machine, self.clock)
+        return Supervisor(self.engine, starter, admission, self.events.emit, self.clock)
+
+    def _make_watches(self) -> tuple[UsageWatch, IdleWatch]:
+        supervisor, tempo = self.supervisor, Tempo(clock=self.clock)
+        learned = supervisor.admission.learned
+        return (
+            UsageWatch(self.engine, supervisor.running, learned, tempo),
+            IdleWatch(self.engine, supervisor.running, supervisor, tempo),
+        )
 
     def _make_services(self) -> Services:
         return Services(
@@ -138,7 +166,7 @@ class Daemon:
             supervisor=self.supervisor,
             probes=self.probes,
             events=self.events,
-            host=HostMonitor(self._state.path),
+            host=self.host,
             clock=self.clock,
             engine_facts=self._engine_facts,
             uptime=lambda: self.clock.now() - self._begun,
@@ -157,18 +185,34 @@ class Daemon:
     async def start(self) -> tuple[str, int]:
         """Begin to watch the engine and to listen; return the TCP address. Raises `OSError`."""
         log.info("operatord %s, engine %s: %s", __version__, self.engine.name, self.engine_reason)
-        self._watching = asyncio.create_task(self._watch.run())
-        self._watching.add_done_callback(_say_if_broken)
+        if self._gpus is None:
+            self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in await find_gpus())
+        self._keep(self._watch.run(), "the watch over the engine")
         try:
             await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
+        if not self._remote:
+            self._keep(self.host.run(self.supervisor.measure), "the watch over the machine")
+        for watch in (self._usage, self._idle):
+            self._keep(watch.run(), "the watch over what sessions use")
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
         if self.config.unix:
             await self.server.listen_unix(Path(self.config.unix))
             log.info("listening on %s", self.config.unix)
         return host, port
+
+    def _keep(self, work: Coroutine[Any, Any, None], what: str) -> None:
+        """Run ``work`` as long as the daemon; say so if it breaks."""
+
+        def say_if_broken(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (exc := task.exception()):
+                log.critical("%s broke", what, exc_info=exc)
+
+        task = asyncio.create_task(work)
+        task.add_done_callback(say_if_broken)
+        self._tasks.append(task)
 
     def handle_signals(self) -> None:
         """Let SIGTERM and SIGINT end `run_until_stopped`, and SIGHUP reread the settings."""
@@ -208,9 +252,9 @@ class Daemon:
             log.error("not removed in time, to be swept at the next start: %s", ", ".join(left))
             self.supervisor.abort()
         await self.server.close()
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.close()
         self._state.close()
         log.info("stopped")
@@ -222,11 +266,26 @@ class Daemon:
         if self._engine_info is None:
             await self._sweep()
         self._engine_info, self._engine_lost = info, None
+        await self._count(info)
         self.supervisor.engine_problem = None
         log.info("engine %s %s answers", info.name, info.version)
         if again:
-            self.supervisor.engine_was_away = True
+            self.supervisor.exits.engine_was_away = True
             self.events.emit("engine.back", engine=info.name)
+
+    async def _count(self, info: base.EngineInfo) -> None:
+        """Count with the machine that the engine is on. Raises `base.EngineError`."""
+        in_use = await self.engine.subnets_in_use()
+        subnets = UNLIMITED if in_use is None else self._subnets.usable([*in_use, *routes()])
+        if info.root_dir and not self._remote:
+            self.host.watch_disk(Path(info.root_dir))
+        self.supervisor.resize(Machine(info.cpus, info.memory, self._gpus or (), subnets))
+
+    @property
+    def _remote(self) -> bool:
+        """Whether the engine is on another machine, of which nothing can be measured here."""
+        host = self.config.docker_host or os.environ.get("DOCKER_HOST", "")
+        return self.engine.name == "docker" and bool(host) and not host.startswith("unix:")
 
     async def _sweep(self) -> None:
         """Remove what an earlier life of this daemon left behind. Raises `base.EngineError`."""
@@ -254,9 +313,9 @@ class Daemon:
         stage = event.labels.get(base.LABEL_STAGE)
         if session_id and stage:
             if event.kind == "oom":
-                self.supervisor.note_oom(session_id, stage)
+                self.supervisor.exits.note_oom(session_id, stage)
             else:
-                self.supervisor.hint(session_id, stage)
+                self.supervisor.exits.hint(session_id, stage)
 
     def _engine_facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
@@ -266,6 +325,7 @@ class Daemon:
         }
         if self._engine_info is not None:
             facts |= msgspec.to_builtins(self._engine_info)
+            del facts["root_dir"]  # no path of the host reaches a client
         return facts
 
     # Settings
@@ -295,6 +355,8 @@ class Daemon:
             log.error("%s", exc.message)
 
 
-def _say_if_broken(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (exc := task.exception()):
-        log.critical("the watch over the engine broke", exc_info=exc)
+def _configured_gpus(config: Config) -> tuple[Gpu, ...] | None:
+    """Return the devices that the settings name; None when they are to be looked for."""
+    if config.gpus == "auto":
+        return None
+    return tuple(Gpu(int(gpu.memory), gpu.id) for gpu in config.gpus)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import json
 import os
 import signal
@@ -23,8 +24,11 @@ import psutil
 from fake_engine import FakeEngine, Program, World
 
 from operatord.config import Config, from_dict
-from operatord.daemon import Daemon
+from operatord.core.pressure import Sample
+from operatord.daemon import Daemon, Parts
 from operatord.engines.base import Address, Engine
+from operatord.runtime.clock import Clock, Timer
+from operatord.runtime.host import HostMonitor
 
 OPERATORD = str(Path(sys.executable).with_name("operatord"))
 IMAGES = ("demo-probe", "demo-stream", "demo-segmentation")
@@ -250,6 +254,10 @@ class Lab:
         self._wires.append(wire)
         return wire
 
+    def measure(self, *, available: int, busy: float = 0.0, disk: int = 1 << 40) -> None:
+        """Let the daemon see the machine: bytes of memory available, share of cores, bytes of disk."""
+        self.daemon.supervisor.measure(Sample(busy, available, disk, 0.0), 1.0)
+
     async def close(self) -> None:
         await self.daemon.stop()
         for wire in self._wires:
@@ -269,20 +277,79 @@ def settings(state_dir: Path, *overlays: Mapping[str, Any]) -> Config:
     return from_dict(SMALL, [{"state_dir": str(state_dir)}, *overlays])
 
 
+class StillClock(Clock):
+    """A clock that goes on only when it is told to, by `advance`."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._serial = 0
+        self._timers: list[tuple[float, int, StillTimer]] = []
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return 1_767_225_600.0 + self._now
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
+        if seconds <= 0:
+            return asyncio.get_running_loop().call_soon(callback, *args)
+        timer = StillTimer(callback, args)
+        self._serial += 1
+        heapq.heappush(self._timers, (self._now + seconds, self._serial, timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass, and everything happen that was to happen meanwhile."""
+        end = self._now + seconds
+        while self._timers and self._timers[0][0] <= end:
+            self._now, _, timer = heapq.heappop(self._timers)
+            timer.fire()
+        self._now = end
+
+
+class StillTimer:
+    """Something that a `StillClock` calls when its time has come."""
+
+    def __init__(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._callback: Callable[..., object] | None = callback
+        self._args = args
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    def fire(self) -> None:
+        if self._callback is not None:
+            self._callback(*self._args)
+
+
+class StillHost(HostMonitor):
+    """A machine that is looked at only when a test says what is seen, by `Lab.measure`."""
+
+    async def run(self, on_sample: Callable[[Sample, float], None], interval: float = 1.0) -> None:
+        await asyncio.Event().wait()
+
+
 @contextlib.asynccontextmanager
 async def in_process(
     state_dir: Path,
     *overlays: Mapping[str, Any],
     engine: Engine | None = None,
     reread: Callable[[], Config] | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Lab]:
-    """Run a daemon in this event loop; on the streaming fake unless another engine is given."""
+    """Run a daemon in this event loop; on the streaming fake unless another engine is given.
+
+    With a ``clock`` of its own the machine is not measured either.
+    """
     state_dir.mkdir(exist_ok=True)
     (state_dir / "instance").write_text("test\n")
     config = settings(state_dir, *overlays)
     if engine is None and config.engine == "auto":
         engine = StreamingFake()
-    lab = Lab(daemon := Daemon(config, reread, engine), await daemon.start())
+    host = StillHost(state_dir) if clock is not None else None
+    daemon = Daemon(config, reread, Parts(engine, clock, host))
+    lab = Lab(daemon, await daemon.start())
     try:
         yield lab
     finally:

@@ -36,11 +36,13 @@ class Progress(NamedTuple):
     """Place in the queue, 1 is next; None once it has left the queue."""
     reason: str | None
     """A sentence."""
+    estimate: float | None = None
+    """Seconds until it is expected to leave the queue; None if that cannot be told."""
 
     @classmethod
     def from_params(cls, params: dict[str, Any]) -> Progress:
         """Return the progress that a ``session.progress`` reports."""
-        values = (params.get(name) for name in ("stage", "position", "reason"))
+        values = (params.get(name) for name in ("stage", "position", "reason", "estimate"))
         return cls(params.get("id"), str(params.get("session_id", "")), *values)
 
 

@@ -6,7 +6,10 @@ The hello comes as soon as the probe has said its own; frames begin with the fir
 sends the line {"type":"check"} is a check: it gets the hello and costs nothing. So does whoever
 closes within 0.2 s. A connection that stays, or sends anything else, is a consumer; it begins
 with the next whole frame. If all consumers leave, the probe is held up until another comes; what
-a consumer had accepted when it left is lost.
+a consumer had accepted when it left is lost. Who sends {"type":"consume"} is a consumer at once,
+with "policy":"live" in it one that holds up nobody. Who sends {"type":"attach"} gets the hello and
+the end, and as long as it asks for them with a consume, frames, dropped if it is too slow; frames
+neither begin nor wait for it.
 
 Settings, all from the environment:
 
@@ -18,6 +21,7 @@ Settings, all from the environment:
     format           json, or y4m if plain_stream: YUV4MPEG2 for ffmpeg and OpenCV (json)
     policy           lossless: the slowest consumer slows everything down; live: frames are
                      dropped for whoever is too slow, and counted in its end   (lossless)
+    attached         True: attach to the upstream, and be live            (False)
     count            frames after which to end, though the probe goes on (the probe's own)
     connect_timeout  seconds for the probe's hello to come              (30)
     OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
@@ -228,6 +232,15 @@ NO_LIMIT = 2**31 - 1  # frames
 SIDES = ("width", "height")
 
 Buffer: TypeAlias = "bytes | memoryview"
+Role: TypeAlias = Literal["guest", "check", "waiting", "consumer"]
+
+ATTACH, CONSUME = b'{"type":"attach"}', b'{"type":"consume"}'
+LINES: dict[bytes, tuple[Role, bool]] = {  # what who says it is, and if frames are dropped for it
+    CHECK: ("check", False),
+    ATTACH: ("waiting", True),
+    CONSUME: ("consumer", False),
+    b'{"type":"consume","policy":"live"}': ("consumer", True),
+}
 
 
 class Settings(NamedTuple):
@@ -237,6 +250,7 @@ class Settings(NamedTuple):
     host: str
     port: int
     live: bool  # drop frames for a slow consumer instead of slowing everything down
+    attached: bool  # be an addition that nobody else notices, whatever becomes of it
     y4m: bool
     frames: int  # after which to end, even if the upstream would go on
     connect_timeout: int
@@ -252,6 +266,7 @@ class Settings(NamedTuple):
             host=text(f"{own[0]}_ip", "0.0.0.0"),  # noqa: S104 (a container serves its network)
             port=number(f"{own[0]}_port", own[1], 0, 65535),
             live=choice("policy", "lossless", ("lossless", "live")) == "live",
+            attached=choice("attached", "false", ("true", "false")) == "true",
             y4m=choice("format", "json", ("json", "y4m")) == "y4m",
             frames=number("count", NO_LIMIT, 1, NO_LIMIT),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
@@ -389,14 +404,17 @@ def payload_bytes(header: dict[str, Any], picture: int) -> int:
     return sum(sizes)
 
 
-def connect(host: str, port: int, seconds: float) -> Source:
+def connect(settings: Settings) -> Source:
     """Connect to the upstream and read its hello, again and again while it is not there yet."""
+    (host, port), seconds = settings.upstream, settings.connect_timeout
     deadline = time.monotonic() + seconds
 
     def attempt() -> Source:
         left = max(0.05, deadline - time.monotonic())
         sock = socket.create_connection((host, port), timeout=left)
         try:
+            if settings.attached:
+                sock.sendall(ATTACH + b"\n")  # at once: who is silent counts as a consumer
             source = Source(sock)
         except BaseException:  # also a port proxy's connection, accepted before anybody listens
             sock.close()
@@ -421,13 +439,17 @@ def y4m_frame(header: dict[str, Any]) -> bytes:
 
 
 class Peer:
-    """A connection to this stage: a guest until it turns out to be a check or a consumer."""
+    """A connection to this stage: a guest until its words, or time, tell what it is."""
 
     def __init__(self, sock: socket.socket, due: float) -> None:
         self.sock = sock
-        self.role: Literal["guest", "check", "consumer"] = "guest"
+        self.role: Role = "guest"
+        self.live = False  # frames are dropped for it rather than that others wait
+        self.attached = False  # its coming begins nothing
         self.due = due  # when a guest becomes a consumer, or a finished consumer is closed
-        self.heard = b""  # the beginning of what may become a check's line
+        self.heard = b""  # the beginning of what may become one of the known lines
+        self.deaf = False  # nothing it may still say matters
+        self.left = (0, 0, 0)  # what it has yet to take at the end
         self.half_closed = False  # it sends no more; it may well go on receiving
         self.knocks = 0
         self.finished = False
@@ -439,6 +461,30 @@ class Peer:
     def silent(self) -> bool:
         """Whether only time can tell what it is."""
         return self.role == "guest" and not self.heard
+
+    def learn(self, said: bytes) -> None:
+        """Be what it says it is, in any chunks; whoever says something unknown is a consumer."""
+        self.heard += said.translate(None, SPACES)
+        while not self.deaf and (line := next(filter(self.heard.startswith, LINES), b"")):
+            self.heard = self.heard.removeprefix(line)
+            self._become(line)
+        if not (self.deaf or any(line.startswith(self.heard) for line in LINES)):
+            self.role, self.deaf = "consumer", True
+
+    def _become(self, line: bytes) -> None:
+        role, live = LINES[line]
+        if role == "check" and self.role != "guest":
+            return  # too late: it has been taken for a consumer
+        self.role, self.deaf = role, role == "check"
+        self.attached = self.attached or role == "waiting"
+        if live:
+            self.go_live()
+
+    def go_live(self) -> None:
+        """From now on drop frames for it, and keep few in the kernel, where they grow old."""
+        self.live = True
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
+        self.keep_newest()
 
     def offer(self, frame: Buffer) -> None:
         """Queue a whole frame."""
@@ -482,6 +528,7 @@ class Terms(NamedTuple):
 
     stage: str
     live: bool
+    attached: bool
     hello: bytes
     knock: bytes  # how every message after the hello begins
     end: bool  # whether a last message says that there is no more
@@ -500,9 +547,12 @@ class Terms(NamedTuple):
         hello = {**said, "stream": stage}
         if min(count, settings.frames) < NO_LIMIT:
             hello["count"] = min(count, settings.frames)
+        if settings.attached:
+            alone_after = 0.0
         return cls(
             stage=stage,
-            live=settings.live,
+            live=settings.live or settings.attached,
+            attached=settings.attached,
             hello=y4m_hello(said, stage) if y4m else encode(hello),
             knock=b"FRAME" if y4m else b'{"type"',
             end=not y4m,
@@ -516,7 +566,9 @@ class Relay:
 
     Nothing is read from the upstream until the first consumer is there, and, unless the terms
     are live, nothing while some consumer has not been sent all that was read: TCP carries the
-    back-pressure up to the probe, and one block is all that is ever held here.
+    back-pressure up to the probe, and one block is all that is ever held here. Consumers that are
+    live themselves hold nothing up. An attached stage always reads, so that not even an upstream
+    that knows nothing of attaching ever waits for it.
     """
 
     def __init__(
@@ -530,7 +582,7 @@ class Relay:
         self.frames = self.dropped = 0
         self.figures: dict[str, object] = {}  # more members for the report
         self._peers: list[Peer] = []
-        self._checked = self._begun = self._ended = self._reading = False
+        self._checked = self._begun = self._ended = self._reading = self._asked = False
         self._report_at = time.monotonic() + REPORT_EVERY
         self._reported = (0, 0, 0)
         self._selector = selectors.DefaultSelector()
@@ -558,7 +610,7 @@ class Relay:
 
     def _figures(self) -> tuple[int, int, int]:
         consumers = self._consumers()
-        return self.frames, self.dropped + sum(p.dropped for p in consumers), len(consumers)
+        return self.frames, self.dropped + sum(p.dropped for p in self._peers), len(consumers)
 
     def _consumers(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.role == "consumer"]
@@ -580,10 +632,10 @@ class Relay:
             sock, _ = self.listener.accept()
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.terms.live:
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
             wait = GUEST_TIME_CHECKED if self._checked else GUEST_TIME
             peer = Peer(sock, time.monotonic() + wait)
+            if self.terms.live:
+                peer.go_live()
             sock.send(self.terms.hello)  # a fresh socket takes it whole
             self._peers.append(peer)
             self._watch(peer)
@@ -614,20 +666,17 @@ class Relay:
             self._watch(peer)
 
     def _listen_to(self, peer: Peer) -> None:
-        """Learn from what a peer sends whether it is a check; anything else is a consumer."""
+        """Learn what a peer is from what it sends."""
         data = hear(peer.sock)
         if data == b"":
             peer.half_closed = True
-            if peer.role == "check":
-                raise ConnectionError("a check is over")
+            if peer.role in ("check", "waiting"):
+                raise ConnectionError("it will never be a consumer")
             if peer.role == "guest":
                 peer.heard, peer.due = b"", 0.0
-        elif data and peer.role == "guest":
-            peer.heard += data.translate(None, SPACES)
-            if peer.heard == CHECK:
-                peer.role, self._checked = "check", True
-            elif not CHECK.startswith(peer.heard):
-                peer.role = "consumer"
+        elif data and not peer.deaf:
+            peer.learn(data)
+            self._checked = self._checked or peer.role == "check"
 
     def _settle(self, peer: Peer, now: float) -> None:
         """Do what has become due for a peer."""
@@ -635,13 +684,20 @@ class Relay:
             if self._ended:
                 self._see_off(peer, now)
             elif peer.silent and now >= peer.due:
-                if peer.half_closed and peer.knocks < KNOCKS:
-                    peer.knock(self.terms.knock)
-                    peer.due = now + (GUEST_TIME_CHECKED if self._checked else GUEST_TIME) / KNOCKS
-                else:
-                    peer.role = "consumer"
+                self._judge(peer, now)
         except OSError:
             self._drop(peer)
+
+    def _judge(self, peer: Peer, now: float) -> None:
+        """Take a guest that has been silent for long enough for a consumer."""
+        if not peer.half_closed:
+            self._listen_to(peer)  # its line may have come while it was us who did not run
+            self._watch(peer)
+        if peer.half_closed and peer.knocks < KNOCKS:
+            peer.knock(self.terms.knock)
+            peer.due = now + (GUEST_TIME_CHECKED if self._checked else GUEST_TIME) / KNOCKS
+        elif peer.silent:
+            peer.role = "consumer"
 
     def _drop(self, peer: Peer) -> None:
         self.dropped += peer.dropped
@@ -653,23 +709,33 @@ class Relay:
     def _read_or_rest(self, now: float) -> None:
         """Read from the upstream exactly while somebody waits for frames."""
         consumers = self._consumers()
-        self._begun = self._begun or bool(consumers)
+        self._begun = self._begun or not all(peer.attached for peer in consumers)
         if self._ended:
             return
-        if self.terms.live or not consumers:
-            wanted = (self.terms.live and self._begun) or now >= self.terms.alone_at
-        else:
-            wanted = not any(peer.queue for peer in consumers)
+        if self.terms.attached:
+            self._ask(bool(consumers))
+        wanted = now >= self.terms.alone_at or (self._begun and bool(consumers or self.terms.live))
+        if any(peer.queue and not peer.live for peer in consumers):
+            wanted = False
         if wanted and not self._reading:
             self._selector.register(self.source.sock, selectors.EVENT_READ, self._pump)
         elif self._reading and not wanted:
             self._selector.unregister(self.source.sock)
         self._reading = wanted
 
+    def _ask(self, wanted: bool) -> None:
+        """As an attached stage, tell the upstream whether frames would reach anybody."""
+        if wanted != self._asked:
+            self._asked = wanted
+            with contextlib.suppress(OSError):  # a loss shows where it is read
+                self.source.sock.send((CONSUME if wanted else ATTACH) + b"\n")
+
     def _pump(self, _ready: int) -> None:
         """Read a block from the upstream and pass it on."""
         consumers = self._consumers()
         frames = self.source.read()[: self.terms.limit - self.frames]
+        if self.terms.attached and not consumers:
+            frames = []  # not worth rendering: who is attached to must not wait for that either
         with understanding("header"):
             for frame in frames:
                 rendered = self.render(self.source.view, frame)
@@ -687,7 +753,7 @@ class Relay:
         except OSError:
             self._drop(peer)
             return
-        if peer.queue and self.terms.live and not self._ended:
+        if peer.queue and peer.live and not self._ended:
             peer.keep_newest()
         if peer.queue:
             self._watch(peer)
@@ -700,6 +766,7 @@ class Relay:
             sock.close()
         for peer in [peer for peer in self._peers if peer.role != "check"]:
             peer.role, peer.due = "consumer", time.monotonic() + LINGER
+            peer.deaf = True  # it gets the end, whatever it says now
             dropped = peer.dropped + self.source.dropped
             if self.terms.end:
                 peer.queue.append(
@@ -708,23 +775,23 @@ class Relay:
             self._send(peer)
 
     def _see_off(self, peer: Peer, now: float) -> None:
-        """Close a consumer that has everything, or under live terms one that takes too long.
+        """Close a consumer that has everything, or if it is live, one that has stopped taking it.
 
         Its kernel must have confirmed all bytes, since ours may be gone with the container;
         then it has LINGER to close, as a proxy in between may still hold some.
         """
-        if self.terms.live and now >= peer.due:
-            raise ConnectionError("too slow")
-        if peer.queue or peer.role == "check":
-            return
-        if not peer.finished:
+        if not (peer.finished or peer.queue or peer.role == "check"):
             peer.finished = True
             peer.sock.shutdown(socket.SHUT_WR)
-        if hear(peer.sock) == b"":
+        unconfirmed = unacknowledged(peer.sock)
+        left = len(peer.queue), peer.offset, unconfirmed
+        if left != peer.left:
+            peer.left, peer.due = left, now + LINGER
+        if peer.live and now >= peer.due:
+            raise ConnectionError("too slow")
+        if peer.finished and hear(peer.sock) == b"":
             peer.half_closed = True
-        if unacknowledged(peer.sock):
-            peer.due = now + LINGER
-        elif peer.half_closed or now >= peer.due:
+        if peer.finished and not unconfirmed and (peer.half_closed or now >= peer.due):
             raise ConnectionError("it has everything")
 
 
@@ -751,7 +818,7 @@ def serve(last_words: list[Callable[[], None]]) -> None:
     if choice("plain_stream", "true", ("true", "false")) == "false":
         settings = settings._replace(y4m=False)  # segmentation is the one who reads
     listener = listen("stream", settings.host, settings.port, settings.connect_timeout)
-    source = connect(*settings.upstream, settings.connect_timeout)
+    source = connect(settings)
     render = y4m_picture if settings.y4m else as_received
     relay = Relay(source, listener, Terms.agree("stream", settings, source.hello), render)
     last_words.append(relay.report)

@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 
 from operatord.core.plans import Upstream
-from operatord.core.scheduler import Enqueue, Start
+from operatord.core.scheduler import Preview, Refuse, Start
 from operatord.engines.base import EngineError, EngineUnavailable
 from operatord.runtime.postmortem import last_report
 from operatord.runtime.record import Ending, SessionRecord
-from operatord.runtime.refusals import explanation
+from operatord.runtime.refusals import explanation, refusal
+from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors
 from operatord_protocol import messages as m
@@ -43,7 +44,7 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     if params.wait == "ready":
         with _progress(call, record):
             await _ready(call, record)
-    return record.to_session()
+    return call.services.supervisor.view(record)
 
 
 async def _ready(call: Call, record: SessionRecord) -> None:
@@ -87,44 +88,58 @@ def _progress(call: Call, record: SessionRecord) -> Iterator[None]:
         peer.notify("rpc", "session.progress", {"id": request.id, **fields})
 
     record.listeners.append(tell)
-    tell({"session_id": record.id, **_standing(record)})
+    tell({"session_id": record.id, **_standing(call, record)})
     try:
         yield
     finally:
         record.listeners.remove(tell)
 
 
-def _standing(record: SessionRecord) -> dict[str, Any]:
+def _standing(call: Call, record: SessionRecord) -> dict[str, Any]:
     if record.phase != "queued":
         return {"stage": record.step}
-    return {"stage": "queue", "position": record.position, "reason": record.waits_because}
+    call.services.supervisor.view(record)
+    return standing_of(record)
 
 
 def plan(call: Call, params: m.SessionStartParams) -> m.PlanResult:
     """Say what a start would do. Nothing is created and nothing is taken."""
     supervisor = call.services.supervisor
     planned = supervisor.plan(params, _upstream(call, params))
-    cpus, memory = planned.reservation()
     details: dict[str, Any] = {
         "pipeline": planned.pipeline,
         "stages": {name: stage.image for name, stage in planned.stages.items()},
-        "reservation": {"sessions": 1, "cpus": cpus, "memory": memory},
+        "reservation": supervisor.admission.reservation(planned),
     }
+    if planned.expected_seconds is not None:
+        details["expected_seconds"] = round(planned.expected_seconds, 3)
     if supervisor.engine_problem is not None:
         details |= {"type": "engine_unavailable", "reason": supervisor.engine_problem}
         return m.PlanResult(decision="refuse", explanation=details)
-    action = supervisor.preview(params)
+    return _decision(call, supervisor.preview(planned, params, _owner(params)), details)
+
+
+def _decision(call: Call, foreseen: Preview, details: dict[str, Any]) -> m.PlanResult:
+    clock, action = call.services.clock, foreseen.action
     if isinstance(action, Start):
-        return m.PlanResult(decision="start", explanation=details)
-    details |= {"reason": action.why.text, **explanation(action.why)}
-    if isinstance(action, Enqueue):
-        return m.PlanResult(decision="queue", explanation={**details, "position": action.position})
-    return m.PlanResult(decision="refuse", explanation={**details, "type": action.type})
+        degraded = {"degraded": True} if action.degraded else {}
+        return m.PlanResult(decision="start", explanation=details | degraded)
+    if isinstance(action, Refuse):
+        details |= {"type": action.type, "reason": refusal(action, clock).message}
+        return m.PlanResult(decision="refuse", explanation=details | explanation(action.why, clock))
+    standing, why = foreseen.standing, foreseen.why
+    assert standing is not None
+    assert why is not None
+    details |= {"reason": why.text, "position": standing.position, **explanation(why, clock)}
+    if standing.start is not None:
+        details["estimate"] = round(max(0.0, standing.start - clock.now()), 1)
+    return m.PlanResult(decision="queue", explanation=details)
 
 
 def get(call: Call, params: m.SessionParams) -> m.Session:
     """Return one session."""
-    return call.services.supervisor.get(params.session_id).to_session()
+    supervisor = call.services.supervisor
+    return supervisor.view(supervisor.get(params.session_id))
 
 
 def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
@@ -138,7 +153,7 @@ def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
             continue
         if isinstance(params.owner, str) and record.owner != params.owner:
             continue
-        found.append(record.to_session())
+        found.append(call.services.supervisor.view(record))
     return m.Sessions(sessions=found)
 
 
@@ -149,7 +164,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     grace = params.grace if isinstance(params.grace, float) else None
     supervisor.end(record, Ending("stopped", "client", "stopped on request", grace=grace))
     await record.reach("ended")
-    return record.to_session()
+    return call.services.supervisor.view(record)
 
 
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
@@ -165,7 +180,7 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
             session_id=record.id,
             phase=record.phase,
         ) from None
-    return record.to_session()
+    return call.services.supervisor.view(record)
 
 
 def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
@@ -178,7 +193,7 @@ def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
             session_id=record.id,
         )
     supervisor.extend(record, params.ttl)
-    return record.to_session()
+    return call.services.supervisor.view(record)
 
 
 async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:

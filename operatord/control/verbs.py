@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from operatord.core.learning import Lesson
+from operatord.core.pipelines import Stage
+from operatord.core.resources import MILLI
 from operatord.runtime.clock import rfc3339
+from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
 from operatord_protocol.codec import suggestion
@@ -34,44 +38,55 @@ def describe(call: Call, params: m.NoParams) -> m.Description:
         engine=services.engine_facts(),
         methods=methods.schemas(),
         errors={cls.type: {"code": cls.code, "retryable": cls.retryable} for cls in errors.ALL},
-        capabilities=["events.replay", "logs.follow", "probes", "queue", "request_key", "leases"],
+        capabilities=[
+            "events.replay",
+            "logs.follow",
+            "probes",
+            "queue",
+            "request_key",
+            "leases",
+            "degrade",
+            "learned_reservations",
+        ],
     )
 
 
 def status(call: Call, params: m.NoParams) -> m.Status:
     """Say how the daemon and its machine are."""
     services, supervisor = call.services, call.services.supervisor
-    living = supervisor.living()
+    admission = supervisor.admission
     phases: dict[str, int] = dict.fromkeys(m.PHASES, 0)
     for record in supervisor.records():
         phases[record.phase] += 1
-    holding = [record for record in living if record.phase != "queued"]
-    reserved = [record.plan.reservation() for record in holding]
-    facts = services.host.facts()
+    measured = services.host.measured()
+    del measured["disk_path"]  # no path of the host reaches a client
     return m.Status(
         version=services.version,
         instance=services.instance,
         engine=services.engine_facts(),
-        host=facts,
-        capacity={
-            "sessions": services.config.limits.sessions,
-            "cpus": facts["cpus"],
-            "memory": facts["memory"],
-        },
-        reserved={
-            "sessions": len(holding),
-            "cpus": sum(cpus for cpus, _ in reserved),
-            "memory": sum(memory for _, memory in reserved),
-        },
-        measured=services.host.measured(),
-        pressure="none",
+        host=services.host.facts(),
+        capacity=admission.capacity(),
+        reserved=admission.reserved(),
+        free=admission.free(),
+        measured=measured,
+        pressure=admission.pressure,
         sessions=phases,
-        queue={"length": supervisor.queue_length, "limit": services.config.limits.queue},
+        queue=_queue(supervisor),
         warm={name: {"ready": 0, "target": 0} for name in services.config.pipelines},
         draining=supervisor.draining,
         connections=services.connections(),
         uptime=round(services.uptime(), 3),
     )
+
+
+def _queue(supervisor: Supervisor) -> dict[str, Any]:
+    state = supervisor.admission.state
+    found: dict[str, Any] = {"length": state.length, "limit": state.settings.queue}
+    if state.attaching:
+        found["attaching"] = state.attaching
+    if state.pressure:
+        found["reason"] = state.pressure
+    return found
 
 
 async def drain(call: Call, params: m.DrainParams) -> m.Drained:
@@ -101,29 +116,54 @@ def login(call: Call, params: m.LoginParams) -> m.Login:
 
 
 def pipeline_list(call: Call, params: m.NoParams) -> m.Pipelines:
-    """Describe the configured pipelines."""
+    """Describe the configured pipelines, with what their stages were seen to use."""
+    learned = call.services.supervisor.admission.learned
     described: list[dict[str, Any]] = []
     for name, pipeline in call.services.config.pipelines.items():
         stages = {
-            stage_name: {
-                "image": stage.image,
-                "port": stage.port,
-                "cpus": stage.cpus,
-                "memory": int(stage.memory),
-                "allow_env": stage.allow_env,
-            }
-            for stage_name, stage in pipeline.stages.items()
+            stage: _stage(settings) | _lesson(learned.of(name, stage))
+            for stage, settings in pipeline.stages.items()
         }
         described.append(
             {
                 "name": name,
                 "network": pipeline.network,
                 "location": pipeline.location_stage,
+                "reservations": pipeline.reservations,
                 "warm": {"ready": 0, "target": 0},
                 "stages": stages,
             }
         )
     return m.Pipelines(pipelines=described)
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "image": stage.image,
+        "port": stage.port,
+        "cpus": stage.cpus,
+        "memory": int(stage.memory),
+        "memory_limit": int(stage.most_memory),
+        "allow_env": stage.allow_env,
+    }
+    if stage.cpu_limit is not None:
+        found["cpu_limit"] = stage.cpu_limit
+    if stage.gpus:
+        found |= {"gpus": stage.gpus, "gpu_memory": int(stage.gpu_memory)}
+    return found
+
+
+def _lesson(lesson: Lesson | None) -> dict[str, Any]:
+    if lesson is None:
+        return {}
+    peak, steady = lesson.start_peak, lesson.steady_p95
+    return {
+        "learned": {
+            "samples": lesson.samples,
+            "start_peak": {"cpus": peak.cpus / MILLI, "memory": peak.memory},
+            "steady_p95": {"cpus": steady.cpus / MILLI, "memory": steady.memory},
+        }
+    }
 
 
 async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:

@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
 def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
     """Return what the exits so far decide; None while they decide nothing."""
     for stage in stages:
-        if stage in exits and (verdict := _failure(stage, exits[stage])):
+        if stage in exits and (verdict := failure(stage, exits[stage])):
             return verdict
     last = stages[-1]
     if last not in exits:
@@ -56,7 +56,8 @@ def judge_start(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | N
     return Verdict("failed", "exit", f"the stage {last!r} ended before there was a stream", last)
 
 
-def _failure(stage: str, how: Exit) -> Verdict | None:
+def failure(stage: str, how: Exit) -> Verdict | None:
+    """Return what is wrong with how a stage ended, or None if nothing is."""
     if how.oom_killed:
         reason = f"the stage {stage!r} used more memory than its limit and was killed"
         return Verdict("failed", "oom", reason, stage)

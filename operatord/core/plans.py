@@ -8,6 +8,7 @@ each other is the engine's to say, so addresses are filled in by `stage_env` onc
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from typing import Literal
@@ -52,14 +53,33 @@ class SessionPlan(msgspec.Struct, frozen=True):
         """The stage whose port is the location."""
         return next(reversed(self.stages))
 
+    @property
+    def expected_seconds(self) -> float | None:
+        """How long the stream lasts at the rate that it is asked for; None if that cannot be told."""
+        rates = (_rate(self.env[stage].get("fps", "")) for stage in self.stages)
+        rate = next((rate for rate in rates if rate is not None), None)
+        if rate is None or self.count is None:
+            return None
+        seconds = self.count / rate
+        return seconds if math.isfinite(seconds) else None
+
     def digest(self) -> str:
         """Return a short hash that differs whenever anything in the plan does."""
         return hashlib.sha256(_ordered(self)).hexdigest()[:16]
 
     def reservation(self) -> tuple[float, int]:
-        """Return cores and bytes of memory that its stages may use together."""
+        """Return cores and bytes of memory that its stages reserve together."""
         stages = self.stages.values()
         return sum(s.cpus for s in stages), sum(s.memory for s in stages)
+
+
+def _rate(text: str) -> float | None:
+    """Return frames a second; None for what is no number, and for 0, which is as fast as it goes."""
+    try:
+        rate = float(text)
+    except ValueError:
+        return None
+    return rate if 0 < rate < math.inf else None
 
 
 def choose_pipeline(params: SessionStartParams, pipelines: Mapping[str, Pipeline]) -> str:

@@ -5,35 +5,33 @@
 ``state`` and returns what is to be done; the caller acts afterwards. The same events give the same
 actions, so it can be simulated and property-tested.
 
-The rule of this version: at most ``limits.sessions`` live at once; the rest queue by priority, first
-come first served within one. A place is free again when the session's last object is gone.
+The rules:
+
+- A session starts when what it needs fits in every dimension (`room`), and not while the machine is under
+  pressure or the daemon is draining.
+- Whoever is first in the queue (`waiting`) and does not fit has a reservation: the moment at which, by the
+  expected ends of those who live, it will. Another one that does fit may pass it if that does not delay it:
+  if it will be over by then, or takes only what will be left over then. This is EASY backfilling
+  (Lifka, "The ANL/IBM SP Scheduling System", 1995; Mu'alem and Feitelson, 2001).
+- When that moment cannot be foreseen, at most `ledger.PASSES` may pass it, and then all wait.
+- When even an empty daemon would have no room for it, because something else uses the machine, whoever
+  fits may pass: nothing is delayed by that.
 """
 
 from __future__ import annotations
 
-import bisect
-from dataclasses import dataclass, field
+import heapq
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-OnShortage = Literal["queue", "refuse", "degrade"]
-RefusalType = Literal["no_capacity", "queue_full", "deadline_exceeded", "draining"]
+from .forecast import Standing, standings
+from .ledger import PASSES, Ask, Settings, State, dequeue, enqueue, make_waiting, outlook
+from .resources import Vector, fits, minus
+from .room import Gpu, Holding, choose
+from .waiting import FOREVER, LaneKey, Shape, Waiting
+from .why import Why, explain, never
 
-
-class Limits(NamedTuple):
-    """Places for sessions that live, and for requests that wait."""
-
-    sessions: int
-    queue: int
-
-
-class Ask(NamedTuple):
-    """What admission needs to know of a request."""
-
-    session_id: str
-    priority: int = 0
-    on_shortage: OnShortage = "queue"
-    deadline: float | None = None
-    """Moment after which it must not be started any more, on the caller's clock."""
+RefusalType = Literal["no_capacity", "queue_full", "deadline_exceeded", "draining", "never_fits"]
 
 
 # Events
@@ -43,14 +41,27 @@ class Submitted(NamedTuple):
     ask: Ask
 
 
+class Running(NamedTuple):
+    """A session's stream is there; ``end`` is when it is expected to be over, if that is known."""
+
+    session_id: str
+    end: float | None
+
+
 class Released(NamedTuple):
-    """Everything of a session is gone from the engine: its place is free."""
+    """Everything of a session is gone from the engine: what it held is free."""
+
+    session_id: str
+
+
+class Detached(NamedTuple):
+    """The stage that was to be attached is gone again; the session goes on without."""
 
     session_id: str
 
 
 class Withdrawn(NamedTuple):
-    """A queued request is not wanted any more."""
+    """A queued request, or what a degraded session still waits for, is not wanted any more."""
 
     session_id: str
 
@@ -59,29 +70,48 @@ class Tick(NamedTuple):
     """Time has passed: deadlines may have, too."""
 
 
-class Changed(NamedTuple):
-    """The limits or the draining are different now."""
+class Measured(NamedTuple):
+    """The machine was looked at."""
 
-    limits: Limits
+    free: Vector | None
+    """What is free, less what is kept back; `resources.UNLIMITED` where nothing is measured."""
+    pressure_kind: str = "none"
+    pressure: str = ""
+    """Why nothing more may start, in a sentence; empty if it may."""
+
+
+class Changed(NamedTuple):
+    """The settings or the draining are different now."""
+
+    settings: Settings
     draining: bool
 
 
-Event = Submitted | Released | Withdrawn | Tick | Changed
+Event = Submitted | Running | Released | Detached | Withdrawn | Tick | Measured | Changed
 
 
 # Actions
 class Start(NamedTuple):
-    """Start it: its place is taken already."""
+    """Start it: what it needs is taken already."""
 
     session_id: str
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices it has, in the order in which they were asked for."""
+    degraded: bool = False
+    """Plain for now; `Attach` follows when there is room for the rest."""
+
+
+class Attach(NamedTuple):
+    """Start the rest of a degraded session: what it needs is taken already."""
+
+    session_id: str
+    gpus: tuple[str, ...] = ()
 
 
 class Enqueue(NamedTuple):
-    """It waits at ``position`` (1 is next), for the reason in ``why``."""
+    """It waits."""
 
     session_id: str
-    position: int
-    why: Why
 
 
 class Refuse(NamedTuple):
@@ -92,36 +122,7 @@ class Refuse(NamedTuple):
     why: Why
 
 
-Action = Start | Enqueue | Refuse
-
-
-class Why(NamedTuple):
-    """Why there is no room: the scarce dimension in numbers, and a sentence."""
-
-    dimension: str
-    needed: float
-    free: float
-    capacity: float
-    held_by: tuple[str, ...]
-    text: str
-
-
-class _Waiting(NamedTuple):
-    order: tuple[int, int]
-    """(−priority, serial): what the queue is sorted by."""
-    ask: Ask
-
-
-@dataclass(slots=True)
-class State:
-    """Everything that admission remembers. Owned by one supervisor, changed only by `decide`."""
-
-    limits: Limits
-    draining: bool = False
-    living: dict[str, None] = field(default_factory=dict)
-    """Ids that hold a place, oldest first."""
-    queue: list[_Waiting] = field(default_factory=list)
-    serial: int = 0
+Action = Start | Attach | Enqueue | Refuse
 
 
 def decide(state: State, event: Event, now: float) -> list[Action]:
@@ -129,73 +130,285 @@ def decide(state: State, event: Event, now: float) -> list[Action]:
     if isinstance(event, Submitted):
         return _submit(state, event.ask, now)
     if isinstance(event, Released):
-        state.living.pop(event.session_id, None)
+        _release(state, event.session_id)
+    elif isinstance(event, Running):
+        _note_running(state, event, now)
+        return []
     elif isinstance(event, Withdrawn):
-        state.queue = [w for w in state.queue if w.ask.session_id != event.session_id]
+        dequeue(state, event.session_id)
+    elif isinstance(event, Measured):
+        state.room.measure(event.free, now)
+        state.pressure_kind, state.pressure = event.pressure_kind, event.pressure
     elif isinstance(event, Changed):
-        state.limits, state.draining = event.limits, event.draining
+        return _change(state, event, now)
+    elif isinstance(event, Detached):
+        _detach(state, event.session_id, now)
     return _settle(state, now)
 
 
-def preview(state: State, ask: Ask) -> Action:
-    """Return what `decide` would answer to ``ask`` now, changing nothing."""
-    if state.draining:
-        return Refuse(ask.session_id, "draining", _why(state))
-    if len(state.living) < state.limits.sessions:
-        return Start(ask.session_id)
-    if ask.on_shortage == "refuse":
-        return Refuse(ask.session_id, "no_capacity", _why(state))
-    if len(state.queue) >= state.limits.queue:
-        return Refuse(ask.session_id, "queue_full", _why(state))
-    ahead = bisect.bisect(state.queue, (-ask.priority, state.serial), key=lambda w: w.order)
-    return Enqueue(ask.session_id, ahead + 1, _why(state))
+class Preview(NamedTuple):
+    """What would be decided, and for one that would have to wait, where and why."""
+
+    action: Action
+    standing: Standing | None = None
+    why: Why | None = None
+
+
+def preview(state: State, ask: Ask, now: float) -> Preview:
+    """Return what `decide` would answer to ``ask`` now; afterwards ``state`` is as it was."""
+    verdict = _judge(state, ask, now)
+    if isinstance(verdict.action, Start):
+        return Preview(_foreseen(state, verdict, now))
+    if not isinstance(verdict.action, Enqueue):
+        return Preview(verdict.action)
+    standing = standings(state, now)[ask.session_id]
+    why = explain(state, verdict.waiting, now)
+    dequeue(state, ask.session_id)
+    return Preview(verdict.action, standing, why)
+
+
+def _foreseen(state: State, verdict: _Verdict, now: float) -> Start:
+    """Return the start that `_begin` would make of it."""
+    waiting = verdict.waiting
+    shape = _shape_for(state, waiting, verdict.passing, now)
+    chosen = choose(state.room.idle_gpus(), shape.gpus) or ()
+    return Start(waiting.session_id, _ids(chosen), _is_degraded(waiting, shape))
 
 
 def next_deadline(state: State) -> float | None:
     """Return the moment of the earliest deadline in the queue."""
-    deadlines = [w.ask.deadline for w in state.queue if w.ask.deadline is not None]
-    return min(deadlines, default=None)
+    while state.late and not _still_waits(state, state.late[0]):
+        _pop_late(state)
+    return state.late[0][0] if state.late else None
 
 
-def positions(state: State) -> dict[str, int]:
-    """Return each queued session's position; 1 is next."""
-    return {w.ask.session_id: index for index, w in enumerate(state.queue, 1)}
+# Submission
+
+
+class _Verdict(NamedTuple):
+    action: Action
+    waiting: Waiting
+    """Stands in the queue if the action is to wait."""
+    passing: Waiting | None = None
+    """Who is first, when another may start before it."""
 
 
 def _submit(state: State, ask: Ask, now: float) -> list[Action]:
-    if ask.deadline is not None and ask.deadline <= now:
-        return [Refuse(ask.session_id, "deadline_exceeded", _why(state))]
-    action = preview(state, ask)
+    action, waiting, passing = _judge(state, ask, now)
     if isinstance(action, Start):
-        state.living[ask.session_id] = None
-    elif isinstance(action, Enqueue):
-        state.queue.insert(action.position - 1, _Waiting((-ask.priority, state.serial), ask))
-        state.serial += 1
+        return [_begin(state, waiting, passing, now)]
+    if isinstance(action, Enqueue) and state.queue.first(now) is waiting:
+        # Somebody else's reservation counts for nothing now: others may fit beside this one.
+        return [action, *_settle(state, now)]
     return [action]
 
 
+def _judge(state: State, ask: Ask, now: float) -> _Verdict:
+    """Return what is to be done about ``ask``."""
+    waiting = make_waiting(state, ask, now)
+    if state.draining:
+        return _refuse(state, waiting, "draining", now)
+    if (why := never(state, Shape(ask.need, ask.gpus))) is not None:
+        return _Verdict(Refuse(ask.session_id, "never_fits", why), waiting)
+    if ask.latest is not None and ask.latest <= now:
+        return _refuse(state, waiting, "deadline_exceeded", now)
+    enqueue(state, waiting)
+    verdict = _judge_waiting(state, waiting, ask.on_shortage == "refuse", now)
+    if not isinstance(verdict.action, Enqueue):
+        dequeue(state, ask.session_id)
+    return verdict
+
+
+def _judge_waiting(state: State, waiting: Waiting, impatient: bool, now: float) -> _Verdict:
+    if _may_start(state, waiting):
+        head = state.queue.first(now)
+        if head is waiting:
+            return _Verdict(Start(waiting.session_id), waiting)
+        if head is not None and _may_pass(state, head, now)(waiting.key):
+            return _Verdict(Start(waiting.session_id), waiting, head)
+    if impatient:
+        return _refuse(state, waiting, "no_capacity", now)
+    if state.length > state.settings.queue:
+        return _refuse(state, waiting, "queue_full", now)
+    return _Verdict(Enqueue(waiting.session_id), waiting)
+
+
+def _refuse(state: State, waiting: Waiting, kind: RefusalType, now: float) -> _Verdict:
+    return _Verdict(Refuse(waiting.session_id, kind, explain(state, waiting, now)), waiting)
+
+
+def _may_start(state: State, waiting: Waiting) -> bool:
+    """Tell whether ``waiting`` could be started if it were first."""
+    if state.pressure or state.queue.capped(waiting.owner, waiting.attaching):
+        return False
+    return _has_room(state, waiting)
+
+
+def _has_room(state: State, waiting: Waiting) -> bool:
+    return state.room.has(*waiting.key.shape)
+
+
+# Starting what fits
+
+
 def _settle(state: State, now: float) -> list[Action]:
-    """Refuse what came too late, then start from the head while there is room."""
-    actions: list[Action] = []
-    kept: list[_Waiting] = []
-    for waiting in state.queue:
-        if waiting.ask.deadline is not None and waiting.ask.deadline <= now:
-            actions.append(Refuse(waiting.ask.session_id, "deadline_exceeded", _why(state)))
-        else:
-            kept.append(waiting)
-    room = max(0, state.limits.sessions - len(state.living)) if not state.draining else 0
-    for waiting in kept[:room]:
-        state.living[waiting.ask.session_id] = None
-        actions.append(Start(waiting.ask.session_id))
-    state.queue = kept[room:]
+    """Refuse what came too late, then start whoever may be."""
+    actions: list[Action] = _expire(state, now)
+    if state.draining or state.pressure:
+        return actions
+    while (head := state.queue.first(now)) is not None:
+        passing = None if _has_room(state, head) else head
+        chosen = head if passing is None else _passer(state, head, now)
+        if chosen is None:
+            break
+        dequeue(state, chosen.session_id)
+        actions.append(_begin(state, chosen, passing, now))
     return actions
 
 
-def _why(state: State) -> Why:
-    capacity, living = state.limits.sessions, len(state.living)
-    free = max(0, capacity - living)
-    if state.draining:
-        text = "the daemon is draining: it admits no new sessions"
-    else:
-        text = f"{living} of {capacity} sessions live; a start needs 1 place and {free} are free"
-    return Why("sessions", 1, free, capacity, tuple(state.living), text)
+def _passer(state: State, head: Waiting, now: float) -> Waiting | None:
+    """Return the first who fits and may go before ``head``, which does not fit."""
+    if not state.settings.backfill:
+        return None
+    fitting = {shape for shape in state.queue.shapes() if state.room.has(*shape)}
+    if not fitting:
+        return None
+    allowed = _may_pass(state, head, now)
+    return state.queue.first(now, lambda key: key.shape in fitting and allowed(key))
+
+
+def _may_pass(state: State, head: Waiting, now: float) -> Callable[[LaneKey], bool]:
+    """Return which lanes' requests may go before ``head``, which does not fit."""
+    if not state.settings.backfill:
+        return lambda key: False
+    when = outlook(state, head, now)
+    if when.kind == "never":
+        return lambda key: True
+    if when.kind == "unknown":
+        return lambda key: head.passed < PASSES
+    return lambda key: now + key.bound <= when.moment or _leaves(key.shape, when.spare)
+
+
+def _leaves(shape: Shape, spare: Vector) -> bool:
+    # Whether its devices are among those that will be left over cannot be told from their number.
+    return not shape.gpus and fits(shape.need, spare)
+
+
+def _begin(state: State, waiting: Waiting, passing: Waiting | None, now: float) -> Action:
+    """Take what it needs, and say so. It stands in the queue no more."""
+    shape = _shape_for(state, waiting, passing, now)
+    if passing is not None:
+        passing.passed += 1
+    if waiting.attaching:
+        return _attach(state, waiting)
+    holding = Holding(waiting.session_id, waiting.owner, shape.need, waiting.serial)
+    end = None if waiting.seconds is None else now + waiting.seconds
+    chosen = state.room.take(holding, shape.gpus, end)
+    state.queue.charge(waiting.owner, shape.need, 1)
+    degraded = _is_degraded(waiting, shape)
+    if degraded:
+        enqueue(state, _rest_of(state, waiting))
+    return Start(waiting.session_id, _ids(chosen), degraded)
+
+
+def _shape_for(state: State, waiting: Waiting, passing: Waiting | None, now: float) -> Shape:
+    """Return what to take: of one that may be degraded, the whole if there is room for that."""
+    whole = waiting.whole
+    if whole is None or not state.room.has(*whole):
+        return waiting.key.shape
+    if passing is None or _may_pass(state, passing, now)(waiting.key._replace(shape=whole)):
+        return whole
+    return waiting.key.shape
+
+
+def _is_degraded(waiting: Waiting, shape: Shape) -> bool:
+    return waiting.whole is not None and shape is not waiting.whole
+
+
+def _rest_of(state: State, waiting: Waiting) -> Waiting:
+    """Return the wait of a degraded session for what it was not given."""
+    assert waiting.whole is not None
+    state.serial += 1
+    rest = Shape(minus(waiting.whole.need, waiting.key.shape.need), waiting.whole.gpus)
+    return Waiting(
+        waiting.session_id,
+        waiting.owner,
+        LaneKey(waiting.key.priority, rest, FOREVER),
+        waiting.since,
+        state.serial,
+        attaching=True,
+    )
+
+
+def _attach(state: State, waiting: Waiting) -> Action:
+    holding, shape = state.room.holdings[waiting.session_id], waiting.key.shape
+    chosen = state.room.add(holding, *shape)
+    state.queue.charge(waiting.owner, shape.need, 0)
+    return Attach(waiting.session_id, _ids(chosen))
+
+
+def _ids(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
+    return tuple(gpu.id for gpu in gpus)
+
+
+# Other events
+
+
+def _release(state: State, session_id: str) -> None:
+    dequeue(state, session_id)
+    holding = state.room.give_back(session_id)
+    if holding is not None:
+        state.queue.credit(holding.owner, holding.need, 1)
+
+
+def _detach(state: State, session_id: str, now: float) -> None:
+    holding = state.room.holdings.get(session_id)
+    if holding is not None and holding.extra is not None:
+        extra = holding.extra
+        state.room.drop_extra(holding, now)
+        state.queue.credit(holding.owner, extra, 0)
+
+
+def _note_running(state: State, event: Running, now: float) -> None:
+    holding = state.room.holdings.get(event.session_id)
+    if holding is not None:
+        if holding.running_since is None:
+            holding.running_since = now
+        state.room.expect(holding, event.end)
+
+
+def _change(state: State, event: Changed, now: float) -> list[Action]:
+    settings = state.settings = event.settings
+    state.draining = event.draining
+    state.room.resize(settings.capacity, settings.gpus)
+    state.queue.adjust(settings.capacity, settings.ageing, settings.per_owner, settings.fair)
+    actions: list[Action] = []
+    for waiting in list(state.queue):
+        if not waiting.attaching and (why := never(state, waiting.key.shape)) is not None:
+            dequeue(state, waiting.session_id)
+            actions.append(Refuse(waiting.session_id, "never_fits", why))
+    return actions + _settle(state, now)
+
+
+# Deadlines
+
+
+def _expire(state: State, now: float) -> list[Action]:
+    actions: list[Action] = []
+    while state.late and state.late[0][0] <= now:
+        entry = state.late[0]
+        if _still_waits(state, entry):
+            waiting = dequeue(state, entry[2])
+            assert waiting is not None
+            actions.append(_refuse(state, waiting, "deadline_exceeded", now).action)
+        _pop_late(state)
+    return actions
+
+
+def _still_waits(state: State, entry: tuple[float, int, str]) -> bool:
+    waiting = state.queue.get(entry[2])
+    return waiting is not None and waiting.serial == entry[1]
+
+
+def _pop_late(state: State) -> None:
+    heapq.heappop(state.late)

@@ -54,6 +54,15 @@ class SubnetPool:
             return str(self._subnet(index))
         raise SubnetsExhausted(f"no /{PREFIX} is left in {self._range}")
 
+    def usable(self, foreign: Iterable[str] = ()) -> int:
+        """Return how many could be handed out in all: those that overlap with none of ``foreign``."""
+        blocked: set[int] = set()
+        for net in _parse(foreign):
+            if net.overlaps(self._range):
+                low, high = self._span(net)
+                blocked.update(range(max(low, 0), min(high, self._count - 1) + 1))
+        return self._count - len(blocked - self._held)
+
     def give_back(self, subnet: str) -> None:
         """Let ``subnet`` be handed out again. Idempotent."""
         self._held.discard(self._span(ipaddress.IPv4Network(subnet))[0])

@@ -44,6 +44,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     cpus: float = 0.0
     memory: int = 0
     """Bytes of memory that the engine sees."""
+    root_dir: str = ""
+    """The directory that it writes to, whose disk must not fill up. Not for clients to read."""
 
 
 class NetworkPlan(msgspec.Struct, frozen=True):
@@ -95,9 +97,16 @@ class StagePlan(msgspec.Struct, frozen=True):
     """The inside port to publish when it is not ``port`` (the namespace's owner publishes for all)."""
     command: tuple[str, ...] = ()
     """Arguments in place of the image's own command; for the process engine, the program itself."""
-    cpus: float = 1.0
+    cpus: float = 0.1
+    """Cores that it is sure to get when the machine is busy."""
+    cpu_limit: float | None = None
+    """Cores that it never exceeds; None lets it use what is idle."""
     memory: int = 256 * 1024 * 1024
-    """Bytes."""
+    """Bytes at which it is killed."""
+    memory_reservation: int | None = None
+    """Bytes that it is to keep when memory runs short; at most ``memory``."""
+    gpus: tuple[str, ...] = ()
+    """Ids of the devices that it gets to see."""
     pids: int = 128
     stdin: bool = False
     """Keep standard input open, for late binding."""

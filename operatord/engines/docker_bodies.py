@@ -31,6 +31,9 @@ from operatord.engines.base import (
 Json = dict[str, Any]
 
 NOBODY = "65534:65534"
+_SHARES = 1024
+_SHARES_MIN, _SHARES_MAX = 2, 262_144
+_MEMORY_MIN = 6 * 1024**2
 _OUR_LABELS = "operatord."
 _EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed"]] = {
     "die": "exited",
@@ -123,9 +126,7 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
         "IpcMode": "private",
         "Init": hardening.init,
         "PidsLimit": plan.pids,
-        "Memory": plan.memory,
-        "MemorySwap": plan.memory,
-        "NanoCpus": round(plan.cpus * 1e9),
+        **_sizes(plan),
         "Ulimits": [
             {"Name": "nofile", "Soft": hardening.open_files, "Hard": hardening.open_files},
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -133,6 +134,35 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
         "LogConfig": logs,
         "RestartPolicy": {"Name": "no"},
     }
+
+
+def _sizes(plan: StagePlan) -> Json:
+    """Return what it is sure to get, what it never exceeds, and its devices."""
+    sizes: Json = {
+        "CpuShares": cpu_shares(plan.cpus),
+        "Memory": plan.memory,
+        "MemorySwap": plan.memory,
+    }
+    if plan.cpu_limit is not None:
+        sizes["NanoCpus"] = round(plan.cpu_limit * 1e9)
+    if plan.memory_reservation:
+        # The engine refuses less, and more than the limit.
+        sizes["MemoryReservation"] = min(max(plan.memory_reservation, _MEMORY_MIN), plan.memory)
+    if plan.gpus:
+        device_ids = list(plan.gpus)
+        sizes["DeviceRequests"] = [
+            {"Driver": "nvidia", "DeviceIDs": device_ids, "Capabilities": [["gpu"]]}
+        ]
+    return sizes
+
+
+def cpu_shares(cpus: float) -> int:
+    """Return the weight that stands for a number of cores: 1024 for each, as Kubernetes has it.
+
+    The kernel takes 2 to 262144 (MilliCPUToShares in kubernetes/pkg/kubelet/cm/helpers_linux.go);
+    with cgroup v2, the engine makes it a weight of 1 to 10000.
+    """
+    return min(max(int(cpus * _SHARES), _SHARES_MIN), _SHARES_MAX)
 
 
 def _ports(plan: StagePlan) -> Json:
@@ -170,6 +200,7 @@ def engine_info(version: Json, info: Json, api_version: str) -> EngineInfo:
         api_version=api_version,
         cpus=float(info.get("NCPU", 0)),
         memory=int(info.get("MemTotal", 0)),
+        root_dir=str(info.get("DockerRootDir") or ""),
     )
 
 
@@ -243,7 +274,7 @@ def found_network(item: Json) -> Found:
 def stage_stats(answer: Json) -> StageStats:
     """Read ``GET /containers/{id}/stats``, of either cgroup version.
 
-    A container in another's network namespace has no interfaces of its own to count.
+    A container in another's network namespace is said to have sent and received what that one has.
     """
     memory = answer.get("memory_stats") or {}
     cpu = ((answer.get("cpu_stats") or {}).get("cpu_usage") or {}).get("total_usage")

@@ -51,6 +51,10 @@ def _refused(name: str) -> StageRefused:
     return StageRefused(f"the engine refuses to run {name} as planned")
 
 
+def _no_devices(name: str) -> StageRefused:
+    return StageRefused(f"the engine cannot give {name} the devices that it is to have")
+
+
 _RUN = ("create", "start")
 _IN_USE = "address already in use"  # by a program of the host's
 _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_USE)
@@ -62,6 +66,8 @@ RULES = (
     *(Rule(("start",), (), says, _port_taken) for says in _PORT_SENTENCES),
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
     Rule(("start",), (), "oci runtime", _refused),
+    # Devices were asked for, and the engine has no runtime that could hand them over.
+    Rule(("start",), (), "could not select device driver", _no_devices),
     Rule(_RUN, (404,), "network", _no_network),
     Rule((), (404,), "", _not_there),
     Rule((), (409,), "marked for removal", _not_there),

@@ -10,8 +10,10 @@ What stands in for what:
   an earlier one left.
 
 It is no sandbox. A stage sees the machine's files and processes with the daemon's own rights,
-``cpus`` and ``pids`` are not held at all, and ``memory`` only roughly (see `process_child`). A stage
-outlives its daemon, but not the pipes to it: the first thing it then writes fails.
+``cpus``, ``cpu_limit``, ``memory_reservation`` and ``pids`` are not held at all, and ``memory`` only
+roughly (see `process_child`). ``gpus`` are named to it in ``CUDA_VISIBLE_DEVICES``, and nothing keeps it
+off the others. A stage outlives its daemon, but not the pipes to it: the first thing it then writes
+fails.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ class ProcessEngine:
     def __init__(
         self, state_dir: Path, commands: Mapping[str, tuple[str, ...]] | None = None
     ) -> None:
-        self._records = Records(state_dir.absolute() / "process")
+        self._state_dir = state_dir.absolute()
+        self._records = Records(self._state_dir / "process")
         self._commands = packaged_programs() if commands is None else dict(commands)
         self._stages: dict[str, _Stage] = {}
         self._networks: dict[str, Record] = {}
@@ -103,6 +106,7 @@ class ProcessEngine:
             version=os.uname().release,
             cpus=float(psutil.cpu_count() or 1),
             memory=psutil.virtual_memory().total,
+            root_dir=str(self._state_dir),
         )
 
     async def close(self) -> None:
@@ -290,7 +294,7 @@ class ProcessEngine:
         self._records.save(record)
         start = Start(
             argv=plan.command or self._program(plan.image) or (),
-            env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **plan.env},
+            env=_env(plan),
             directory=home,
             memory=plan.memory,
             stdin=plan.stdin,
@@ -337,6 +341,12 @@ class ProcessEngine:
     def _tell(self, kind: Literal["exited", "removed"], record: Record) -> None:
         for listener in self._listeners:
             _post(listener, EngineEvent(kind=kind, id=record.id, labels=record.labels))
+
+
+def _env(plan: StagePlan) -> dict[str, str]:
+    """Return all of a stage's environment. Its devices are the plan's, whatever the pipeline says."""
+    env = {"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **plan.env}
+    return env | {"CUDA_VISIBLE_DEVICES": ",".join(plan.gpus)} if plan.gpus else env
 
 
 def _found(record: Record, status: Literal["created", "running", "exited"]) -> Found:

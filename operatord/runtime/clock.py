@@ -3,9 +3,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import Any, Protocol
+
+
+class Timer(Protocol):
+    """Something that will be called later."""
+
+    def cancel(self) -> None:
+        """Do not call it."""
+        ...
 
 
 class Clock:
@@ -18,6 +29,10 @@ class Clock:
     def wall(self) -> float:
         """Return seconds since the epoch: for people and logs."""
         return time.time()
+
+    def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
+        """Call ``callback`` on the running loop when ``seconds`` have passed."""
+        return asyncio.get_running_loop().call_later(max(0.0, seconds), callback, *args)
 
 
 def rfc3339(wall: float) -> str:

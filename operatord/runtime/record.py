@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from operatord.core import phases
+from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
 from operatord.engines.base import LogLine, Network, StageState
 from operatord_protocol.errors import WireError
@@ -35,6 +36,22 @@ class Ending(NamedTuple):
     """Seconds that stages get after SIGTERM; None for the configured ones."""
 
 
+class Place(NamedTuple):
+    """Where a session stands in the queue."""
+
+    position: int | None = None
+    """1 is next."""
+    reason: str | None = None
+    """Why it waits."""
+    starts_at: float | None = None
+    """Moment at which it is expected to be started, on the monotonic clock."""
+    estimate: float | None = None
+    """Seconds until then, when somebody last asked."""
+
+
+NOWHERE = Place()
+
+
 class SessionRecord:
     """State of one session. Only the supervisor and the task that lives the session write to it."""
 
@@ -50,8 +67,18 @@ class SessionRecord:
         self.ended: float | None = None
         self.expires: float | None = None
         self.ttl: float | None = None
-        self.position: int | None = None
-        self.waits_because: str | None = None
+        self.place = NOWHERE
+        """Where it stands in the queue."""
+        self.missing: tuple[str, ...] = ()
+        """Stages that it has to do without for now: it is served plain."""
+        self.attached: tuple[str, ...] = ()
+        """Stages that came later, when there was room for them."""
+        self.attaching: asyncio.Task[None] | None = None
+        """What starts them, while it does."""
+        self.plain_location: Location | None = None
+        """Where the plain stream is, when the location is that of an attached stage."""
+        self.expected_seconds: float | None = plan.expected_seconds
+        """How long its stream lasts, by the plan, or by what its header says."""
         self.step = "queue"
         self.timings: dict[str, float] = {}
         self.subnet: str | None = None
@@ -60,18 +87,43 @@ class SessionRecord:
         self.addresses: dict[str, tuple[str, int]] = {}
         """Where each stage, and a registered probe, is found by the session's stages."""
         self.containers: dict[str, str] = {}
+        self.gpus: dict[str, tuple[str, ...]] = {}
+        """For each stage that has any, the ids of the devices that it was given."""
         self.location: Location | None = None
         self.exits: dict[str, StageState] = {}
         self.oom: set[str] = set()
         """Stages in which the kernel has killed something for its use of memory."""
         self.reports: dict[str, dict[str, Any]] = {}
         self.log_tails: dict[str, list[LogLine]] = {}
+        self.usage: dict[str, StageUse] = {}
+        """What each stage was seen to use; a stage that nobody has looked at is not there."""
         self.result: Ending | None = None
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.listeners: list[ProgressListener] = []
         self.waiters = 0
         """Requests that wait for it to be ready."""
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that it has, or is to have now, in the order of the stream."""
+        return tuple(name for name in self.plan.stages if name not in self.missing)
+
+    @property
+    def base_stages(self) -> tuple[str, ...]:
+        """The stages that it was started with."""
+        return tuple(name for name in self.stages if name not in self.attached)
+
+    def join(self, name: str, location: Location) -> None:
+        """The missing stage ``name`` is there, and delivers at ``location``."""
+        self.plain_location, self.location = self.location, location
+        self.attached, self.missing = (name,), ()
+
+    def set_aside(self, name: str) -> None:
+        """The attached stage ``name`` is not to be counted with any more."""
+        self.attached, self.missing = (), (name,)
+        if self.plain_location is not None:
+            self.location, self.plain_location = self.plain_location, None
 
     def advance(self, to: Phase) -> None:
         """Go to the phase ``to`` and wake whoever waits. Raises `phases.IllegalTransition`."""
@@ -111,7 +163,7 @@ class SessionRecord:
     @property
     def frames(self) -> int | None:
         """Frames that the last stage says it has delivered."""
-        report = self.reports.get(self.plan.location_stage, {})
+        report = self.reports.get(self.base_stages[-1], {})
         frames = report.get("frames")
         return frames if isinstance(frames, int) else None
 
@@ -130,18 +182,20 @@ class SessionRecord:
             network=self.network_name,
             location=self.location or UNSET,
             outcome=shown.outcome if shown and ended else UNSET,
-            reason=shown.reason if shown else _set(self.waits_because),
+            reason=shown.reason if shown else _set(self.place.reason),
             cause=shown.cause if shown else UNSET,
             owner=self.owner,
             created=rfc3339(self.created),
             started=_stamp(self.started),
             ended=_stamp(self.ended),
             expires=_stamp(self.expires) if not ended else UNSET,
-            position=_set(self.position),
+            position=_set(self.place.position),
             registered_probe=upstream.name if upstream else UNSET,
             timings=self.timings or UNSET,
+            estimate=_set(self.place.estimate),
+            plain_location=self.plain_location or UNSET,
             warm=False,
-            degraded=False,
+            degraded=bool(self.missing),
             exit_codes=codes or UNSET,
             count=_set(self.plan.count),
             frames=_set(self.frames),

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from operatord.core import scheduler
+from operatord.core.why import Why
 from operatord_protocol import errors
 
+from .clock import Clock, rfc3339
 from .record import Ending, SessionRecord
 from .starter import StepFailed
 
@@ -17,27 +20,41 @@ ERROR_LINES = 10
 _REFUSALS: dict[scheduler.RefusalType, tuple[type[errors.WireError], str]] = {
     "no_capacity": (errors.NoCapacity, "stop a session, or ask with on_shortage: queue"),
     "queue_full": (errors.QueueFull, "the queue is full as well; try again later"),
-    "deadline_exceeded": (errors.DeadlineExceeded, "the deadline passed before there was room"),
+    "deadline_exceeded": (errors.DeadlineExceeded, "it cannot be ready before its deadline"),
     "draining": (errors.Draining, "ask another machine, or after system.undrain"),
+    "never_fits": (errors.NeverFits, "ask for less, or another machine"),
 }
 
 
-def refusal(action: scheduler.Refuse) -> errors.WireError:
+def refusal(action: scheduler.Refuse, clock: Clock) -> errors.WireError:
     """Return the error for a request that is not admitted."""
     kind, advice = _REFUSALS[action.type]
     why = action.why
-    return kind(f"{why.text}; {advice}", **explanation(why))
+    data = explanation(why, clock)
+    if kind.retryable and why.next_release is not None:
+        data["retry_after"] = max(1, math.ceil(why.next_release - clock.now()))
+    return kind(f"{why.text}; {advice}", **data)
 
 
-def explanation(why: scheduler.Why) -> dict[str, Any]:
-    """Return why there is no room as data: dimension, asked, free, capacity, held by whom."""
-    return {
+def explanation(why: Why, clock: Clock) -> dict[str, Any]:
+    """Return why there is no room as data: dimension, asked, free, capacity, by whom, until when."""
+    found: dict[str, Any] = {
         "dimension": why.dimension,
-        "needed": why.needed,
-        "free": why.free,
-        "capacity": why.capacity,
-        "held_by": list(why.held_by[:32]),
+        "needed": _number(why.needed),
+        "free": _number(why.free),
+        "capacity": _number(why.capacity),
+        "held_by": list(why.held_by),
     }
+    if why.next_release is not None:
+        found["next_release"] = rfc3339(clock.wall() + why.next_release - clock.now())
+    if why.ahead is not None:
+        found["ahead"] = why.ahead
+    return found
+
+
+def _number(amount: float) -> float:
+    """Return pieces and bytes as whole numbers, as they are."""
+    return int(amount) if amount == int(amount) else amount
 
 
 def step_error(record: SessionRecord, exc: StepFailed) -> errors.WireError:

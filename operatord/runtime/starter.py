@@ -42,6 +42,9 @@ PROBE_TIMEOUT = 3.0
 SUBNET_TRIES = 32
 """How many subnets are tried when others on the engine take them at the same moment."""
 
+LATE_COMER = {"policy": "live", "attached": "True"}
+"""What tells a stage that it comes to a running stream, which it must never hold up."""
+
 T = TypeVar("T")
 
 
@@ -133,7 +136,10 @@ class Starter:
             record.timings[name] = _ms(self._clock.now() - begun)
 
     async def _check_images(self, record: SessionRecord) -> None:
-        images = list(dict.fromkeys(stage.image for stage in record.plan.stages.values()))
+        await self._require_images(record, record.stages)
+
+    async def _require_images(self, record: SessionRecord, stages: Sequence[str]) -> None:
+        images = list(dict.fromkeys(record.plan.stages[name].image for name in stages))
         for image in await self._engine.missing_images(images):
             raise base.ImageMissing(image)
 
@@ -168,31 +174,35 @@ class Starter:
         record.addresses = await self._addresses(record)
         if record.plan.network == "shared":
             # Those who join the owner's namespace can only be created once the owner is known.
-            await self._create_stage(record, record.plan.location_stage, None)
+            await self._create_stage(record, record.stages[-1], None)
         else:
-            await _all(self._create_stage(record, name, None) for name in record.plan.stages)
+            await _all(self._create_stage(record, name, None) for name in record.stages)
 
     async def _create_stage(self, record: SessionRecord, name: str, join: str | None) -> None:
         plan, settings = record.plan, self._settings()
-        stage = plan.stages[name]
-        owner = plan.network == "shared" and join is None
+        stage, late = plan.stages[name], name in record.missing
+        owner = plan.network == "shared" and join is None and not late
+        env = stage_env(plan, name, record.addresses, record.id)
         assert record.network is not None
         stage_plan = base.StagePlan(
             name=f"operatord_{record.id}_{name}",
             stage=name,
             image=stage.image,
             network=record.network,
-            env=stage_env(plan, name, record.addresses, record.id),
+            env=env | LATE_COMER if late else env,
             labels=self._labels(record, name),
             port=stage.port,
-            aliases=tuple(plan.stages) if owner else (name,),
+            aliases=record.stages if owner else (name,),
             join=join,
             publish=base.Publish(settings.advertise_host, settings.ports)
-            if name == plan.location_stage
+            if late or name == record.stages[-1]
             else None,
             command=tuple(stage.command),
             cpus=stage.cpus,
-            memory=int(stage.memory),
+            cpu_limit=stage.cpu_limit,
+            memory=int(stage.most_memory),
+            memory_reservation=int(stage.memory),
+            gpus=tuple(record.gpus.get(name, ())),
             pids=stage.pids,
         )
         with _translated("create"), _blamed(name):
@@ -205,7 +215,7 @@ class Starter:
         # In the order of the stream. A stage that connects while its upstream's interface is still being
         # made waits a second for the kernel to ask for the address again: more than starting all at
         # once gains.
-        for name in record.plan.stages:
+        for name in record.stages:
             await self._start_stage(record, name)
 
     async def _start_shared(self, record: SessionRecord) -> None:
@@ -213,7 +223,7 @@ class Starter:
 
         They can be created while it starts, but started only once it has.
         """
-        *joining, owner = record.plan.stages
+        *joining, owner = record.stages
         join = record.containers[owner]
         creates = [self._create_stage(record, name, join) for name in joining]
         await _all([self._start_stage(record, owner), *creates])
@@ -230,7 +240,7 @@ class Starter:
             return
         record.exits.setdefault(owner, state)
         how = Exit(state.exit_code, state.oom_killed or owner in record.oom)
-        if verdict := judge_start(tuple(record.plan.stages), {owner: how}):
+        if verdict := judge_start(record.stages, {owner: how}):
             raise StepFailed(
                 errors.StartFailed, verdict.cause, verdict.reason, owner, step="start"
             ) from exc
@@ -241,11 +251,14 @@ class Starter:
 
     async def _verify(self, record: SessionRecord) -> None:
         """Find the location and read a stream header from it, unless the session is to end first."""
-        name = record.plan.location_stage
+        record.location = await self._prove(record, record.stages[-1])
+
+    async def _prove(self, record: SessionRecord, name: str) -> Location | None:
+        """Return where the stage called ``name`` is proven to deliver; None when it has ended."""
         timeout = self._settings().timeout
         try:
             async with asyncio.timeout(timeout):
-                await _unless(record.ending, self._find_stream(record, name))
+                return await _unless(record.ending, self._find_stream(record, name))
         except TimeoutError as exc:
             reason = f"no stream came through the chain to the stage {name!r} within {timeout:g} s"
             raise StepFailed(errors.StartFailed, "start_timeout", reason, name) from exc
@@ -253,16 +266,51 @@ class Starter:
             reason = f"the stage {name!r} does not speak the stream format"
             raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
 
-    async def _find_stream(self, record: SessionRecord, name: str) -> None:
+    async def _find_stream(self, record: SessionRecord, name: str) -> Location | None:
         state = await self._engine.inspect(record.containers[name])
         if state.published is None:
+            if record.phase == "running":
+                reason = f"the stage {name!r} ended before there was a stream"
+                raise StepFailed(errors.StartFailed, "exit", reason, name)
             # It ended before anybody could look: its exit says why, and is on its way.
             await asyncio.shield(record.ending)
-            return
+            return None
         host, port = state.published.host, state.published.port
-        await await_hello(host, port)
+        hello = await await_hello(host, port)
+        if hello.count is not None and hello.fps > 0:
+            record.expected_seconds = hello.count / hello.fps
         url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
-        record.location = Location(host=host, port=port, url=url, format=record.plan.format)
+        return Location(host=host, port=port, url=url, format=record.plan.format)
+
+    # Later
+
+    async def attach(self, record: SessionRecord, name: str) -> None:
+        """Add the missing stage ``name`` to a running session, with a location of its own.
+
+        It joins the session's network with an endpoint of its own, since a port can be published only
+        when its endpoint is made. Raises `StepFailed`, `Interrupted`; `detach` removes what was made.
+        """
+        await self._step(record, "attach", lambda _: self._require_images(record, (name,)))
+        await self._step(record, "attach", self._await_turn)
+        try:
+            await self._step(record, "attach", lambda _: self._create_stage(record, name, None))
+            await self._step(record, "attach", lambda _: self._start_stage(record, name))
+        finally:
+            self._turns.release()
+        location: Location | None = None
+        with _translated("attach"):
+            location = await self._prove(record, name)
+        if location is not None:
+            record.join(name, location)
+
+    async def detach(self, record: SessionRecord, name: str) -> None:
+        """Remove an attached stage, or what there is of it. Raises `base.EngineError`."""
+        record.set_aside(name)
+        container_id = record.containers.get(name)
+        if container_id is not None:
+            await self._engine.remove(container_id)
+            record.containers.pop(name, None)
+        await self._remove_unknown(record, name)
 
     async def _addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
         """Return where every stage, and a registered probe, will be found by the stages."""
@@ -302,7 +350,7 @@ class Starter:
         if record.relay is not None:
             await record.relay.close()
         await _all(self._engine.remove(cid) for cid in record.containers.values())
-        if record.location is None:
+        if record.location is None or record.missing:
             await self._remove_unknown(record)
         if record.network is not None:
             await self._engine.remove_network(record.network.id)
@@ -310,10 +358,12 @@ class Starter:
             self._subnets.give_back(record.subnet)
             record.subnet = None
 
-    async def _remove_unknown(self, record: SessionRecord) -> None:
+    async def _remove_unknown(self, record: SessionRecord, stage: str | None = None) -> None:
         """Remove what a failed start made without ever hearing so: its answer may have got lost."""
         found = await self._engine.list_objects(self.instance)
         mine = [o for o in found if o.labels.get(base.LABEL_SESSION) == record.id]
+        if stage is not None:
+            mine = [o for o in mine if o.labels.get(base.LABEL_STAGE) == stage]
         await _all(self._engine.remove(o.id) for o in mine if o.kind == "container")
         await _all(self._engine.remove_network(o.id) for o in mine if o.kind == "network")
 

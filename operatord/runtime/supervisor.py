@@ -8,24 +8,28 @@ is then done. Each session is lived by one task, from its start to the moment wh
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import itertools
 import logging
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from operatord.config import Config
 from operatord.core import scheduler
-from operatord.core.endings import Exit, judge, judge_start
 from operatord.core.plans import SessionPlan, Upstream, make_plan
+from operatord.core.pressure import Sample
 from operatord.engines import base
 from operatord_protocol import errors
-from operatord_protocol.messages import SessionStartParams, Ttl
+from operatord_protocol.messages import Session, SessionStartParams, Ttl
 
+from .admission import Admission, Machine
 from .clock import Clock
+from .exits import ExitWatch
+from .leases import Leases
 from .postmortem import collect
 from .record import Ending, SessionRecord
 from .refusals import final_error, refusal, step_error
+from .standing import QueueTeller
 from .starter import Interrupted, Starter, StepFailed
 
 log = logging.getLogger(__name__)
@@ -33,38 +37,35 @@ log = logging.getLogger(__name__)
 Emit = Callable[..., None]
 """``emit(type, session_id=…, **fields)`` publishes an event."""
 
-KILLED = 137
-"""The exit code of SIGKILL: sent by whoever, or by the kernel when memory ran out."""
-OOM_SETTLES = 0.2
-"""Seconds after which an engine is sure to know which of the two it was."""
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
-EXPIRING_NOTICE = 60.0
-"""Seconds before its lease ends that a session is said to be expiring; sooner for a short lease."""
 
 
 class Supervisor:
     """All sessions of this daemon."""
 
     def __init__(
-        self, engine: base.Engine, starter: Starter, config: Config, emit: Emit, clock: Clock
+        self,
+        engine: base.Engine,
+        starter: Starter,
+        admission: Admission,
+        emit: Emit,
+        clock: Clock,
     ) -> None:
-        """``config`` may be replaced later by `configure`."""
+        """``admission`` has the settings and the machine; `configure` and `resize` replace them."""
         self._engine = engine
         self._starter = starter
-        self._config = config
         self._emit = emit
         self._clock = clock
-        self._state = scheduler.State(_limits(config))
+        self.admission = admission
+        self.leases = Leases(clock, emit, self.end)
+        self._teller = QueueTeller(self.admission, clock)
         self._records: dict[str, SessionRecord] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._deadline: asyncio.TimerHandle | None = None
         self._keys: dict[tuple[str, str], tuple[str, SessionStartParams]] = {}
+        self.exits = ExitWatch(engine, starter, self._records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
-        self.engine_was_away = False
-        """Set when the engine is back: what the next relist misses was lost with it."""
 
     # Requests
 
@@ -73,46 +74,49 @@ class Supervisor:
     ) -> SessionRecord:
         """Admit, queue or refuse a request; return its session. Nothing has happened if it raises.
 
-        Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `QueueFull`,
-        `DeadlineExceeded`, `Draining`.
+        Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
+        `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
         if known := self._same_request(params, owner):
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
         record = SessionRecord(self._new_id(), plan, owner, self._clock.wall())
-        action, *_ = scheduler.decide(
-            self._state, scheduler.Submitted(self._ask(params, record.id)), self._clock.now()
-        )
+        ask = self.admission.ask(plan, params, owner, record.id)
+        action, *others = self.admission.decide(scheduler.Submitted(ask))
         if isinstance(action, scheduler.Refuse):
-            raise refusal(action)
+            raise refusal(action, self._clock)
         self._records[record.id] = record
         if isinstance(params.request_key, str):
             self._keys[owner, params.request_key] = (record.id, params)
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
         self._announce(record)
-        self._act([action])
+        self._act([action, *others])
         return record
 
     def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
         """Return what a request would become. Raises `InvalidParams`, `NotFound`."""
-        config = self._config
-        return make_plan(params, config.pipelines, config.defaults.count, upstream)
+        config = self.admission.config
+        plan = make_plan(params, config.pipelines, config.defaults.count, upstream)
+        if params.on_shortage == "degrade" and params.format != "json":
+            raise errors.InvalidParams(
+                "params.on_shortage: degrade goes with the format json only, which is what a "
+                "segmentation that comes later reads",
+                path="params.on_shortage",
+            )
+        return plan
 
-    def preview(self, params: SessionStartParams) -> scheduler.Action:
+    def preview(
+        self, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> scheduler.Preview:
         """Return what would be decided now, changing nothing."""
-        return scheduler.preview(self._state, self._ask(params, "preview"))
+        return self.admission.preview(self.admission.ask(plan, params, owner, "preview"))
 
     def require_engine(self) -> None:
         """Raise `EngineUnavailable` while the engine does not answer."""
         if self.engine_problem is not None:
             raise errors.EngineUnavailable(self.engine_problem, retry_after=1)
-
-    def _ask(self, params: SessionStartParams, session_id: str) -> scheduler.Ask:
-        wait = params.deadline if isinstance(params.deadline, float) else None
-        deadline = None if wait is None else self._clock.now() + wait
-        return scheduler.Ask(session_id, params.priority, params.on_shortage, deadline)
 
     def _same_request(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
         """Return the session that an earlier request with the same key made."""
@@ -159,15 +163,25 @@ class Supervisor:
         """Return the sessions that hold a place, or wait for one."""
         return [record for record in self._records.values() if record.phase != "ended"]
 
+    def running(self) -> list[SessionRecord]:
+        """Return the sessions whose stream is there."""
+        return [record for record in self._records.values() if record.phase == "running"]
+
+    def view(self, record: SessionRecord) -> Session:
+        """Return a session as the wire has it, with its place in the queue as it is now."""
+        if record.phase == "queued":
+            self._teller.refresh(record)
+        return record.to_session()
+
     @property
     def draining(self) -> bool:
         """Whether no new sessions are admitted."""
-        return self._state.draining
+        return self.admission.state.draining
 
     @property
     def queue_length(self) -> int:
         """How many requests wait."""
-        return len(self._state.queue)
+        return self.admission.state.length
 
     # Wishes
 
@@ -175,45 +189,58 @@ class Supervisor:
         """Let the lease end ``ttl`` seconds from now. Raises `Conflict` when there is none to extend."""
         if record.phase in ("stopping", "ended"):
             raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
-        record.ttl, record.expires = ttl, self._clock.wall() + ttl
-        if timer := self._timers.pop(record.id, None):
-            timer.cancel()
-        loop = asyncio.get_running_loop()
+        record.ttl = ttl
         expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
-        notice = min(ttl / 4, EXPIRING_NOTICE)
-        self._timers[record.id] = loop.call_later(ttl - notice, self._warn, record, notice, expired)
-
-    def _warn(self, record: SessionRecord, notice: float, expired: Ending) -> None:
-        """Say that the lease ends soon, and let it."""
-        self._emit("session.expiring", session_id=record.id, expires=record.to_session().expires)
-        loop = asyncio.get_running_loop()
-        self._timers[record.id] = loop.call_later(notice, self.end, record, expired)
+        self.leases.bound(record, "lease", ttl, expired)
+        self._foresee(record)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
         """Let ``record`` end for the reason given, whatever phase it is in."""
         if record.phase == "queued":
-            now = self._clock.now()
             # Out of the queue first: what moves up must never be this one.
-            actions = scheduler.decide(self._state, scheduler.Withdrawn(record.id), now)
+            actions = self.admission.decide(scheduler.Withdrawn(record.id))
             self._finish(record, ending)
             self._act(actions)
         else:
             record.ask_end(ending)
 
+    def idle_timeout(self, record: SessionRecord) -> float | None:
+        """Return after how many seconds without a consumer a session ends."""
+        return self.admission.config.lease.idle_timeout
+
+    def on_idle(self, record: SessionRecord, seconds: float) -> None:
+        """Nobody has consumed ``record`` for so long."""
+        timeout = self.idle_timeout(record)
+        if timeout is not None and not self.leases.bounds(record, "idle"):
+            ending = Ending("expired", "idle", f"nobody read from it for {timeout:g} s")
+            self.leases.bound(record, "idle", max(0.0, timeout - seconds), ending)
+
+    def on_active(self, record: SessionRecord) -> None:
+        """Somebody consumes ``record`` again."""
+        self.leases.unbind(record, "idle")
+
     def drain(self, draining: bool) -> None:
         """Admit no more sessions, or admit them again."""
-        if draining != self._state.draining:
+        if draining != self.draining:
             self._emit("drain.changed", draining=draining)
-        self._change(_limits(self._config), draining)
+        self._act(self.admission.drain(draining))
 
     def configure(self, config: Config) -> None:
         """Use other settings from now on; sessions that live keep theirs."""
-        self._config = config
-        self._change(_limits(config), self._state.draining)
+        self._act(self.admission.adjust(config=config))
 
-    def _change(self, limits: scheduler.Limits, draining: bool) -> None:
-        event = scheduler.Changed(limits, draining)
-        self._act(scheduler.decide(self._state, event, self._clock.now()))
+    def resize(self, machine: Machine) -> None:
+        """Count with another machine from now on."""
+        self._act(self.admission.adjust(machine=machine))
+
+    def measure(self, sample: Sample, seconds: float) -> None:
+        """Take in how the machine is, ``seconds`` after it was last looked at."""
+        before = self.admission.pressure
+        actions = self.admission.measure(sample, seconds)
+        if (pressure := self.admission.pressure) != before:
+            log.warning("pressure: %s", self.admission.state.pressure or "none any more")
+            self._emit("pressure.changed", pressure=pressure, was=before)
+        self._act(actions)
 
     async def close(self, grace: float) -> None:
         """End every session and wait until all of them are gone. Idempotent."""
@@ -229,98 +256,70 @@ class Supervisor:
         for task in self._tasks:
             task.cancel()
 
-    # What the engine says
-
-    def hint(self, session_id: str, stage: str, with_engine: bool = False) -> None:
-        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost."""
-        record = self._records.get(session_id)
-        if record is not None and record.phase in ("starting", "running"):
-            self._own(self._examine(record, stage, with_engine))
-
-    def note_oom(self, session_id: str, stage: str) -> None:
-        """Remember that a stage has met its memory limit: if it ends, that is why."""
-        if record := self._records.get(session_id):
-            record.oom.add(stage)
-
-    async def relist(self) -> None:
-        """Compare with all that the engine has, in case a hint got lost. Raises `base.EngineError`."""
-        before = [r for r in self._records.values() if r.phase in ("starting", "running")]
-        known = {record.id: dict(record.containers) for record in before}
-        found = await self._engine.list_objects(self._starter.instance)
-        was_away, self.engine_was_away = self.engine_was_away, False
-        alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
-        for session_id, containers in known.items():
-            for stage, container_id in containers.items():
-                if container_id not in alive:
-                    self.hint(session_id, stage, was_away)
-
-    async def _examine(self, record: SessionRecord, stage: str, with_engine: bool) -> None:
-        container_id = record.containers.get(stage)
-        if container_id is None or stage in record.exits:
-            return
-        with contextlib.suppress(base.EngineUnavailable):
-            state = await self._engine.inspect(container_id)
-            if state.exit_code == KILLED and not state.oom_killed:
-                # An engine learns of the end and of its reason by two ways: let both arrive.
-                await asyncio.sleep(OOM_SETTLES)
-                state = await self._engine.inspect(container_id)
-            if state.status in ("exited", "gone") and record.phase in ("starting", "running"):
-                record.exits[stage] = state
-                self._judge(record, with_engine)
-
-    def _judge(self, record: SessionRecord, with_engine: bool) -> None:
-        exits = {
-            name: Exit(s.exit_code, s.oom_killed or name in record.oom)
-            for name, s in record.exits.items()
-        }
-        decide = judge_start if record.phase == "starting" else judge
-        verdict = decide(tuple(record.plan.stages), exits)
-        if verdict is None:
-            return
-        ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)
-        if with_engine and ending.outcome == "failed":
-            reason = f"the container engine was away, and since then {verdict.reason}"
-            ending = ending._replace(cause="engine_lost", reason=reason)
-        asyncio.get_running_loop().call_later(verdict.after, record.ask_end, ending)
-
     # Actions
 
     def _act(self, actions: Iterable[scheduler.Action]) -> None:
-        """Do what was decided, then tell those who still wait where they stand."""
+        """Do what was decided; those who still wait are told where they stand."""
         for action in actions:
             record = self._records[action.session_id]
             if isinstance(action, scheduler.Start):
-                record.position = record.waits_because = None
-                record.advance("starting")
-                self._announce(record)
-                self._own(self._live(record))
+                self._begin(record, action)
+            elif isinstance(action, scheduler.Attach):
+                _hand_out(record, record.missing, action.gpus)
+                record.attaching = self.own(self._attach(record))
             elif isinstance(action, scheduler.Enqueue):
-                record.waits_because = action.why.text
+                self._teller.wait(record)
             else:
-                error = refusal(action)
-                self._finish(record, Ending("refused", "deadline", error.message, error))
-        self._tell_positions()
-        self._set_deadline()
+                error = refusal(action, self._clock)
+                cause = "deadline" if action.type == "deadline_exceeded" else "no_capacity"
+                self._finish(record, Ending("refused", cause, error.message, error))
+        self._teller.tell(self._tick)
 
-    def _tell_positions(self) -> None:
-        for session_id, position in scheduler.positions(self._state).items():
-            record = self._records[session_id]
-            if record.position != position:
-                record.position = position
-                record.tell(
-                    {"stage": "queue", "position": position, "reason": record.waits_because}
-                )
-
-    def _set_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        if (moment := scheduler.next_deadline(self._state)) is not None:
-            wait = max(0.0, moment - self._clock.now())
-            self._deadline = asyncio.get_running_loop().call_later(wait, self._tick)
+    def _begin(self, record: SessionRecord, action: scheduler.Start) -> None:
+        self._teller.forget(record)
+        if action.degraded:
+            record.missing = (record.plan.location_stage,)
+        _hand_out(record, record.stages, action.gpus)
+        record.advance("starting")
+        self._announce(record)
+        self.own(self._live(record))
 
     def _tick(self) -> None:
-        self._act(scheduler.decide(self._state, scheduler.Tick(), self._clock.now()))
+        self._act(self.admission.decide(scheduler.Tick()))
+
+    async def _attach(self, record: SessionRecord) -> None:
+        """Give a degraded session what it lacks."""
+        name, *_ = record.missing
+        try:
+            await self._starter.attach(record, name)
+        except Interrupted:
+            return  # what was made of it goes with the session
+        except StepFailed as exc:
+            await self.detach(record, name, exc.reason)
+            return
+        log.info("session %s: the stage %s is attached", record.id, name)
+        self._emit(
+            "session.attached",
+            session_id=record.id,
+            stage=name,
+            degraded=False,
+            location=record.location,
+        )
+
+    async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
+        """Remove an attached stage and give back what it held; the plain stream goes on."""
+        log.warning("session %s: the stage %s is not attached: %s", record.id, name, reason)
+        await self._persist(record, lambda: self._starter.detach(record, name))
+        if record.phase == "running":
+            self._act(self.admission.decide(scheduler.Detached(record.id)))
+            self._emit(
+                "session.detached",
+                session_id=record.id,
+                stage=name,
+                degraded=True,
+                reason=reason,
+                location=record.location,
+            )
 
     async def _live(self, record: SessionRecord) -> None:
         """Start a session, wait for its end, remove it whole."""
@@ -333,10 +332,13 @@ class Supervisor:
         record.result = ending
         record.advance("stopping")
         self._announce(record)
-        await self._clear(record, ending)
+        if record.attaching is not None:
+            await asyncio.wait((record.attaching,))
+        grace = self.admission.config.stop_grace if ending.grace is None else ending.grace
+        await collect(self._engine, record, grace)
+        await self._persist(record, lambda: self._starter.remove(record))
         self._finish(record, ending._replace(error=final_error(record, ending)))
-        released = scheduler.Released(record.id)
-        self._act(scheduler.decide(self._state, released, self._clock.now()))
+        self._act(self.admission.decide(scheduler.Released(record.id)))
 
     async def _run(self, record: SessionRecord) -> Ending:
         try:
@@ -348,17 +350,33 @@ class Supervisor:
             return record.ending.result()
         record.started = self._clock.wall()
         record.advance("running")
+        self.admission.started(record.plan.pipeline, record.timings["total"] / 1000)
+        self._bound_age(record)
+        self._foresee(record)
         self._announce(record)
         return await asyncio.shield(record.ending)
 
-    async def _clear(self, record: SessionRecord, ending: Ending) -> None:
-        """Stop, read the last words, and remove; again and again until all is gone."""
-        grace = self._config.stop_grace if ending.grace is None else ending.grace
-        await collect(self._engine, record, grace)
+    def _bound_age(self, record: SessionRecord) -> None:
+        if (age := self.admission.config.lease.max_age) is not None:
+            old = Ending(
+                "expired", "max_age", f"it has been running for {age:g} s, the longest time"
+            )
+            self.leases.bound(record, "max_age", age, old)
+
+    def _foresee(self, record: SessionRecord) -> None:
+        """Tell the scheduler when a running session is expected to end."""
+        if record.phase == "running":
+            work = record.expected_seconds
+            ends = [self.leases.end_of(record), work and self._clock.now() + work]
+            known = min((end for end in ends if end is not None), default=None)
+            self.admission.decide(scheduler.Running(record.id, known))
+
+    async def _persist(self, record: SessionRecord, remove: Callable[[], Awaitable[None]]) -> None:
+        """Remove what ``remove`` removes, again and again until all of it is gone."""
         pause = FIRST_RETRY
         while True:
             try:
-                await self._starter.remove(record)
+                await remove()
                 return
             except base.EngineError as exc:
                 log.warning("session %s: removal will be tried again: %s", record.id, exc)
@@ -367,18 +385,17 @@ class Supervisor:
 
     def _finish(self, record: SessionRecord, ending: Ending) -> None:
         """Write down how it ended and wake whoever waits."""
-        if timer := self._timers.pop(record.id, None):
-            timer.cancel()
+        self.leases.forget(record)
+        self._teller.forget(record)
         record.ask_end(ending)
         record.result, record.ended = ending, self._clock.wall()
-        record.position = record.waits_because = None
         record.advance("ended")
         self._announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         ended = [record.id for record in self._records.values() if record.phase == "ended"]
-        for session_id in ended[: -self._config.history.keep]:
+        for session_id in ended[: -self.admission.config.history.keep]:
             del self._records[session_id]
         if len(self._keys) > 2 * len(self._records) + 16:
             self._keys = {k: v for k, v in self._keys.items() if v[0] in self._records}
@@ -393,14 +410,20 @@ class Supervisor:
             **fields,
         )
 
-    def _own(self, work: Any) -> None:
+    def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``work`` as one of the tasks that a shutdown waits for."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
-def _limits(config: Config) -> scheduler.Limits:
-    return scheduler.Limits(config.limits.sessions, config.limits.queue)
+def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:
+    """Note which of the devices each stage has; they come in the order of the stages."""
+    left = iter(gpus)
+    for name in stages:
+        if wanted := record.plan.stages[name].gpus:
+            record.gpus[name] = tuple(itertools.islice(left, wanted))
 
 
 def _brief(fields: dict[str, Any]) -> str:

@@ -284,6 +284,10 @@ def _refused_at(params: dict[str, Any], type_: type) -> str | None:
     return None
 
 
+_STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
+"""One step of a path: a member's name, or the place in a mapping or a list."""
+
+
 def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str]:
     """Return where and what is wrong, from msgspec's message, in the words of this protocol."""
     match = _MSGSPEC_MESSAGE.match(str(exc))
@@ -304,11 +308,21 @@ def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str
     return path, f"a name in it is wrong: {what}" if match["key"] else what
 
 
-def _choices(type_: type, field: str) -> list[str]:
-    """Return the strings that a member of a struct may be, when it is a choice of strings."""
-    hint = typing.get_type_hints(type_).get(field)
-    hints = [hint, *typing.get_args(hint)]
+def _choices(type_: type, path: str) -> list[str]:
+    """Return the strings that a member, at any depth, may be when it is a choice of strings."""
+    hints: list[Any] = [type_]
+    for step in _STEP.findall(path):
+        inner = (_inside(hint, step) for hint in hints)
+        hints = [each for hint in inner for each in (hint, *typing.get_args(hint))]
     return [v for h in hints if typing.get_origin(h) is Literal for v in typing.get_args(h)]
+
+
+def _inside(hint: Any, step: str) -> Any:
+    """Return the type of a struct's member, or of what a mapping or a list holds; None if it has none."""
+    if step.startswith("["):
+        return typing.get_args(hint)[-1] if typing.get_origin(hint) in (dict, list) else None
+    is_struct = isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+    return typing.get_type_hints(hint).get(step) if is_struct else None
 
 
 def encode_result(request: Request, result: bytes) -> bytes:

@@ -59,6 +59,8 @@ EVENT_TYPES = (
     *(f"session.{phase}" for phase in PHASES),
     "session.expiring",
     "session.stalled",
+    "session.attached",
+    "session.detached",
     "probe.up",
     "probe.down",
     "engine.lost",
@@ -129,6 +131,8 @@ class Status(Result, frozen=True):
     draining: bool
     connections: int
     uptime: float
+    free: dict[str, Any] = {}
+    """What a start could take now: the smaller of what is not reserved and what is measured to be free."""
 
 
 # --- auth --------------------------------------------------------------------------------
@@ -236,6 +240,10 @@ class Session(Result, frozen=True):
     ended: str | UnsetType = UNSET
     expires: str | UnsetType = UNSET
     position: int | UnsetType = UNSET
+    estimate: float | UnsetType = UNSET
+    """Seconds after which it is expected to leave the queue."""
+    plain_location: Location | UnsetType = UNSET
+    """Where the plain stream goes on, once a degraded session has been given the rest."""
     registered_probe: str | UnsetType = UNSET
     timings: dict[str, float] | UnsetType = UNSET
     warm: bool | UnsetType = UNSET

@@ -145,6 +145,23 @@ async def test_daemon_stops_in_time_though_its_engine_hangs(
     engine.close()
 
 
+async def test_reservations_and_limits_of_the_settings_arrive(tmp_path: Path) -> None:
+    camera = {"cpus": 0.25, "cpu_limit": None, "memory": "32MiB", "memory_limit": None}
+    config = {"pipelines": {"stream": {"stages": {"probe": camera}}}}
+    async with docker_served(tmp_path / "s", config=config) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start", plain_stream=True)
+        sizes = {
+            stage: daemon.engine.client.inspect_container(session[stage])["HostConfig"]
+            for stage in ("probe", "stream")
+        }
+    names = ("CpuShares", "NanoCpus", "MemoryReservation", "Memory", "MemorySwap")
+    mib = 2**20
+    assert [sizes["probe"][name] for name in names] == [256, 0, 32 * mib, 32 * mib, 32 * mib]
+    shipped = [10, 500_000_000, 32 * mib, 96 * mib, 96 * mib]
+    assert [sizes["stream"][name] for name in names] == shipped
+
+
 async def test_two_daemons_on_one_engine_leave_each_other_alone(tmp_path: Path) -> None:
     async with docker_served(tmp_path / "a") as first:
         session = await (await first.wire()).call("session.start", plain_stream=True, count=20)

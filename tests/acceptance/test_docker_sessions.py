@@ -13,6 +13,8 @@ import pytest
 from daemon_lab import Json, Refused, Wire, netcat, receive, run
 from docker_lab import DockerDaemon, docker_served
 
+from operatord.core.pipelines import shipped
+
 pytestmark = pytest.mark.engine
 
 FAST = {"probe": {"fps": 0}}
@@ -97,9 +99,7 @@ async def test_twenty_at_once_are_all_verified_and_all_gone_after(
 async def test_containers_are_hardened_limited_and_labelled(docker_daemon: DockerDaemon) -> None:
     wire = await docker_daemon.wire()
     session = await wire.call("session.start")
-    pipelines = (await wire.call("pipeline.list"))["pipelines"]
-    [stages] = [each["stages"] for each in pipelines if each["name"] == "segmented"]
-    for stage, limits in stages.items():
+    for stage, limits in shipped()["segmented"].stages.items():
         found: Json = docker_daemon.engine.client.inspect_container(session[stage])
         host, config = found["HostConfig"], found["Config"]
         assert host["CapDrop"] == ["ALL"]
@@ -109,8 +109,11 @@ async def test_containers_are_hardened_limited_and_labelled(docker_daemon: Docke
         assert "no-new-privileges" in host["SecurityOpt"]
         assert host["ReadonlyRootfs"] is True
         assert config["User"].partition(":")[0] not in ("", "0", "root")
-        assert host["Memory"] == host["MemorySwap"] == limits["memory"]
-        assert host["NanoCpus"] == limits["cpus"] * 1e9
+        assert host["Memory"] == host["MemorySwap"] == limits.most_memory
+        assert host["MemoryReservation"] == limits.memory
+        assert limits.cpu_limit is not None
+        assert host["NanoCpus"] == limits.cpu_limit * 1e9
+        assert host["CpuShares"] == int(limits.cpus * 1024)
         assert 0 < host["PidsLimit"] <= 128
         assert host["RestartPolicy"]["Name"] in ("no", "")
         logs = host["LogConfig"]
@@ -210,7 +213,8 @@ async def test_stage_that_exits_at_once_fails_with_its_last_log_lines(tmp_path: 
 
 
 async def test_stage_that_uses_too_much_memory_is_said_so(tmp_path: Path) -> None:
-    config = {"pipelines": {"stream": {"stages": {"probe": {"memory": "6MiB"}}}}}
+    sizes = {"memory": "6MiB", "memory_limit": None}
+    config = {"pipelines": {"stream": {"stages": {"probe": sizes}}}}
     async with docker_served(tmp_path / "s", config=config) as daemon:
         wire = await daemon.wire()
         refused = await wire.refusal("session.start", plain_stream=True)

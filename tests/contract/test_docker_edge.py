@@ -31,6 +31,7 @@ from operatord.engines.docker_errors import refusal
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
 VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
+FACTS = {"NCPU": 2, "MemTotal": 1 << 30, "DockerRootDir": "/var/lib/docker"}
 EVENT = {
     "Action": "die",
     "Actor": {"ID": "abc", "Attributes": {"operatord.stage": "s", "image": "i"}},
@@ -75,7 +76,7 @@ def begin_stream(writer: asyncio.StreamWriter, chunk: bytes) -> None:
 
 async def healthy(path: str, writer: asyncio.StreamWriter) -> None:
     """Answer what `connect` asks."""
-    send(writer, VERSION if path.endswith("/version") else {"NCPU": 2, "MemTotal": 1 << 30})
+    send(writer, VERSION if path.endswith("/version") else FACTS)
 
 
 async def silent(path: str, writer: asyncio.StreamWriter) -> None:
@@ -102,6 +103,7 @@ async def test_version_is_pinned_to_what_both_sides_speak(tmp_path: Path) -> Non
     async with engine_that(answer, tmp_path) as engine:
         info = await engine.connect()
     assert (info.version, info.api_version, info.cpus) == ("20.10.24", "1.41", 2.0)
+    assert (info.memory, info.root_dir) == (1 << 30, "/var/lib/docker")
     assert asked == ["/version", "/v1.41/info"]
 
 
@@ -219,6 +221,7 @@ asyncio.run(main())
         ("start", 500, "listen tcp4 127.0.0.1:80: bind: address already in use", PortTaken),
         ("start", 400, "OCI runtime create failed: no such file", StageRefused),
         ("start", 500, "OCI runtime create failed: bad cgroup", StageRefused),
+        ("start", 500, 'could not select device driver "nvidia"', StageRefused),
         ("start", 409, "cannot join network of a non running container: 0123", StageRefused),
         ("start", 500, "connection error: dial unix containerd.sock", EngineUnavailable),
         (

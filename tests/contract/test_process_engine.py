@@ -98,6 +98,27 @@ async def test_nothing_is_published_beyond_loopback(lab: ProcessLab) -> None:
         await lab.engine.create(plan)
 
 
+async def test_devices_are_named_to_the_stage_that_was_given_them(lab: ProcessLab) -> None:
+    network = await lab.network()
+    shows = python('import os; print(os.environ.get("CUDA_VISIBLE_DEVICES"))')
+    claims = {"CUDA_VISIBLE_DEVICES": "0"}
+    cases: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+        "given": (("GPU-1", "3"), {}, "GPU-1,3"),
+        "none": ((), {}, "None"),
+        "claims-another": (("3",), claims, "3"),
+    }
+    for stage, (gpus, env, seen) in cases.items():
+        container_id = await lab.run(
+            network, "idle", stage=stage, command=shows, gpus=gpus, env=env
+        )
+        [line] = await lab.output(container_id)
+        assert line.line == seen, stage
+
+
+async def test_disk_to_watch_is_the_state_directorys(lab: ProcessLab) -> None:
+    assert (await lab.engine.connect()).root_dir == str(lab.state_dir)
+
+
 async def test_refused_start_leaves_the_port_free(lab: ProcessLab) -> None:
     network = await lab.network()
     container_id = await lab.engine.create(lab.plan(network, "nonsense"))

@@ -252,7 +252,8 @@ def play(pool: ThreadPoolExecutor, *pieces: bytes) -> tuple[int, Future[None]]:
                 sock.sendall(piece)
             sock.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionError):
-                sock.recv(1)
+                while sock.recv(4096):  # what is left unread would reset the connection
+                    pass
 
     server.settimeout(PATIENCE)
     return server.getsockname()[1], pool.submit(serve)

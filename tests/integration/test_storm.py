@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Lab, Refused, in_process, until
 
+from operatord.core.resources import NOTHING
 from operatord.engines.base import EngineUnavailable, StageRefused, SubnetTaken
 
 OPERATIONS = (
@@ -89,10 +90,11 @@ async def test_after_the_storm_nothing_is_left(tmp_path: Path, seed: int) -> Non
             await wire.call("session.stop", session_id=session["session_id"])
         supervisor = lab.daemon.supervisor
         await until(lambda: not supervisor._tasks, "every session's task has ended")
-        assert (supervisor._state.living, supervisor._state.queue) == ({}, [])
+        state = supervisor.admission.state
+        assert (state.room.holdings, len(state.queue), state.room.used) == ({}, 0, NOTHING)
         assert supervisor._starter._subnets.held == 0
         assert lab.fake.empty
-        assert supervisor._timers == {}
+        assert supervisor.leases._bounds == {}
         assert {s["phase"] for s in (await wire.call("session.list"))["sessions"]} == {"ended"}
         lab.fake.script._before.clear()  # what was to go wrong and has not yet
         lab.fake.script._after.clear()

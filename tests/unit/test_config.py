@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
-from operatord.config import Config, ConfigError, from_dict, load, to_dict
+from operatord.config import (
+    Config,
+    ConfigError,
+    Gpu,
+    Lease,
+    Pressure,
+    SystemReserved,
+    from_dict,
+    load,
+    to_dict,
+)
+from operatord.core.units import Bytes, Duration
 
 SHIPPED = Path(__file__).parents[2] / "operatord.yaml"
 STAGE = {"image": "i", "port": 1}
@@ -56,8 +67,8 @@ def test_settings_survive_the_round_trip() -> None:
 
 
 def test_file_is_laid_over_the_defaults_key_by_key() -> None:
-    config = from_dict({"pipelines": {"segmented": {"stages": {"probe": {"cpus": 2}}}}})
-    assert config.pipelines["segmented"].stages["probe"].cpus == 2
+    config = from_dict({"pipelines": {"segmented": {"stages": {"probe": {"cpus": 0.2}}}}})
+    assert config.pipelines["segmented"].stages["probe"].cpus == 0.2
     assert config.pipelines["segmented"].stages["probe"].image == "demo-probe"
     assert list(config.pipelines["segmented"].stages) == ["probe", "stream", "segmentation"]
     assert config.pipelines["stream"] == Config().pipelines["stream"]
@@ -83,6 +94,57 @@ def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
     )
 
 
+def test_defaults_of_what_is_kept_back_and_watched() -> None:
+    assert Config().system_reserved == SystemReserved(
+        cpus=0.0, memory=Bytes(256 * 2**20), disk=Bytes(512 * 2**20)
+    )
+    assert Config().pressure == Pressure(cpu=0.97, memory_stall=0.2)
+    assert Config().queue.ageing == 60
+    assert Config().lease == Lease(idle_timeout=None, max_age=None)
+    assert (Config().gpus, Config().limits.sessions_per_owner) == ("auto", None)
+
+
+def test_what_may_be_switched_off_can_be() -> None:
+    config = from_dict(
+        {"gpus": [], "pressure": {"cpu": None, "memory_stall": None}, "queue": {"ageing": 0}}
+    )
+    assert (config.gpus, config.queue.ageing) == ([], 0)
+    assert config.pressure == Pressure(cpu=None, memory_stall=None)
+    assert from_dict({"pressure": {"cpu": 1}}).pressure.cpu == 1
+
+
+def test_devices_are_listed_with_their_memory() -> None:
+    ids = ["0", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "MIG-GPU-1/1/0", "nvidia.com/gpu=0"]
+    config = from_dict({"gpus": [{"id": name, "memory": "8GiB"} for name in ids]})
+    assert config.gpus == [Gpu(id=name, memory=Bytes(2**33)) for name in ids]
+    assert from_dict(to_dict(config)) == config
+
+
+def test_environment_reaches_what_is_kept_back_and_what_is_null() -> None:
+    env = {
+        "OPERATORD_SYSTEM_RESERVED_MEMORY": "1GiB",
+        "OPERATORD_SYSTEM_RESERVED_CPUS": "0.5",
+        "OPERATORD_GPUS": "[{id: GPU-1, memory: 8GiB}]",
+        "OPERATORD_PRESSURE_CPU": "null",
+        "OPERATORD_PRESSURE_MEMORY_STALL": "0.5",
+        "OPERATORD_QUEUE_AGEING": "5m",
+        "OPERATORD_LEASE_IDLE_TIMEOUT": "null",
+        "OPERATORD_LEASE_MAX_AGE": "24h",
+        "OPERATORD_LIMITS_QUEUE": "7",
+        "OPERATORD_LIMITS_SESSIONS_PER_OWNER": "4",
+    }
+    config = load(None, env, {})
+    assert config.system_reserved == SystemReserved(cpus=0.5, memory=Bytes(2**30))
+    assert config.gpus == [Gpu(id="GPU-1", memory=Bytes(2**33))]
+    assert config.pressure == Pressure(cpu=None, memory_stall=0.5)
+    assert config.queue.ageing == 300
+    assert config.lease == Lease(idle_timeout=None, max_age=Duration(86400))
+    assert (config.limits.queue, config.limits.sessions_per_owner) == (7, 4)
+    assert load(None, {"OPERATORD_GPUS": "[]"}, {}).gpus == []
+    with pytest.raises(ConfigError, match=r"lease\.idle_timeout"):
+        load(None, {"OPERATORD_LEASE_IDLE_TIMEOUT": "0"}, {})
+
+
 def test_empty_file_is_the_defaults(tmp_path: Path) -> None:
     file = tmp_path / "o.yaml"
     for text in ("", "# nothing\n", "{}\n"):
@@ -94,6 +156,11 @@ UNKNOWN: dict[str, dict[str, Any]] = {
     "sessions": {"sessions": 3},
     "limits.sesions": {"limits": {"sesions": 3}},
     "defaults.frames": {"defaults": {"frames": 3}},
+    "system_reserved.gpus": {"system_reserved": {"gpus": 1}},
+    "gpus[0].name": {"gpus": [{"id": "0", "memory": 1, "name": "A100"}]},
+    "pressure.disk": {"pressure": {"disk": 0.9}},
+    "queue.aging": {"queue": {"aging": 60}},
+    "lease.ttl": {"lease": {"ttl": 60}},
     "pipelines.segmented.warmth": {"pipelines": {"segmented": {"warmth": 3}}},
     "pipelines.x.stages.camera.priviledged": chain(priviledged=True),
 }
@@ -103,7 +170,25 @@ WRONG: dict[str, dict[str, Any]] = {
     "limits": {"limits": 5},
     "limits.sessions": {"limits": {"sessions": 0}},
     "limits.line_bytes": {"limits": {"line_bytes": 10}},
+    "limits.sessions_per_owner": {"limits": {"sessions_per_owner": 0}},
     "defaults.count": {"defaults": {"count": 2**31}},
+    "system_reserved.cpus": {"system_reserved": {"cpus": -0.5}},
+    "system_reserved.memory": {"system_reserved": {"memory": "plenty"}},
+    "system_reserved.disk": {"system_reserved": {"disk": None}},
+    "gpus: expected auto or a list": {"gpus": "all"},
+    "gpus: expected auto": {"gpus": 2},
+    "gpus[0]": {"gpus": ["GPU-1"]},
+    "gpus[1].id": {"gpus": [{"id": "0", "memory": 1}, {"id": 1, "memory": 1}]},
+    "gpus[0].memory": {"gpus": [{"id": "0", "memory": "big"}]},
+    "gpus[0].memory: is required": {"gpus": [{"id": "0"}]},
+    "pressure": {"pressure": None},
+    "pressure.cpu": {"pressure": {"cpu": 0}},
+    "pressure.cpu: expected float <=": {"pressure": {"cpu": 97}},
+    "pressure.memory_stall": {"pressure": {"memory_stall": float("nan")}},
+    "queue": {"queue": 1000},
+    "queue.ageing": {"queue": {"ageing": None}},
+    "lease.idle_timeout": {"lease": {"idle_timeout": -1}},
+    "lease.max_age": {"lease": {"max_age": "for ever"}},
     "start_timeout": {"start_timeout": "soon"},
     "stop_grace": {"stop_grace": -1},
     "shutdown_timeout": {"shutdown_timeout": float("nan")},
@@ -116,7 +201,17 @@ WRONG: dict[str, dict[str, Any]] = {
     "pipelines.x.stages.camera.port": chain(port=0),
     "pipelines.x.stages.camera.image": chain(image=""),
     "pipelines.x.stages.camera.cpus": chain(cpus=0),
+    "pipelines.x.stages.camera.cpus: expected float <=": chain(cpus=float("inf")),
+    "pipelines.x.stages.camera.cpu_limit": chain(cpu_limit=float("nan")),
+    "pipelines.x.stages.camera.cpu_limit: expected float >=": chain(cpu_limit=0.001),
     "pipelines.x.stages.camera.memory": chain(memory="1 elephant"),
+    "pipelines.x.stages.camera.memory_limit": chain(memory_limit=-1),
+    "pipelines.x.stages.camera.gpus": chain(gpus=65),
+    "pipelines.x.stages.camera.gpus: expected int,": chain(gpus=0.5),
+    "pipelines.x.stages.camera.gpu_memory": chain(gpus=1, gpu_memory="some"),
+    "pipelines.x.reservations": {
+        "pipelines": {"x": {"reservations": "guessed", "stages": {"a": STAGE}}}
+    },
     "pipelines.x.stages.camera.env.a": chain(env={"a": ["list"]}),
     "pipelines.x.stages.camera.allow_env": chain(allow_env="fps"),
     "pipelines.segmented.stages.probe": {"pipelines": {"segmented": {"stages": {"probe": None}}}},
@@ -138,6 +233,15 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "pipelines.x.stages": {"pipelines": {"x": {"stages": {}}}},
     "pipelines.x.stages.camera.allow_env": chain(allow_env=["camera_port"]),
     "pipelines.x.stages.camera.memory": chain(memory="1MiB"),
+    "pipelines.x.stages.camera.memory_limit: an engine": chain(memory=0, memory_limit="5MiB"),
+    "pipelines.x.stages.camera.memory_limit": chain(memory_limit="255MiB"),
+    "pipelines.x.stages.camera.cpu_limit": chain(cpus=2, cpu_limit=1.5),
+    "pipelines.x.stages.camera.gpu_memory": chain(gpu_memory="1GiB"),
+    "gpus: the id '0'": {"gpus": [{"id": "0", "memory": 1}, {"id": "0", "memory": 2}]},
+    "gpus[0].id: expected": {"gpus": [{"id": "0,1", "memory": 1}]},
+    "gpus[0].id: expected a name": {"gpus": [{"id": "", "memory": 1}]},
+    "lease.idle_timeout": {"lease": {"idle_timeout": 0}},
+    "lease.max_age": {"lease": {"max_age": "0s"}},
 }
 
 
@@ -151,7 +255,7 @@ def test_unknown_setting_is_named(path: str, data: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("path", "data"), WRONG.items(), ids=WRONG)
 def test_wrong_value_is_named(path: str, data: dict[str, Any]) -> None:
     [problem] = refused(data)
-    assert problem.startswith((f"{path}: ", f"{path}."))
+    assert problem.startswith((f"{path}: ", f"{path}.") if ": " not in path else path)
     assert "[...]" not in problem
 
 
@@ -214,3 +318,12 @@ def test_addresses_are_taken_apart() -> None:
     assert Config(listen="[::1]:7733").address == ("::1", 7733)
     assert Config(ports="20000-20999").port_range == (20000, 20999)
     assert Config().port_range is None
+
+
+def test_choice_below_the_top_level_is_named_with_what_it_may_be() -> None:
+    with pytest.raises(ConfigError) as refused:
+        from_dict({"log": {"level": "warn"}})
+    assert "did you mean 'warning'?" in str(refused.value)
+    with pytest.raises(ConfigError) as refused:
+        from_dict({"pipelines": {"stream": {"reservations": "guessed"}}})
+    assert "known: declared, learned" in str(refused.value)

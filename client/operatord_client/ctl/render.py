@@ -21,7 +21,7 @@ BYTES = ("memory", "bytes", "disk", "swap", "rss")
 SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
-    | {"timings", "warm", "degraded", "exit_codes", "count", "frames"}
+    | {"estimate", "plain_location", "timings", "warm", "degraded", "exit_codes", "count", "frames"}
 )
 """What the protocol itself names; a test holds it against `messages.Session`."""
 
@@ -121,6 +121,7 @@ def session(info: Mapping[str, Any]) -> str:
             ("outcome", _outcome(info)),
             ("reason", info.get("reason")),
             ("location", GAP.join(filter(None, (location.get("url"), location.get("format"))))),
+            ("plain", info.get("plain_location", {}).get("url")),
             ("pipeline", info.get("pipeline")),
             ("probe", info.get("registered_probe")),
             ("owner", info.get("owner")),
@@ -140,6 +141,8 @@ def _phase(info: Mapping[str, Any]) -> str:
     marks = [mark for mark in ("warm", "degraded") if info.get(mark)]
     if info.get("position") is not None:
         marks.append(f"position {info['position']}")
+    if info.get("estimate") is not None:
+        marks.append(f"in about {span(info['estimate'])}")
     return str(info["phase"]) + (f" ({', '.join(marks)})" if marks else "")
 
 

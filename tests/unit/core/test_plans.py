@@ -129,5 +129,40 @@ def test_digest_differs_whenever_the_plan_does() -> None:
 
 
 def test_reservation_is_the_sum_of_the_stages() -> None:
-    assert plan().reservation() == (2.0, (96 + 96 + 128) * 2**20)
-    assert plan(PROBE).reservation() == (1.5, (96 + 128) * 2**20)
+    assert plan().reservation() == (pytest.approx(0.06), 3 * 32 * 2**20)
+    assert plan(PROBE).reservation() == (pytest.approx(0.05), 2 * 32 * 2**20)
+
+
+def test_length_of_a_stream_is_its_count_at_its_rate() -> None:
+    assert plan(count=900).expected_seconds == 30
+    assert plan(count=900, env={"probe": {"fps": 7.5}}).expected_seconds == 120
+    assert plan(count=900, plain_stream=True, env={"probe": {"fps": "60"}}).expected_seconds == 15
+    assert plan().expected_seconds == pytest.approx(100_000 / 30)
+
+
+@pytest.mark.parametrize(
+    "fps", [0, -5, "", "fast", "nan", "inf", 1e-310, "1e999", True, "{stream.port}"]
+)
+def test_length_at_a_rate_that_is_none_is_not_known(fps: Any) -> None:
+    seconds = plan(count=2**31 - 1, env={"probe": {"fps": fps}}).expected_seconds
+    assert seconds is None
+
+
+def test_length_is_not_known_where_a_registered_probe_sets_the_rate_or_the_end() -> None:
+    assert plan(PROBE, count=900).expected_seconds is None
+    stages = {"probe": Stage(image="i", port=1), "out": Stage(image="i", port=2, env={"fps": 30})}
+    pipelines = {"x": Pipeline(stages=stages)}
+    endless = make_plan(params(pipeline="x"), pipelines, 300, PROBE)
+    assert (endless.count, endless.expected_seconds) == (None, None)
+    cut_short = make_plan(params(pipeline="x", count=300), pipelines, 1, PROBE)
+    assert cut_short.expected_seconds == 10
+
+
+def test_rate_is_the_first_stages_that_has_one() -> None:
+    for rates in (("10", "30"), ("0", "10"), ("auto", "10"), (None, "10")):
+        stages = {
+            f"s{n}": Stage(image="i", port=1, env={} if fps is None else {"fps": fps})
+            for n, fps in enumerate(rates)
+        }
+        made = make_plan(params(pipeline="x"), {"x": Pipeline(stages=stages)}, 20)
+        assert made.expected_seconds == 2, rates

@@ -220,6 +220,8 @@ maybe: dict[str, st.SearchStrategy[Any]] = {
     "ended": words,
     "expires": words,
     "position": st.integers(1, 1000),
+    "estimate": st.floats(0, 1e6),
+    "plain_location": st.just(m.Location(host="h", port=2, url="tcp://h:2", format="json")),
     "registered_probe": words,
     "timings": st.dictionaries(words, st.floats(0, 1e6)),
     "warm": st.booleans(),

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+"""What a plan takes, as admission counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .learning import Use
+from .pipelines import PROBE
+from .plans import SessionPlan
+from .resources import MILLI, Vector
+from .waiting import Shape
+
+Hold = Callable[[str, Use], Use]
+"""``hold(stage, declared)`` returns what to hold for a stage, at least what is declared."""
+
+
+def as_declared(stage: str, declared: Use) -> Use:
+    """Hold what the pipeline declares, for a `Hold`."""
+    return declared
+
+
+def shape_of(plan: SessionPlan, stages: Sequence[str], hold: Hold = as_declared) -> Shape:
+    """Return what ``stages`` of ``plan`` take, with a place, a subnet and a port for the session."""
+    uses = [hold(name, declared(plan, name)) for name in stages]
+    chosen = [plan.stages[name] for name in stages]
+    gpus = tuple(int(stage.gpu_memory) for stage in chosen for _ in range(stage.gpus))
+    need = Vector(
+        cpus=sum(use.cpus for use in uses),
+        memory=sum(use.memory for use in uses),
+        gpus=len(gpus),
+        sessions=1,
+        subnets=1,
+        ports=1,
+    )
+    return Shape(need, gpus)
+
+
+def declared(plan: SessionPlan, stage: str) -> Use:
+    """Return what the pipeline reserves for ``stage``."""
+    return Use(round(plan.stages[stage].cpus * MILLI), int(plan.stages[stage].memory))
+
+
+def plain_part(plan: SessionPlan) -> tuple[str, ...] | None:
+    """Return the stages that serve the plain stream, or None if the plan has no such part.
+
+    That is all but the last, if a stage that streams is among them. Devices are handed out once, with
+    the whole, so a plain part that needs some is none.
+    """
+    stages = tuple(plan.stages)[:-1]
+    streams = [name for name in stages if name != PROBE]
+    if not streams or any(plan.stages[name].gpus for name in stages):
+        return None
+    return stages

@@ -1,0 +1,231 @@
+# SPDX-License-Identifier: MIT
+"""The scheduler's keeper: feeds it what happens, and says in words and numbers what it thinks.
+
+`core.scheduler` decides; the supervisor acts. In between, this module turns plans into demands, settings
+and facts of the machine into capacities, and moments into times of day.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from operatord.config import Config
+from operatord.core import demand, scheduler
+from operatord.core.forecast import Standing, standings
+from operatord.core.learning import Learned, Use
+from operatord.core.ledger import Ask, Settings, State
+from operatord.core.plans import SessionPlan
+from operatord.core.pressure import Gauge, Kind, Sample, Watermarks
+from operatord.core.resources import DIMENSIONS, MILLI, UNLIMITED, Vector, shown
+from operatord.core.room import Gpu
+from operatord.core.waiting import Shape
+from operatord.core.why import Why, explain
+from operatord_protocol.messages import SessionStartParams, Ttl
+
+from .clock import Clock
+
+STARTS_KEPT = 32
+"""Durations of starts that are remembered for each pipeline."""
+
+
+class Machine(NamedTuple):
+    """What there is before anything is kept back."""
+
+    cpus: float
+    memory: int
+    """Bytes."""
+    gpus: tuple[Gpu, ...] = ()
+    subnets: int = UNLIMITED
+
+
+class Admission:
+    """Everything that is known about room, in one place."""
+
+    def __init__(self, config: Config, machine: Machine, clock: Clock) -> None:
+        """Count with ``machine`` until `adjust` brings another."""
+        self.config = config
+        self._machine = machine
+        self._clock = clock
+        self._gauge = Gauge()
+        self._starts: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STARTS_KEPT))
+        self._standings: dict[str, Standing] | None = None
+        self.learned = Learned()
+        self.state = State(_settings(config, machine))
+
+    # What happens
+
+    def decide(self, event: scheduler.Event) -> list[scheduler.Action]:
+        """Let the scheduler take ``event`` in; return what is to be done."""
+        self._standings = None
+        return scheduler.decide(self.state, event, self._clock.now())
+
+    def adjust(
+        self, config: Config | None = None, machine: Machine | None = None
+    ) -> list[scheduler.Action]:
+        """Count with other settings or another machine from now on."""
+        self.config, self._machine = config or self.config, machine or self._machine
+        return self._changed(self.state.draining)
+
+    def drain(self, draining: bool) -> list[scheduler.Action]:
+        """Admit no more, or admit again."""
+        return self._changed(draining)
+
+    def _changed(self, draining: bool) -> list[scheduler.Action]:
+        settings = _settings(self.config, self._machine)
+        return self.decide(scheduler.Changed(settings, draining))
+
+    def measure(self, sample: Sample, seconds: float) -> list[scheduler.Action]:
+        """Take in what was measured ``seconds`` after the last time."""
+        reserved, marks = self.config.system_reserved, self._watermarks()
+        kind = self._gauge.update(sample, marks, seconds)
+        free = _unlimited(memory=sample.memory_available - int(reserved.memory))
+        return self.decide(scheduler.Measured(free, kind, self._gauge.reason(marks)))
+
+    def _watermarks(self) -> Watermarks:
+        pressure, reserved = self.config.pressure, self.config.system_reserved
+        return Watermarks(
+            cpu=pressure.cpu,
+            memory_stall=pressure.memory_stall,
+            memory=int(reserved.memory),
+            disk=int(reserved.disk),
+        )
+
+    @property
+    def machine(self) -> Machine:
+        """What is counted with."""
+        return self._machine
+
+    @property
+    def pressure(self) -> Kind:
+        """What the machine is short of."""
+        return self._gauge.kind
+
+    def started(self, pipeline: str, seconds: float) -> None:
+        """Remember how long a start took."""
+        self._starts[pipeline].append(seconds)
+
+    # Questions
+
+    def ask(
+        self, plan: SessionPlan, params: SessionStartParams, owner: str, session_id: str
+    ) -> Ask:
+        """Return what the scheduler needs to know of a request."""
+        whole = self.shape(plan, tuple(plan.stages))
+        plain = demand.plain_part(plan) if params.on_shortage == "degrade" else None
+        return Ask(
+            session_id,
+            owner,
+            whole.need,
+            whole.gpus,
+            priority=params.priority,
+            on_shortage=params.on_shortage,
+            latest=self._latest(plan, params),
+            seconds=self._seconds(plan, params),
+            plain=self.shape(plan, plain).need if plain else None,
+        )
+
+    def shape(self, plan: SessionPlan, stages: Sequence[str]) -> Shape:
+        """Return what ``stages`` take: what is declared, or has been learned where that is wanted."""
+
+        def learned(stage: str, declared: Use) -> Use:
+            return self.learned.hold(plan.pipeline, stage, declared)
+
+        pipeline = self.config.pipelines.get(plan.pipeline)
+        wanted = pipeline is not None and pipeline.reservations == "learned"
+        return demand.shape_of(plan, stages, learned if wanted else demand.as_declared)
+
+    def _latest(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
+        """Return when it has to be begun at the latest to be ready by its deadline.
+
+        Counted with the quickest start that was seen, so that only what cannot be ready is refused.
+        """
+        if not isinstance(params.deadline, float):
+            return None
+        return self._clock.now() + params.deadline - min(self._starts[plan.pipeline], default=0.0)
+
+    def _seconds(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
+        """Return how long the session is expected to live."""
+        ends = [plan.expected_seconds, self.config.lease.max_age]
+        ends.append(params.lease.ttl if isinstance(params.lease, Ttl) else None)
+        return min((float(end) for end in ends if end is not None), default=None)
+
+    def standing(self, session_id: str) -> Standing | None:
+        """Return where a request stands in the queue."""
+        return self.standings().get(session_id)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where each request stands; worked out when asked for the first time."""
+        if self._standings is None:
+            self._standings = standings(self.state, self._clock.now())
+        return self._standings
+
+    def why(self, session_id: str) -> Why | None:
+        """Return why a request still waits."""
+        waiting = self.state.queue.get(session_id)
+        return None if waiting is None else explain(self.state, waiting, self._clock.now())
+
+    def preview(self, ask: Ask) -> scheduler.Preview:
+        """Return what would be decided now, changing nothing."""
+        self._standings = None
+        return scheduler.preview(self.state, ask, self._clock.now())
+
+    def next_deadline(self) -> float | None:
+        """Return the moment of the earliest deadline in the queue."""
+        return scheduler.next_deadline(self.state)
+
+    # For people
+
+    def reservation(self, plan: SessionPlan) -> dict[str, float]:
+        """Return what a session with this plan would hold."""
+        need = amounts(self.shape(plan, tuple(plan.stages)).need)
+        bounded = self.capacity()
+        return {name: amount for name, amount in need.items() if amount and name in bounded}
+
+    def capacity(self) -> dict[str, float]:
+        """Return what sessions may take together; dimensions without a bound are left out."""
+        return amounts(self.state.settings.capacity)
+
+    def reserved(self) -> dict[str, float]:
+        """Return what they have taken."""
+        bounded = self.capacity()
+        return {name: v for name, v in amounts(self.state.room.used).items() if name in bounded}
+
+    def free(self) -> dict[str, float]:
+        """Return what a start could take now."""
+        bounded = self.capacity()
+        free = amounts(self.state.room.free)
+        return {name: max(0, free[name]) for name in bounded}
+
+
+def amounts(vector: Vector) -> dict[str, float]:
+    """Return a vector in the units of people: cores, bytes, pieces; unbounded dimensions left out."""
+    return {
+        name: shown(name, amount)
+        for name, amount in zip(DIMENSIONS, vector, strict=True)
+        if amount < UNLIMITED
+    }
+
+
+def _settings(config: Config, machine: Machine) -> Settings:
+    reserved, ports = config.system_reserved, config.port_range
+    capacity = Vector(
+        cpus=max(0, round((machine.cpus - reserved.cpus) * MILLI)),
+        memory=max(0, machine.memory - int(reserved.memory)),
+        gpus=len(machine.gpus),
+        sessions=config.limits.sessions,
+        subnets=machine.subnets,
+        ports=ports[1] - ports[0] + 1 if ports else UNLIMITED,
+    )
+    return Settings(
+        capacity,
+        machine.gpus,
+        queue=config.limits.queue,
+        per_owner=config.limits.sessions_per_owner,
+        ageing=float(config.queue.ageing),
+    )
+
+
+def _unlimited(**known: int) -> Vector:
+    return Vector(*[UNLIMITED] * len(DIMENSIONS))._replace(**known)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: MIT
+"""How stages end, and what that means for their sessions.
+
+The engine's events are hints only: an exit is believed after an inspect, and every few seconds all objects
+are listed and compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol
+
+from operatord.core.endings import Exit, Verdict, failure, judge, judge_start
+from operatord.engines import base
+
+from .clock import Clock
+from .record import Ending, SessionRecord
+from .starter import Starter
+
+KILLED = 137
+"""The exit code of SIGKILL: sent by whoever, or by the kernel when memory ran out."""
+OOM_SETTLES = 0.2
+"""Seconds after which an engine is sure to know which of the two it was."""
+ATTACHED_LINGER = 10.0
+"""Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
+
+
+class Owner(Protocol):
+    """Who runs tasks, and takes an attached stage away."""
+
+    def own(self, work: Coroutine[Any, Any, None]) -> object:
+        """Run ``work``."""
+        ...
+
+    async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
+        """Remove the attached stage ``name``."""
+        ...
+
+
+class ExitWatch:
+    """Looks after the stages of all living sessions."""
+
+    def __init__(
+        self,
+        engine: base.Engine,
+        starter: Starter,
+        records: Mapping[str, SessionRecord],
+        owner: Owner,
+        clock: Clock,
+    ) -> None:
+        """``records`` is read whenever something happens; it belongs to somebody else."""
+        self._engine = engine
+        self._starter = starter
+        self._records = records
+        self._owner = owner
+        self._clock = clock
+        self.engine_was_away = False
+        """Set when the engine is back: what the next relist misses was lost with it."""
+
+    def hint(self, session_id: str, stage: str, with_engine: bool = False) -> None:
+        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost."""
+        record = self._records.get(session_id)
+        if record is not None and record.phase in ("starting", "running"):
+            self._owner.own(self._examine(record, stage, with_engine))
+
+    def note_oom(self, session_id: str, stage: str) -> None:
+        """Remember that a stage has met its memory limit: if it ends, that is why."""
+        if record := self._records.get(session_id):
+            record.oom.add(stage)
+
+    async def relist(self) -> None:
+        """Compare with all that the engine has, in case a hint got lost. Raises `base.EngineError`."""
+        before = [r for r in self._records.values() if r.phase in ("starting", "running")]
+        known = {record.id: dict(record.containers) for record in before}
+        found = await self._engine.list_objects(self._starter.instance)
+        was_away, self.engine_was_away = self.engine_was_away, False
+        alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
+        for session_id, containers in known.items():
+            for stage, container_id in containers.items():
+                if container_id not in alive:
+                    self.hint(session_id, stage, was_away)
+
+    async def _examine(self, record: SessionRecord, stage: str, with_engine: bool) -> None:
+        container_id = record.containers.get(stage)
+        if container_id is None or stage in record.exits:
+            return
+        with contextlib.suppress(base.EngineUnavailable):
+            state = await self._engine.inspect(container_id)
+            if state.exit_code == KILLED and not state.oom_killed:
+                # An engine learns of the end and of its reason by two ways: let both arrive.
+                await asyncio.sleep(OOM_SETTLES)
+                state = await self._engine.inspect(container_id)
+            if state.status in ("exited", "gone") and record.phase in ("starting", "running"):
+                record.exits[stage] = state
+                self._judge(record, with_engine)
+
+    def _judge(self, record: SessionRecord, with_engine: bool) -> None:
+        exits = {
+            name: Exit(s.exit_code, s.oom_killed or name in record.oom)
+            for name, s in record.exits.items()
+        }
+        self._judge_attached(record, exits)
+        decide = judge_start if record.phase == "starting" else judge
+        verdict = decide(record.base_stages, exits)
+        if verdict is None:
+            return
+        ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)
+        if with_engine and ending.outcome == "failed":
+            reason = f"the container engine was away, and since then {verdict.reason}"
+            ending = ending._replace(cause="engine_lost", reason=reason)
+        self._clock.call_later(_after(record, verdict, exits), record.ask_end, ending)
+
+    def _judge_attached(self, record: SessionRecord, exits: Mapping[str, Exit]) -> None:
+        """Let go of an attached stage that failed; the plain stream goes on without it."""
+        for name in record.attached:
+            how = failure(name, exits[name]) if name in exits else None
+            if how is not None and not record.ending.done():
+                record.set_aside(name)
+                self._owner.own(self._owner.detach(record, name, how.reason))
+
+
+def _after(record: SessionRecord, verdict: Verdict, exits: Mapping[str, Exit]) -> float:
+    """Return how long the session goes on; an attached stage may have something left to pass on."""
+    busy = verdict.outcome == "completed" and any(name not in exits for name in record.attached)
+    return ATTACHED_LINGER if busy else verdict.after

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""What stages reserve, what they may use, and where these contradict each other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operatord.core.pipelines import Pipeline, Stage, problems, shipped
+from operatord.core.units import Bytes
+
+MIB = 2**20
+SIZES = st.none() | st.integers(0, 512 * MIB).map(Bytes)
+
+
+def found(stage: Stage) -> list[str]:
+    return problems("x", Pipeline(stages={"camera": stage}))
+
+
+def test_stage_that_says_nothing_reserves_little_and_may_use_what_is_idle() -> None:
+    stage = Stage(image="i", port=1)
+    assert (stage.cpus, stage.cpu_limit, stage.memory) == (0.1, None, 256 * MIB)
+    assert (stage.memory_limit, stage.most_memory) == (None, 256 * MIB)
+    assert (stage.gpus, stage.gpu_memory) == (0, 0)
+    assert Pipeline(stages={"camera": stage}).reservations == "declared"
+
+
+@pytest.mark.parametrize(
+    ("stage", "problem"),
+    [
+        (
+            Stage(image="i", port=1, memory=Bytes(8 * MIB), memory_limit=Bytes(7 * MIB)),
+            "memory_limit: 7340032 bytes are fewer than memory reserves (8388608)",
+        ),
+        (
+            Stage(image="i", port=1, memory=Bytes(MIB), memory_limit=Bytes(2 * MIB)),
+            "memory_limit: an engine wants at least 6MiB",
+        ),
+        (Stage(image="i", port=1, memory=Bytes(MIB)), "memory: an engine wants at least 6MiB"),
+        (
+            Stage(image="i", port=1, cpus=2, cpu_limit=0.5),
+            "cpu_limit: 0.5 cores are fewer than cpus reserves (2)",
+        ),
+        (
+            Stage(image="i", port=1, gpu_memory=Bytes(MIB)),
+            "gpu_memory: says what each of gpus needs, and gpus is 0",
+        ),
+    ],
+)
+def test_sizes_that_contradict_each_other(stage: Stage, problem: str) -> None:
+    assert found(stage) == [f"pipelines.x.stages.camera.{problem}"]
+
+
+def test_sizes_that_agree() -> None:
+    for stage in (
+        Stage(image="i", port=1, memory=Bytes(0), memory_limit=Bytes(6 * MIB)),
+        Stage(image="i", port=1, memory=Bytes(8 * MIB), memory_limit=Bytes(8 * MIB)),
+        Stage(image="i", port=1, cpus=0.5, cpu_limit=0.5),
+        Stage(image="i", port=1, gpus=2, gpu_memory=Bytes(2**33)),
+        Stage(image="i", port=1, gpus=1),
+    ):
+        assert found(stage) == []
+
+
+@given(memory=st.integers(0, 512 * MIB).map(Bytes), limit=SIZES)
+def test_accepted_stage_may_use_what_it_reserves(memory: Bytes, limit: Bytes | None) -> None:
+    stage = Stage(image="i", port=1, memory=memory, memory_limit=limit)
+    fits = 6 * MIB <= stage.most_memory >= stage.memory
+    assert (found(stage) == []) == fits
+    assert stage.most_memory == (memory if limit is None else limit)
+
+
+def test_32_shipped_sessions_fit_on_two_cores_and_12_gib() -> None:
+    for pipeline in shipped().values():
+        stages = pipeline.stages.values()
+        assert 32 * sum(stage.cpus for stage in stages) <= 2
+        assert 32 * sum(stage.memory for stage in stages) <= 12 * 2**30
+        assert sum(stage.memory for stage in stages) <= 128 * MIB
+
+
+def test_shipped_stages_have_room_above_what_they_reserve() -> None:
+    limits = {"probe": (0.5, 96), "stream": (0.5, 96), "segmentation": (1.0, 128)}
+    for pipeline in shipped().values():
+        for name, stage in pipeline.stages.items():
+            assert (stage.cpu_limit, stage.most_memory) == (limits[name][0], limits[name][1] * MIB)
+        assert pipeline.stages["probe"].env == {"fps": 30}
+        assert "fps" in pipeline.stages["probe"].allow_env
