@@ -36,10 +36,11 @@ from .runtime.admission import Admission, Machine
 from .runtime.clock import Clock
 from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor, routes
+from .runtime.idle import IdleWatch
 from .runtime.probes import ProbeRegistry
 from .runtime.starter import Starter, StartSettings
 from .runtime.supervisor import Supervisor
-from .runtime.usage import IdleWatch, Tempo, UsageWatch
+from .runtime.usage import Tempo, UsageWatch
 from .runtime.watch import EngineWatch
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,17 @@ log = logging.getLogger(__name__)
 FIRST_CONNECT = 2.0
 """Seconds that listening waits for the engine's first answer; requests are served without it, too."""
 NEEDS_RESTART = frozenset(
-    ("listen", "unix", "engine", "docker_host", "state_dir", "subnets", "log", "shutdown_timeout")
+    [
+        "listen",
+        "unix",
+        "engine",
+        "docker_host",
+        "state_dir",
+        "subnets",
+        "gpus",
+        "log",
+        "shutdown_timeout",
+    ]
 )
 """Settings that a reload cannot change."""
 
@@ -267,7 +278,7 @@ class Daemon:
             await self._sweep()
         self._engine_info, self._engine_lost = info, None
         await self._count(info)
-        self.supervisor.engine_problem = None
+        self.supervisor.note_engine(None)
         log.info("engine %s %s answers", info.name, info.version)
         if again:
             self.supervisor.exits.engine_was_away = True
@@ -280,6 +291,8 @@ class Daemon:
         if info.root_dir and not self._remote:
             self.host.watch_disk(Path(info.root_dir))
         self.supervisor.resize(Machine(info.cpus, info.memory, self._gpus or (), subnets))
+        for name, problem in self.supervisor.admission.too_large().items():
+            log.warning("pipeline %s can never run here: %s", name, problem)
 
     @property
     def _remote(self) -> bool:
@@ -304,7 +317,7 @@ class Daemon:
             log.error("engine %s is lost: %s", self.engine.name, problem)
             self.events.emit("engine.lost", engine=self.engine.name)
         self._engine_lost = problem
-        self.supervisor.engine_problem = (
+        self.supervisor.note_engine(
             "the container engine does not answer; the daemon goes on trying to reach it"
         )
 

@@ -67,11 +67,6 @@ class SessionPlan(msgspec.Struct, frozen=True):
         """Return a short hash that differs whenever anything in the plan does."""
         return hashlib.sha256(_ordered(self)).hexdigest()[:16]
 
-    def reservation(self) -> tuple[float, int]:
-        """Return cores and bytes of memory that its stages reserve together."""
-        stages = self.stages.values()
-        return sum(s.cpus for s in stages), sum(s.memory for s in stages)
-
 
 def _rate(text: str) -> float | None:
     """Return frames a second; None for what is no number, and for 0, which is as fast as it goes."""

@@ -21,7 +21,7 @@ from operatord.core.pressure import Gauge, Kind, Sample, Watermarks
 from operatord.core.resources import DIMENSIONS, MILLI, UNLIMITED, Vector, shown
 from operatord.core.room import Gpu
 from operatord.core.waiting import Shape
-from operatord.core.why import Why, explain
+from operatord.core.why import Why, explain, never
 from operatord_protocol.messages import SessionStartParams, Ttl
 
 from .clock import Clock
@@ -49,6 +49,8 @@ class Admission:
         self._machine = machine
         self._clock = clock
         self._gauge = Gauge()
+        self._free: Vector | None = None
+        self._held = ""
         self._starts: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STARTS_KEPT))
         self._standings: dict[str, Standing] | None = None
         self.learned = Learned()
@@ -79,9 +81,20 @@ class Admission:
     def measure(self, sample: Sample, seconds: float) -> list[scheduler.Action]:
         """Take in what was measured ``seconds`` after the last time."""
         reserved, marks = self.config.system_reserved, self._watermarks()
-        kind = self._gauge.update(sample, marks, seconds)
-        free = _unlimited(memory=sample.memory_available - int(reserved.memory))
-        return self.decide(scheduler.Measured(free, kind, self._gauge.reason(marks)))
+        self._gauge.update(sample, marks, seconds)
+        self._free = _unlimited(memory=sample.memory_available - int(reserved.memory))
+        return self._measured()
+
+    def hold(self, reason: str) -> list[scheduler.Action]:
+        """Let nothing start, for this reason; with an empty one, go on."""
+        self._held = reason
+        return self._measured()
+
+    def _measured(self) -> list[scheduler.Action]:
+        kind, reason = str(self._gauge.kind), self._gauge.reason(self._watermarks())
+        if self._held:
+            kind, reason = "engine", self._held
+        return self.decide(scheduler.Measured(self._free, kind, reason))
 
     def _watermarks(self) -> Watermarks:
         pressure, reserved = self.config.pressure, self.config.system_reserved
@@ -174,6 +187,15 @@ class Admission:
     def next_deadline(self) -> float | None:
         """Return the moment of the earliest deadline in the queue."""
         return scheduler.next_deadline(self.state)
+
+    def too_large(self) -> dict[str, str]:
+        """Return, for each pipeline that can never run here, why not."""
+        found = {}
+        for name, pipeline in self.config.pipelines.items():
+            plan = SessionPlan(name, pipeline.network, pipeline.stages, {}, "json")
+            if why := never(self.state, self.shape(plan, tuple(pipeline.stages))):
+                found[name] = why.text
+        return found
 
     # For people
 

@@ -43,7 +43,8 @@ SUBNET_TRIES = 32
 """How many subnets are tried when others on the engine take them at the same moment."""
 
 LATE_COMER = {"policy": "live", "attached": "True"}
-"""What tells a stage that it comes to a running stream, which it must never hold up."""
+"""What tells a stage that it comes to a running stream, which it must never hold up; ``policy`` for those
+that know only that."""
 
 T = TypeVar("T")
 

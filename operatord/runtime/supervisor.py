@@ -233,6 +233,11 @@ class Supervisor:
         """Count with another machine from now on."""
         self._act(self.admission.adjust(machine=machine))
 
+    def note_engine(self, problem: str | None) -> None:
+        """Remember why the engine cannot be used, or that it can; those who wait go on waiting."""
+        self.engine_problem = problem
+        self._act(self.admission.hold(problem or ""))
+
     def measure(self, sample: Sample, seconds: float) -> None:
         """Take in how the machine is, ``seconds`` after it was last looked at."""
         before = self.admission.pressure

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""Looks at running sessions now and then: what their stages use, and whether anybody consumes.
+"""Looks at running sessions now and then: what do their stages use?
 
-Two watches, each one task that makes one round of looks after another, one session at a time. Each
-keeps to a number of engine calls per second, however many sessions there are: with too many for the
-pace, each is looked at less often.
+A watch is one task that makes one round of looks after another, one session at a time. It keeps to a
+number of engine calls per second, however many sessions there are: with too many for the pace, each is
+looked at less often.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from operatord.core.learning import Learned, StageUse, Use
 from operatord.engines import base
@@ -26,7 +24,6 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 V = TypeVar("V", bound="Visited")
 
-Json = dict[str, Any]
 Sessions = Callable[[], Iterable[SessionRecord]]
 """Returns the sessions that run now."""
 
@@ -38,15 +35,6 @@ FIRST_LOOKS = (2.0, 5.0)
 """Ages in seconds at which a session is looked at while it is young …"""
 LOOK_EVERY = 15.0
 """… and seconds between looks from then on."""
-SHORTEST_STEP, LONGEST_STEP = 0.25, 15.0
-"""Bounds in seconds of the time between two looks for consumers, a quarter of the idle timeout."""
-REPORT_LINES = 40
-"""Log lines read in search of reports: at one report a second, more than the longest step."""
-NEW = 2.0
-"""Age in seconds up to which nobody but the daemon has had time to consume anything."""
-LAST_LOOKS = (-0.5, 0.01)
-"""Seconds around an idle timeout at which it is looked at: right before, for a keeper that ends sessions
-by a timer and must hear of a consumer in time; and once it is reached, for one that ends them then."""
 REST = 60.0
 """Seconds for which a session is left alone after a call for it that was not answered."""
 
@@ -229,178 +217,3 @@ def _next_look(running: float, now: float) -> float:
     """Return when a session that runs since ``running`` is to be measured next, after ``now``."""
     ages = (running + age for age in FIRST_LOOKS)
     return next((moment for moment in ages if moment > now), now + LOOK_EVERY)
-
-
-class _Mark(NamedTuple):
-    """A figure that stands still while nobody consumes."""
-
-    kind: Literal["consumers", "frames", "bytes"]
-    value: int
-    since: float
-    """Monotonic time from which on it has had this value."""
-
-
-class _Attended(Visited):
-    """With what tells whether somebody consumes."""
-
-    def __init__(self, record: SessionRecord, clock: Clock) -> None:
-        super().__init__(record, clock)
-        self.idle_since: float | None = None
-        self.told: float | None = None
-        """The beginning of the idle time of which its keeper has been told."""
-        self.newest: base.LogLine | None = None
-        """The newest line that has been read."""
-        self.report: Json | None = None
-        """The newest report among all that have been read; empty for one who is only listening."""
-        self.mark: _Mark | None = None
-
-    def read(self, lines: list[base.LogLine]) -> list[Json]:
-        """Return the reports among ``lines`` that have not been read yet."""
-        fresh: list[Json] = []
-        for line in reversed(lines):
-            if line == self.newest:
-                break
-            if line.stream == "stdout" and (said := _said(line.line)) is not None:
-                fresh.insert(0, said)
-        if lines:
-            self.newest = lines[-1]
-        if fresh:
-            self.report = fresh[-1] if fresh[-1]["type"] == "report" else self.report or {}
-        return [said for said in fresh if said["type"] == "report"]
-
-    def attended(self, fresh: list[Json], now: float) -> float | None:
-        """Return since when the ``consumers`` of the reports are none; None while there are some."""
-        assert self.report is not None
-        if self.report["consumers"] > 0:
-            self.mark = None
-            return None
-        # Whoever came and left between two looks is in one of the reports between them. And who
-        # reports for the first time has had a visitor.
-        visited = any(report.get("consumers") for report in fresh)
-        if visited or self.mark is None or self.mark.kind != "consumers":
-            self.mark = _Mark("consumers", 0, now)
-        return self.mark.since
-
-    def moved(self, kind: Literal["frames", "bytes"], value: int, now: float) -> float | None:
-        """Return since when a figure has stood still; None when it has moved since the last look."""
-        before = self.mark
-        if before is None or before.kind != kind:
-            new = now - self.running < NEW or (kind == "frames" and value == 0)
-            self.mark = _Mark(kind, value, self.running if new else now)
-        elif before.value != value:
-            self.mark = _Mark(kind, value, now)
-            return None
-        return self.mark.since if self.mark is not None else None
-
-
-class Keeper(Protocol):
-    """Who decides what becomes of idle sessions."""
-
-    def idle_timeout(self, record: SessionRecord) -> float | None:
-        """Return the seconds after which ``record`` is idle for too long; None: it may be for ever.
-
-        Asked at every look; a session that has none costs the engine nothing.
-        """
-        ...
-
-    def on_idle(self, record: SessionRecord, seconds: float) -> None:
-        """Hear that nobody has consumed ``record`` for ``seconds``, as of now.
-
-        Called at each look that finds a quarter of the timeout gone, or more: every quarter of it,
-        half a second before it is over, and when it is.
-        """
-        ...
-
-    def on_active(self, record: SessionRecord) -> None:
-        """Hear, once, that the idle time of ``record`` is over, be it that another has begun."""
-        ...
-
-
-class IdleWatch:
-    """Notices running sessions that nobody consumes.
-
-    The last stage tells: by the ``consumers`` in its reports, else by its ``frames``, else, where
-    the engine counts them, by the bytes that its network namespace has sent (a shared namespace is
-    the last stage's). Of a stage that gives no sign at all nothing is known: it is never idle.
-    Frames alone do not count for a stage that names its consumers: a live one goes on without any.
-
-    A session counts as idle from the time it came to run until somebody consumes, and again from
-    the look that finds the last consumer gone, which is up to a step and the stage's own second
-    between reports late. A consumer that comes is seen as late: whoever ends a session that is idle
-    may cut off one that came in the last second.
-    """
-
-    def __init__(
-        self, engine: base.Engine, sessions: Sessions, keeper: Keeper, tempo: Tempo | None = None
-    ) -> None:
-        """Tell ``keeper`` what is noticed."""
-        self._engine = engine
-        self._keeper = keeper
-        self._clock = (tempo := tempo or Tempo()).clock
-        self._rounds = Rounds(sessions, lambda r: _Attended(r, self._clock), self._look, tempo)
-
-    async def run(self) -> None:
-        """Watch until cancelled."""
-        await self._rounds.run()
-
-    def idle_since(self, record: SessionRecord) -> float | None:
-        """Return the monotonic time since when nobody consumes; None while somebody does.
-
-        None as well when it is not known, not looked for, or the session does not run.
-        """
-        visit = self._rounds.visited.get(record.id)
-        return visit.idle_since if visit is not None and visit.runs else None
-
-    async def _look(self, visit: _Attended) -> None:
-        timeout = self._keeper.idle_timeout(visit.record)
-        step = LONGEST_STEP if timeout is None else timeout / 4
-        visit.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
-        visit.idle_since = None if timeout is None else await self._quiet(visit)
-        if not visit.runs:
-            return
-        if visit.told is not None and visit.told != visit.idle_since:
-            visit.told = None  # also when a visitor has come and left: the time begins anew
-            self._keeper.on_active(visit.record)
-        if timeout is not None and visit.idle_since is not None:
-            self._tell_idle(visit, visit.idle_since, timeout)
-
-    def _tell_idle(self, visit: _Attended, since: float, timeout: float) -> None:
-        now = self._clock.now()
-        last = (since + timeout + offset for offset in LAST_LOOKS)
-        visit.due = min([visit.due, *(moment for moment in last if moment > now)])
-        if now - since >= timeout / 4:
-            visit.told = since
-            self._keeper.on_idle(visit.record, now - since)
-
-    async def _quiet(self, visit: _Attended) -> float | None:
-        """Ask the last stage; return since when it is quiet. None when it is not, or not known."""
-        record = visit.record
-        container_id = record.containers[record.base_stages[-1]]
-        if record.attached:
-            # A stage that came later consumes, too, and has consumers of its own: what has been sent
-            # is all that speaks for both.
-            return await self._sent(visit, container_id)
-        lines = await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
-        fresh, report = visit.read(lines), visit.report
-        if report is not None:
-            if isinstance(report.get("consumers"), int):
-                return visit.attended(fresh, self._clock.now())
-            if isinstance(frames := report.get("frames", 0), int):
-                return visit.moved("frames", frames, self._clock.now())
-        return await self._sent(visit, container_id)
-
-    async def _sent(self, visit: _Attended, container_id: str) -> float | None:
-        stats = await self._rounds.ask(lambda: self._engine.stats(container_id))
-        if stats.tx_bytes is None:
-            return None
-        return visit.moved("bytes", stats.tx_bytes, self._clock.now())
-
-
-def _said(line: str) -> Json | None:
-    """Return what a stage says for the daemon to read: ``listening`` or ``report``."""
-    if not line.startswith(('{"type":"report"', '{"type":"listening"')):
-        return None
-    with contextlib.suppress(ValueError, RecursionError):
-        said: Json = json.loads(line)
-        return said
-    return None

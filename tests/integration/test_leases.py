@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from daemon_lab import Lab, Wire
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
 
 from operatord.runtime.clock import rfc3339
 
@@ -104,3 +110,106 @@ async def test_subscriber_is_told_before_a_lease_ends(wire: Wire) -> None:
     session = await wire.call("session.start", lease={"ttl": 0.4})
     event = await wire.event("session.expiring", session["session_id"])
     assert event["expires"] == session["expires"]
+
+
+# With a clock that stands still
+
+LIMITED = {"lease": {"max_age": 600, "idle_timeout": 80}}
+
+
+@pytest.fixture
+async def bounded(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]:
+    clock = StillClock()
+    async with in_process(tmp_path / "b", LIMITED, clock=clock) as running:
+        wire = await running.wire()
+        await wire.call("events.subscribe", types=["session.expiring", "session.ended"])
+        yield running, wire, clock
+
+
+def say(lab: Lab, type: str, **members: int) -> None:
+    """Let the last stage write a line as the emulators do; a report only once it is read from."""
+    line = json.dumps({"type": type, "stage": "segmentation", **members}, separators=(",", ":"))
+    lab.fake.world.write(lab.fake.stages()["segmentation"], line)
+
+
+async def bound(lab: Lab, session: Json, kind: Any, expected: bool = True) -> None:
+    """Wait until a look at the session has shown, or taken back, a reason to end it."""
+    supervisor = lab.daemon.supervisor
+    record = supervisor.get(session["session_id"])
+    await until(lambda: supervisor.leases.bounds(record, kind) is expected, kind)
+
+
+async def test_session_that_nobody_reads_from_ends(
+    bounded: tuple[Lab, Wire, StillClock],
+) -> None:
+    lab, wire, clock = bounded
+    session = await wire.call("session.start")
+    say(lab, "listening")
+    clock.advance(30)
+    await bound(lab, session, "idle")
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["expires"] == rfc3339(clock.wall() + 50)
+    clock.advance(45)
+    event = await wire.event("session.expiring", session["session_id"])
+    assert (event["cause"], event["expires"]) == ("idle", found["expires"])
+    clock.advance(10)
+    event = await wire.event("session.ended", session["session_id"])
+    assert (event["outcome"], event["cause"]) == ("expired", "idle")
+    assert "nobody read from it for 80 s" in event["reason"]
+    assert lab.fake.empty
+
+
+async def test_consumer_that_comes_in_time_keeps_it(
+    bounded: tuple[Lab, Wire, StillClock],
+) -> None:
+    lab, wire, clock = bounded
+    session = await wire.call("session.start")
+    say(lab, "listening")
+    clock.advance(30)
+    await bound(lab, session, "idle")
+    say(lab, "report", consumers=1, frames=5)
+    clock.advance(20)
+    await bound(lab, session, "idle", expected=False)
+    clock.advance(100)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+
+
+async def test_session_ends_at_its_greatest_age_whoever_reads(
+    bounded: tuple[Lab, Wire, StillClock],
+) -> None:
+    lab, wire, clock = bounded
+    session = await wire.call("session.start")
+    assert session["expires"] == rfc3339(clock.wall() + 600)
+    say(lab, "report", consumers=1, frames=5)
+    clock.advance(541)
+    assert (await wire.event("session.expiring"))["cause"] == "max_age"
+    clock.advance(60)
+    event = await wire.event("session.ended", session["session_id"])
+    assert (event["outcome"], event["cause"]) == ("expired", "max_age")
+
+
+async def test_soonest_of_several_bounds_counts(bounded: tuple[Lab, Wire, StillClock]) -> None:
+    lab, wire, clock = bounded
+    session = await wire.call("session.start", lease={"ttl": 100})
+    say(lab, "report", consumers=1, frames=5)
+    assert session["expires"] == rfc3339(clock.wall() + 100)
+    longer = await wire.call("session.extend", session_id=session["session_id"], ttl=5000)
+    assert longer["expires"] == rfc3339(clock.wall() + 600), "its age ends it before the lease does"
+    clock.advance(601)
+    event = await wire.event("session.ended", session["session_id"])
+    assert (event["outcome"], event["cause"]) == ("expired", "max_age")
+
+
+async def test_extended_lease_is_announced_again(bounded: tuple[Lab, Wire, StillClock]) -> None:
+    lab, wire, clock = bounded
+    session = await wire.call("session.start", lease={"ttl": 40})
+    say(lab, "report", consumers=1, frames=5)
+    clock.advance(31)
+    assert (await wire.event("session.expiring"))["cause"] == "lease"
+    await wire.call("session.extend", session_id=session["session_id"], ttl=40)
+    clock.advance(31)
+    assert (await wire.event("session.expiring"))["cause"] == "lease"
+    clock.advance(10)
+    event = await wire.event("session.ended", session["session_id"])
+    assert (event["outcome"], event["cause"]) == ("expired", "lease")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Lab, Refused, StillClock, Wire, in_process
+from daemon_lab import SMALL, Json, Lab, Refused, StillClock, Wire, in_process
 
+from operatord.config import from_dict
 from operatord.core.learning import Use
 from operatord.engines.base import StageRefused
 
@@ -362,6 +363,47 @@ async def test_hold_of_a_new_session_counts_until_it_can_be_measured(desk: Desk)
     desk.lab.measure(available=5 << 30)  # its stages have not touched their memory yet
     second = await desk.ask("fat")
     await desk.waits(second)
+
+
+async def test_nothing_is_begun_while_the_engine_is_away(desk: Desk) -> None:
+    await desk.wire.call("events.subscribe", types=["engine.lost", "engine.back"])
+    desk.lab.measure(available=300 * MIB)
+    waiting = await desk.ask("fat")
+    desk.lab.fake.world.lose()
+    await desk.wire.event("engine.lost")
+    desk.lab.measure(available=8 << 30)  # it would fit now
+    await desk.waits(waiting)
+    assert "does not answer" in (await desk.get(waiting))["reason"]
+    desk.lab.fake.world.come_back()
+    await desk.wire.event("engine.back")
+    await desk.running(waiting)
+
+
+async def test_new_limits_are_counted_with_at_once(tmp_path: Path) -> None:
+    limits = {"limits": {"sessions": 1}}
+    settings = [from_dict({"state_dir": str(tmp_path / "s"), **SMALL}, [MACHINE, limits])]
+    async with in_process(
+        tmp_path / "s", MACHINE, limits, reread=lambda: settings[0], clock=StillClock()
+    ) as lab:
+        desk = Desk(lab, await lab.wire(), StillClock())
+        await desk.running(await desk.ask("small"))
+        waiting, whole = await desk.ask("small"), await desk.ask("whole")
+        reserve = {"limits": {"sessions": 2}, "system_reserved": {"cpus": 1}}
+        settings[0] = from_dict({"state_dir": str(tmp_path / "s"), **SMALL}, [MACHINE, reserve])
+        await desk.wire.call("system.reload")
+        await desk.running(waiting)
+        # Four cores are more than there will ever be now.
+        refused = await desk.get(whole)
+        assert (refused["phase"], refused["outcome"]) == ("ended", "refused")
+        assert "3 cores" in refused["reason"]
+
+
+async def test_pipeline_that_can_never_run_here_is_said_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with in_process(tmp_path / "s", {"pipelines": {"huge": pipeline(5)}}):
+        [record] = [r for r in caplog.records if "can never run here" in r.message]
+        assert "pipeline huge" in record.message
 
 
 # Learning

@@ -29,8 +29,9 @@ from operatord.engines.base import (
 )
 from operatord.engines.process import ProcessEngine
 from operatord.runtime.clock import Clock
+from operatord.runtime.idle import IdleWatch
 from operatord.runtime.record import SessionRecord
-from operatord.runtime.usage import IdleWatch, Tempo, UsageWatch
+from operatord.runtime.usage import Tempo, UsageWatch
 
 MIB = 2**20
 STAGES = ("probe", "stream")

@@ -128,11 +128,6 @@ def test_digest_differs_whenever_the_plan_does() -> None:
     assert plan().digest() == plan().digest()
 
 
-def test_reservation_is_the_sum_of_the_stages() -> None:
-    assert plan().reservation() == (pytest.approx(0.06), 3 * 32 * 2**20)
-    assert plan(PROBE).reservation() == (pytest.approx(0.05), 2 * 32 * 2**20)
-
-
 def test_length_of_a_stream_is_its_count_at_its_rate() -> None:
     assert plan(count=900).expected_seconds == 30
     assert plan(count=900, env={"probe": {"fps": 7.5}}).expected_seconds == 120

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: MIT
+"""What must outlive the daemon, in one SQLite file: sessions, events, probes, and what was learned.
+
+Writing is the job of one thread: what is noted is collected and committed together, so a busy daemon
+commits seldom and a quiet one at once. `Journal.settled` returns when all that has been noted is
+committed; whoever is about to change the world outside waits for it first.
+
+Write-ahead logging with ``synchronous = NORMAL``: a commit survives the death of the daemon at any moment.
+A power failure may lose the last commits, but then the containers that they spoke of have died as well.
+
+A write that fails is kept and tried again. A file that cannot be read is put aside under another name,
+with a word in the log, and a new one is begun: an unreadable past must not keep the daemon from working.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from .failpoints import hit
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+RETRY = 1.0
+"""Seconds after which a write that failed is tried again."""
+EVENTS_KEPT = 10_000
+BUSY = 5.0
+"""Seconds to wait for another reader, such as a sweep by hand."""
+
+_SCHEMA = """
+CREATE TABLE session (
+    id TEXT PRIMARY KEY, phase TEXT NOT NULL, owner TEXT NOT NULL,
+    created REAL NOT NULL, ended REAL, data BLOB NOT NULL
+);
+CREATE INDEX session_ended ON session (ended);
+CREATE INDEX session_phase ON session (phase);
+CREATE TABLE event (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE probe (name TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE fact (name TEXT PRIMARY KEY, data BLOB NOT NULL);
+"""
+
+_MIGRATIONS: dict[int, str] = {}
+"""For each older version, the statements that lead to the next one."""
+
+
+class JournalFailed(Exception):
+    """What was noted could not be committed; it is kept, and tried again. The text is for people."""
+
+
+class SessionRow(NamedTuple):
+    """A session as the journal has it; ``data`` is the caller's own."""
+
+    id: str
+    phase: str
+    owner: str
+    created: float
+    ended: float | None
+    data: bytes
+
+
+class Retention(NamedTuple):
+    """How long ended sessions are kept: whichever of the two comes first."""
+
+    rows: int
+    seconds: float
+
+
+class _Batch:
+    """What has been noted and not yet committed. Later notes on the same thing replace earlier ones."""
+
+    def __init__(self) -> None:
+        self.sessions: dict[str, SessionRow] = {}
+        self.events: dict[int, bytes] = {}
+        self.probes: dict[str, bytes | None] = {}
+        self.facts: dict[str, bytes] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.sessions or self.events or self.probes or self.facts)
+
+    def under(self, newer: _Batch) -> _Batch:
+        """Return this batch with ``newer`` laid over it."""
+        both = _Batch()
+        both.sessions = self.sessions | newer.sessions
+        both.events = self.events | newer.events
+        both.probes = self.probes | newer.probes
+        both.facts = self.facts | newer.facts
+        return both
+
+
+class Journal:
+    """The open file. Made for one event loop; only `settled` and `close` wait for the disk."""
+
+    def __init__(
+        self,
+        path: Path,
+        retention: Retention,
+        on_trouble: Callable[[str | None], None] = lambda problem: None,
+    ) -> None:
+        """Open or create it. ``on_trouble`` hears when writing begins to fail; with None, works again.
+
+        Raises `JournalFailed` when there is no using the file, nor a new one.
+        """
+        self.path = path
+        self.retention = retention
+        self.on_trouble = on_trouble
+        self.problem: str | None = None
+        """Why nothing can be written now."""
+        self._noted = _Batch()
+        self._flying = _Batch()
+        """What is being committed."""
+        self._writing: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "journal")
+        try:
+            self._reading = _open(path)
+            self._connection = _connect(path)
+        except sqlite3.Error as exc:
+            raise JournalFailed(f"the journal cannot be used: {exc}: {path}") from exc
+
+    # Notes
+
+    def note_session(self, row: SessionRow) -> None:
+        """Remember a session as it is now."""
+        self._noted.sessions[row.id] = row
+        self._begin()
+
+    def note_event(self, seq: int, event: dict[str, Any]) -> None:
+        """Remember an event; the oldest are forgotten."""
+        self._noted.events[seq] = msgspec.json.encode(event)
+        self._begin()
+
+    def note_probe(self, name: str, data: bytes | None) -> None:
+        """Remember a registered probe, or with None forget it."""
+        self._noted.probes[name] = data
+        self._begin()
+
+    def note_fact(self, name: str, data: bytes) -> None:
+        """Remember something by name."""
+        self._noted.facts[name] = data
+        self._begin()
+
+    async def settled(self) -> None:
+        """Return when all that was noted is committed. Raises `JournalFailed`."""
+        while self._noted or self._writing is not None:
+            self._begin()
+            assert self._writing is not None
+            await asyncio.shield(self._writing)
+            if self.problem is not None:
+                raise JournalFailed(self.problem)
+
+    def _begin(self) -> None:
+        if self._writing is None and self.problem is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        """Commit batch after batch until nothing is left, or one fails."""
+        loop = asyncio.get_running_loop()
+        try:
+            while self._noted:
+                self._flying, self._noted = self._noted, _Batch()
+                try:
+                    await loop.run_in_executor(self._thread, self._commit, self._flying)
+                except sqlite3.Error as exc:
+                    self._noted = self._flying.under(self._noted)
+                    self._trouble(f"the journal cannot be written: {exc}")
+                    loop.call_later(RETRY, self._try_again)
+                    return
+                self._trouble(None)
+        finally:
+            self._flying, self._writing = _Batch(), None
+
+    def _try_again(self) -> None:
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+
+    def _trouble(self, problem: str | None) -> None:
+        if problem == self.problem:
+            return
+        self.problem = problem
+        if problem is None:
+            log.info("the journal can be written again")
+        else:
+            log.error("%s; nothing is lost yet, and nothing new is started", problem)
+        self.on_trouble(problem)
+
+    def _commit(self, batch: _Batch) -> None:
+        """Write one batch, in the journal's own thread."""
+        hit("journal.commit.before")
+        with self._connection as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?)", batch.sessions.values()
+            )
+            db.executemany("INSERT OR REPLACE INTO event VALUES (?, ?)", batch.events.items())
+            db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", batch.facts.items())
+            for name, data in batch.probes.items():
+                db.execute("DELETE FROM probe WHERE name = ?", (name,))
+                if data is not None:
+                    db.execute("INSERT INTO probe VALUES (?, ?)", (name, data))
+            if batch.events:
+                db.execute("DELETE FROM event WHERE seq <= ?", (max(batch.events) - EVENTS_KEPT,))
+            if any(row.ended is not None for row in batch.sessions.values()):
+                self._forget(db)
+        hit("journal.commit.after")
+
+    def _forget(self, db: sqlite3.Connection) -> None:
+        """Forget ended sessions that are too old or too many."""
+        rows, seconds = self.retention
+        db.execute("DELETE FROM session WHERE ended < ?", (time.time() - seconds,))
+        db.execute(
+            "DELETE FROM session WHERE ended <= (SELECT ended FROM session "
+            "WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?)",
+            (rows,),
+        )
+
+    # Memories
+
+    def living(self) -> list[SessionRow]:
+        """Return the sessions that had not ended, oldest first."""
+        return self._rows("SELECT * FROM session WHERE ended IS NULL ORDER BY created")
+
+    def ended(self, session_id: str) -> SessionRow | None:
+        """Return a session that has ended, if it is still remembered."""
+        if session_id in (pending := self._pending()):
+            return pending[session_id]
+        rows = self._rows("SELECT * FROM session WHERE id = ? AND ended IS NOT NULL", (session_id,))
+        return rows[0] if rows else None
+
+    def history(self, owner: str | None, limit: int) -> list[SessionRow]:
+        """Return sessions that have ended, the newest first."""
+        where = "ended IS NOT NULL" + (" AND owner = ?" if owner is not None else "")
+        chosen = (owner,) if owner is not None else ()
+        rows = self._rows(
+            f"SELECT * FROM session WHERE {where} ORDER BY ended DESC LIMIT ?",  # noqa: S608
+            (*chosen, limit),
+        )
+        pending = self._pending()
+        newer = [row for row in reversed(pending.values()) if owner in (None, row.owner)]
+        return [*newer, *(row for row in rows if row.id not in pending)][:limit]
+
+    def _pending(self) -> dict[str, SessionRow]:
+        """Return the sessions that have ended and are not committed yet, oldest first."""
+        pending = self._flying.sessions | self._noted.sessions
+        return {row.id: row for row in pending.values() if row.ended is not None}
+
+    def events(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the remembered events, oldest first."""
+        for seq, data in self._reading.execute("SELECT seq, data FROM event ORDER BY seq"):
+            yield seq, msgspec.json.decode(data)
+
+    def probes(self) -> dict[str, bytes]:
+        """Return the registered probes by name."""
+        return dict(self._reading.execute("SELECT name, data FROM probe ORDER BY rowid"))
+
+    def fact(self, name: str) -> bytes | None:
+        """Return what was remembered under a name."""
+        row = self._reading.execute("SELECT data FROM fact WHERE name = ?", (name,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[SessionRow]:
+        return [SessionRow(*row) for row in self._reading.execute(query, values)]
+
+    async def close(self) -> None:
+        """Commit what has been noted, if it can be, and close the file. Idempotent."""
+        try:
+            await self.settled()
+        except JournalFailed as exc:
+            log.error("%s: the last changes are lost", exc)
+        self._thread.shutdown(wait=True)
+        self._connection.close()
+        self._reading.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """Return a connection to a sound file of this version, which is made if there is none."""
+    try:
+        db = _connect(path)
+        try:
+            _check(db)
+            _migrate(db)
+        except BaseException:
+            db.close()
+            raise
+        return db
+    except sqlite3.DatabaseError as exc:
+        if isinstance(exc, sqlite3.OperationalError):
+            raise  # not the file's fault: no room, no permission, another daemon
+        aside = _put_aside(path)
+        log.error(
+            "the journal cannot be read (%s); it is kept as %s, and a new one begun", exc, aside
+        )
+        db = _connect(path)
+        _migrate(db)
+        return db
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=BUSY, check_same_thread=False)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+    return db
+
+
+def _check(db: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` if the file is damaged."""
+    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise sqlite3.DatabaseError(str(verdict).splitlines()[0])
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """Bring the file to this version, in one step or not at all."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > VERSION:
+        raise sqlite3.DatabaseError(f"it is of version {version}, and this daemon knows {VERSION}")
+    steps = [_SCHEMA] if version == 0 else [_MIGRATIONS[v] for v in range(version, VERSION)]
+    for step in steps:
+        db.executescript(f"BEGIN; {step}; PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+def _put_aside(path: Path) -> str:
+    """Rename a file that cannot be used, with its log, and return its new name."""
+    name = f"{path.name}.unreadable-{time.strftime('%Y%m%dT%H%M%S')}"
+    for suffix in ("", "-wal", "-shm"):
+        old = path.with_name(path.name + suffix)
+        if old.exists():
+            old.rename(path.with_name(name + suffix))
+    return name
