@@ -173,6 +173,7 @@ def _serve(args: argparse.Namespace) -> int:
     from . import logs  # noqa: PLC0415
     from .config import load  # noqa: PLC0415
     from .daemon import Daemon, StateDirBusy  # noqa: PLC0415
+    from .runtime.journal import JournalFailed  # noqa: PLC0415
 
     logs.configure(config.log)
 
@@ -188,7 +189,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     try:
         asyncio.run(run())
-    except StateDirBusy as exc:
+    except (StateDirBusy, JournalFailed) as exc:
         _say(str(exc))
         return EXIT_FAILED
     except OSError as exc:

@@ -22,7 +22,7 @@ from operatord_protocol.codec import explain
 
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX
-from .core.units import Bytes, Duration, plain
+from .core.units import Bytes, Duration, custom, plain
 
 EngineChoice = Literal["auto", "docker", "process"]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -99,10 +99,22 @@ class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_age: Duration | None = None
 
 
-class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How many ended sessions stay readable."""
+class Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many ended sessions stay readable, and for how long; whichever is reached first."""
 
-    keep: Positive = 1000
+    rows: Positive = 1000
+    days: Annotated[float, Meta(gt=0, le=36_500)] = 30
+
+
+class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is remembered of sessions that have ended. A bare number means so many rows."""
+
+    keep: Kept | Positive = Kept()
+
+    @property
+    def kept(self) -> Kept:
+        """Rows and days."""
+        return Kept(rows=self.keep) if isinstance(self.keep, int) else self.keep
 
 
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -131,6 +143,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ports: str | None = None
     start_timeout: Duration = Duration(60)
     stop_grace: Duration = Duration(2)
+    on_shutdown: Literal["keep", "stop"] = "keep"
     shutdown_timeout: Duration = Duration(30)
     limits: Limits = Limits()
     system_reserved: SystemReserved = SystemReserved()
@@ -168,12 +181,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return Path(home).expanduser() / "operatord"
 
 
-def _to_custom(type_: type, value: object) -> object:
-    if type_ in (Duration, Bytes):
-        return type_.parse(value)
-    raise NotImplementedError(type_)
-
-
 def to_dict(config: Config) -> dict[str, Any]:
     """Return the settings as plain data."""
     data: dict[str, Any] = msgspec.to_builtins(config, enc_hook=plain)
@@ -186,7 +193,7 @@ def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = (
     for layer in (data, *overlays):
         merged = _lay_over(merged, layer)
     try:
-        config = msgspec.convert(merged, Config, dec_hook=_to_custom)
+        config = msgspec.convert(merged, Config, dec_hook=custom)
     except msgspec.ValidationError as exc:
         path, what = _problem(exc)
         raise ConfigError([f"{_named(path, merged)}: {what}"]) from exc
@@ -232,7 +239,7 @@ def _only(data: dict[str, Any], names: Sequence[str], name: str) -> dict[str, An
 
 def _refused_at(data: dict[str, Any]) -> str | None:
     try:
-        msgspec.convert(data, Config, dec_hook=_to_custom)
+        msgspec.convert(data, Config, dec_hook=custom)
     except msgspec.ValidationError as exc:
         return _problem(exc)[0]
     return None

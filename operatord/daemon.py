@@ -2,8 +2,8 @@
 """The composition root: the only place where the parts of the daemon meet.
 
 The order of a shutdown, each step safe to repeat: stop listening; end the sessions and answer those who
-wait for them; end the connections; end the watch over the engine; close the engine; give up the state
-directory.
+wait for them, or settle what has been begun and leave the others running; end the connections; end the
+watches; close the engine; close the journal; give up the state directory.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .config import Config, ConfigError, to_dict
 from .control.events import EventLog
 from .control.peer import Services
 from .control.server import Server
+from .core.learning import Learned
 from .core.resources import UNLIMITED
 from .core.room import Gpu
 from .core.subnets import SubnetPool
@@ -37,7 +38,9 @@ from .runtime.clock import Clock
 from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor, routes
 from .runtime.idle import IdleWatch
+from .runtime.journal import Journal, JournalFailed, Retention
 from .runtime.probes import ProbeRegistry
+from .runtime.reconcile import Reconciler
 from .runtime.starter import Starter, StartSettings
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
@@ -45,6 +48,9 @@ from .runtime.watch import EngineWatch
 
 log = logging.getLogger(__name__)
 
+LEARNED = "learned"
+LEARNED_EVERY = 60.0
+"""Seconds between notes of what has been learned of the stages."""
 FIRST_CONNECT = 2.0
 """Seconds that listening waits for the engine's first answer; requests are served without it, too."""
 NEEDS_RESTART = frozenset(
@@ -132,18 +138,21 @@ class Daemon:
         )
         self._engine_info: base.EngineInfo | None = None
         self._engine_lost: str | None = None
-        self.events = EventLog(self.clock)
+        self.journal = self._open_journal()
+        self.events = EventLog(self.clock, self.journal)
         self.host = parts.host or HostMonitor(self._state.path, self.clock)
         self._gpus = _configured_gpus(config)
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
-        self.probes = ProbeRegistry(self._sessions_on, self.events.emit)
+        self.reconciler = Reconciler(self.engine, self.supervisor, self.instance, self.clock)
+        self.probes = ProbeRegistry(self._sessions_on, self.events.emit, self.journal)
         self._watch = EngineWatch(
             self.engine,
             up=self._engine_up,
             lost=self._engine_gone,
+            silent=self._engine_silent,
             hint=self._engine_hint,
-            relist=self.supervisor.exits.relist,
+            relist=self.reconciler.look,
         )
         self._usage, self._idle = self._make_watches()
         self.services = self._make_services()
@@ -157,8 +166,22 @@ class Daemon:
         starter = Starter(self.engine, self._subnets, self._start_settings, self.clock)
         facts = self.host.facts()
         machine = Machine(facts["cpus"], facts["memory"], self._gpus or ())
-        admission = Admission(self.config, machine, self.clock)
-        return Supervisor(self.engine, starter, admission, self.events.emit, self.clock)
+        learned = _learned(self.journal)
+        admission = Admission(self.config, machine, self.clock, learned)
+        supervisor = Supervisor(self.engine, starter, admission, self.journal, self.events.emit)
+        self.journal.on_trouble = supervisor.note_journal
+        return supervisor
+
+    def _open_journal(self) -> Journal:
+        try:
+            return Journal(self._state.path / "journal.sqlite", self._retention())
+        except JournalFailed:
+            self._state.close()
+            raise
+
+    def _retention(self) -> Retention:
+        kept = self.config.history.kept
+        return Retention(kept.rows, kept.days * 86400)
 
     def _make_watches(self) -> tuple[UsageWatch, IdleWatch]:
         supervisor, tempo = self.supervisor, Tempo(clock=self.clock)
@@ -198,7 +221,9 @@ class Daemon:
         log.info("operatord %s, engine %s: %s", __version__, self.engine.name, self.engine_reason)
         if self._gpus is None:
             self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in await find_gpus())
+        self.supervisor.restore(keeps=self.engine.name != "process")
         self._keep(self._watch.run(), "the watch over the engine")
+        self._keep(self._note_learned(), "what writes down what was learned")
         try:
             await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
         except TimeoutError:
@@ -257,16 +282,22 @@ class Daemon:
         self.server.stop_listening()
         try:
             async with asyncio.timeout(self.config.shutdown_timeout):
-                await self.supervisor.close(min(self.config.stop_grace, 1.0))
+                if self._keeps:
+                    await self.supervisor.leave()
+                else:
+                    await self.supervisor.close(min(self.config.stop_grace, 1.0))
         except TimeoutError:
-            left = [record.id for record in self.supervisor.living()]
-            log.error("not removed in time, to be swept at the next start: %s", ", ".join(left))
+            left = [r.id for r in self.supervisor.living() if r.phase in ("starting", "stopping")]
+            log.error("not settled in time, left to the next start: %s", ", ".join(left))
             self.supervisor.abort()
         await self.server.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.engine.close()
+        self._write_learned()
+        self.events.close()
+        await self.journal.close()
         self._state.close()
         log.info("stopped")
 
@@ -274,8 +305,6 @@ class Daemon:
 
     async def _engine_up(self, info: base.EngineInfo) -> None:
         again = self._engine_lost is not None
-        if self._engine_info is None:
-            await self._sweep()
         self._engine_info, self._engine_lost = info, None
         await self._count(info)
         self.supervisor.note_engine(None)
@@ -300,17 +329,19 @@ class Daemon:
         host = self.config.docker_host or os.environ.get("DOCKER_HOST", "")
         return self.engine.name == "docker" and bool(host) and not host.startswith("unix:")
 
-    async def _sweep(self) -> None:
-        """Remove what an earlier life of this daemon left behind. Raises `base.EngineError`."""
-        found = await self.engine.list_objects(self.instance)
-        for kind, remove in (
-            ("container", self.engine.remove),
-            ("network", self.engine.remove_network),
-        ):
-            left = [o for o in found if o.kind == kind]
-            if left:
-                log.warning("removing %d %ss of an earlier run", len(left), kind)
-            await asyncio.gather(*(remove(o.id) for o in left))
+    @property
+    def _keeps(self) -> bool:
+        """Whether sessions go on without the daemon; local processes cannot, for want of their pipes."""
+        return self.config.on_shutdown == "keep" and self.engine.name != "process"
+
+    async def _note_learned(self) -> None:
+        while True:
+            await asyncio.sleep(LEARNED_EVERY)
+            self._write_learned()
+
+    def _write_learned(self) -> None:
+        learned = self.supervisor.admission.learned.to_dict()
+        self.journal.note_fact(LEARNED, msgspec.json.encode(learned))
 
     def _engine_gone(self, problem: str) -> None:
         if self._engine_lost is None:
@@ -320,6 +351,15 @@ class Daemon:
         self.supervisor.note_engine(
             "the container engine does not answer; the daemon goes on trying to reach it"
         )
+        self.supervisor.give_up_starts()
+
+    def _engine_silent(self, silent: bool) -> None:
+        if silent:
+            log.warning("engine %s does not answer a ping", self.engine.name)
+        if silent or self._engine_lost is None:
+            self.supervisor.note_engine(
+                "the container engine does not answer just now" if silent else None
+            )
 
     def _engine_hint(self, event: base.EngineEvent) -> None:
         session_id = event.labels.get(base.LABEL_SESSION)
@@ -358,6 +398,7 @@ class Daemon:
             raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
         self.config = self.services.config = config
         self.supervisor.configure(config)
+        self.journal.retention = self._retention()
         log.info("settings reread; changed: %s", ", ".join(changed) or "nothing")
         return Reloaded(reloaded=True, changed=changed)
 
@@ -366,6 +407,16 @@ class Daemon:
             self._reload()
         except Conflict as exc:
             log.error("%s", exc.message)
+
+
+def _learned(journal: Journal) -> Learned:
+    """Return what an earlier life of the daemon has learned of the stages."""
+    data = journal.fact(LEARNED)
+    try:
+        return Learned() if data is None else Learned.from_dict(msgspec.json.decode(data))
+    except ValueError as exc:
+        log.warning("what was learned of the stages cannot be read and is forgotten: %s", exc)
+        return Learned()
 
 
 def _configured_gpus(config: Config) -> tuple[Gpu, ...] | None:

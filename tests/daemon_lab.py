@@ -266,6 +266,7 @@ class Lab:
 
 SMALL = {
     "listen": "127.0.0.1:0",
+    "on_shutdown": "stop",
     "start_timeout": 10,
     "stop_grace": 0.5,
     "shutdown_timeout": 10,
@@ -384,7 +385,7 @@ class Served:
         """
         state_dir.mkdir(exist_ok=True, parents=True)
         file = state_dir.with_suffix(".yaml")
-        file.write_text(json.dumps(config or {}))
+        file.write_text(json.dumps({"on_shutdown": "stop", **(config or {})}))
         process = await asyncio.create_subprocess_exec(
             *below, OPERATORD, "serve", "--config", str(file), "--listen", "127.0.0.1:0",
             "--state-dir", str(state_dir), "--log-format", "json", *arguments,

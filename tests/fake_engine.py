@@ -208,11 +208,28 @@ class FakeEngine:
         self.instance = instance
         self.world = world or World()
         self.script = Script()
+        self._hung: asyncio.Event | None = None
 
     async def connect(self) -> EngineInfo:
         await self._begin("connect", "")
         self.script.finish("connect")
         return EngineInfo(name="fake", version="0", cpus=4.0, memory=8 << 30)
+
+    async def alive(self) -> None:
+        if self._hung is not None:
+            await self._hung.wait()
+        if not self.world.available:
+            raise EngineUnavailable("the fake engine is lost")
+
+    def hang(self) -> None:
+        """Answer no ping any more."""
+        self._hung = asyncio.Event()
+
+    def come_round(self) -> None:
+        """Answer pings again."""
+        if self._hung is not None:
+            self._hung.set()
+            self._hung = None
 
     async def close(self) -> None:
         self.script.calls.append(("close", ""))

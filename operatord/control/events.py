@@ -7,14 +7,18 @@ place, holds up nobody, and is told which events it missed when it reads again.
 
 from __future__ import annotations
 
-from collections import deque
+import bisect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from operatord.runtime.clock import Clock, rfc3339
+from operatord.runtime.journal import Journal
 
 RING = 10_000
-"""Events that can be replayed."""
+"""Events that can be replayed, at least."""
+RESERVED = 1000
+"""Numbers that are written down as used before they are."""
+MARK = "events.mark"
 
 Send = Callable[[dict[str, Any]], bool]
 """Sends the params of one notification; False when the peer takes no more just now."""
@@ -51,20 +55,18 @@ class Subscription:
 
     def pump(self) -> None:
         """Send what is due, until nothing is left or the peer takes no more."""
-        oldest = self._ring.oldest
         if self._strange is not None:
             if not self._send(_lost(self._strange + 1, self._strange + 1)):
                 return
             self._strange = None
-        if self._cursor + 1 < oldest:
-            if not self._send(_lost(self._cursor + 1, oldest - 1)):
-                return
-            self._cursor = oldest - 1
-        while self._cursor < self._ring.seq:
-            event = self._ring.at(self._cursor + 1)
+        while (event := self._ring.after(self._cursor)) is not None:
+            if event.seq > self._cursor + 1:
+                if not self._send(_lost(self._cursor + 1, event.seq - 1)):
+                    return
+                self._cursor = event.seq - 1
             if self._wants(event) and not self._send(event.params):
                 return
-            self._cursor += 1
+            self._cursor = event.seq
 
     def _wants(self, event: Event) -> bool:
         if self._session_id is not None and event.session_id != self._session_id:
@@ -73,31 +75,63 @@ class Subscription:
 
 
 class EventLog:
-    """The ring. ``seq`` grows by one with each event; 0 means that there was none yet."""
+    """The ring. ``seq`` grows by one with each event; 0 means that there was none yet.
 
-    def __init__(self, clock: Clock, size: int = RING) -> None:
-        """Keep the newest ``size`` events."""
+    A number is never used twice, not even by a daemon that died before it could write its last events down:
+    the next one begins past a mark that was written down before any number below it was used.
+    """
+
+    def __init__(self, clock: Clock, journal: Journal | None = None, size: int = RING) -> None:
+        """Keep the newest ``size`` events, and go on where ``journal`` ends."""
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=size)
+        self._journal = journal
+        self._size = size
+        self._events: list[Event] = []
         self._subscriptions: set[Subscription] = set()
         self.seq = 0
+        self._mark = 0
+        if journal is not None:
+            self._restore(journal)
 
-    @property
-    def oldest(self) -> int:
-        """The seq of the oldest event that is kept; past the newest when none is."""
-        return self.seq - len(self._events) + 1
+    def _restore(self, journal: Journal) -> None:
+        for seq, params in journal.events():
+            self._events.append(Event(seq, params["type"], params.get("session_id"), params))
+            self.seq = seq
+        if (mark := journal.fact(MARK)) is not None:
+            self.seq = max(self.seq, int(mark))
+        self._reserve()
 
-    def at(self, seq: int) -> Event:
-        """Return a kept event."""
-        return self._events[seq - self.oldest]
+    def _reserve(self) -> None:
+        """Write down that the next numbers may have been used."""
+        self._mark = self.seq + RESERVED
+        if self._journal is not None:
+            self._journal.note_fact(MARK, str(self._mark).encode())
+
+    def close(self) -> None:
+        """Write down that no number past the last one was used."""
+        if self._journal is not None:
+            self._journal.note_fact(MARK, str(self.seq).encode())
+
+    def after(self, seq: int) -> Event | None:
+        """Return the first event that is kept and comes after ``seq``."""
+        oldest = max(0, len(self._events) - self._size)
+        index = bisect.bisect_right(self._events, seq, oldest, key=_seq)
+        return self._events[index] if index < len(self._events) else None
 
     def emit(self, type: str, session_id: str | None = None, **fields: Any) -> None:
         """Add an event and pass it on."""
         self.seq += 1
+        if self.seq + RESERVED // 2 > self._mark:
+            self._reserve()
         params = {"seq": self.seq, "time": rfc3339(self._clock.wall()), "type": type}
         if session_id is not None:
             params["session_id"] = session_id
-        self._events.append(Event(self.seq, type, session_id, {**params, **fields}))
+        event = Event(self.seq, type, session_id, {**params, **fields})
+        self._events.append(event)
+        if len(self._events) > 2 * self._size:
+            del self._events[: -self._size]
+        if self._journal is not None:
+            self._journal.note_event(event.seq, event.params)
         for subscription in tuple(self._subscriptions):
             subscription.pump()
 
@@ -117,6 +151,10 @@ class EventLog:
     def unsubscribe(self, subscription: Subscription) -> None:
         """Send no more. Idempotent."""
         self._subscriptions.discard(subscription)
+
+
+def _seq(event: Event) -> int:
+    return event.seq
 
 
 def _lost(first: int, last: int) -> dict[str, Any]:

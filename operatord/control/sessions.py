@@ -25,6 +25,8 @@ from .peer import Call
 
 REPORTED = ("frames", "dropped", "consumers", "dice_mean")
 """What of a stage's own report is passed on."""
+EVERY = 10_000
+"""Sessions that a list has at most."""
 OWNER = "local"
 """Who owns the sessions of a caller that does not say."""
 
@@ -51,9 +53,7 @@ async def _ready(call: Call, record: SessionRecord) -> None:
     supervisor = call.services.supervisor
     record.waiters += 1
     try:
-        await record.reach("running")
-        if record.location is None:
-            await record.reach("ended")
+        await record.ready()
     except asyncio.CancelledError:
         # A requester that went away leaves the queue; a start under way belongs to its lease.
         # With a request_key several may wait for the same start: the others still want it.
@@ -64,13 +64,12 @@ async def _ready(call: Call, record: SessionRecord) -> None:
         raise
     finally:
         record.waiters -= 1
-    if record.location is None:
+    if record.location is None or record.given_up:
         raise _failure(record)
 
 
 def _failure(record: SessionRecord) -> errors.WireError:
-    result = record.result
-    assert result is not None
+    result = record.result or record.ending.result()
     return result.error or errors.Cancelled(
         f"the session ended before its stream was there: {result.reason}", session_id=record.id
     )
@@ -144,17 +143,12 @@ def get(call: Call, params: m.SessionParams) -> m.Session:
 
 def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
     """Return sessions, newest first."""
-    found: list[m.Session] = []
-    limit = params.limit if isinstance(params.limit, int) else None
-    for record in call.services.supervisor.records():
-        if limit is not None and len(found) >= limit:
-            break
-        if isinstance(params.phase, str) and record.phase != params.phase:
-            continue
-        if isinstance(params.owner, str) and record.owner != params.owner:
-            continue
-        found.append(call.services.supervisor.view(record))
-    return m.Sessions(sessions=found)
+    sessions = call.services.supervisor.listing(
+        params.phase if isinstance(params.phase, str) else None,
+        params.owner if isinstance(params.owner, str) else None,
+        params.limit if isinstance(params.limit, int) else EVERY,
+    )
+    return m.Sessions(sessions=sessions)
 
 
 async def stop(call: Call, params: m.SessionStopParams) -> m.Session:

@@ -55,9 +55,6 @@ def status(call: Call, params: m.NoParams) -> m.Status:
     """Say how the daemon and its machine are."""
     services, supervisor = call.services, call.services.supervisor
     admission = supervisor.admission
-    phases: dict[str, int] = dict.fromkeys(m.PHASES, 0)
-    for record in supervisor.records():
-        phases[record.phase] += 1
     measured = services.host.measured()
     del measured["disk_path"]  # no path of the host reaches a client
     return m.Status(
@@ -70,7 +67,7 @@ def status(call: Call, params: m.NoParams) -> m.Status:
         free=admission.free(),
         measured=measured,
         pressure=admission.pressure,
-        sessions=phases,
+        sessions=supervisor.counts(),
         queue=_queue(supervisor),
         warm={name: {"ready": 0, "target": 0} for name in services.config.pipelines},
         draining=supervisor.draining,

@@ -49,6 +49,8 @@ class Ask(NamedTuple):
     """Moment after which it must not be started any more, on the caller's clock."""
     seconds: float | None = None
     """How long its stream will last, if that is known."""
+    waited: float = 0.0
+    """Seconds that it has waited already, in an earlier life of the daemon."""
     plain: Vector | None = None
     """With ``degrade``: what it needs until there is room for the rest. No devices."""
 
@@ -91,7 +93,7 @@ def make_waiting(state: State, ask: Ask, now: float) -> Waiting:
         ask.session_id,
         ask.owner,
         LaneKey(ask.priority, shape, bound_of(ask.seconds)),
-        since=now,
+        since=now - ask.waited,
         serial=state.serial,
         seconds=ask.seconds,
         latest=ask.latest,

@@ -112,6 +112,15 @@ class Room:
         self._update()
         return chosen
 
+    def restore(self, holding: Holding, gpus: Sequence[str], end: float | None) -> None:
+        """Debit what a session of an earlier life of the daemon has, whether there is room or not."""
+        holding.gpus = tuple(gpu for gpu in self._idle if gpu.id in gpus)
+        self._idle = [gpu for gpu in self._idle if gpu.id not in gpus]
+        self.holdings[holding.session_id] = holding
+        self.used = plus(self.used, holding.need)
+        self.expect(holding, end)
+        self._update()
+
     def add(self, holding: Holding, need: Vector, gpus: Sequence[int]) -> tuple[Gpu, ...]:
         """Debit ``need`` on top of what ``holding`` has; return the devices for it."""
         chosen = choose(self._idle, gpus)

@@ -48,6 +48,22 @@ class Running(NamedTuple):
     end: float | None
 
 
+class Restored(NamedTuple):
+    """A session of an earlier life of the daemon lives on, with all that it had."""
+
+    session_id: str
+    owner: str
+    need: Vector
+    gpus: tuple[str, ...] = ()
+    extra: Vector | None = None
+    """What of ``need`` was attached later."""
+    end: float | None = None
+    """When it is expected to be over, if that is known."""
+    lacks: Shape | None = None
+    """What it still waits for, being degraded."""
+    priority: int = 0
+
+
 class Released(NamedTuple):
     """Everything of a session is gone from the engine: what it held is free."""
 
@@ -87,7 +103,7 @@ class Changed(NamedTuple):
     draining: bool
 
 
-Event = Submitted | Running | Released | Detached | Withdrawn | Tick | Measured | Changed
+Event = Submitted | Restored | Running | Released | Detached | Withdrawn | Tick | Measured | Changed
 
 
 # Actions
@@ -133,6 +149,9 @@ def decide(state: State, event: Event, now: float) -> list[Action]:
         _release(state, event.session_id)
     elif isinstance(event, Running):
         _note_running(state, event, now)
+        return []
+    elif isinstance(event, Restored):
+        _restore(state, event, now)
         return []
     elif isinstance(event, Withdrawn):
         dequeue(state, event.session_id)
@@ -191,13 +210,16 @@ class _Verdict(NamedTuple):
     """Stands in the queue if the action is to wait."""
     passing: Waiting | None = None
     """Who is first, when another may start before it."""
+    due: bool = False
+    """Time alone has let somebody else pass, who is to go before this one."""
 
 
 def _submit(state: State, ask: Ask, now: float) -> list[Action]:
-    action, waiting, passing = _judge(state, ask, now)
+    action, waiting, passing, due = _judge(state, ask, now)
     if isinstance(action, Start):
-        return [_begin(state, waiting, passing, now)]
-    if isinstance(action, Enqueue) and state.queue.first(now) is waiting:
+        # Its owner has more now, so somebody else may be first.
+        return [_begin(state, waiting, passing, now), *_settle(state, now)]
+    if isinstance(action, Enqueue) and (due or state.queue.first(now) is waiting):
         # Somebody else's reservation counts for nothing now: others may fit beside this one.
         return [action, *_settle(state, now)]
     return [action]
@@ -220,17 +242,20 @@ def _judge(state: State, ask: Ask, now: float) -> _Verdict:
 
 
 def _judge_waiting(state: State, waiting: Waiting, impatient: bool, now: float) -> _Verdict:
+    due = False
     if _may_start(state, waiting):
         head = state.queue.first(now)
         if head is waiting:
             return _Verdict(Start(waiting.session_id), waiting)
         if head is not None and _may_pass(state, head, now)(waiting.key):
-            return _Verdict(Start(waiting.session_id), waiting, head)
+            due = _has_room(state, head) or _passer(state, head, now) is not waiting
+            if not due:
+                return _Verdict(Start(waiting.session_id), waiting, head)
     if impatient:
         return _refuse(state, waiting, "no_capacity", now)
     if state.length > state.settings.queue:
         return _refuse(state, waiting, "queue_full", now)
-    return _Verdict(Enqueue(waiting.session_id), waiting)
+    return _Verdict(Enqueue(waiting.session_id), waiting, due=due)
 
 
 def _refuse(state: State, waiting: Waiting, kind: RefusalType, now: float) -> _Verdict:
@@ -367,6 +392,19 @@ def _detach(state: State, session_id: str, now: float) -> None:
         extra = holding.extra
         state.room.drop_extra(holding, now)
         state.queue.credit(holding.owner, extra, 0)
+
+
+def _restore(state: State, event: Restored, now: float) -> None:
+    state.serial += 1
+    holding = Holding(event.session_id, event.owner, event.need, state.serial)
+    holding.extra, holding.running_since = event.extra, now
+    state.room.restore(holding, event.gpus, event.end)
+    state.queue.charge(event.owner, event.need, 1)
+    if event.lacks is not None:
+        state.serial += 1
+        key = LaneKey(event.priority, event.lacks, FOREVER)
+        waiting = Waiting(event.session_id, event.owner, key, now, state.serial, attaching=True)
+        enqueue(state, waiting)
 
 
 def _note_running(state: State, event: Running, now: float) -> None:

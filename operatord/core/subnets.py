@@ -63,6 +63,12 @@ class SubnetPool:
                 blocked.update(range(max(low, 0), min(high, self._count - 1) + 1))
         return self._count - len(blocked - self._held)
 
+    def hold(self, subnet: str) -> None:
+        """Hand ``subnet`` out to nobody until it is given back. One outside of the range is ignored."""
+        net = ipaddress.IPv4Network(subnet)
+        if net.subnet_of(self._range):
+            self._held.update(range(self._span(net)[0], self._span(net)[1] + 1))
+
     def give_back(self, subnet: str) -> None:
         """Let ``subnet`` be handed out again. Idempotent."""
         self._held.discard(self._span(ipaddress.IPv4Network(subnet))[0])

@@ -40,6 +40,13 @@ class Bytes(int):
         return cls(size)
 
 
+def custom(type_: type, value: object) -> object:
+    """Read a duration or a size, for decoders. Raises `ValueError`, `NotImplementedError`."""
+    if type_ in (Duration, Bytes):
+        return type_.parse(value)
+    raise NotImplementedError(type_)
+
+
 def plain(value: object) -> object:
     """Return a duration or a size as a bare number, for encoders. Raises `NotImplementedError`."""
     if isinstance(value, Duration):

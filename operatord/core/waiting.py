@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .resources import NOTHING, Vector, dominant_share, minus, plus
+from .resources import NOTHING, UNLIMITED, Vector, dominant_share, minus, plus
 
 FOREVER = math.inf
 FEW = 32
@@ -444,7 +444,7 @@ def _serial(waiting: Waiting) -> int:
 
 def bound_of(seconds: float | None) -> float:
     """Return the power of two that ``seconds`` does not exceed, or FOREVER when they are not known."""
-    if seconds is None or seconds == FOREVER:
+    if seconds is None or seconds >= UNLIMITED:
         return FOREVER
     if seconds <= 0:
         return 0.0

@@ -208,6 +208,10 @@ class Engine(Protocol):
         """Make sure that the engine answers. Raises `EngineUnavailable`."""
         ...
 
+    async def alive(self) -> None:
+        """Return when the engine has answered the smallest of all requests. Raises `EngineUnavailable`."""
+        ...
+
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         """Return those of ``images`` that a stage could not be started from, in the order given."""
         ...

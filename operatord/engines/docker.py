@@ -81,6 +81,7 @@ class DockerEngine:
         self._removing = Lane("docker-remove", 4)
         self._looking = Lane("docker-look", 4)
         self._measuring = Lane("docker-stats", 4)
+        self._pulse = Lane("docker-pulse", 1)
 
     # -- the engine itself
 
@@ -90,10 +91,16 @@ class DockerEngine:
 
     async def close(self) -> None:
         """Release threads and sockets. Containers stay. Idempotent; waits for no call."""
-        lanes = (self._starting, self._stopping, self._removing, self._looking, self._measuring)
-        for lane in lanes:
+        for lane in (
+            self._starting, self._stopping, self._removing,
+            self._looking, self._measuring, self._pulse,
+        ):  # fmt: skip
             lane.close()
         self._clients.drop()
+
+    async def alive(self) -> None:
+        """Return when the engine has answered a ping. Raises `EngineUnavailable`."""
+        await self._call(self._pulse, "ping", "the engine", lambda c: c.ping())
 
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         """Return those of ``images`` that are not on the engine, in the order given."""

@@ -119,6 +119,9 @@ class ProcessEngine:
         for listener in self._listeners:
             _post(listener, None)
 
+    async def alive(self) -> None:
+        """Return at once: the daemon's own machine answers."""
+
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         """Return those of ``images`` that no program is known for, in the order given."""
         return [image for image in images if self._program(image) is None]

@@ -25,6 +25,8 @@ from operatord.core.why import Why, explain, never
 from operatord_protocol.messages import SessionStartParams, Ttl
 
 from .clock import Clock
+from .record import SessionRecord
+from .snapshot import Holding
 
 STARTS_KEPT = 32
 """Durations of starts that are remembered for each pipeline."""
@@ -43,17 +45,19 @@ class Machine(NamedTuple):
 class Admission:
     """Everything that is known about room, in one place."""
 
-    def __init__(self, config: Config, machine: Machine, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, machine: Machine, clock: Clock, learned: Learned | None = None
+    ) -> None:
         """Count with ``machine`` until `adjust` brings another."""
         self.config = config
         self._machine = machine
-        self._clock = clock
+        self.clock = clock
         self._gauge = Gauge()
         self._free: Vector | None = None
-        self._held = ""
+        self._holds: dict[str, str] = {}
         self._starts: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STARTS_KEPT))
         self._standings: dict[str, Standing] | None = None
-        self.learned = Learned()
+        self.learned = learned or Learned()
         self.state = State(_settings(config, machine))
 
     # What happens
@@ -61,7 +65,7 @@ class Admission:
     def decide(self, event: scheduler.Event) -> list[scheduler.Action]:
         """Let the scheduler take ``event`` in; return what is to be done."""
         self._standings = None
-        return scheduler.decide(self.state, event, self._clock.now())
+        return scheduler.decide(self.state, event, self.clock.now())
 
     def adjust(
         self, config: Config | None = None, machine: Machine | None = None
@@ -85,15 +89,17 @@ class Admission:
         self._free = _unlimited(memory=sample.memory_available - int(reserved.memory))
         return self._measured()
 
-    def hold(self, reason: str) -> list[scheduler.Action]:
-        """Let nothing start, for this reason; with an empty one, go on."""
-        self._held = reason
+    def hold(self, kind: str, reason: str | None) -> list[scheduler.Action]:
+        """Let nothing start because of ``kind``; without a reason, go on."""
+        self._holds.pop(kind, None)
+        if reason is not None:
+            self._holds[kind] = reason
         return self._measured()
 
     def _measured(self) -> list[scheduler.Action]:
         kind, reason = str(self._gauge.kind), self._gauge.reason(self._watermarks())
-        if self._held:
-            kind, reason = "engine", self._held
+        for held, why in self._holds.items():
+            kind, reason = held, why
         return self.decide(scheduler.Measured(self._free, kind, reason))
 
     def _watermarks(self) -> Watermarks:
@@ -114,6 +120,34 @@ class Admission:
     def pressure(self) -> Kind:
         """What the machine is short of."""
         return self._gauge.kind
+
+    def restore(self, record: SessionRecord, held: Holding) -> None:
+        """Debit what a session of an earlier life of the daemon holds."""
+        lacks = self.shape(record.plan, record.missing) if record.missing else None
+        # A place, a subnet and a port it has already.
+        rest = (
+            None
+            if lacks is None
+            else Shape(lacks.need._replace(sessions=0, subnets=0, ports=0), lacks.gpus)
+        )
+        self.decide(
+            scheduler.Restored(
+                record.id,
+                record.owner,
+                held.need,
+                held.gpus,
+                held.extra,
+                lacks=rest if record.phase == "running" else None,
+                priority=record.params.priority,
+            )
+        )
+
+    def holding(self, session_id: str) -> Holding | None:
+        """Return what a session holds, for the journal."""
+        found = self.state.room.holdings.get(session_id)
+        if found is None:
+            return None
+        return Holding(found.need, found.extra, tuple(gpu.id for gpu in found.gpus))
 
     def started(self, pipeline: str, seconds: float) -> None:
         """Remember how long a start took."""
@@ -156,7 +190,7 @@ class Admission:
         """
         if not isinstance(params.deadline, float):
             return None
-        return self._clock.now() + params.deadline - min(self._starts[plan.pipeline], default=0.0)
+        return self.clock.now() + params.deadline - min(self._starts[plan.pipeline], default=0.0)
 
     def _seconds(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
         """Return how long the session is expected to live."""
@@ -171,18 +205,18 @@ class Admission:
     def standings(self) -> dict[str, Standing]:
         """Return where each request stands; worked out when asked for the first time."""
         if self._standings is None:
-            self._standings = standings(self.state, self._clock.now())
+            self._standings = standings(self.state, self.clock.now())
         return self._standings
 
     def why(self, session_id: str) -> Why | None:
         """Return why a request still waits."""
         waiting = self.state.queue.get(session_id)
-        return None if waiting is None else explain(self.state, waiting, self._clock.now())
+        return None if waiting is None else explain(self.state, waiting, self.clock.now())
 
     def preview(self, ask: Ask) -> scheduler.Preview:
         """Return what would be decided now, changing nothing."""
         self._standings = None
-        return scheduler.preview(self.state, ask, self._clock.now())
+        return scheduler.preview(self.state, ask, self.clock.now())
 
     def next_deadline(self) -> float | None:
         """Return the moment of the earliest deadline in the queue."""

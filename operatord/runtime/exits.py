@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
 from operatord.core.endings import Exit, Verdict, failure, judge, judge_start
@@ -17,7 +17,6 @@ from operatord.engines import base
 
 from .clock import Clock
 from .record import Ending, SessionRecord
-from .starter import Starter
 
 KILLED = 137
 """The exit code of SIGKILL: sent by whoever, or by the kernel when memory ran out."""
@@ -45,14 +44,12 @@ class ExitWatch:
     def __init__(
         self,
         engine: base.Engine,
-        starter: Starter,
         records: Mapping[str, SessionRecord],
         owner: Owner,
         clock: Clock,
     ) -> None:
         """``records`` is read whenever something happens; it belongs to somebody else."""
         self._engine = engine
-        self._starter = starter
         self._records = records
         self._owner = owner
         self._clock = clock
@@ -70,11 +67,11 @@ class ExitWatch:
         if record := self._records.get(session_id):
             record.oom.add(stage)
 
-    async def relist(self) -> None:
-        """Compare with all that the engine has, in case a hint got lost. Raises `base.EngineError`."""
-        before = [r for r in self._records.values() if r.phase in ("starting", "running")]
-        known = {record.id: dict(record.containers) for record in before}
-        found = await self._engine.list_objects(self._starter.instance)
+    def compare(self, found: Iterable[base.Found], known: Mapping[str, Mapping[str, str]]) -> None:
+        """Look at each of the ``known`` containers that is not among those ``found`` to be alive.
+
+        ``known`` has, for each session that lived before the list was made, its containers by stage.
+        """
         was_away, self.engine_was_away = self.engine_was_away, False
         alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
         for session_id, containers in known.items():

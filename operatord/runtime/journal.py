@@ -38,11 +38,12 @@ BUSY = 5.0
 
 _SCHEMA = """
 CREATE TABLE session (
-    id TEXT PRIMARY KEY, phase TEXT NOT NULL, owner TEXT NOT NULL,
+    id TEXT PRIMARY KEY, phase TEXT NOT NULL, owner TEXT NOT NULL, request_key TEXT,
     created REAL NOT NULL, ended REAL, data BLOB NOT NULL
 );
 CREATE INDEX session_ended ON session (ended);
-CREATE INDEX session_phase ON session (phase);
+CREATE INDEX session_created ON session (created);
+CREATE INDEX session_key ON session (request_key, owner) WHERE request_key IS NOT NULL;
 CREATE TABLE event (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE probe (name TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE fact (name TEXT PRIMARY KEY, data BLOB NOT NULL);
@@ -62,6 +63,7 @@ class SessionRow(NamedTuple):
     id: str
     phase: str
     owner: str
+    request_key: str | None
     created: float
     ended: float | None
     data: bytes
@@ -196,7 +198,8 @@ class Journal:
         hit("journal.commit.before")
         with self._connection as db:
             db.executemany(
-                "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?)", batch.sessions.values()
+                "INSERT OR REPLACE INTO session VALUES (?, ?, ?, ?, ?, ?, ?)",
+                batch.sessions.values(),
             )
             db.executemany("INSERT OR REPLACE INTO event VALUES (?, ?)", batch.events.items())
             db.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", batch.facts.items())
@@ -206,14 +209,15 @@ class Journal:
                     db.execute("INSERT INTO probe VALUES (?, ?)", (name, data))
             if batch.events:
                 db.execute("DELETE FROM event WHERE seq <= ?", (max(batch.events) - EVENTS_KEPT,))
-            if any(row.ended is not None for row in batch.sessions.values()):
-                self._forget(db)
+            ends = [row.ended for row in batch.sessions.values() if row.ended is not None]
+            if ends:
+                self._forget(db, max(ends))
         hit("journal.commit.after")
 
-    def _forget(self, db: sqlite3.Connection) -> None:
+    def _forget(self, db: sqlite3.Connection, now: float) -> None:
         """Forget ended sessions that are too old or too many."""
         rows, seconds = self.retention
-        db.execute("DELETE FROM session WHERE ended < ?", (time.time() - seconds,))
+        db.execute("DELETE FROM session WHERE ended < ?", (now - seconds,))
         db.execute(
             "DELETE FROM session WHERE ended <= (SELECT ended FROM session "
             "WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?)",
@@ -238,12 +242,39 @@ class Journal:
         where = "ended IS NOT NULL" + (" AND owner = ?" if owner is not None else "")
         chosen = (owner,) if owner is not None else ()
         rows = self._rows(
-            f"SELECT * FROM session WHERE {where} ORDER BY ended DESC LIMIT ?",  # noqa: S608
+            f"SELECT * FROM session WHERE {where} ORDER BY created DESC LIMIT ?",  # noqa: S608
             (*chosen, limit),
         )
         pending = self._pending()
-        newer = [row for row in reversed(pending.values()) if owner in (None, row.owner)]
-        return [*newer, *(row for row in rows if row.id not in pending)][:limit]
+        newer = [row for row in pending.values() if owner in (None, row.owner)]
+        found = [*newer, *(row for row in rows if row.id not in pending)]
+        return sorted(found, key=lambda row: -row.created)[:limit]
+
+    def ended_count(self) -> int:
+        """Return how many sessions that have ended are remembered."""
+        (count,) = self._reading.execute(
+            "SELECT count(*) FROM session WHERE ended IS NOT NULL"
+        ).fetchone()
+        new = [row for row in self._pending() if self._is_new(row)]
+        return int(count) + len(new)
+
+    def _is_new(self, session_id: str) -> bool:
+        found = self._rows(
+            "SELECT * FROM session WHERE id = ? AND ended IS NOT NULL", (session_id,)
+        )
+        return not found
+
+    def by_key(self, owner: str, request_key: str) -> SessionRow | None:
+        """Return the newest session that has ended and was asked for with this key."""
+        for row in reversed(self._pending().values()):
+            if (row.owner, row.request_key) == (owner, request_key):
+                return row
+        rows = self._rows(
+            "SELECT * FROM session WHERE request_key = ? AND owner = ? AND ended IS NOT NULL "
+            "ORDER BY created DESC LIMIT 1",
+            (request_key, owner),
+        )
+        return rows[0] if rows else None
 
     def _pending(self) -> dict[str, SessionRow]:
         """Return the sessions that have ended and are not committed yet, oldest first."""

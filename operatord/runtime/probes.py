@@ -17,6 +17,7 @@ from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
 from .hello import NoHello, read_hello
+from .journal import Journal
 
 CHECK_TIMEOUT = 2.0
 """Seconds a probe has to say hello when it is looked at."""
@@ -37,11 +38,20 @@ class _Entry:
 class ProbeRegistry:
     """Names and addresses, each checked by connecting."""
 
-    def __init__(self, users: Callable[[str], list[str]], emit: Callable[..., None]) -> None:
-        """``users`` returns the living sessions on a probe; ``emit`` publishes an event."""
+    def __init__(
+        self, users: Callable[[str], list[str]], emit: Callable[..., None], journal: Journal
+    ) -> None:
+        """``users`` returns the living sessions on a probe; ``emit`` publishes an event.
+
+        Probes that an earlier life of the daemon was told of are known again.
+        """
         self._users = users
         self._emit = emit
+        self._journal = journal
         self._entries: dict[str, _Entry] = {}
+        for data in journal.probes().values():
+            params = msgspec.json.decode(data, type=ProbeRegisterParams)
+            self._entries[params.name] = _Entry(params, None)
 
     async def register(self, params: ProbeRegisterParams, connection: int) -> Probe:
         """Make a probe known and look at it. Raises `Conflict` when the name has another address."""
@@ -54,6 +64,8 @@ class ProbeRegistry:
             )
         entry = _Entry(params, connection if params.lease == "connection" else None)
         self._entries[params.name] = entry
+        if entry.holder is None:
+            self._journal.note_probe(params.name, msgspec.json.encode(params))
         return await self._look(entry)
 
     async def get(self, name: str) -> Probe:
@@ -72,6 +84,7 @@ class ProbeRegistry:
                 f"the probe {name!r} is in use; stop its sessions first", name=name, sessions=users
             )
         del self._entries[name]
+        self._journal.note_probe(name, None)
         return self._describe(entry)
 
     def upstream(self, name: str) -> Upstream:

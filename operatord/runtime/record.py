@@ -14,7 +14,7 @@ from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
 from operatord.engines.base import LogLine, Network, StageState
 from operatord_protocol.errors import WireError
-from operatord_protocol.messages import Location, Outcome, Phase, Session
+from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
 
 from .clock import rfc3339
 from .relay import Relay
@@ -55,16 +55,20 @@ NOWHERE = Place()
 class SessionRecord:
     """State of one session. Only the supervisor and the task that lives the session write to it."""
 
-    def __init__(self, session_id: str, plan: SessionPlan, owner: str, created: float) -> None:
-        """Begin in ``queued``; ``created`` is a wall clock time."""
+    def __init__(
+        self, session_id: str, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> None:
+        """Begin in ``queued``; whoever makes it says when it was created."""
         self.id = session_id
         self.plan = plan
+        self.params = params
         self.owner = owner
         self.phase: Phase = "queued"
+        self.phases: dict[Phase, float] = {}
+        """When it came into each phase, by the wall clock."""
+        self.restored = False
+        """It is of an earlier life of the daemon, which may have made more than it could write down."""
         self.network_name = f"network_{session_id[:5]}"
-        self.created = created
-        self.started: float | None = None
-        self.ended: float | None = None
         self.expires: float | None = None
         self.ttl: float | None = None
         self.place = NOWHERE
@@ -100,9 +104,26 @@ class SessionRecord:
         self.result: Ending | None = None
         self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
         self.listeners: list[ProgressListener] = []
+        self.given_up = False
+        """Waiting for it to be ready is in vain, though it may be long until it is gone."""
         self.waiters = 0
         """Requests that wait for it to be ready."""
         self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def created(self) -> float:
+        """When it was asked for, by the wall clock."""
+        return self.phases["queued"]
+
+    @property
+    def started(self) -> float | None:
+        """When its location was proven."""
+        return self.phases.get("running")
+
+    @property
+    def ended(self) -> float | None:
+        """When all of it was gone."""
+        return self.phases.get("ended")
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -125,9 +146,10 @@ class SessionRecord:
         if self.plain_location is not None:
             self.location, self.plain_location = self.plain_location, None
 
-    def advance(self, to: Phase) -> None:
+    def advance(self, to: Phase, wall: float) -> None:
         """Go to the phase ``to`` and wake whoever waits. Raises `phases.IllegalTransition`."""
         self.phase = phases.advance(self.phase, to)
+        self.phases[to] = wall
         self._wake()
 
     def _wake(self) -> None:
@@ -139,9 +161,25 @@ class SessionRecord:
         while not phases.reached(self.phase, phase):
             await asyncio.shield(self._changed)
 
+    async def moved(self) -> None:
+        """Return when something has changed."""
+        await asyncio.shield(self._changed)
+
     async def started_stages(self) -> None:
         """Return once its stages run, so that they can be listened to, or never will."""
         while self.phase == "queued" or (self.phase == "starting" and self.step != "verify"):
+            await asyncio.shield(self._changed)
+
+    def give_up(self) -> None:
+        """Let nobody wait for it to be ready any more."""
+        self.given_up = True
+        self._wake()
+
+    async def ready(self) -> None:
+        """Return once the session runs, or never will."""
+        while not self.given_up and self.phase != "ended":
+            if self.location is not None and phases.reached(self.phase, "running"):
+                return
             await asyncio.shield(self._changed)
 
     def ask_end(self, ending: Ending) -> None:

@@ -346,12 +346,17 @@ class Starter:
         }
         return labels | ({base.LABEL_STAGE: stage} if stage else {})
 
+    def hold_subnet(self, record: SessionRecord) -> None:
+        """Note that a session of an earlier life of the daemon has its subnet."""
+        if record.subnet is not None:
+            self._subnets.hold(record.subnet)
+
     async def remove(self, record: SessionRecord) -> None:
         """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
         if record.relay is not None:
             await record.relay.close()
         await _all(self._engine.remove(cid) for cid in record.containers.values())
-        if record.location is None or record.missing:
+        if record.location is None or record.missing or record.restored:
             await self._remove_unknown(record)
         if record.network is not None:
             await self._engine.remove_network(record.network.id)

@@ -8,27 +8,32 @@ is then done. Each session is lived by one task, from its start to the moment wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
+import msgspec
+
 from operatord.config import Config
 from operatord.core import scheduler
+from operatord.core.phases import TRANSITIONS
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.pressure import Sample
 from operatord.engines import base
 from operatord_protocol import errors
-from operatord_protocol.messages import Session, SessionStartParams, Ttl
+from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
 from .admission import Admission, Machine
-from .clock import Clock
 from .exits import ExitWatch
+from .journal import Journal, JournalFailed
 from .leases import Leases
 from .postmortem import collect
 from .record import Ending, SessionRecord
 from .refusals import final_error, refusal, step_error
+from .snapshot import Holding, from_row, to_row
 from .standing import QueueTeller
 from .starter import Interrupted, Starter, StepFailed
 
@@ -49,21 +54,22 @@ class Supervisor:
         engine: base.Engine,
         starter: Starter,
         admission: Admission,
+        journal: Journal,
         emit: Emit,
-        clock: Clock,
     ) -> None:
         """``admission`` has the settings and the machine; `configure` and `resize` replace them."""
         self._engine = engine
         self._starter = starter
+        self._journal = journal
         self._emit = emit
-        self._clock = clock
+        self._clock = clock = admission.clock
         self.admission = admission
         self.leases = Leases(clock, emit, self.end)
         self._teller = QueueTeller(self.admission, clock)
         self._records: dict[str, SessionRecord] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._keys: dict[tuple[str, str], tuple[str, SessionStartParams]] = {}
-        self.exits = ExitWatch(engine, starter, self._records, self, clock)
+        self._keys: dict[tuple[str, str], SessionRecord] = {}
+        self.exits = ExitWatch(engine, self._records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
 
@@ -81,14 +87,15 @@ class Supervisor:
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
-        record = SessionRecord(self._new_id(), plan, owner, self._clock.wall())
+        record = SessionRecord(self._new_id(), plan, params, owner)
+        record.phases["queued"] = self._clock.wall()
         ask = self.admission.ask(plan, params, owner, record.id)
         action, *others = self.admission.decide(scheduler.Submitted(ask))
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)
         self._records[record.id] = record
         if isinstance(params.request_key, str):
-            self._keys[owner, params.request_key] = (record.id, params)
+            self._keys[owner, params.request_key] = record
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
         self._announce(record)
@@ -122,16 +129,15 @@ class Supervisor:
         """Return the session that an earlier request with the same key made."""
         if not isinstance(params.request_key, str):
             return None
-        session_id, earlier = self._keys.get((owner, params.request_key), ("", None))
-        record = self._records.get(session_id)
-        if record is None or earlier is None:
-            return None
-        if record.phase == "ended" and record.started is None:
+        record = self._keys.get((owner, params.request_key))
+        if record is None and (row := self._journal.by_key(owner, params.request_key)):
+            record, _ = from_row(row)
+        if record is None or (record.phase == "ended" and record.started is None):
             return None  # it came to nothing, so that trying again is what the key is for
-        if earlier != params:
+        if record.params != params:
             raise errors.Conflict(
                 "this request_key was used for a different request; choose a new one",
-                session_id=session_id,
+                session_id=record.id,
             )
         return record
 
@@ -146,22 +152,46 @@ class Supervisor:
     # Questions
 
     def get(self, session_id: str) -> SessionRecord:
-        """Return a session. Raises `NotFound`."""
-        try:
-            return self._records[session_id]
-        except KeyError:
-            raise errors.NotFound(
-                f"there is no session {session_id}; ended ones are kept for a while only",
-                session_id=session_id,
-            ) from None
+        """Return a session, living or ended. Raises `NotFound`."""
+        if record := self._records.get(session_id):
+            return record
+        if row := self._journal.ended(session_id):
+            return from_row(row)[0]
+        raise errors.NotFound(
+            f"there is no session {session_id}; ended ones are kept for a while only",
+            session_id=session_id,
+        )
 
-    def records(self) -> Iterable[SessionRecord]:
-        """Return all sessions, newest first."""
-        return reversed(self._records.values())
+    def living_record(self, session_id: str) -> SessionRecord | None:
+        """Return a session that has not ended."""
+        return self._records.get(session_id)
 
     def living(self) -> list[SessionRecord]:
-        """Return the sessions that hold a place, or wait for one."""
-        return [record for record in self._records.values() if record.phase != "ended"]
+        """Return the sessions that hold a place, or wait for one, oldest first."""
+        return list(self._records.values())
+
+    def present(self) -> list[SessionRecord]:
+        """Return the sessions that have, or make, something on the engine."""
+        return [r for r in self._records.values() if r.phase in ("starting", "running")]
+
+    def listing(self, phase: Phase | None, owner: str | None, limit: int) -> list[Session]:
+        """Return sessions, newest first; those that have ended as long as they are remembered."""
+        living = [
+            record
+            for record in self._records.values()
+            if phase in (None, record.phase) and owner in (None, record.owner)
+        ]
+        ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
+        records = [*living, *(from_row(row)[0] for row in ended)]
+        records.sort(key=lambda record: -record.created)
+        return [self.view(record) for record in records[:limit]]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many sessions there are in each phase."""
+        counts: dict[str, int] = dict.fromkeys(TRANSITIONS, 0)
+        for record in self._records.values():
+            counts[record.phase] += 1
+        return counts | {"ended": self._journal.ended_count()}
 
     def running(self) -> list[SessionRecord]:
         """Return the sessions whose stream is there."""
@@ -193,6 +223,8 @@ class Supervisor:
         expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
         self.leases.bound(record, "lease", ttl, expired)
         self._foresee(record)
+        if record.id in self._records:
+            self._note(record)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
         """Let ``record`` end for the reason given, whatever phase it is in."""
@@ -235,8 +267,26 @@ class Supervisor:
 
     def note_engine(self, problem: str | None) -> None:
         """Remember why the engine cannot be used, or that it can; those who wait go on waiting."""
+        if problem == self.engine_problem:
+            return
         self.engine_problem = problem
-        self._act(self.admission.hold(problem or ""))
+        self._act(self.admission.hold("engine", problem))
+
+    def give_up_starts(self) -> None:
+        """Let the sessions that are being started fail, for the engine is lost.
+
+        Whoever waits for one is told now; what was made of it is removed when the engine is back.
+        """
+        for record in self.living():
+            if record.phase == "starting":
+                reason = "the container engine was lost while the session was being started"
+                error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
+                record.ask_end(Ending("failed", "engine_lost", reason, error))
+                record.give_up()
+
+    def note_journal(self, problem: str | None) -> None:
+        """Remember that nothing can be written down, or that it can; until then nothing is begun."""
+        self._act(self.admission.hold("disk", problem))
 
     def measure(self, sample: Sample, seconds: float) -> None:
         """Take in how the machine is, ``seconds`` after it was last looked at."""
@@ -256,10 +306,87 @@ class Supervisor:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
+    async def leave(self) -> None:
+        """Let sessions live on without the daemon: finish what has been begun, begin nothing."""
+        self._act(self.admission.hold("shutdown", "the daemon is shutting down"))
+        while unsettled := [r for r in self.living() if _is_unsettled(r)]:
+            await unsettled[0].moved()
+        self.abort()
+
     def abort(self) -> None:
-        """Give up on sessions that could not be removed in time; a later start sweeps them up."""
+        """Give up on what is under way; the journal has it, and a later start goes on."""
         for task in self._tasks:
             task.cancel()
+
+    # An earlier life
+
+    def restore(self, keeps: bool) -> None:
+        """Take on the sessions that the journal speaks of.
+
+        With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
+        """
+        for row in self._journal.living():
+            try:
+                record, holding = from_row(row)
+            except msgspec.MsgspecError as exc:
+                log.error("session %s cannot be read from the journal: %s", row.id, exc)
+                continue
+            self._records[record.id] = record
+            if isinstance(record.params.request_key, str):
+                self._keys[record.owner, record.params.request_key] = record
+            self._restore(record, holding, keeps)
+
+    def _restore(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
+        if record.phase == "queued":
+            self._requeue(record)
+            return
+        if holding is not None:
+            self.admission.restore(record, holding)
+        self._starter.hold_subnet(record)
+        if record.phase == "running" and keeps:
+            log.info("session %s is taken on", record.id)
+            self._bind_again(record)
+            self.own(self._live_on(record))
+            return
+        if record.phase != "stopping":
+            began = "being started" if record.phase == "starting" else "running"
+            reason = f"the daemon ended while the session was {began}"
+            record.result = Ending("failed", "restart", reason)
+            record.advance("stopping", self._clock.wall())
+            self._announce(record)
+        assert record.result is not None
+        self.own(self._see_off(record, record.result))
+
+    def _requeue(self, record: SessionRecord) -> None:
+        """Let a request wait on, if whoever asked did not wait on a connection for it."""
+        params = record.params
+        if params.wait == "ready" or params.lease == "connection":
+            reason = "the daemon was started anew, and the connection that waited is gone"
+            self._finish(record, Ending("stopped", "client", reason))
+            return
+        ask = self.admission.ask(record.plan, params, record.owner, record.id)
+        waited = max(0.0, self._clock.wall() - record.created)
+        latest = None if ask.latest is None else ask.latest - waited
+        self._act(
+            self.admission.decide(scheduler.Submitted(ask._replace(waited=waited, latest=latest)))
+        )
+
+    def _bind_again(self, record: SessionRecord) -> None:
+        """Let a session that was taken on end when it was to end."""
+        now, wall = self._clock.now(), self._clock.wall()
+        if record.params.lease == "connection":
+            gone = Ending("expired", "lease", "the connection that held its lease has ended")
+            record.ask_end(gone)
+        if record.ttl is not None and record.expires is not None:
+            expired = Ending("expired", "lease", f"its lease of {record.ttl:g} s was not extended")
+            self.leases.bound(record, "lease", max(0.0, record.expires - wall), expired)
+        self._bound_age(record)
+        started = record.started or wall
+        work = record.expected_seconds
+        if work is not None:
+            ends = [self.leases.end_of(record), now + started + work - wall]
+            known = min(end for end in ends if end is not None)
+            self.admission.decide(scheduler.Running(record.id, known))
 
     # Actions
 
@@ -285,7 +412,7 @@ class Supervisor:
         if action.degraded:
             record.missing = (record.plan.location_stage,)
         _hand_out(record, record.stages, action.gpus)
-        record.advance("starting")
+        record.advance("starting", self._clock.wall())
         self._announce(record)
         self.own(self._live(record))
 
@@ -303,6 +430,7 @@ class Supervisor:
             await self.detach(record, name, exc.reason)
             return
         log.info("session %s: the stage %s is attached", record.id, name)
+        self._note(record)
         self._emit(
             "session.attached",
             session_id=record.id,
@@ -317,6 +445,7 @@ class Supervisor:
         await self._persist(record, lambda: self._starter.detach(record, name))
         if record.phase == "running":
             self._act(self.admission.decide(scheduler.Detached(record.id)))
+            self._note(record)
             self._emit(
                 "session.detached",
                 session_id=record.id,
@@ -331,42 +460,70 @@ class Supervisor:
         try:
             ending = await self._run(record)
         except Exception:
-            log.exception("session %s: internal error", record.id)
-            reason = "an internal error of the daemon; its log says more"
-            ending = Ending("failed", "internal", reason, errors.InternalError(reason))
+            ending = self._defect(record)
+        await self._end(record, ending)
+
+    async def _live_on(self, record: SessionRecord) -> None:
+        """Wait for the end of a session that was taken on, and remove it whole."""
+        await self._end(record, await asyncio.shield(record.ending))
+
+    async def _end(self, record: SessionRecord, ending: Ending) -> None:
         record.result = ending
-        record.advance("stopping")
+        record.advance("stopping", self._clock.wall())
         self._announce(record)
         if record.attaching is not None:
             await asyncio.wait((record.attaching,))
+        await self._see_off(record, ending)
+
+    async def _see_off(self, record: SessionRecord, ending: Ending) -> None:
+        """Read the last words of a session that is stopping, and remove all of it."""
         grace = self.admission.config.stop_grace if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await self._persist(record, lambda: self._starter.remove(record))
         self._finish(record, ending._replace(error=final_error(record, ending)))
         self._act(self.admission.decide(scheduler.Released(record.id)))
 
+    def _defect(self, record: SessionRecord) -> Ending:
+        log.exception("session %s: internal error", record.id)
+        reason = "an internal error of the daemon; its log says more"
+        return Ending("failed", "internal", reason, errors.InternalError(reason))
+
     async def _run(self, record: SessionRecord) -> Ending:
         try:
+            await self._journal.settled()  # what is to be done is written down first
             await self._starter.start(record)
+        except JournalFailed as exc:
+            error = errors.NoCapacity(str(exc), dimension="disk", session_id=record.id)
+            return Ending("failed", "disk", str(exc), error)
         except StepFailed as exc:
             log.warning("session %s: the start failed at %s: %s", record.id, record.step, exc)
             return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
         except Interrupted:
             return record.ending.result()
-        record.started = self._clock.wall()
-        record.advance("running")
+        await self._write_running(record)
+        record.advance("running", self._clock.wall())
         self.admission.started(record.plan.pipeline, record.timings["total"] / 1000)
         self._bound_age(record)
         self._foresee(record)
         self._announce(record)
         return await asyncio.shield(record.ending)
 
+    async def _write_running(self, record: SessionRecord) -> None:
+        """Write down where the stream is before anybody is told: who was told must be right for ever."""
+        record.phases["running"] = self._clock.wall()
+        held = self.admission.holding(record.id)
+        row = to_row(record, held)._replace(phase="running")
+        self._journal.note_session(row)
+        with contextlib.suppress(JournalFailed):  # the stream is good, and trouble has been told
+            await self._journal.settled()
+
     def _bound_age(self, record: SessionRecord) -> None:
         if (age := self.admission.config.lease.max_age) is not None:
+            left = age - (self._clock.wall() - (record.started or self._clock.wall()))
             old = Ending(
                 "expired", "max_age", f"it has been running for {age:g} s, the longest time"
             )
-            self.leases.bound(record, "max_age", age, old)
+            self.leases.bound(record, "max_age", max(0.0, left), old)
 
     def _foresee(self, record: SessionRecord) -> None:
         """Tell the scheduler when a running session is expected to end."""
@@ -393,20 +550,16 @@ class Supervisor:
         self.leases.forget(record)
         self._teller.forget(record)
         record.ask_end(ending)
-        record.result, record.ended = ending, self._clock.wall()
-        record.advance("ended")
+        record.result = ending
+        record.advance("ended", self._clock.wall())
+        del self._records[record.id]
+        if isinstance(key := record.params.request_key, str):
+            self._keys.pop((record.owner, key), None)
         self._announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
-        self._forget_oldest()
-
-    def _forget_oldest(self) -> None:
-        ended = [record.id for record in self._records.values() if record.phase == "ended"]
-        for session_id in ended[: -self.admission.config.history.keep]:
-            del self._records[session_id]
-        if len(self._keys) > 2 * len(self._records) + 16:
-            self._keys = {k: v for k, v in self._keys.items() if v[0] in self._records}
 
     def _announce(self, record: SessionRecord, **fields: Any) -> None:
         log.info("session %s is %s%s", record.id, record.phase, _brief(fields))
+        self._note(record)
         self._emit(
             f"session.{record.phase}",
             session_id=record.id,
@@ -415,12 +568,24 @@ class Supervisor:
             **fields,
         )
 
+    def _note(self, record: SessionRecord) -> None:
+        """Write the session down as it is now."""
+        self._journal.note_session(to_row(record, self.admission.holding(record.id)))
+
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` as one of the tasks that a shutdown waits for."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _is_unsettled(record: SessionRecord) -> bool:
+    """Tell whether something is being made or removed, or is about to be."""
+    if record.phase == "running":
+        attaching = record.attaching is not None and not record.attaching.done()
+        return record.ending.done() or attaching
+    return record.phase != "queued"
 
 
 def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:

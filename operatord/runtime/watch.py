@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Keeps in touch with the engine: connects, listens for hints, relists, and notices when it is lost."""
+"""Keeps in touch with the engine: connects, listens for hints, relists, and notices when it is lost.
+
+An engine that refuses connections is lost at once. One that is silent may only be busy, so that takes two
+steps: after a second without an answer to a ping nothing new is asked of it, and after three it is lost.
+Nothing is concluded about its containers in either case.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +16,12 @@ from operatord.engines import base
 
 log = logging.getLogger(__name__)
 
+PULSE = 1.0
+"""Seconds between pings."""
+SILENT = 1.0
+"""Seconds without an answer after which nothing new is asked of the engine …"""
+LOST = 3.0
+"""… and after which it counts as lost."""
 RELIST_INTERVAL = 5.0
 """Seconds between comparisons with all that the engine has."""
 FIRST_PAUSE = 0.1
@@ -26,13 +37,18 @@ class EngineWatch:
         *,
         up: Callable[[base.EngineInfo], Awaitable[None]],
         lost: Callable[[str], None],
+        silent: Callable[[bool], None],
         hint: Callable[[base.EngineEvent], None],
         relist: Callable[[], Awaitable[None]],
     ) -> None:
-        """``up`` is awaited after every connect, before hints and relists begin."""
+        """``up`` is awaited after every connect, before hints and relists begin.
+
+        ``silent`` hears whether it does not answer just now.
+        """
         self._engine = engine
         self._up = up
         self._lost = lost
+        self._silent = silent
         self._hint = hint
         self._relist = relist
         self.first_try = asyncio.Event()
@@ -57,6 +73,7 @@ class EngineWatch:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._relist_forever())
+            tasks.create_task(self._feel_pulse())
 
     async def _listen(self) -> None:
         async for event in self._engine.events():
@@ -67,3 +84,22 @@ class EngineWatch:
         while True:
             await self._relist()
             await asyncio.sleep(RELIST_INTERVAL)
+
+    async def _feel_pulse(self) -> None:
+        while True:
+            await self._ping()
+            await asyncio.sleep(PULSE)
+
+    async def _ping(self) -> None:
+        """Return once the engine has answered. Raises `base.EngineError` when it is lost."""
+        ping = asyncio.ensure_future(self._engine.alive())
+        try:
+            if not (await asyncio.wait((ping,), timeout=SILENT))[0]:
+                self._silent(True)
+                if not (await asyncio.wait((ping,), timeout=LOST - SILENT))[0]:
+                    raise base.EngineUnavailable(f"the engine has been silent for {LOST:g} s")
+            ping.result()
+            self._silent(False)
+        finally:
+            ping.cancel()
+            await asyncio.gather(ping, return_exceptions=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from daemon_lab import IMAGES, Lab, Refused, StreamingFake, Wire, in_process, until
+from daemon_lab import IMAGES, Lab, Refused, StillClock, StreamingFake, Wire, in_process, until
 from fake_engine import Program
 
 from operatord.engines.base import EngineError, EngineUnavailable, StageRefused, SubnetTaken
@@ -283,7 +283,14 @@ async def test_what_an_earlier_life_left_is_swept_and_nothing_else(tmp_path: Pat
             labels=labels, port=1,
         )  # fmt: skip
         await engine.start(await engine.create(stage))
-    async with in_process(tmp_path / "s", engine=engine):
+    clock = StillClock()
+    async with in_process(tmp_path / "s", engine=engine, clock=clock) as lab:
+        await lab.daemon.reconciler.look()
+        clock.advance(9)
+        await lab.daemon.reconciler.look()
+        assert len(engine.world.containers) == 2, "it may be somebody's who is about to say so"
+        clock.advance(2)
+        await lab.daemon.reconciler.look()
         assert [plan.name for plan in engine.world.networks.values()] == ["n-another"]
         assert [c.plan.name for c in engine.world.containers.values()] == ["c-another"]
 

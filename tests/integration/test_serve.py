@@ -146,12 +146,15 @@ async def test_kill_leaves_stages_that_the_next_start_removes(tmp_path: Path) ->
     state = tmp_path / "s"
     async with served(state, *PROCESS) as daemon:
         wire = await daemon.wire()
-        await wire.call("session.start", plain_stream=True)
+        session = await wire.call("session.start", plain_stream=True)
         await daemon.stop(signal.SIGKILL)
         await wire.close()
         async with served(state, *PROCESS) as again:
-            assert left_of(state) == []
             wire = await again.wire()
+            ended = await wire.call("session.wait", session_id=session["session_id"])
+            assert (ended["outcome"], ended["cause"]) == ("failed", "restart")
+            assert "while the session was running" in ended["reason"]
+            assert left_of(state) == [], "local processes cannot go on without their daemon"
             assert (await wire.call("session.start", plain_stream=True))["phase"] == "running"
             await wire.close()
 

@@ -32,6 +32,7 @@ from operatord.runtime.clock import Clock
 from operatord.runtime.idle import IdleWatch
 from operatord.runtime.record import SessionRecord
 from operatord.runtime.usage import Tempo, UsageWatch
+from operatord_protocol.messages import SessionStartParams
 
 MIB = 2**20
 STAGES = ("probe", "stream")
@@ -127,7 +128,7 @@ class Lab:
         number = len(self.records) + 1
         stages = {name: Stage(image=image, port=12345) for name in STAGES}
         plan = SessionPlan("stream", "shared", stages, {name: {} for name in STAGES}, "json")
-        record = SessionRecord(f"{number:016X}", plan, "local", self.hours.wall())
+        record = SessionRecord(f"{number:016X}", plan, SessionStartParams(), "local")
         labels = {LABEL_INSTANCE: "test", LABEL_SESSION: record.id, LABEL_PLAN: "plan"}
         network = await self.engine.create_network(
             NetworkPlan(record.network_name + record.id, f"198.18.{number}.0/28", labels)
@@ -140,17 +141,16 @@ class Lab:
             )
             await self.engine.start(record.containers[name])
         record.timings = {} if warm else {"start": 0.0, "verify": 0.0}
-        record.advance("starting")
-        record.started = self.hours.wall()
-        record.advance("running")
+        record.advance("starting", self.hours.wall())
+        record.advance("running", self.hours.wall())
         self.records.append(record)
         return record
 
     def end(self, record: SessionRecord) -> None:
         """Let a session end."""
         self.records.remove(record)
-        record.advance("stopping")
-        record.advance("ended")
+        record.advance("stopping", self.hours.wall())
+        record.advance("ended", self.hours.wall())
 
     async def watch(self, watch: Watch) -> None:
         """Let a watch run to the end of the test."""

@@ -115,6 +115,7 @@ async def test_connections_over_the_limit_get_one_clear_error(tmp_path: Path) ->
 
 
 async def test_connection_without_requests_costs_no_thread_or_task(lab: Lab) -> None:
+    await lab.daemon.journal.settled()
     before = len(asyncio.all_tasks())
     wires = [await lab.wire() for _ in range(50)]
     await wires[-1].call("system.ping")

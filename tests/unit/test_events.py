@@ -36,7 +36,7 @@ class Reader:
 def test_every_event_is_delivered_once_in_order_or_told_as_lost(
     steps: list[tuple[str, int]], since: int | None
 ) -> None:
-    log, reader = EventLog(Clock(), SIZE), Reader()
+    log, reader = EventLog(Clock(), size=SIZE), Reader()
     for _ in range(20):
         log.emit("probe.up")
     first = 0 if since is not None and since > log.seq else since if since is not None else log.seq

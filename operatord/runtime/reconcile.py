@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""Makes what is written and what is there agree: at the start, when the engine is back, and now and then.
+
+A start after the daemon was killed is like any start. Sessions that ran are taken on as they are; what had
+only been begun is removed; what was being removed is removed on. Nothing is decided about a session before
+the engine has answered.
+
+What carries this daemon's label and belongs to no session of it is an orphan: an answer that got lost, or a
+journal that did. It is removed after a grace, on the word of a list made right before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from operatord.engines import base
+
+from .clock import Clock
+from .supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+GRACE = 10.0
+"""Seconds for which an object has to be seen without an owner before it is removed."""
+
+
+class Reconciler:
+    """Compares the sessions with the engine's objects."""
+
+    def __init__(
+        self, engine: base.Engine, supervisor: Supervisor, instance: str, clock: Clock
+    ) -> None:
+        """``instance`` is the label of everything that is this daemon's."""
+        self._engine = engine
+        self._supervisor = supervisor
+        self._instance = instance
+        self._clock = clock
+        self.grace = GRACE
+        self._seen: dict[str, float] = {}
+        """Orphans, and when each was seen first."""
+
+    async def look(self) -> None:
+        """Compare once. Raises `base.EngineError`."""
+        supervisor = self._supervisor
+        known = {record.id: dict(record.containers) for record in supervisor.present()}
+        found = await self._engine.list_objects(self._instance)
+        supervisor.exits.compare(found, known)
+        orphans = [each for each in found if self._is_orphan(each)]
+        now = self._clock.now()
+        self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
+        due = {each.id for each in orphans if now - self._seen[each.id] >= self.grace}
+        if due:
+            await self._remove(due)
+
+    def _is_orphan(self, found: base.Found) -> bool:
+        session_id = found.labels.get(base.LABEL_SESSION, "")
+        record = self._supervisor.living_record(session_id)
+        if record is None:
+            return True
+        if record.phase != "running" or record.attaching is not None:
+            return False  # whoever starts or removes it knows better
+        if found.kind == "network":
+            return record.network is not None and found.id != record.network.id
+        return found.id not in record.containers.values()
+
+    async def _remove(self, due: set[str]) -> None:
+        """Remove orphans, containers first; labels and owners are looked at once more before."""
+        again = await self._engine.list_objects(self._instance)
+        orphans = [each for each in again if each.id in due and self._is_orphan(each)]
+        for each in orphans:
+            session_id = each.labels.get(base.LABEL_SESSION, "nobody")
+            log.warning(
+                "removing the %s %s of %s: no session has it", each.kind, each.name, session_id
+            )
+        await remove(self._engine, orphans)
+
+
+async def remove(engine: base.Engine, objects: Iterable[base.Found]) -> None:
+    """Remove containers, and then networks. Raises `base.EngineError`."""
+    objects = list(objects)
+    containers = [engine.remove(each.id) for each in objects if each.kind == "container"]
+    _raise_first(await asyncio.gather(*containers, return_exceptions=True))
+    networks = [engine.remove_network(each.id) for each in objects if each.kind == "network"]
+    _raise_first(await asyncio.gather(*networks, return_exceptions=True))
+
+
+def _raise_first(results: Iterable[object]) -> None:
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

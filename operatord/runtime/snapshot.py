@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""A session as it is written into the journal, and made anew from it.
+
+Everything that is needed to go on with a session after the daemon has died is here, and everything that
+its post-mortem says. What belongs to one life of the daemon only, who waits for it and its relay, is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from operatord.core.learning import StageUse
+from operatord.core.plans import SessionPlan
+from operatord.core.resources import Vector
+from operatord.core.units import custom, plain
+from operatord.engines.base import LogLine, Network, StageState
+from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
+
+from .journal import SessionRow
+from .record import Ending, SessionRecord
+
+
+class Result(msgspec.Struct, frozen=True):
+    """How it ends, or ended."""
+
+    outcome: Outcome
+    cause: str
+    reason: str
+    stage: str | None = None
+    grace: float | None = None
+
+
+class Holding(msgspec.Struct, frozen=True):
+    """What admission has debited for it."""
+
+    need: Vector
+    extra: Vector | None = None
+    gpus: tuple[str, ...] = ()
+
+
+class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """All of a session, as plain data."""
+
+    plan: SessionPlan
+    params: SessionStartParams
+    phases: dict[Phase, float]
+    expires: float | None = None
+    ttl: float | None = None
+    missing: tuple[str, ...] = ()
+    attached: tuple[str, ...] = ()
+    expected_seconds: float | None = None
+    timings: dict[str, float] = {}
+    subnet: str | None = None
+    network: Network | None = None
+    addresses: dict[str, tuple[str, int]] = {}
+    containers: dict[str, str] = {}
+    gpus: dict[str, tuple[str, ...]] = {}
+    location: Location | None = None
+    plain_location: Location | None = None
+    exits: dict[str, StageState] = {}
+    oom: set[str] = set()
+    reports: dict[str, dict[str, Any]] = {}
+    log_tails: dict[str, list[LogLine]] = {}
+    usage: dict[str, StageUse] = {}
+    result: Result | None = None
+    holding: Holding | None = None
+
+
+_SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in ("result", "holding"))
+"""What a record and its snapshot both call by the same name."""
+_encode = msgspec.json.Encoder(enc_hook=plain).encode
+_decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
+
+
+def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
+    """Return what the journal is to remember of ``record``."""
+    result = record.result
+    snapshot = Snapshot(
+        **{name: getattr(record, name) for name in _SAME},
+        result=None if result is None else _result(result),
+        holding=holding,
+    )
+    key = record.params.request_key
+    return SessionRow(
+        record.id,
+        record.phase,
+        record.owner,
+        key if isinstance(key, str) else None,
+        record.created,
+        record.ended,
+        _encode(snapshot),
+    )
+
+
+def from_row(row: SessionRow) -> tuple[SessionRecord, Holding | None]:
+    """Return the session that a row speaks of, and what it held. Raises `msgspec.MsgspecError`."""
+    snapshot = _decode(row.data)
+    record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner)
+    for name in _SAME:
+        setattr(record, name, getattr(snapshot, name))
+    record.phase = row.phase  # type: ignore[assignment]  # written by `to_row`
+    record.restored = True
+    if snapshot.result is not None:
+        fields = msgspec.structs.asdict(snapshot.result)
+        record.result = Ending(**fields)
+    return record, snapshot.holding
+
+
+def _result(ending: Ending) -> Result:
+    return Result(ending.outcome, ending.cause, ending.reason, ending.stage, ending.grace)
