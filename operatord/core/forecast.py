@@ -52,7 +52,7 @@ class _Future:
         self._served: Counter[str] = Counter()
         self._free = state.room.free
         self._ends: list[tuple[float, Vector]] = [
-            (end, holding.need) for end, holding in state.room.coming(now)
+            (max(end, now), holding.need) for end, _, holding in state.room.coming(now)
         ]
 
     def start(self, waiting: Waiting) -> float | None:

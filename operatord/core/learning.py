@@ -24,6 +24,8 @@ STEADY_KEPT = 256
 ENOUGH = 3
 """Samples from which on a lesson is believed."""
 PERCENT = 95
+STEPS = (10, 8 * 1024**2)
+"""What is learned is held in whole steps of so many thousandths of a core, and of so many bytes."""
 
 
 class Use(NamedTuple):
@@ -110,7 +112,7 @@ class Learned:
         lesson = self.of(pipeline, stage)
         if lesson is None or lesson.samples < self._enough:
             return declared
-        return largest((declared, lesson.start_peak, lesson.steady_p95))
+        return largest((declared, rounded(largest((lesson.start_peak, lesson.steady_p95)))))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data: pipeline → stage → ``young`` and ``steady`` samples."""
@@ -128,6 +130,14 @@ class Learned:
             for stage, kept in stages.items():
                 learned._stages[pipeline, stage] = _Samples(kept.young, kept.steady)
         return learned
+
+
+def rounded(use: Use) -> Use:
+    """Return ``use`` rounded up to steps, so that samples that differ a little ask for the same.
+
+    Requests for the same amounts are interchangeable to the scheduler, which makes it quick.
+    """
+    return Use(*(-(-amount // step) * step for amount, step in zip(use, STEPS, strict=True)))
 
 
 def largest(uses: Iterable[Use]) -> Use:

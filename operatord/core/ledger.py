@@ -7,7 +7,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from .resources import NOTHING, Vector, fits, minus, plus
+from .resources import NOTHING, UNLIMITED, Vector, fits, minus, plus
 from .room import Gpu, Room
 from .waiting import LaneKey, Shape, Waiting, WaitingList, bound_of
 
@@ -141,13 +141,24 @@ def outlook(state: State, waiting: Waiting, now: float) -> Outlook:
     idle = room.idle_gpus() if shape.gpus else []
     if fits(shape.need, free) and _devices_fit(idle, shape):
         return Outlook("at", now, minus(free, shape.need))
-    for moment, holding in room.coming(now):
+    # The innermost loop of all decisions: added up in place, and without a vector for each step.
+    f0, f1, f2, f3, f4, f5 = free
+    n0, n1, n2, n3, n4, n5 = (
+        n or -UNLIMITED for n in shape.need
+    )  # what is not needed may be overdrawn
+    for moment, _, holding in room.coming(now):
         if holding is own:
             continue
-        free = plus(free, holding.need)
-        idle += holding.gpus
-        if fits(shape.need, free) and _devices_fit(idle, shape):
-            return Outlook("at", moment, minus(free, shape.need))
+        h0, h1, h2, h3, h4, h5 = holding.need
+        f0, f1, f2, f3, f4, f5 = f0 + h0, f1 + h1, f2 + h2, f3 + h3, f4 + h4, f5 + h5
+        if shape.gpus:
+            idle += holding.gpus
+        if n0 > f0 or n1 > f1 or n2 > f2 or n3 > f3 or n4 > f4 or n5 > f5:
+            continue
+        if _devices_fit(idle, shape):
+            return Outlook(
+                "at", max(moment, now), minus(Vector(f0, f1, f2, f3, f4, f5), shape.need)
+            )
     everything = plus(room.soon(), minus(room.used, own.need) if own else room.used)
     if fits(shape.need, everything) and _devices_fit(list(room.devices), shape):
         return Outlook("unknown")

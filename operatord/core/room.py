@@ -9,7 +9,7 @@ what was measured to be free less the holds that a measurement cannot have seen 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -102,7 +102,8 @@ class Room:
         """Debit ``holding`` and return the devices it was given."""
         chosen = choose(self._idle, gpus)
         assert chosen is not None, "asked before"
-        self._idle = [gpu for gpu in self._idle if gpu not in chosen]
+        if chosen:
+            self._idle = [gpu for gpu in self._idle if gpu not in chosen]
         holding.gpus = chosen
         self.holdings[holding.session_id] = holding
         self.used = plus(self.used, holding.need)
@@ -179,14 +180,13 @@ class Room:
             holding.end = (end, holding.serial, holding)
             bisect.insort(self.ends, holding.end)
 
-    def coming(self, now: float) -> Iterator[tuple[float, Holding]]:
-        """Yield who is expected to end and when, soonest first; no moment is before ``now``.
+    def coming(self, now: float) -> list[tuple[float, int, Holding]]:
+        """Return (moment, serial, holding) of those that are expected to end, soonest first.
 
-        Whoever is long overdue is left out: when it ends is anybody's guess.
+        Whoever is long overdue is left out: when it ends is anybody's guess. A moment before ``now``
+        is one that is overdue a little, which means any moment now.
         """
-        for index in range(bisect.bisect_left(self.ends, (now - LATE,)), len(self.ends)):
-            end, _, holding = self.ends[index]
-            yield max(end, now), holding
+        return self.ends[bisect.bisect_left(self.ends, (now - LATE,)) :]
 
     def idle_gpus(self) -> list[Gpu]:
         """Return the devices nobody has, smallest first."""
@@ -212,6 +212,8 @@ def choose(idle: Sequence[Gpu], needs: Sequence[int]) -> tuple[Gpu, ...] | None:
     ``idle`` is sorted. Serving the largest need first finds an assignment whenever there is one, since a
     device that is enough for a need is enough for every smaller one.
     """
+    if not needs:
+        return ()
     left, chosen = list(idle), {}
     for index in sorted(range(len(needs)), key=lambda i: -needs[i]):
         found = next((gpu for gpu in left if gpu.memory >= needs[index]), None)

@@ -70,6 +70,12 @@ class Released(NamedTuple):
     session_id: str
 
 
+class Attached(NamedTuple):
+    """The stage that was to be attached is there, and uses what it needs."""
+
+    session_id: str
+
+
 class Detached(NamedTuple):
     """The stage that was to be attached is gone again; the session goes on without."""
 
@@ -103,7 +109,18 @@ class Changed(NamedTuple):
     draining: bool
 
 
-Event = Submitted | Restored | Running | Released | Detached | Withdrawn | Tick | Measured | Changed
+Event = (
+    Submitted
+    | Restored
+    | Running
+    | Released
+    | Attached
+    | Detached
+    | Withdrawn
+    | Tick
+    | Measured
+    | Changed
+)
 
 
 # Actions
@@ -160,6 +177,9 @@ def decide(state: State, event: Event, now: float) -> list[Action]:
         state.pressure_kind, state.pressure = event.pressure_kind, event.pressure
     elif isinstance(event, Changed):
         return _change(state, event, now)
+    elif isinstance(event, Attached):
+        _note_attached(state, event.session_id, now)
+        return []
     elif isinstance(event, Detached):
         _detach(state, event.session_id, now)
     return _settle(state, now)
@@ -219,10 +239,18 @@ def _submit(state: State, ask: Ask, now: float) -> list[Action]:
     if isinstance(action, Start):
         # Its owner has more now, so somebody else may be first.
         return [_begin(state, waiting, passing, now), *_settle(state, now)]
-    if isinstance(action, Enqueue) and (due or state.queue.first(now) is waiting):
-        # Somebody else's reservation counts for nothing now: others may fit beside this one.
+    if isinstance(action, Enqueue) and (due or _has_new_head(state, waiting, now)):
         return [action, *_settle(state, now)]
     return [action]
+
+
+def _has_new_head(state: State, waiting: Waiting, now: float) -> bool:
+    """Tell whether ``waiting`` has become first, or by its coming somebody else for whom there is room.
+
+    The reservation of whoever was first counts for nothing then, and others may fit beside the new one.
+    """
+    head = state.queue.first(now)
+    return head is not None and (head is waiting or _has_room(state, head))
 
 
 def _judge(state: State, ask: Ask, now: float) -> _Verdict:
@@ -247,7 +275,7 @@ def _judge_waiting(state: State, waiting: Waiting, impatient: bool, now: float) 
         head = state.queue.first(now)
         if head is waiting:
             return _Verdict(Start(waiting.session_id), waiting)
-        if head is not None and _may_pass(state, head, now)(waiting.key):
+        if head is not None and _reach(state, head, now)(waiting.key.shape) >= waiting.key.bound:
             due = _has_room(state, head) or _passer(state, head, now) is not waiting
             if not due:
                 return _Verdict(Start(waiting.session_id), waiting, head)
@@ -295,23 +323,31 @@ def _passer(state: State, head: Waiting, now: float) -> Waiting | None:
     """Return the first who fits and may go before ``head``, which does not fit."""
     if not state.settings.backfill:
         return None
-    fitting = {shape for shape in state.queue.shapes() if state.room.has(*shape)}
+    free = state.room.free
+    fitting = [
+        shape
+        for shape in state.queue.shapes()
+        if fits(shape.need, free) and (not shape.gpus or state.room.has(*shape))
+    ]
     if not fitting:
         return None
-    allowed = _may_pass(state, head, now)
-    return state.queue.first(now, lambda key: key.shape in fitting and allowed(key))
+    longest = _reach(state, head, now)
+    return state.queue.first(now, {shape: longest(shape) for shape in fitting})
 
 
-def _may_pass(state: State, head: Waiting, now: float) -> Callable[[LaneKey], bool]:
-    """Return which lanes' requests may go before ``head``, which does not fit."""
+def _reach(state: State, head: Waiting, now: float) -> Callable[[Shape], float]:
+    """Return how long one of a shape may last to go before ``head``, which does not fit.
+
+    In seconds; less than none if it may not at all.
+    """
     if not state.settings.backfill:
-        return lambda key: False
+        return lambda shape: -1.0
     when = outlook(state, head, now)
     if when.kind == "never":
-        return lambda key: True
+        return lambda shape: FOREVER
     if when.kind == "unknown":
-        return lambda key: head.passed < PASSES
-    return lambda key: now + key.bound <= when.moment or _leaves(key.shape, when.spare)
+        return lambda shape: FOREVER if head.passed < PASSES else -1.0
+    return lambda shape: FOREVER if _leaves(shape, when.spare) else when.moment - now
 
 
 def _leaves(shape: Shape, spare: Vector) -> bool:
@@ -341,7 +377,7 @@ def _shape_for(state: State, waiting: Waiting, passing: Waiting | None, now: flo
     whole = waiting.whole
     if whole is None or not state.room.has(*whole):
         return waiting.key.shape
-    if passing is None or _may_pass(state, passing, now)(waiting.key._replace(shape=whole)):
+    if passing is None or _reach(state, passing, now)(whole) >= waiting.key.bound:
         return whole
     return waiting.key.shape
 
@@ -407,10 +443,16 @@ def _restore(state: State, event: Restored, now: float) -> None:
         enqueue(state, waiting)
 
 
+def _note_attached(state: State, session_id: str, now: float) -> None:
+    holding = state.room.holdings.get(session_id)
+    if holding is not None:
+        holding.running_since = now
+
+
 def _note_running(state: State, event: Running, now: float) -> None:
     holding = state.room.holdings.get(event.session_id)
     if holding is not None:
-        if holding.running_since is None:
+        if holding.running_since is None and holding.extra is None:
             holding.running_since = now
         state.room.expect(holding, event.end)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,7 +122,7 @@ _LAST = (FOREVER, 0)
 class _Band:
     """All who wait at one priority."""
 
-    __slots__ = ("heap", "lanes", "priority", "stands")
+    __slots__ = ("heap", "lanes", "priority", "shapes", "stands")
 
     def __init__(self, priority: int) -> None:
         self.priority = priority
@@ -131,6 +131,8 @@ class _Band:
         self.stands: dict[tuple[str, bool], _Stand] = {}
         self.lanes: dict[LaneKey, dict[_Stand, None]] = {}
         """For each lane, the stands that have somebody in it."""
+        self.shapes: dict[Shape, dict[LaneKey, None]] = {}
+        """For each shape, its lanes: whoever asks knows which shapes fit, and there are few of them."""
 
     def push(self, place: _Place) -> None:
         if len(self.heap) > 4 * len(self.stands) + 32:
@@ -152,12 +154,17 @@ class _Band:
                 stand.take_place()  # its owner's share has risen
         return None
 
-    def first(self, suits: Callable[[LaneKey], bool] | None) -> tuple[float, Waiting] | None:
-        """Return who is first, or first of those whose lane suits, with its owner's share."""
-        if suits is None:
+    def first(self, reach: Mapping[Shape, float] | None) -> tuple[float, Waiting] | None:
+        """Return who is first, or first of those within reach, with its owner's share."""
+        if reach is None:
             place = self.top()
             return None if place is None else (place[0], place[2].items[place[1]])
-        keys = {key for key in self.lanes if suits(key)}
+        keys = {
+            key
+            for shape, longest in reach.items()
+            for key in self.shapes.get(shape, ())
+            if key.bound <= longest
+        }
         if not keys:
             return None
         if sum(len(self.lanes[key]) for key in keys) <= FEW:
@@ -293,6 +300,7 @@ class WaitingList:
         stands = stand.band.lanes.get(key)
         if stands is None:
             stands = stand.band.lanes[key] = {}
+            stand.band.shapes.setdefault(key.shape, {})[key] = None
             self._shapes[key.shape] = self._shapes.get(key.shape, 0) + 1
         stands[stand] = None
         lane = stand.lanes[key] = OrderedDict()
@@ -322,7 +330,10 @@ class WaitingList:
         del stand.lanes[key], stands[stand]
         if stands:
             return
-        del stand.band.lanes[key]
+        band = stand.band
+        del band.lanes[key], band.shapes[key.shape][key]
+        if not band.shapes[key.shape]:
+            del band.shapes[key.shape]
         self._shapes[key.shape] -= 1
         if not self._shapes[key.shape]:
             del self._shapes[key.shape]
@@ -341,12 +352,19 @@ class WaitingList:
         """Return the priority of one that came at ``since``, raised by its age."""
         return priority + (now - since) // self._ageing if self._ageing else priority
 
-    def first(self, now: float, suits: Callable[[LaneKey], bool] | None = None) -> Waiting | None:
-        """Return who is next, or who is next of those whose lane ``suits``."""
+    def first(self, now: float, reach: Mapping[Shape, float] | None = None) -> Waiting | None:
+        """Return who is next, or who is next of those within ``reach``.
+
+        That is for each shape the most seconds that it may be expected to last.
+        """
+        if len(self._bands) == 1:
+            (band,) = self._bands.values()
+            found = band.first(reach)
+            return None if found is None else found[1]
         best: Waiting | None = None
         best_rank: tuple[float, float, int] = (FOREVER, 0.0, 0)
         for band in self._bands.values():
-            found = band.first(suits)
+            found = band.first(reach)
             if found is not None:
                 share, waiting = found
                 level = self.level(band.priority, waiting.since, now)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .ledger import State, outlook
-from .resources import DIMENSIONS, UNLIMITED, Dimension, Vector, lacking, minus, shown
+from .resources import DIMENSIONS, UNLIMITED, Dimension, Vector, lacking, shown
 from .room import choose
 from .waiting import Shape, Waiting
 
@@ -86,37 +86,36 @@ def _capped(state: State, waiting: Waiting, now: float) -> Why:
 
 def _scarce(state: State, dimension: Dimension, need: Vector, now: float) -> Why:
     room = state.room
-    needed, free, capacity, left = (
-        _amount(v, dimension)
-        for v in (need, room.free, room.capacity, minus(room.capacity, room.used))
+    needed, free, capacity, taken = (
+        max(0, _amount(v, dimension)) for v in (need, room.free, room.capacity, room.used)
     )
-    free = max(0, free)
     holders = sorted(
         (h for h in room.holdings.values() if _amount(h.need, dimension) > 0),
         key=lambda h: -_amount(h.need, dimension),
     )
-    coming = (moment for moment, h in room.coming(now) if _amount(h.need, dimension) > 0)
+    coming = (
+        max(moment, now) for moment, _, h in room.coming(now) if _amount(h.need, dimension) > 0
+    )
     return Why(
         dimension,
         needed,
         free,
         capacity,
         tuple(h.session_id for h in holders[:HOLDERS]),
-        _scarcity(dimension, needed, free, capacity, measured=free < left),
+        _scarcity(dimension, needed, free, capacity, taken),
         next(coming, None),
     )
 
 
 def _scarcity(
-    dimension: Dimension, needed: float, free: float, capacity: float, *, measured: bool
+    dimension: Dimension, needed: float, free: float, capacity: float, taken: float
 ) -> str:
     if dimension == "sessions":
-        live = capacity - free
         return (
-            f"{live:g} of {capacity:g} sessions live; a start needs 1 place and {free:g} are free"
+            f"{taken:g} of {capacity:g} sessions live; a start needs 1 place and {free:g} are free"
         )
     has = f"it needs {_words(dimension, needed)} and {_words(dimension, free)}"
-    if measured:
+    if free < capacity - taken:
         return f"{has} are measured to be free on this machine beside what is kept back"
     return f"{has} of {_words(dimension, capacity)} are free"
 
@@ -151,7 +150,8 @@ def _words(dimension: Dimension, amount: float) -> str:
     if amount >= UNLIMITED:
         return "any number"
     if dimension == "cpus":
-        return f"{amount:g} cores"
+        return f"{amount:g} {'core' if amount == 1 else 'cores'}"
     if dimension == "memory":
         return f"{amount / 2**20:.0f} MiB" if amount < 10 * 2**30 else f"{amount / 2**30:.1f} GiB"
-    return f"{amount:g} {dimension}"
+    thing = "GPUs" if dimension == "gpus" else str(dimension)
+    return f"{amount:g} {thing[:-1] if amount == 1 else thing}"

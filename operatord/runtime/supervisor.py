@@ -430,6 +430,7 @@ class Supervisor:
             await self.detach(record, name, exc.reason)
             return
         log.info("session %s: the stage %s is attached", record.id, name)
+        self.admission.decide(scheduler.Attached(record.id))
         self._note(record)
         self._emit(
             "session.attached",

@@ -23,6 +23,7 @@ import control
 import frames
 import machine
 import relay
+import scheduling
 import starts
 from daemons import BenchFailed
 from engine_api import EngineApi
@@ -77,11 +78,16 @@ def bench_frames(bench: Bench) -> list[Table]:
     return frames.measure(bench.pick(5, 1), bench.short)
 
 
+def bench_scheduling(bench: Bench) -> list[Table]:
+    return scheduling.measure(bench.pick(5, 1), bench.short)
+
+
 SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "start": bench_start,
     "control": bench_control,
     "relay": bench_relay,
     "frames": bench_frames,
+    "scheduling": bench_scheduling,
 }
 
 

@@ -60,6 +60,14 @@ def test_frames(tmp_path: Path) -> None:
     check("frames", tmp_path / "bench.json", {"frames"})
 
 
+def test_scheduling(tmp_path: Path) -> None:
+    parts = (
+        "submit", "release", "turn.8-owners", "turn.1000-owners", "turn.1-of-8-owners-floods",
+        "turn.21-priorities", "utilisation", "jain", "simulation",
+    )  # fmt: skip
+    check("scheduling", tmp_path / "bench.json", {f"scheduling.{part}" for part in parts})
+
+
 @pytest.mark.engine
 def test_starts_and_stops(tmp_path: Path) -> None:
     check("start", tmp_path / "bench.json", {"start", "stop"})

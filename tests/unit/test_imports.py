@@ -32,6 +32,7 @@ RULES: dict[str, set[str]] = {
         "operatord.control", "operatord.runtime", "operatord.core", "operatord.engines.base",
         "operatord.config", "operatord_protocol", "msgspec",
     },
+    "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {"operatord.core", "operatord_protocol", "msgspec", "yaml"},
     "operatord.logs": {"operatord.config", "operatord.runtime.clock"},
     "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from operatord.core.learning import (
     ENOUGH,
     STEADY_KEPT,
+    STEPS,
     YOUNG_KEPT,
     Learned,
     Lesson,
@@ -53,7 +54,8 @@ def test_what_is_held_covers_start_and_steady_use(history: list[tuple[Use, bool]
     learned = taught(*history)
     lesson = lesson_of(learned)
     held = learned.hold("segmented", "probe", Use())
-    assert held == largest((lesson.start_peak, lesson.steady_p95))
+    seen = largest((lesson.start_peak, lesson.steady_p95))
+    assert all(0 <= h - s < step for h, s, step in zip(held, seen, STEPS, strict=True))
 
 
 @given(st.lists(uses, min_size=1, max_size=STEADY_KEPT))
@@ -103,12 +105,16 @@ def test_declared_is_held_until_there_are_enough_samples() -> None:
     learned = taught((Use(900, 90 * MIB), True), (Use(100, 60 * MIB), False))
     assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(500, 50 * MIB)
     learned.note("segmented", "probe", Use(100, 60 * MIB), young=False)
-    assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(900, 90 * MIB)
+    assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(900, 96 * MIB), (
+        "in whole steps"
+    )
 
 
 def test_members_are_held_each_for_itself() -> None:
-    learned = taught((Use(900, 10), True), (Use(100, 70), False), (Use(100, 70), False))
-    assert learned.hold("segmented", "probe", Use(500, 50)) == Use(900, 70)
+    learned = taught(
+        (Use(900, MIB), True), (Use(100, 72 * MIB), False), (Use(100, 72 * MIB), False)
+    )
+    assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(900, 72 * MIB)
 
 
 def test_one_odd_sample_in_twenty_does_not_count() -> None:
