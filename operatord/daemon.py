@@ -44,7 +44,7 @@ from .runtime.reconcile import Reconciler
 from .runtime.starter import Starter, StartSettings
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
-from .runtime.watch import EngineWatch
+from .runtime.watch import EngineWatch, Reactions
 
 log = logging.getLogger(__name__)
 
@@ -146,14 +146,14 @@ class Daemon:
         self.supervisor = self._make_supervisor()
         self.reconciler = Reconciler(self.engine, self.supervisor, self.instance, self.clock)
         self.probes = ProbeRegistry(self._sessions_on, self.events.emit, self.journal)
-        self._watch = EngineWatch(
-            self.engine,
+        reactions = Reactions(
             up=self._engine_up,
             lost=self._engine_gone,
             silent=self._engine_silent,
             hint=self._engine_hint,
             relist=self.reconciler.look,
         )
+        self._watch = EngineWatch(self.engine, reactions)
         self._usage, self._idle = self._make_watches()
         self.services = self._make_services()
         self.server = Server(self.services)

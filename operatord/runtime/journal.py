@@ -239,6 +239,7 @@ class Journal:
 
     def history(self, owner: str | None, limit: int) -> list[SessionRow]:
         """Return sessions that have ended, the newest first."""
+        limit = min(limit, self.retention.rows)
         where = "ended IS NOT NULL" + (" AND owner = ?" if owner is not None else "")
         chosen = (owner,) if owner is not None else ()
         rows = self._rows(
@@ -256,7 +257,7 @@ class Journal:
             "SELECT count(*) FROM session WHERE ended IS NOT NULL"
         ).fetchone()
         new = [row for row in self._pending() if self._is_new(row)]
-        return int(count) + len(new)
+        return min(int(count) + len(new), self.retention.rows)
 
     def _is_new(self, session_id: str) -> bool:
         found = self._rows(

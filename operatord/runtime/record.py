@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from msgspec import UNSET
@@ -52,63 +53,76 @@ class Place(NamedTuple):
 NOWHERE = Place()
 
 
+def _future() -> asyncio.Future[Any]:
+    return asyncio.get_running_loop().create_future()
+
+
+@dataclass(eq=False)
 class SessionRecord:
     """State of one session. Only the supervisor and the task that lives the session write to it."""
 
-    def __init__(
-        self, session_id: str, plan: SessionPlan, params: SessionStartParams, owner: str
-    ) -> None:
-        """Begin in ``queued``; whoever makes it says when it was created."""
-        self.id = session_id
-        self.plan = plan
-        self.params = params
-        self.owner = owner
-        self.phase: Phase = "queued"
-        self.phases: dict[Phase, float] = {}
-        """When it came into each phase, by the wall clock."""
-        self.restored = False
-        """It is of an earlier life of the daemon, which may have made more than it could write down."""
-        self.network_name = f"network_{session_id[:5]}"
-        self.expires: float | None = None
-        self.ttl: float | None = None
-        self.place = NOWHERE
-        """Where it stands in the queue."""
-        self.missing: tuple[str, ...] = ()
-        """Stages that it has to do without for now: it is served plain."""
-        self.attached: tuple[str, ...] = ()
-        """Stages that came later, when there was room for them."""
-        self.attaching: asyncio.Task[None] | None = None
-        """What starts them, while it does."""
-        self.plain_location: Location | None = None
-        """Where the plain stream is, when the location is that of an attached stage."""
-        self.expected_seconds: float | None = plan.expected_seconds
-        """How long its stream lasts, by the plan, or by what its header says."""
-        self.step = "queue"
-        self.timings: dict[str, float] = {}
-        self.subnet: str | None = None
-        self.network: Network | None = None
-        self.relay: Relay | None = None
-        self.addresses: dict[str, tuple[str, int]] = {}
-        """Where each stage, and a registered probe, is found by the session's stages."""
-        self.containers: dict[str, str] = {}
-        self.gpus: dict[str, tuple[str, ...]] = {}
-        """For each stage that has any, the ids of the devices that it was given."""
-        self.location: Location | None = None
-        self.exits: dict[str, StageState] = {}
-        self.oom: set[str] = set()
-        """Stages in which the kernel has killed something for its use of memory."""
-        self.reports: dict[str, dict[str, Any]] = {}
-        self.log_tails: dict[str, list[LogLine]] = {}
-        self.usage: dict[str, StageUse] = {}
-        """What each stage was seen to use; a stage that nobody has looked at is not there."""
-        self.result: Ending | None = None
-        self.ending: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
-        self.listeners: list[ProgressListener] = []
-        self.given_up = False
-        """Waiting for it to be ready is in vain, though it may be long until it is gone."""
-        self.waiters = 0
-        """Requests that wait for it to be ready."""
-        self._changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    id: str
+    plan: SessionPlan
+    params: SessionStartParams
+    owner: str
+    phases: dict[Phase, float]
+    """When it came into each phase, by the wall clock; ``queued`` when it is made."""
+    phase: Phase = "queued"
+    restored: bool = False
+    """It is of an earlier life of the daemon, which may have made more than it could write down."""
+
+    expires: float | None = None
+    """When it ends at the latest, by the wall clock."""
+    ttl: float | None = None
+    place: Place = NOWHERE
+    """Where it stands in the queue."""
+    missing: tuple[str, ...] = ()
+    """Stages that it has to do without for now: it is served plain."""
+    attached: tuple[str, ...] = ()
+    """Stages that came later, when there was room for them."""
+    attaching: asyncio.Task[None] | None = None
+    """What starts them, while it does."""
+    expected_seconds: float | None = None
+    """How long its stream lasts, by the plan, or by what its header says."""
+
+    step: str = "queue"
+    timings: dict[str, float] = field(default_factory=dict)
+    subnet: str | None = None
+    network: Network | None = None
+    relay: Relay | None = None
+    addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Where each stage, and a registered probe, is found by the session's stages."""
+    containers: dict[str, str] = field(default_factory=dict)
+    gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each stage that has any, the ids of the devices that it was given."""
+    location: Location | None = None
+    plain_location: Location | None = None
+    """Where the plain stream is, when the location is that of an attached stage."""
+
+    exits: dict[str, StageState] = field(default_factory=dict)
+    oom: set[str] = field(default_factory=set)
+    """Stages in which the kernel has killed something for its use of memory."""
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    log_tails: dict[str, list[LogLine]] = field(default_factory=dict)
+    usage: dict[str, StageUse] = field(default_factory=dict)
+    """What each stage was seen to use; a stage that nobody has looked at is not there."""
+    result: Ending | None = None
+    ending: asyncio.Future[Ending] = field(default_factory=_future)
+
+    listeners: list[ProgressListener] = field(default_factory=list)
+    waiters: int = 0
+    """Requests that wait for it to be ready."""
+    given_up: bool = False
+    """Waiting for it to be ready is in vain, though it may be long until it is gone."""
+    _changed: asyncio.Future[None] = field(default_factory=_future)
+
+    def __post_init__(self) -> None:
+        self.expected_seconds = self.plan.expected_seconds
+
+    @property
+    def network_name(self) -> str:
+        """The name of its network, as the original system made them."""
+        return f"network_{self.id[:5]}"
 
     @property
     def created(self) -> float:

@@ -97,7 +97,7 @@ def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
 def from_row(row: SessionRow) -> tuple[SessionRecord, Holding | None]:
     """Return the session that a row speaks of, and what it held. Raises `msgspec.MsgspecError`."""
     snapshot = _decode(row.data)
-    record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner)
+    record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
         setattr(record, name, getattr(snapshot, name))
     record.phase = row.phase  # type: ignore[assignment]  # written by `to_row`

@@ -87,8 +87,8 @@ class Supervisor:
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
-        record = SessionRecord(self._new_id(), plan, params, owner)
-        record.phases["queued"] = self._clock.wall()
+        begun: dict[Phase, float] = {"queued": self._clock.wall()}
+        record = SessionRecord(self._new_id(), plan, params, owner, begun)
         ask = self.admission.ask(plan, params, owner, record.id)
         action, *others = self.admission.decide(scheduler.Submitted(ask))
         if isinstance(action, scheduler.Refuse):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from operatord.engines import base
 
@@ -28,29 +29,25 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
 
+class Reactions(NamedTuple):
+    """What is done about what the watch notices."""
+
+    up: Callable[[base.EngineInfo], Awaitable[None]]
+    """Awaited after every connect, before hints and relists begin."""
+    lost: Callable[[str], None]
+    silent: Callable[[bool], None]
+    """Hears whether the engine does not answer just now."""
+    hint: Callable[[base.EngineEvent], None]
+    relist: Callable[[], Awaitable[None]]
+
+
 class EngineWatch:
     """One task that lives as long as the daemon."""
 
-    def __init__(
-        self,
-        engine: base.Engine,
-        *,
-        up: Callable[[base.EngineInfo], Awaitable[None]],
-        lost: Callable[[str], None],
-        silent: Callable[[bool], None],
-        hint: Callable[[base.EngineEvent], None],
-        relist: Callable[[], Awaitable[None]],
-    ) -> None:
-        """``up`` is awaited after every connect, before hints and relists begin.
-
-        ``silent`` hears whether it does not answer just now.
-        """
+    def __init__(self, engine: base.Engine, reactions: Reactions) -> None:
+        """Watch ``engine`` once `run` runs."""
         self._engine = engine
-        self._up = up
-        self._lost = lost
-        self._silent = silent
-        self._hint = hint
-        self._relist = relist
+        self._do = reactions
         self.first_try = asyncio.Event()
         """Set once the engine has been asked for the first time, whatever it said."""
 
@@ -59,12 +56,12 @@ class EngineWatch:
         pause = FIRST_PAUSE
         while True:
             try:
-                await self._up(await self._engine.connect())
+                await self._do.up(await self._engine.connect())
                 self.first_try.set()
                 pause = FIRST_PAUSE
                 await self._watch()
             except* base.EngineError as group:
-                self._lost(str(group.exceptions[0]))
+                self._do.lost(str(group.exceptions[0]))
             self.first_try.set()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -77,12 +74,12 @@ class EngineWatch:
 
     async def _listen(self) -> None:
         async for event in self._engine.events():
-            self._hint(event)
+            self._do.hint(event)
         raise base.EngineUnavailable("the engine's event stream ended")
 
     async def _relist_forever(self) -> None:
         while True:
-            await self._relist()
+            await self._do.relist()
             await asyncio.sleep(RELIST_INTERVAL)
 
     async def _feel_pulse(self) -> None:
@@ -95,11 +92,11 @@ class EngineWatch:
         ping = asyncio.ensure_future(self._engine.alive())
         try:
             if not (await asyncio.wait((ping,), timeout=SILENT))[0]:
-                self._silent(True)
+                self._do.silent(True)
                 if not (await asyncio.wait((ping,), timeout=LOST - SILENT))[0]:
                     raise base.EngineUnavailable(f"the engine has been silent for {LOST:g} s")
             ping.result()
-            self._silent(False)
+            self._do.silent(False)
         finally:
             ping.cancel()
             await asyncio.gather(ping, return_exceptions=True)

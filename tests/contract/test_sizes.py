@@ -75,7 +75,7 @@ async def test_stage_is_created_with_its_sizes_and_the_sessions_devices() -> Non
     mixer = Stage(image="demo-stream", port=2, memory=Bytes(32 * MIB))
     asked = SessionStartParams(pipeline="x")
     plan = make_plan(asked, {"x": Pipeline(stages={"camera": camera, "mixer": mixer})}, 1)
-    record = SessionRecord("A" * 16, plan, SessionStartParams(), "tests")
+    record = SessionRecord("A" * 16, plan, SessionStartParams(), "tests", {})
     record.gpus = {"camera": ("GPU-1", "3")}
     engine = StreamingFake()
     settings = StartSettings("test", "127.0.0.1", None, 10)
