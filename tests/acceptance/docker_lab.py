@@ -7,13 +7,17 @@ import asyncio
 import contextlib
 import ipaddress
 import itertools
+import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import docker
 import psutil
@@ -51,6 +55,15 @@ class Engine:
         return self.client.exec_start(made["Id"]).decode()
 
     @contextlib.contextmanager
+    def chronicle(self) -> Iterator[Chronicle]:
+        """Have everything written down that comes to and goes from the engine meanwhile."""
+        chronicle = Chronicle(self.client)
+        try:
+            yield chronicle
+        finally:
+            chronicle.close()
+
+    @contextlib.contextmanager
     def network(self, subnet: str) -> Iterator[str]:
         """Have a user's network for a while; give its id."""
         pool = {"Subnet": subnet}
@@ -81,6 +94,160 @@ class Engine:
 
 def _ours(instance: str) -> Json:
     return {"label": f"operatord.instance={instance}"}
+
+
+class Happened(NamedTuple):
+    """A container or a network has come or gone."""
+
+    verb: str
+    """``create`` or ``destroy``."""
+    kind: str
+    """``container`` or ``network``."""
+    session: str
+    """The first five digits of the session's id, which living sessions have for themselves."""
+    time: int
+    """Nanoseconds since 1970, by the engine."""
+
+
+class Chronicle:
+    """What has come to the engine and gone from it, in the order and the words of its own events.
+
+    The engine says so before it answers whoever asked for it: what is done because of an answer is
+    always written down after what was answered.
+    """
+
+    def __init__(self, client: docker.APIClient) -> None:
+        filters = {"type": ["container", "network"], "event": ["create", "destroy"]}
+        # Since now, or what happens before the engine has begun to tell would be missing.
+        self._stream = client.events(since=int(time.time()), filters=filters, decode=True)
+        self._all: list[Happened] = []
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def _read(self) -> None:
+        self._all.extend(filter(None, map(_happened, self._stream)))
+
+    def close(self) -> None:
+        self._stream.close()
+        self._thread.join()
+
+    def of(self, sessions: Iterable[str]) -> list[Happened]:
+        """Return what has happened to these sessions so far."""
+        names = {session_id[:5] for session_id in sessions}
+        return [each for each in tuple(self._all) if each.session in names]
+
+    def alive(self, sessions: Iterable[str]) -> set[str]:
+        """Return which of them, by five digits, have something on the engine."""
+        return _most_and_last(self.of(sessions))[1]
+
+    def most_at_once(self, sessions: Iterable[str]) -> int:
+        """Return how many of them had something on the engine at the same moment, at the most."""
+        return _most_and_last(self.of(sessions))[0]
+
+
+def _happened(event: Json) -> Happened | None:
+    attributes = event["Actor"]["Attributes"]
+    session = attributes.get("operatord.session")
+    if event["Type"] == "network" and attributes["name"].startswith("network_"):
+        session = attributes["name"].removeprefix("network_")
+    if session is None:
+        return None
+    return Happened(event["Action"], event["Type"], session[:5], event["timeNano"])
+
+
+def _most_and_last(happened: list[Happened]) -> tuple[int, set[str]]:
+    """Return how many sessions had something at once at the most, and who has something now."""
+    has: Counter[str] = Counter()
+    most = 0
+    for each in happened:
+        has[each.session] += 1 if each.verb == "create" else -1
+        if has[each.session] == 0:
+            del has[each.session]
+        most = max(most, len(has))
+    return most, set(has)
+
+
+class Viewer:
+    """Reads a stream as long as it likes to."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def come(cls, location: Json) -> Viewer:
+        viewer = cls(*await asyncio.open_connection(location["host"], location["port"]))
+        assert json.loads(await viewer._reader.readline())["type"] == "hello"
+        return viewer
+
+    async def message(self) -> Json | None:
+        """Return the header of the next message, with the payload read; None if the stream broke off."""
+        try:
+            header: Json = json.loads(await self._reader.readline() or "null")
+            for part in (header or {}).get("parts", ()):
+                await self._reader.readexactly(part["bytes"])
+        except (ConnectionResetError, asyncio.IncompleteReadError):
+            return None
+        return header
+
+    async def frames(self, count: int) -> None:
+        """Read so many frames."""
+        for _ in range(count):
+            header = await self.message()
+            assert header is not None
+            assert header["type"] == "frame"
+
+    async def rest(self) -> Json | None:
+        """Read to the end and return it; None if the stream broke off."""
+        while (header := await self.message()) is not None and header["type"] == "frame":
+            pass
+        return header
+
+    async def leave(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+
+
+@contextlib.asynccontextmanager
+async def viewer_at(location: Json) -> AsyncIterator[Viewer]:
+    """Have somebody read from a location."""
+    viewer = await Viewer.come(location)
+    try:
+        yield viewer
+    finally:
+        await viewer.leave()
+
+
+class Hog:
+    """A program that is none of the daemon's, and takes memory."""
+
+    TAKE = """
+import mmap, sys
+taken = mmap.mmap(-1, int(sys.argv[1]), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for page in range(0, len(taken), mmap.PAGESIZE):
+    taken[page] = 1
+print("taken", flush=True)
+sys.stdin.read()
+"""
+
+    def __init__(self) -> None:
+        self.available = psutil.virtual_memory().available
+        self._process: subprocess.Popen[str] | None = None
+
+    async def take(self, count: int) -> None:
+        """Take so many bytes, and really write to each page."""
+        command = (sys.executable, "-c", self.TAKE, str(count))
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        assert await asyncio.to_thread(self._process.stdout.readline) == "taken\n"
+
+    def close(self) -> None:
+        """Give all of it back."""
+        if self._process is not None:
+            self._process.communicate()  # end of input is what it waits for
+            self._process = None
 
 
 class Traces:
