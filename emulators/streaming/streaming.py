@@ -445,7 +445,6 @@ class Peer:
         self.sock = sock
         self.role: Role = "guest"
         self.live = False  # frames are dropped for it rather than that others wait
-        self.attached = False  # its coming begins nothing
         self.due = due  # when a guest becomes a consumer, or a finished consumer is closed
         self.heard = b""  # the beginning of what may become one of the known lines
         self.deaf = False  # nothing it may still say matters
@@ -476,7 +475,6 @@ class Peer:
         if role == "check" and self.role != "guest":
             return  # too late: it has been taken for a consumer
         self.role, self.deaf = role, role == "check"
-        self.attached = self.attached or role == "waiting"
         if live:
             self.go_live()
 
@@ -709,7 +707,7 @@ class Relay:
     def _read_or_rest(self, now: float) -> None:
         """Read from the upstream exactly while somebody waits for frames."""
         consumers = self._consumers()
-        self._begun = self._begun or not all(peer.attached for peer in consumers)
+        self._begun = self._begun or bool(consumers)
         if self._ended:
             return
         if self.terms.attached:
