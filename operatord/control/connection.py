@@ -33,6 +33,7 @@ from operatord_protocol.messages import Result
 from operatord_protocol.methods import METHODS
 
 from .peer import Call, Services
+from .presence import Presence
 from .replies import encode_reply
 from .verbs import VERBS
 
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
     """A peer on a TCP or Unix socket."""
 
     _transport: asyncio.Transport
+    _presence: Presence
 
     def __init__(self, host: Host) -> None:
         """Belong to ``host``."""
@@ -112,6 +114,7 @@ class Connection(asyncio.Protocol):
         """Register, or refuse when there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._presence = Presence(transport, lambda: bool(self._pending))
         transport.set_write_buffer_limits(high=self._output_bytes)
         _notice_dead_peers(transport.get_extra_info("socket"))
         number = self._host.opened(self)
@@ -151,11 +154,13 @@ class Connection(asyncio.Protocol):
             text = "the input ended in the middle of a line, which was not executed; end it with a newline"
             self._send(codec.encode_error("plain", None, ParseError(text)))
         self._close_when_done()
+        self._presence.watch()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what the peer had under way."""
         self._host.closed(self)
+        self._presence.end()
         for task in tuple(self._tasks):
             task.cancel()
         for ender in tuple(self._kept.values()):

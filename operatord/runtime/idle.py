@@ -171,10 +171,6 @@ class IdleWatch:
         """Ask the last stage; return since when it is quiet. None when it is not, or not known."""
         record = visit.record
         container_id = record.containers[record.base_stages[-1]]
-        if record.attached:
-            # A stage that came later consumes, too, and has consumers of its own: what has been sent
-            # is all that speaks for both.
-            return await self._sent(visit, container_id)
         lines = await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
         fresh, report = visit.read(lines), visit.report
         if report is not None:

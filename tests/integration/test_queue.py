@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Lab, Refused, Wire, in_process, until
+from daemon_lab import Json, Lab, Refused, Wire, in_process, netcat, until
 
 
 @pytest.fixture
@@ -144,6 +145,42 @@ async def test_requester_that_vanishes_leaves_the_queue(lab: Lab, wire: Wire, li
     event = await wire.event("session.ended")
     assert (event["outcome"], event["cause"]) == ("stopped", "client")
     assert (await wire.call("system.status"))["queue"]["length"] == 0
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half-closed connections are looked after in a hurry."""
+    for name, seconds in (("FIRST", 0.02), ("EVERY", 0.05), ("ROUND_TRIP", 0.02)):
+        monkeypatch.setattr(f"operatord.control.presence.{name}", seconds)
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_requester_that_closes_like_any_program_leaves_the_queue(
+    lab: Lab, wire: Wire, living: Json
+) -> None:
+    await wire.call("events.subscribe")
+    for line in ('{"method":"session.start"}', "{}"):
+        gone = await lab.wire()
+        gone.send(line)
+        await until(lambda: lab.daemon.supervisor.queue_length == 1, "it waits")
+        await gone.close()
+        event = await wire.event("session.ended")
+        assert (event["outcome"], event["cause"]) == ("stopped", "client")
+        assert lab.daemon.supervisor.queue_length == 0
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_half_closed_requester_waits_for_its_line(
+    lab: Lab, wire: Wire, living: Json, nc: str
+) -> None:
+    waiting = asyncio.create_task(netcat(lab.address, '{"count": 5}\n'))
+    await until(lambda: lab.daemon.supervisor.queue_length == 1, "it waits")
+    await asyncio.wait((waiting,), timeout=0.3)  # several looks go by
+    assert lab.daemon.supervisor.queue_length == 1
+    await stop(lab, living)
+    out = await waiting
+    assert out.count("\n") == 1
+    assert json.loads(out)["phase"] == "running"
 
 
 async def test_accepted_start_stays_queued_when_its_requester_vanishes(

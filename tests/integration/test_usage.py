@@ -542,22 +542,6 @@ async def test_stage_that_gives_no_sign_is_never_idle(
     assert book.news() == []
 
 
-async def test_stage_that_came_later_is_no_reader_of_a_stream_that_nobody_wants(
-    lab: FakeLab, attend: Attend
-) -> None:
-    record = await lab.session()
-    record.attached = ("stream",)
-    lab.says(record, frames=1, dropped=0, consumers=1)
-    probe = record.containers["probe"]
-    lab.meter.sent[probe] = 500
-    watch = await attend()
-    await lab.hours.pass_by(10)
-    assert watch.idle_since(record) is not None
-    lab.meter.sent[probe] += 65_536
-    await lab.hours.pass_by(5)
-    assert watch.idle_since(record) is None
-
-
 async def test_without_an_idle_timeout_nothing_is_asked(
     lab: FakeLab, book: Book, attend: Attend
 ) -> None:

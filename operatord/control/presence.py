@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Is anybody still there? Whoever half-closes and whoever leaves look alike: an end, and then silence.
+
+``nc -N`` half-closes and waits for its answer; a program that was interrupted is gone, and what it had
+asked for should be given up. Only what is sent to them tells them apart: the system of one that is gone
+answers with a reset. So while an answer takes its time, a blank is sent now and then, which is nothing
+before a line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+FIRST = 2.0
+"""Seconds after the end of the input until the first blank; most answers come sooner."""
+EVERY = 10.0
+"""Seconds between blanks."""
+ROUND_TRIP = 0.25
+"""Seconds in which a reset comes back, or is seen at the next look."""
+
+
+class Presence:
+    """Looks after one half-closed connection while ``busy`` says that something is due."""
+
+    def __init__(self, transport: asyncio.Transport, busy: Callable[[], bool]) -> None:
+        """Nothing happens before `watch`."""
+        self._transport = transport
+        self._busy = busy
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self) -> None:
+        """Look from now on."""
+        self._timer = self._loop.call_later(FIRST, self._knock)
+
+    def end(self) -> None:
+        """Look no more. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _knock(self) -> None:
+        if self._transport.is_closing() or not self._busy():
+            return
+        self._transport.write(b" ")
+        self._timer = self._loop.call_later(ROUND_TRIP, self._look)
+
+    def _look(self) -> None:
+        if _is_gone(self._transport.get_extra_info("socket")):
+            self._transport.abort()
+        else:
+            self._timer = self._loop.call_later(EVERY, self._knock)
+
+
+def _is_gone(sock: socket.socket) -> bool:
+    """Tell whether the peer has reset the connection: the input that would say so is not read any more."""
+    with contextlib.suppress(OSError):
+        return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+    return True
