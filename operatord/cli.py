@@ -53,6 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_build_images(commands)
     _add_demo(commands)
     _add_simulate(commands)
+    _add_export_trace(commands)
     return parser
 
 
@@ -133,6 +134,19 @@ def _add_simulate(commands: Any) -> None:
     add("--picture", metavar="FILE", type=Path, help="draw utilisation and queue as SVG")
     add("--json", action="store_true", help="print one JSON object")
     simulate.set_defaults(run=_simulate)
+
+
+def _add_export_trace(commands: Any) -> None:
+    text = (
+        "Write what a daemon was asked for, and how long it took, as a trace for `simulate --trace`. "
+        "The daemon may go on meanwhile."
+    )
+    export = commands.add_parser(
+        "export-trace", help="write the history as a trace for simulate", description=text
+    )
+    export.add_argument("trace", metavar="FILE", type=Path, help="where to: JSON lines")
+    _add_settings(export)
+    export.set_defaults(run=_export_trace)
 
 
 def _add_simulated_trace(group: Any) -> None:
@@ -277,6 +291,22 @@ def _build_images(args: argparse.Namespace) -> int:
     except (ImageError, EngineUnavailable) as exc:
         _say(str(exc))
         return EXIT_FAILED
+    return 0
+
+
+def _export_trace(args: argparse.Namespace) -> int:
+    config = _load(args)
+    if config is None:
+        return EXIT_USAGE
+    from .simulation.recorded import TraceError  # noqa: PLC0415
+    from .trace_export import NothingRecorded, export_trace  # noqa: PLC0415
+
+    try:
+        count = export_trace(config.state_path, args.trace)
+    except (NothingRecorded, TraceError) as exc:
+        _say(str(exc))
+        return EXIT_FAILED
+    print(f"{count} sessions written to {args.trace}")  # noqa: T201
     return 0
 
 

@@ -147,6 +147,7 @@ def _daemon(engine: str, folder: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"]
     command += ["--engine", engine, "--state-dir", str(folder)]
     env = {key: value for key, value in os.environ.items() if not key.startswith("OPERATORD_")}
+    env["OPERATORD_ON_SHUTDOWN"] = "stop"
     log = folder / "log"
     with log.open("wb") as sink:
         # In a session of its own: a terminal's Ctrl-C is for us, and we stop the daemon in order.

@@ -71,7 +71,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in ("result", "holding"))
 """What a record and its snapshot both call by the same name."""
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
-_decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
+decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
 
 
 def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
@@ -96,7 +96,7 @@ def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
 
 def from_row(row: SessionRow) -> tuple[SessionRecord, Holding | None]:
     """Return the session that a row speaks of, and what it held. Raises `msgspec.MsgspecError`."""
-    snapshot = _decode(row.data)
+    snapshot = decode(row.data)
     record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
         setattr(record, name, getattr(snapshot, name))

@@ -115,7 +115,8 @@ def operatord(engine: str, config: Mapping[str, Any] | None = None) -> Iterator[
     """Run a daemon of its own state and port; ``config`` is laid over its defaults."""
     with scratch() as folder:
         settings, log = folder / "operatord.yaml", folder / "log"
-        settings.write_text(json.dumps(config or {}), "utf-8")  # JSON is YAML
+        overlay = {"on_shutdown": "stop", **(config or {})}
+        settings.write_text(json.dumps(overlay), "utf-8")  # JSON is YAML
         command = [sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"]
         command += ["--engine", engine, "--state-dir", str(folder), "--config", str(settings)]
         with process(*command, log=log) as child:

@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import SMALL, Json, Lab, Refused, StillClock, Wire, in_process
+from daemon_lab import (
+    OPERATORD,
+    SMALL,
+    Json,
+    Lab,
+    Refused,
+    StillClock,
+    Wire,
+    clean_env,
+    in_process,
+    run,
+)
 
 from operatord.config import from_dict
 from operatord.core.learning import Use
@@ -404,6 +416,30 @@ async def test_pipeline_that_can_never_run_here_is_said_at_the_start(
     async with in_process(tmp_path / "s", {"pipelines": {"huge": pipeline(5)}}):
         [record] = [r for r in caplog.records if "can never run here" in r.message]
         assert "pipeline huge" in record.message
+
+
+async def test_what_was_asked_for_can_be_simulated_again(desk: Desk, tmp_path: Path) -> None:
+    for name in ("small", "medium", "small"):
+        session = await desk.running(await desk.ask(name, owner=name))
+        desk.clock.advance(30)
+        await desk.stop(session)
+    await desk.lab.daemon.journal.settled()
+    state = desk.lab.daemon.config.state_path
+    code, out, err = await run(
+        OPERATORD,
+        "export-trace",
+        "--state-dir",
+        str(state),
+        str(tmp_path / "t.jsonl"),
+        env=clean_env(),
+    )
+    assert (code, err) == (0, "")
+    assert out.startswith("3 sessions written")
+    code, out, _ = await run(
+        OPERATORD, "simulate", "--trace", str(tmp_path / "t.jsonl"), "--cpus", "2", "--json"
+    )
+    report = json.loads(out)
+    assert (code, report["policies"]["easy"]["ended"]) == (0, 3)
 
 
 # Learning
