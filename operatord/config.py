@@ -92,6 +92,13 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Waiting that counts as one level of priority; 0: none ever does."""
 
 
+class Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sessions that are made before anybody asks; ``pipelines.<name>.warm`` says how many."""
+
+    max_age: Duration = Duration(600)
+    """After so long one is replaced by a new one."""
+
+
 class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When a session is ended though its work is not done; None: never."""
 
@@ -151,6 +158,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     pressure: Pressure = Pressure()
     queue: Queue = Queue()
     lease: Lease = Lease()
+    slots: Slots = Slots()
     defaults: Defaults = Defaults()
     history: History = History()
     log: Logging = Logging()

@@ -230,6 +230,7 @@ class Daemon:
             log.warning("the engine has not answered yet; listening without it")
         if not self._remote:
             self._keep(self.host.run(self.supervisor.measure), "the watch over the machine")
+        self._keep(self.supervisor.slots.run(), "what prepares slots")
         for watch in (self._usage, self._idle):
             self._keep(watch.run(), "the watch over what sessions use")
         host, port = await self.server.listen(*self.config.address)

@@ -69,7 +69,7 @@ def status(call: Call, params: m.NoParams) -> m.Status:
         pressure=admission.pressure,
         sessions=supervisor.counts(),
         queue=_queue(supervisor),
-        warm={name: {"ready": 0, "target": 0} for name in services.config.pipelines},
+        warm=supervisor.slots.status(),
         draining=supervisor.draining,
         connections=services.connections(),
         uptime=round(services.uptime(), 3),
@@ -115,6 +115,7 @@ def login(call: Call, params: m.LoginParams) -> m.Login:
 def pipeline_list(call: Call, params: m.NoParams) -> m.Pipelines:
     """Describe the configured pipelines, with what their stages were seen to use."""
     learned = call.services.supervisor.admission.learned
+    warm = call.services.supervisor.slots.status()
     described: list[dict[str, Any]] = []
     for name, pipeline in call.services.config.pipelines.items():
         stages = {
@@ -127,7 +128,7 @@ def pipeline_list(call: Call, params: m.NoParams) -> m.Pipelines:
                 "network": pipeline.network,
                 "location": pipeline.location_stage,
                 "reservations": pipeline.reservations,
-                "warm": {"ready": 0, "target": 0},
+                "warm": warm.get(name, {"ready": 0, "target": 0}),
                 "stages": stages,
             }
         )

@@ -61,6 +61,8 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     gpu_memory: Bytes = Bytes(0)
     """Bytes that each of these devices has at least."""
     pids: Annotated[int, Meta(ge=1, le=32768)] = 128
+    late_bind: Literal["off", "native", "shim"] = "off"
+    """How it can wait for a request: by itself, through a shell that becomes its command, or not at all."""
 
     @property
     def most_memory(self) -> int:
@@ -68,13 +70,32 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return self.memory if self.memory_limit is None else self.memory_limit
 
 
+WarmCount = Annotated[int, Meta(ge=0, le=1000)]
+
+
+class Warm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How many slots wait for a request: as many as arrive while one is made, within these bounds."""
+
+    min: WarmCount = 0
+    max: WarmCount = 1
+
+
 class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Stages in the order of the stream: each connects to the one before it."""
 
     network: Literal["shared", "separate"] = "separate"
+    warm: WarmCount | Warm = 0
+    """Slots that wait for a request."""
     reservations: Literal["declared", "learned"] = "declared"
     """learned: the larger of what is declared and what earlier sessions were seen to use."""
     stages: dict[StageName, Stage]
+
+    @property
+    def warm_bounds(self) -> tuple[int, int]:
+        """The fewest and the most slots."""
+        return (
+            (self.warm, self.warm) if isinstance(self.warm, int) else (self.warm.min, self.warm.max)
+        )
 
     @property
     def location_stage(self) -> str:
@@ -88,6 +109,7 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
     found = []
     if not pipeline.stages:
         found.append(f"{where}.stages: a pipeline needs at least one stage")
+    found += _warm_problems(where, pipeline)
     ports = [stage.port for stage in pipeline.stages.values()]
     if pipeline.network == "shared" and len(set(ports)) < len(ports):
         found.append(f"{where}: with network: shared every stage needs a port of its own")
@@ -95,6 +117,23 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
         place = f"{where}.stages.{stage_name}"
         found += _stage_problems(place, stage_name, stage)
         found += _address_problems(place, stage, pipeline.stages)
+    return found
+
+
+def _warm_problems(where: str, pipeline: Pipeline) -> list[str]:
+    low, high = pipeline.warm_bounds
+    found = []
+    if low > high:
+        found.append(f"{where}.warm: min ({low}) is more than max ({high})")
+    if not high:
+        return found
+    for name, stage in pipeline.stages.items():
+        if stage.late_bind == "off":
+            found.append(f"{where}.warm: the stage {name!r} has late_bind: off and cannot wait")
+        if stage.gpus:
+            found.append(
+                f"{where}.warm: the stage {name!r} has gpus, which no slot may keep from others"
+            )
     return found
 
 
@@ -151,15 +190,18 @@ def shipped() -> dict[str, Pipeline]:
     probe = Stage(
         image="demo-probe", port=12345, env={"fps": 30}, allow_env=frame_settings,
         cpus=0.01, cpu_limit=0.5, memory=Bytes(32 * _MIB), memory_limit=Bytes(96 * _MIB), pids=32,
+        late_bind="native",
     )  # fmt: skip
     plain = Stage(
         image="demo-stream", port=12346, env={"plain_stream": True}, allow_env=["policy"],
         cpus=0.01, cpu_limit=0.5, memory=Bytes(32 * _MIB), memory_limit=Bytes(96 * _MIB), pids=64,
+        late_bind="native",
     )  # fmt: skip
     inner = msgspec.structs.replace(plain, env={"plain_stream": False})
     segmentation = Stage(
         image="demo-segmentation", port=12347, allow_env=["policy"],
         cpus=0.04, cpu_limit=1.0, memory=Bytes(32 * _MIB), memory_limit=Bytes(128 * _MIB), pids=32,
+        late_bind="native",
     )  # fmt: skip
     return {
         "stream": Pipeline(network="shared", stages={"probe": probe, "stream": plain}),

@@ -42,6 +42,10 @@ class Holding:
     end: tuple[float, int, Holding] | None = None
     """Its entry among the expected ends."""
     running_since: float | None = None
+    slot: bool = False
+    """Nobody's yet: a prepared slot, which is given up when somebody else needs the room."""
+    given_up: bool = False
+    """It is being removed to make room."""
     extra: Vector | None = None
     """What was added by attaching a stage later, so that it can be given back alone."""
 
@@ -59,6 +63,8 @@ class Room:
     """(moment, serial, holding), sorted: those whose end can be foreseen."""
     measured: Vector | None = None
     """What was last measured to be free, less what is kept back; UNLIMITED where nothing is measured."""
+    slots: dict[str, Holding] = field(default_factory=dict)
+    """Those of the holdings that are slots', oldest first."""
     free: Vector = NOTHING
     _unsettled: dict[str, Holding] = field(default_factory=dict)
     _unseen: Vector = NOTHING
@@ -106,6 +112,8 @@ class Room:
             self._idle = [gpu for gpu in self._idle if gpu not in chosen]
         holding.gpus = chosen
         self.holdings[holding.session_id] = holding
+        if holding.slot:
+            self.slots[holding.session_id] = holding
         self.used = plus(self.used, holding.need)
         self._unsettled[holding.session_id] = holding
         self._unseen = plus(self._unseen, holding.need)
@@ -155,6 +163,7 @@ class Room:
         holding = self.holdings.pop(session_id, None)
         if holding is None:
             return None
+        self.slots.pop(session_id, None)
         self.used = minus(self.used, holding.need)
         if self._unsettled.pop(session_id, None) is not None:
             self._unseen = minus(self._unseen, holding.need)

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from .forecast import Standing, standings
 from .ledger import PASSES, Ask, Settings, State, dequeue, enqueue, make_waiting, outlook
-from .resources import Vector, fits, minus
+from .resources import Vector, fits, minus, plus
 from .room import Gpu, Holding, choose
 from .waiting import FOREVER, LaneKey, Shape, Waiting
 from .why import Why, explain, never
@@ -46,6 +46,19 @@ class Running(NamedTuple):
 
     session_id: str
     end: float | None
+
+
+class Reserved(NamedTuple):
+    """A slot is to be prepared: a session that nobody has asked for yet."""
+
+    session_id: str
+    need: Vector
+
+
+class Claimed(NamedTuple):
+    """A request came in, and there is a slot that would do; its session id is the slot's."""
+
+    ask: Ask
 
 
 class Restored(NamedTuple):
@@ -111,6 +124,8 @@ class Changed(NamedTuple):
 
 Event = (
     Submitted
+    | Reserved
+    | Claimed
     | Restored
     | Running
     | Released
@@ -141,6 +156,12 @@ class Attach(NamedTuple):
     gpus: tuple[str, ...] = ()
 
 
+class GiveUp(NamedTuple):
+    """Remove a slot: somebody needs the room."""
+
+    session_id: str
+
+
 class Enqueue(NamedTuple):
     """It waits."""
 
@@ -155,34 +176,12 @@ class Refuse(NamedTuple):
     why: Why
 
 
-Action = Start | Attach | Enqueue | Refuse
+Action = Start | Attach | GiveUp | Enqueue | Refuse
 
 
 def decide(state: State, event: Event, now: float) -> list[Action]:
     """Take ``event`` into ``state`` at the moment ``now`` and return what is to be done."""
-    if isinstance(event, Submitted):
-        return _submit(state, event.ask, now)
-    if isinstance(event, Released):
-        _release(state, event.session_id)
-    elif isinstance(event, Running):
-        _note_running(state, event, now)
-        return []
-    elif isinstance(event, Restored):
-        _restore(state, event, now)
-        return []
-    elif isinstance(event, Withdrawn):
-        dequeue(state, event.session_id)
-    elif isinstance(event, Measured):
-        state.room.measure(event.free, now)
-        state.pressure_kind, state.pressure = event.pressure_kind, event.pressure
-    elif isinstance(event, Changed):
-        return _change(state, event, now)
-    elif isinstance(event, Attached):
-        _note_attached(state, event.session_id, now)
-        return []
-    elif isinstance(event, Detached):
-        _detach(state, event.session_id, now)
-    return _settle(state, now)
+    return _HANDLERS[type(event)](state, event, now)
 
 
 class Preview(NamedTuple):
@@ -234,8 +233,8 @@ class _Verdict(NamedTuple):
     """Time alone has let somebody else pass, who is to go before this one."""
 
 
-def _submit(state: State, ask: Ask, now: float) -> list[Action]:
-    action, waiting, passing, due = _judge(state, ask, now)
+def _submit(state: State, event: Submitted, now: float) -> list[Action]:
+    action, waiting, passing, due = _judge(state, event.ask, now)
     if isinstance(action, Start):
         # Its owner has more now, so somebody else may be first.
         return [_begin(state, waiting, passing, now), *_settle(state, now)]
@@ -279,7 +278,7 @@ def _judge_waiting(state: State, waiting: Waiting, impatient: bool, now: float) 
             due = _has_room(state, head) or _passer(state, head, now) is not waiting
             if not due:
                 return _Verdict(Start(waiting.session_id), waiting, head)
-    if impatient:
+    if impatient and not _next_after_slots(state, waiting, now):
         return _refuse(state, waiting, "no_capacity", now)
     if state.length > state.settings.queue:
         return _refuse(state, waiting, "queue_full", now)
@@ -307,7 +306,9 @@ def _has_room(state: State, waiting: Waiting) -> bool:
 def _settle(state: State, now: float) -> list[Action]:
     """Refuse what came too late, then start whoever may be."""
     actions: list[Action] = _expire(state, now)
-    if state.draining or state.pressure:
+    if state.pressure:
+        return actions + _relieve(state)
+    if state.draining:
         return actions
     while (head := state.queue.first(now)) is not None:
         passing = None if _has_room(state, head) else head
@@ -316,7 +317,7 @@ def _settle(state: State, now: float) -> list[Action]:
             break
         dequeue(state, chosen.session_id)
         actions.append(_begin(state, chosen, passing, now))
-    return actions
+    return actions if head is None else actions + _reclaim(state, head)
 
 
 def _passer(state: State, head: Waiting, now: float) -> Waiting | None:
@@ -412,25 +413,111 @@ def _ids(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
     return tuple(gpu.id for gpu in gpus)
 
 
+# Slots
+
+
+def _reserve(state: State, event: Reserved, now: float) -> list[Action]:
+    """Take what a slot needs, if nobody else wants anything."""
+    if state.draining or state.pressure or len(state.queue) or not state.room.has(event.need):
+        return []
+    state.serial += 1
+    holding = Holding(event.session_id, "", event.need, state.serial, slot=True)
+    state.room.take(holding, (), None)
+    return [Start(event.session_id)]
+
+
+def _claim(state: State, event: Claimed, now: float) -> list[Action]:
+    """Let a request have a slot, if it might start now and nobody is before it."""
+    ask = event.ask
+    slot = state.room.slots.get(ask.session_id)
+    if slot is None or slot.given_up or state.draining or state.pressure or len(state.queue):
+        return []
+    if state.queue.capped(ask.owner) or not state.room.has(minus(ask.need, slot.need), ask.gpus):
+        return []
+    state.room.give_back(ask.session_id)
+    waiting = make_waiting(state, ask._replace(on_shortage="queue"), now)
+    return [_begin(state, waiting, None, now)]
+
+
+def _after_slots(state: State, waiting: Waiting) -> list[Holding] | None:
+    """Return which slots have to be given up for it, oldest first; None if that does not help."""
+    chosen: list[Holding] = []
+    free = state.room.free
+    for slot in state.room.slots.values():
+        if slot.given_up:
+            free = plus(free, slot.need)
+    for slot in state.room.slots.values():
+        if fits(waiting.key.shape.need, free):
+            break
+        if not slot.given_up:
+            chosen.append(slot)
+            free = plus(free, slot.need)
+    helps = bool(state.room.slots) and fits(waiting.key.shape.need, free)
+    return chosen if helps else None
+
+
+def _next_after_slots(state: State, waiting: Waiting, now: float) -> bool:
+    """Tell whether it can start as soon as slots are given up for it."""
+    blocked = state.pressure or state.queue.capped(waiting.owner)
+    if blocked or state.queue.first(now) is not waiting:
+        return False
+    return _after_slots(state, waiting) is not None
+
+
+def _reclaim(state: State, head: Waiting) -> list[Action]:
+    """Give up as many slots as whoever is first needs."""
+    return [_give_up(slot) for slot in _after_slots(state, head) or ()]
+
+
+def _relieve(state: State) -> list[Action]:
+    """Give up the oldest slot, one at each look at a machine that is under pressure."""
+    if state.pressure_kind not in ("cpu", "memory", "disk"):
+        return []
+    slot = next((slot for slot in state.room.slots.values() if not slot.given_up), None)
+    return [] if slot is None else [_give_up(slot)]
+
+
+def _give_up(slot: Holding) -> Action:
+    slot.given_up = True
+    return GiveUp(slot.session_id)
+
+
 # Other events
 
 
-def _release(state: State, session_id: str) -> None:
-    dequeue(state, session_id)
-    holding = state.room.give_back(session_id)
-    if holding is not None:
+def _release(state: State, event: Released, now: float) -> list[Action]:
+    dequeue(state, event.session_id)
+    holding = state.room.give_back(event.session_id)
+    if holding is not None and not holding.slot:
         state.queue.credit(holding.owner, holding.need, 1)
+    return _settle(state, now)
 
 
-def _detach(state: State, session_id: str, now: float) -> None:
-    holding = state.room.holdings.get(session_id)
+def _withdraw(state: State, event: Withdrawn, now: float) -> list[Action]:
+    dequeue(state, event.session_id)
+    return _settle(state, now)
+
+
+def _tick(state: State, event: Tick, now: float) -> list[Action]:
+    return _settle(state, now)
+
+
+def _measure(state: State, event: Measured, now: float) -> list[Action]:
+    state.room.measure(event.free, now)
+    state.pressure_kind, state.pressure = event.pressure_kind, event.pressure
+    return _settle(state, now)
+
+
+def _detach(state: State, event: Detached, now: float) -> list[Action]:
+    holding = state.room.holdings.get(event.session_id)
     if holding is not None and holding.extra is not None:
         extra = holding.extra
         state.room.drop_extra(holding, now)
         state.queue.credit(holding.owner, extra, 0)
+    return _settle(state, now)
 
 
-def _restore(state: State, event: Restored, now: float) -> None:
+def _restore(state: State, event: Restored, now: float) -> list[Action]:
     state.serial += 1
     holding = Holding(event.session_id, event.owner, event.need, state.serial)
     holding.extra, holding.running_since = event.extra, now
@@ -441,20 +528,23 @@ def _restore(state: State, event: Restored, now: float) -> None:
         key = LaneKey(event.priority, event.lacks, FOREVER)
         waiting = Waiting(event.session_id, event.owner, key, now, state.serial, attaching=True)
         enqueue(state, waiting)
+    return []
 
 
-def _note_attached(state: State, session_id: str, now: float) -> None:
-    holding = state.room.holdings.get(session_id)
+def _note_attached(state: State, event: Attached, now: float) -> list[Action]:
+    holding = state.room.holdings.get(event.session_id)
     if holding is not None:
         holding.running_since = now
+    return []
 
 
-def _note_running(state: State, event: Running, now: float) -> None:
+def _note_running(state: State, event: Running, now: float) -> list[Action]:
     holding = state.room.holdings.get(event.session_id)
     if holding is not None:
         if holding.running_since is None and holding.extra is None:
             holding.running_since = now
         state.room.expect(holding, event.end)
+    return []
 
 
 def _change(state: State, event: Changed, now: float) -> list[Action]:
@@ -492,3 +582,19 @@ def _still_waits(state: State, entry: tuple[float, int, str]) -> bool:
 
 def _pop_late(state: State) -> None:
     heapq.heappop(state.late)
+
+
+_HANDLERS: dict[type, Callable[[State, Any, float], list[Action]]] = {
+    Submitted: _submit,
+    Reserved: _reserve,
+    Claimed: _claim,
+    Restored: _restore,
+    Running: _note_running,
+    Released: _release,
+    Attached: _note_attached,
+    Detached: _detach,
+    Withdrawn: _withdraw,
+    Tick: _tick,
+    Measured: _measure,
+    Changed: _change,
+}

@@ -90,7 +90,7 @@ def _scarce(state: State, dimension: Dimension, need: Vector, now: float) -> Why
         max(0, _amount(v, dimension)) for v in (need, room.free, room.capacity, room.used)
     )
     holders = sorted(
-        (h for h in room.holdings.values() if _amount(h.need, dimension) > 0),
+        (h for h in room.holdings.values() if not h.slot and _amount(h.need, dimension) > 0),
         key=lambda h: -_amount(h.need, dimension),
     )
     coming = (

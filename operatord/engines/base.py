@@ -199,6 +199,23 @@ class StageRefused(EngineError):
     """The engine will not create or start this stage as planned (a bad command, a bad limit)."""
 
 
+class Input(Protocol):
+    """The standard input of a stage that waits for what it is to do."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stage has ended, or was let go of."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send a few lines, without waiting. Raises `NotThere`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+        ...
+
+
 class Engine(Protocol):
     """Where stages run. All calls are safe to use concurrently from one event loop."""
 
@@ -242,6 +259,13 @@ class Engine(Protocol):
 
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
+        ...
+
+    async def hold_input(self, container_id: str) -> Input:
+        """Hold the standard input of a running stage that was planned with ``stdin``.
+
+        Raises `NotThere`, `StageRefused` where that cannot be done, `EngineUnavailable`.
+        """
         ...
 
     async def inspect(self, container_id: str) -> StageState:

@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from operatord.engines import docker_bodies as bodies
+from operatord.engines import docker_stdin
 from operatord.engines.base import (
     LABEL_INSTANCE,
     Address,
@@ -28,6 +29,7 @@ from operatord.engines.base import (
     EngineUnavailable,
     Found,
     ImageMissing,
+    Input,
     LogLine,
     Network,
     NetworkPlan,
@@ -181,6 +183,13 @@ class DockerEngine:
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
         await self._launch("start", _called(container_id), lambda c: _start(c, container_id))
+
+    async def hold_input(self, container_id: str) -> Input:
+        """Hold the standard input of a running stage. Raises `NotThere`, `StageRefused`."""
+        sock = await self._looking.run(
+            lambda: docker_stdin.attach(self._clients, container_id), self._patience
+        )
+        return docker_stdin.HeldInput(sock)
 
     async def inspect(self, container_id: str) -> StageState:
         """Return its state; status ``gone`` when there is no such container."""

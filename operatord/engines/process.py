@@ -43,6 +43,7 @@ from operatord.engines.base import (
     EngineUnavailable,
     Found,
     ImageMissing,
+    Input,
     LogLine,
     Network,
     NetworkPlan,
@@ -54,7 +55,7 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.logs import LogBook
-from operatord.engines.process_child import Child, Start, end_leftover, group_stats
+from operatord.engines.process_child import Child, ChildInput, Start, end_leftover, group_stats
 from operatord.engines.process_images import packaged_programs
 from operatord.engines.process_records import Record, Records, living_process
 
@@ -198,6 +199,13 @@ class ProcessEngine:
             raise StageRefused(f"{stage.record.name} is to join a stage that does not run")
         _check_port(_ip_of(stage.plan.network.id), stage.plan.port)
         self._run(stage, stage.plan)
+
+    async def hold_input(self, container_id: str) -> Input:
+        """Hold the standard input of a running stage. Raises `NotThere`."""
+        child = self._stage(container_id).child
+        if child is None or child.ended.done():
+            raise NotThere(f"{container_id} is not there any more")
+        return ChildInput(child)
 
     async def inspect(self, container_id: str) -> StageState:
         """Return its state; status ``gone`` when there is no such process."""

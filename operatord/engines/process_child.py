@@ -21,7 +21,7 @@ from typing import IO, Literal
 import msgspec
 import psutil
 
-from operatord.engines.base import EngineUnavailable, StageRefused, StageStats
+from operatord.engines.base import EngineUnavailable, NotThere, StageRefused, StageStats
 from operatord.engines.logs import LineSplitter, LogBook
 
 _OPEN_FILES = 4096
@@ -69,6 +69,28 @@ class Child:
         ]
         self._loop.add_reader(self._pidfd, self._leader_ended)
 
+    @property
+    def input_closed(self) -> bool:
+        """Whether nothing more can be written to it."""
+        return self._popen.stdin is None or self._popen.stdin.closed
+
+    def write(self, data: bytes) -> None:
+        """Write to its standard input. Raises `NotThere`."""
+        try:
+            if self.input_closed:
+                raise BrokenPipeError
+            assert self._popen.stdin is not None
+            self._popen.stdin.write(data)
+            self._popen.stdin.flush()
+        except OSError as exc:
+            raise NotThere("the stage is not there any more") from exc
+
+    def close_input(self) -> None:
+        """Let it read the end of its input. Idempotent."""
+        if self._popen.stdin is not None:
+            with contextlib.suppress(OSError):
+                self._popen.stdin.close()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the whole group, if it has not ended."""
         if not self.ended.done():
@@ -109,6 +131,26 @@ class Child:
             output.close()
         if self._popen.stdin is not None:
             self._popen.stdin.close()
+
+
+class ChildInput:
+    """The standard input of a child, as `base.Input`."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    @property
+    def closed(self) -> bool:
+        """Whether the process has ended, or its input was closed."""
+        return self._child.ended.done() or self._child.input_closed
+
+    def send(self, data: bytes) -> None:
+        """Write a few lines, which a pipe always has room for. Raises `NotThere`."""
+        self._child.write(data)
+
+    def close(self) -> None:
+        """Let it read the end. Idempotent."""
+        self._child.close_input()
 
 
 class _Output:

@@ -36,8 +36,11 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
         raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
 
 
-async def await_hello(host: str, port: int) -> Hello:
-    """Try until a header comes, with back-off. The caller cancels when it has waited enough."""
+async def await_hello(host: str, port: int, shortest: float = SHORTEST_PAUSE) -> Hello:
+    """Try until a header comes, with back-off from ``shortest`` seconds on.
+
+    The caller cancels when it has waited enough.
+    """
     loop = asyncio.get_running_loop()
     begun = loop.time()
     while True:
@@ -47,7 +50,7 @@ async def await_hello(host: str, port: int) -> Hello:
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
             # A tenth of what has been waited already is little to lose on top of it.
             waited = loop.time() - begun
-            await asyncio.sleep(min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
+            await asyncio.sleep(min(max(shortest, waited / 10), LONGEST_PAUSE))
         except (asyncio.LimitOverrunError, StreamError) as exc:
             raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
 

@@ -13,7 +13,7 @@ from msgspec import UNSET
 from operatord.core import phases
 from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
-from operatord.engines.base import LogLine, Network, StageState
+from operatord.engines.base import Address, Input, LogLine, Network, StageState
 from operatord_protocol.errors import WireError
 from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
 
@@ -99,6 +99,13 @@ class SessionRecord:
     plain_location: Location | None = None
     """Where the plain stream is, when the location is that of an attached stage."""
 
+    warm: bool = False
+    """It was, or is, a slot that was made before anybody asked."""
+    inputs: dict[str, Input] = field(default_factory=dict)
+    """While it is a slot, the standard input of each stage."""
+    published: Address | None = None
+    """Where the last stage's port is published, when that is known beforehand."""
+
     exits: dict[str, StageState] = field(default_factory=dict)
     oom: set[str] = field(default_factory=set)
     """Stages in which the kernel has killed something for its use of memory."""
@@ -148,6 +155,12 @@ class SessionRecord:
     def base_stages(self) -> tuple[str, ...]:
         """The stages that it was started with."""
         return tuple(name for name in self.stages if name not in self.attached)
+
+    def close_inputs(self) -> None:
+        """Let go of the stages' standard inputs."""
+        for held in self.inputs.values():
+            held.close()
+        self.inputs.clear()
 
     def join(self, name: str, location: Location) -> None:
         """The missing stage ``name`` is there, and delivers at ``location``."""
@@ -246,7 +259,7 @@ class SessionRecord:
             timings=self.timings or UNSET,
             estimate=_set(self.place.estimate),
             plain_location=self.plain_location or UNSET,
-            warm=False,
+            warm=self.warm,
             degraded=bool(self.missing),
             exit_codes=codes or UNSET,
             count=_set(self.plan.count),

@@ -59,6 +59,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     gpus: dict[str, tuple[str, ...]] = {}
     location: Location | None = None
     plain_location: Location | None = None
+    warm: bool = False
     exits: dict[str, StageState] = {}
     oom: set[str] = set()
     reports: dict[str, dict[str, Any]] = {}

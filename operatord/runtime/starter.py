@@ -19,6 +19,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import msgspec
+
 from operatord.core.endings import Exit, judge_start
 from operatord.core.plans import stage_env
 from operatord.core.subnets import SubnetPool, SubnetsExhausted
@@ -27,7 +29,7 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
 from .clock import Clock
-from .hello import NoHello, await_hello, read_hello
+from .hello import SHORTEST_PAUSE, NoHello, await_hello, read_hello
 from .host import routes
 from .record import SessionRecord
 from .relay import Relay
@@ -37,6 +39,8 @@ log = logging.getLogger(__name__)
 STARTS_AT_ONCE = 2
 """Sessions that are made at the same time. An engine starts containers one after another anyway, so more
 would only make all of them wait for the last, and let calls time out in a long line."""
+QUICK = 0.0005
+"""Seconds until the next try to reach a stage that has been bound this moment."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 SUBNET_TRIES = 32
@@ -115,6 +119,51 @@ class Starter:
         await self._step(record, "verify", self._verify)
         record.timings["total"] = _ms(self._clock.now() - begun)
 
+    async def prepare(self, slot: SessionRecord, calm: Callable[[], Awaitable[object]]) -> None:
+        """Make everything of a slot, up to stages that wait on their standard input.
+
+        Gives way between steps until it is ``calm``. Raises `StepFailed`, `Interrupted`.
+        """
+        for name, work in (
+            ("images", self._check_images),
+            ("network", self._make_network),
+            ("create", self._create),
+            ("start", self._start),
+            ("hold", self._hold_inputs),
+        ):
+            await _unless(slot.ending, calm())
+            await self._step(slot, name, work)
+
+    async def _hold_inputs(self, slot: SessionRecord) -> None:
+        for name in slot.stages:
+            with _blamed(name):
+                slot.inputs[name] = await self._engine.hold_input(slot.containers[name])
+        state = await self._engine.inspect(slot.containers[slot.stages[-1]])
+        slot.published = state.published
+        slot.timings.clear()
+
+    async def claim(self, record: SessionRecord) -> None:
+        """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
+        begun = self._clock.now()
+        await self._step(record, "probe", self._check_probe)
+        await self._step(record, "bind", self._bind)
+        await self._step(record, "verify", self._verify)
+        record.timings["total"] = _ms(self._clock.now() - begun)
+
+    async def _bind(self, record: SessionRecord) -> None:
+        """Tell each stage what the request decides. One that is not needed goes, unused."""
+        plan = record.plan
+        if plan.upstream is not None:
+            assert record.network is not None
+            record.addresses["probe"] = await self._upstream_address(record, record.network)
+        for name, held in record.inputs.items():
+            if name in plan.stages:
+                env = stage_env(plan, name, record.addresses, record.id)
+                with _blamed(name):
+                    held.send(msgspec.json.encode({"env": env}) + b"\n")
+        for name in [name for name in record.containers if name not in plan.stages]:
+            await self._engine.remove(record.containers.pop(name))
+
     async def _step(
         self, record: SessionRecord, name: str, work: Callable[[SessionRecord], Awaitable[None]]
     ) -> None:
@@ -184,6 +233,8 @@ class Starter:
         stage, late = plan.stages[name], name in record.missing
         owner = plan.network == "shared" and join is None and not late
         env = stage_env(plan, name, record.addresses, record.id)
+        if record.warm:
+            env = {"OPERATORD_LATE_BIND": "1"}
         assert record.network is not None
         stage_plan = base.StagePlan(
             name=f"operatord_{record.id}_{name}",
@@ -205,6 +256,7 @@ class Starter:
             memory_reservation=int(stage.memory),
             gpus=tuple(record.gpus.get(name, ())),
             pids=stage.pids,
+            stdin=record.warm,
         )
         with _translated("create"), _blamed(name):
             record.containers[name] = await self._engine.create(stage_plan)
@@ -268,16 +320,18 @@ class Starter:
             raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
 
     async def _find_stream(self, record: SessionRecord, name: str) -> Location | None:
-        state = await self._engine.inspect(record.containers[name])
-        if state.published is None:
+        published = record.published
+        if published is None:
+            published = (await self._engine.inspect(record.containers[name])).published
+        if published is None:
             if record.phase == "running":
                 reason = f"the stage {name!r} ended before there was a stream"
                 raise StepFailed(errors.StartFailed, "exit", reason, name)
             # It ended before anybody could look: its exit says why, and is on its way.
             await asyncio.shield(record.ending)
             return None
-        host, port = state.published.host, state.published.port
-        hello = await await_hello(host, port)
+        host, port = published.host, published.port
+        hello = await await_hello(host, port, QUICK if record.warm else SHORTEST_PAUSE)
         if hello.count is not None and hello.fps > 0:
             record.expected_seconds = hello.count / hello.fps
         url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"

@@ -33,6 +33,7 @@ from .leases import Leases
 from .postmortem import collect
 from .record import Ending, SessionRecord
 from .refusals import final_error, refusal, step_error
+from .slots import Deeds, SlotPool
 from .snapshot import Holding, from_row, to_row
 from .standing import QueueTeller
 from .starter import Interrupted, Starter, StepFailed
@@ -69,6 +70,15 @@ class Supervisor:
         self._records: dict[str, SessionRecord] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._keys: dict[tuple[str, str], SessionRecord] = {}
+        self._calm = asyncio.Event()
+        self._calm.set()
+        deeds = Deeds(
+            own=self.own,
+            remove=lambda slot: self._persist(slot, lambda: starter.remove(slot)),
+            released=self._released,
+            calm=self._calm.wait,
+        )
+        self.slots = SlotPool(starter, admission, deeds)
         self.exits = ExitWatch(engine, self._records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
@@ -87,10 +97,13 @@ class Supervisor:
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
-        begun: dict[Phase, float] = {"queued": self._clock.wall()}
-        record = SessionRecord(self._new_id(), plan, params, owner, begun)
+        record = self._claim(plan, params, owner) or self._new_record(plan, params, owner)
         ask = self.admission.ask(plan, params, owner, record.id)
-        action, *others = self.admission.decide(scheduler.Submitted(ask))
+        action, *others = (
+            [scheduler.Start(record.id)]
+            if record.warm
+            else self.admission.decide(scheduler.Submitted(ask))
+        )
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)
         self._records[record.id] = record
@@ -101,6 +114,39 @@ class Supervisor:
         self._announce(record)
         self._act([action, *others])
         return record
+
+    def _new_record(
+        self, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> SessionRecord:
+        begun: dict[Phase, float] = {"queued": self._clock.wall()}
+        return SessionRecord(self._new_id(), plan, params, owner, begun)
+
+    def _claim(
+        self, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> SessionRecord | None:
+        """Return a slot that has just become this request's session, if there is one for it."""
+        slot = self.slots.candidate(plan)
+        if slot is None:
+            return None
+        ask = self.admission.ask(plan, params, owner, slot.id)
+        if not self.admission.decide(scheduler.Claimed(ask)):
+            return None
+        self.slots.claimed(slot)
+        slot.plan, slot.params, slot.owner = plan, params, owner
+        slot.expected_seconds = plan.expected_seconds
+        slot.phases = {"queued": self._clock.wall()}
+        slot.step = "queue"
+        return slot
+
+    def _note_calm(self) -> None:
+        """Let slots be made while nothing is being made or removed that somebody waits for."""
+        if any(record.phase in ("starting", "stopping") for record in self._records.values()):
+            self._calm.clear()
+        else:
+            self._calm.set()
+
+    def _released(self, session_id: str) -> None:
+        self._act(self.admission.decide(scheduler.Released(session_id)))
 
     def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
         """Return what a request would become. Raises `InvalidParams`, `NotFound`."""
@@ -143,7 +189,7 @@ class Supervisor:
 
     def _new_id(self) -> str:
         """Draw an id whose first five digits, which name the network, no other living session has."""
-        taken = {record.network_name for record in self.living()}
+        taken = {record.network_name for record in (*self.living(), *self.slots)}
         while True:
             session_id = secrets.token_hex(8).upper()
             if f"network_{session_id[:5]}" not in taken and session_id not in self._records:
@@ -163,8 +209,8 @@ class Supervisor:
         )
 
     def living_record(self, session_id: str) -> SessionRecord | None:
-        """Return a session that has not ended."""
-        return self._records.get(session_id)
+        """Return a session that has not ended, or a slot."""
+        return self._records.get(session_id) or self.slots.get(session_id)
 
     def living(self) -> list[SessionRecord]:
         """Return the sessions that hold a place, or wait for one, oldest first."""
@@ -300,6 +346,7 @@ class Supervisor:
     async def close(self, grace: float) -> None:
         """End every session and wait until all of them are gone. Idempotent."""
         self.drain(True)
+        self.slots.close()
         ending = Ending("stopped", "shutdown", "the daemon is shutting down", grace=grace)
         for record in self.living():
             self.end(record, ending)
@@ -309,8 +356,10 @@ class Supervisor:
     async def leave(self) -> None:
         """Let sessions live on without the daemon: finish what has been begun, begin nothing."""
         self._act(self.admission.hold("shutdown", "the daemon is shutting down"))
+        self.slots.close()
         while unsettled := [r for r in self.living() if _is_unsettled(r)]:
             await unsettled[0].moved()
+        await self.slots.emptied()
         self.abort()
 
     def abort(self) -> None:
@@ -393,6 +442,9 @@ class Supervisor:
     def _act(self, actions: Iterable[scheduler.Action]) -> None:
         """Do what was decided; those who still wait are told where they stand."""
         for action in actions:
+            if isinstance(action, scheduler.GiveUp):
+                self.slots.give_up(action.session_id)
+                continue
             record = self._records[action.session_id]
             if isinstance(action, scheduler.Start):
                 self._begin(record, action)
@@ -492,7 +544,10 @@ class Supervisor:
     async def _run(self, record: SessionRecord) -> Ending:
         try:
             await self._journal.settled()  # what is to be done is written down first
-            await self._starter.start(record)
+            if record.warm:
+                await self._starter.claim(record)
+            else:
+                await self._starter.start(record)
         except JournalFailed as exc:
             error = errors.NoCapacity(str(exc), dimension="disk", session_id=record.id)
             return Ending("failed", "disk", str(exc), error)
@@ -561,6 +616,7 @@ class Supervisor:
     def _announce(self, record: SessionRecord, **fields: Any) -> None:
         log.info("session %s is %s%s", record.id, record.phase, _brief(fields))
         self._note(record)
+        self._note_calm()
         self._emit(
             f"session.{record.phase}",
             session_id=record.id,

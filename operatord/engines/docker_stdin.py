@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The standard input of a container, held open until what it waits for is known."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from typing import Any
+
+from operatord.engines.base import NotThere, StageRefused
+from operatord.engines.docker_client import Clients, edge
+
+
+def attach(clients: Clients, container_id: str) -> socket.socket:
+    """Return a connection to the container's standard input; blocking, for a thread.
+
+    Raises `StageRefused` where the way to the engine is encrypted: such a connection cannot be taken
+    away from the library that made it.
+    """
+    client = clients.make()
+    try:
+        with edge("attach", container_id):
+            output: Any = client.attach_socket(container_id, params={"stdin": 1, "stream": 1})
+        raw = getattr(output, "_sock", output)
+        if not isinstance(raw, socket.socket) or type(raw).__module__ == "ssl":
+            raise StageRefused("standard input cannot be held open over an encrypted connection")
+        # A duplicate outlives the library's own object, which is closed with the client.
+        return socket.socket(fileno=os.dup(raw.fileno()))
+    finally:
+        client.close()
+
+
+class HeldInput:
+    """One container's standard input, on the event loop's side."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Own ``sock``, and notice when the other side ends it."""
+        sock.setblocking(False)
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self.closed = False
+        """Whether the stage has ended, or the engine has gone."""
+        self._loop.add_reader(sock.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            if self._sock.recv(4096):
+                return  # nothing that is said here is meant for us
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.close()
+
+    def send(self, data: bytes) -> None:
+        """Send a few lines, which a connection always has room for. Raises `NotThere`."""
+        try:
+            if self.closed or self._sock.send(data) != len(data):
+                raise NotThere("the stage is not there any more")
+        except OSError as exc:
+            self.close()
+            raise NotThere("the stage is not there any more") from exc
+
+    def close(self) -> None:
+        """Let go of it; the stage reads on from nobody. Idempotent."""
+        if not self.closed:
+            self.closed = True
+            self._loop.remove_reader(self._sock.fileno())
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.close()

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: MIT
+"""Warm slots: sessions that are made before anybody asks, all but for what a request decides.
+
+A slot has its network and its containers, started, loaded and waiting for a line on their standard input. To
+claim it is to send each stage that line. A slot is used once: what was one session's is never another's.
+
+Slots are made one at a time, and only while nothing that somebody waits for is being made or removed. They
+hold what they take, and are the first thing to be given up when somebody else needs the room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, NamedTuple
+
+from operatord.core import scheduler
+from operatord.core.plans import SessionPlan, make_plan
+from operatord_protocol.messages import SessionStartParams
+
+from .admission import Admission
+from .record import Ending, SessionRecord
+from .starter import Interrupted, Starter, StepFailed
+
+log = logging.getLogger(__name__)
+
+PAUSE = 0.25
+"""Seconds between looks at whether a slot is wanted."""
+FAILED_PAUSE = 10.0
+"""Seconds without an attempt after a slot could not be made."""
+ARRIVALS = 64
+"""Requests that the rate of arrivals is told from."""
+
+
+class Deeds(NamedTuple):
+    """What the pool has others do."""
+
+    own: Callable[[Coroutine[Any, Any, None]], object]
+    """Runs a task that a shutdown waits for."""
+    remove: Callable[[SessionRecord], Awaitable[None]]
+    """Removes everything of a slot, again and again until it is gone."""
+    released: Callable[[str], None]
+    """Hears that nothing of a slot is left."""
+    calm: Callable[[], Awaitable[object]]
+    """Returns when nothing is being made or removed that somebody waits for."""
+
+
+class SlotPool:
+    """The slots of all pipelines."""
+
+    def __init__(self, starter: Starter, admission: Admission, deeds: Deeds) -> None:
+        """Nothing is made before `run`."""
+        self._starter = starter
+        self._admission = admission
+        self._do = deeds
+        self._slots: dict[str, SessionRecord] = {}
+        """All that exist, by id, oldest first."""
+        self._ready: set[str] = set()
+        self._made_at: dict[str, float] = {}
+        self._arrivals: dict[str, deque[float]] = {}
+        self._refill: dict[str, float] = {}
+        """Seconds that it took to make the last one."""
+        self._open = True
+        self._forgotten = asyncio.Event()
+
+    # Questions
+
+    def __iter__(self) -> Iterator[SessionRecord]:
+        """Yield all that have not been claimed, oldest first."""
+        return iter(self._slots.values())
+
+    def get(self, slot_id: str) -> SessionRecord | None:
+        """Return a slot that has not been claimed."""
+        return self._slots.get(slot_id)
+
+    def ready(self, pipeline: str) -> list[SessionRecord]:
+        """Return the slots that can be claimed, oldest first."""
+        return [
+            slot
+            for slot in self._slots.values()
+            if slot.id in self._ready and slot.plan.pipeline == pipeline and is_alive(slot)
+        ]
+
+    def target(self, pipeline: str) -> int:
+        """Return how many there should be: as configured, within bounds as many as arrive in a refill."""
+        configured = self._admission.config.pipelines.get(pipeline)
+        if configured is None or not self._open:
+            return 0
+        low, high = configured.warm_bounds
+        if low == high:
+            return low
+        return max(low, min(high, self._wanted(pipeline)))
+
+    def _wanted(self, pipeline: str) -> int:
+        """Return how many requests come while one slot is made, by the latest arrivals; at least one more."""
+        arrivals = self._arrivals.get(pipeline)
+        if not arrivals or len(arrivals) < 2:
+            return 0
+        now = self._admission.clock.now()
+        rate = len(arrivals) / max(now - arrivals[0], 1e-3)
+        return round(rate * self._refill.get(pipeline, 1.0) + 0.5)
+
+    def status(self) -> dict[str, dict[str, int]]:
+        """Return for each pipeline how many are ready and how many there should be."""
+        return {
+            name: {"ready": len(self.ready(name)), "target": self.target(name)}
+            for name in self._admission.config.pipelines
+        }
+
+    # Claims
+
+    def candidate(self, plan: SessionPlan) -> SessionRecord | None:
+        """Return a slot that would do for ``plan``, the oldest first."""
+        self._arrivals.setdefault(plan.pipeline, deque(maxlen=ARRIVALS)).append(
+            self._admission.clock.now()
+        )
+        for slot in self.ready(plan.pipeline):
+            same = all(slot.plan.stages.get(name) == stage for name, stage in plan.stages.items())
+            if same and slot.plan.network == plan.network:
+                return slot
+        return None
+
+    def claimed(self, slot: SessionRecord) -> None:
+        """It is a session now."""
+        self._forget(slot)
+
+    def _forget(self, slot: SessionRecord) -> None:
+        self._slots.pop(slot.id, None)
+        self._ready.discard(slot.id)
+        self._made_at.pop(slot.id, None)
+        self._forgotten.set()
+
+    # Making and removing
+
+    async def run(self) -> None:
+        """Keep as many ready as there should be, until cancelled."""
+        while True:
+            pause = PAUSE
+            self._discard_unfit()
+            pipeline = self._lacking()
+            if pipeline is not None:
+                await self._do.calm()
+                if not await self._make(pipeline):
+                    pause = FAILED_PAUSE
+            await asyncio.sleep(pause)
+
+    def _lacking(self) -> str | None:
+        for name in self._admission.config.pipelines:
+            if len([s for s in self._slots.values() if s.plan.pipeline == name]) < self.target(
+                name
+            ):
+                return name
+        return None
+
+    def _discard_unfit(self) -> None:
+        """Give up slots that died, are too old, too many, or not as the configuration has them now."""
+        config, now = self._admission.config, self._admission.clock.now()
+        count: dict[str, int] = {}
+        for slot in list(self._slots.values()):
+            if slot.id not in self._ready:
+                continue
+            name = slot.plan.pipeline
+            count[name] = count.get(name, 0) + 1
+            pipeline = config.pipelines.get(name)
+            old = now - self._made_at[slot.id] > config.slots.max_age
+            other = pipeline is None or dict(pipeline.stages) != slot.plan.stages
+            if not is_alive(slot) or old or other or count[name] > self.target(name):
+                self.give_up(slot.id)
+
+    async def _make(self, pipeline: str) -> bool:
+        """Make one slot, if there is room for it; tell whether to go on soon."""
+        slot = self._new(pipeline)
+        need = self._admission.shape(slot.plan, slot.stages).need._replace(sessions=0)
+        if not self._admission.decide(scheduler.Reserved(slot.id, need)):
+            return True
+        self._slots[slot.id] = slot
+        begun = self._admission.clock.now()
+        try:
+            await self._starter.prepare(slot, self._do.calm)
+        except StepFailed as exc:
+            log.warning("a slot for %s could not be made: %s", pipeline, exc)
+            await self._remove(slot)
+            return False
+        except Interrupted:
+            await self._remove(slot)
+            return True
+        self._made_at[slot.id] = self._admission.clock.now()
+        self._refill[pipeline] = self._made_at[slot.id] - begun
+        self._ready.add(slot.id)
+        log.info("slot %s for %s is ready", slot.id, pipeline)
+        return True
+
+    def _new(self, pipeline: str) -> SessionRecord:
+        config, wall = self._admission.config, self._admission.clock.wall()
+        params = SessionStartParams(pipeline=pipeline)
+        plan = make_plan(params, config.pipelines, config.defaults.count)
+        slot_id = secrets.token_hex(8).upper()
+        slot = SessionRecord(slot_id, plan, params, "", {"queued": wall})
+        slot.warm = True
+        return slot
+
+    def give_up(self, slot_id: str) -> None:
+        """Remove a slot, and release what it held once all of it is gone."""
+        slot = self._slots.get(slot_id)
+        if slot is None or slot.ending.done():
+            return
+        slot.ask_end(Ending("stopped", "shutdown", "the slot is given up"))
+        if slot_id in self._ready:
+            self._ready.discard(slot_id)
+            self._do.own(self._remove(slot))
+
+    async def _remove(self, slot: SessionRecord) -> None:
+        slot.close_inputs()
+        await self._do.remove(slot)
+        self._forget(slot)
+        self._do.released(slot.id)
+
+    async def emptied(self) -> None:
+        """Return when all that were given up are gone."""
+        while self._slots:
+            self._forgotten.clear()
+            await self._forgotten.wait()
+
+    def close(self) -> None:
+        """Give up all slots, and make no more."""
+        self._open = False
+        for slot_id in list(self._slots):
+            self.give_up(slot_id)
+
+
+def is_alive(slot: SessionRecord) -> bool:
+    """Tell whether all stages of a slot still wait for their line."""
+    return bool(slot.inputs) and not any(held.closed for held in slot.inputs.values())
