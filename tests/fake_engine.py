@@ -72,7 +72,29 @@ class Container(msgspec.Struct):
     oom: bool = False
     published: Address | None = None
     lines: list[LogLine] = []
+    said: bytes = b""
+    """What came on its standard input."""
     changed: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
+
+
+class FakeInput:
+    """The standard input of a stage of the fake; ``said`` is what it was sent."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._let_go = False
+
+    @property
+    def closed(self) -> bool:
+        return self._let_go or self._container.status != "running"
+
+    def send(self, data: bytes) -> None:
+        if self.closed:
+            raise NotThere("the stage is not there any more")
+        self._container.said += data
+
+    def close(self) -> None:
+        self._let_go = True
 
 
 class World:
@@ -280,6 +302,10 @@ class FakeEngine:
         if container.status != "running":
             self._run(container)
         self.script.finish("start")
+
+    async def hold_input(self, container_id: str) -> FakeInput:
+        await self._begin("hold_input", container_id)
+        return FakeInput(self._container(container_id))
 
     async def inspect(self, container_id: str) -> StageState:
         await self._begin("inspect", container_id)

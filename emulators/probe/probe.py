@@ -135,7 +135,7 @@ def watch_signals() -> list[Callable[[], None]]:
 def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
     """Return attempt()'s result, repeating it while the system refuses.
 
-    Each pause is a tenth of what has been waited so far, 5 to 250 ms: whenever the neighbour comes,
+    Each pause is a tenth of what has been waited so far, 1 to 250 ms: whenever the neighbour comes,
     little time is lost over it.
     """
     begun = time.monotonic()
@@ -144,7 +144,7 @@ def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
             return attempt()
         except OSError as exc:
             waited = time.monotonic() - begun
-            pause = min(max(0.005, waited / 10), 0.25)
+            pause = min(max(0.001, waited / 10), 0.25)
             if waited + pause > seconds:
                 raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
         time.sleep(pause)

@@ -110,6 +110,13 @@ class StagePlan(msgspec.Struct, frozen=True):
     pids: int = 128
     stdin: bool = False
     """Keep standard input open, for late binding."""
+    shim: bool = False
+    """Start a shell that reads the environment from standard input, and becomes the command then."""
+
+
+SHIM = 'while IFS= read -r line; do [ -n "$line" ] || exec "$@" </dev/null; export "$line"; done; exit 0'
+"""Reads ``KEY=VALUE`` lines up to a blank one, and becomes the command that follows; at an end of input
+without a blank line it was not needed. For ``sh -c SHIM name command…``, any POSIX shell."""
 
 
 class StageState(msgspec.Struct, frozen=True):

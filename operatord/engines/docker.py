@@ -178,6 +178,8 @@ class DockerEngine:
         image = await self._launch("image", plan.image, lambda c: _image(c, plan.image))
         user = bodies.NOBODY if bodies.runs_as_root(image) else None
         body = bodies.container_body(plan, user, self._hardening)
+        if plan.shim:
+            body |= bodies.behind_shim(image, plan.command)
         return await self._launch("create", plan.name, lambda c: _create_or_adopt(c, plan, body))
 
     async def start(self, container_id: str) -> None:

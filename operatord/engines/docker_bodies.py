@@ -8,7 +8,7 @@ are read leniently: a field that is absent is absent in our data too.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +17,7 @@ from operatord.engines.base import (
     LABEL_INSTANCE,
     LABEL_PLAN,
     LABEL_SESSION,
+    SHIM,
     Address,
     EngineEvent,
     EngineInfo,
@@ -108,6 +109,13 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         endpoint = {"Aliases": list(plan.aliases)}
         body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
     return body
+
+
+def behind_shim(image: Json, command: Sequence[str]) -> Json:
+    """Return the members of a create body that put a shell before the image's own program."""
+    config = image.get("Config") or {}
+    own = [*(config.get("Entrypoint") or ()), *(command or config.get("Cmd") or ())]
+    return {"Entrypoint": ["sh", "-c", SHIM, "operatord-shim"], "Cmd": own}
 
 
 def _host_config(plan: StagePlan, hardening: Hardening) -> Json:

@@ -22,12 +22,17 @@ def attach(clients: Clients, container_id: str) -> socket.socket:
     client = clients.make()
     try:
         with edge("attach", container_id):
-            output: Any = client.attach_socket(container_id, params={"stdin": 1, "stream": 1})
+            # Its output as well, only because the engine ends the connection with that.
+            asked = {"stdin": 1, "stdout": 1, "stream": 1}
+            output: Any = client.attach_socket(container_id, params=asked)
         raw = getattr(output, "_sock", output)
         if not isinstance(raw, socket.socket) or type(raw).__module__ == "ssl":
             raise StageRefused("standard input cannot be held open over an encrypted connection")
-        # A duplicate outlives the library's own object, which is closed with the client.
-        return socket.socket(fileno=os.dup(raw.fileno()))
+        # A duplicate outlives the library's own objects.
+        held = socket.socket(fileno=os.dup(raw.fileno()))
+        output.close()
+        raw.close()
+        return held
     finally:
         client.close()
 
@@ -46,8 +51,8 @@ class HeldInput:
 
     def _readable(self) -> None:
         try:
-            if self._sock.recv(4096):
-                return  # nothing that is said here is meant for us
+            if self._sock.recv(65536):
+                return  # its output: that is what its log is for
         except BlockingIOError:
             return
         except OSError:

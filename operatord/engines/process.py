@@ -37,6 +37,7 @@ from operatord.engines.base import (
     LABEL_INSTANCE,
     LABEL_PLAN,
     LABEL_SESSION,
+    SHIM,
     Address,
     EngineEvent,
     EngineInfo,
@@ -303,8 +304,9 @@ class ProcessEngine:
         home.mkdir(mode=0o700, exist_ok=True)
         record.started = True
         self._records.save(record)
+        argv = tuple(plan.command or self._program(plan.image) or ())
         start = Start(
-            argv=plan.command or self._program(plan.image) or (),
+            argv=("sh", "-c", SHIM, "operatord-shim", *argv) if plan.shim else argv,
             env=_env(plan),
             directory=home,
             memory=plan.memory,

@@ -16,12 +16,13 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from operatord.core.endings import Exit, judge_start
+from operatord.core.pipelines import Stage
 from operatord.core.plans import stage_env
 from operatord.core.subnets import SubnetPool, SubnetsExhausted
 from operatord.engines import base
@@ -160,7 +161,7 @@ class Starter:
             if name in plan.stages:
                 env = stage_env(plan, name, record.addresses, record.id)
                 with _blamed(name):
-                    held.send(msgspec.json.encode({"env": env}) + b"\n")
+                    held.send(_line(plan.stages[name], env))
         for name in [name for name in record.containers if name not in plan.stages]:
             await self._engine.remove(record.containers.pop(name))
 
@@ -234,7 +235,7 @@ class Starter:
         owner = plan.network == "shared" and join is None and not late
         env = stage_env(plan, name, record.addresses, record.id)
         if record.warm:
-            env = {"OPERATORD_LATE_BIND": "1"}
+            env = {"OPERATORD_LATE_BIND": "1"} if stage.late_bind == "native" else {}
         assert record.network is not None
         stage_plan = base.StagePlan(
             name=f"operatord_{record.id}_{name}",
@@ -257,6 +258,7 @@ class Starter:
             gpus=tuple(record.gpus.get(name, ())),
             pids=stage.pids,
             stdin=record.warm,
+            shim=record.warm and stage.late_bind == "shim",
         )
         with _translated("create"), _blamed(name):
             record.containers[name] = await self._engine.create(stage_plan)
@@ -468,6 +470,14 @@ def _translated(step: str) -> Iterator[None]:
     except OSError as exc:
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
+
+
+def _line(stage: Stage, env: Mapping[str, str]) -> bytes:
+    """Return what tells a waiting stage its environment."""
+    if stage.late_bind == "native":
+        return msgspec.json.encode({"env": env}) + b"\n"
+    lines = [f"{key}={value}" for key, value in env.items()]
+    return "\n".join([*lines, "", ""]).encode()
 
 
 async def _all(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Stages that wait on their standard input for what they are to do, by themselves or behind a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+
+import pytest
+from engine_lab import IMAGE, Lab
+
+from operatord.engines.base import NotThere, Publish
+
+ECHO = ("python3", "-u", "-c", "print('ready'); print('heard', input())")
+SHOW = ("python3", "-c", "import os; print(os.environ['WORD'], os.environ.get('OTHER'))")
+SERVE = ("sh", "-c", 'exec python3 -m http.server --bind "$ADDRESS" "$WHERE"')
+
+
+async def test_line_that_is_sent_is_heard(real_lab: Lab) -> None:
+    lab = real_lab
+    container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
+    held = await lab.engine.hold_input(container_id)
+    assert not held.closed
+    held.send(b"a word\n")
+    assert [line.line for line in await lab.output(container_id)] == ["ready", "heard a word"]
+    held.close()
+    held.close()
+
+
+async def test_end_of_a_stage_is_noticed_at_its_input(lab: Lab) -> None:
+    container_id = await lab.run_until_ready(await lab.network(), "idle", stdin=True)
+    held = await lab.engine.hold_input(container_id)
+    await lab.engine.stop(container_id, grace=1)
+    async with asyncio.timeout(10):
+        while not held.closed:
+            await asyncio.sleep(0.01)
+    with pytest.raises(NotThere):
+        held.send(b"too late\n")
+    held.close()
+
+
+async def test_shell_becomes_the_command_once_it_has_its_environment(real_lab: Lab) -> None:
+    lab = real_lab
+    container_id = await lab.run(await lab.network(), "idle", command=SHOW, stdin=True, shim=True)
+    held = await lab.engine.hold_input(container_id)
+    assert (await lab.engine.inspect(container_id)).status == "running"
+    held.send(b"WORD=with blanks; and $signs 'quoted' \"twice\" `so`\n\n")
+    [line] = await lab.output(container_id)
+    assert line.line == "with blanks; and $signs 'quoted' \"twice\" `so` None"
+    held.close()
+
+
+@pytest.mark.engine
+async def test_foreign_image_waits_warm_and_serves_where_it_is_told(docker_lab: Lab) -> None:
+    lab = docker_lab
+    container_id = await lab.run(
+        await lab.network(), "idle", image=IMAGE, command=SERVE, stdin=True, shim=True,
+        publish=Publish("127.0.0.1"), memory=128 << 20,
+    )  # fmt: skip
+    held = await lab.engine.hold_input(container_id)
+    published = (await lab.engine.inspect(container_id)).published
+    assert published is not None
+    held.send(b"ADDRESS=0.0.0.0\nWHERE=12345\n\n")
+    async with asyncio.timeout(10):
+        while (status := await asyncio.to_thread(_status, published.host, published.port)) is None:
+            await asyncio.sleep(0.01)
+    assert status == 200
+    held.close()
+
+
+def _status(host: str, port: int) -> int | None:
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: MIT
+"""Slots that are made before anybody asks: claimed once, refilled, given up for who needs the room."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, until
+
+MIB = 1 << 20
+WARM: Json = {"pipelines": {"segmented": {"warm": 2}}}
+
+
+@pytest.fixture
+async def warm(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with in_process(tmp_path / "w", WARM) as lab:
+        await filled(lab)
+        yield lab
+
+
+def ready(lab: Lab, pipeline: str = "segmented") -> list[str]:
+    return [slot.id for slot in lab.daemon.supervisor.slots.ready(pipeline)]
+
+
+async def filled(lab: Lab, count: int = 2) -> None:
+    await until(lambda: len(ready(lab)) == count, "the slots are ready")
+
+
+async def gone(lab: Lab, slot_id: str) -> None:
+    supervisor = lab.daemon.supervisor
+    await until(lambda: supervisor.slots.get(slot_id) is None, "the slot is gone")
+
+
+def told(lab: Lab, session: Json, stage: str) -> Json:
+    """Return the environment that a stage was sent."""
+    said = lab.fake.world.containers[session[stage]].said
+    env: Json = json.loads(said)["env"]
+    return env
+
+
+async def test_request_is_given_a_slot_and_each_stage_its_line(warm: Lab) -> None:
+    wire = await warm.wire()
+    slots = ready(warm)
+    before = len([c for c in warm.fake.script.calls if c[0] == "create"])
+    session = await wire.call("session.start", count=7, env={"probe": {"fps": 5}})
+    assert (session["warm"], session["session_id"]) == (True, slots[0])
+    assert told(warm, session, "probe")["count"] == "7"
+    assert told(warm, session, "probe")["fps"] == "5"
+    env = told(warm, session, "segmentation")
+    assert (env["stream_ip"], env["OPERATORD_SESSION"]) == ("stream", session["session_id"])
+    assert set(session["timings"]) >= {"bind", "verify", "total"}
+    creates = [c for c in warm.fake.script.calls if c[0] == "create"][:before]
+    assert len(creates) == 6, "nothing was created for it"
+
+
+async def test_slots_are_refilled_and_status_says_so(warm: Lab) -> None:
+    wire = await warm.wire()
+    assert (await wire.call("system.status"))["warm"]["segmented"] == {"ready": 2, "target": 2}
+    first = await wire.call("session.start")
+    second = await wire.call("session.start")
+    await filled(warm)
+    assert not {first["session_id"], second["session_id"]} & set(ready(warm))
+    listed = {p["name"]: p for p in (await wire.call("pipeline.list"))["pipelines"]}
+    assert listed["segmented"]["warm"] == {"ready": 2, "target": 2}
+
+
+async def test_no_slot_is_used_twice_by_fifty_at_once(warm: Lab) -> None:
+    wires = [await warm.wire() for _ in range(25)]
+    begun = [(wire, wire.begin("session.start")) for wire in wires]
+    sessions = await asyncio.gather(*(wire.reply(number) for wire, number in begun))
+    assert len({s["session_id"] for s in sessions}) == 25
+    assert sum(s["warm"] for s in sessions) >= 2
+    containers = [s[stage] for s in sessions for stage in ("probe", "stream", "segmentation")]
+    assert len(set(containers)) == 75
+    for session in sessions:
+        if session["warm"]:
+            assert warm.fake.world.containers[session["probe"]].said.count(b"\n") == 1
+
+
+async def test_slot_whose_container_died_is_never_handed_out(warm: Lab) -> None:
+    wire = await warm.wire()
+    dead, alive = ready(warm)
+    [probe] = [
+        c for c in warm.fake.world.containers.values()
+        if c.plan.labels["operatord.session"] == dead and c.plan.stage == "probe"
+    ]  # fmt: skip
+    warm.fake.world.end(probe.id, 1)
+    session = await wire.call("session.start")
+    assert session["session_id"] == alive
+    await gone(warm, dead)
+    await filled(warm)
+
+
+async def test_slots_of_real_stages_serve_exactly_what_is_asked_for(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "w", WARM, {"engine": "process"}) as lab:
+        await filled(lab)
+        wire = await lab.wire()
+        for count in (3, 17):
+            session = await wire.call("session.start", count=count, env={"probe": {"fps": 0}})
+            assert session["warm"] is True
+            _, frames, end = await receive(session["location"])
+            assert [header["seq"] for header, _ in frames] == list(range(count))
+            assert all({"image", "mask"} == set(parts) for _, parts in frames)
+            assert (end["frames"], end["dropped"]) == (count, 0)
+
+
+async def test_registered_probe_takes_the_place_of_the_slots_own(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "w", WARM, {"engine": "process"}) as lab:
+        await filled(lab)
+        wire = await lab.wire()
+        lender = await wire.call("session.start", plain_stream=True, count=12)
+        location = lender["location"]
+        await wire.call("probe.register", name="bed", host=location["host"], port=location["port"])
+        session = await wire.call("session.start", probe="bed", count=12)
+        assert (session["warm"], "probe" in session) == (True, False)
+        _, frames, end = await receive(session["location"])
+        assert (len(frames), end["frames"]) == (12, 12)
+
+
+async def test_slots_hold_what_they_take_and_give_it_up_for_who_needs_it(tmp_path: Path) -> None:
+    huge = {
+        "stages": {"only": {"image": "demo-probe", "port": 1, "cpus": 3.95, "memory": 64 * MIB}}
+    }
+    overlay = {"pipelines": {"segmented": {"warm": 2}, "huge": huge}}
+    async with in_process(tmp_path / "w", overlay, clock=StillClock()) as lab:
+        await filled(lab)
+        wire = await lab.wire()
+        status = await wire.call("system.status")
+        assert (status["reserved"]["cpus"], status["reserved"]["sessions"]) == (0.12, 0)
+        oldest, younger = ready(lab)
+        session = await wire.call("session.start", pipeline="huge", on_shortage="refuse")
+        assert session["phase"] == "running", "four cores, 0.12 of them with slots"
+        await gone(lab, oldest)
+        await gone(lab, younger)
+        assert (await wire.call("system.status"))["warm"]["segmented"]["ready"] == 0
+        await wire.call("session.stop", session_id=session["session_id"])
+        await filled(lab)
+
+
+async def test_slots_are_given_up_under_pressure(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "w", WARM, clock=StillClock()) as lab:
+        await filled(lab)
+        for _ in range(2):
+            lab.measure(available=10 * MIB)
+        await until(lambda: not list(lab.daemon.supervisor.slots), "all are given up")
+        assert lab.fake.empty
+        lab.measure(available=8 << 30)
+        await filled(lab)
+
+
+async def test_old_slots_are_replaced(tmp_path: Path) -> None:
+    clock = StillClock()
+    async with in_process(tmp_path / "w", WARM, clock=clock) as lab:
+        await filled(lab)
+        old = ready(lab)
+        clock.advance(601)
+        for each in old:
+            await gone(lab, each)
+        await filled(lab)
+
+
+async def test_nothing_of_a_slot_is_left_after_the_end(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "w", WARM) as lab:
+        await filled(lab)
+        engine = lab.fake
+    assert engine.empty
+
+
+async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
+    from operatord.engines.base import StageRefused
+
+    async with in_process(tmp_path / "w") as lab:
+        wire: Wire = await lab.wire()
+        assert (await wire.call("system.status"))["warm"]["segmented"] == {"ready": 0, "target": 0}
+        lab.fake.script.fail("hold_input", StageRefused("not this one"))
+        slots = lab.daemon.supervisor.slots
+        assert await slots._make("segmented") is False
+        assert (lab.fake.empty, list(slots)) == (True, [])
+        assert (await wire.call("system.status"))["reserved"]["cpus"] == 0
