@@ -88,6 +88,10 @@ class FakeInput:
     def closed(self) -> bool:
         return self._let_go or self._container.status != "running"
 
+    @property
+    def stirred(self) -> None:
+        return None
+
     def send(self, data: bytes) -> None:
         if self.closed:
             raise NotThere("the stage is not there any more")

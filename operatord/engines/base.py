@@ -15,6 +15,7 @@ Rules every engine keeps:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -212,6 +213,11 @@ class Input(Protocol):
     @property
     def closed(self) -> bool:
         """Whether the stage has ended, or was let go of."""
+        ...
+
+    @property
+    def stirred(self) -> asyncio.Event | None:
+        """Set whenever the stage writes something, which is a hint; None where that cannot be told."""
         ...
 
     def send(self, data: bytes) -> None:

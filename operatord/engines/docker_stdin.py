@@ -45,6 +45,8 @@ class HeldInput:
         sock.setblocking(False)
         self._sock = sock
         self._loop = asyncio.get_running_loop()
+        self.stirred = asyncio.Event()
+        """Set whenever the stage writes something: it may be listening now."""
         self.closed = False
         """Whether the stage has ended, or the engine has gone."""
         self._loop.add_reader(sock.fileno(), self._readable)
@@ -52,7 +54,8 @@ class HeldInput:
     def _readable(self) -> None:
         try:
             if self._sock.recv(65536):
-                return  # its output: that is what its log is for
+                self.stirred.set()
+                return  # what it says is in its log
         except BlockingIOError:
             return
         except OSError:

@@ -144,6 +144,11 @@ class ChildInput:
         """Whether the process has ended, or its input was closed."""
         return self._child.ended.done() or self._child.input_closed
 
+    @property
+    def stirred(self) -> None:
+        """Nobody tells."""
+        return None
+
     def send(self, data: bytes) -> None:
         """Write a few lines, which a pipe always has room for. Raises `NotThere`."""
         self._child.write(data)

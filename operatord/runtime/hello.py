@@ -14,6 +14,8 @@ from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, p
 
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
+HINT_PATIENCE = 0.02
+"""Seconds to wait for a hint before trying without one."""
 
 
 class NoHello(Exception):
@@ -36,13 +38,16 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
         raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
 
 
-async def await_hello(host: str, port: int, shortest: float = SHORTEST_PAUSE) -> Hello:
-    """Try until a header comes, with back-off from ``shortest`` seconds on.
+async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None) -> Hello:
+    """Try until a header comes, with back-off. The caller cancels when it has waited enough.
 
-    The caller cancels when it has waited enough.
+    ``stirred`` is set when the server may have begun to listen: no try is made in vain before that, and
+    none is late after it.
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
+    if stirred is not None:
+        await _rest(stirred, HINT_PATIENCE)
     while True:
         try:
             return await _exchange(host, port)
@@ -50,9 +55,20 @@ async def await_hello(host: str, port: int, shortest: float = SHORTEST_PAUSE) ->
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
             # A tenth of what has been waited already is little to lose on top of it.
             waited = loop.time() - begun
-            await asyncio.sleep(min(max(shortest, waited / 10), LONGEST_PAUSE))
+            await _rest(stirred, min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
         except (asyncio.LimitOverrunError, StreamError) as exc:
             raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
+
+
+async def _rest(stirred: asyncio.Event | None, seconds: float) -> None:
+    """Wait so long, or until something stirs."""
+    if stirred is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stirred.wait()
+    stirred.clear()
 
 
 async def _exchange(host: str, port: int) -> Hello:

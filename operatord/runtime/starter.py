@@ -30,7 +30,7 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
 from .clock import Clock
-from .hello import SHORTEST_PAUSE, NoHello, await_hello, read_hello
+from .hello import NoHello, await_hello, read_hello
 from .host import routes
 from .record import SessionRecord
 from .relay import Relay
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 STARTS_AT_ONCE = 2
 """Sessions that are made at the same time. An engine starts containers one after another anyway, so more
 would only make all of them wait for the last, and let calls time out in a long line."""
-QUICK = 0.0005
-"""Seconds until the next try to reach a stage that has been bound this moment."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 SUBNET_TRIES = 32
@@ -147,8 +145,11 @@ class Starter:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
         await self._step(record, "probe", self._check_probe)
-        await self._step(record, "bind", self._bind)
-        await self._step(record, "verify", self._verify)
+        try:
+            await self._step(record, "bind", self._bind)
+            await self._step(record, "verify", self._verify)
+        finally:
+            record.close_inputs()
         record.timings["total"] = _ms(self._clock.now() - begun)
 
     async def _bind(self, record: SessionRecord) -> None:
@@ -333,7 +334,8 @@ class Starter:
             await asyncio.shield(record.ending)
             return None
         host, port = published.host, published.port
-        hello = await await_hello(host, port, QUICK if record.warm else SHORTEST_PAUSE)
+        held = record.inputs.get(name)
+        hello = await await_hello(host, port, None if held is None else held.stirred)
         if hello.count is not None and hello.fps > 0:
             record.expected_seconds = hello.count / hello.fps
         url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
