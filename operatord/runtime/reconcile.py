@@ -38,6 +38,8 @@ class Reconciler:
         self._instance = instance
         self._clock = clock
         self.grace = GRACE
+        self._leftovers = supervisor.former_slots()
+        """Slots of an earlier life: no grace is needed for what nobody can want."""
         self._seen: dict[str, float] = {}
         """Orphans, and when each was seen first."""
 
@@ -50,9 +52,14 @@ class Reconciler:
         orphans = [each for each in found if self._is_orphan(each)]
         now = self._clock.now()
         self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
-        due = {each.id for each in orphans if now - self._seen[each.id] >= self.grace}
+        due = {each.id for each in orphans if self._is_due(each, now)}
         if due:
             await self._remove(due)
+
+    def _is_due(self, orphan: base.Found, now: float) -> bool:
+        if orphan.labels.get(base.LABEL_SESSION) in self._leftovers:
+            return True
+        return now - self._seen[orphan.id] >= self.grace
 
     def _is_orphan(self, found: base.Found) -> bool:
         session_id = found.labels.get(base.LABEL_SESSION, "")

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from operatord.core import scheduler
@@ -22,6 +22,7 @@ from operatord.core.plans import SessionPlan, make_plan
 from operatord_protocol.messages import SessionStartParams
 
 from .admission import Admission
+from .journal import JournalFailed
 from .record import Ending, SessionRecord
 from .starter import Interrupted, Starter, StepFailed
 
@@ -44,6 +45,8 @@ class Deeds(NamedTuple):
     """Removes everything of a slot, again and again until it is gone."""
     released: Callable[[str], None]
     """Hears that nothing of a slot is left."""
+    write: Callable[[Sequence[str]], Awaitable[None]]
+    """Writes down which slots there are; returns when that is on disk. Raises `JournalFailed`."""
     calm: Callable[[], Awaitable[object]]
     """Returns when nothing is being made or removed that somebody waits for."""
 
@@ -179,8 +182,9 @@ class SlotPool:
         self._slots[slot.id] = slot
         begun = self._admission.clock.now()
         try:
+            await self._do.write(list(self._slots))  # before there is anything of it
             await self._starter.prepare(slot, self._do.calm)
-        except StepFailed as exc:
+        except (StepFailed, JournalFailed) as exc:
             log.warning("a slot for %s could not be made: %s", pipeline, exc)
             await self._remove(slot)
             return False

@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 Emit = Callable[..., None]
 """``emit(type, session_id=…, **fields)`` publishes an event."""
 
+SLOTS = "slots"
+"""The fact in the journal that has the ids of slots that nobody has claimed."""
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
 
@@ -76,6 +78,7 @@ class Supervisor:
             own=self.own,
             remove=lambda slot: self._persist(slot, lambda: starter.remove(slot)),
             released=self._released,
+            write=self._write_slots,
             calm=self._calm.wait,
         )
         self.slots = SlotPool(starter, admission, deeds)
@@ -137,6 +140,15 @@ class Supervisor:
         slot.phases = {"queued": self._clock.wall()}
         slot.step = "queue"
         return slot
+
+    async def _write_slots(self, slots: Sequence[str]) -> None:
+        self._journal.note_fact(SLOTS, msgspec.json.encode(slots))
+        await self._journal.settled()
+
+    def former_slots(self) -> frozenset[str]:
+        """Return the slots of the daemon's earlier life: nobody was ever told of them."""
+        data = self._journal.fact(SLOTS)
+        return frozenset() if data is None else frozenset(msgspec.json.decode(data, type=list[str]))
 
     def _note_calm(self) -> None:
         """Let slots be made while nothing is being made or removed that somebody waits for."""
