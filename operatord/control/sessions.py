@@ -13,7 +13,7 @@ import msgspec
 from operatord.core.plans import Upstream
 from operatord.core.scheduler import Preview, Refuse, Start
 from operatord.engines.base import EngineError, EngineUnavailable
-from operatord.runtime.postmortem import last_report
+from operatord.runtime.postmortem import last_report, post_mortem
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import explanation, refusal
 from operatord.runtime.standing import standing_of
@@ -137,8 +137,15 @@ def _decision(call: Call, foreseen: Preview, details: dict[str, Any]) -> m.PlanR
 
 def get(call: Call, params: m.SessionParams) -> m.Session:
     """Return one session."""
-    supervisor = call.services.supervisor
-    return supervisor.view(supervisor.get(params.session_id))
+    return _whole(call, call.services.supervisor.get(params.session_id))
+
+
+def _whole(call: Call, record: SessionRecord) -> m.Session:
+    """Return a session with all that is known of its end, if it has ended."""
+    session = call.services.supervisor.view(record)
+    if record.phase != "ended":
+        return session
+    return msgspec.structs.replace(session, post_mortem=post_mortem(record))
 
 
 def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
@@ -158,7 +165,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     grace = params.grace if isinstance(params.grace, float) else None
     supervisor.end(record, Ending("stopped", "client", "stopped on request", grace=grace))
     await record.reach("ended")
-    return call.services.supervisor.view(record)
+    return _whole(call, record)
 
 
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
@@ -174,7 +181,7 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
             session_id=record.id,
             phase=record.phase,
         ) from None
-    return call.services.supervisor.view(record)
+    return _whole(call, record)
 
 
 def extend(call: Call, params: m.SessionExtendParams) -> m.Session:

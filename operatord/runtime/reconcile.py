@@ -52,7 +52,7 @@ class Reconciler:
         self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
         due = {each.id for each in orphans if now - self._seen[each.id] >= self.grace}
         if due:
-            await self._remove(due)
+            await self._try_to_remove(due)
 
     def _is_orphan(self, found: base.Found) -> bool:
         session_id = found.labels.get(base.LABEL_SESSION, "")
@@ -64,6 +64,15 @@ class Reconciler:
         if found.kind == "network":
             return record.network is not None and found.id != record.network.id
         return found.id not in record.containers.values()
+
+    async def _try_to_remove(self, due: set[str]) -> None:
+        """Remove orphans; what cannot be removed now is tried again with the next look."""
+        try:
+            await self._remove(due)
+        except base.EngineUnavailable:
+            raise
+        except base.EngineError as exc:
+            log.warning("what no session has is not all removed: %s", exc)
 
     async def _remove(self, due: set[str]) -> None:
         """Remove orphans, containers first; labels and owners are looked at once more before."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -278,6 +279,7 @@ class Starter:
             return None
         host, port = state.published.host, state.published.port
         hello = await await_hello(host, port)
+        record.fps = hello.fps
         if hello.count is not None and hello.fps > 0:
             record.expected_seconds = hello.count / hello.fps
         url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
@@ -407,13 +409,21 @@ def _translated(step: str) -> Iterator[None]:
         raise StepFailed(
             errors.NoCapacity, "no_capacity", reason, dimension="ports", step=step
         ) from exc
+    except base.DiskFull as exc:
+        raise _no_disk(str(exc), exc.stage, step) from exc
     except base.EngineError as exc:
         raise StepFailed(
             errors.StartFailed, "start_failed", str(exc), exc.stage, step=step
         ) from exc
     except OSError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise _no_disk("a disk of this host has no space left", None, step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
+
+
+def _no_disk(reason: str, stage: str | None, step: str) -> StepFailed:
+    return StepFailed(errors.NoCapacity, "disk", reason, stage, dimension="disk", step=step)
 
 
 async def _all(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:

@@ -15,8 +15,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-import msgspec
-
 from operatord.config import Config
 from operatord.core import scheduler
 from operatord.core.phases import TRANSITIONS
@@ -28,12 +26,12 @@ from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
 from .admission import Admission, Machine
 from .exits import ExitWatch
-from .journal import Journal, JournalFailed
+from .journal import Journal, JournalFailed, SessionRow
 from .leases import Leases
 from .postmortem import collect
-from .record import Ending, SessionRecord
+from .record import Ending, Place, SessionRecord
 from .refusals import final_error, refusal, step_error
-from .snapshot import Holding, from_row, to_row
+from .snapshot import Holding, Unreadable, from_row, to_row
 from .standing import QueueTeller
 from .starter import Interrupted, Starter, StepFailed
 
@@ -42,8 +40,11 @@ log = logging.getLogger(__name__)
 Emit = Callable[..., None]
 """``emit(type, session_id=…, **fields)`` publishes an event."""
 
+SHUTTING_DOWN = "the daemon is shutting down"
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
+ROUNDS = 100
+"""Turns of the event loop that answers get to reach their connections before those are closed."""
 
 
 class Supervisor:
@@ -72,6 +73,10 @@ class Supervisor:
         self.exits = ExitWatch(engine, self._records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
+        self._engine_answered = asyncio.Event()
+        """The engine has answered once: only then is anything decided about an earlier life's sessions."""
+        self._wait_on: list[SessionRecord] = []
+        """Requests of an earlier life, until they can stand in the queue again."""
 
     # Requests
 
@@ -131,7 +136,7 @@ class Supervisor:
             return None
         record = self._keys.get((owner, params.request_key))
         if record is None and (row := self._journal.by_key(owner, params.request_key)):
-            record, _ = from_row(row)
+            record = _recalled(row)
         if record is None or (record.phase == "ended" and record.started is None):
             return None  # it came to nothing, so that trying again is what the key is for
         if record.params != params:
@@ -155,8 +160,8 @@ class Supervisor:
         """Return a session, living or ended. Raises `NotFound`."""
         if record := self._records.get(session_id):
             return record
-        if row := self._journal.ended(session_id):
-            return from_row(row)[0]
+        if (row := self._journal.ended(session_id)) and (record := _recalled(row)):
+            return record
         raise errors.NotFound(
             f"there is no session {session_id}; ended ones are kept for a while only",
             session_id=session_id,
@@ -182,7 +187,7 @@ class Supervisor:
             if phase in (None, record.phase) and owner in (None, record.owner)
         ]
         ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
-        records = [*living, *(from_row(row)[0] for row in ended)]
+        records = [*living, *filter(None, map(_recalled, ended))]
         records.sort(key=lambda record: -record.created)
         return [self.view(record) for record in records[:limit]]
 
@@ -270,6 +275,9 @@ class Supervisor:
         if problem == self.engine_problem:
             return
         self.engine_problem = problem
+        if problem is None:
+            self._engine_answered.set()
+            self._requeue()
         self._act(self.admission.hold("engine", problem))
 
     def give_up_starts(self) -> None:
@@ -300,18 +308,31 @@ class Supervisor:
     async def close(self, grace: float) -> None:
         """End every session and wait until all of them are gone. Idempotent."""
         self.drain(True)
-        ending = Ending("stopped", "shutdown", "the daemon is shutting down", grace=grace)
-        for record in self.living():
+        ending = Ending("stopped", "shutdown", SHUTTING_DOWN, grace=grace)
+        concerned = self.living()
+        for record in concerned:
             self.end(record, ending)
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await _until_answered(concerned)
 
     async def leave(self) -> None:
         """Let sessions live on without the daemon: finish what has been begun, begin nothing."""
-        self._act(self.admission.hold("shutdown", "the daemon is shutting down"))
+        self.drain(True)
+        self._act(self.admission.hold("shutdown", SHUTTING_DOWN))
+        concerned = self.living()
+        self._turn_away()
         while unsettled := [r for r in self.living() if _is_unsettled(r)]:
-            await unsettled[0].moved()
+            await _moved(unsettled[0])
+        await _until_answered(concerned)
         self.abort()
+
+    def _turn_away(self) -> None:
+        """Tell those who wait on a connection for their turn that it ends with the daemon."""
+        for record in self.living():
+            if record.phase == "queued" and _needs_connection(record):
+                error = errors.Draining(SHUTTING_DOWN, session_id=record.id, retry_after=1)
+                self.end(record, Ending("stopped", "shutdown", SHUTTING_DOWN, error))
 
     def abort(self) -> None:
         """Give up on what is under way; the journal has it, and a later start goes on."""
@@ -325,11 +346,13 @@ class Supervisor:
 
         With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
         """
+        if self.engine_problem is not None:
+            self.admission.hold("engine", self.engine_problem)
         for row in self._journal.living():
             try:
                 record, holding = from_row(row)
-            except msgspec.MsgspecError as exc:
-                log.error("session %s cannot be read from the journal: %s", row.id, exc)
+            except Unreadable as exc:
+                log.error("%s", exc)
                 continue
             self._records[record.id] = record
             if isinstance(record.params.request_key, str):
@@ -338,13 +361,14 @@ class Supervisor:
 
     def _restore(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
         if record.phase == "queued":
-            self._requeue(record)
+            self._restore_queued(record)
             return
         if holding is not None:
             self.admission.restore(record, holding)
         self._starter.hold_subnet(record)
         if record.phase == "running" and keeps:
             log.info("session %s is taken on", record.id)
+            record.exits.clear()  # they are seen again, and judged
             self._bind_again(record)
             self.own(self._live_on(record))
             return
@@ -357,19 +381,26 @@ class Supervisor:
         assert record.result is not None
         self.own(self._see_off(record, record.result))
 
-    def _requeue(self, record: SessionRecord) -> None:
+    def _restore_queued(self, record: SessionRecord) -> None:
         """Let a request wait on, if whoever asked did not wait on a connection for it."""
-        params = record.params
-        if params.wait == "ready" or params.lease == "connection":
+        if _needs_connection(record):
             reason = "the daemon was started anew, and the connection that waited is gone"
             self._finish(record, Ending("stopped", "client", reason))
             return
-        ask = self.admission.ask(record.plan, params, record.owner, record.id)
-        waited = max(0.0, self._clock.wall() - record.created)
-        latest = None if ask.latest is None else ask.latest - waited
-        self._act(
-            self.admission.decide(scheduler.Submitted(ask._replace(waited=waited, latest=latest)))
-        )
+        record.place = Place(reason=self.engine_problem)
+        self._wait_on.append(record)
+
+    def _requeue(self) -> None:
+        """Put requests of an earlier life into the queue: the engine has said what there is room for."""
+        records, self._wait_on = self._wait_on, []
+        for record in records:
+            if record.phase != "queued":
+                continue  # it was ended meanwhile
+            ask = self.admission.ask(record.plan, record.params, record.owner, record.id)
+            waited = max(0.0, self._clock.wall() - record.created)
+            latest = None if ask.latest is None else ask.latest - waited
+            ask = ask._replace(waited=waited, latest=latest)
+            self._act(self.admission.decide(scheduler.Submitted(ask)))
 
     def _bind_again(self, record: SessionRecord) -> None:
         """Let a session that was taken on end when it was to end."""
@@ -472,12 +503,15 @@ class Supervisor:
         record.result = ending
         record.advance("stopping", self._clock.wall())
         self._announce(record)
+        with contextlib.suppress(JournalFailed):  # it has to end, and trouble has been told
+            await self._journal.settled()  # what is to be undone is written down first
         if record.attaching is not None:
             await asyncio.wait((record.attaching,))
         await self._see_off(record, ending)
 
     async def _see_off(self, record: SessionRecord, ending: Ending) -> None:
         """Read the last words of a session that is stopping, and remove all of it."""
+        await self._engine_answered.wait()
         grace = self.admission.config.stop_grace if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await self._persist(record, lambda: self._starter.remove(record))
@@ -587,6 +621,36 @@ def _is_unsettled(record: SessionRecord) -> bool:
         attaching = record.attaching is not None and not record.attaching.done()
         return record.ending.done() or attaching
     return record.phase != "queued"
+
+
+def _needs_connection(record: SessionRecord) -> bool:
+    """Tell whether a request comes to nothing without the connection that it came by."""
+    return record.params.wait == "ready" or record.params.lease == "connection"
+
+
+async def _moved(record: SessionRecord) -> None:
+    """Return when what is being made or removed of a session has got on."""
+    if record.attaching is not None and not record.attaching.done():
+        await asyncio.wait((record.attaching,))
+    else:
+        await record.moved()
+
+
+async def _until_answered(records: Iterable[SessionRecord]) -> None:
+    """Let those who wait for a session that is ready, or has ended, have their answer."""
+    for _ in range(ROUNDS):
+        if not any(record.waiters for record in records):
+            return
+        await asyncio.sleep(0)
+
+
+def _recalled(row: SessionRow) -> SessionRecord | None:
+    """Return a session that has ended; None if what is written of it cannot be read."""
+    try:
+        return from_row(row)[0]
+    except Unreadable as exc:
+        log.warning("%s", exc)
+        return None
 
 
 def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:
