@@ -46,7 +46,9 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     if params.wait == "ready":
         with _progress(call, record):
             await _ready(call, record)
-    return call.services.supervisor.view(record)
+    else:
+        await supervisor.written()  # whoever was told of it must find it again
+    return supervisor.view(record)
 
 
 async def _ready(call: Call, record: SessionRecord) -> None:
@@ -184,7 +186,7 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
     return _whole(call, record)
 
 
-def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
+async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     """Let a lease end later. Raises `Conflict` for a session that has ended or has no such lease."""
     supervisor = call.services.supervisor
     record = supervisor.get(params.session_id)
@@ -194,6 +196,7 @@ def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
             session_id=record.id,
         )
     supervisor.extend(record, params.ttl)
+    await supervisor.written()
     return call.services.supervisor.view(record)
 
 

@@ -8,6 +8,7 @@ its post-mortem says. What belongs to one life of the daemon only, who waits for
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -80,6 +81,19 @@ _encode = msgspec.json.Encoder(enc_hook=plain).encode
 decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
 
 
+class _Brief(Snapshot, kw_only=True, omit_defaults=True):
+    log_tails: msgspec.Raw = msgspec.Raw(b"{}")  # type: ignore[assignment]  # passed over, unread
+
+
+_read_briefly = msgspec.json.Decoder(_Brief, dec_hook=custom).decode
+
+
+def _decode_briefly(data: bytes) -> Snapshot:
+    snapshot = _read_briefly(data)
+    snapshot.log_tails = {}  # type: ignore[assignment]
+    return snapshot
+
+
 def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
     """Return what the journal is to remember of ``record``."""
     result = record.result
@@ -108,17 +122,22 @@ def _encoded(snapshot: Snapshot) -> bytes:
         return _encode(msgspec.structs.replace(snapshot, reports={}))
 
 
-def from_row(row: SessionRow) -> tuple[SessionRecord, Holding | None]:
-    """Return the session that a row speaks of, and what it held. Raises `Unreadable`."""
+def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, Holding | None]:
+    """Return the session that a row speaks of, and what it held. Raises `Unreadable`.
+
+    Without ``logs`` its log lines are left out, which are most of it.
+    """
     try:
-        return _from_row(row)
+        return _from_row(row, decode if logs else _decode_briefly)
     except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as exc:
         text = f"session {row.id} cannot be read from the journal: {exc}"
         raise Unreadable(text) from exc
 
 
-def _from_row(row: SessionRow) -> tuple[SessionRecord, Holding | None]:
-    snapshot = decode(row.data)
+def _from_row(
+    row: SessionRow, read: Callable[[bytes], Snapshot]
+) -> tuple[SessionRecord, Holding | None]:
+    snapshot = read(row.data)
     record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
         setattr(record, name, getattr(snapshot, name))

@@ -187,7 +187,7 @@ class Supervisor:
             if phase in (None, record.phase) and owner in (None, record.owner)
         ]
         ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
-        records = [*living, *filter(None, map(_recalled, ended))]
+        records = [*living, *filter(None, (_recalled(row, logs=False) for row in ended))]
         records.sort(key=lambda record: -record.created)
         return [self.view(record) for record in records[:limit]]
 
@@ -603,6 +603,11 @@ class Supervisor:
             **fields,
         )
 
+    async def written(self) -> None:
+        """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
+        with contextlib.suppress(JournalFailed):
+            await self._journal.settled()
+
     def _note(self, record: SessionRecord) -> None:
         """Write the session down as it is now."""
         self._journal.note_session(to_row(record, self.admission.holding(record.id)))
@@ -644,10 +649,10 @@ async def _until_answered(records: Iterable[SessionRecord]) -> None:
         await asyncio.sleep(0)
 
 
-def _recalled(row: SessionRow) -> SessionRecord | None:
+def _recalled(row: SessionRow, *, logs: bool = True) -> SessionRecord | None:
     """Return a session that has ended; None if what is written of it cannot be read."""
     try:
-        return from_row(row)[0]
+        return from_row(row, logs=logs)[0]
     except Unreadable as exc:
         log.warning("%s", exc)
         return None
