@@ -188,7 +188,11 @@ class Daemon:
 
     def _make_watches(self) -> tuple[UsageWatch, IdleWatch, StallWatch]:
         engine, supervisor, tempo = self.engine, self.supervisor, Tempo(clock=self.clock)
-        running, learned, emit = supervisor.running, supervisor.admission.learned, self.events.emit
+        running, learned, emit = (
+            supervisor.book.running,
+            supervisor.admission.learned,
+            self.events.emit,
+        )
         return (
             UsageWatch(engine, running, learned, tempo),
             IdleWatch(engine, running, supervisor, tempo),
@@ -291,7 +295,9 @@ class Daemon:
                 else:
                     await self.supervisor.close(min(self.config.stop_grace, 1.0))
         except TimeoutError:
-            left = [r.id for r in self.supervisor.living() if r.phase in ("starting", "stopping")]
+            left = [
+                r.id for r in self.supervisor.book.living() if r.phase in ("starting", "stopping")
+            ]
             log.error("not settled in time, left to the next start: %s", ", ".join(left))
             self.supervisor.abort()
         await self.server.close()
@@ -388,7 +394,7 @@ class Daemon:
     # Settings
 
     def _sessions_on(self, probe: str) -> list[str]:
-        records = self.supervisor.living()
+        records = self.supervisor.book.living()
         return [r.id for r in records if r.plan.upstream and r.plan.upstream.name == probe]
 
     def _reload(self) -> Reloaded:

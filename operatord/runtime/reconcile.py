@@ -44,7 +44,7 @@ class Reconciler:
     async def look(self) -> None:
         """Compare once. Raises `base.EngineError`."""
         supervisor = self._supervisor
-        known = {record.id: dict(record.containers) for record in supervisor.present()}
+        known = {record.id: dict(record.containers) for record in supervisor.book.present()}
         found = await self._engine.list_objects(self._instance)
         supervisor.exits.compare(found, known)
         orphans = [each for each in found if self._is_orphan(each)]
@@ -56,7 +56,7 @@ class Reconciler:
 
     def _is_orphan(self, found: base.Found) -> bool:
         session_id = found.labels.get(base.LABEL_SESSION, "")
-        record = self._supervisor.living_record(session_id)
+        record = self._supervisor.book.records.get(session_id)
         if record is None:
             return True
         if record.phase != "running" or record.attaching is not None:

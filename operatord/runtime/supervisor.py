@@ -11,13 +11,11 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from operatord.config import Config
 from operatord.core import scheduler
-from operatord.core.phases import TRANSITIONS
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.pressure import Sample
 from operatord.engines import base
@@ -25,8 +23,9 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
 from .admission import Admission, Machine
+from .book import SessionBook
 from .exits import ExitWatch
-from .journal import Journal, JournalFailed, SessionRow
+from .journal import Journal, JournalFailed
 from .leases import Leases
 from .postmortem import collect
 from .record import Ending, Place, SessionRecord
@@ -67,10 +66,9 @@ class Supervisor:
         self.admission = admission
         self.leases = Leases(clock, emit, self.end)
         self._teller = QueueTeller(self.admission, clock)
-        self._records: dict[str, SessionRecord] = {}
+        self.book = SessionBook(journal)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._keys: dict[tuple[str, str], SessionRecord] = {}
-        self.exits = ExitWatch(engine, self._records, self, clock)
+        self.exits = ExitWatch(engine, self.book.records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
         self._engine_answered = asyncio.Event()
@@ -88,19 +86,17 @@ class Supervisor:
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
-        if known := self._same_request(params, owner):
+        if known := self.book.same_request(params, owner):
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
         begun: dict[Phase, float] = {"queued": self._clock.wall()}
-        record = SessionRecord(self._new_id(), plan, params, owner, begun)
+        record = SessionRecord(self.book.new_id(), plan, params, owner, begun)
         ask = self.admission.ask(plan, params, owner, record.id)
         action, *others = self.admission.decide(scheduler.Submitted(ask))
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)
-        self._records[record.id] = record
-        if isinstance(params.request_key, str):
-            self._keys[owner, params.request_key] = record
+        self.book.add(record)
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
         self._announce(record)
@@ -130,77 +126,7 @@ class Supervisor:
         if self.engine_problem is not None:
             raise errors.EngineUnavailable(self.engine_problem, retry_after=1)
 
-    def _same_request(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
-        """Return the session that an earlier request with the same key made."""
-        if not isinstance(params.request_key, str):
-            return None
-        record = self._keys.get((owner, params.request_key))
-        if record is None and (row := self._journal.by_key(owner, params.request_key)):
-            record = _recalled(row)
-        if record is None or (record.phase == "ended" and record.started is None):
-            return None  # it came to nothing, so that trying again is what the key is for
-        if record.params != params:
-            raise errors.Conflict(
-                "this request_key was used for a different request; choose a new one",
-                session_id=record.id,
-            )
-        return record
-
-    def _new_id(self) -> str:
-        """Draw an id whose first five digits, which name the network, no other living session has."""
-        taken = {record.network_name for record in self.living()}
-        while True:
-            session_id = secrets.token_hex(8).upper()
-            if f"network_{session_id[:5]}" not in taken and session_id not in self._records:
-                return session_id
-
     # Questions
-
-    def get(self, session_id: str) -> SessionRecord:
-        """Return a session, living or ended. Raises `NotFound`."""
-        if record := self._records.get(session_id):
-            return record
-        if (row := self._journal.ended(session_id)) and (record := _recalled(row)):
-            return record
-        raise errors.NotFound(
-            f"there is no session {session_id}; ended ones are kept for a while only",
-            session_id=session_id,
-        )
-
-    def living_record(self, session_id: str) -> SessionRecord | None:
-        """Return a session that has not ended."""
-        return self._records.get(session_id)
-
-    def living(self) -> list[SessionRecord]:
-        """Return the sessions that hold a place, or wait for one, oldest first."""
-        return list(self._records.values())
-
-    def present(self) -> list[SessionRecord]:
-        """Return the sessions that have, or make, something on the engine."""
-        return [r for r in self._records.values() if r.phase in ("starting", "running")]
-
-    def listing(self, phase: Phase | None, owner: str | None, limit: int) -> list[Session]:
-        """Return sessions, newest first; those that have ended as long as they are remembered."""
-        living = [
-            record
-            for record in self._records.values()
-            if phase in (None, record.phase) and owner in (None, record.owner)
-        ]
-        ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
-        records = [*living, *filter(None, (_recalled(row, logs=False) for row in ended))]
-        records.sort(key=lambda record: -record.created)
-        return [self.view(record) for record in records[:limit]]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many sessions there are in each phase."""
-        counts: dict[str, int] = dict.fromkeys(TRANSITIONS, 0)
-        for record in self._records.values():
-            counts[record.phase] += 1
-        return counts | {"ended": self._journal.ended_count()}
-
-    def running(self) -> list[SessionRecord]:
-        """Return the sessions whose stream is there."""
-        return [record for record in self._records.values() if record.phase == "running"]
 
     def view(self, record: SessionRecord) -> Session:
         """Return a session as the wire has it, with its place in the queue as it is now."""
@@ -228,7 +154,7 @@ class Supervisor:
         expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
         self.leases.bound(record, "lease", ttl, expired)
         self._foresee(record)
-        if record.id in self._records:
+        if record.id in self.book.records:
             self._note(record)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
@@ -285,7 +211,7 @@ class Supervisor:
 
         Whoever waits for one is told now; what was made of it is removed when the engine is back.
         """
-        for record in self.living():
+        for record in self.book.living():
             if record.phase == "starting":
                 reason = "the container engine was lost while the session was being started"
                 error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
@@ -309,7 +235,7 @@ class Supervisor:
         """End every session and wait until all of them are gone. Idempotent."""
         self.drain(True)
         ending = Ending("stopped", "shutdown", SHUTTING_DOWN, grace=grace)
-        concerned = self.living()
+        concerned = self.book.living()
         for record in concerned:
             self.end(record, ending)
         if self._tasks:
@@ -320,16 +246,16 @@ class Supervisor:
         """Let sessions live on without the daemon: finish what has been begun, begin nothing."""
         self.drain(True)
         self._act(self.admission.hold("shutdown", SHUTTING_DOWN))
-        concerned = self.living()
+        concerned = self.book.living()
         self._turn_away()
-        while unsettled := [r for r in self.living() if _is_unsettled(r)]:
+        while unsettled := [r for r in self.book.living() if _is_unsettled(r)]:
             await _moved(unsettled[0])
         await _until_answered(concerned)
         self.abort()
 
     def _turn_away(self) -> None:
         """Tell those who wait on a connection for their turn that it ends with the daemon."""
-        for record in self.living():
+        for record in self.book.living():
             if record.phase == "queued" and _needs_connection(record):
                 error = errors.Draining(SHUTTING_DOWN, session_id=record.id, retry_after=1)
                 self.end(record, Ending("stopped", "shutdown", SHUTTING_DOWN, error))
@@ -354,9 +280,7 @@ class Supervisor:
             except Unreadable as exc:
                 log.error("%s", exc)
                 continue
-            self._records[record.id] = record
-            if isinstance(record.params.request_key, str):
-                self._keys[record.owner, record.params.request_key] = record
+            self.book.add(record)
             self._restore(record, holding, keeps)
 
     def _restore(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
@@ -424,7 +348,7 @@ class Supervisor:
     def _act(self, actions: Iterable[scheduler.Action]) -> None:
         """Do what was decided; those who still wait are told where they stand."""
         for action in actions:
-            record = self._records[action.session_id]
+            record = self.book.records[action.session_id]
             if isinstance(action, scheduler.Start):
                 self._begin(record, action)
             elif isinstance(action, scheduler.Attach):
@@ -587,9 +511,7 @@ class Supervisor:
         record.ask_end(ending)
         record.result = ending
         record.advance("ended", self._clock.wall())
-        del self._records[record.id]
-        if isinstance(key := record.params.request_key, str):
-            self._keys.pop((record.owner, key), None)
+        self.book.remove(record)
         self._announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
 
     def _announce(self, record: SessionRecord, **fields: Any) -> None:
@@ -647,15 +569,6 @@ async def _until_answered(records: Iterable[SessionRecord]) -> None:
         if not any(record.waiters for record in records):
             return
         await asyncio.sleep(0)
-
-
-def _recalled(row: SessionRow, *, logs: bool = True) -> SessionRecord | None:
-    """Return a session that has ended; None if what is written of it cannot be read."""
-    try:
-        return from_row(row, logs=logs)[0]
-    except Unreadable as exc:
-        log.warning("%s", exc)
-        return None
 
 
 def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:

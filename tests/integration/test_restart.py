@@ -371,7 +371,7 @@ async def test_session_that_nobody_reads_from_ends_in_another_life_too(machine: 
     await machine.kill(away=10)
     wire = await machine.start(limited)
     supervisor = machine.daemon.supervisor
-    record = supervisor.get(session["session_id"])
+    record = supervisor.book.get(session["session_id"])
     machine.clock.advance(30)
     await until(lambda: supervisor.leases.bounds(record, "idle"), "it is seen that nobody reads")
     machine.clock.advance(81)
@@ -517,7 +517,7 @@ async def half_started(machine: Machine, operation: str, took_effect: bool) -> s
     reached = machine.engine.swallow(operation) if took_effect else script.hold(operation).reached
     wire.begin("session.start", lease={"ttl": 60})
     await reached.wait()
-    [record] = machine.daemon.supervisor.living()
+    [record] = machine.daemon.supervisor.book.living()
     await machine.kill()
     return record.id
 
@@ -867,7 +867,7 @@ async def test_exit_that_was_seen_but_not_acted_upon_is_seen_again(clinic: Machi
     wire = await clinic.start()
     session = await wire.call("session.start", lease={"ttl": 60})
     for stage in ("probe", "stream", "segmentation"):
-        record = clinic.daemon.supervisor.get(session["session_id"])
+        record = clinic.daemon.supervisor.book.get(session["session_id"])
         state = base.StageState(id=session[stage], status="exited", exit_code=0)
         record.exits[stage] = state
     await wire.call("session.extend", session_id=session["session_id"], ttl=90)
