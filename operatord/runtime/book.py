@@ -74,6 +74,10 @@ class SessionBook:
             session_id=session_id,
         )
 
+    def has_ended(self, session_id: str) -> bool:
+        """Tell whether a session has lived and is over."""
+        return session_id not in self.records and self._journal.ended(session_id) is not None
+
     def living(self) -> list[SessionRecord]:
         """Return the sessions that hold a place, or wait for one, oldest first."""
         return list(self.records.values())

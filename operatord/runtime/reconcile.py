@@ -50,9 +50,16 @@ class Reconciler:
         orphans = [each for each in found if self._is_orphan(each)]
         now = self._clock.now()
         self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
-        due = {each.id for each in orphans if now - self._seen[each.id] >= self.grace}
+        due = {each.id for each in orphans if self._is_due(each, now)}
         if due:
             await self._try_to_remove(due)
+
+    def _is_due(self, orphan: base.Found, now: float) -> bool:
+        """Tell whether nobody can come for it any more: at once if its session has ended."""
+        session_id = orphan.labels.get(base.LABEL_SESSION, "")
+        if self._supervisor.book.has_ended(session_id):
+            return True
+        return now - self._seen[orphan.id] >= self.grace
 
     def _is_orphan(self, found: base.Found) -> bool:
         session_id = found.labels.get(base.LABEL_SESSION, "")
