@@ -4,9 +4,10 @@
 
 PYTHON := .venv/bin/python
 ARGS ?=
+ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images demo test check bench clean engine-down
+.PHONY: help venv engine images demo test faults check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -26,6 +27,9 @@ demo: venv ## watch a session run, on an engine that answers or as local process
 
 test: ## run the tests, with containers where an engine is to be had (ARGS="-k name")
 	@tools/test $(ARGS)
+
+faults: ## kill the daemon everywhere, ROUNDS=30 times at random, and harm the engine
+	@FAULTS=all ROUNDS=$(ROUNDS) tools/test tests/faults $(ARGS)
 
 check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff check .

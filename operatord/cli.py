@@ -8,6 +8,7 @@ reader of the output went away.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_check_config(commands)
     _add_build_images(commands)
+    _add_sweep(commands)
     _add_demo(commands)
     _add_simulate(commands)
     _add_export_trace(commands)
@@ -103,6 +105,30 @@ def _add_build_images(commands: Any) -> None:
         "be reached, one made with debootstrap)",
     )  # fmt: skip
     build.set_defaults(run=_build_images)
+
+
+def _add_sweep(commands: Any) -> None:
+    text = (
+        "Remove what is left over on the engine: objects with the label of this state directory's "
+        "instance that belong to no living session of its journal. Safe beside a daemon that works; "
+        "where none runs, what was being started or removed when it died goes as well. Sessions that "
+        "run, foreign objects and those of other instances are never touched."
+    )
+    sweep = commands.add_parser("sweep", help="remove what is left over, once", description=text)
+    sweep.add_argument("--dry-run", action="store_true", help="only print what would be removed")
+    sweep.add_argument(
+        "--grace", metavar="SECONDS", type=_seconds, default=10.0,
+        help="time between the two looks that something has to be left over at (default: 10)",
+    )  # fmt: skip
+    _add_settings(sweep)
+    sweep.set_defaults(run=_sweep)
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(text)) <= 3600:
+            return seconds
+    raise argparse.ArgumentTypeError(f"expected 0 to 3600 seconds, got {text}")
 
 
 def _add_demo(commands: Any) -> None:
@@ -308,6 +334,17 @@ def _export_trace(args: argparse.Namespace) -> int:
         return EXIT_FAILED
     print(f"{count} sessions written to {args.trace}")  # noqa: T201
     return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    config = _load(args)
+    if config is None:
+        return EXIT_USAGE
+    from . import logs  # noqa: PLC0415
+    from .sweep import Options, run_sweep  # noqa: PLC0415
+
+    logs.configure(config.log)
+    return run_sweep(config, Options(print, _say, args.grace, args.dry_run))
 
 
 def _demo(args: argparse.Namespace) -> int:

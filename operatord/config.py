@@ -150,6 +150,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ports: str | None = None
     start_timeout: Duration = Duration(60)
     stop_grace: Duration = Duration(2)
+    stall_timeout: Duration | None = Duration(30)
     on_shutdown: Literal["keep", "stop"] = "keep"
     shutdown_timeout: Duration = Duration(30)
     limits: Limits = Limits()
@@ -341,6 +342,7 @@ def _contradictions(config: Config) -> list[str]:
         *_network_problems(config),
         *_gpu_problems(config),
         *_lease_problems(config.lease),
+        *_stall_problems(config.stall_timeout),
     ]
     for name, pipeline in config.pipelines.items():
         found += problems(name, pipeline)
@@ -412,6 +414,12 @@ def _lease_problems(lease: Lease) -> list[str]:
         for name, seconds in (("idle_timeout", lease.idle_timeout), ("max_age", lease.max_age))
         if seconds is not None and seconds <= 0
     ]
+
+
+def _stall_problems(seconds: Duration | None) -> list[str]:
+    if seconds is None or seconds > 0:
+        return []
+    return ["stall_timeout: is longer than 0, or null for never"]
 
 
 def is_loopback(host: str) -> bool:

@@ -35,12 +35,14 @@ from .core.subnets import SubnetPool
 from .engines import base
 from .runtime.admission import Admission, Machine
 from .runtime.clock import Clock
+from .runtime.failpoints import fail_around
 from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor, routes
 from .runtime.idle import IdleWatch
 from .runtime.journal import Journal, JournalFailed, Retention
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
+from .runtime.stall import StallWatch
 from .runtime.starter import Starter, StartSettings
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
@@ -136,6 +138,7 @@ class Daemon:
             if parts.engine is not None
             else choice.choose_engine(config, self.instance, self._state.path, os.environ)
         )
+        self.engine = fail_around(self.engine)
         self._engine_info: base.EngineInfo | None = None
         self._engine_lost: str | None = None
         self.journal = self._open_journal()
@@ -154,7 +157,7 @@ class Daemon:
             relist=self.reconciler.look,
         )
         self._watch = EngineWatch(self.engine, reactions)
-        self._usage, self._idle = self._make_watches()
+        self._looks = self._make_watches()
         self.services = self._make_services()
         self.server = Server(self.services)
         self._tasks: list[asyncio.Task[None]] = []
@@ -183,12 +186,17 @@ class Daemon:
         kept = self.config.history.kept
         return Retention(kept.rows, kept.days * 86400)
 
-    def _make_watches(self) -> tuple[UsageWatch, IdleWatch]:
-        supervisor, tempo = self.supervisor, Tempo(clock=self.clock)
-        learned = supervisor.admission.learned
+    def _make_watches(self) -> tuple[UsageWatch, IdleWatch, StallWatch]:
+        engine, supervisor, tempo = self.engine, self.supervisor, Tempo(clock=self.clock)
+        running, learned, emit = (
+            supervisor.book.running,
+            supervisor.admission.learned,
+            self.events.emit,
+        )
         return (
-            UsageWatch(self.engine, supervisor.running, learned, tempo),
-            IdleWatch(self.engine, supervisor.running, supervisor, tempo),
+            UsageWatch(engine, running, learned, tempo),
+            IdleWatch(engine, running, supervisor, tempo),
+            StallWatch(engine, running, lambda: self.config.stall_timeout, emit, tempo),
         )
 
     def _make_services(self) -> Services:
@@ -231,8 +239,8 @@ class Daemon:
         if not self._remote:
             self._keep(self.host.run(self.supervisor.measure), "the watch over the machine")
         self._keep(self.supervisor.slots.run(), "what prepares slots")
-        for watch in (self._usage, self._idle):
-            self._keep(watch.run(), "the watch over what sessions use")
+        for watch in self._looks:
+            self._keep(watch.run(), "a watch over sessions that run")
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
         if self.config.unix:
@@ -288,7 +296,9 @@ class Daemon:
                 else:
                     await self.supervisor.close(min(self.config.stop_grace, 1.0))
         except TimeoutError:
-            left = [r.id for r in self.supervisor.living() if r.phase in ("starting", "stopping")]
+            left = [
+                r.id for r in self.supervisor.book.living() if r.phase in ("starting", "stopping")
+            ]
             log.error("not settled in time, left to the next start: %s", ", ".join(left))
             self.supervisor.abort()
         await self.server.close()
@@ -385,7 +395,7 @@ class Daemon:
     # Settings
 
     def _sessions_on(self, probe: str) -> list[str]:
-        records = self.supervisor.living()
+        records = self.supervisor.book.living()
         return [r.id for r in records if r.plan.upstream and r.plan.upstream.name == probe]
 
     def _reload(self) -> Reloaded:

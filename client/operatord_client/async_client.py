@@ -22,7 +22,7 @@ from operatord_protocol import messages as m
 from ._async_connection import AsyncConnection
 from ._core import decode_result, given
 from .address import Address, AddressLike, parse_address
-from .async_feeds import AsyncFeed, event_feed, log_feed
+from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
 from .async_session import AsyncRunningSession
 from .notices import Event, Notice, Progress
 from .options import StartOptions
@@ -331,10 +331,18 @@ class AsyncClient:
         session_id: str | None = None,
         types: Sequence[str] | None = None,
         since: int | None = None,
+        reconnect: bool = False,
         call_timeout: float | None = None,
     ) -> AsyncFeed[Event]:
-        """Return an iterator over what happens from now on, or from the event after ``since``."""
+        """Return an iterator over what happens from now on, or from the event after ``since``.
+
+        It raises `ConnectionLost` when the daemon goes away. With ``reconnect`` it waits until the daemon
+        is back, and goes on with what happened meanwhile: no event comes twice, and where events can no
+        longer be had there is a gap marker in their place (`Event.lost`).
+        """
         params = given(session_id=session_id, types=types, since=since)
+        if reconnect:
+            return lasting_event_feed(self._open, params, self._limit(call_timeout))
         return event_feed(self._open, params, self._limit(call_timeout))
 
     async def subscribe(

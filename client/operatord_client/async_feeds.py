@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Generic, Self, TypeVar
@@ -13,6 +14,8 @@ from operatord_protocol.messages import Logs, StageLine, Subscribed
 from . import notices
 from ._async_connection import AsyncConnection
 from ._core import decode_result
+from ._resuming import Bookmark, check_away
+from .errors import ClientError, WireError
 from .notices import Event, Notice
 
 T = TypeVar("T")
@@ -98,14 +101,81 @@ class AsyncFeed(Generic[T]):
         return self._read(notice)
 
 
+class AsyncLastingFeed(AsyncFeed[Event]):
+    """Events that are read on when the daemon has gone away and come back, none of them twice.
+
+    What happened meanwhile follows, or where it can no longer be had a gap marker (`Event.lost`). The
+    first connection has to work; from then on only `close` ends it, and refusals that another attempt would
+    meet again, which are raised.
+    """
+
+    def __init__(self, connect: Connect, params: Mapping[str, Any], timeout: float | None) -> None:
+        """Subscribe with ``params``; each answer may take ``timeout`` seconds."""
+        self._bookmark = Bookmark(params)
+        self._timeout = timeout
+        self._begun = False
+        super().__init__(connect, self._subscribe, self._note)
+
+    def _note(self, notice: Notice) -> Event:
+        return self._bookmark.read(notices.read_event(notice))
+
+    async def _subscribe(self, connection: AsyncConnection) -> Sequence[Event]:
+        subscribed = await _subscribe(connection, self._bookmark.params(), self._timeout)
+        self._bookmark.subscribed(subscribed.seq)
+        self._begun = True
+        return ()
+
+    async def take(self, timeout: float | None = None) -> Event | None:
+        """Return the next event, None when none came within ``timeout`` seconds, or at the end.
+
+        Raises `WireError` for a refusal that is not to be retried, and `DaemonUnreachable` at first.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                return await self._take()
+        return None
+
+    async def _take(self) -> Event | None:
+        while not self._ended:
+            try:
+                return await self._next(await self.open(), None)
+            except (ClientError, WireError) as exc:
+                if not self._begun:
+                    raise
+                await self._drop()
+                if not self._ended:
+                    check_away(exc)
+                    await asyncio.sleep(self._bookmark.pause())
+        await self._drop()
+        return None
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+def lasting_event_feed(
+    connect: Connect, params: Mapping[str, Any], timeout: float | None
+) -> AsyncFeed[Event]:
+    """Return the events that the daemon has for ``params``, across its restarts."""
+    return AsyncLastingFeed(connect, params, timeout)
+
+
+async def _subscribe(
+    connection: AsyncConnection, params: Mapping[str, Any], timeout: float | None
+) -> Subscribed:
+    raw = await connection.finish(connection.send("events.subscribe", params), timeout)
+    return decode_result("events.subscribe", raw, Subscribed)
+
+
 def event_feed(
     connect: Connect, params: Mapping[str, Any], timeout: float | None
 ) -> AsyncFeed[Event]:
     """Return the events that the daemon has for ``params``."""
 
     async def ask(connection: AsyncConnection) -> Sequence[Event]:
-        raw = await connection.finish(connection.send("events.subscribe", params), timeout)
-        decode_result("events.subscribe", raw, Subscribed)
+        await _subscribe(connection, params, timeout)
         return ()
 
     return AsyncFeed(connect, ask, notices.read_event)

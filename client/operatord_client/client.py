@@ -22,7 +22,7 @@ from operatord_protocol import messages as m
 from ._connection import Connection
 from ._core import decode_result, given
 from .address import Address, AddressLike, parse_address
-from .feeds import Feed, open_events, open_log
+from .feeds import Feed, LastingFeed, open_events, open_log
 from .notices import Event, Notice, Progress
 from .options import StartOptions
 from .session import RunningSession
@@ -329,10 +329,18 @@ class Client:
         session_id: str | None = None,
         types: Sequence[str] | None = None,
         since: int | None = None,
+        reconnect: bool = False,
         call_timeout: float | None = None,
     ) -> Feed[Event]:
-        """Return an iterator over what happens from now on, or from the event after ``since``."""
+        """Return an iterator over what happens from now on, or from the event after ``since``.
+
+        It raises `ConnectionLost` when the daemon goes away. With ``reconnect`` it waits until the daemon
+        is back, and goes on with what happened meanwhile: no event comes twice, and where events can no
+        longer be had there is a gap marker in their place (`Event.lost`).
+        """
         params = given(session_id=session_id, types=types, since=since)
+        if reconnect:
+            return LastingFeed(self._open, params, self._limit(call_timeout))
         return open_events(self._open(), params, self._limit(call_timeout))
 
     def subscribe(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Self, TypeVar
@@ -12,9 +14,12 @@ from operatord_protocol.messages import Logs, StageLine, Subscribed
 from . import notices
 from ._connection import Connection
 from ._core import decode_result
+from ._resuming import Bookmark, check_away
+from .errors import ClientError, ConnectionLost, WireError
 from .notices import Event, Notice
 
 T = TypeVar("T")
+Connect = Callable[[], Connection]
 
 
 class Feed(Generic[T]):
@@ -71,6 +76,77 @@ class Feed(Generic[T]):
             self.close()
             return None
         return self._read(notice)
+
+
+class LastingFeed(Feed[Event]):
+    """Events that are read on when the daemon has gone away and come back, none of them twice.
+
+    What happened meanwhile follows, or where it can no longer be had a gap marker (`Event.lost`). The
+    first connection has to work; from then on only `close` ends it, and refusals that another attempt would
+    meet again, which are raised.
+    """
+
+    def __init__(self, connect: Connect, params: Mapping[str, Any], timeout: float | None) -> None:
+        """Subscribe with ``params``; each answer may take ``timeout`` seconds."""
+        self._connect = connect
+        self._bookmark = Bookmark(params)
+        self._timeout = timeout
+        self._closed = threading.Event()
+        self._renewing = threading.Lock()
+        super().__init__(self._subscribed(), self._note)
+
+    def _note(self, notice: Notice) -> Event:
+        return self._bookmark.read(notices.read_event(notice))
+
+    def _subscribed(self) -> Connection:
+        connection, params = self._connect(), self._bookmark.params()
+        answer = _ask(connection, "events.subscribe", params, self._timeout, Subscribed)
+        self._bookmark.subscribed(answer.seq)
+        return connection
+
+    def close(self) -> None:
+        """End the subscription, by disconnecting. Whoever waits for an event gets None."""
+        self._closed.set()
+        super().close()
+
+    def take(self, timeout: float | None = None) -> Event | None:
+        """Return the next event, None when none came within ``timeout`` seconds, or at the end.
+
+        An attempt to connect is not cut short. Raises `WireError` for a refusal that is not to be retried.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._closed.is_set():
+            connection = self._connection
+            try:
+                return super().take(_left(deadline))
+            except ConnectionLost:
+                connection.close()
+            with self._renewing:
+                if self._connection is connection and not self._renew(deadline):
+                    return None
+        return None
+
+    def _renew(self, deadline: float | None) -> bool:
+        """Connect anew; return False when the time is up, or the feed is closed."""
+        while not self._closed.is_set():
+            pause, left = self._bookmark.pause(), _left(deadline)
+            if self._closed.wait(pause if left is None else min(pause, left)):
+                break
+            if left is not None and left < pause:
+                return False
+            try:
+                self._connection = self._subscribed()
+            except (ClientError, WireError) as exc:
+                check_away(exc)
+                continue
+            if not self._closed.is_set():
+                return True
+            self._connection.close()
+        return False
+
+
+def _left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def open_events(

@@ -342,20 +342,25 @@ class Probe:
         self._changed = threading.Condition()
         self._active = 0
         self._complete = False
-        self._reported: tuple[int, int] | None = None
+        self._sending: set[socket.socket] = set()  # sockets that are being given a frame
+        self._reported: tuple[int, int, int] | None = None
 
     def run(self, listener: socket.socket) -> None:
         """Serve until a sequence is complete and nobody else is being served."""
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         with self._changed:
             while not self._changed.wait_for(self._finished, REPORT_EVERY):
-                if (self.frames, self._active) != self._reported:
+                if self._figures() != self._reported:
                     self.report()
 
     def report(self) -> None:
         """Print the counters for the daemon."""
-        self._reported = self.frames, self._active
-        say(type="report", stage="probe", frames=self.frames, dropped=0, consumers=self._active)
+        self._reported = frames, consumers, blocked = self._figures()
+        counters = {"frames": frames, "dropped": 0, "consumers": consumers, "blocked": blocked}
+        say(type="report", stage="probe", **counters)
+
+    def _figures(self) -> tuple[int, int, int]:
+        return self.frames, self._active, len(self._sending)
 
     def _finished(self) -> bool:
         return self._complete and self._active == 0
@@ -375,6 +380,7 @@ class Probe:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
             complete = self._play(sock) and self._received(sock)
         with self._changed:
+            self._sending.discard(sock)
             self._active -= 1
             self._complete = self._complete or complete
             self._changed.notify()
@@ -407,9 +413,11 @@ class Probe:
             b'{"type":"frame","seq":%d,"pts":%a,"parts":[{"name":"image","bytes":%d}],"truth":%b}\n'
             % (seq, pts, len(picture), truth)
         )
+        self._sending.add(sock)
         sent = sock.sendmsg((header, picture))
         if sent < len(header) + len(picture):
             sock.sendall((header + picture)[sent:])
+        self._sending.discard(sock)
 
     def _received(self, sock: socket.socket) -> bool:
         """Return whether the peer took everything.

@@ -234,6 +234,7 @@ DEPTH = 4  # whole frames kept for a slow consumer under policy=live
 GATHER = 16  # frames in one system call
 STALE_BYTES = 128 * 1024  # unsent bytes in the kernel under policy=live
 REPORT_EVERY = 1.0  # seconds
+COUNTERS = ("frames", "dropped", "consumers", "blocked")  # in a report
 END_POLL = 0.01  # seconds between looks at consumers that have been sent everything
 NO_LIMIT = 2**31 - 1  # frames
 SIDES = ("width", "height")
@@ -589,7 +590,7 @@ class Relay:
         self._peers: list[Peer] = []
         self._checked = self._begun = self._ended = self._reading = self._asked = False
         self._report_at = time.monotonic() + REPORT_EVERY
-        self._reported = (0, 0, 0)
+        self._reported = (0, 0, 0, 0)
         self._selector = selectors.DefaultSelector()
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -608,14 +609,20 @@ class Relay:
 
     def report(self) -> None:
         """Print the counters for the daemon."""
-        self._reported = frames, dropped, consumers = self._figures()
+        self._reported = self._figures()
         self._report_at = time.monotonic() + REPORT_EVERY
-        counters = {"frames": frames, "dropped": dropped, "consumers": consumers}
+        counters = dict(zip(COUNTERS, self._reported, strict=True))
         say(type="report", stage=self.terms.stage, **counters, **self.figures)
 
-    def _figures(self) -> tuple[int, int, int]:
+    def _figures(self) -> tuple[int, int, int, int]:
         consumers = self._consumers()
-        return self.frames, self.dropped + sum(p.dropped for p in self._peers), len(consumers)
+        dropped = self.dropped + sum(peer.dropped for peer in self._peers)
+        blocked = sum(self._holds_up(peer) for peer in consumers)
+        return self.frames, dropped, len(consumers), blocked
+
+    def _holds_up(self, peer: Peer) -> bool:
+        """Tell whether it is what a consumer has yet to take that everybody waits for."""
+        return not peer.live and (bool(peer.queue) or self._ended)
 
     def _consumers(self) -> list[Peer]:
         return [peer for peer in self._peers if peer.role == "consumer"]
@@ -720,7 +727,7 @@ class Relay:
         if self.terms.attached:
             self._ask(bool(consumers))
         wanted = now >= self.terms.alone_at or (self._begun and bool(consumers or self.terms.live))
-        if any(peer.queue and not peer.live for peer in consumers):
+        if any(self._holds_up(peer) for peer in consumers):
             wanted = False
         if wanted and not self._reading:
             self._selector.register(self.source.sock, selectors.EVENT_READ, self._pump)

@@ -67,6 +67,8 @@ class Subscription:
             if self._wants(event) and not self._send(event.params):
                 return
             self._cursor = event.seq
+        if self._cursor < self._ring.seq and self._send(_lost(self._cursor + 1, self._ring.seq)):
+            self._cursor = self._ring.seq  # the last numbers of a life that ended without a word
 
     def _wants(self, event: Event) -> bool:
         if self._session_id is not None and event.session_id != self._session_id:
@@ -95,10 +97,12 @@ class EventLog:
 
     def _restore(self, journal: Journal) -> None:
         for seq, params in journal.events():
-            self._events.append(Event(seq, params["type"], params.get("session_id"), params))
+            type_, session_id = str(params.get("type")), params.get("session_id")
+            self._events.append(Event(seq, type_, session_id, params))
             self.seq = seq
         if (mark := journal.fact(MARK)) is not None:
-            self.seq = max(self.seq, int(mark))
+            known = int(mark) if mark.isdigit() else self.seq + RESERVED
+            self.seq = max(self.seq, known)
         self._reserve()
 
     def _reserve(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from operatord.core.plans import Upstream
 from operatord.core.scheduler import Preview, Refuse, Start
 from operatord.engines.base import EngineError, EngineUnavailable
-from operatord.runtime.postmortem import last_report
+from operatord.runtime.postmortem import last_report, post_mortem
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import explanation, refusal
 from operatord.runtime.standing import standing_of
@@ -46,7 +46,9 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     if params.wait == "ready":
         with _progress(call, record):
             await _ready(call, record)
-    return call.services.supervisor.view(record)
+    else:
+        await supervisor.written()  # whoever was told of it must find it again
+    return supervisor.view(record)
 
 
 async def _ready(call: Call, record: SessionRecord) -> None:
@@ -137,33 +139,41 @@ def _decision(call: Call, foreseen: Preview, details: dict[str, Any]) -> m.PlanR
 
 def get(call: Call, params: m.SessionParams) -> m.Session:
     """Return one session."""
-    supervisor = call.services.supervisor
-    return supervisor.view(supervisor.get(params.session_id))
+    return _whole(call, call.services.supervisor.book.get(params.session_id))
+
+
+def _whole(call: Call, record: SessionRecord) -> m.Session:
+    """Return a session with all that is known of its end, if it has ended."""
+    session = call.services.supervisor.view(record)
+    if record.phase != "ended":
+        return session
+    return msgspec.structs.replace(session, post_mortem=post_mortem(record))
 
 
 def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
     """Return sessions, newest first."""
-    sessions = call.services.supervisor.listing(
+    supervisor = call.services.supervisor
+    found = supervisor.book.find(
         params.phase if isinstance(params.phase, str) else None,
         params.owner if isinstance(params.owner, str) else None,
         params.limit if isinstance(params.limit, int) else EVERY,
     )
-    return m.Sessions(sessions=sessions)
+    return m.Sessions(sessions=[supervisor.view(record) for record in found])
 
 
 async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     """Stop a session and answer when everything of it is gone. One that has ended is returned."""
     supervisor = call.services.supervisor
-    record = supervisor.get(params.session_id)
+    record = supervisor.book.get(params.session_id)
     grace = params.grace if isinstance(params.grace, float) else None
     supervisor.end(record, Ending("stopped", "client", "stopped on request", grace=grace))
     await record.reach("ended")
-    return call.services.supervisor.view(record)
+    return _whole(call, record)
 
 
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
     """Answer when a session has reached a phase, or can no longer. Raises `DeadlineExceeded`."""
-    record = call.services.supervisor.get(params.session_id)
+    record = call.services.supervisor.book.get(params.session_id)
     timeout = params.timeout if isinstance(params.timeout, float) else None
     try:
         async with asyncio.timeout(timeout):
@@ -174,25 +184,26 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
             session_id=record.id,
             phase=record.phase,
         ) from None
-    return call.services.supervisor.view(record)
+    return _whole(call, record)
 
 
-def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
+async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     """Let a lease end later. Raises `Conflict` for a session that has ended or has no such lease."""
     supervisor = call.services.supervisor
-    record = supervisor.get(params.session_id)
+    record = supervisor.book.get(params.session_id)
     if record.ttl is None:
         raise errors.Conflict(
             'this session has no lease to extend; start it with a lease such as {"ttl": 60}',
             session_id=record.id,
         )
     supervisor.extend(record, params.ttl)
+    await supervisor.written()
     return call.services.supervisor.view(record)
 
 
 async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
     """Return what stages wrote, or with ``follow`` send it, old and new, as notifications."""
-    record = call.services.supervisor.get(params.session_id)
+    record = call.services.supervisor.book.get(params.session_id)
     stages = _chosen_stages(record, params)
     if params.follow and record.phase != "ended":
         return m.Logs(lines=[], subscription=_follow(call, record, stages, params.tail))
@@ -258,7 +269,7 @@ async def _follow_stage(
 
 async def stats(call: Call, params: m.SessionParams) -> m.Stats:
     """Say what each stage uses now, with the frames that it has reported."""
-    record = call.services.supervisor.get(params.session_id)
+    record = call.services.supervisor.book.get(params.session_id)
     if record.phase == "ended":
         raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
     stages = list(record.containers)
@@ -296,7 +307,7 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
     """Return when no session lives any more, or after ``timeout`` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            for record in supervisor.living():
+            for record in supervisor.book.living():
                 await record.reach("ended")
 
 

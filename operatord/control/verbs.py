@@ -67,7 +67,7 @@ def status(call: Call, params: m.NoParams) -> m.Status:
         free=admission.free(),
         measured=measured,
         pressure=admission.pressure,
-        sessions=supervisor.counts(),
+        sessions=supervisor.book.counts(),
         queue=_queue(supervisor),
         warm=supervisor.slots.status(),
         draining=supervisor.draining,
@@ -92,14 +92,14 @@ async def drain(call: Call, params: m.DrainParams) -> m.Drained:
     supervisor.drain(True)
     if isinstance(params.timeout, float) and params.timeout > 0:
         await sessions.all_ended(supervisor, params.timeout)
-    return m.Drained(draining=True, waiting_for=[record.id for record in supervisor.living()])
+    return m.Drained(draining=True, waiting_for=[record.id for record in supervisor.book.living()])
 
 
 def undrain(call: Call, params: m.NoParams) -> m.Drained:
     """Admit again."""
     supervisor = call.services.supervisor
     supervisor.drain(False)
-    return m.Drained(draining=False, waiting_for=[record.id for record in supervisor.living()])
+    return m.Drained(draining=False, waiting_for=[record.id for record in supervisor.book.living()])
 
 
 def reload(call: Call, params: m.NoParams) -> m.Reloaded:

@@ -80,6 +80,9 @@ class Room:
     def resize(self, capacity: Vector, devices: Iterable[Gpu]) -> None:
         """Have another capacity from now on; what is taken stays taken."""
         self.capacity, self.devices = capacity, tuple(devices)
+        known = {gpu.id: gpu for gpu in self.devices}
+        for holding in self.holdings.values():
+            holding.gpus = tuple(known.get(gpu.id, gpu) for gpu in holding.gpus)
         busy = {gpu.id for holding in self.holdings.values() for gpu in holding.gpus}
         self._idle = sorted(gpu for gpu in self.devices if gpu.id not in busy)
         self._update()
@@ -122,8 +125,12 @@ class Room:
         return chosen
 
     def restore(self, holding: Holding, gpus: Sequence[str], end: float | None) -> None:
-        """Debit what a session of an earlier life of the daemon has, whether there is room or not."""
-        holding.gpus = tuple(gpu for gpu in self._idle if gpu.id in gpus)
+        """Debit what a session of an earlier life of the daemon has, whether there is room or not.
+
+        Its devices are its own also when the machine is not known to have them, or not yet.
+        """
+        known = {gpu.id: gpu for gpu in self.devices}
+        holding.gpus = tuple(known.get(each, Gpu(0, each)) for each in gpus)
         self._idle = [gpu for gpu in self._idle if gpu.id not in gpus]
         self.holdings[holding.session_id] = holding
         self.used = plus(self.used, holding.need)

@@ -199,6 +199,10 @@ class PortTaken(EngineError):
     """Every host port that may be published is in use by somebody else."""
 
 
+class DiskFull(EngineError):
+    """The engine's disk has no space left for what was asked of it."""
+
+
 class NotThere(EngineError):
     """The container or network that was named is gone."""
 
@@ -255,7 +259,7 @@ class Engine(Protocol):
         ...
 
     async def create_network(self, plan: NetworkPlan) -> Network:
-        """Create it. Raises `SubnetTaken`, `EngineUnavailable`."""
+        """Create it. Raises `SubnetTaken`, `DiskFull`, `EngineUnavailable`."""
         ...
 
     async def remove_network(self, network_id: str) -> None:
@@ -266,12 +270,16 @@ class Engine(Protocol):
         """Create the container without starting it and return its id.
 
         A container of the same name, session and plan labels (an earlier call whose answer got
-        lost) is adopted. Raises `ImageMissing`, `StageRefused`, `NotThere`, `EngineUnavailable`.
+        lost) is adopted. Raises `ImageMissing`, `StageRefused`, `DiskFull`, `NotThere`,
+        `EngineUnavailable`.
         """
         ...
 
     async def start(self, container_id: str) -> None:
-        """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
+        """Start it.
+
+        Raises `PortTaken`, `StageRefused`, `DiskFull`, `NotThere`, `EngineUnavailable`.
+        """
         ...
 
     async def hold_input(self, container_id: str) -> Input:

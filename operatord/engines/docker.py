@@ -101,8 +101,11 @@ class DockerEngine:
         self._clients.drop()
 
     async def alive(self) -> None:
-        """Return when the engine has answered a ping. Raises `EngineUnavailable`."""
-        await self._call(self._pulse, "ping", "the engine", lambda c: c.ping())
+        """Return when the engine has answered a ping. Raises `EngineUnavailable`.
+
+        On a connection of its own: an engine that is being stopped goes on serving those it has.
+        """
+        await self._pulse.run(self._clients.ping, self._patience)
 
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         """Return those of ``images`` that are not on the engine, in the order given."""
@@ -180,7 +183,12 @@ class DockerEngine:
         body = bodies.container_body(plan, user, self._hardening)
         if plan.shim:
             body |= bodies.behind_shim(image, plan.command)
-        return await self._launch("create", plan.name, lambda c: _create_or_adopt(c, plan, body))
+        make = partial(_create_or_adopt, plan=plan, body=body)
+        try:
+            return await self._launch("create", plan.name, make)
+        except ImageMissing as exc:
+            # It went a moment ago, and was reported under the container's name.
+            raise ImageMissing(plan.image) from exc
 
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
@@ -348,15 +356,18 @@ def _start(client: APIClient, container_id: str) -> None:
     The engine itself looks for a port past its own containers' only; each attempt makes it look
     from where the last one ended.
     """
-    for _ in range(_PORT_TRIES - 1):
+    attempts = 1
+    while True:
         try:
-            return client.start(container_id)
+            client.start(container_id)
+            return
         except APIError as exc:
             if not port_in_use(str(exc.explanation)):
                 raise
-            if not bodies.has_port_range(client.inspect_container(container_id)):
+            room = bodies.ports_to_choose_from(client.inspect_container(container_id))
+            if attempts >= min(_PORT_TRIES, room):
                 raise
-    return client.start(container_id)
+            attempts += 1
 
 
 def _remove(client: APIClient, container_id: str) -> bool:

@@ -188,10 +188,19 @@ def _inside(plan: StagePlan) -> str:
     return f"{plan.port if plan.publish_port is None else plan.publish_port}/tcp"
 
 
-def has_port_range(answer: Json) -> bool:
-    """Tell whether a container (as ``GET /containers/{id}/json``) may have one of several ports."""
+def ports_to_choose_from(answer: Json) -> int:
+    """Return how many host ports there are for a container (as ``GET /containers/{id}/json``).
+
+    0 when it publishes none, or any that is free.
+    """
     bindings = (answer.get("HostConfig") or {}).get("PortBindings") or {}
-    return any("-" in (b.get("HostPort") or "") for group in bindings.values() for b in group or ())
+    ranges = (binding.get("HostPort") for group in bindings.values() for binding in group or ())
+    return max((_width(text) for text in ranges if text), default=0)
+
+
+def _width(ports: str) -> int:
+    first, _, last = ports.partition("-")
+    return int(last or first) - int(first) + 1
 
 
 def runs_as_root(image: Json) -> bool:

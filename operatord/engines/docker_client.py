@@ -61,6 +61,11 @@ class Clients:
         with self.lease() as client, edge("connect", "the engine"):
             return engine_info(version, client.info(), self._version)
 
+    def ping(self) -> None:
+        """Make sure that the engine takes a new connection, and answers on it."""
+        with contextlib.closing(self.make()) as client, edge("connect", "the engine"):
+            client.ping()
+
     def make(self) -> APIClient:
         """Return a client that belongs to the caller, who closes it."""
         if self._version is None:

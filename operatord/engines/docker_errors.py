@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from operatord.engines.base import (
+    DiskFull,
     EngineError,
     EngineUnavailable,
     ImageMissing,
@@ -51,6 +52,10 @@ def _refused(name: str) -> StageRefused:
     return StageRefused(f"the engine refuses to run {name} as planned")
 
 
+def _disk_full(name: str) -> DiskFull:
+    return DiskFull(f"the engine's disk has no space left for {name}")
+
+
 def _no_devices(name: str) -> StageRefused:
     return StageRefused(f"the engine cannot give {name} the devices that it is to have")
 
@@ -61,6 +66,8 @@ _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_U
 
 # Read from the top; the first row that matches wins. Empty means: any. Sentences are lower-cased.
 RULES = (
+    # Whoever reports it, the engine or the runtime below it, quotes the kernel's word for ENOSPC.
+    Rule(("network", *_RUN), (), "no space left on device", _disk_full),
     Rule(("network",), (), "overlap", _subnet_taken),
     Rule(("create", "image"), (404,), "no such image", ImageMissing),
     *(Rule(("start",), (), says, _port_taken) for says in _PORT_SENTENCES),

@@ -89,6 +89,9 @@ class ExitWatch:
                 # An engine learns of the end and of its reason by two ways: let both arrive.
                 await asyncio.sleep(OOM_SETTLES)
                 state = await self._engine.inspect(container_id)
+            if state.status in ("exited", "gone") and state.exit_code != 0:
+                # An engine that is being stopped ends its containers while old connections still serve.
+                await self._engine.alive()
             if state.status in ("exited", "gone") and record.phase in ("starting", "running"):
                 record.exits[stage] = state
                 self._judge(record, with_engine)

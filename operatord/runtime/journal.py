@@ -15,6 +15,7 @@ with a word in the log, and a new one is begun: an unreadable past must not keep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sqlite3
 import time
@@ -30,6 +31,8 @@ from .failpoints import hit
 log = logging.getLogger(__name__)
 
 VERSION = 1
+SLOTS = "slots"
+"""The fact that has the ids of the slots that nobody had claimed when the newest was made."""
 RETRY = 1.0
 """Seconds after which a write that failed is tried again."""
 EVENTS_KEPT = 10_000
@@ -51,6 +54,21 @@ CREATE TABLE fact (name TEXT PRIMARY KEY, data BLOB NOT NULL);
 
 _MIGRATIONS: dict[int, str] = {}
 """For each older version, the statements that lead to the next one."""
+
+_MAGIC = b"SQLite format 3\0"
+_CIRCUMSTANCES = frozenset(
+    [
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+    ]
+)
+"""What is not the file's fault: no room, no permission, another daemon."""
 
 
 class JournalFailed(Exception):
@@ -120,6 +138,8 @@ class Journal:
         self._flying = _Batch()
         """What is being committed."""
         self._writing: asyncio.Task[None] | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, "journal")
         try:
             self._reading = _open(path)
@@ -150,17 +170,18 @@ class Journal:
         self._begin()
 
     async def settled(self) -> None:
-        """Return when all that was noted is committed. Raises `JournalFailed`."""
+        """Return when all that was noted is committed. Raises `JournalFailed`.
+
+        What could not be written before is tried once more now.
+        """
         while self._noted or self._writing is not None:
-            self._begin()
-            assert self._writing is not None
-            await asyncio.shield(self._writing)
+            await asyncio.shield(self._writing or self._try_again())
             if self.problem is not None:
                 raise JournalFailed(self.problem)
 
     def _begin(self) -> None:
-        if self._writing is None and self.problem is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write())
+        if self._writing is None and self.problem is None and not self._closed:
+            self._try_again()
 
     async def _write(self) -> None:
         """Commit batch after batch until nothing is left, or one fails."""
@@ -173,15 +194,19 @@ class Journal:
                 except sqlite3.Error as exc:
                     self._noted = self._flying.under(self._noted)
                     self._trouble(f"the journal cannot be written: {exc}")
-                    loop.call_later(RETRY, self._try_again)
+                    self._retry = loop.call_later(RETRY, self._try_again)
                     return
                 self._trouble(None)
         finally:
             self._flying, self._writing = _Batch(), None
 
-    def _try_again(self) -> None:
+    def _try_again(self) -> asyncio.Task[None]:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
+        return self._writing
 
     def _trouble(self, problem: str | None) -> None:
         if problem == self.problem:
@@ -219,8 +244,8 @@ class Journal:
         rows, seconds = self.retention
         db.execute("DELETE FROM session WHERE ended < ?", (now - seconds,))
         db.execute(
-            "DELETE FROM session WHERE ended <= (SELECT ended FROM session "
-            "WHERE ended IS NOT NULL ORDER BY ended DESC LIMIT 1 OFFSET ?)",
+            "DELETE FROM session WHERE id IN (SELECT id FROM session "
+            "WHERE ended IS NOT NULL ORDER BY ended DESC, rowid DESC LIMIT -1 OFFSET ?)",
             (rows,),
         )
 
@@ -283,9 +308,12 @@ class Journal:
         return {row.id: row for row in pending.values() if row.ended is not None}
 
     def events(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the remembered events, oldest first."""
+        """Yield the remembered events, oldest first; one that cannot be read is left out."""
         for seq, data in self._reading.execute("SELECT seq, data FROM event ORDER BY seq"):
-            yield seq, msgspec.json.decode(data)
+            try:
+                yield seq, msgspec.json.decode(data, type=dict[str, Any])
+            except ValueError as exc:
+                log.warning("event %d cannot be read from the journal: %s", seq, exc)
 
     def probes(self) -> dict[str, bytes]:
         """Return the registered probes by name."""
@@ -293,7 +321,8 @@ class Journal:
 
     def fact(self, name: str) -> bytes | None:
         """Return what was remembered under a name."""
-        row = self._reading.execute("SELECT data FROM fact WHERE name = ?", (name,)).fetchone()
+        query = "SELECT CAST(data AS BLOB) FROM fact WHERE name = ?"
+        row = self._reading.execute(query, (name,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[SessionRow]:
@@ -301,10 +330,15 @@ class Journal:
 
     async def close(self) -> None:
         """Commit what has been noted, if it can be, and close the file. Idempotent."""
+        if self._closed:
+            return
         try:
             await self.settled()
         except JournalFailed as exc:
             log.error("%s: the last changes are lost", exc)
+        self._closed = True
+        if self._retry is not None:
+            self._retry.cancel()
         self._thread.shutdown(wait=True)
         self._connection.close()
         self._reading.close()
@@ -313,48 +347,89 @@ class Journal:
 def _open(path: Path) -> sqlite3.Connection:
     """Return a connection to a sound file of this version, which is made if there is none."""
     try:
-        db = _connect(path)
-        try:
-            _check(db)
-            _migrate(db)
-        except BaseException:
-            db.close()
+        return _open_sound(path)
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
+        if _is_circumstance(exc):
             raise
-        return db
-    except sqlite3.DatabaseError as exc:
-        if isinstance(exc, sqlite3.OperationalError):
-            raise  # not the file's fault: no room, no permission, another daemon
         aside = _put_aside(path)
         log.error(
             "the journal cannot be read (%s); it is kept as %s, and a new one begun", exc, aside
         )
-        db = _connect(path)
+        return _open_sound(path)
+
+
+def _open_sound(path: Path) -> sqlite3.Connection:
+    """Raises `sqlite3.Error`, and `UnicodeDecodeError` for an error whose own text is damaged."""
+    _check_kind(path)
+    db = _connect(path)
+    try:
+        _check(db)
         _migrate(db)
-        return db
+        _check_tables(db)
+        db.execute(f"PRAGMA user_version = {VERSION}")  # it can be written
+    except BaseException:
+        db.close()
+        raise
+    # A damaged letter must not keep the rest from being read.
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    return db
+
+
+def _is_circumstance(exc: Exception) -> bool:
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in _CIRCUMSTANCES
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=BUSY, check_same_thread=False)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = NORMAL")
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def _check_kind(path: Path) -> None:
+    """Raise `sqlite3.DatabaseError` if it is something else, whose log SQLite would throw away."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if (begin := file.read(len(_MAGIC))) and not _MAGIC.startswith(begin):
+            raise sqlite3.DatabaseError("it is not a database")
 
 
 def _check(db: sqlite3.Connection) -> None:
     """Raise `sqlite3.DatabaseError` if the file is damaged."""
-    (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(str(verdict).splitlines()[0])
 
 
+def _check_tables(db: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` if its tables are not those that are written here."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(_SCHEMA)
+        if _columns(fresh) != _columns(db):
+            raise sqlite3.DatabaseError("it does not have the tables of a journal")
+
+
+def _columns(db: sqlite3.Connection) -> list[tuple[str | int, ...]]:
+    return db.execute(
+        "SELECT t.name, c.name, c.type, c.pk FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
+        "WHERE t.type = 'table' ORDER BY t.name, c.cid"
+    ).fetchall()
+
+
 def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to this version, in one step or not at all."""
+    """Bring the file to this version, step by step, each of them done whole or not at all."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
+    if not 0 <= version <= VERSION:
         raise sqlite3.DatabaseError(f"it is of version {version}, and this daemon knows {VERSION}")
-    steps = [_SCHEMA] if version == 0 else [_MIGRATIONS[v] for v in range(version, VERSION)]
-    for step in steps:
-        db.executescript(f"BEGIN; {step}; PRAGMA user_version = {VERSION}; COMMIT;")
+    if version == 0:
+        steps = {VERSION: _SCHEMA}
+    else:
+        steps = {older + 1: _MIGRATIONS[older] for older in range(version, VERSION)}
+    for reached, step in steps.items():
+        db.executescript(f"BEGIN; {step}; PRAGMA user_version = {reached}; COMMIT;")
 
 
 def _put_aside(path: Path) -> str:

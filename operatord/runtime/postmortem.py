@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: MIT
-"""The last words of a session's stages: exit codes, reports and log lines, read before removal."""
+"""The last words of a session's stages: exit codes, reports and log lines, read before removal.
+
+And what is made of them for a person who asks, long after, why the session ended.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from operatord.engines.base import Engine, EngineError, LogLine, StageState
+from msgspec import UNSET
 
+from operatord.core.resources import MILLI
+from operatord.engines.base import Engine, EngineError, LogLine, StageState
+from operatord_protocol.messages import PHASES, Peak, PostMortem, Ttl
+
+from .advice import Case, advise
+from .clock import rfc3339
 from .record import SessionRecord
 
 KEPT_LINES = 100
 """Log lines of each stage that stay readable after the session has ended."""
+SHOWN_LINES = 10
+"""How many of them, without its reports, are shown with the session …"""
+SHOWN_AT_FAULT = 20
+"""… and how many of the stage at fault."""
 
 
 async def collect(engine: Engine, record: SessionRecord, grace: float) -> None:
@@ -49,8 +63,63 @@ async def _stopped(engine: Engine, container_id: str, grace: float) -> StageStat
 def last_report(lines: list[LogLine]) -> dict[str, Any] | None:
     """Return the newest report among ``lines``: a JSON object of type ``report`` on standard output."""
     for line in reversed(lines):
-        if line.stream == "stdout" and line.line.startswith('{"type":"report"'):
+        if _is_report(line):
             with contextlib.suppress(ValueError):
                 report = json.loads(line.line)
                 return report if isinstance(report, dict) else None
     return None
+
+
+def _is_report(line: LogLine) -> bool:
+    return line.stream == "stdout" and line.line.startswith('{"type":"report"')
+
+
+def post_mortem(record: SessionRecord) -> PostMortem:
+    """Return what there is to know about a session that has ended."""
+    assert record.result is not None
+    stage = record.result.stage if record.result.outcome == "failed" else None
+    advice = advise(_case(record, stage))
+    return PostMortem(
+        phases={phase: rfc3339(record.phases[phase]) for phase in PHASES if phase in record.phases},
+        stage=UNSET if stage is None else stage,
+        advice=UNSET if advice is None else advice,
+        usage={
+            name: Peak(cpus=use.peak.cpus / MILLI, memory=use.peak.memory)
+            for name in record.plan.stages
+            if (use := record.usage.get(name)) is not None
+        },
+        log=_shown_logs(record, stage),
+    )
+
+
+def _case(record: SessionRecord, stage: str | None) -> Case:
+    plan, upstream = record.plan, record.plan.upstream
+    assert record.result is not None
+    return Case(
+        cause=record.result.cause,
+        pipeline=plan.pipeline,
+        stage=stage,
+        code=record.exits[stage].exit_code if stage in record.exits else None,
+        memory_limit=int(plan.stages[stage].most_memory) if stage in plan.stages else 0,
+        probe=None if upstream is None else upstream.name,
+        ran=record.started is not None,
+        leased_by="ttl" if isinstance(record.params.lease, Ttl) else "connection",
+    )
+
+
+def _shown_logs(record: SessionRecord, at_fault: str | None) -> dict[str, list[str]]:
+    """Return the last lines of each stage, the one at fault first; of its reports, only the last."""
+    shown: dict[str, list[str]] = {}
+    for name in sorted(record.plan.stages, key=lambda name: name != at_fault):
+        count = SHOWN_AT_FAULT if name == at_fault else SHOWN_LINES
+        if lines := _without_old_reports(record.log_tails.get(name, ()))[-count:]:
+            shown[name] = lines
+    return shown
+
+
+def _without_old_reports(lines: Sequence[LogLine]) -> list[str]:
+    """Return what a stage wrote. It reports once a second: its words would be lost among that."""
+    newest = max((place for place, line in enumerate(lines) if _is_report(line)), default=-1)
+    return [
+        line.line for place, line in enumerate(lines) if place == newest or not _is_report(line)
+    ]

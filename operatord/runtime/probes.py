@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +19,9 @@ from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
 from .hello import NoHello, read_hello
-from .journal import Journal
+from .journal import Journal, JournalFailed
+
+log = logging.getLogger(__name__)
 
 CHECK_TIMEOUT = 2.0
 """Seconds a probe has to say hello when it is looked at."""
@@ -49,9 +53,13 @@ class ProbeRegistry:
         self._emit = emit
         self._journal = journal
         self._entries: dict[str, _Entry] = {}
-        for data in journal.probes().values():
-            params = msgspec.json.decode(data, type=ProbeRegisterParams)
-            self._entries[params.name] = _Entry(params, None)
+        for name, data in journal.probes().items():
+            try:
+                self._entries[name] = _Entry(
+                    msgspec.json.decode(data, type=ProbeRegisterParams), None
+                )
+            except msgspec.MsgspecError as exc:
+                log.error("the probe %s cannot be read from the journal: %s", name, exc)
 
     async def register(self, params: ProbeRegisterParams, connection: int) -> Probe:
         """Make a probe known and look at it. Raises `Conflict` when the name has another address."""
@@ -66,6 +74,8 @@ class ProbeRegistry:
         self._entries[params.name] = entry
         if entry.holder is None:
             self._journal.note_probe(params.name, msgspec.json.encode(params))
+            with contextlib.suppress(JournalFailed):  # that is told elsewhere
+                await self._journal.settled()
         return await self._look(entry)
 
     async def get(self, name: str) -> Probe:

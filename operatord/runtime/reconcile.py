@@ -46,7 +46,7 @@ class Reconciler:
     async def look(self) -> None:
         """Compare once. Raises `base.EngineError`."""
         supervisor = self._supervisor
-        known = {record.id: dict(record.containers) for record in supervisor.present()}
+        known = {record.id: dict(record.containers) for record in supervisor.book.present()}
         found = await self._engine.list_objects(self._instance)
         supervisor.exits.compare(found, known)
         orphans = [each for each in found if self._is_orphan(each)]
@@ -54,16 +54,18 @@ class Reconciler:
         self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
         due = {each.id for each in orphans if self._is_due(each, now)}
         if due:
-            await self._remove(due)
+            await self._try_to_remove(due)
 
     def _is_due(self, orphan: base.Found, now: float) -> bool:
-        if orphan.labels.get(base.LABEL_SESSION) in self._leftovers:
+        """Tell whether nobody can come for it any more: at once if its session has ended."""
+        session_id = orphan.labels.get(base.LABEL_SESSION, "")
+        if session_id in self._leftovers or self._supervisor.book.has_ended(session_id):
             return True
         return now - self._seen[orphan.id] >= self.grace
 
     def _is_orphan(self, found: base.Found) -> bool:
         session_id = found.labels.get(base.LABEL_SESSION, "")
-        record = self._supervisor.living_record(session_id)
+        record = self._supervisor.known(session_id)
         if record is None:
             return True
         if record.phase != "running" or record.attaching is not None:
@@ -71,6 +73,15 @@ class Reconciler:
         if found.kind == "network":
             return record.network is not None and found.id != record.network.id
         return found.id not in record.containers.values()
+
+    async def _try_to_remove(self, due: set[str]) -> None:
+        """Remove orphans; what cannot be removed now is tried again with the next look."""
+        try:
+            await self._remove(due)
+        except base.EngineUnavailable:
+            raise
+        except base.EngineError as exc:
+            log.warning("what no session has is not all removed: %s", exc)
 
     async def _remove(self, due: set[str]) -> None:
         """Remove orphans, containers first; labels and owners are looked at once more before."""

@@ -84,6 +84,8 @@ class SessionRecord:
     """What starts them, while it does."""
     expected_seconds: float | None = None
     """How long its stream lasts, by the plan, or by what its header says."""
+    fps: float = 0.0
+    """Frames per second, by its header; 0 for as fast as they are taken."""
 
     step: str = "queue"
     timings: dict[str, float] = field(default_factory=dict)

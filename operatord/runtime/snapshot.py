@@ -7,19 +7,25 @@ its post-mortem says. What belongs to one life of the daemon only, who waits for
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
-from operatord.core.resources import Vector
+from operatord.core.resources import Vector, minus
 from operatord.core.units import custom, plain
 from operatord.engines.base import LogLine, Network, StageState
 from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
 from .journal import SessionRow
 from .record import Ending, SessionRecord
+
+
+class Unreadable(Exception):
+    """What is written of a session cannot be read. The text is for people."""
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -51,6 +57,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     missing: tuple[str, ...] = ()
     attached: tuple[str, ...] = ()
     expected_seconds: float | None = None
+    fps: float = 0.0
     timings: dict[str, float] = {}
     subnet: str | None = None
     network: Network | None = None
@@ -75,6 +82,19 @@ _encode = msgspec.json.Encoder(enc_hook=plain).encode
 decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
 
 
+class _Brief(Snapshot, kw_only=True, omit_defaults=True):
+    log_tails: msgspec.Raw = msgspec.Raw(b"{}")  # type: ignore[assignment]  # passed over, unread
+
+
+_read_briefly = msgspec.json.Decoder(_Brief, dec_hook=custom).decode
+
+
+def _decode_briefly(data: bytes) -> Snapshot:
+    snapshot = _read_briefly(data)
+    snapshot.log_tails = {}  # type: ignore[assignment]
+    return snapshot
+
+
 def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
     """Return what the journal is to remember of ``record``."""
     result = record.result
@@ -91,22 +111,55 @@ def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
         key if isinstance(key, str) else None,
         record.created,
         record.ended,
-        _encode(snapshot),
+        _encoded(snapshot),
     )
 
 
-def from_row(row: SessionRow) -> tuple[SessionRecord, Holding | None]:
-    """Return the session that a row speaks of, and what it held. Raises `msgspec.MsgspecError`."""
-    snapshot = decode(row.data)
+def _encoded(snapshot: Snapshot) -> bytes:
+    """Return a snapshot as JSON; what a stage has said that cannot be written down is left out."""
+    try:
+        return _encode(snapshot)
+    except ValueError:  # such as half a surrogate pair
+        return _encode(msgspec.structs.replace(snapshot, reports={}))
+
+
+def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, Holding | None]:
+    """Return the session that a row speaks of, and what it held. Raises `Unreadable`.
+
+    Without ``logs`` its log lines are left out, which are most of it.
+    """
+    try:
+        return _from_row(row, decode if logs else _decode_briefly)
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as exc:
+        text = f"session {row.id} cannot be read from the journal: {exc}"
+        raise Unreadable(text) from exc
+
+
+def _from_row(
+    row: SessionRow, read: Callable[[bytes], Snapshot]
+) -> tuple[SessionRecord, Holding | None]:
+    snapshot = read(row.data)
     record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
         setattr(record, name, getattr(snapshot, name))
-    record.phase = row.phase  # type: ignore[assignment]  # written by `to_row`
+    record.phase = msgspec.convert(row.phase, Phase)
     record.restored = True
     if snapshot.result is not None:
         fields = msgspec.structs.asdict(snapshot.result)
         record.result = Ending(**fields)
-    return record, snapshot.holding
+    if "queued" not in snapshot.phases or (row.phase == "stopping" and record.result is None):
+        raise ValueError("it does not say how it came to its phase")
+    if snapshot.subnet is not None:
+        ipaddress.ip_network(snapshot.subnet)
+    return record, _held(snapshot)
+
+
+def _held(snapshot: Snapshot) -> Holding | None:
+    """Return what it holds without what it still lacks: the start of that ended with the daemon."""
+    holding = snapshot.holding
+    if holding is None or holding.extra is None or not snapshot.missing:
+        return holding
+    return Holding(minus(holding.need, holding.extra))
 
 
 def _result(ending: Ending) -> Result:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -336,6 +337,7 @@ class Starter:
         host, port = published.host, published.port
         held = record.inputs.get(name)
         hello = await await_hello(host, port, None if held is None else held.stirred)
+        record.fps = hello.fps
         if hello.count is not None and hello.fps > 0:
             record.expected_seconds = hello.count / hello.fps
         url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
@@ -465,11 +467,15 @@ def _translated(step: str) -> Iterator[None]:
         raise StepFailed(
             errors.NoCapacity, "no_capacity", reason, dimension="ports", step=step
         ) from exc
+    except base.DiskFull as exc:
+        raise _no_disk(str(exc), exc.stage, step) from exc
     except base.EngineError as exc:
         raise StepFailed(
             errors.StartFailed, "start_failed", str(exc), exc.stage, step=step
         ) from exc
     except OSError as exc:
+        if exc.errno == errno.ENOSPC:
+            raise _no_disk("a disk of this host has no space left", None, step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
 
@@ -480,6 +486,10 @@ def _line(stage: Stage, env: Mapping[str, str]) -> bytes:
         return msgspec.json.encode({"env": env}) + b"\n"
     lines = [f"{key}={value}" for key, value in env.items()]
     return "\n".join([*lines, "", ""]).encode()
+
+
+def _no_disk(reason: str, stage: str | None, step: str) -> StepFailed:
+    return StepFailed(errors.NoCapacity, "disk", reason, stage, dimension="disk", step=step)
 
 
 async def _all(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
@@ -19,7 +18,6 @@ import msgspec
 
 from operatord.config import Config
 from operatord.core import scheduler
-from operatord.core.phases import TRANSITIONS
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.pressure import Sample
 from operatord.engines import base
@@ -27,14 +25,15 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
 from .admission import Admission, Machine
+from .book import SessionBook
 from .exits import ExitWatch
-from .journal import Journal, JournalFailed
+from .journal import SLOTS, Journal, JournalFailed
 from .leases import Leases
 from .postmortem import collect
-from .record import Ending, SessionRecord
+from .record import Ending, Place, SessionRecord
 from .refusals import final_error, refusal, step_error
 from .slots import Deeds, SlotPool
-from .snapshot import Holding, from_row, to_row
+from .snapshot import Holding, Unreadable, from_row, to_row
 from .standing import QueueTeller
 from .starter import Interrupted, Starter, StepFailed
 
@@ -43,10 +42,11 @@ log = logging.getLogger(__name__)
 Emit = Callable[..., None]
 """``emit(type, session_id=…, **fields)`` publishes an event."""
 
-SLOTS = "slots"
-"""The fact in the journal that has the ids of slots that nobody has claimed."""
+SHUTTING_DOWN = "the daemon is shutting down"
 FIRST_RETRY = 0.2
 LONGEST_RETRY = 5.0
+ROUNDS = 100
+"""Turns of the event loop that answers get to reach their connections before those are closed."""
 
 
 class Supervisor:
@@ -69,9 +69,8 @@ class Supervisor:
         self.admission = admission
         self.leases = Leases(clock, emit, self.end)
         self._teller = QueueTeller(self.admission, clock)
-        self._records: dict[str, SessionRecord] = {}
+        self.book = SessionBook(journal)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._keys: dict[tuple[str, str], SessionRecord] = {}
         self._calm = asyncio.Event()
         self._calm.set()
         deeds = Deeds(
@@ -82,9 +81,13 @@ class Supervisor:
             calm=self._calm.wait,
         )
         self.slots = SlotPool(starter, admission, deeds)
-        self.exits = ExitWatch(engine, self._records, self, clock)
+        self.exits = ExitWatch(engine, self.book.records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
+        self._engine_answered = asyncio.Event()
+        """The engine has answered once: only then is anything decided about an earlier life's sessions."""
+        self._wait_on: list[SessionRecord] = []
+        """Requests of an earlier life, until they can stand in the queue again."""
 
     # Requests
 
@@ -96,7 +99,7 @@ class Supervisor:
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
-        if known := self._same_request(params, owner):
+        if known := self.book.same_request(params, owner):
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
@@ -109,9 +112,7 @@ class Supervisor:
         )
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)
-        self._records[record.id] = record
-        if isinstance(params.request_key, str):
-            self._keys[owner, params.request_key] = record
+        self.book.add(record)
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
         self._announce(record)
@@ -122,7 +123,8 @@ class Supervisor:
         self, plan: SessionPlan, params: SessionStartParams, owner: str
     ) -> SessionRecord:
         begun: dict[Phase, float] = {"queued": self._clock.wall()}
-        return SessionRecord(self._new_id(), plan, params, owner, begun)
+        taken = {slot.network_name for slot in self.slots}
+        return SessionRecord(self.book.new_id(taken), plan, params, owner, begun)
 
     def _claim(
         self, plan: SessionPlan, params: SessionStartParams, owner: str
@@ -150,9 +152,13 @@ class Supervisor:
         data = self._journal.fact(SLOTS)
         return frozenset() if data is None else frozenset(msgspec.json.decode(data, type=list[str]))
 
+    def known(self, session_id: str) -> SessionRecord | None:
+        """Return a session that has not ended, or a slot."""
+        return self.book.records.get(session_id) or self.slots.get(session_id)
+
     def _note_calm(self) -> None:
         """Let slots be made while nothing is being made or removed that somebody waits for."""
-        if any(record.phase in ("starting", "stopping") for record in self._records.values()):
+        if any(record.phase in ("starting", "stopping") for record in self.book.records.values()):
             self._calm.clear()
         else:
             self._calm.set()
@@ -183,77 +189,7 @@ class Supervisor:
         if self.engine_problem is not None:
             raise errors.EngineUnavailable(self.engine_problem, retry_after=1)
 
-    def _same_request(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
-        """Return the session that an earlier request with the same key made."""
-        if not isinstance(params.request_key, str):
-            return None
-        record = self._keys.get((owner, params.request_key))
-        if record is None and (row := self._journal.by_key(owner, params.request_key)):
-            record, _ = from_row(row)
-        if record is None or (record.phase == "ended" and record.started is None):
-            return None  # it came to nothing, so that trying again is what the key is for
-        if record.params != params:
-            raise errors.Conflict(
-                "this request_key was used for a different request; choose a new one",
-                session_id=record.id,
-            )
-        return record
-
-    def _new_id(self) -> str:
-        """Draw an id whose first five digits, which name the network, no other living session has."""
-        taken = {record.network_name for record in (*self.living(), *self.slots)}
-        while True:
-            session_id = secrets.token_hex(8).upper()
-            if f"network_{session_id[:5]}" not in taken and session_id not in self._records:
-                return session_id
-
     # Questions
-
-    def get(self, session_id: str) -> SessionRecord:
-        """Return a session, living or ended. Raises `NotFound`."""
-        if record := self._records.get(session_id):
-            return record
-        if row := self._journal.ended(session_id):
-            return from_row(row)[0]
-        raise errors.NotFound(
-            f"there is no session {session_id}; ended ones are kept for a while only",
-            session_id=session_id,
-        )
-
-    def living_record(self, session_id: str) -> SessionRecord | None:
-        """Return a session that has not ended, or a slot."""
-        return self._records.get(session_id) or self.slots.get(session_id)
-
-    def living(self) -> list[SessionRecord]:
-        """Return the sessions that hold a place, or wait for one, oldest first."""
-        return list(self._records.values())
-
-    def present(self) -> list[SessionRecord]:
-        """Return the sessions that have, or make, something on the engine."""
-        return [r for r in self._records.values() if r.phase in ("starting", "running")]
-
-    def listing(self, phase: Phase | None, owner: str | None, limit: int) -> list[Session]:
-        """Return sessions, newest first; those that have ended as long as they are remembered."""
-        living = [
-            record
-            for record in self._records.values()
-            if phase in (None, record.phase) and owner in (None, record.owner)
-        ]
-        ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
-        records = [*living, *(from_row(row)[0] for row in ended)]
-        records.sort(key=lambda record: -record.created)
-        return [self.view(record) for record in records[:limit]]
-
-    def counts(self) -> dict[str, int]:
-        """Return how many sessions there are in each phase."""
-        counts: dict[str, int] = dict.fromkeys(TRANSITIONS, 0)
-        for record in self._records.values():
-            counts[record.phase] += 1
-        return counts | {"ended": self._journal.ended_count()}
-
-    def running(self) -> list[SessionRecord]:
-        """Return the sessions whose stream is there."""
-        return [record for record in self._records.values() if record.phase == "running"]
 
     def view(self, record: SessionRecord) -> Session:
         """Return a session as the wire has it, with its place in the queue as it is now."""
@@ -281,7 +217,7 @@ class Supervisor:
         expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
         self.leases.bound(record, "lease", ttl, expired)
         self._foresee(record)
-        if record.id in self._records:
+        if record.id in self.book.records:
             self._note(record)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
@@ -328,6 +264,9 @@ class Supervisor:
         if problem == self.engine_problem:
             return
         self.engine_problem = problem
+        if problem is None:
+            self._engine_answered.set()
+            self._requeue()
         self._act(self.admission.hold("engine", problem))
 
     def give_up_starts(self) -> None:
@@ -335,7 +274,7 @@ class Supervisor:
 
         Whoever waits for one is told now; what was made of it is removed when the engine is back.
         """
-        for record in self.living():
+        for record in self.book.living():
             if record.phase == "starting":
                 reason = "the container engine was lost while the session was being started"
                 error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
@@ -359,20 +298,33 @@ class Supervisor:
         """End every session and wait until all of them are gone. Idempotent."""
         self.drain(True)
         self.slots.close()
-        ending = Ending("stopped", "shutdown", "the daemon is shutting down", grace=grace)
-        for record in self.living():
+        ending = Ending("stopped", "shutdown", SHUTTING_DOWN, grace=grace)
+        concerned = self.book.living()
+        for record in concerned:
             self.end(record, ending)
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await _until_answered(concerned)
 
     async def leave(self) -> None:
         """Let sessions live on without the daemon: finish what has been begun, begin nothing."""
-        self._act(self.admission.hold("shutdown", "the daemon is shutting down"))
+        self.drain(True)
+        self._act(self.admission.hold("shutdown", SHUTTING_DOWN))
         self.slots.close()
-        while unsettled := [r for r in self.living() if _is_unsettled(r)]:
-            await unsettled[0].moved()
+        concerned = self.book.living()
+        self._turn_away()
+        while unsettled := [r for r in self.book.living() if _is_unsettled(r)]:
+            await _moved(unsettled[0])
+        await _until_answered(concerned)
         await self.slots.emptied()
         self.abort()
+
+    def _turn_away(self) -> None:
+        """Tell those who wait on a connection for their turn that it ends with the daemon."""
+        for record in self.book.living():
+            if record.phase == "queued" and _needs_connection(record):
+                error = errors.Draining(SHUTTING_DOWN, session_id=record.id, retry_after=1)
+                self.end(record, Ending("stopped", "shutdown", SHUTTING_DOWN, error))
 
     def abort(self) -> None:
         """Give up on what is under way; the journal has it, and a later start goes on."""
@@ -386,26 +338,27 @@ class Supervisor:
 
         With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
         """
+        if self.engine_problem is not None:
+            self.admission.hold("engine", self.engine_problem)
         for row in self._journal.living():
             try:
                 record, holding = from_row(row)
-            except msgspec.MsgspecError as exc:
-                log.error("session %s cannot be read from the journal: %s", row.id, exc)
+            except Unreadable as exc:
+                log.error("%s", exc)
                 continue
-            self._records[record.id] = record
-            if isinstance(record.params.request_key, str):
-                self._keys[record.owner, record.params.request_key] = record
+            self.book.add(record)
             self._restore(record, holding, keeps)
 
     def _restore(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
         if record.phase == "queued":
-            self._requeue(record)
+            self._restore_queued(record)
             return
         if holding is not None:
             self.admission.restore(record, holding)
         self._starter.hold_subnet(record)
         if record.phase == "running" and keeps:
             log.info("session %s is taken on", record.id)
+            record.exits.clear()  # they are seen again, and judged
             self._bind_again(record)
             self.own(self._live_on(record))
             return
@@ -418,19 +371,26 @@ class Supervisor:
         assert record.result is not None
         self.own(self._see_off(record, record.result))
 
-    def _requeue(self, record: SessionRecord) -> None:
+    def _restore_queued(self, record: SessionRecord) -> None:
         """Let a request wait on, if whoever asked did not wait on a connection for it."""
-        params = record.params
-        if params.wait == "ready" or params.lease == "connection":
+        if _needs_connection(record):
             reason = "the daemon was started anew, and the connection that waited is gone"
             self._finish(record, Ending("stopped", "client", reason))
             return
-        ask = self.admission.ask(record.plan, params, record.owner, record.id)
-        waited = max(0.0, self._clock.wall() - record.created)
-        latest = None if ask.latest is None else ask.latest - waited
-        self._act(
-            self.admission.decide(scheduler.Submitted(ask._replace(waited=waited, latest=latest)))
-        )
+        record.place = Place(reason=self.engine_problem)
+        self._wait_on.append(record)
+
+    def _requeue(self) -> None:
+        """Put requests of an earlier life into the queue: the engine has said what there is room for."""
+        records, self._wait_on = self._wait_on, []
+        for record in records:
+            if record.phase != "queued":
+                continue  # it was ended meanwhile
+            ask = self.admission.ask(record.plan, record.params, record.owner, record.id)
+            waited = max(0.0, self._clock.wall() - record.created)
+            latest = None if ask.latest is None else ask.latest - waited
+            ask = ask._replace(waited=waited, latest=latest)
+            self._act(self.admission.decide(scheduler.Submitted(ask)))
 
     def _bind_again(self, record: SessionRecord) -> None:
         """Let a session that was taken on end when it was to end."""
@@ -457,7 +417,7 @@ class Supervisor:
             if isinstance(action, scheduler.GiveUp):
                 self.slots.give_up(action.session_id)
                 continue
-            record = self._records[action.session_id]
+            record = self.book.records[action.session_id]
             if isinstance(action, scheduler.Start):
                 self._begin(record, action)
             elif isinstance(action, scheduler.Attach):
@@ -536,12 +496,15 @@ class Supervisor:
         record.result = ending
         record.advance("stopping", self._clock.wall())
         self._announce(record)
+        with contextlib.suppress(JournalFailed):  # it has to end, and trouble has been told
+            await self._journal.settled()  # what is to be undone is written down first
         if record.attaching is not None:
             await asyncio.wait((record.attaching,))
         await self._see_off(record, ending)
 
     async def _see_off(self, record: SessionRecord, ending: Ending) -> None:
         """Read the last words of a session that is stopping, and remove all of it."""
+        await self._engine_answered.wait()
         grace = self.admission.config.stop_grace if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await self._persist(record, lambda: self._starter.remove(record))
@@ -620,9 +583,7 @@ class Supervisor:
         record.ask_end(ending)
         record.result = ending
         record.advance("ended", self._clock.wall())
-        del self._records[record.id]
-        if isinstance(key := record.params.request_key, str):
-            self._keys.pop((record.owner, key), None)
+        self.book.remove(record)
         self._announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
 
     def _announce(self, record: SessionRecord, **fields: Any) -> None:
@@ -636,6 +597,11 @@ class Supervisor:
             owner=record.owner,
             **fields,
         )
+
+    async def written(self) -> None:
+        """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
+        with contextlib.suppress(JournalFailed):
+            await self._journal.settled()
 
     def _note(self, record: SessionRecord) -> None:
         """Write the session down as it is now."""
@@ -655,6 +621,27 @@ def _is_unsettled(record: SessionRecord) -> bool:
         attaching = record.attaching is not None and not record.attaching.done()
         return record.ending.done() or attaching
     return record.phase != "queued"
+
+
+def _needs_connection(record: SessionRecord) -> bool:
+    """Tell whether a request comes to nothing without the connection that it came by."""
+    return record.params.wait == "ready" or record.params.lease == "connection"
+
+
+async def _moved(record: SessionRecord) -> None:
+    """Return when what is being made or removed of a session has got on."""
+    if record.attaching is not None and not record.attaching.done():
+        await asyncio.wait((record.attaching,))
+    else:
+        await record.moved()
+
+
+async def _until_answered(records: Iterable[SessionRecord]) -> None:
+    """Let those who wait for a session that is ready, or has ended, have their answer."""
+    for _ in range(ROUNDS):
+        if not any(record.waiters for record in records):
+            return
+        await asyncio.sleep(0)
 
 
 def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:

@@ -43,10 +43,12 @@ Cause = Literal[
     "oom",
     "exit",
     "engine_lost",
+    "restart",
     "start_timeout",
     "start_failed",
     "image_missing",
     "no_capacity",
+    "disk",
     "probe",
     "deadline",
     "drain",
@@ -225,6 +227,29 @@ class Location(Result, frozen=True):
     format: str
 
 
+class Peak(Result, frozen=True):
+    """The most that a stage was seen to use."""
+
+    cpus: float
+    """Cores, as an average between two looks."""
+    memory: int
+
+
+class PostMortem(Result, frozen=True):
+    """What there is to know about a session that has ended."""
+
+    phases: dict[str, str]
+    """When it came into each of its phases."""
+    stage: str | UnsetType = UNSET
+    """The stage at fault."""
+    advice: str | UnsetType = UNSET
+    """What to do about the cause; absent where there is nothing to be done."""
+    usage: dict[str, Peak] = {}
+    """By stage; a stage that was gone before anybody looked is not there."""
+    log: dict[str, list[str]] = {}
+    """Last lines by stage, oldest first, the stage at fault first."""
+
+
 class Session(Result, frozen=True):
     session_id: str
     pipeline: str
@@ -253,6 +278,8 @@ class Session(Result, frozen=True):
     """Frames that were asked for; absent when the registered probe decides."""
     frames: int | UnsetType = UNSET
     """Frames that were delivered, once the session has ended."""
+    post_mortem: PostMortem | UnsetType = UNSET
+    """Of one session that has ended, when it is asked for by itself: not in lists."""
     stages: dict[str, str] = {}
     """Container id by stage. On the wire these are members of the session itself."""
 

@@ -113,6 +113,67 @@ def test_get_tells_a_person_everything(daemon: StubDaemon, ctl: Run) -> None:
     ]
 
 
+BURIED = {
+    **FAILED,
+    "timings": {"network": 5.25, "start.probe": 20.0, "start": 40.0},
+    "post_mortem": {
+        "phases": {
+            "queued": "2024-05-17T09:30:00.120Z",
+            "starting": "2024-05-17T09:30:00.121Z",
+            "stopping": "2024-05-17T09:30:07.000Z",
+            "ended": "2024-05-17T09:30:07.420Z",
+        },
+        "stage": "segmentation",
+        "advice": "raise pipelines.segmented.stages.segmentation.memory_limit, now 128 MiB",
+        "usage": {
+            "probe": {"cpus": 0.021, "memory": 22_282_240},
+            "segmentation": {"cpus": 0.9, "memory": 134_217_728},
+        },
+        "log": {"segmentation": ["one", "", "  two"], "probe": ["three"]},
+    },
+}
+
+
+def test_get_tells_a_person_why_a_session_ended_and_what_to_do(
+    daemon: StubDaemon, ctl: Run
+) -> None:
+    daemon.on("session.get", {"result": BURIED})
+    assert ctl("get", OTHER_ID).out.splitlines() == [
+        "session   EE705B00000000AA",
+        "phase     ended",
+        "outcome   failed (oom)",
+        "reason    it needed more than its 128 MiB",
+        "at fault  segmentation",
+        "advice    raise pipelines.segmented.stages.segmentation.memory_limit, now 128 MiB",
+        "pipeline  segmented",
+        "phases    queued    2024-05-17T09:30:00.120Z",
+        "          starting  2024-05-17T09:30:00.121Z",
+        "          stopping  2024-05-17T09:30:07.000Z",
+        "          ended     2024-05-17T09:30:07.420Z",
+        "timings   45.2 ms (network 5.2, start 40.0)",
+        "stages    probe         -",
+        "          segmentation  -  exit 137",
+        "peak use  probe         0.02 cores, 21.2 MiB",
+        "          segmentation  0.90 cores, 128.0 MiB",
+        "",
+        "log of segmentation, the stage at fault",
+        "  one",
+        "",
+        "    two",
+        "",
+        "log of probe",
+        "  three",
+    ]
+
+
+def test_post_mortem_of_a_later_version_is_shown_as_far_as_it_is_known(
+    daemon: StubDaemon, ctl: Run
+) -> None:
+    daemon.on("session.get", {"result": {**FAILED, "post_mortem": {"verdict": {"new": True}}}})
+    daemon_said = ctl("get", OTHER_ID)
+    assert (daemon_said.code, daemon_said.err) == (0, "")
+
+
 def test_quiet_lists_ids_and_nothing_for_none(daemon: StubDaemon, ctl: Run) -> None:
     daemon.on("session.list", golden("rpc: sessions"))
     assert ctl("list", "-q").out.splitlines()[0] == SESSION_ID

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from operatord.engines.base import (
+    DiskFull,
     EngineError,
     EngineUnavailable,
     ImageMissing,
@@ -214,6 +215,10 @@ asyncio.run(main())
     ("during", "status", "sentence", "error"),
     [
         ("network", 403, "Pool overlaps with other one on this address space", SubnetTaken),
+        ("network", 500, "failed to update store: no space left on device", DiskFull),
+        ("create", 500, "mkdir /var/lib/docker/overlay2/0123: no space left on device", DiskFull),
+        ("start", 500, "OCI runtime create failed: write x: No space left on device", DiskFull),
+        ("remove", 500, "write x: no space left on device", EngineUnavailable),
         ("create", 404, "No such image: demo-probe:latest", ImageMissing),
         ("create", 404, "network 0123 not found", NotThere),
         ("create", 400, "Minimum memory limit allowed is 6MB", StageRefused),

@@ -158,6 +158,38 @@ def test_the_upstream_rests_while_nobody_listens_and_goes_on_afterwards(launch: 
     assert (streaming.ended().code, probe.ended().code) == (0, 0)
 
 
+def test_a_consumer_that_does_not_read_is_reported_all_the_way_up(launch: Launcher) -> None:
+    probe, streaming = launch.chain(400)
+    segmentation = launch("segmentation", streaming.port)
+    with Consumer(segmentation.port) as idle:
+        idle.hello()
+        held_up = [stage.reports_until(blocked=1) for stage in (probe, streaming, segmentation)]
+        assert all(report["consumers"] == 1 for report in held_up)
+        assert len(list(idle.frames())) == 400
+
+    for stage in (probe, streaming, segmentation):
+        ended = stage.ended()
+        assert (ended.code, ended.report["blocked"]) == (0, 0)
+
+
+def test_a_consumer_that_waits_for_frames_holds_up_nobody(launch: Launcher) -> None:
+    probe, streaming = launch.chain(3, fps=1)
+    with Consumer(streaming.port) as eager:
+        eager.hello()
+        assert eager.frame() is not None
+        assert streaming.reports_until(consumers=1)["blocked"] == 0
+        assert probe.reports_until(consumers=1)["blocked"] == 0
+
+
+def test_a_live_consumer_that_does_not_read_holds_up_nobody(launch: Launcher) -> None:
+    probe, streaming = launch.chain(400, policy="live")
+    with Consumer(streaming.port) as slow:
+        slow.hello()
+        assert probe.ended().code == 0
+        report = streaming.reports_until(frames=400)
+        assert (report["consumers"], report["blocked"]) == (1, 0)
+
+
 def test_live_drops_are_counted_for_who_was_too_slow(launch: Launcher) -> None:
     probe, streaming = launch.chain(600, policy="live")
     with Consumer(streaming.port) as slow:

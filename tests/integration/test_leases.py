@@ -135,7 +135,7 @@ def say(lab: Lab, type: str, **members: int) -> None:
 async def bound(lab: Lab, session: Json, kind: Any, expected: bool = True) -> None:
     """Wait until a look at the session has shown, or taken back, a reason to end it."""
     supervisor = lab.daemon.supervisor
-    record = supervisor.get(session["session_id"])
+    record = supervisor.book.get(session["session_id"])
     await until(lambda: supervisor.leases.bounds(record, kind) is expected, kind)
 
 

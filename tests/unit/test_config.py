@@ -191,6 +191,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "lease.max_age": {"lease": {"max_age": "for ever"}},
     "start_timeout": {"start_timeout": "soon"},
     "stop_grace": {"stop_grace": -1},
+    "stall_timeout": {"stall_timeout": "never"},
     "shutdown_timeout": {"shutdown_timeout": float("nan")},
     "limits.output_bytes": {"limits": {"output_bytes": float("inf")}},
     "history.keep": {"history": {"keep": "many"}},
@@ -242,6 +243,7 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "gpus[0].id: expected a name": {"gpus": [{"id": "", "memory": 1}]},
     "lease.idle_timeout": {"lease": {"idle_timeout": 0}},
     "lease.max_age": {"lease": {"max_age": "0s"}},
+    "stall_timeout: is longer": {"stall_timeout": 0},
 }
 
 

@@ -28,9 +28,10 @@ def logs(ctx: Context, args: Namespace) -> None:
 
 
 def events(ctx: Context, args: Namespace) -> None:
-    """Print what happens, until interrupted."""
+    """Print what happens, until interrupted; with ``--reconnect`` across restarts of the daemon."""
     session = ctx.session_id(args.session) if args.session else None
     types = args.type or None
-    with ctx.client.events(session_id=session, types=types, since=args.since) as feed:
+    wanted = {"session_id": session, "types": types, "since": args.since}
+    with ctx.client.events(**wanted, reconnect=args.reconnect) as feed:
         for event in feed:
             ctx.show(event.data, render.event)

@@ -234,6 +234,9 @@ def _events(parser: ArgumentParser) -> None:
         "--type", metavar="TYPE", action="append", help="such as session.running; may be repeated"
     )
     parser.add_argument("--since", metavar="SEQ", type=int, help="begin after this event")
+    parser.add_argument(
+        "-r", "--reconnect", action="store_true", help="go on when the daemon went away and is back"
+    )
 
 
 def _probe_add(parser: ArgumentParser) -> None:

@@ -22,6 +22,7 @@ SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
     | {"estimate", "plain_location", "timings", "warm", "degraded", "exit_codes", "count", "frames"}
+    | {"post_mortem"}
 )
 """What the protocol itself names; a test holds it against `messages.Session`."""
 
@@ -112,7 +113,13 @@ def stages_of(session: Mapping[str, Any]) -> dict[str, str]:
 
 
 def session(info: Mapping[str, Any]) -> str:
-    """Return all there is to know of a session."""
+    """Return all there is to know of a session; of one that has ended, with its post-mortem."""
+    last = info.get("post_mortem", {})
+    sections = (_facts(info, last), *_logs(last))
+    return "\n\n".join(sections)
+
+
+def _facts(info: Mapping[str, Any], last: Mapping[str, Any]) -> str:
     location = info.get("location", {})
     return details(
         [
@@ -120,20 +127,54 @@ def session(info: Mapping[str, Any]) -> str:
             ("phase", _phase(info)),
             ("outcome", _outcome(info)),
             ("reason", info.get("reason")),
+            ("at fault", last.get("stage")),
+            ("advice", last.get("advice")),
             ("location", GAP.join(filter(None, (location.get("url"), location.get("format"))))),
             ("plain", info.get("plain_location", {}).get("url")),
             ("pipeline", info.get("pipeline")),
             ("probe", info.get("registered_probe")),
             ("owner", info.get("owner")),
-            ("created", info.get("created")),
-            ("started", info.get("started")),
-            ("ended", info.get("ended")),
+            *([("phases", _phases(last["phases"]))] if "phases" in last else _times(info)),
             ("expires", info.get("expires")),
             ("timings", _timings(info.get("timings", {}))),
             ("frames", info.get("frames")),
             ("network", info.get("network")),
             ("stages", _stages(info)),
+            ("peak use", _peaks(last.get("usage", {}))),
         ]
+    )
+
+
+def _times(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, info.get(name)) for name in ("created", "started", "ended")]
+
+
+def _phases(phases: Mapping[str, str]) -> str:
+    width = max(map(len, phases), default=0)
+    return "\n".join(f"{phase.ljust(width)}{GAP}{time}" for phase, time in phases.items())
+
+
+def _peaks(usage: Mapping[str, Any]) -> str:
+    width = max(map(len, usage), default=0)
+    return "\n".join(
+        f"{stage.ljust(width)}{GAP}{peak.get('cpus', 0):.2f} cores, {size(peak.get('memory', 0))}"
+        for stage, peak in usage.items()
+    )
+
+
+def _logs(last: Mapping[str, Any]) -> list[str]:
+    """Return a section for each stage, its last lines below its name, where something went wrong."""
+    if "advice" not in last:
+        return []
+    return [
+        "\n".join((_log_heading(stage, last), *(f"{GAP}{line}".rstrip() for line in lines)))
+        for stage, lines in last.get("log", {}).items()
+    ]
+
+
+def _log_heading(stage: str, last: Mapping[str, Any]) -> str:
+    return (
+        f"log of {stage}, the stage at fault" if stage == last.get("stage") else f"log of {stage}"
     )
 
 

@@ -20,6 +20,7 @@ from operatord.core.room import LATE, SETTLES, Gpu
 from operatord.core.scheduler import (
     Action,
     Attach,
+    Attached,
     Changed,
     Detached,
     Enqueue,
@@ -27,6 +28,7 @@ from operatord.core.scheduler import (
     Measured,
     Refuse,
     Released,
+    Restored,
     Running,
     Start,
     Submitted,
@@ -36,6 +38,7 @@ from operatord.core.scheduler import (
     next_deadline,
     preview,
 )
+from operatord.core.waiting import Shape
 from operatord.core.why import Why, explain
 
 Amounts = dict[str, int]
@@ -154,6 +157,25 @@ def some_settings(draw: st.DrawFn) -> Settings:
 
 
 @st.composite
+def survivors(draw: st.DrawFn, session_id: str, free: list[str]) -> Restored:
+    """Return a session of an earlier life, on devices that nobody has; the machine may not know them."""
+    whole = Vector(draw(few), draw(few), draw(few), 1, draw(few) % 2, draw(few))
+    part = Vector(*(draw(st.integers(0, amount)) for amount in whole))._replace(sessions=0)
+    gpus = draw(st.sets(st.sampled_from(free), max_size=2)) if free else set()
+    lacks = Shape(part, tuple(draw(st.lists(st.sampled_from([1, 5]), max_size=1))))
+    degraded = draw(st.sampled_from(["never", "still", "no more"]))
+    return Restored(
+        session_id,
+        draw(owners),
+        whole,
+        () if degraded == "still" else tuple(sorted(gpus)),
+        extra=part if degraded == "no more" else None,
+        lacks=lacks if degraded == "still" else None,
+        priority=draw(st.integers(-1, 1)),
+    )
+
+
+@st.composite
 def asks(draw: st.DrawFn, session_id: str, now: float) -> Ask:
     gpus = tuple(draw(st.lists(st.sampled_from([1, 3, 5, 9]), max_size=2)))
     whole = Vector(draw(few), draw(few), len(gpus), 1, draw(few) % 2, draw(few))
@@ -214,9 +236,27 @@ class Admission(RuleBasedStateMachine):
     def run(self, data: st.DataObject, seconds: float | None) -> None:
         session_id = self.one_who_lives(data)
         life = self.books.lives[session_id]
-        life.running = self.now if life.running is None else life.running
+        if life.running is None and life.extra is None:
+            life.running = self.now  # what was attached is there only once it is said to be
         end = None if seconds is None else self.now + seconds
         assert self.happens(Running(session_id, end)) == []
+
+    @rule(data=st.data())
+    def restore(self, data: st.DataObject) -> None:
+        """One more than there is room for, or a device that is gone, makes no difference."""
+        self.serial += 1
+        busy = {gpu for life in self.books.lives.values() for gpu in life.gpus}
+        free = [each for each in DEVICES if each not in busy]
+        event = data.draw(survivors(f"s{self.serial}", free))
+        life = Life(event.owner, amounts(event.need), list(event.gpus), running=self.now, seen=True)
+        life.extra = None if event.extra is None else amounts(event.extra)
+        if event.lacks is not None:
+            life.missing, life.wanted = amounts(event.lacks.need), event.lacks.gpus
+        self.books.lives[event.session_id] = life
+        assert self.happens(event) == [], (
+            "what is there is taken on; who waits is served afterwards"
+        )
+        self.happens(Tick())
 
     @precondition(lambda self: self.books.lives)
     @rule(data=st.data())
@@ -224,6 +264,13 @@ class Admission(RuleBasedStateMachine):
         session_id = self.one_who_lives(data)
         del self.books.lives[session_id]
         self.happens(Released(session_id))
+
+    @precondition(lambda self: self.books.lives)
+    @rule(data=st.data())
+    def attached(self, data: st.DataObject) -> None:
+        session_id = self.one_who_lives(data)
+        self.books.lives[session_id].running = self.now
+        assert self.happens(Attached(session_id)) == []
 
     @precondition(lambda self: self.books.lives)
     @rule(data=st.data())
@@ -278,7 +325,11 @@ class Admission(RuleBasedStateMachine):
             kept = self.books.lives[session_id].need
             assert all(kept[d] >= need[d] for d in DIMENSIONS), "nothing is taken from who lives"
 
-    @rule(event=st.sampled_from([Released("x"), Detached("x"), Withdrawn("x"), Running("x", 3.0)]))
+    @rule(
+        event=st.sampled_from(
+            [Released("x"), Attached("x"), Detached("x"), Withdrawn("x"), Running("x", 3.0)]
+        )
+    )
     def somebody_unknown(self, event: Event) -> None:
         assert self.happens(event) == []
 
@@ -1256,6 +1307,21 @@ def test_what_was_attached_is_held_anew() -> None:
     assert state.room.free.memory == 900
 
 
+def test_what_was_attached_is_held_until_it_is_there_and_a_measurement_can_have_seen_it() -> None:
+    state = machine(9, memory=1000)
+    submit(state, "x", memory=950)
+    submit(state, "d", 1, 90, **HALF)
+    happen(state, Released("x"), 1)
+    happen(state, Running("d", None), 2)  # it is extended, for one; the stage is not there for that
+    happen(state, measured(memory=990), 60)
+    assert state.room.free.memory == 900
+    assert happen(state, Attached("d"), 60) == []
+    happen(state, measured(memory=910), 60 + SETTLES - 0.1)
+    assert state.room.free.memory == 820
+    happen(state, measured(memory=910), 60 + SETTLES)
+    assert state.room.free.memory == 910
+
+
 def test_what_was_given_back_counts_for_the_head_before_it_is_measured() -> None:
     """Else the head would seem to have no room ever, and all might pass it."""
     state = machine(4)
@@ -1339,3 +1405,99 @@ def test_a_preview_of_waiting_tells_the_place_the_moment_and_the_reason() -> Non
     assert answer.why is not None
     assert (answer.why.dimension, answer.why.held_by) == ("cpus", ("a",))
     assert state.length == 1
+
+
+# An earlier life of the daemon
+
+
+def test_who_has_lived_before_has_its_room() -> None:
+    state = machine(4)
+    assert happen(state, Restored("a", "anna", one(3))) == []
+    assert submit(state, "b", 2) == ["enqueue b"]
+    assert submit(state, "c", 1) == ["start c"]
+    assert happen(state, Released("a"), 1) == ["start b"]
+
+
+def test_more_who_have_lived_than_there_is_room_for_are_all_taken_on() -> None:
+    state = machine(2)
+    for name in "abc":
+        happen(state, Restored(name, "anna", one(1)))
+    assert submit(state, "d") == ["enqueue d"]
+    assert happen(state, Released("a"), 1) == []
+    assert happen(state, Released("b"), 2) == ["start d"]
+
+
+def test_what_has_lived_before_is_in_every_measurement_already() -> None:
+    state = machine(9, memory=1000)
+    happen(state, Restored("a", "anna", one(1, memory=600)))
+    happen(state, measured(memory=400))
+    assert submit(state, "b", memory=400) == ["start b"]
+
+
+def test_expected_end_of_one_who_has_lived_before_is_foreseen() -> None:
+    state = machine(1)
+    happen(state, Restored("a", "anna", one(1), end=50.0))
+    submit(state, "b")
+    assert standings(state, 0)["b"] == Standing(1, 50.0)
+
+
+def test_devices_stay_with_who_has_lived_before() -> None:
+    state = machine(gpus=(8, 8))
+    happen(state, Restored("a", "anna", one(gpus=1), ("g0",)))
+    assert submit(state, "b", gpus=(8,)) == ["start b g1"]
+    assert submit(state, "c", gpus=(8,)) == ["enqueue c"]
+    assert happen(state, Released("a"), 1) == ["start c g0"]
+
+
+def test_devices_stay_with_who_has_lived_before_though_they_are_found_only_later() -> None:
+    state = machine()
+    happen(state, Restored("a", "anna", one(gpus=1), ("g0",), end=50.0))
+    happen(state, Changed(room_for(gpus=(8, 4)), False))
+    assert submit(state, "b", gpus=(1,)) == ["start b g1"]
+    assert submit(state, "c", gpus=(8,)) == ["enqueue c"]
+    assert standings(state, 0)["c"] == Standing(1, 50.0), "what it has is known by now"
+    assert happen(state, Released("a"), 1) == ["start c g0"]
+
+
+def test_degraded_one_that_has_lived_before_gets_the_rest_when_there_is_room() -> None:
+    state = machine(4, gpus=(8,))
+    submit(state, "x", 3)
+    rest = Shape(Vector(2, gpus=1), (8,))
+    assert happen(state, Restored("d", "anna", one(1), lacks=rest)) == []
+    assert happen(state, Tick()) == []
+    assert happen(state, Released("x"), 1) == ["attach d g0"]
+    assert state.room.used == Vector(3, gpus=1, sessions=1)
+    assert happen(state, Detached("d"), 2) == []
+    assert state.room.used == one(1)
+
+
+def test_degraded_one_that_has_lived_before_waits_by_its_priority() -> None:
+    state = machine(4)
+    submit(state, "x", 4)
+    submit(state, "b", 3)
+    happen(state, Restored("d", "anna", one(0), lacks=Shape(Vector(3)), priority=1))
+    assert happen(state, Released("x"), 1) == ["attach d"]
+
+
+def test_what_had_been_attached_before_goes_back_alone() -> None:
+    state = machine(4, gpus=(8,))
+    event = Restored("d", "anna", one(3, gpus=1), ("g0",), extra=Vector(2, gpus=1))
+    happen(state, event)
+    assert submit(state, "b", 2, gpus=(8,)) == ["enqueue b"]
+    assert happen(state, Detached("d"), 1) == ["start b g0"]
+    assert state.room.used == Vector(3, gpus=1, sessions=2)
+
+
+def test_who_has_lived_before_counts_for_its_owner() -> None:
+    state = machine(4, per_owner=1)
+    happen(state, Restored("a", "anna", one(1)))
+    assert submit(state, "b", owner="anna") == ["enqueue b"]
+    assert submit(state, "c", owner="ben") == ["start c"]
+
+
+def test_request_that_has_waited_before_goes_before_a_more_urgent_one() -> None:
+    state = machine(1, ageing=60.0)
+    submit(state, "x")
+    submit(state, "urgent", priority=1)
+    submit(state, "patient", waited=180.0)
+    assert happen(state, Released("x"), 1) == ["start patient"]

@@ -229,6 +229,16 @@ maybe: dict[str, st.SearchStrategy[Any]] = {
     "exit_codes": st.dictionaries(words, st.none() | st.integers(0, 255)),
     "count": st.integers(1, 2**31 - 1),
     "frames": st.integers(0, 2**31),
+    "post_mortem": st.builds(
+        m.PostMortem,
+        phases=st.dictionaries(st.sampled_from(m.PHASES), words),
+        stage=words,
+        advice=words,
+        usage=st.dictionaries(
+            words, st.builds(m.Peak, cpus=st.floats(0, 64), memory=st.integers(0))
+        ),
+        log=st.dictionaries(words, st.lists(words)),
+    ),
 }
 stage_names = st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True).filter(
     lambda name: name not in m.Session.__struct_fields__

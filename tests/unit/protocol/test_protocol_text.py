@@ -79,6 +79,11 @@ def test_every_member_of_a_session() -> None:
         assert missing(typing.get_args(words), text) == []
 
 
+def test_every_member_of_a_post_mortem() -> None:
+    text = SECTIONS["A post-mortem"]
+    assert missing((*names(m.PostMortem), *names(m.Peak)), text) == []
+
+
 def test_every_member_of_a_probe_and_a_log_line() -> None:
     assert missing(names(m.Probe), SECTIONS["A probe"]) == []
     assert missing(names(m.StageLine), SECTIONS["session.logs"]) == []

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""What a person can do about a session that ended before its work was done: one place for the words.
+
+The reason of a session says what happened; the advice says what to change, by the name that it has in the
+settings or in a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+MIB = 1024**2
+
+
+class Case(NamedTuple):
+    """What the advice depends on."""
+
+    cause: str
+    pipeline: str
+    stage: str | None = None
+    """The stage at fault."""
+    code: int | None = None
+    """How that stage exited; None when its container was gone."""
+    memory_limit: int = 0
+    """Bytes that that stage may use."""
+    probe: str | None = None
+    """The registered probe that the session used."""
+    ran: bool = False
+    """Whether its location had been proven."""
+    leased_by: str = "connection"
+    """What kind of lease it had: ``connection`` or ``ttl``."""
+
+    @property
+    def setting(self) -> str:
+        """Where the settings speak of the stage at fault."""
+        return f"pipelines.{self.pipeline}.stages.{self.stage}"
+
+    @property
+    def at_fault(self) -> str:
+        """The stage at fault, in a sentence."""
+        return "the stages" if self.stage is None else f"the stage {self.stage!r}"
+
+
+EXITS = {
+    2: "a setting of {stage} is missing or wrong, and its log names it: correct `env` of the request, or "
+    "{setting}.env",
+    3: "{stage} found no upstream within its connect_timeout, or could not listen: read its log, then "
+    "that of the stage before it",
+    4: "the upstream of {stage} broke off or sent what is no stream: read the log of the stage before it",
+    126: "the command of {stage} cannot be executed: look at {setting}.command and at the image",
+    127: "the command of {stage} is not in its image: look at {setting}.command and at the image",
+    130: "{stage} was interrupted from outside the daemon: find out who sent it SIGINT",
+    137: "{stage} was killed from outside the daemon, and not for its memory: find out who sent it SIGKILL",
+    139: "{stage} crashed (SIGSEGV): its image has a defect, of which its log may say more",
+    143: "{stage} was ended from outside the daemon: find out who sent it SIGTERM",
+}
+"""By exit code: those of the stage contract, and those that shells and kernels give."""
+
+
+def advise(case: Case) -> str | None:
+    """Return a sentence on what to do; None where all went as it was wanted."""
+    words = ADVICE.get(case.cause)
+    return words if words is None or isinstance(words, str) else words(case)
+
+
+def _oom(case: Case) -> str:
+    if case.stage is None:
+        return "raise the memory_limit of the stage that the reason names"
+    now = f"now {case.memory_limit / MIB:.4g} MiB"
+    return f"raise {case.setting}.memory_limit, {now}, or ask for smaller frames"
+
+
+def _exit(case: Case) -> str:
+    if case.stage is None or case.code is None:
+        return (
+            f"the container of {case.at_fault} was removed by somebody else: find out who cleans up "
+            "on this engine, and start the session again"
+        )
+    if case.code == 0:
+        return (
+            f"{case.at_fault} ended as if its work were done: its log says why it had nothing to do"
+        )
+    known = EXITS.get(case.code)
+    if known is None:
+        return f"the code {case.code} is the program's own: the log of {case.at_fault} says more"
+    return known.format(stage=case.at_fault, setting=case.setting)
+
+
+def _start_timeout(case: Case) -> str:
+    return (
+        "look in the log for what each stage waited for, from the first one on; if they only are slow, "
+        "raise start_timeout"
+    )
+
+
+def _start_failed(case: Case) -> str:
+    if case.stage is None:
+        return "the reason names the step; if it says too little, the daemon's log says more"
+    return f"compare {case.setting} with what its image and this engine can do"
+
+
+def _restart(case: Case) -> str:
+    if case.ran:
+        return (
+            "start it again; sessions outlive the daemon in containers only, not as local processes"
+        )
+    return "start it again: it was undone because its start had not been finished when the daemon ended"
+
+
+def _lease(case: Case) -> str:
+    if case.leased_by == "ttl":
+        return 'send session.extend before the time is over, ask for a longer ttl, or for the lease "pinned"'
+    return 'keep the connection that started it open, or ask for the lease "pinned"'
+
+
+def _probe(case: Case) -> str:
+    name = case.probe or "NAME"
+    return f"see that the probe serves its stream at that address; `operatorctl probe get {name}` tries it"
+
+
+ADVICE: dict[str, str | Callable[[Case], str] | None] = {
+    "done": None,
+    "client": None,
+    "lease": _lease,
+    "idle": "connect to the location sooner, or raise lease.idle_timeout",
+    "max_age": "raise lease.max_age if sessions are to run for longer",
+    "oom": _oom,
+    "exit": _exit,
+    "engine_lost": "see from the engine's own log why it was away, and start the session again",
+    "restart": _restart,
+    "start_timeout": _start_timeout,
+    "start_failed": _start_failed,
+    "image_missing": "build or pull the image that the reason names; `operatord build-images` makes "
+    "the emulators'",
+    "no_capacity": "wait for a session to end, or widen what the reason says is used up",
+    "disk": "make room on the disk of the engine or of the daemon's state directory (`docker system df` "
+    "shows what the engine has on it), and start the session again",
+    "probe": _probe,
+    "deadline": "give it a later deadline or a higher priority, or end a session that is not needed",
+    "drain": "ask again after system.undrain, or ask another machine",
+    "shutdown": "start it again; with on_shutdown: keep, sessions in containers outlive the daemon",
+    "internal": "report it, with what the daemon's log says of that moment",
+}
+"""By cause; None where there is nothing to be done."""

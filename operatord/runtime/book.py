@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""Which sessions there are: the living in memory, the ended in the journal."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Collection
+
+from operatord.core.phases import TRANSITIONS
+from operatord_protocol import errors
+from operatord_protocol.messages import Phase, SessionStartParams
+
+from .journal import Journal, SessionRow
+from .record import SessionRecord
+from .snapshot import Unreadable, from_row
+
+log = logging.getLogger(__name__)
+
+
+class SessionBook:
+    """Finds sessions by their id, by their request's key, or by what they are like."""
+
+    def __init__(self, journal: Journal) -> None:
+        """Nobody lives yet; ``journal`` has those that have ended."""
+        self._journal = journal
+        self.records: dict[str, SessionRecord] = {}
+        """The living, by id, oldest first."""
+        self._keys: dict[tuple[str, str], SessionRecord] = {}
+
+    def add(self, record: SessionRecord) -> None:
+        """Note a session that lives."""
+        self.records[record.id] = record
+        if isinstance(record.params.request_key, str):
+            self._keys[record.owner, record.params.request_key] = record
+
+    def remove(self, record: SessionRecord) -> None:
+        """Note that it has ended: the journal has it from now on."""
+        del self.records[record.id]
+        if isinstance(key := record.params.request_key, str):
+            self._keys.pop((record.owner, key), None)
+
+    def new_id(self, networks: Collection[str] = ()) -> str:
+        """Draw an id whose first five digits, which name the network, no other living session has.
+
+        ``networks`` are names that are taken as well.
+        """
+        taken = {record.network_name for record in self.living()}.union(networks)
+        while True:
+            session_id = secrets.token_hex(8).upper()
+            if f"network_{session_id[:5]}" not in taken and session_id not in self.records:
+                return session_id
+
+    def same_request(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
+        """Return the session that an earlier request with the same key made. Raises `Conflict`."""
+        if not isinstance(params.request_key, str):
+            return None
+        record = self._keys.get((owner, params.request_key))
+        if record is None and (row := self._journal.by_key(owner, params.request_key)):
+            record = _recalled(row)
+        if record is None or (record.phase == "ended" and record.started is None):
+            return None  # it came to nothing, so that trying again is what the key is for
+        if record.params != params:
+            raise errors.Conflict(
+                "this request_key was used for a different request; choose a new one",
+                session_id=record.id,
+            )
+        return record
+
+    def get(self, session_id: str) -> SessionRecord:
+        """Return a session, living or ended. Raises `NotFound`."""
+        if record := self.records.get(session_id):
+            return record
+        if (row := self._journal.ended(session_id)) and (record := _recalled(row)):
+            return record
+        raise errors.NotFound(
+            f"there is no session {session_id}; ended ones are kept for a while only",
+            session_id=session_id,
+        )
+
+    def has_ended(self, session_id: str) -> bool:
+        """Tell whether a session has lived and is over."""
+        return session_id not in self.records and self._journal.ended(session_id) is not None
+
+    def living(self) -> list[SessionRecord]:
+        """Return the sessions that hold a place, or wait for one, oldest first."""
+        return list(self.records.values())
+
+    def running(self) -> list[SessionRecord]:
+        """Return the sessions whose stream is there."""
+        return [record for record in self.records.values() if record.phase == "running"]
+
+    def present(self) -> list[SessionRecord]:
+        """Return the sessions that have, or make, something on the engine."""
+        return [r for r in self.records.values() if r.phase in ("starting", "running")]
+
+    def find(self, phase: Phase | None, owner: str | None, limit: int) -> list[SessionRecord]:
+        """Return sessions, newest first; those that have ended as long as they are remembered."""
+        living = [
+            record
+            for record in self.records.values()
+            if phase in (None, record.phase) and owner in (None, record.owner)
+        ]
+        ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
+        found = [*living, *filter(None, (_recalled(row, logs=False) for row in ended))]
+        return sorted(found, key=lambda record: -record.created)[:limit]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many sessions there are in each phase."""
+        counts: dict[str, int] = dict.fromkeys(TRANSITIONS, 0)
+        for record in self.records.values():
+            counts[record.phase] += 1
+        return counts | {"ended": self._journal.ended_count()}
+
+
+def _recalled(row: SessionRow, *, logs: bool = True) -> SessionRecord | None:
+    """Return a session that has ended; None if what is written of it cannot be read."""
+    try:
+        return from_row(row, logs=logs)[0]
+    except Unreadable as exc:
+        log.warning("%s", exc)
+        return None

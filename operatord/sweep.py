@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: MIT
+"""`operatord sweep`: one pass of cleaning up, by hand or from cron.
+
+It removes what carries the label of this state directory's instance and belongs to no living session of its
+journal. Whatever else is on the engine, it never touches: neither what is foreign, nor another instance's.
+
+What makes it safe beside a daemon that works:
+
+- The engine's objects are listed first and the journal is read after that. A session is in the journal
+  before its first object exists, and it has ended there only once nothing of it is left: an object whose
+  session is not living in a journal that was read later has no owner.
+- Nothing is removed on one look. The second one comes after a grace, with the labels listed anew.
+- Without a journal that can be read, nobody knows what lives, and nothing is removed.
+
+Where no daemon runs, what was being started or removed when the last one died is nobody's work any more, and
+goes without a grace; so that no daemon begins meanwhile, the sweep has the state directory's lock for that
+moment, and not for the grace, or a daemon could not be started. Sessions that run, or wait in the queue, are
+left to the next daemon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from .choice import choose_engine
+from .config import Config
+from .daemon import StateDir, StateDirBusy
+from .engines import base
+from .runtime.journal import BUSY, SLOTS, VERSION
+
+GRACE = 10.0
+"""Seconds between the two looks; a daemon's own pass leaves orphans alone for as long."""
+SLOT = "slot"
+"""What stands for the phase of a session that nobody has asked for."""
+UNFINISHED = {
+    "starting": "its start was never finished, and no daemon runs",
+    "stopping": "its removal was never finished, and no daemon runs",
+    SLOT: "it was prepared for a request, and no daemon runs",
+}
+"""By phase in the journal: why nobody needs a session's objects when no daemon runs."""
+
+Say = Callable[[str], None]
+MakeEngine = Callable[[], base.Engine]
+
+
+class CannotSweep(Exception):
+    """Nothing was removed; the text says why."""
+
+
+class Doomed(NamedTuple):
+    """An object that is to go."""
+
+    found: base.Found
+    why: str
+    at_once: bool = False
+    """Nobody can be at work on it: it needs no grace."""
+
+    def __str__(self) -> str:
+        session = self.found.labels.get(base.LABEL_SESSION, "nobody")
+        return f"{self.found.kind} {self.found.name} of session {session}: {self.why}"
+
+
+class Options(NamedTuple):
+    """How to sweep, and who hears of it."""
+
+    say: Say
+    """Hears of each object."""
+    note: Say
+    """Hears what else there is to know."""
+    grace: float = GRACE
+    """Seconds between the two looks."""
+    dry_run: bool = False
+    """Only say what would be removed."""
+    make_engine: MakeEngine | None = None
+    """In place of what the settings choose. Called for each look, so that none remembers an earlier one."""
+
+
+class Sweep:
+    """One pass over the objects of one instance."""
+
+    def __init__(self, state_dir: Path, instance: str, make_engine: MakeEngine) -> None:
+        """``instance`` is the label of everything that may be removed."""
+        self._journal = state_dir / "journal.sqlite"
+        self._instance = instance
+        self._make_engine = make_engine
+
+    async def look(self, *, alone: bool) -> dict[str, Doomed]:
+        """Return what is to go, by id, as things are now; ``alone``: no daemon runs.
+
+        Raises `base.EngineError`, `CannotSweep`.
+        """
+        async with self._engine() as engine:
+            listed = await engine.list_objects(self._instance)
+        found = [o for o in listed if o.labels.get(base.LABEL_INSTANCE) == self._instance]
+        phases = read_phases(self._journal, {_session_of(each) for each in found})
+        judged = (_judge(each, phases.get(_session_of(each)), alone) for each in found)
+        return {each.found.id: each for each in judged if each is not None}
+
+    async def remove(self, doomed: Iterable[Doomed], say: Say) -> bool:
+        """Remove objects, containers first; return whether all of them are gone."""
+        in_order = sorted(doomed, key=lambda each: each.found.kind != "container")
+        async with self._engine() as engine:
+            gone = [await _remove(engine, each, say) for each in in_order]
+        return all(gone)
+
+    @contextlib.asynccontextmanager
+    async def _engine(self) -> AsyncIterator[base.Engine]:
+        engine = self._make_engine()
+        try:
+            await engine.connect()
+            yield engine
+        finally:
+            await engine.close()
+
+
+def _session_of(found: base.Found) -> str:
+    return found.labels.get(base.LABEL_SESSION, "")
+
+
+def _judge(found: base.Found, phase: str | None, alone: bool) -> Doomed | None:
+    """Return why an object whose session is in ``phase`` is to go; None: it is not."""
+    if phase is None:
+        return Doomed(found, "the journal has no such session")
+    if phase == "ended":
+        return Doomed(found, "the session has ended")
+    if alone and phase in UNFINISHED:
+        return Doomed(found, UNFINISHED[phase], at_once=True)
+    return None
+
+
+async def _remove(engine: base.Engine, doomed: Doomed, say: Say) -> bool:
+    found = doomed.found
+    remove = engine.remove if found.kind == "container" else engine.remove_network
+    try:
+        await remove(found.id)
+    except base.EngineError as exc:
+        say(f"could not remove {doomed} ({exc})")
+        return False
+    say(f"removed {doomed}")
+    return True
+
+
+def read_phases(journal: Path, sessions: Iterable[str]) -> Mapping[str, str]:
+    """Return the phase of each session that the journal knows. Raises `CannotSweep`.
+
+    The connection only reads; a daemon that writes meanwhile is not held up by it.
+    """
+    try:
+        with closing(_open(journal)) as db:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version != VERSION:
+                raise CannotSweep(
+                    f"the journal is of version {version}, and this one reads {VERSION}"
+                )
+            query = "SELECT phase FROM session WHERE id = ?"
+            rows = {each: db.execute(query, (each,)).fetchone() for each in sessions}
+            slots = db.execute("SELECT data FROM fact WHERE name = ?", (SLOTS,)).fetchone()
+    except sqlite3.Error as exc:
+        raise CannotSweep(
+            f"the journal cannot be read ({exc}), so nobody knows what lives"
+        ) from exc
+    unclaimed = [] if slots is None else msgspec.json.decode(slots[0], type=list[str])
+    known = {session: row[0] for session, row in rows.items() if row is not None}
+    return dict.fromkeys(unclaimed, SLOT) | known
+
+
+def _open(journal: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
+
+
+def read_instance(state_dir: Path) -> str | None:
+    """Return the name that a daemon has given itself here; None when there never was one."""
+    try:
+        return (state_dir / "instance").read_text("ascii").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _lock(state_dir: Path) -> Iterator[bool]:
+    """Hold the state directory's lock if no daemon does; give whether it is held."""
+    try:
+        state = StateDir(state_dir)
+    except StateDirBusy:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        state.close()
+
+
+async def sweep_once(config: Config, options: Options) -> bool:
+    """Sweep; return whether all is gone that was to go.
+
+    Raises `base.EngineError`, `CannotSweep`, `OSError`.
+    """
+    state_dir, (say, note, grace, *_) = config.state_path, options
+    instance = read_instance(state_dir)
+    if instance is None:
+        say(f"nothing is left over: no operatord has ever worked in {state_dir}")
+        return True
+    sweep = Sweep(state_dir, instance, options.make_engine or _chosen(config, instance, note))
+    with _lock(state_dir) as alone:
+        note(f"instance {instance}; " + ("no daemon runs" if alone else "a daemon runs"))
+        first = await sweep.look(alone=alone)
+        urgent = {key for key, each in first.items() if each.at_once}
+        found = await _still(sweep, urgent, alone=alone)
+        all_gone = await _dispose(sweep, found, options)
+    patient = first.keys() - urgent
+    if patient:
+        await asyncio.sleep(grace)
+    orphans = await _still(sweep, patient, alone=False)
+    all_gone &= await _dispose(sweep, orphans, options)
+    if not (found or orphans):
+        say("nothing is left over")
+    return all_gone
+
+
+async def _still(sweep: Sweep, seen: Set[str], *, alone: bool) -> list[Doomed]:
+    """Look once more at what has been ``seen``, and return what is still to go."""
+    again = await sweep.look(alone=alone) if seen else {}
+    return [each for key, each in again.items() if key in seen]
+
+
+async def _dispose(sweep: Sweep, doomed: list[Doomed], options: Options) -> bool:
+    if not options.dry_run:
+        return await sweep.remove(doomed, options.say) if doomed else True
+    for each in doomed:
+        options.say(f"would remove {each}")
+    return True
+
+
+def _chosen(config: Config, instance: str, note: Say) -> MakeEngine:
+    """Return what makes the engine of these settings; a wrong one would have nothing to show."""
+
+    def make() -> tuple[base.Engine, str]:
+        return choose_engine(config, instance, config.state_path, os.environ)
+
+    engine, why = make()
+    note(f"engine {engine.name}: {why}")
+    return lambda: make()[0]
+
+
+def run_sweep(config: Config, options: Options) -> int:
+    """Sweep once and return an exit code: 0 done, 1 not, or not all of it."""
+    try:
+        return 0 if asyncio.run(sweep_once(config, options)) else 1
+    except base.EngineError as exc:
+        options.note(f"nothing more can be done: {exc}")
+    except CannotSweep as exc:
+        options.note(str(exc))
+    except OSError as exc:
+        options.note(f"the state directory cannot be used: {exc.strerror}: {exc.filename}")
+    return 1

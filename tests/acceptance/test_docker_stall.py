@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""A probe that hangs, on a real engine: said while it lasts, and nothing is lost when it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from docker_lab import docker_served, viewer_at
+
+pytestmark = pytest.mark.engine
+
+SUBNETS = "10.214.244.0/22"
+
+
+@pytest.mark.parametrize("stage", ["probe", "stream"])
+async def test_stage_that_hangs_is_named_and_the_stream_completes_once_it_goes_on(
+    tmp_path: Path, stage: str
+) -> None:
+    config = {"stall_timeout": 3}
+    async with docker_served(tmp_path / "s", config=config, subnets=SUBNETS) as daemon:
+        wire, watcher = await daemon.wire(), await daemon.watcher("session.stalled")
+        session = await wire.call("session.start", count=200, env={"probe": {"fps": 40}})
+        async with viewer_at(session["location"]) as viewer:
+            await viewer.frames(60)
+            daemon.engine.client.pause(session[stage])
+            try:
+                reading = asyncio.create_task(viewer.rest())
+                event = await watcher.event("session.stalled", session["session_id"])
+            finally:
+                daemon.engine.client.unpause(session[stage])
+            assert event["stage"] == stage
+            assert event["seconds"] >= 3
+            assert await reading == {"type": "end", "frames": 200, "dropped": 0}
+        ended = await wire.call("session.wait", session_id=session["session_id"])
+        assert ended["outcome"] == "completed"
+
+
+async def test_consumer_that_does_not_read_is_no_stall(tmp_path: Path) -> None:
+    """It reads on in the end: until then, everybody has waited for it alone."""
+    config = {"stall_timeout": 1}
+    large = {"probe": {"fps": 0, "width": 640, "height": 640}}
+    async with docker_served(tmp_path / "s", config=config, subnets=SUBNETS) as daemon:
+        wire, watcher = await daemon.wire(), await daemon.watcher()
+        start = {"count": 400, "plain_stream": True, "env": large}
+        session = await wire.call("session.start", **start)
+        async with viewer_at(session["location"]) as viewer:
+            await viewer.frames(1)
+            logs = await wire.call(
+                "session.logs", session_id=session["session_id"], stage="stream", follow=True
+            )
+            held = await wire.note(lambda note: '"blocked":1' in note.get("line", ""))
+            assert logs["subscription"] == held["subscription"]
+            refused = await wire.refusal(
+                "session.wait", session_id=session["session_id"], timeout=5
+            )
+            assert refused.data["phase"] == "running"
+            assert (await viewer.rest() or {})["frames"] == 400
+        await watcher.event("session.running")
+        seen = await watcher.note(lambda note: note["type"] != "session.stopping")
+        assert seen["type"] == "session.ended"

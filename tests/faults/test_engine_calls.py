@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Each call that a start and a stop make of a real engine, and its event stream, go wrong in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from daemon_lab import Json, Refused, Wire, until
+from docker_lab import DockerDaemon, docker_served
+from engine_common import eventually, pinged, slowfault
+from engine_proxy import WORDS, EngineProxy, Fault, engine_proxy
+
+pytestmark = pytest.mark.engine
+
+START = {
+    "images": "GET /images/demo-stream/json",
+    "list of networks": r"GET /networks\?filters=%7B%7D$",
+    "network": "POST /networks/create",
+    "creation of the first": "POST /containers/create.*_stream",
+    "creation of the second": "POST /containers/create.*_probe",
+    "start": r"POST /containers/\w+/start",
+    "inspection": r"GET /containers/\w+/json",
+}
+STOP = {
+    "inspection": r"GET /containers/\w+/json",
+    "stop": r"POST /containers/\w+/stop",
+    "logs": r"GET /containers/\w+/logs",
+    "removal": r"DELETE /containers/\w+",
+    "removal of the network": r"DELETE /networks/\w+",
+}
+FAULTS = [pytest.param("swallow", id="lost"), pytest.param("refuse", id="500")]
+STOP_FAULTS = [FAULTS[0], pytest.param("refuse", id="500", marks=slowfault)]
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path) -> AsyncIterator[EngineProxy]:
+    async with engine_proxy(tmp_path) as made:
+        yield made
+
+
+async def start(wire: Wire) -> Json:
+    session: Json = await wire.call("session.start", plain_stream=True)
+    return session
+
+
+async def nothing_is_left(daemon: DockerDaemon, wire: Wire) -> None:
+    assert daemon.left() == []
+    assert (await wire.call("system.status"))["reserved"]["sessions"] == 0
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_start_fails_whole_and_says_why_whichever_call_goes_wrong(
+    tmp_path: Path, proxy: EngineProxy, fault: Fault
+) -> None:
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        async with pinged(await daemon.wire()) as pings:
+            for name, requests in START.items():
+                with proxy.rule(requests, fault) as rule:
+                    refused = await wire.refusal("session.start", plain_stream=True)
+                assert rule.met.is_set(), name
+                assert (refused.type, refused.data["retryable"]) == ("engine_unavailable", True), (
+                    name
+                )
+                assert WORDS not in str(refused)
+                await nothing_is_left(daemon, wire)
+        assert pings.p99 < 0.25
+        await start(wire)
+
+
+@pytest.mark.parametrize("fault", STOP_FAULTS)
+async def test_stop_takes_everything_away_whichever_call_goes_wrong(
+    tmp_path: Path, proxy: EngineProxy, fault: Fault
+) -> None:
+    config = {"stop_grace": 0.5}
+    async with docker_served(tmp_path / "s", config=config, docker_host=proxy.host) as daemon:
+        wires = [await daemon.wire() for _ in STOP]
+        sessions = [await start(wire) for wire in wires]
+        async with pinged(await daemon.wire()) as pings:
+            for (name, requests), session in zip(STOP.items(), sessions, strict=True):
+                with proxy.rule(requests, fault) as rule:
+                    ended = await wires[0].call("session.stop", session_id=session["session_id"])
+                assert rule.met.is_set(), name
+                assert ended["outcome"] == "stopped", name
+        assert pings.p99 < 0.25
+        await nothing_is_left(daemon, wires[0])
+
+
+@slowfault
+async def test_slow_engine_is_waited_for(tmp_path: Path, proxy: EngineProxy) -> None:
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        async with pinged(await daemon.wire()) as pings:
+            for name, requests in START.items():
+                with proxy.rule(requests, "hold") as rule:
+                    begun = time.monotonic()
+                    request = wire.begin("session.start", plain_stream=True)
+                    await rule.met.wait()
+                    asyncio.get_running_loop().call_later(4, rule.go.set)
+                    session = await wire.reply(request)
+                assert time.monotonic() - begun >= 4, name
+                ended = await wire.call("session.stop", session_id=session["session_id"])
+                assert ended["outcome"] == "stopped", name
+        assert pings.p99 < 0.25
+        await nothing_is_left(daemon, wire)
+
+
+@slowfault
+async def test_call_that_takes_effect_long_after_it_was_given_up_leaves_nothing(
+    tmp_path: Path, proxy: EngineProxy
+) -> None:
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        with proxy.rule(START["network"], "hold"):
+            request = wire.begin("session.start", plain_stream=True)
+            with pytest.raises(Refused) as caught:
+                await wire.reply(request, 70)  # the engine has half a minute for each call
+            refused = caught.value
+            assert (refused.type, refused.data["step"]) == ("engine_unavailable", "network")
+            await nothing_is_left(daemon, wire)
+        await until(lambda: len(daemon.left()) == 1, "the engine makes it after all")
+        await eventually(lambda: daemon.left() == [], 30)
+
+
+@pytest.mark.xfail(strict=True, reason="the end of the event stream counts as the engine's own")
+async def test_start_goes_on_though_the_event_stream_is_cut(
+    tmp_path: Path, proxy: EngineProxy
+) -> None:
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        with proxy.rule(START["start"], "hold") as rule:
+            request = wire.begin("session.start", plain_stream=True)
+            await rule.met.wait()
+            with proxy.rule("GET /events", "hold") as again:
+                await proxy.cut("/events")
+                await again.met.wait()
+        assert (await wire.reply(request))["phase"] == "running"
+
+
+async def test_exit_that_no_event_tells_of_is_noticed_within_six_seconds(
+    tmp_path: Path, proxy: EngineProxy
+) -> None:
+    with proxy.rule("GET /events", "hold"):
+        async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+            wire = await daemon.wire()
+            session = await start(wire)
+            begun = time.monotonic()
+            daemon.engine.client.kill(session["probe"])
+            ended = await wire.call("session.wait", session_id=session["session_id"])
+            assert (ended["outcome"], ended["cause"]) == ("failed", "exit")
+            assert time.monotonic() - begun < 6.5
+
+
+@pytest.mark.xfail(strict=True, reason="Supervisor.give_up_starts passes over those being undone")
+async def test_requester_is_told_at_once_when_the_engine_goes_while_a_failed_start_is_undone(
+    tmp_path: Path, proxy: EngineProxy
+) -> None:
+    config = {"shutdown_timeout": 3}
+    async with docker_served(tmp_path / "s", config=config, docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        with (
+            proxy.rule(START["creation of the first"], "swallow"),
+            proxy.rule("GET /containers/json", "hold", times=float("inf")) as rule,
+        ):
+            request = wire.begin("session.start", plain_stream=True)
+            await daemon.daemon.logged("the start failed at create")
+            await rule.met.wait()
+            await proxy.vanish()
+        try:
+            with pytest.raises(Refused) as caught:
+                await wire.reply(request, 3)
+            assert caught.value.type == "engine_unavailable"
+        finally:
+            await proxy.appear()
+            await until(lambda: daemon.left() == [], "what was made of it is removed")

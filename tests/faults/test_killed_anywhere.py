@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: MIT
+"""The daemon is killed at every place where it is about to change something, or just has.
+
+Two sessions live through all of it, one read all the time and one by nobody, next to objects that are
+somebody else's. Each case is a life of the daemon that ends at a failpoint, during something that it does
+to a third session, and one that finds what is left. Between two cases no daemon lives at all.
+
+``FAULTS=all`` (make faults) goes through the whole matrix, otherwise it is every operation once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from daemon_lab import Json, until
+from fault_lab import SMALL_FRAMES, Ground, Life, ground_with_people, hello, settings
+
+from operatord.runtime.failpoints import FAILPOINTS
+
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+ALL = os.environ.get("FAULTS") == "all"
+SUBNETS = "10.214.224.0/21"
+TIGHT = 0.3
+"""Cores with which a third session has to do without its segmentation."""
+
+MOST_SOCKETS = 24
+"""The engine's idle connections, at most 16, its streams, and ours."""
+
+FAILED = "failed: restart"
+STOPPED = "stopped: client"
+RUNNING = "running"
+UNKNOWN = "unknown"
+
+
+class Case(NamedTuple):
+    """A death, and what has become of the session that it met."""
+
+    operation: str
+    place: str
+    """Which failpoint, and at which visit."""
+    fate: str
+    often: bool = False
+    """It is part of every run of the tests."""
+
+    def __str__(self) -> str:
+        return f"{self.operation}-{self.place}"
+
+
+def cases(operation: str, fate: str, *places: str) -> Iterator[Case]:
+    """Yield the cases of places such as ``create 2``: the second ``create``, before and after.
+
+    An asterisk chooses what every run goes through, of a pair what comes after.
+    """
+    for place in places:
+        call, nth = place.strip("*").split()
+        for side in ("before", "after"):
+            often = place.endswith("*") and side == "after"
+            yield Case(operation, f"{call}.{side}:{nth}", fate, often)
+
+
+CASES = [
+    # The first commit has the session, the second its location, the third says so.
+    Case("start", "journal.commit.before:1", UNKNOWN),
+    Case("start", "journal.commit.after:1", FAILED),
+    Case("start", "journal.commit.before:2", FAILED, often=True),
+    Case("start", "journal.commit.after:2", RUNNING, often=True),
+    *cases("start", RUNNING, "journal.commit 3"),
+    *cases("start", FAILED, "engine.missing_images 1", "engine.create_network 1*"),
+    *cases("start", FAILED, "engine.create 1", "engine.create 2*", "engine.create 3"),
+    *cases("start", FAILED, "engine.start 1*", "engine.start 2", "engine.start 3*"),
+    *cases("start", FAILED, "engine.inspect 1"),
+    Case("stop", "journal.commit.before:1", RUNNING),
+    Case("stop", "journal.commit.after:1", STOPPED),
+    *cases("stop", STOPPED, "journal.commit 2"),
+    *cases("stop", STOPPED, "engine.inspect 2", "engine.inspect 6"),
+    *cases("stop", STOPPED, "engine.stop 1*", "engine.stop 2", "engine.stop 3"),
+    *cases("stop", STOPPED, "engine.logs 1*", "engine.logs 3"),
+    *cases("stop", STOPPED, "engine.remove 1", "engine.remove 3*", "engine.remove_network 1*"),
+    *cases("attach", RUNNING, "engine.missing_images 1", "engine.create 1*", "engine.start 1*"),
+    *cases("attach", RUNNING, "engine.inspect 1", "journal.commit 1"),
+    # The life after a half-made session, and after a half-removed one, ends too early as well.
+    *cases("roll-back", FAILED, "engine.connect 1", "engine.list_objects 1"),
+    *cases("roll-back", FAILED, "engine.remove 1", "engine.remove 2*", "engine.remove_network 1"),
+    *cases("roll-back", FAILED, "journal.commit 1", "journal.commit 2"),
+    *cases("finish", STOPPED, "engine.connect 1", "engine.list_objects 1", "engine.inspect 1"),
+    *cases("finish", STOPPED, "engine.logs 1", "engine.remove 1*", "engine.remove 3"),
+    *cases("finish", STOPPED, "engine.remove_network 1", "journal.commit 1"),
+]
+CHOSEN = [case for case in CASES if ALL or case.often]
+
+
+def test_every_failpoint_has_a_case() -> None:
+    assert {case.place.partition(":")[0] for case in CASES} == set(FAILPOINTS)
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    folder: Path = tmp_path_factory.mktemp("killed")
+    with ground_with_people(folder, SUBNETS, count=600 + 80 * len(CHOSEN)) as ground:
+        yield ground
+
+
+# What is being done when the daemon dies
+
+
+async def start(ground: Ground, place: str) -> None:
+    async with ground.life(f"{place}@") as life:
+        wire = await life.wire()
+        ground.arm()
+        wire.begin("session.start", count=1000, env=SMALL_FRAMES)
+        await life.died()
+
+
+async def stop(ground: Ground, place: str) -> None:
+    async with ground.life(f"{place}@") as life:
+        wire = await life.wire()
+        third = await wire.call("session.start", count=1000, env=SMALL_FRAMES)
+        await ground.written_down("session.running", third)
+        ground.arm()
+        wire.begin("session.stop", session_id=third["session_id"])
+        await life.died()
+
+
+async def attach(ground: Ground, place: str) -> None:
+    async with ground.life(f"{place}@", settings(TIGHT)) as life:
+        wire = await life.wire()
+        third = await wire.call(
+            "session.start", count=1000, env=SMALL_FRAMES, on_shortage="degrade"
+        )
+        assert third["degraded"] is True
+        await ground.written_down("session.running", third)
+        ground.rewrite(settings())
+        ground.arm()
+        wire.begin("system.reload")
+        await life.died()
+
+
+async def roll_back(ground: Ground, place: str) -> None:
+    await start(ground, "engine.start.after:2")
+    async with ground.life(place) as life:
+        await life.died()
+
+
+async def finish(ground: Ground, place: str) -> None:
+    await stop(ground, "engine.stop.after:2")
+    async with ground.life(place) as life:
+        await life.died()
+
+
+OPERATIONS = {
+    "start": start, "stop": stop, "attach": attach, "roll-back": roll_back, "finish": finish,
+}  # fmt: skip
+
+
+# What is there afterwards
+
+
+async def third_session(life: Life, before: set[str]) -> Json | None:
+    """Return the session that was not there before, once it runs or has ended."""
+    wire = await life.wire()
+    sessions: list[Json] = (await wire.call("session.list", limit=1000))["sessions"]
+    new = [each for each in sessions if each["session_id"] not in before]
+    if not new:
+        return None
+    [found] = new
+    if found["phase"] != "running":
+        found = await wire.call("session.wait", session_id=found["session_id"])
+    return found
+
+
+def fate(session: Json | None) -> str:
+    if session is None:
+        return UNKNOWN
+    return f"{session['outcome']}: {session['cause']}" if "outcome" in session else session["phase"]
+
+
+async def see_whole_and_stop(ground: Ground, life: Life, session: Json) -> None:
+    """Find a session that goes on in good health, and end it."""
+    wire, session_id = await life.wire(), session["session_id"]
+
+    async def whole() -> bool:
+        return not (await wire.call("session.get", session_id=session_id))["degraded"]
+
+    await until(whole, "it has its segmentation")
+    session = await wire.call("session.get", session_id=session_id)
+    assert (await hello(session["location"]))["count"] == 1000
+    mine = {each["Id"] for each in ground.containers_of(session_id)}
+    assert mine == {session[name] for name in ("probe", "stream", "segmentation")}
+    ended = await wire.call("session.stop", session_id=session_id)
+    assert fate(ended) == STOPPED
+
+
+async def check_living(ground: Ground, life: Life) -> None:
+    """See that the two live on as they were started, and that the books have them and nobody else."""
+    wire = await life.wire()
+    for session in ground.living:
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"
+        for same in ("location", "network", "probe", "stream", "created"):
+            assert found[same] == session[same]
+    assert (await hello(ground.segmented["location"]))["count"] == ground.consumer.count
+    ground.consumer.wait_for_more()
+    status = await wire.call("system.status")
+    assert status["reserved"]["sessions"] == len(ground.living)
+
+
+@pytest.mark.parametrize("case", CHOSEN, ids=str)
+async def test_death_there_disturbs_nobody_and_leaves_nothing(ground: Ground, case: Case) -> None:
+    before = ground.written_sessions()
+    await OPERATIONS[case.operation](ground, case.place)
+    async with ground.life() as life:
+        third = await third_session(life, before)
+        assert fate(third) == case.fate
+        if third is not None and case.fate == RUNNING:
+            await see_whole_and_stop(ground, life, third)
+        assert ground.engine_state() == ground.before
+        await check_living(ground, life)
+        assert Counter(life.descriptors()) == ground.descriptors
+        assert life.sockets() <= MOST_SOCKETS
+        await life.depart()
+    assert ground.engine_state() == ground.before
+    assert ground.neighbours.touched() == 0
+
+
+@pytest.mark.timeout(240)
+async def test_in_the_end_the_stream_was_whole_and_all_is_gone(ground: Ground) -> None:
+    traces = ground.before["traces"]
+    async with ground.life() as life:
+        wire = await life.wire()
+        end = await asyncio.to_thread(ground.consumer.finish)
+        count = ground.consumer.count
+        assert (end, ground.consumer.trouble) == (
+            {"type": "end", "frames": count, "dropped": 0},
+            "",
+        )
+        ended = await wire.call("session.wait", session_id=ground.segmented["session_id"])
+        assert (fate(ended), ended["frames"]) == ("completed: done", count)
+        ended = await wire.call("session.stop", session_id=ground.plain["session_id"])
+        assert fate(ended) == STOPPED
+        assert ground.objects() == set()
+        left = ground.engine_state()["traces"]
+        await life.depart()
+    assert ground.neighbours.touched() == 0
+    ground.neighbours.close()
+    assert left
+    assert set(left) < set(traces)
+    assert ground.engine_state()["traces"] == []

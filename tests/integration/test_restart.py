@@ -1,0 +1,1303 @@
+# SPDX-License-Identifier: MIT
+"""The daemon dies at some moment, and another is started on the same state directory and the same engine.
+
+The engine's world, and the clock on the wall, go on meanwhile; the monotonic clock begins anew, as after
+the machine was started again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from daemon_lab import (
+    OPERATORD,
+    Json,
+    Lab,
+    Refused,
+    StillClock,
+    StillHost,
+    StreamingFake,
+    Wire,
+    clean_env,
+    receive,
+    run,
+    served,
+    settings,
+    until,
+)
+from fake_engine import Gate, World
+
+from operatord.core.learning import Use
+from operatord.core.room import Gpu
+from operatord.daemon import Daemon, Parts
+from operatord.engines import base
+from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
+from operatord.runtime import journal as journal_module
+
+
+class Lasting(StreamingFake):
+    """A fake whose containers, and the streams at their ports, outlive the daemon."""
+
+    def __init__(self, world: World | None = None) -> None:
+        super().__init__(world)
+        self._swallowed: dict[str, Gate] = {}
+
+    async def close(self) -> None:
+        """Say goodbye to the daemon only."""
+
+    async def end(self) -> None:
+        await super().close()
+
+    def swallow(self, operation: str) -> asyncio.Event:
+        """Let the next such call take effect, and never answer it; return what tells of it."""
+        gate = self._swallowed[operation] = Gate()
+        return gate.reached
+
+    async def _swallow(self, operation: str) -> None:
+        if gate := self._swallowed.pop(operation, None):
+            gate.reached.set()
+            await gate.open.wait()
+
+    async def create_network(self, plan: NetworkPlan) -> Network:
+        made = await super().create_network(plan)
+        await self._swallow("create_network")
+        return msgspec.structs.replace(made, gateway=None)  # stages reach what this host reaches
+
+    async def create(self, plan: StagePlan) -> str:
+        made = await super().create(plan)
+        await self._swallow("create")
+        return made
+
+    async def start(self, container_id: str) -> None:
+        await super().start(container_id)
+        await self._swallow("start")
+
+
+class LaterClock(StillClock):
+    """A clock of another life: the wall's goes on, the monotonic one begins anew."""
+
+    def __init__(self, wall: float) -> None:
+        super().__init__()
+        self._now = 17.0
+        self._boot = wall - self._now
+
+    def wall(self) -> float:
+        return self._boot + self._now
+
+
+class Machine:
+    """A machine on which daemons come and go, while the containers stay."""
+
+    def __init__(self, state_dir: Path, *overlays: Mapping[str, Any]) -> None:
+        self.state_dir = state_dir
+        self.engine = Lasting()
+        self.clock: StillClock = StillClock()
+        self._overlays: tuple[Mapping[str, Any], ...] = ({"on_shutdown": "keep"}, *overlays)
+        self._lab: Lab | None = None
+        self._wires: list[Wire] = []
+        state_dir.mkdir()
+        (state_dir / "instance").write_text("test\n")
+
+    @property
+    def lab(self) -> Lab:
+        assert self._lab is not None
+        return self._lab
+
+    @property
+    def daemon(self) -> Daemon:
+        return self.lab.daemon
+
+    @property
+    def world(self) -> World:
+        return self.engine.world
+
+    async def start(self, *overlays: Mapping[str, Any]) -> Wire:
+        """Start a daemon; return a connection to it."""
+        config = settings(self.state_dir, *self._overlays, *overlays)
+        daemon = Daemon(config, None, Parts(self.engine, self.clock, StillHost(self.state_dir)))
+        self._lab = Lab(daemon, ("", 0))
+        self._lab.address = await daemon.start()
+        return await self.wire()
+
+    async def wire(self) -> Wire:
+        wire = await Wire.connect(self.lab.address)
+        self._wires.append(wire)
+        return wire
+
+    async def kill(self, away: float = 0.0) -> None:
+        """End the daemon as `kill -9` does: nothing is finished, what is not committed is gone."""
+        daemon, self._lab = self.daemon, None
+        journal = daemon.journal
+        journal._thread.shutdown(wait=True)
+        journal._closed = True
+        journal._connection.close()
+        journal._reading.close()
+        tasks = [*daemon.supervisor._tasks, *daemon._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        daemon.server.stop_listening()
+        for connection in tuple(daemon.server._connections):
+            connection._transport.abort()
+        daemon._state.close()
+        await self._be_away(away)
+
+    async def stop(self, away: float = 0.0) -> None:
+        """End the daemon as SIGTERM does."""
+        daemon, self._lab = self.daemon, None
+        await daemon.stop()
+        await self._be_away(away)
+
+    async def _be_away(self, seconds: float) -> None:
+        for wire in self._wires:
+            await wire.close()
+        self._wires.clear()
+        self.clock = LaterClock(self.clock.wall() + seconds)
+
+    async def settled(self) -> None:
+        """Return when all that the daemon has done so far is written down."""
+        await self.daemon.journal.settled()
+
+    async def close(self) -> None:
+        if self._lab is not None:
+            await self.stop()
+        await self.engine.end()
+
+
+@pytest.fixture
+async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
+    machine = Machine(tmp_path / "state")
+    yield machine
+    await machine.close()
+
+
+@pytest.fixture
+async def small(tmp_path: Path) -> AsyncIterator[Machine]:
+    """A machine with two places."""
+    machine = Machine(tmp_path / "state", {"limits": {"sessions": 2}})
+    yield machine
+    await machine.close()
+
+
+async def get(wire: Wire, session: Json | str) -> Json:
+    session_id = session if isinstance(session, str) else session["session_id"]
+    found: Json = await wire.call("session.get", session_id=session_id)
+    return found
+
+
+async def ended(wire: Wire, session: Json) -> tuple[str, str]:
+    found = await wire.call("session.wait", session_id=session["session_id"])
+    return found["outcome"], found["cause"]
+
+
+async def running(wire: Wire, session: Json) -> Json:
+    found = await wire.call("session.wait", session_id=session["session_id"], phase="running")
+    assert found["phase"] == "running"
+    return found
+
+
+async def accepted(wire: Wire, **params: Any) -> Json:
+    session: Json = await wire.call("session.start", wait="accepted", **params)
+    return session
+
+
+# Those that run
+
+
+async def test_running_sessions_are_taken_on_as_they_are(machine: Machine) -> None:
+    wire = await machine.start()
+    before = [
+        await wire.call("session.start", owner="anna", lease={"ttl": 100}, priority=3),
+    ]
+    machine.clock.advance(1)
+    before.append(await wire.call("session.start", plain_stream=True))
+    there = dict(machine.world.containers), dict(machine.world.networks)
+    await machine.kill(away=30)
+    wire = await machine.start()
+    assert [await get(wire, each) for each in before] == before
+    assert (await wire.call("session.list"))["sessions"] == before[::-1]
+    assert (machine.world.containers, machine.world.networks) == there
+    status = await wire.call("system.status")
+    assert (status["sessions"]["running"], status["reserved"]["sessions"]) == (2, 2)
+    for each in before:
+        await wire.call("session.stop", session_id=each["session_id"])
+    assert machine.engine.empty
+
+
+async def test_consumer_reads_on_while_the_daemon_is_away(machine: Machine) -> None:
+    wire = await machine.start()
+    location = (await wire.call("session.start"))["location"]
+    reader, writer = await asyncio.open_connection(location["host"], location["port"])
+    assert (await reader.readline()).startswith(b'{"type":"hello"')
+    await machine.kill()
+    await machine.start()
+    assert not reader.at_eof()
+    writer.close()
+    await writer.wait_closed()
+
+
+async def test_second_death_and_third_life(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    for leave in (machine.kill, machine.stop, machine.kill):
+        await leave()
+        wire = await machine.start()
+        assert await get(wire, session) == session
+
+
+async def test_session_can_be_stopped_and_asked_about_after_a_restart(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    stage = machine.engine.stages()["segmentation"]
+    await machine.kill()
+    machine.world.write(stage, "written while nobody listened")
+    wire = await machine.start()
+    logs = await wire.call("session.logs", session_id=session["session_id"], stage="segmentation")
+    assert [line["line"] for line in logs["lines"]] == ["written while nobody listened"]
+    stats = await wire.call("session.stats", session_id=session["session_id"])
+    assert set(stats["stages"]) == {"probe", "stream", "segmentation"}
+    await wire.call("session.stop", session_id=session["session_id"])
+    assert machine.engine.empty
+
+
+async def test_daemon_that_cannot_listen_leaves_sessions_to_the_next(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    await machine.stop()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match="in use"):
+            await machine.start({"listen": listen})
+        await machine.stop()
+    wire = await machine.start()
+    assert await get(wire, session) == session
+
+
+async def test_session_of_a_pipeline_that_is_not_configured_any_more_goes_on(
+    tmp_path: Path,
+) -> None:
+    machine = Machine(tmp_path / "state")
+    stage = {"image": "demo-stream", "port": 12346}
+    wire = await machine.start({"pipelines": {"old": {"stages": {"serve": stage}}}})
+    session = await wire.call("session.start", pipeline="old")
+    await machine.kill()
+    wire = await machine.start()
+    assert await get(wire, session) == session
+    assert (await wire.refusal("session.start", pipeline="old")).type == "not_found"
+    await wire.call("session.stop", session_id=session["session_id"])
+    assert machine.engine.empty
+    await machine.close()
+
+
+# Leases
+
+
+async def test_lease_has_the_time_left_that_it_had(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start", lease={"ttl": 100})
+    machine.clock.advance(30)
+    await machine.kill(away=20)
+    wire = await machine.start()
+    machine.clock.advance(49)
+    assert (await get(wire, session))["expires"] == session["expires"]
+    assert (await get(wire, session))["phase"] == "running"
+    machine.clock.advance(1.1)
+    assert await ended(wire, session) == ("expired", "lease")
+    assert machine.engine.empty
+
+
+async def test_lease_that_ran_out_meanwhile_ends_the_session_at_once(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start", lease={"ttl": 100})
+    await machine.kill(away=3600)
+    wire = await machine.start()
+    assert await ended(wire, session) == ("expired", "lease")
+    assert machine.engine.empty
+
+
+async def test_lease_is_extended_after_a_restart_and_that_outlives_the_next(
+    machine: Machine,
+) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start", lease={"ttl": 100})
+    await machine.kill(away=90)
+    wire = await machine.start()
+    longer = await wire.call("session.extend", session_id=session["session_id"], ttl=500)
+    await machine.settled()
+    await machine.kill(away=400)
+    wire = await machine.start()
+    assert (await get(wire, session))["expires"] == longer["expires"]
+
+
+async def test_age_counts_from_the_first_life(machine: Machine) -> None:
+    limited = {"lease": {"max_age": 600}}
+    wire = await machine.start(limited)
+    session = await wire.call("session.start")
+    machine.clock.advance(300)
+    await machine.kill(away=200)
+    wire = await machine.start(limited)
+    assert (await get(wire, session))["expires"] == session["expires"]
+    machine.clock.advance(101)
+    assert await ended(wire, session) == ("expired", "max_age")
+
+
+async def test_lease_of_a_connection_ends_with_the_daemon_that_had_it(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start", lease="connection")
+    await machine.kill()
+    wire = await machine.start()
+    assert await ended(wire, session) == ("expired", "lease")
+    assert machine.engine.empty
+
+
+async def test_session_that_nobody_reads_from_ends_in_another_life_too(machine: Machine) -> None:
+    limited = {"lease": {"idle_timeout": 80}}
+    wire = await machine.start(limited)
+    session = await wire.call("session.start")
+    line = '{"type":"listening","stage":"segmentation"}'
+    machine.world.write(session["segmentation"], line)
+    await machine.kill(away=10)
+    wire = await machine.start(limited)
+    supervisor = machine.daemon.supervisor
+    record = supervisor.book.get(session["session_id"])
+    machine.clock.advance(30)
+    await until(lambda: supervisor.leases.bounds(record, "idle"), "it is seen that nobody reads")
+    machine.clock.advance(81)
+    assert await ended(wire, session) == ("expired", "idle")
+
+
+# The same request
+
+
+async def test_same_key_gives_the_same_session_in_another_life(machine: Machine) -> None:
+    request = {"request_key": "k", "count": 500, "lease": {"ttl": 60}, "deadline": 30, "env": {}}
+    wire = await machine.start()
+    session = await wire.call("session.start", **request)
+    await machine.kill()
+    wire = await machine.start()
+    assert await wire.call("session.start", **request) == session
+    refused = await wire.refusal("session.start", **{**request, "count": 501})
+    assert refused.type == "conflict"
+    other = await wire.call("session.start", **request, owner="somebody else")
+    assert other["session_id"] != session["session_id"]
+
+
+async def test_same_key_gives_an_ended_session_in_another_life(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start", request_key="k")
+    done = await wire.call("session.stop", session_id=session["session_id"])
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    found = await wire.call("session.start", request_key="k")
+    assert (found["session_id"], found["phase"]) == (done["session_id"], "ended")
+    assert (await wire.refusal("session.start", request_key="k", count=9)).type == "conflict"
+
+
+async def test_key_of_a_start_that_came_to_nothing_can_be_used_again(machine: Machine) -> None:
+    wire = await machine.start()
+    gate = machine.engine.script.hold("create")
+    wire.begin("session.start", request_key="k")
+    await gate.reached.wait()
+    await machine.kill()
+    wire = await machine.start()
+    again = await wire.call("session.start", request_key="k")
+    assert again["phase"] == "running"
+
+
+# Those that wait
+
+
+async def test_accepted_request_waits_on_and_has_its_turn(small: Machine) -> None:
+    wire = await small.start()
+    holders = [await wire.call("session.start") for _ in range(2)]
+    first, second = await accepted(wire), await accepted(wire, priority=0)
+    await small.settled()
+    await small.kill(away=5)
+    wire = await small.start()
+    found = await get(wire, first)
+    assert (found["phase"], found["position"]) == ("queued", 1)
+    assert "2 of 2 sessions" in found["reason"]
+    assert found["created"] == first["created"]
+    assert (await get(wire, second))["position"] == 2
+    await wire.call("session.stop", session_id=holders[0]["session_id"])
+    await running(wire, first)
+    assert (await get(wire, second))["position"] == 1
+
+
+async def test_age_in_the_queue_goes_on(small: Machine) -> None:
+    wire = await small.start()
+    holders = [await wire.call("session.start") for _ in range(2)]
+    patient = await accepted(wire)
+    small.clock.advance(100)
+    await small.settled()
+    await small.kill(away=100)
+    wire = await small.start()
+    hasty = await accepted(wire, priority=2)
+    assert (await get(wire, patient))["position"] == 1, "200 s are worth three levels"
+    await wire.call("session.stop", session_id=holders[0]["session_id"])
+    await running(wire, patient)
+    assert (await get(wire, hasty))["phase"] == "queued"
+
+
+async def test_deadline_goes_on_while_the_daemon_is_away(small: Machine) -> None:
+    wire = await small.start()
+    for _ in range(2):
+        await wire.call("session.start")
+    late = await accepted(wire, deadline=100)
+    later = await accepted(wire, deadline=200)
+    await small.settled()
+    await small.kill(away=110)
+    wire = await small.start()
+    found = await get(wire, late)
+    assert (found["outcome"], found["cause"]) == ("refused", "deadline")
+    assert (await get(wire, later))["phase"] == "queued"
+    small.clock.advance(91)
+    assert await ended(wire, later) == ("refused", "deadline")
+
+
+async def test_request_whose_requester_waited_ends(small: Machine) -> None:
+    wire = await small.start()
+    for _ in range(2):
+        await wire.call("session.start")
+    waiting = await small.wire()
+    waiting.begin("session.start")
+    session_id = (await waiting.note(lambda note: note["stage"] == "queue"))["session_id"]
+    bound = await accepted(wire, lease="connection")
+    await small.settled()
+    await small.kill()
+    wire = await small.start()
+    for each in (session_id, bound["session_id"]):
+        found = await get(wire, each)
+        assert (found["outcome"], found["cause"]) == ("stopped", "client")
+        assert "connection that waited is gone" in found["reason"]
+    assert (await wire.call("system.status"))["queue"]["length"] == 0
+
+
+async def test_most_urgent_of_those_who_wait_goes_first_though_all_fit_again(
+    small: Machine,
+) -> None:
+    wire = await small.start()
+    holders = [await wire.call("session.start") for _ in range(2)]
+    ordinary = await accepted(wire)
+    urgent = [await accepted(wire, priority=5) for _ in range(2)]
+    await small.settled()
+    await small.kill()
+    for each in holders:
+        for stage in ("probe", "stream", "segmentation"):
+            small.world.end(each[stage])
+    wire = await small.start()
+    for each in urgent:
+        await running(wire, each)
+    assert (await get(wire, ordinary))["phase"] == "queued"
+
+
+# Those that were being started or stopped
+
+BEFORE = ["missing_images", "create_network", "create", "start", "inspect"]
+AFTER = ["create_network", "create", "start"]
+
+
+async def half_started(machine: Machine, operation: str, took_effect: bool) -> str:
+    """Kill the daemon in the middle of a start; return the session's id."""
+    wire = await machine.start()
+    script = machine.engine.script
+    reached = machine.engine.swallow(operation) if took_effect else script.hold(operation).reached
+    wire.begin("session.start", lease={"ttl": 60})
+    await reached.wait()
+    [record] = machine.daemon.supervisor.book.living()
+    await machine.kill()
+    return record.id
+
+
+@pytest.mark.parametrize(
+    ("operation", "took_effect"),
+    [*((each, False) for each in BEFORE), *((each, True) for each in AFTER)],
+)
+async def test_half_started_session_is_rolled_back(
+    machine: Machine, operation: str, took_effect: bool
+) -> None:
+    session_id = await half_started(machine, operation, took_effect)
+    wire = await machine.start()
+    found = await wire.call("session.wait", session_id=session_id)
+    assert (found["outcome"], found["cause"]) == ("failed", "restart")
+    assert "while the session was being started" in found["reason"]
+    assert machine.engine.empty
+    assert (await wire.call("system.status"))["reserved"]["sessions"] == 0
+    assert (await wire.call("session.start"))["phase"] == "running"
+
+
+async def test_daemon_that_dies_again_while_it_rolls_back(machine: Machine) -> None:
+    session_id = await half_started(machine, "start", took_effect=True)
+    for operation in ("remove", "remove_network"):
+        gate = machine.engine.script.hold(operation)
+        await machine.start()
+        await gate.reached.wait()
+        await machine.kill()
+    wire = await machine.start()
+    found = await wire.call("session.wait", session_id=session_id)
+    assert (found["outcome"], found["cause"]) == ("failed", "restart")
+    assert machine.engine.empty
+    assert (await wire.call("system.status"))["reserved"]["sessions"] == 0
+
+
+async def test_stream_whose_requester_was_never_told_is_taken_on_if_it_was_written_down(
+    machine: Machine,
+) -> None:
+    wire = await machine.start()
+    session = await accepted(wire)
+    await until(
+        lambda: any(row.phase == "running" for row in machine.daemon.journal.living()),
+        "it is written down",
+    )
+    await machine.kill()
+    wire = await machine.start()
+    assert (await get(wire, session))["phase"] == "running"
+
+
+@pytest.mark.parametrize("operation", ["stop", "logs", "remove", "remove_network"])
+async def test_stopping_goes_on(machine: Machine, operation: str) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    gate = machine.engine.script.hold(operation)
+    wire.begin("session.stop", session_id=session["session_id"], grace=0.1)
+    await gate.reached.wait()
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    assert await ended(wire, session) == ("stopped", "client")
+    assert machine.engine.empty
+
+
+# Room
+
+
+async def test_who_was_taken_on_has_its_place(small: Machine) -> None:
+    wire = await small.start()
+    holders = [await wire.call("session.start") for _ in range(2)]
+    await small.kill()
+    wire = await small.start()
+    refused = await wire.refusal("session.start", on_shortage="refuse")
+    assert (refused.type, refused.data["dimension"]) == ("no_capacity", "sessions")
+    third = await accepted(wire)
+    assert (await get(wire, third))["phase"] == "queued"
+    await wire.call("session.stop", session_id=holders[1]["session_id"])
+    await running(wire, third)
+    assert (await wire.call("system.status"))["reserved"]["sessions"] == 2
+
+
+async def test_what_is_rolled_back_has_its_place_until_it_is_gone(small: Machine) -> None:
+    await half_started(small, "create", took_effect=True)
+    gate = small.engine.script.hold("remove")
+    wire = await small.start()
+    await gate.reached.wait()
+    await wire.call("session.start")
+    third = await accepted(wire)
+    assert (await get(wire, third))["phase"] == "queued"
+    gate.open.set()
+    await running(wire, third)
+
+
+async def test_older_request_does_not_take_the_room_of_a_younger_session(tmp_path: Path) -> None:
+    stage = {"image": "demo-stream", "port": 12346, "env": {"fps": 10}, "memory": "64MiB"}
+    overlay = {
+        "pipelines": {
+            "large": {"stages": {"serve": {**stage, "cpus": 4}}},
+            "little": {"stages": {"serve": {**stage, "cpus": 2}}},
+        },
+        "system_reserved": {"cpus": 0, "memory": 0},
+    }
+    machine = Machine(tmp_path / "state", overlay)
+    wire = await machine.start()
+    holder = await wire.call("session.start", pipeline="little", count=10_000)
+    large = await accepted(wire, pipeline="large")
+    passing = await running(wire, await accepted(wire, pipeline="little", count=10))
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    for each in (holder, passing):
+        assert (await get(wire, each))["phase"] == "running"
+    assert (await get(wire, large))["phase"] == "queued"
+    assert (await wire.call("system.status"))["reserved"]["cpus"] == 4
+    await machine.close()
+
+
+WITH_DEVICES = {
+    "pipelines": {
+        "seeing": {
+            "stages": {
+                "serve": {"image": "demo-stream", "port": 12346, "gpus": 1, "memory": "64MiB"}
+            }
+        }
+    },
+    "system_reserved": {"memory": 0},
+}
+TWO_DEVICES = [{"id": "left", "memory": "8GiB"}, {"id": "right", "memory": "8GiB"}]
+
+
+def devices(world: World) -> list[str]:
+    return sorted(gpu for each in world.containers.values() for gpu in each.plan.gpus)
+
+
+@pytest.mark.parametrize("how", ["configured", "found"])
+async def test_no_device_is_handed_out_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    async def found() -> list[Gpu]:
+        return [Gpu(8 << 30, each["id"]) for each in TWO_DEVICES]
+
+    monkeypatch.setattr("operatord.daemon.find_gpus", found)
+    gpus = {"gpus": TWO_DEVICES if how == "configured" else "auto"}
+    machine = Machine(tmp_path / "state", WITH_DEVICES, gpus)
+    wire = await machine.start()
+    first = await wire.call("session.start", pipeline="seeing")
+    await machine.kill()
+    wire = await machine.start()
+    await wire.call("session.start", pipeline="seeing")
+    assert devices(machine.world) == ["left", "right"]
+    third = await accepted(wire, pipeline="seeing")
+    assert (await get(wire, third))["phase"] == "queued"
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    assert (await get(wire, third))["phase"] == "queued", "not refused for want of devices"
+    await wire.call("session.stop", session_id=first["session_id"])
+    await running(wire, third)
+    assert devices(machine.world) == ["left", "right"]
+    await machine.close()
+
+
+async def test_no_subnet_is_handed_out_twice(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_in_use(_: object) -> list[str]:
+        return []
+
+    monkeypatch.setattr(Lasting, "subnets_in_use", none_in_use)
+    wire = await machine.start()
+    for _ in range(2):
+        await wire.call("session.start")
+    await machine.kill()
+    wire = await machine.start()
+    await wire.call("session.start")
+    calls = [operation for operation, _ in machine.engine.script.calls]
+    assert calls.count("create_network") == 3, "none was in vain"
+
+
+# Degraded ones
+
+CLINIC = {
+    "pipelines": {
+        "segmented": {
+            "stages": {
+                "probe": {"cpus": 0.5},
+                "stream": {"cpus": 0.5},
+                "segmentation": {"cpus": 2, "cpu_limit": 2},
+            }
+        }
+    },
+    "system_reserved": {"cpus": 0},
+}
+
+
+@pytest.fixture
+async def clinic(tmp_path: Path) -> AsyncIterator[Machine]:
+    """Four cores: one session whole and one plain, but not two whole."""
+    machine = Machine(tmp_path / "state", CLINIC)
+    yield machine
+    await machine.close()
+
+
+async def degraded(machine: Machine) -> tuple[Wire, Json, Json]:
+    """Have a session that has all, and one that waits for the rest."""
+    wire = await machine.start()
+    whole = await wire.call("session.start")
+    plain = await wire.call("session.start", on_shortage="degrade")
+    assert plain["degraded"] is True
+    return wire, whole, plain
+
+
+async def test_degraded_session_waits_on_for_the_rest_and_gets_it(clinic: Machine) -> None:
+    _, whole, plain = await degraded(clinic)
+    await clinic.kill()
+    wire = await clinic.start()
+    assert await get(wire, plain) == plain
+    assert (await wire.call("system.status"))["queue"]["attaching"] == 1
+    await wire.call("events.subscribe")
+    await wire.call("session.stop", session_id=whole["session_id"])
+    await wire.event("session.attached", plain["session_id"])
+    found = await get(wire, plain)
+    assert (found["degraded"], found["plain_location"]) == (False, plain["location"])
+    assert (await wire.call("system.status"))["reserved"]["cpus"] == 3
+
+
+async def test_attached_stage_is_taken_on_and_its_loss_costs_only_itself(clinic: Machine) -> None:
+    wire, whole, plain = await degraded(clinic)
+    await wire.call("events.subscribe")
+    await wire.call("session.stop", session_id=whole["session_id"])
+    await wire.event("session.attached", plain["session_id"])
+    before = await get(wire, plain)
+    await clinic.settled()
+    await clinic.kill()
+    wire = await clinic.start()
+    assert await get(wire, plain) == before
+    await wire.call("events.subscribe")
+    clinic.world.end(before["segmentation"], 3)
+    await wire.event("session.detached", plain["session_id"])
+    found = await get(wire, plain)
+    assert (found["phase"], found["degraded"]) == ("running", True)
+    assert found["location"] == plain["location"]
+    assert (await wire.call("system.status"))["reserved"]["cpus"] == 1
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["", "noted meanwhile"])
+async def test_daemon_that_dies_while_it_attaches_begins_that_anew(
+    clinic: Machine, extended: bool
+) -> None:
+    wire = await clinic.start()
+    whole = await wire.call("session.start")
+    plain = await wire.call("session.start", on_shortage="degrade", lease={"ttl": 60})
+    created = clinic.engine.swallow("create")
+    await wire.call("session.stop", session_id=whole["session_id"])
+    await created.wait()
+    if extended:
+        await wire.call("session.extend", session_id=plain["session_id"], ttl=90)
+        await clinic.settled()
+    await clinic.kill()
+    wire = await clinic.start()
+    await until(lambda: len(clinic.world.containers) == 3, "the stage is there")
+    await wire.call("events.subscribe", since=0)
+    await wire.event("session.attached", plain["session_id"])
+    assert (await wire.call("system.status"))["reserved"]["cpus"] == 3
+    assert (await get(wire, plain))["degraded"] is False
+    assert len(clinic.world.containers) == 3, "what had been made before is used or removed"
+    await wire.call("session.stop", session_id=plain["session_id"])
+    assert clinic.engine.empty
+
+
+# The engine
+
+
+async def test_nothing_is_decided_before_the_engine_answers(small: Machine) -> None:
+    wire = await small.start()
+    session, other = [await wire.call("session.start", plain_stream=True) for _ in range(2)]
+    patient = await accepted(wire, deadline=500)
+    gate = small.engine.script.hold("stop")
+    wire.begin("session.stop", session_id=other["session_id"])
+    await gate.reached.wait()
+    await small.settled()
+    await small.kill()
+    small.world.lose()
+    small.world.end(session["stream"], 7)
+    small.world.write(other["stream"], "last words")
+    wire = await small.start()
+    assert (await get(wire, session))["phase"] == "running"
+    assert (await get(wire, other))["phase"] == "stopping"
+    found = await get(wire, patient)
+    assert found["phase"] == "queued"
+    assert "engine" in found["reason"]
+    assert (await wire.refusal("session.start")).type == "engine_unavailable"
+    small.world.come_back()
+    assert await ended(wire, session) == ("failed", "engine_lost")
+    assert await ended(wire, other) == ("stopped", "client")
+    logs = await wire.call("session.logs", session_id=other["session_id"], stage="stream")
+    assert [line["line"] for line in logs["lines"]] == ["last words"]
+    await running(wire, patient)
+
+
+async def test_request_can_be_stopped_while_the_engine_does_not_answer_yet(small: Machine) -> None:
+    wire = await small.start()
+    for _ in range(2):
+        await wire.call("session.start")
+    patient = await accepted(wire)
+    await small.settled()
+    await small.kill()
+    small.world.lose()
+    wire = await small.start()
+    await wire.call("session.stop", session_id=patient["session_id"])
+    small.world.come_back()
+    await until(lambda: small.daemon.supervisor.engine_problem is None, "the engine answers")
+    assert await ended(wire, patient) == ("stopped", "client")
+    assert (await wire.call("system.status"))["queue"]["length"] == 0
+
+
+async def test_container_that_died_meanwhile_fails_its_session_with_its_exit(
+    machine: Machine,
+) -> None:
+    wire = await machine.start()
+    session, vanished = [await wire.call("session.start") for _ in range(2)]
+    await machine.kill()
+    machine.world.write(session["stream"], "out of ideas")
+    machine.world.end(session["stream"], 3)
+    machine.world.vanish(vanished["stream"])
+    wire = await machine.start()
+    assert await ended(wire, session) == ("failed", "exit")
+    found = await get(wire, session)
+    assert found["exit_codes"]["stream"] == 3
+    assert "ended with code 3" in found["reason"]
+    assert await ended(wire, vanished) == ("failed", "exit")
+    assert "removed by somebody else" in (await get(wire, vanished))["reason"]
+    assert machine.engine.empty
+
+
+async def test_stream_that_came_to_its_end_meanwhile_is_completed(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start", count=3)
+    await machine.kill()
+    for stage in ("probe", "stream", "segmentation"):
+        machine.world.end(session[stage])
+    wire = await machine.start()
+    assert await ended(wire, session) == ("completed", "done")
+    assert machine.engine.empty
+
+
+async def test_exit_that_was_seen_but_not_acted_upon_is_seen_again(clinic: Machine) -> None:
+    wire = await clinic.start()
+    session = await wire.call("session.start", lease={"ttl": 60})
+    for stage in ("probe", "stream", "segmentation"):
+        record = clinic.daemon.supervisor.book.get(session["session_id"])
+        state = base.StageState(id=session[stage], status="exited", exit_code=0)
+        record.exits[stage] = state
+    await wire.call("session.extend", session_id=session["session_id"], ttl=90)
+    await clinic.settled()
+    await clinic.kill()
+    for stage in ("probe", "stream", "segmentation"):
+        clinic.world.end(session[stage])
+    wire = await clinic.start()
+    assert await ended(wire, session) == ("completed", "done")
+
+
+# Orphans
+
+
+async def orphan(machine: Machine, instance: str = "test", session: str = "F00D" * 4) -> str:
+    """Have a container in a network of its own on the engine, that no session knows."""
+    labels = {base.LABEL_INSTANCE: instance, base.LABEL_SESSION: session}
+    plan = NetworkPlan(name=f"n{session}{instance}", subnet="192.0.2.0/28", labels=labels)
+    network_id = f"network-{session}-{instance}"
+    machine.world.networks[network_id] = plan
+    network = Network(id=network_id, name=plan.name, gateway="192.0.2.1")
+    stage = StagePlan(
+        name=f"c{session}{instance}", stage="probe", image="demo-probe", network=network, env={},
+        labels=labels, port=1,
+    )  # fmt: skip
+    return await machine.engine.create(stage)
+
+
+async def test_orphans_are_removed_after_a_grace_and_others_never(machine: Machine) -> None:
+    await machine.start()
+    mine, theirs = await orphan(machine), await orphan(machine, instance="other")
+    look = machine.daemon.reconciler.look
+    await look()
+    machine.clock.advance(9)
+    await look()
+    assert mine in machine.world.containers
+    machine.clock.advance(1.1)
+    await look()
+    assert list(machine.world.containers) == [theirs]
+    assert list(machine.world.networks) == [f"network-{'F00D' * 4}-other"]
+
+
+async def test_object_that_a_living_session_has_is_no_orphan(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    await machine.kill()
+    wire = await machine.start()
+    stray = await orphan(machine, session=session["session_id"])
+    await machine.daemon.reconciler.look()
+    machine.clock.advance(11)
+    await machine.daemon.reconciler.look()
+    assert stray not in machine.world.containers, "its labels are the session's, and it is not"
+    assert await get(wire, session) == session
+    assert len(machine.world.containers) == 3
+
+
+async def test_orphan_that_cannot_be_removed_does_not_count_as_a_lost_engine(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    await machine.start()
+    mine = await orphan(machine)
+    await machine.daemon.reconciler.look()
+    machine.clock.advance(11)
+    machine.engine.script.fail("remove", StageRefused("somebody holds on to it"))
+    await machine.daemon.reconciler.look()
+    assert "is not all removed" in caplog.text
+    assert mine in machine.world.containers
+    await machine.daemon.reconciler.look()
+    assert not machine.world.containers
+
+
+async def test_lost_engine_is_noticed_while_orphans_are_removed(machine: Machine) -> None:
+    await machine.start()
+    await orphan(machine)
+    await machine.daemon.reconciler.look()
+    machine.clock.advance(11)
+    machine.engine.script.fail("remove", EngineUnavailable("gone"))
+    with pytest.raises(EngineUnavailable):
+        await machine.daemon.reconciler.look()
+
+
+async def test_journal_that_is_lost_makes_orphans_of_what_it_spoke_of(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await machine.start()
+    await wire.call("session.start")
+    await machine.kill()
+    (machine.state_dir / "journal.sqlite").write_bytes(b"gibberish " * 999)
+    wire = await machine.start()
+    assert "cannot be read" in caplog.text
+    assert (await wire.call("session.list"))["sessions"] == []
+    await machine.daemon.reconciler.look()
+    machine.clock.advance(11)
+    await machine.daemon.reconciler.look()
+    assert machine.engine.empty
+    assert (await wire.call("session.start"))["phase"] == "running"
+
+
+# What else is remembered
+
+
+async def test_registered_probe_is_known_in_another_life(machine: Machine) -> None:
+    wire = await machine.start()
+    location = (await wire.call("session.start"))["location"]
+    address = {"host": location["host"], "port": location["port"]}
+    await wire.call("probe.register", name="scope", **address, labels={"room": "3"})
+    await wire.call("probe.register", name="passing", **address, lease="connection")
+    await wire.call("probe.register", name="gone", **address)
+    await wire.call("probe.remove", name="gone")
+    before = await wire.call("probe.get", name="scope")
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    assert (await wire.call("probe.list"))["probes"] == [before]
+    session = await wire.call("session.start", probe="scope")
+    assert session["registered_probe"] == "scope"
+    await machine.kill()
+    wire = await machine.start()
+    refused = await wire.refusal("probe.remove", name="scope")
+    assert refused.data["sessions"] == [session["session_id"]]
+
+
+async def test_what_was_learned_is_known_in_another_life(machine: Machine) -> None:
+    wire = await machine.start()
+    learned = machine.daemon.supervisor.admission.learned
+    for _ in range(30):
+        learned.note("segmented", "stream", Use(cpus=700, memory=300 << 20), young=False)
+    before = (await wire.call("pipeline.list"))["pipelines"]
+    await machine.stop()
+    wire = await machine.start()
+    assert (await wire.call("pipeline.list"))["pipelines"] == before
+    again = machine.daemon.supervisor.admission.learned
+    assert again.to_dict() == learned.to_dict()
+    assert again.of("segmented", "stream") is not None
+
+
+async def test_history_is_readable_in_another_life(machine: Machine) -> None:
+    wire = await machine.start()
+    sessions = [await wire.call("session.start", owner=owner) for owner in ("anna", "ben")]
+    machine.world.write(sessions[0]["stream"], "the last thing it said")
+    done = [await wire.call("session.stop", session_id=each["session_id"]) for each in sessions]
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    assert [await get(wire, each) for each in done] == done
+    listed = (await wire.call("session.list", phase="ended"))["sessions"]
+    assert [each["session_id"] for each in listed] == [each["session_id"] for each in done[::-1]]
+    [of_anna] = (await wire.call("session.list", owner="anna"))["sessions"]
+    assert of_anna["session_id"] == done[0]["session_id"]
+    logs = await wire.call("session.logs", session_id=done[0]["session_id"], stage="stream")
+    assert [line["line"] for line in logs["lines"]] == ["the last thing it said"]
+    assert (await wire.call("system.status"))["sessions"]["ended"] == 2
+
+
+async def test_session_that_cannot_be_read_any_more_hides_no_other(machine: Machine) -> None:
+    wire = await machine.start()
+    bad, good = [await wire.call("session.start", request_key=key) for key in ("b", "g")]
+    for each in (bad, good):
+        await wire.call("session.stop", session_id=each["session_id"])
+    await machine.stop()
+    with closing(sqlite3.connect(machine.state_dir / "journal.sqlite")) as db, db:
+        db.execute("UPDATE session SET data = ? WHERE id = ?", (b"{", bad["session_id"]))
+    wire = await machine.start()
+    [listed] = (await wire.call("session.list"))["sessions"]
+    assert listed["session_id"] == good["session_id"]
+    refused = await wire.refusal("session.get", session_id=bad["session_id"])
+    assert refused.type == "not_found"
+    again = await wire.call("session.start", request_key="b")
+    assert again["phase"] == "running"
+
+
+async def test_living_session_that_cannot_be_read_any_more_hides_no_other(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await machine.start()
+    bad, good = [await wire.call("session.start") for _ in range(2)]
+    await machine.stop()
+    with closing(sqlite3.connect(machine.state_dir / "journal.sqlite")) as db, db:
+        db.execute("UPDATE session SET data = ? WHERE id = ?", (b"{", bad["session_id"]))
+    wire = await machine.start()
+    assert f"session {bad['session_id']} cannot be read" in caplog.text
+    assert await get(wire, good) == good
+    await machine.daemon.reconciler.look()
+    machine.clock.advance(11)
+    await machine.daemon.reconciler.look()
+    assert len(machine.world.containers) == 3, "what it had is removed"
+
+
+async def test_flipped_bit_in_what_is_remembered_never_keeps_the_daemon_from_serving(
+    small: Machine,
+) -> None:
+    wire = await small.start()
+    for key in ("a", "b"):
+        await wire.call("session.start", request_key=key, lease={"ttl": 1000})
+    await small.stop()
+    file = small.state_dir / "journal.sqlite"
+    good = file.read_bytes()
+    places = [place for place, byte in enumerate(good) if byte and place >= 100]
+    chance = random.Random(20260101)
+    for place in chance.sample(places, 40):
+        bad = bytearray(good)
+        bad[place] ^= 1 << chance.randrange(8)
+        file.write_bytes(bad)
+        wire = await small.start()
+        await wire.call("session.list")
+        await wire.call("events.subscribe", since=0)
+        assert (await wire.call("system.ping"))["pong"]
+        await small.kill()
+
+
+async def test_report_that_cannot_be_written_down_costs_only_itself(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    report = r'{"type":"report","stage":"segmentation","frames":5,"oops":"\ud800"}'
+    machine.world.write(session["segmentation"], report)
+    found = await wire.call("session.stop", session_id=session["session_id"])
+    assert (found["outcome"], machine.engine.empty) == ("stopped", True)
+    assert (await wire.call("system.status"))["reserved"]["sessions"] == 0
+    await machine.stop()
+    wire = await machine.start()
+    assert (await get(wire, session))["outcome"] == "stopped"
+
+
+# Events
+
+
+async def numbers(wire: Wire, since: int) -> list[int | str]:
+    """Return the numbers of all events after ``since``, and a word for each gap."""
+    seq = (await wire.call("events.subscribe", since=since))["seq"]
+    found: list[int | str] = []
+    last = since
+    while last < seq:
+        event = await wire.note()
+        if event["type"] == "events.lost":
+            assert event["from"] == last + 1
+            found.append("lost")
+            last = event["to"]
+        else:
+            assert event["seq"] == last + 1
+            found.append(last := event["seq"])
+    assert last == seq
+    return found
+
+
+async def test_events_go_on_without_a_gap_after_a_clean_restart(machine: Machine) -> None:
+    wire = await machine.start()
+    first = await wire.call("session.start")
+    seen = (await wire.call("events.subscribe"))["seq"]
+    await machine.stop()
+    wire = await machine.start()
+    await wire.call("session.stop", session_id=first["session_id"])
+    found = await numbers(wire, seen)
+    assert found == list(range(seen + 1, seen + 1 + len(found)))
+    assert len(found) >= 2
+    late = await machine.wire()
+    assert (await numbers(late, 0))[:seen] == list(range(1, seen + 1)), "all of it, from the first"
+
+
+async def test_events_after_a_kill_have_one_gap_that_is_told_at_once(machine: Machine) -> None:
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    seen = (await wire.call("events.subscribe"))["seq"]
+    await machine.kill()
+    wire = await machine.start()
+    assert await numbers(wire, seen) == ["lost"]
+    await wire.call("session.stop", session_id=session["session_id"])
+    late = await machine.wire()
+    found = await numbers(late, seen)
+    assert (found[0], found.count("lost")) == ("lost", 1)
+    assert len(found) == 3
+
+
+async def test_number_is_never_used_twice_though_the_last_ones_were_not_written_down(
+    machine: Machine,
+) -> None:
+    used: set[int] = set()
+    for _ in range(3):
+        wire = await machine.start()
+        await machine.settled()
+        await wire.call("events.subscribe")
+        for number in range(700):  # at once, so that nothing of it is committed
+            machine.daemon.events.emit("probe.up", name=f"p{number}")
+        fresh = {(await wire.note())["seq"] for _ in range(700)}
+        assert not used & fresh
+        used |= fresh
+        await machine.kill()
+
+
+# A disk that is full
+
+
+async def test_nothing_is_started_while_nothing_can_be_written_down(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "RETRY", 0.01)
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    await machine.settled()
+    connection = machine.daemon.journal._connection
+    connection.execute("PRAGMA max_page_count = 1")
+    machine.daemon.journal.note_fact("large", bytes(100_000))
+    await until(lambda: machine.daemon.journal.problem is not None, "the disk is full")
+    waiting = await accepted(wire)
+    found = await get(wire, waiting)
+    assert found["phase"] == "queued"
+    assert "disk is full" in found["reason"]
+    status = await wire.call("system.status")
+    assert "disk is full" in status["queue"]["reason"]
+    assert (await get(wire, session))["phase"] == "running", "what runs goes on"
+    stopped = await wire.call("session.stop", session_id=session["session_id"])
+    assert stopped["outcome"] == "stopped", "and can be ended"
+    connection.execute("PRAGMA max_page_count = 100000")
+    await running(wire, waiting)
+    assert "reason" not in (await wire.call("system.status"))["queue"]
+    await machine.settled()
+    await machine.kill()
+    wire = await machine.start()
+    assert (await get(wire, session))["outcome"] == "stopped", "nothing was lost"
+
+
+async def test_start_under_way_when_the_disk_fills_up_is_good(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = await machine.start()
+    gate = machine.engine.script.hold("start")
+    start = wire.begin("session.start")
+    await gate.reached.wait()
+    await machine.settled()
+    machine.daemon.journal._connection.execute("PRAGMA max_page_count = 1")
+    machine.daemon.journal.note_fact("large", bytes(100_000))
+    await until(lambda: machine.daemon.journal.problem is not None, "the disk is full")
+    gate.open.set()
+    assert (await wire.reply(start))["phase"] == "running"
+    machine.daemon.journal._connection.execute("PRAGMA max_page_count = 100000")
+
+
+async def test_start_that_finds_the_disk_full_is_refused_for_the_disk(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = await machine.start()
+    await machine.settled()
+    go_on = threading.Event()
+    monkeypatch.setattr(journal_module, "hit", lambda _: go_on.wait(10))
+    machine.daemon.journal._connection.execute("PRAGMA max_page_count = 1")
+    machine.daemon.journal.note_fact("large", bytes(100_000))
+    start = wire.begin("session.start")
+    await wire.note(lambda note: note["stage"] == "queue")
+    go_on.set()
+    with pytest.raises(Refused) as caught:
+        await wire.reply(start)
+    assert (caught.value.type, caught.value.data["dimension"]) == ("no_capacity", "disk")
+    assert caught.value.data["retryable"] is True
+    assert machine.engine.empty
+    assert "create_network" not in [each for each, _ in machine.engine.script.calls]
+    machine.daemon.journal._connection.execute("PRAGMA max_page_count = 100000")
+
+
+# Where nothing can be written at all
+
+
+def as_nobody() -> tuple[str, ...]:
+    """Return what drops the rights of root, who may write everywhere."""
+    if os.geteuid() != 0:
+        return ()
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed")
+    return ("setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+
+
+async def refuses(state_dir: Path, *below: str) -> str:
+    """Serve where that is impossible; return the one sentence that it says."""
+    command = (*below, OPERATORD, "serve", "--listen", "127.0.0.1:0", "--engine", "process")
+    code, out, err = await run(*command, "--state-dir", str(state_dir), env=clean_env())
+    assert (code, out) == (1, "")
+    [sentence] = err.splitlines()
+    return sentence
+
+
+async def test_state_directory_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    state.mkdir(mode=0o555)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o555)
+    said = await refuses(state, *as_nobody())
+    assert "Permission denied" in said
+    assert str(state) in said
+
+
+async def test_journal_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    async with served(state, "--engine", "process"):
+        pass
+    (state / "journal.sqlite").unlink()
+    (state / "journal.sqlite").mkdir()
+    said = await refuses(state)
+    assert "the journal cannot be used" in said
+    assert str(state / "journal.sqlite") in said
+
+
+async def test_journal_of_somebody_else_is_a_sentence_and_stays_where_it_is(
+    tmp_path: Path,
+) -> None:
+    below = as_nobody()
+    if not below:
+        pytest.skip("only root can make files of somebody else's")
+    state = tmp_path / "s"
+    async with served(state, "--engine", "process"):
+        pass
+    before = (state / "journal.sqlite").read_bytes()
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(folder.stat().st_mode | 0o555)
+    state.chmod(0o777)
+    (state / "lock").chmod(0o666)
+    said = await refuses(state, *below)
+    assert "the journal cannot be used" in said
+    assert (state / "journal.sqlite").read_bytes() == before
+
+
+async def test_damaged_journal_does_not_keep_the_daemon_from_serving(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    arguments = ("--engine", "process")
+    async with served(state, *arguments) as daemon:
+        await daemon.stop()
+    (state / "journal.sqlite").write_bytes(b"gibberish " * 999)
+    async with served(state, *arguments) as daemon:
+        entry = await daemon.logged("cannot be read")
+        assert entry is not None
+        assert entry["level"] == "error"
+        wire = await daemon.wire()
+        session = await wire.call("session.start", plain_stream=True, count=3)
+        assert len((await receive(session["location"]))[1]) == 3
+        await wire.close()
+    assert [each for each in state.iterdir() if "unreadable" in each.name]
