@@ -155,6 +155,7 @@ class Daemon:
             silent=self._engine_silent,
             hint=self._engine_hint,
             relist=self.reconciler.look,
+            gap=self._engine_gap,
         )
         self._watch = EngineWatch(self.engine, reactions)
         self._looks = self._make_watches()
@@ -363,6 +364,9 @@ class Daemon:
             "the container engine does not answer; the daemon goes on trying to reach it"
         )
         self.supervisor.give_up_starts()
+
+    def _engine_gap(self) -> None:
+        self.supervisor.exits.engine_was_away = True  # maybe: who was quick has been missed
 
     def _engine_silent(self, silent: bool) -> None:
         if silent:

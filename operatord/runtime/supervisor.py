@@ -279,6 +279,7 @@ class Supervisor:
                 reason = "the container engine was lost while the session was being started"
                 error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
                 record.ask_end(Ending("failed", "engine_lost", reason, error))
+            if record.phase in ("starting", "stopping") and record.started is None:
                 record.give_up()
 
     def note_journal(self, problem: str | None) -> None:

@@ -3,12 +3,14 @@
 
 An engine that refuses connections is lost at once. One that is silent may only be busy, so that takes two
 steps: after a second without an answer to a ping nothing new is asked of it, and after three it is lost.
-Nothing is concluded about its containers in either case.
+Nothing is concluded about its containers in either case. One that ends its stream of events, which engines
+do to slow listeners, and answers, is not lost: it is listened to anew, and relisted for what was missed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -39,6 +41,8 @@ class Reactions(NamedTuple):
     """Hears whether the engine does not answer just now."""
     hint: Callable[[base.EngineEvent], None]
     relist: Callable[[], Awaitable[None]]
+    gap: Callable[[], None]
+    """Hears that hints may have been missed, right before a relist."""
 
 
 class EngineWatch:
@@ -48,6 +52,8 @@ class EngineWatch:
         """Watch ``engine`` once `run` runs."""
         self._engine = engine
         self._do = reactions
+        self._missed = asyncio.Event()
+        """Events may have been missed: a relist is due now."""
         self.first_try = asyncio.Event()
         """Set once the engine has been asked for the first time, whatever it said."""
 
@@ -73,14 +79,26 @@ class EngineWatch:
             tasks.create_task(self._feel_pulse())
 
     async def _listen(self) -> None:
-        async for event in self._engine.events():
-            self._do.hint(event)
-        raise base.EngineUnavailable("the engine's event stream ended")
+        """Pass hints on. Raises `base.EngineError` when the stream has ended with the engine."""
+        pause = FIRST_PAUSE
+        while True:
+            with contextlib.suppress(base.EngineUnavailable):
+                async for event in self._engine.events():
+                    self._do.hint(event)
+                    pause = FIRST_PAUSE
+            await self._engine.alive()
+            log.warning("the engine ended its stream of events; it is asked for another")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            self._do.gap()
+            self._missed.set()
 
     async def _relist_forever(self) -> None:
         while True:
+            self._missed.clear()
             await self._do.relist()
-            await asyncio.sleep(RELIST_INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._missed.wait(), RELIST_INTERVAL)
 
     async def _feel_pulse(self) -> None:
         while True:

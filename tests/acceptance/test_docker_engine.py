@@ -134,7 +134,7 @@ async def test_daemon_stops_in_time_though_its_engine_hangs(
         assert (await other.call("system.ping"))["pong"]
         assert await daemon.stop() == 0
         assert time.monotonic() - begun < 6
-        assert any("to be swept at the next start" in e["message"] for e in daemon.log if e)
+        assert any("left to the next start" in e["message"] for e in daemon.log if e)
         for each in (wire, other):
             await each.close()
         instance = daemon.instance

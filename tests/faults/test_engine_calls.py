@@ -126,7 +126,6 @@ async def test_call_that_takes_effect_long_after_it_was_given_up_leaves_nothing(
         await eventually(lambda: daemon.left() == [], 30)
 
 
-@pytest.mark.xfail(strict=True, reason="the end of the event stream counts as the engine's own")
 async def test_start_goes_on_though_the_event_stream_is_cut(
     tmp_path: Path, proxy: EngineProxy
 ) -> None:
@@ -155,7 +154,6 @@ async def test_exit_that_no_event_tells_of_is_noticed_within_six_seconds(
             assert time.monotonic() - begun < 6.5
 
 
-@pytest.mark.xfail(strict=True, reason="Supervisor.give_up_starts passes over those being undone")
 async def test_requester_is_told_at_once_when_the_engine_goes_while_a_failed_start_is_undone(
     tmp_path: Path, proxy: EngineProxy
 ) -> None:

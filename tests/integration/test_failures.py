@@ -222,10 +222,11 @@ async def test_engine_lost_in_the_middle_of_a_start(lab: Lab, wire: Wire) -> Non
     other = await lab.wire()
     await until(lambda: lab.daemon.supervisor.engine_problem is not None, "it is noticed")
     assert (await other.refusal("session.start")).type == "engine_unavailable"
-    lab.fake.world.come_back()
     with pytest.raises(Exception, match="engine_unavailable"):
-        await wire.reply(start)
+        await wire.reply(start)  # long before anything can be removed
+    lab.fake.world.come_back()
     await until(lambda: lab.daemon.supervisor.engine_problem is None, "it is back")
+    await until(lambda: not lab.daemon.supervisor.book.living(), "what was made is removed")
     await rolled_back(lab, wire)
 
 
