@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: MIT
+"""Warm slots on the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from daemon_lab import Json, Wire, receive, served, until
+from docker_lab import DockerDaemon, docker_served
+
+pytestmark = pytest.mark.engine
+
+WARM: Json = {"pipelines": {"segmented": {"warm": 2}}, "pressure": {"cpu": None}}
+
+
+async def filled(wire: Wire, count: int = 2) -> None:
+    async def ready() -> bool:
+        status: Json = await wire.call("system.status")
+        return bool(status["warm"]["segmented"]["ready"] == count)
+
+    await until(ready, "the slots are ready")
+
+
+def containers(daemon: DockerDaemon) -> int:
+    return len([name for name in daemon.left() if name.startswith("/")])
+
+
+async def test_claimed_slots_deliver_exactly_what_was_asked_for(tmp_path: Path) -> None:
+    async with docker_served(tmp_path / "s", config=WARM) as daemon:
+        wire = await daemon.wire()
+        await filled(wire)
+        sessions = [
+            await wire.call("session.start", count=count, env={"probe": {"fps": 0, "width": 32}})
+            for count in (5, 9)
+        ]
+        assert [session["warm"] for session in sessions] == [True, True]
+        for session, count in zip(sessions, (5, 9), strict=True):
+            _, frames, end = await receive(session["location"])
+            assert [header["seq"] for header, _ in frames] == list(range(count))
+            assert all({"image", "mask"} == set(parts) for _, parts in frames)
+            assert (end["frames"], end["dropped"]) == (count, 0)
+        await filled(wire)
+    assert daemon.left() == []
+
+
+async def test_slot_with_a_dead_stage_is_replaced_and_not_handed_out(tmp_path: Path) -> None:
+    async with docker_served(tmp_path / "s", config=WARM) as daemon:
+        wire = await daemon.wire()
+        await filled(wire)
+        dead = next(name for name in daemon.left() if name.endswith("_stream")).lstrip("/")
+        await asyncio.to_thread(daemon.engine.client.kill, dead)
+        await until(lambda: f"/{dead}" not in daemon.left(), "its slot is removed")
+        session = await wire.call("session.start", count=3)
+        assert session["session_id"] not in dead
+        await filled(wire)
+
+
+async def test_slots_of_a_killed_daemon_are_removed_by_the_next(tmp_path: Path) -> None:
+    async with docker_served(tmp_path / "s", config=WARM) as daemon:
+        wire = await daemon.wire()
+        await filled(wire)
+        session = await wire.call("session.start", count=3)
+        await filled(wire)
+        await daemon.close()
+        await daemon.daemon.stop(signal.SIGKILL)
+        assert containers(daemon) == 9
+        env = {"DOCKER_HOST": os.environ["DOCKER_HOST"]}
+        config = {"subnets": daemon.subnets}
+        arguments = ("--engine", "docker")
+        async with served(tmp_path / "s", *arguments, config=config, env=env) as again:
+            await until(lambda: containers(daemon) == 3, "only the session is left")
+            wire = await again.wire()
+            found = await wire.call("session.get", session_id=session["session_id"])
+            assert (found["phase"], found["warm"]) == ("running", True)
+            await wire.close()
