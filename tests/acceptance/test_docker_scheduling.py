@@ -143,7 +143,7 @@ async def thin_out(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("dimension", "leaving"), [("sessions", 40), ("cpus", 75)])
+@pytest.mark.parametrize(("dimension", "leaving"), [("sessions", 75), ("cpus", 85)])
 async def test_two_hundred_at_once_have_ten_places_and_never_eleven(
     tmp_path: Path, dimension: str, leaving: int
 ) -> None:

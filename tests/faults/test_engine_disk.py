@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Wire
+from engine_common import slowfault
 from engine_private import PrivateEngine, private_engine, served_inside
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, slowfault]
 
 MIB = 2**20
 

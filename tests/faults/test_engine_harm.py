@@ -23,7 +23,7 @@ from engine_common import eventually, pinged, slowfault
 from engine_private import IMAGES, Inside, PrivateEngine, private_engine, served_inside
 from engine_stages import IMAGE, alone
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, slowfault]
 
 THREE = {"limits": {"sessions": 3}, "stop_grace": 1}
 SILENT = {**THREE, **alone("never-binds")}
