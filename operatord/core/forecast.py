@@ -2,7 +2,8 @@
 """Where each request stands in the queue, and when it may be expected to start.
 
 An estimate, not a promise: it walks through the expected ends of those who live in the order of the queue,
-as if nobody else came, nobody was let past another, and the machine was not used by anything else.
+as if nobody else came, nobody was let past another, and the machine was not used by anything else. A session
+that should have ended already is counted on no more.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class _Future:
         self._served: Counter[str] = Counter()
         self._free = state.room.free
         self._ends: list[tuple[float, Vector]] = [
-            (max(end, now), holding.need) for end, _, holding in state.room.coming(now)
+            (end, holding.need) for end, _, holding in state.room.coming(now) if end >= now
         ]
 
     def start(self, waiting: Waiting) -> float | None:

@@ -94,7 +94,9 @@ def _scarce(state: State, dimension: Dimension, need: Vector, now: float) -> Why
         key=lambda h: -_amount(h.need, dimension),
     )
     coming = (
-        max(moment, now) for moment, _, h in room.coming(now) if _amount(h.need, dimension) > 0
+        moment
+        for moment, _, h in room.coming(now)
+        if moment >= now and _amount(h.need, dimension) > 0
     )
     return Why(
         dimension,

@@ -15,7 +15,16 @@ from fake_engine import FakeEngine, World
 from operatord.engines import base
 from operatord.runtime import failpoints
 
-UNHARMED = {"alive", "subnets_in_use", "address", "follow_logs", "stats", "events", "close"}
+UNHARMED = {
+    "alive",
+    "hold_input",
+    "subnets_in_use",
+    "address",
+    "follow_logs",
+    "stats",
+    "events",
+    "close",
+}
 """Calls that change nothing, and whose answers lead to no change by themselves."""
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from operatord.core.forecast import HORIZON, Standing, standings
 from operatord.core.ledger import Ask, Settings, State
 from operatord.core.resources import Vector
-from operatord.core.room import LATE
 from operatord.core.scheduler import (
     Changed,
     Enqueue,
@@ -60,10 +59,10 @@ def test_behind_an_end_that_nobody_knows_there_is_no_moment() -> None:
     assert foreseen(state) == {"b": 10.0, "c": None, "d": None}
 
 
-def test_an_overdue_end_is_expected_now_and_later_no_more() -> None:
+def test_an_overdue_end_is_no_ground_for_an_estimate() -> None:
     state = queued(("a", 4, 10.0), ("b", 1, None))
-    assert foreseen(state, 11.0) == {"b": 11.0}
-    assert foreseen(state, 11.0 + LATE) == {"b": None}
+    assert foreseen(state, 10.0) == {"b": 10.0}
+    assert foreseen(state, 11.0) == {"b": None}
 
 
 def test_under_pressure_and_while_draining_places_are_known_but_no_moments() -> None:
