@@ -133,6 +133,7 @@ class Starter:
         ):
             await _unless(slot.ending, calm())
             await self._step(slot, name, work)
+        slot.timings.clear()  # whoever claims it waits for none of this
 
     async def _hold_inputs(self, slot: SessionRecord) -> None:
         for name in slot.stages:
@@ -140,7 +141,6 @@ class Starter:
                 slot.inputs[name] = await self._engine.hold_input(slot.containers[name])
         state = await self._engine.inspect(slot.containers[slot.stages[-1]])
         slot.published = state.published
-        slot.timings.clear()
 
     async def claim(self, record: SessionRecord) -> None:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
