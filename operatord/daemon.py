@@ -126,19 +126,14 @@ class Daemon:
 
         Raises `StateDirBusy`, `OSError`.
         """
+        parts = parts or Parts()
         self.config = config
         self._reread = reread or (lambda: config)
-        parts = parts or Parts()
         self.clock = parts.clock or Clock()
         self._begun = self.clock.now()
         self._state = StateDir(config.state_path)
         self.instance = self._state.instance
-        self.engine, self.engine_reason = (
-            (parts.engine, "it was given")
-            if parts.engine is not None
-            else choice.choose_engine(config, self.instance, self._state.path, os.environ)
-        )
-        self.engine = fail_around(self.engine)
+        self.engine, self.engine_reason = self._choose_engine(parts.engine)
         self._engine_info: base.EngineInfo | None = None
         self._engine_lost: str | None = None
         self.journal = self._open_journal()
@@ -149,15 +144,8 @@ class Daemon:
         self.supervisor = self._make_supervisor()
         self.reconciler = Reconciler(self.engine, self.supervisor, self.instance, self.clock)
         self.probes = ProbeRegistry(self._sessions_on, self.events.emit, self.journal)
-        reactions = Reactions(
-            up=self._engine_up,
-            lost=self._engine_gone,
-            silent=self._engine_silent,
-            hint=self._engine_hint,
-            relist=self.reconciler.look,
-            gap=self._engine_gap,
-        )
-        self._watch = EngineWatch(self.engine, reactions)
+        self._watch = EngineWatch(self.engine, self._reactions())
+        self.supervisor.on_start = self._watch.asked
         self._looks = self._make_watches()
         self.services = self._make_services()
         self.server = Server(self.services)
@@ -165,6 +153,15 @@ class Daemon:
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._signals: set[str] = set()
+
+    def _choose_engine(self, given: base.Engine | None) -> tuple[base.Engine, str]:
+        """Return the engine, and why it is that one."""
+        if given is not None:
+            return fail_around(given), "it was given"
+        engine, reason = choice.choose_engine(
+            self.config, self.instance, self._state.path, os.environ
+        )
+        return fail_around(engine), reason
 
     def _make_supervisor(self) -> Supervisor:
         starter = Starter(self.engine, self._subnets, self._start_settings, self.clock)
@@ -187,6 +184,17 @@ class Daemon:
         kept = self.config.history.kept
         return Retention(kept.rows, kept.days * 86400)
 
+    def _reactions(self) -> Reactions:
+        return Reactions(
+            up=self._engine_up,
+            lost=self._engine_gone,
+            silent=self._engine_silent,
+            busy=lambda: self.supervisor.busy,
+            hint=self._engine_hint,
+            relist=self.reconciler.look,
+            gap=self._engine_gap,
+        )
+
     def _make_watches(self) -> tuple[UsageWatch, IdleWatch, StallWatch]:
         engine, supervisor, tempo = self.engine, self.supervisor, Tempo(clock=self.clock)
         running, learned, emit = (
@@ -196,7 +204,7 @@ class Daemon:
         )
         return (
             UsageWatch(engine, running, learned, tempo),
-            IdleWatch(engine, running, supervisor, tempo),
+            IdleWatch(engine, running, supervisor.lifetimes, tempo),
             StallWatch(engine, running, lambda: self.config.stall_timeout, emit, tempo),
         )
 
@@ -368,13 +376,13 @@ class Daemon:
     def _engine_gap(self) -> None:
         self.supervisor.exits.engine_was_away = True  # maybe: who was quick has been missed
 
-    def _engine_silent(self, silent: bool) -> None:
-        if silent:
+    def _engine_silent(self, seconds: float | None) -> None:
+        if seconds is not None:
             log.warning("engine %s does not answer a ping", self.engine.name)
-        if silent or self._engine_lost is None:
-            self.supervisor.note_engine(
-                "the container engine does not answer just now" if silent else None
-            )
+            self.supervisor.note_engine("the container engine does not answer just now")
+            self.supervisor.give_up_new_starts(seconds)
+        elif self._engine_lost is None:
+            self.supervisor.note_engine(None)
 
     def _engine_hint(self, event: base.EngineEvent) -> None:
         session_id = event.labels.get(base.LABEL_SESSION)

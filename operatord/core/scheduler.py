@@ -9,174 +9,71 @@ The rules:
 
 - A session starts when what it needs fits in every dimension (`room`), and not while the machine is under
   pressure or the daemon is draining.
-- Whoever is first in the queue (`waiting`) and does not fit has a reservation: the moment at which, by the
-  expected ends of those who live, it will. Another one that does fit may pass it if that does not delay it:
-  if it will be over by then, or takes only what will be left over then. This is EASY backfilling
-  (Lifka, "The ANL/IBM SP Scheduling System", 1995; Mu'alem and Feitelson, 2001).
-- When that moment cannot be foreseen, at most `ledger.PASSES` may pass it, and then all wait.
-- When even an empty daemon would have no room for it, because something else uses the machine, whoever
-  fits may pass: nothing is delayed by that.
+- Whoever is first in the queue (`waiting`) and does not fit keeps its turn; others may go before it where
+  that does not delay it (`backfill`).
+- A session that may be degraded starts plain when there is no room for the whole of it (`starting`).
+- Slots take only what nobody waits for, and are given up for whoever is first (`slots`).
+
+`events` has what it is told, `actions` what it answers; both are to be had from here.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from . import slots
+from .actions import Action, Attach, Enqueue, GiveUp, RefusalType, Refuse, Start
+from .backfill import passer, reach
+from .events import (
+    Attached,
+    Changed,
+    Claimed,
+    Detached,
+    Event,
+    Measured,
+    Released,
+    Reserved,
+    Restored,
+    Running,
+    Submitted,
+    Tick,
+    Withdrawn,
+)
 from .forecast import Standing, standings
-from .ledger import PASSES, Ask, Settings, State, dequeue, enqueue, make_waiting, outlook
-from .resources import Vector, fits, minus, plus
-from .room import Gpu, Holding, choose
+from .ledger import Ask, State, dequeue, enqueue, make_waiting
+from .room import Holding
+from .starting import begin, foresee
 from .waiting import FOREVER, LaneKey, Shape, Waiting
 from .why import Why, explain, never
 
-RefusalType = Literal["no_capacity", "queue_full", "deadline_exceeded", "draining", "never_fits"]
-
-
-# Events
-class Submitted(NamedTuple):
-    """A request came in."""
-
-    ask: Ask
-
-
-class Running(NamedTuple):
-    """A session's stream is there; ``end`` is when it is expected to be over, if that is known."""
-
-    session_id: str
-    end: float | None
-
-
-class Reserved(NamedTuple):
-    """A slot is to be prepared: a session that nobody has asked for yet."""
-
-    session_id: str
-    need: Vector
-
-
-class Claimed(NamedTuple):
-    """A request came in, and there is a slot that would do; its session id is the slot's."""
-
-    ask: Ask
-
-
-class Restored(NamedTuple):
-    """A session of an earlier life of the daemon lives on, with all that it had."""
-
-    session_id: str
-    owner: str
-    need: Vector
-    gpus: tuple[str, ...] = ()
-    extra: Vector | None = None
-    """What of ``need`` was attached later."""
-    end: float | None = None
-    """When it is expected to be over, if that is known."""
-    lacks: Shape | None = None
-    """What it still waits for, being degraded."""
-    priority: int = 0
-
-
-class Released(NamedTuple):
-    """Everything of a session is gone from the engine: what it held is free."""
-
-    session_id: str
-
-
-class Attached(NamedTuple):
-    """The stage that was to be attached is there, and uses what it needs."""
-
-    session_id: str
-
-
-class Detached(NamedTuple):
-    """The stage that was to be attached is gone again; the session goes on without."""
-
-    session_id: str
-
-
-class Withdrawn(NamedTuple):
-    """A queued request, or what a degraded session still waits for, is not wanted any more."""
-
-    session_id: str
-
-
-class Tick(NamedTuple):
-    """Time has passed: deadlines may have, too."""
-
-
-class Measured(NamedTuple):
-    """The machine was looked at."""
-
-    free: Vector | None
-    """What is free, less what is kept back; `resources.UNLIMITED` where nothing is measured."""
-    pressure_kind: str = "none"
-    pressure: str = ""
-    """Why nothing more may start, in a sentence; empty if it may."""
-
-
-class Changed(NamedTuple):
-    """The settings or the draining are different now."""
-
-    settings: Settings
-    draining: bool
-
-
-Event = (
-    Submitted
-    | Reserved
-    | Claimed
-    | Restored
-    | Running
-    | Released
-    | Attached
-    | Detached
-    | Withdrawn
-    | Tick
-    | Measured
-    | Changed
-)
-
-
-# Actions
-class Start(NamedTuple):
-    """Start it: what it needs is taken already."""
-
-    session_id: str
-    gpus: tuple[str, ...] = ()
-    """Ids of the devices it has, in the order in which they were asked for."""
-    degraded: bool = False
-    """Plain for now; `Attach` follows when there is room for the rest."""
-
-
-class Attach(NamedTuple):
-    """Start the rest of a degraded session: what it needs is taken already."""
-
-    session_id: str
-    gpus: tuple[str, ...] = ()
-
-
-class GiveUp(NamedTuple):
-    """Remove a slot: somebody needs the room."""
-
-    session_id: str
-
-
-class Enqueue(NamedTuple):
-    """It waits."""
-
-    session_id: str
-
-
-class Refuse(NamedTuple):
-    """It will not be started."""
-
-    session_id: str
-    type: RefusalType
-    why: Why
-
-
-Action = Start | Attach | GiveUp | Enqueue | Refuse
+__all__ = [
+    "Action",
+    "Attach",
+    "Attached",
+    "Changed",
+    "Claimed",
+    "Detached",
+    "Enqueue",
+    "Event",
+    "GiveUp",
+    "Measured",
+    "Preview",
+    "RefusalType",
+    "Refuse",
+    "Released",
+    "Reserved",
+    "Restored",
+    "Running",
+    "Start",
+    "Submitted",
+    "Tick",
+    "Withdrawn",
+    "decide",
+    "next_deadline",
+    "preview",
+]
 
 
 def decide(state: State, event: Event, now: float) -> list[Action]:
@@ -196,21 +93,13 @@ def preview(state: State, ask: Ask, now: float) -> Preview:
     """Return what `decide` would answer to ``ask`` now; afterwards ``state`` is as it was."""
     verdict = _judge(state, ask, now)
     if isinstance(verdict.action, Start):
-        return Preview(_foreseen(state, verdict, now))
+        return Preview(foresee(state, verdict.waiting, verdict.passing, now))
     if not isinstance(verdict.action, Enqueue):
         return Preview(verdict.action)
     standing = standings(state, now)[ask.session_id]
     why = explain(state, verdict.waiting, now)
     dequeue(state, ask.session_id)
     return Preview(verdict.action, standing, why)
-
-
-def _foreseen(state: State, verdict: _Verdict, now: float) -> Start:
-    """Return the start that `_begin` would make of it."""
-    waiting = verdict.waiting
-    shape = _shape_for(state, waiting, verdict.passing, now)
-    chosen = choose(state.room.idle_gpus(), shape.gpus) or ()
-    return Start(waiting.session_id, _ids(chosen), _is_degraded(waiting, shape))
 
 
 def next_deadline(state: State) -> float | None:
@@ -237,7 +126,7 @@ def _submit(state: State, event: Submitted, now: float) -> list[Action]:
     action, waiting, passing, due = _judge(state, event.ask, now)
     if isinstance(action, Start):
         # Its owner has more now, so somebody else may be first.
-        return [_begin(state, waiting, passing, now), *_settle(state, now)]
+        return [begin(state, waiting, passing, now), *_settle(state, now)]
     if isinstance(action, Enqueue) and (due or _has_new_head(state, waiting, now)):
         return [action, *_settle(state, now)]
     return [action]
@@ -274,11 +163,11 @@ def _judge_waiting(state: State, waiting: Waiting, impatient: bool, now: float) 
         head = state.queue.first(now)
         if head is waiting:
             return _Verdict(Start(waiting.session_id), waiting)
-        if head is not None and _reach(state, head, now)(waiting.key.shape) >= waiting.key.bound:
-            due = _has_room(state, head) or _passer(state, head, now) is not waiting
+        if head is not None and reach(state, head, now)(waiting.key.shape) >= waiting.key.bound:
+            due = _has_room(state, head) or passer(state, head, now) is not waiting
             if not due:
                 return _Verdict(Start(waiting.session_id), waiting, head)
-    if impatient and not _next_after_slots(state, waiting, now):
+    if impatient and not slots.next_after_slots(state, waiting, now):
         return _refuse(state, waiting, "no_capacity", now)
     if state.length > state.settings.queue:
         return _refuse(state, waiting, "queue_full", now)
@@ -307,179 +196,17 @@ def _settle(state: State, now: float) -> list[Action]:
     """Refuse what came too late, then start whoever may be."""
     actions: list[Action] = _expire(state, now)
     if state.pressure:
-        return actions + _relieve(state)
+        return actions + slots.relieve(state)
     if state.draining:
         return actions
     while (head := state.queue.first(now)) is not None:
         passing = None if _has_room(state, head) else head
-        chosen = head if passing is None else _passer(state, head, now)
+        chosen = head if passing is None else passer(state, head, now)
         if chosen is None:
             break
         dequeue(state, chosen.session_id)
-        actions.append(_begin(state, chosen, passing, now))
-    return actions if head is None else actions + _reclaim(state, head)
-
-
-def _passer(state: State, head: Waiting, now: float) -> Waiting | None:
-    """Return the first who fits and may go before ``head``, which does not fit."""
-    if not state.settings.backfill:
-        return None
-    free = state.room.free
-    fitting = [
-        shape
-        for shape in state.queue.shapes()
-        if fits(shape.need, free) and (not shape.gpus or state.room.has(*shape))
-    ]
-    if not fitting:
-        return None
-    longest = _reach(state, head, now)
-    return state.queue.first(now, {shape: longest(shape) for shape in fitting})
-
-
-def _reach(state: State, head: Waiting, now: float) -> Callable[[Shape], float]:
-    """Return how long one of a shape may last to go before ``head``, which does not fit.
-
-    In seconds; less than none if it may not at all.
-    """
-    if not state.settings.backfill:
-        return lambda shape: -1.0
-    when = outlook(state, head, now)
-    if when.kind == "never":
-        return lambda shape: FOREVER
-    if when.kind == "unknown":
-        return lambda shape: FOREVER if head.passed < PASSES else -1.0
-    return lambda shape: FOREVER if _leaves(shape, when.spare) else when.moment - now
-
-
-def _leaves(shape: Shape, spare: Vector) -> bool:
-    # Whether its devices are among those that will be left over cannot be told from their number.
-    return not shape.gpus and fits(shape.need, spare)
-
-
-def _begin(state: State, waiting: Waiting, passing: Waiting | None, now: float) -> Action:
-    """Take what it needs, and say so. It stands in the queue no more."""
-    shape = _shape_for(state, waiting, passing, now)
-    if passing is not None:
-        passing.passed += 1
-    if waiting.attaching:
-        return _attach(state, waiting)
-    holding = Holding(waiting.session_id, waiting.owner, shape.need, waiting.serial)
-    end = None if waiting.seconds is None else now + waiting.seconds
-    chosen = state.room.take(holding, shape.gpus, end)
-    state.queue.charge(waiting.owner, shape.need, 1)
-    degraded = _is_degraded(waiting, shape)
-    if degraded:
-        enqueue(state, _rest_of(state, waiting))
-    return Start(waiting.session_id, _ids(chosen), degraded)
-
-
-def _shape_for(state: State, waiting: Waiting, passing: Waiting | None, now: float) -> Shape:
-    """Return what to take: of one that may be degraded, the whole if there is room for that."""
-    whole = waiting.whole
-    if whole is None or not state.room.has(*whole):
-        return waiting.key.shape
-    if passing is None or _reach(state, passing, now)(whole) >= waiting.key.bound:
-        return whole
-    return waiting.key.shape
-
-
-def _is_degraded(waiting: Waiting, shape: Shape) -> bool:
-    return waiting.whole is not None and shape is not waiting.whole
-
-
-def _rest_of(state: State, waiting: Waiting) -> Waiting:
-    """Return the wait of a degraded session for what it was not given."""
-    assert waiting.whole is not None
-    state.serial += 1
-    rest = Shape(minus(waiting.whole.need, waiting.key.shape.need), waiting.whole.gpus)
-    return Waiting(
-        waiting.session_id,
-        waiting.owner,
-        LaneKey(waiting.key.priority, rest, FOREVER),
-        waiting.since,
-        state.serial,
-        attaching=True,
-    )
-
-
-def _attach(state: State, waiting: Waiting) -> Action:
-    holding, shape = state.room.holdings[waiting.session_id], waiting.key.shape
-    chosen = state.room.add(holding, *shape)
-    state.queue.charge(waiting.owner, shape.need, 0)
-    return Attach(waiting.session_id, _ids(chosen))
-
-
-def _ids(gpus: tuple[Gpu, ...]) -> tuple[str, ...]:
-    return tuple(gpu.id for gpu in gpus)
-
-
-# Slots
-
-
-def _reserve(state: State, event: Reserved, now: float) -> list[Action]:
-    """Take what a slot needs, if nobody else wants anything."""
-    if state.draining or state.pressure or len(state.queue) or not state.room.has(event.need):
-        return []
-    state.serial += 1
-    holding = Holding(event.session_id, "", event.need, state.serial, slot=True)
-    state.room.take(holding, (), None)
-    return [Start(event.session_id)]
-
-
-def _claim(state: State, event: Claimed, now: float) -> list[Action]:
-    """Let a request have a slot, if it might start now and nobody is before it."""
-    ask = event.ask
-    slot = state.room.slots.get(ask.session_id)
-    if slot is None or slot.given_up or state.draining or state.pressure or len(state.queue):
-        return []
-    if state.queue.capped(ask.owner) or not state.room.has(minus(ask.need, slot.need), ask.gpus):
-        return []
-    state.room.give_back(ask.session_id)
-    waiting = make_waiting(state, ask._replace(on_shortage="queue"), now)
-    return [_begin(state, waiting, None, now)]
-
-
-def _after_slots(state: State, waiting: Waiting) -> list[Holding] | None:
-    """Return which slots have to be given up for it, oldest first; None if that does not help."""
-    chosen: list[Holding] = []
-    free = state.room.free
-    for slot in state.room.slots.values():
-        if slot.given_up:
-            free = plus(free, slot.need)
-    for slot in state.room.slots.values():
-        if fits(waiting.key.shape.need, free):
-            break
-        if not slot.given_up:
-            chosen.append(slot)
-            free = plus(free, slot.need)
-    helps = bool(state.room.slots) and fits(waiting.key.shape.need, free)
-    return chosen if helps else None
-
-
-def _next_after_slots(state: State, waiting: Waiting, now: float) -> bool:
-    """Tell whether it can start as soon as slots are given up for it."""
-    blocked = state.pressure or state.queue.capped(waiting.owner)
-    if blocked or state.queue.first(now) is not waiting:
-        return False
-    return _after_slots(state, waiting) is not None
-
-
-def _reclaim(state: State, head: Waiting) -> list[Action]:
-    """Give up as many slots as whoever is first needs."""
-    return [_give_up(slot) for slot in _after_slots(state, head) or ()]
-
-
-def _relieve(state: State) -> list[Action]:
-    """Give up the oldest slot, one at each look at a machine that is under pressure."""
-    if state.pressure_kind not in ("cpu", "memory", "disk"):
-        return []
-    slot = next((slot for slot in state.room.slots.values() if not slot.given_up), None)
-    return [] if slot is None else [_give_up(slot)]
-
-
-def _give_up(slot: Holding) -> Action:
-    slot.given_up = True
-    return GiveUp(slot.session_id)
+        actions.append(begin(state, chosen, passing, now))
+    return actions if head is None else actions + slots.reclaim(state, head)
 
 
 # Other events
@@ -586,8 +313,8 @@ def _pop_late(state: State) -> None:
 
 _HANDLERS: dict[type, Callable[[State, Any, float], list[Action]]] = {
     Submitted: _submit,
-    Reserved: _reserve,
-    Claimed: _claim,
+    Reserved: slots.reserve,
+    Claimed: slots.claim,
     Restored: _restore,
     Running: _note_running,
     Released: _release,

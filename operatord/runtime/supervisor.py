@@ -3,18 +3,19 @@
 
 Everything runs on one event loop. Admission is decided synchronously by `core.scheduler`; what it returns
 is then done. Each session is lived by one task, from its start to the moment when nothing of it is left.
+
+What has a room of its own: that task (`life`), the bounds of a life (`lifetimes`), stages that come later
+(`attaching`), slots (`slots`), exits (`exits`), sessions of an earlier life of the daemon (`restoring`), and
+what is written and told of all of them (`chronicle`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
-
-import msgspec
 
 from operatord.config import Config
 from operatord.core import scheduler
@@ -24,29 +25,24 @@ from operatord.engines import base
 from operatord_protocol import errors
 from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
+from . import attaching, life, restoring, slots
 from .admission import Admission, Machine
 from .book import SessionBook
+from .chronicle import Chronicle, Emit
 from .exits import ExitWatch
-from .journal import SLOTS, Journal, JournalFailed
+from .journal import Journal
 from .leases import Leases
-from .postmortem import collect
-from .record import Ending, Place, SessionRecord
-from .refusals import final_error, refusal, step_error
-from .slots import Deeds, SlotPool
-from .snapshot import Holding, Unreadable, from_row, to_row
+from .lifetimes import Lifetimes
+from .record import Ending, SessionRecord
+from .refusals import refusal
+from .removal import persist
+from .settling import needs_connection, until_answered, until_settled
 from .standing import QueueTeller
-from .starter import Interrupted, Starter, StepFailed
+from .starter import Starter
 
 log = logging.getLogger(__name__)
 
-Emit = Callable[..., None]
-"""``emit(type, session_id=…, **fields)`` publishes an event."""
-
 SHUTTING_DOWN = "the daemon is shutting down"
-FIRST_RETRY = 0.2
-LONGEST_RETRY = 5.0
-ROUNDS = 100
-"""Turns of the event loop that answers get to reach their connections before those are closed."""
 
 
 class Supervisor:
@@ -68,26 +64,58 @@ class Supervisor:
         self._clock = clock = admission.clock
         self.admission = admission
         self.leases = Leases(clock, emit, self.end)
-        self._teller = QueueTeller(self.admission, clock)
+        self.lifetimes = Lifetimes(admission, self.leases)
+        self._teller = QueueTeller(admission, clock)
         self.book = SessionBook(journal)
+        self._chronicle = Chronicle(journal, admission, emit)
         self._tasks: set[asyncio.Task[None]] = set()
         self._calm = asyncio.Event()
         self._calm.set()
-        deeds = Deeds(
-            own=self.own,
-            remove=lambda slot: self._persist(slot, lambda: starter.remove(slot)),
-            released=self._released,
-            write=self._write_slots,
-            calm=self._calm.wait,
-        )
-        self.slots = SlotPool(starter, admission, deeds)
-        self.exits = ExitWatch(engine, self.book.records, self, clock)
         self.engine_problem: str | None = "the container engine has not answered yet"
         """Why nothing can be started now; None while the engine answers."""
+        self.on_start: Callable[[], object] = lambda: None
+        """Called whenever a start begins."""
         self._engine_answered = asyncio.Event()
-        """The engine has answered once: only then is anything decided about an earlier life's sessions."""
-        self._wait_on: list[SessionRecord] = []
-        """Requests of an earlier life, until they can stand in the queue again."""
+        self.slots = self._make_slots()
+        self._attacher = self._make_attacher()
+        self._life = self._make_life()
+        self._restorer = self._make_restorer()
+        self.exits = ExitWatch(engine, self.book.records, self, clock)
+
+    def _make_slots(self) -> slots.SlotPool:
+        deeds = slots.Deeds(
+            own=self.own,
+            remove=lambda slot: persist(slot, lambda: self._starter.remove(slot)),
+            released=self._released,
+            write=self._chronicle.write_slots,
+            calm=self._calm.wait,
+        )
+        return slots.SlotPool(self._starter, self.admission, deeds)
+
+    def _make_attacher(self) -> attaching.Attacher:
+        deeds = attaching.Deeds(self.own, self._act, self._chronicle.note, self._emit)
+        return attaching.Attacher(self._starter, self.admission, deeds)
+
+    def _make_life(self) -> life.Life:
+        deeds = life.Deeds(
+            answered=self._engine_answered.wait,
+            announce=self._announce,
+            running=self.lifetimes.begin,
+            gone=self._gone,
+        )
+        return life.Life(self._engine, self._starter, self.admission, self._chronicle, deeds)
+
+    def _make_restorer(self) -> restoring.Restorer:
+        deeds = restoring.Deeds(
+            add=self.book.add,
+            hold_subnet=self._starter.hold_subnet,
+            act=self._act,
+            live_on=lambda record: self.own(self._life.live_on(record)),
+            see_off=lambda record, ending: self.own(self._life.see_off(record, ending)),
+            announce=self._announce,
+            finish=self._finish,
+        )
+        return restoring.Restorer(self.admission, self.lifetimes, deeds)
 
     # Requests
 
@@ -143,14 +171,9 @@ class Supervisor:
         slot.step = "queue"
         return slot
 
-    async def _write_slots(self, slots: Sequence[str]) -> None:
-        self._journal.note_fact(SLOTS, msgspec.json.encode(slots))
-        await self._journal.settled()
-
     def former_slots(self) -> frozenset[str]:
         """Return the slots of the daemon's earlier life: nobody was ever told of them."""
-        data = self._journal.fact(SLOTS)
-        return frozenset() if data is None else frozenset(msgspec.json.decode(data, type=list[str]))
+        return self._chronicle.former_slots()
 
     def known(self, session_id: str) -> SessionRecord | None:
         """Return a session that has not ended, or a slot."""
@@ -162,6 +185,11 @@ class Supervisor:
             self._calm.clear()
         else:
             self._calm.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine makes or removes something that somebody waits for."""
+        return not self._calm.is_set()
 
     def _released(self, session_id: str) -> None:
         self._act(self.admission.decide(scheduler.Released(session_id)))
@@ -213,12 +241,9 @@ class Supervisor:
         """Let the lease end ``ttl`` seconds from now. Raises `Conflict` when there is none to extend."""
         if record.phase in ("stopping", "ended"):
             raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
-        record.ttl = ttl
-        expired = Ending("expired", "lease", f"its lease of {ttl:g} s was not extended")
-        self.leases.bound(record, "lease", ttl, expired)
-        self._foresee(record)
+        self.lifetimes.extend(record, ttl)
         if record.id in self.book.records:
-            self._note(record)
+            self._chronicle.note(record)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
         """Let ``record`` end for the reason given, whatever phase it is in."""
@@ -229,21 +254,6 @@ class Supervisor:
             self._act(actions)
         else:
             record.ask_end(ending)
-
-    def idle_timeout(self, record: SessionRecord) -> float | None:
-        """Return after how many seconds without a consumer a session ends."""
-        return self.admission.config.lease.idle_timeout
-
-    def on_idle(self, record: SessionRecord, seconds: float) -> None:
-        """Nobody has consumed ``record`` for so long."""
-        timeout = self.idle_timeout(record)
-        if timeout is not None and not self.leases.bounds(record, "idle"):
-            ending = Ending("expired", "idle", f"nobody read from it for {timeout:g} s")
-            self.leases.bound(record, "idle", max(0.0, timeout - seconds), ending)
-
-    def on_active(self, record: SessionRecord) -> None:
-        """Somebody consumes ``record`` again."""
-        self.leases.unbind(record, "idle")
 
     def drain(self, draining: bool) -> None:
         """Admit no more sessions, or admit them again."""
@@ -266,7 +276,7 @@ class Supervisor:
         self.engine_problem = problem
         if problem is None:
             self._engine_answered.set()
-            self._requeue()
+            self._restorer.requeue()
         self._act(self.admission.hold("engine", problem))
 
     def give_up_starts(self) -> None:
@@ -276,10 +286,27 @@ class Supervisor:
         """
         for record in self.book.living():
             if record.phase == "starting":
-                reason = "the container engine was lost while the session was being started"
-                error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
-                record.ask_end(Ending("failed", "engine_lost", reason, error))
+                _fail_start(
+                    record, "the container engine was lost while the session was being started"
+                )
             if record.phase in ("starting", "stopping") and record.started is None:
+                record.give_up()
+
+    def give_up_new_starts(self, silence: float) -> None:
+        """Let those starts fail that were begun in the last ``silence`` seconds, which the engine let pass.
+
+        One for which it has made something meanwhile goes on: it may only be busy.
+        """
+        since = self._clock.wall() - silence
+        for record in self.book.living():
+            if (
+                record.phase == "starting"
+                and record.phases["starting"] >= since
+                and not record.is_begun
+            ):
+                _fail_start(
+                    record, "the container engine did not answer when the session was to be started"
+                )
                 record.give_up()
 
     def note_journal(self, problem: str | None) -> None:
@@ -305,7 +332,7 @@ class Supervisor:
             self.end(record, ending)
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await _until_answered(concerned)
+        await until_answered(concerned)
 
     async def leave(self) -> None:
         """Let sessions live on without the daemon: finish what has been begun, begin nothing."""
@@ -314,16 +341,15 @@ class Supervisor:
         self.slots.close()
         concerned = self.book.living()
         self._turn_away()
-        while unsettled := [r for r in self.book.living() if _is_unsettled(r)]:
-            await _moved(unsettled[0])
-        await _until_answered(concerned)
+        await until_settled(self.book.living)
+        await until_answered(concerned)
         await self.slots.emptied()
         self.abort()
 
     def _turn_away(self) -> None:
         """Tell those who wait on a connection for their turn that it ends with the daemon."""
         for record in self.book.living():
-            if record.phase == "queued" and _needs_connection(record):
+            if record.phase == "queued" and needs_connection(record):
                 error = errors.Draining(SHUTTING_DOWN, session_id=record.id, retry_after=1)
                 self.end(record, Ending("stopped", "shutdown", SHUTTING_DOWN, error))
 
@@ -339,76 +365,7 @@ class Supervisor:
 
         With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
         """
-        if self.engine_problem is not None:
-            self.admission.hold("engine", self.engine_problem)
-        for row in self._journal.living():
-            try:
-                record, holding = from_row(row)
-            except Unreadable as exc:
-                log.error("%s", exc)
-                continue
-            self.book.add(record)
-            self._restore(record, holding, keeps)
-
-    def _restore(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
-        if record.phase == "queued":
-            self._restore_queued(record)
-            return
-        if holding is not None:
-            self.admission.restore(record, holding)
-        self._starter.hold_subnet(record)
-        if record.phase == "running" and keeps:
-            log.info("session %s is taken on", record.id)
-            record.exits.clear()  # they are seen again, and judged
-            self._bind_again(record)
-            self.own(self._live_on(record))
-            return
-        if record.phase != "stopping":
-            began = "being started" if record.phase == "starting" else "running"
-            reason = f"the daemon ended while the session was {began}"
-            record.result = Ending("failed", "restart", reason)
-            record.advance("stopping", self._clock.wall())
-            self._announce(record)
-        assert record.result is not None
-        self.own(self._see_off(record, record.result))
-
-    def _restore_queued(self, record: SessionRecord) -> None:
-        """Let a request wait on, if whoever asked did not wait on a connection for it."""
-        if _needs_connection(record):
-            reason = "the daemon was started anew, and the connection that waited is gone"
-            self._finish(record, Ending("stopped", "client", reason))
-            return
-        record.place = Place(reason=self.engine_problem)
-        self._wait_on.append(record)
-
-    def _requeue(self) -> None:
-        """Put requests of an earlier life into the queue: the engine has said what there is room for."""
-        records, self._wait_on = self._wait_on, []
-        for record in records:
-            if record.phase != "queued":
-                continue  # it was ended meanwhile
-            ask = self.admission.ask(record.plan, record.params, record.owner, record.id)
-            waited = max(0.0, self._clock.wall() - record.created)
-            latest = None if ask.latest is None else ask.latest - waited
-            ask = ask._replace(waited=waited, latest=latest)
-            self._act(self.admission.decide(scheduler.Submitted(ask)))
-
-    def _bind_again(self, record: SessionRecord) -> None:
-        """Let a session that was taken on end when it was to end."""
-        now, wall = self._clock.now(), self._clock.wall()
-        if record.params.lease == "connection":
-            gone = Ending("expired", "lease", "the connection that held its lease has ended")
-            record.ask_end(gone)
-        if record.ttl is not None and record.expires is not None:
-            expired = Ending("expired", "lease", f"its lease of {record.ttl:g} s was not extended")
-            self.leases.bound(record, "lease", max(0.0, record.expires - wall), expired)
-        self._bound_age(record)
-        started = record.started or wall
-        work = record.expected_seconds
-        if work is not None:
-            ends = [self.leases.end_of(record), now + started + work - wall]
-            known = min(end for end in ends if end is not None)
-            self.admission.decide(scheduler.Running(record.id, known))
+        self._restorer.restore(self._journal.living(), keeps, self.engine_problem)
 
     # Actions
 
@@ -423,7 +380,7 @@ class Supervisor:
                 self._begin(record, action)
             elif isinstance(action, scheduler.Attach):
                 _hand_out(record, record.missing, action.gpus)
-                record.attaching = self.own(self._attach(record))
+                self._attacher.begin(record)
             elif isinstance(action, scheduler.Enqueue):
                 self._teller.wait(record)
             else:
@@ -439,143 +396,20 @@ class Supervisor:
         _hand_out(record, record.stages, action.gpus)
         record.advance("starting", self._clock.wall())
         self._announce(record)
-        self.own(self._live(record))
+        self.on_start()
+        self.own(self._life.live(record))
 
     def _tick(self) -> None:
         self._act(self.admission.decide(scheduler.Tick()))
 
-    async def _attach(self, record: SessionRecord) -> None:
-        """Give a degraded session what it lacks."""
-        name, *_ = record.missing
-        try:
-            await self._starter.attach(record, name)
-        except Interrupted:
-            return  # what was made of it goes with the session
-        except StepFailed as exc:
-            await self.detach(record, name, exc.reason)
-            return
-        log.info("session %s: the stage %s is attached", record.id, name)
-        self.admission.decide(scheduler.Attached(record.id))
-        self._note(record)
-        self._emit(
-            "session.attached",
-            session_id=record.id,
-            stage=name,
-            degraded=False,
-            location=record.location,
-        )
-
     async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
-        """Remove an attached stage and give back what it held; the plain stream goes on."""
-        log.warning("session %s: the stage %s is not attached: %s", record.id, name, reason)
-        await self._persist(record, lambda: self._starter.detach(record, name))
-        if record.phase == "running":
-            self._act(self.admission.decide(scheduler.Detached(record.id)))
-            self._note(record)
-            self._emit(
-                "session.detached",
-                session_id=record.id,
-                stage=name,
-                degraded=True,
-                reason=reason,
-                location=record.location,
-            )
+        """Remove an attached stage that has ended; the plain stream goes on."""
+        await self._attacher.detach(record, name, reason)
 
-    async def _live(self, record: SessionRecord) -> None:
-        """Start a session, wait for its end, remove it whole."""
-        try:
-            ending = await self._run(record)
-        except Exception:
-            ending = self._defect(record)
-        await self._end(record, ending)
-
-    async def _live_on(self, record: SessionRecord) -> None:
-        """Wait for the end of a session that was taken on, and remove it whole."""
-        await self._end(record, await asyncio.shield(record.ending))
-
-    async def _end(self, record: SessionRecord, ending: Ending) -> None:
-        record.result = ending
-        record.advance("stopping", self._clock.wall())
-        self._announce(record)
-        with contextlib.suppress(JournalFailed):  # it has to end, and trouble has been told
-            await self._journal.settled()  # what is to be undone is written down first
-        if record.attaching is not None:
-            await asyncio.wait((record.attaching,))
-        await self._see_off(record, ending)
-
-    async def _see_off(self, record: SessionRecord, ending: Ending) -> None:
-        """Read the last words of a session that is stopping, and remove all of it."""
-        await self._engine_answered.wait()
-        grace = self.admission.config.stop_grace if ending.grace is None else ending.grace
-        await collect(self._engine, record, grace)
-        await self._persist(record, lambda: self._starter.remove(record))
-        self._finish(record, ending._replace(error=final_error(record, ending)))
-        self._act(self.admission.decide(scheduler.Released(record.id)))
-
-    def _defect(self, record: SessionRecord) -> Ending:
-        log.exception("session %s: internal error", record.id)
-        reason = "an internal error of the daemon; its log says more"
-        return Ending("failed", "internal", reason, errors.InternalError(reason))
-
-    async def _run(self, record: SessionRecord) -> Ending:
-        try:
-            await self._journal.settled()  # what is to be done is written down first
-            if record.warm:
-                await self._starter.claim(record)
-            else:
-                await self._starter.start(record)
-        except JournalFailed as exc:
-            error = errors.NoCapacity(str(exc), dimension="disk", session_id=record.id)
-            return Ending("failed", "disk", str(exc), error)
-        except StepFailed as exc:
-            log.warning("session %s: the start failed at %s: %s", record.id, record.step, exc)
-            return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
-        except Interrupted:
-            return record.ending.result()
-        await self._write_running(record)
-        record.advance("running", self._clock.wall())
-        self.admission.started(record.plan.pipeline, record.timings["total"] / 1000)
-        self._bound_age(record)
-        self._foresee(record)
-        self._announce(record)
-        return await asyncio.shield(record.ending)
-
-    async def _write_running(self, record: SessionRecord) -> None:
-        """Write down where the stream is before anybody is told: who was told must be right for ever."""
-        record.phases["running"] = self._clock.wall()
-        held = self.admission.holding(record.id)
-        row = to_row(record, held)._replace(phase="running")
-        self._journal.note_session(row)
-        with contextlib.suppress(JournalFailed):  # the stream is good, and trouble has been told
-            await self._journal.settled()
-
-    def _bound_age(self, record: SessionRecord) -> None:
-        if (age := self.admission.config.lease.max_age) is not None:
-            left = age - (self._clock.wall() - (record.started or self._clock.wall()))
-            old = Ending(
-                "expired", "max_age", f"it has been running for {age:g} s, the longest time"
-            )
-            self.leases.bound(record, "max_age", max(0.0, left), old)
-
-    def _foresee(self, record: SessionRecord) -> None:
-        """Tell the scheduler when a running session is expected to end."""
-        if record.phase == "running":
-            work = record.expected_seconds
-            ends = [self.leases.end_of(record), work and self._clock.now() + work]
-            known = min((end for end in ends if end is not None), default=None)
-            self.admission.decide(scheduler.Running(record.id, known))
-
-    async def _persist(self, record: SessionRecord, remove: Callable[[], Awaitable[None]]) -> None:
-        """Remove what ``remove`` removes, again and again until all of it is gone."""
-        pause = FIRST_RETRY
-        while True:
-            try:
-                await remove()
-                return
-            except base.EngineError as exc:
-                log.warning("session %s: removal will be tried again: %s", record.id, exc)
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_RETRY)
+    def _gone(self, record: SessionRecord, ending: Ending) -> None:
+        """Nothing of a session is left: its place is free."""
+        self._finish(record, ending)
+        self._released(record.id)
 
     def _finish(self, record: SessionRecord, ending: Ending) -> None:
         """Write down how it ended and wake whoever waits."""
@@ -588,25 +422,13 @@ class Supervisor:
         self._announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
 
     def _announce(self, record: SessionRecord, **fields: Any) -> None:
-        log.info("session %s is %s%s", record.id, record.phase, _brief(fields))
-        self._note(record)
+        """Write down and publish the phase that ``record`` has come to."""
+        self._chronicle.announce(record, **fields)
         self._note_calm()
-        self._emit(
-            f"session.{record.phase}",
-            session_id=record.id,
-            pipeline=record.plan.pipeline,
-            owner=record.owner,
-            **fields,
-        )
 
     async def written(self) -> None:
         """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
-        with contextlib.suppress(JournalFailed):
-            await self._journal.settled()
-
-    def _note(self, record: SessionRecord) -> None:
-        """Write the session down as it is now."""
-        self._journal.note_session(to_row(record, self.admission.holding(record.id)))
+        await self._chronicle.written()
 
     def own(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run ``work`` as one of the tasks that a shutdown waits for."""
@@ -616,33 +438,9 @@ class Supervisor:
         return task
 
 
-def _is_unsettled(record: SessionRecord) -> bool:
-    """Tell whether something is being made or removed, or is about to be."""
-    if record.phase == "running":
-        attaching = record.attaching is not None and not record.attaching.done()
-        return record.ending.done() or attaching
-    return record.phase != "queued"
-
-
-def _needs_connection(record: SessionRecord) -> bool:
-    """Tell whether a request comes to nothing without the connection that it came by."""
-    return record.params.wait == "ready" or record.params.lease == "connection"
-
-
-async def _moved(record: SessionRecord) -> None:
-    """Return when what is being made or removed of a session has got on."""
-    if record.attaching is not None and not record.attaching.done():
-        await asyncio.wait((record.attaching,))
-    else:
-        await record.moved()
-
-
-async def _until_answered(records: Iterable[SessionRecord]) -> None:
-    """Let those who wait for a session that is ready, or has ended, have their answer."""
-    for _ in range(ROUNDS):
-        if not any(record.waiters for record in records):
-            return
-        await asyncio.sleep(0)
+def _fail_start(record: SessionRecord, reason: str) -> None:
+    error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
+    record.ask_end(Ending("failed", "engine_lost", reason, error))
 
 
 def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:
@@ -651,7 +449,3 @@ def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...
     for name in stages:
         if wanted := record.plan.stages[name].gpus:
             record.gpus[name] = tuple(itertools.islice(left, wanted))
-
-
-def _brief(fields: dict[str, Any]) -> str:
-    return f": {fields['outcome']}, {fields['reason']}" if fields else ""

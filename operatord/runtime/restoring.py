@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Sessions of an earlier life of the daemon: what the journal says of each decides how it goes on.
+
+Those that run are taken on as they are. Whatever else there is of a session is removed. Requests that wait
+get their place in the queue once the engine has said what there is room for.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from operatord.core import scheduler
+
+from .admission import Admission
+from .journal import SessionRow
+from .lifetimes import Lifetimes
+from .record import Ending, Place, SessionRecord
+from .settling import needs_connection
+from .snapshot import Holding, Unreadable, from_row
+
+log = logging.getLogger(__name__)
+
+
+class Deeds(NamedTuple):
+    """What restoring has others do."""
+
+    add: Callable[[SessionRecord], None]
+    """Notes a session that lives."""
+    hold_subnet: Callable[[SessionRecord], None]
+    """Lets no other session have the subnet of this one."""
+    act: Callable[[Iterable[scheduler.Action]], None]
+    """Does what was decided."""
+    live_on: Callable[[SessionRecord], object]
+    """Lets one that runs live to its end."""
+    see_off: Callable[[SessionRecord, Ending], object]
+    """Removes one that is stopping."""
+    announce: Callable[[SessionRecord], None]
+    """Writes down and publishes the phase that one has come to."""
+    finish: Callable[[SessionRecord, Ending], None]
+    """Lets one end of which there is nothing to remove."""
+
+
+class Restorer:
+    """Takes sessions on, and remembers the requests that have to wait for the engine."""
+
+    def __init__(self, admission: Admission, lifetimes: Lifetimes, deeds: Deeds) -> None:
+        """Nothing is taken on before `restore`."""
+        self._admission = admission
+        self._lifetimes = lifetimes
+        self._do = deeds
+        self._clock = admission.clock
+        self._wait_on: list[SessionRecord] = []
+        """Requests, until they can stand in the queue again."""
+
+    def restore(self, rows: Iterable[SessionRow], keeps: bool, problem: str | None) -> None:
+        """Take on the sessions that ``rows`` speak of, all but those that cannot be read.
+
+        With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
+        Nothing is started while there is a ``problem`` with the engine.
+        """
+        if problem is not None:
+            self._admission.hold("engine", problem)
+        for row in rows:
+            try:
+                record, holding = from_row(row)
+            except Unreadable as exc:
+                log.error("%s", exc)
+                continue
+            self._do.add(record)
+            if record.phase == "queued":
+                self._wait(record, problem)
+            else:
+                self._take_on(record, holding, keeps)
+
+    def _wait(self, record: SessionRecord, problem: str | None) -> None:
+        """Let a request wait on, if whoever asked did not wait on a connection for it."""
+        if needs_connection(record):
+            reason = "the daemon was started anew, and the connection that waited is gone"
+            self._do.finish(record, Ending("stopped", "client", reason))
+            return
+        record.place = Place(reason=problem)
+        self._wait_on.append(record)
+
+    def _take_on(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
+        """Count with what a session holds, and let it live on or be removed."""
+        if holding is not None:
+            self._admission.restore(record, holding)
+        self._do.hold_subnet(record)
+        if record.phase == "running" and keeps:
+            log.info("session %s is taken on", record.id)
+            record.exits.clear()  # they are seen again, and judged
+            self._lifetimes.resume(record)
+            self._do.live_on(record)
+        else:
+            self._do.see_off(record, self._ending(record))
+
+    def _ending(self, record: SessionRecord) -> Ending:
+        """Return why ``record`` is stopping; what was in the middle of something stops from now on."""
+        if record.phase != "stopping":
+            began = "being started" if record.phase == "starting" else "running"
+            reason = f"the daemon ended while the session was {began}"
+            record.result = Ending("failed", "restart", reason)
+            record.advance("stopping", self._clock.wall())
+            self._do.announce(record)
+        assert record.result is not None
+        return record.result
+
+    def requeue(self) -> None:
+        """Put requests into the queue: the engine has said what there is room for."""
+        records, self._wait_on = self._wait_on, []
+        for record in records:
+            if record.phase != "queued":
+                continue  # it was ended meanwhile
+            ask = self._admission.ask(record.plan, record.params, record.owner, record.id)
+            waited = max(0.0, self._clock.wall() - record.created)
+            latest = None if ask.latest is None else ask.latest - waited
+            ask = ask._replace(waited=waited, latest=latest)
+            self._do.act(self._admission.decide(scheduler.Submitted(ask)))
