@@ -47,6 +47,8 @@ from operatord.engines.logs import FrameReader, LineSplitter
 
 T = TypeVar("T")
 
+_IMAGE_REMEMBERED = 1.0
+"""Seconds for which an image's description is believed. Should the image have gone, a creation tells."""
 _EVENT_BYTES = 64 * 1024
 _LOG_TAIL = 10_000
 _PORT_TRIES = 10
@@ -78,6 +80,8 @@ class DockerEngine:
         self._patience = call_timeout + queue_timeout
         self._hardening = hardening or bodies.Hardening()
         self._clients = Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
+        self._images: dict[str, tuple[float, bodies.Json]] = {}
+        """Descriptions by name, each with the time of the monotonic clock when it was asked for."""
         self._starting = Lane("docker-start", 4)
         self._stopping = Lane("docker-stop", 8)
         self._removing = Lane("docker-remove", 4)
@@ -178,7 +182,7 @@ class DockerEngine:
 
         Raises `ImageMissing`, `StageRefused`, `NotThere`, `EngineUnavailable`.
         """
-        image = await self._launch("image", plan.image, lambda c: _image(c, plan.image))
+        image = await self._described(plan.image)
         user = bodies.NOBODY if bodies.runs_as_root(image) else None
         body = bodies.container_body(plan, user, self._hardening)
         if plan.shim:
@@ -188,6 +192,7 @@ class DockerEngine:
             return await self._launch("create", plan.name, make)
         except ImageMissing as exc:
             # It went a moment ago, and was reported under the container's name.
+            self._images.pop(plan.image, None)
             raise ImageMissing(plan.image) from exc
 
     async def start(self, container_id: str) -> None:
@@ -304,10 +309,18 @@ class DockerEngine:
 
     async def _has_image(self, image: str) -> bool:
         try:
-            await self._look("image", image, lambda c: _image(c, image))
+            await self._described(image)
         except ImageMissing:
             return False
         return True
+
+    async def _described(self, image: str) -> bodies.Json:
+        """Return an image's description, which one start asks for again and again."""
+        asked_at, found = self._images.get(image, (-math.inf, None))
+        if found is None or time.monotonic() - asked_at > _IMAGE_REMEMBERED:
+            found = await self._look("image", image, lambda c: _image(c, image))
+            self._images[image] = time.monotonic(), found
+        return found
 
     def _stream(
         self, path: str, query: Mapping[str, str], during: str, subject: str

@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -32,7 +31,7 @@ from operatord_protocol.messages import Location
 
 from .clock import Clock
 from .hello import NoHello, await_hello, read_hello
-from .host import routes
+from .networks import Networks
 from .record import SessionRecord
 from .relay import Relay
 
@@ -43,8 +42,6 @@ STARTS_AT_ONCE = 2
 would only make all of them wait for the last, and let calls time out in a long line."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
-SUBNET_TRIES = 32
-"""How many subnets are tried when others on the engine take them at the same moment."""
 
 LATE_COMER = {"policy": "live", "attached": "True"}
 """What tells a stage that it comes to a running stream, which it must never hold up; ``policy`` for those
@@ -94,7 +91,7 @@ class Starter:
     ) -> None:
         """``settings`` is asked at every start, so that a reload takes effect."""
         self._engine = engine
-        self._subnets = subnets
+        self._networks = Networks(engine, subnets, clock)
         self._settings = settings
         self._clock = clock
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -141,6 +138,10 @@ class Starter:
                 slot.inputs[name] = await self._engine.hold_input(slot.containers[name])
         state = await self._engine.inspect(slot.containers[slot.stages[-1]])
         slot.published = state.published
+        if slot.plan.network == "shared" and state.ip is not None:
+            # All names lie on one address; said as a number, nobody has to look it up then.
+            for name, (_, port) in slot.addresses.items():
+                slot.addresses[name] = state.ip, port
 
     async def claim(self, record: SessionRecord) -> None:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
@@ -161,9 +162,8 @@ class Starter:
             record.addresses["probe"] = await self._upstream_address(record, record.network)
         for name, held in record.inputs.items():
             if name in plan.stages:
-                env = stage_env(plan, name, record.addresses, record.id)
                 with _blamed(name):
-                    held.send(_line(plan.stages[name], env))
+                    held.send(_line(plan.stages[name], self._env(record, name)))
         for name in [name for name in record.containers if name not in plan.stages]:
             await self._engine.remove(record.containers.pop(name))
 
@@ -207,21 +207,7 @@ class Starter:
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
     async def _make_network(self, record: SessionRecord) -> None:
-        in_use = await self._engine.subnets_in_use()
-        foreign = [] if in_use is None else [*in_use, *routes()]
-        for _ in range(SUBNET_TRIES):
-            subnet = self._subnets.take(foreign)
-            record.subnet = subnet
-            labels = self._labels(record)
-            plan = base.NetworkPlan(name=record.network_name, subnet=subnet, labels=labels)
-            try:
-                record.network = await self._engine.create_network(plan)
-                return
-            except base.SubnetTaken:
-                foreign.append(subnet)
-                self._subnets.give_back(subnet)
-                record.subnet = None
-        raise SubnetsExhausted(f"{SUBNET_TRIES} subnets in a row were taken by others")
+        await self._networks.make(record, self._labels(record))
 
     async def _create(self, record: SessionRecord) -> None:
         record.addresses = await self._addresses(record)
@@ -235,7 +221,7 @@ class Starter:
         plan, settings = record.plan, self._settings()
         stage, late = plan.stages[name], name in record.missing
         owner = plan.network == "shared" and join is None and not late
-        env = stage_env(plan, name, record.addresses, record.id)
+        env = self._env(record, name)
         if record.warm:
             env = {"OPERATORD_LATE_BIND": "1"} if stage.late_bind == "native" else {}
         assert record.network is not None
@@ -244,13 +230,13 @@ class Starter:
             stage=name,
             image=stage.image,
             network=record.network,
-            env=env | LATE_COMER if late else env,
+            env=env,
             labels=self._labels(record, name),
             port=stage.port,
             aliases=record.stages if owner else (name,),
             join=join,
             publish=base.Publish(settings.advertise_host, settings.ports)
-            if late or name == record.stages[-1]
+            if _is_published(record, name)
             else None,
             command=tuple(stage.command),
             cpus=stage.cpus,
@@ -264,6 +250,14 @@ class Starter:
         )
         with _translated("create"), _blamed(name):
             record.containers[name] = await self._engine.create(stage_plan)
+
+    def _env(self, record: SessionRecord, name: str) -> dict[str, str]:
+        """Return the whole environment of the stage called ``name``."""
+        env = stage_env(record.plan, name, record.addresses, record.id)
+        if not _is_published(record, name):
+            # Only stages connect to it, to consume: nobody's first word has to be waited for.
+            env.setdefault("visitors", "False")
+        return env | LATE_COMER if name in record.missing else env
 
     async def _start(self, record: SessionRecord) -> None:
         if record.plan.network == "shared":
@@ -285,10 +279,17 @@ class Starter:
         creates = [self._create_stage(record, name, join) for name in joining]
         await _all([self._start_stage(record, owner), *creates])
         try:
-            await _all(self._start_stage(record, name) for name in joining)
+            await _all(
+                [*(self._start_stage(record, name) for name in joining), self._see_published(record)]
+            )
         except base.EngineError as exc:
             await self._blame_owner(record, owner, exc)
             raise
+
+    async def _see_published(self, record: SessionRecord) -> None:
+        """Note where the last stage is published, once it runs."""
+        state = await self._engine.inspect(record.containers[record.stages[-1]])
+        record.published = state.published
 
     async def _blame_owner(self, record: SessionRecord, owner: str, exc: base.EngineError) -> None:
         """Raise `StepFailed` if nobody could join because the namespace's owner has ended already."""
@@ -309,6 +310,7 @@ class Starter:
     async def _verify(self, record: SessionRecord) -> None:
         """Find the location and read a stream header from it, unless the session is to end first."""
         record.location = await self._prove(record, record.stages[-1])
+        record.published = None  # what is attached later has a port of its own
 
     async def _prove(self, record: SessionRecord, name: str) -> Location | None:
         """Return where the stage called ``name`` is proven to deliver; None when it has ended."""
@@ -391,9 +393,7 @@ class Starter:
         upstream = record.plan.upstream
         assert upstream is not None
         host = await _resolve(upstream.host, upstream.port)
-        if network.gateway is None:
-            return host, upstream.port
-        if not _only_the_host_reaches(host, await self._engine.subnets_in_use() or ()):
+        if network.gateway is None or await self._networks.reaches(host, network):
             return host, upstream.port
         record.relay = Relay(host, upstream.port)
         return await record.relay.open(network.gateway)
@@ -408,8 +408,7 @@ class Starter:
 
     def hold_subnet(self, record: SessionRecord) -> None:
         """Note that a session of an earlier life of the daemon has its subnet."""
-        if record.subnet is not None:
-            self._subnets.hold(record.subnet)
+        self._networks.hold(record)
 
     async def remove(self, record: SessionRecord) -> None:
         """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
@@ -420,9 +419,7 @@ class Starter:
             await self._remove_unknown(record)
         if record.network is not None:
             await self._engine.remove_network(record.network.id)
-        if record.subnet is not None:
-            self._subnets.give_back(record.subnet)
-            record.subnet = None
+        self._networks.give_back(record)
 
     async def _remove_unknown(self, record: SessionRecord, stage: str | None = None) -> None:
         """Remove what a failed start made without ever hearing so: its answer may have got lost."""
@@ -455,7 +452,9 @@ def _translated(step: str) -> Iterator[None]:
             errors.ImageMissing, "image_missing", reason, image=exc.image, step=step
         ) from exc
     except base.EngineUnavailable as exc:
-        reason = f"the container engine stopped answering at the step {step!r}"
+        failed = isinstance(exc, base.EngineFailed)
+        happened = str(exc) if failed else "the container engine stopped answering"
+        reason = f"{happened} at the step {step!r}"
         raise StepFailed(errors.EngineUnavailable, "engine_lost", reason, step=step) from exc
     except SubnetsExhausted as exc:
         reason = f"{exc}: widen `subnets` in the configuration or wait for a session to end"
@@ -478,6 +477,11 @@ def _translated(step: str) -> Iterator[None]:
             raise _no_disk("a disk of this host has no space left", None, step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
+
+
+def _is_published(record: SessionRecord, name: str) -> bool:
+    """Tell whether requesters, and not only other stages, connect to a stage."""
+    return name in (record.stages[-1], *record.missing)
 
 
 def _line(stage: Stage, env: Mapping[str, str]) -> bytes:
@@ -518,14 +522,6 @@ async def _resolve(host: str, port: int) -> str:
     loop = asyncio.get_running_loop()
     infos = await loop.getaddrinfo(host, port, type=1)
     return str(infos[0][4][0])
-
-
-def _only_the_host_reaches(host: str, engine_subnets: Sequence[str]) -> bool:
-    """Tell whether ``host`` is the host itself, or on a bridge that engines isolate from others."""
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if address.is_loopback:
-        return True
-    return any(address in ipaddress.ip_network(cidr, strict=False) for cidr in engine_subnets)
 
 
 def _ms(seconds: float) -> float:

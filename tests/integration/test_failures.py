@@ -28,7 +28,7 @@ STEPS = [
     ("create_network", "network"),
     ("create", "create"),
     ("start", "start"),
-    ("inspect", "verify"),
+    ("inspect", "start"),
 ]
 
 

@@ -92,7 +92,7 @@ async def test_after_the_storm_nothing_is_left(tmp_path: Path, seed: int) -> Non
         await until(lambda: not supervisor._tasks, "every session's task has ended")
         state = supervisor.admission.state
         assert (state.room.holdings, len(state.queue), state.room.used) == ({}, 0, NOTHING)
-        assert supervisor._starter._subnets.held == 0
+        assert supervisor._starter._networks._subnets.held == 0
         assert lab.fake.empty
         assert supervisor.leases._bounds == {}
         assert {s["phase"] for s in (await wire.call("session.list"))["sessions"]} == {"ended"}
