@@ -97,6 +97,8 @@ class Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     max_age: Duration = Duration(600)
     """After so long one is replaced by a new one."""
+    networks: Annotated[int, Meta(ge=0, le=64)] = 0
+    """Networks that are made beforehand for whichever sessions start without a slot."""
 
 
 class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

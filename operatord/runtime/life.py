@@ -81,10 +81,11 @@ class Life:
     async def _run(self, record: SessionRecord) -> Ending:
         """Start a session; return why it is to end, once it is."""
         try:
-            await self._chronicle.settled()  # what is to be done is written down first
             if record.warm:
+                # All that there is of it was written down when it was made, and nothing is added.
                 await self._starter.claim(record)
             else:
+                await self._chronicle.settled()  # what is to be done is written down first
                 await self._starter.start(record)
         except JournalFailed as exc:
             error = errors.NoCapacity(str(exc), dimension="disk", session_id=record.id)

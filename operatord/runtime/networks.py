@@ -59,6 +59,19 @@ class Networks:
                 fresh = True
         raise SubnetsExhausted(f"{SUBNET_TRIES} subnets in a row were taken by others")
 
+    async def has(self, record: SessionRecord) -> bool:
+        """Tell whether the network that was made for ``record`` is still there.
+
+        Others may have removed it: a cleaner (``docker network prune``) takes each that has no container. If
+        so, it is forgotten. Raises `base.EngineError`.
+        """
+        in_use = await self._engine.subnets_in_use()
+        if in_use is None or record.subnet in in_use:
+            return True
+        self.give_back(record)
+        record.network = None
+        return False
+
     async def _others(self, fresh: bool) -> list[str]:
         """Return the subnets that cannot be had, by the engine's list and the host's routes."""
         now = self._clock.now()

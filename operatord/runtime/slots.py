@@ -4,6 +4,8 @@
 A slot has its network and its containers, started, loaded and waiting for a line on their standard input. To
 claim it is to send each stage that line. A slot is used once: what was one session's is never another's.
 
+A spare network is the least of all slots: it has no stages, and shortens the start of any session.
+
 Slots are made one at a time, and only while nothing that somebody waits for is being made or removed. They
 hold what they take, and are the first thing to be given up when somebody else needs the room.
 """
@@ -30,10 +32,18 @@ log = logging.getLogger(__name__)
 
 PAUSE = 0.25
 """Seconds between looks at whether a slot is wanted."""
+REST = 1.0
+"""Seconds without a request before a slot is replaced while others are ready: requests often come in groups,
+and an engine that is starting containers makes the next claims several times slower."""
 FAILED_PAUSE = 10.0
 """Seconds without an attempt after a slot could not be made."""
+SPARE = ""
+"""What stands for the pipeline of a slot that is no more than a network."""
 ARRIVALS = 64
 """Requests that the rate of arrivals is told from."""
+
+
+NO_STAGES = SessionPlan(pipeline=SPARE, network="shared", stages={}, env={}, format="json")
 
 
 class Deeds(NamedTuple):
@@ -66,6 +76,7 @@ class SlotPool:
         self._arrivals: dict[str, deque[float]] = {}
         self._refill: dict[str, float] = {}
         """Seconds that it took to make the last one."""
+        self._claimed_at = -REST
         self._open = True
         self._forgotten = asyncio.Event()
 
@@ -89,9 +100,12 @@ class SlotPool:
 
     def target(self, pipeline: str) -> int:
         """Return how many there should be: as configured, within bounds as many as arrive in a refill."""
-        configured = self._admission.config.pipelines.get(pipeline)
-        if configured is None or not self._open:
+        config = self._admission.config
+        configured = config.pipelines.get(pipeline)
+        if not self._open:
             return 0
+        if configured is None:
+            return config.slots.networks if pipeline == SPARE else 0
         low, high = configured.warm_bounds
         if low == high:
             return low
@@ -115,19 +129,17 @@ class SlotPool:
 
     # Claims
 
-    def candidate(self, plan: SessionPlan) -> SessionRecord | None:
-        """Return a slot that would do for ``plan``, the oldest first."""
+    def candidates(self, plan: SessionPlan) -> list[SessionRecord]:
+        """Return slots that would do for ``plan``, the best first."""
         self._arrivals.setdefault(plan.pipeline, deque(maxlen=ARRIVALS)).append(
             self._admission.clock.now()
         )
-        for slot in self.ready(plan.pipeline):
-            same = all(slot.plan.stages.get(name) == stage for name, stage in plan.stages.items())
-            if same and slot.plan.network == plan.network:
-                return slot
-        return None
+        fit = [slot for slot in self.ready(plan.pipeline) if _suits(slot, plan)]
+        return [*fit[:1], *self.ready(SPARE)[:1]]
 
     def claimed(self, slot: SessionRecord) -> None:
         """It is a session now."""
+        self._claimed_at = self._admission.clock.now()
         self._forget(slot)
 
     def _forget(self, slot: SessionRecord) -> None:
@@ -151,12 +163,16 @@ class SlotPool:
             await asyncio.sleep(pause)
 
     def _lacking(self) -> str | None:
-        for name in self._admission.config.pipelines:
-            if len([s for s in self._slots.values() if s.plan.pipeline == name]) < self.target(
-                name
-            ):
+        for name in (*self._admission.config.pipelines, SPARE):
+            count = len([s for s in self._slots.values() if s.plan.pipeline == name])
+            if count < self.target(name) and not self._resting(name):
                 return name
         return None
+
+    def _resting(self, pipeline: str) -> bool:
+        """Tell whether to leave the machine to the requests that come, for there are slots left."""
+        rested = self._admission.clock.now() - self._claimed_at > REST
+        return not rested and bool(self.ready(pipeline))
 
     def _discard_unfit(self) -> None:
         """Give up slots that died, are too old, too many, or not as the configuration has them now."""
@@ -169,7 +185,8 @@ class SlotPool:
             count[name] = count.get(name, 0) + 1
             pipeline = config.pipelines.get(name)
             old = now - self._made_at[slot.id] > config.slots.max_age
-            other = pipeline is None or dict(pipeline.stages) != slot.plan.stages
+            stages = {} if pipeline is None else dict(pipeline.stages)
+            other = stages != slot.plan.stages
             if not is_alive(slot) or old or other or count[name] > self.target(name):
                 self.give_up(slot.id)
 
@@ -177,6 +194,8 @@ class SlotPool:
         """Make one slot, if there is room for it; tell whether to go on soon."""
         slot = self._new(pipeline)
         need = self._admission.shape(slot.plan, slot.stages).need._replace(sessions=0)
+        if pipeline == SPARE:
+            need = need._replace(ports=0)
         if not self._admission.decide(scheduler.Reserved(slot.id, need)):
             return True
         self._slots[slot.id] = slot
@@ -185,7 +204,7 @@ class SlotPool:
             await self._do.write(list(self._slots))  # before there is anything of it
             await self._starter.prepare(slot, self._do.calm)
         except (StepFailed, JournalFailed) as exc:
-            log.warning("a slot for %s could not be made: %s", pipeline, exc)
+            log.warning("a slot for %s could not be made: %s", pipeline or "any session", exc)
             await self._remove(slot)
             return False
         except Interrupted:
@@ -194,16 +213,19 @@ class SlotPool:
         self._made_at[slot.id] = self._admission.clock.now()
         self._refill[pipeline] = self._made_at[slot.id] - begun
         self._ready.add(slot.id)
-        log.info("slot %s for %s is ready", slot.id, pipeline)
+        log.info("slot %s for %s is ready", slot.id, pipeline or "any session")
         return True
 
     def _new(self, pipeline: str) -> SessionRecord:
         config, wall = self._admission.config, self._admission.clock.wall()
-        params = SessionStartParams(pipeline=pipeline)
-        plan = make_plan(params, config.pipelines, config.defaults.count)
+        params = SessionStartParams()
+        plan = NO_STAGES
+        if pipeline != SPARE:
+            params = SessionStartParams(pipeline=pipeline)
+            plan = make_plan(params, config.pipelines, config.defaults.count)
         slot_id = secrets.token_hex(8).upper()
         slot = SessionRecord(slot_id, plan, params, "", {"queued": wall})
-        slot.warm = True
+        slot.warm = pipeline != SPARE
         return slot
 
     def give_up(self, slot_id: str) -> None:
@@ -237,4 +259,11 @@ class SlotPool:
 
 def is_alive(slot: SessionRecord) -> bool:
     """Tell whether all stages of a slot still wait for their line."""
-    return bool(slot.inputs) and not any(held.closed for held in slot.inputs.values())
+    waiting = slot.inputs.keys() == slot.plan.stages.keys()
+    return waiting and not any(held.closed for held in slot.inputs.values())
+
+
+def _suits(slot: SessionRecord, plan: SessionPlan) -> bool:
+    """Tell whether ``slot`` has what ``plan`` needs. What it has beyond that goes when it is claimed."""
+    same = all(slot.plan.stages.get(name) == stage for name, stage in plan.stages.items())
+    return same and slot.plan.network == plan.network

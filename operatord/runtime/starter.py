@@ -48,6 +48,7 @@ LATE_COMER = {"policy": "live", "attached": "True"}
 that know only that."""
 
 T = TypeVar("T")
+Steps = list[tuple[str, Callable[[SessionRecord], Awaitable[None]]]]
 
 
 class StartSettings(NamedTuple):
@@ -117,17 +118,19 @@ class Starter:
         record.timings["total"] = _ms(self._clock.now() - begun)
 
     async def prepare(self, slot: SessionRecord, calm: Callable[[], Awaitable[object]]) -> None:
-        """Make everything of a slot, up to stages that wait on their standard input.
+        """Make everything of a slot, up to stages, if it has any, that wait on their standard input.
 
         Gives way between steps until it is ``calm``. Raises `StepFailed`, `Interrupted`.
         """
-        for name, work in (
-            ("images", self._check_images),
-            ("network", self._make_network),
-            ("create", self._create),
-            ("start", self._start),
-            ("hold", self._hold_inputs),
-        ):
+        steps: Steps = [("network", self._make_network)]
+        if slot.stages:
+            steps.insert(0, ("images", self._check_images))
+            steps += [
+                ("create", self._create),
+                ("start", self._start),
+                ("hold", self._hold_inputs),
+            ]
+        for name, work in steps:
             await _unless(slot.ending, calm())
             await self._step(slot, name, work)
         slot.timings.clear()  # whoever claims it waits for none of this
@@ -207,6 +210,8 @@ class Starter:
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
     async def _make_network(self, record: SessionRecord) -> None:
+        if record.network is not None and await self._networks.has(record):
+            return  # a spare one
         await self._networks.make(record, self._labels(record))
 
     async def _create(self, record: SessionRecord) -> None:
@@ -280,7 +285,10 @@ class Starter:
         await _all([self._start_stage(record, owner), *creates])
         try:
             await _all(
-                [*(self._start_stage(record, name) for name in joining), self._see_published(record)]
+                [
+                    *(self._start_stage(record, name) for name in joining),
+                    self._see_published(record),
+                ]
             )
         except base.EngineError as exc:
             await self._blame_owner(record, owner, exc)

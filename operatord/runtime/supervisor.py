@@ -131,13 +131,15 @@ class Supervisor:
             return known
         plan = self.plan(params, upstream)
         self.require_engine()
-        record = self._claim(plan, params, owner) or self._new_record(plan, params, owner)
-        ask = self.admission.ask(plan, params, owner, record.id)
-        action, *others = (
-            [scheduler.Start(record.id)]
-            if record.warm
-            else self.admission.decide(scheduler.Submitted(ask))
-        )
+        for slot in self.slots.candidates(plan):
+            if actions := self._claim(slot, plan, params, owner):
+                record = slot
+                break
+        else:
+            record = self._new_record(plan, params, owner)
+            ask = self.admission.ask(plan, params, owner, record.id)
+            actions = self.admission.decide(scheduler.Submitted(ask))
+        action, *others = actions
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)
         self.book.add(record)
@@ -155,21 +157,17 @@ class Supervisor:
         return SessionRecord(self.book.new_id(taken), plan, params, owner, begun)
 
     def _claim(
-        self, plan: SessionPlan, params: SessionStartParams, owner: str
-    ) -> SessionRecord | None:
-        """Return a slot that has just become this request's session, if there is one for it."""
-        slot = self.slots.candidate(plan)
-        if slot is None:
-            return None
+        self, slot: SessionRecord, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> list[scheduler.Action]:
+        """Let ``slot`` be this request's session, if the request may start now."""
         ask = self.admission.ask(plan, params, owner, slot.id)
-        if not self.admission.decide(scheduler.Claimed(ask)):
-            return None
-        self.slots.claimed(slot)
-        slot.plan, slot.params, slot.owner = plan, params, owner
-        slot.expected_seconds = plan.expected_seconds
-        slot.phases = {"queued": self._clock.wall()}
-        slot.step = "queue"
-        return slot
+        if actions := self.admission.decide(scheduler.Claimed(ask)):
+            self.slots.claimed(slot)
+            slot.plan, slot.params, slot.owner = plan, params, owner
+            slot.expected_seconds = plan.expected_seconds
+            slot.phases = {"queued": self._clock.wall()}
+            slot.step = "queue"
+        return actions
 
     def former_slots(self) -> frozenset[str]:
         """Return the slots of the daemon's earlier life: nobody was ever told of them."""

@@ -69,17 +69,20 @@ async def test_slots_are_refilled_and_status_says_so(warm: Lab) -> None:
     assert listed["segmented"]["warm"] == {"ready": 2, "target": 2}
 
 
-async def test_no_slot_is_used_twice_by_fifty_at_once(warm: Lab) -> None:
-    wires = [await warm.wire() for _ in range(25)]
-    begun = [(wire, wire.begin("session.start")) for wire in wires]
-    sessions = await asyncio.gather(*(wire.reply(number) for wire, number in begun))
-    assert len({s["session_id"] for s in sessions}) == 25
-    assert sum(s["warm"] for s in sessions) >= 2
-    containers = [s[stage] for s in sessions for stage in ("probe", "stream", "segmentation")]
-    assert len(set(containers)) == 75
-    for session in sessions:
-        if session["warm"]:
-            assert warm.fake.world.containers[session["probe"]].said.count(b"\n") == 1
+async def test_no_slot_is_used_twice_by_fifty_at_once(tmp_path: Path) -> None:
+    overlay = {"pipelines": {"segmented": {"warm": 12}}, "limits": {"sessions": 64}}
+    async with in_process(tmp_path / "w", overlay) as warm:
+        await filled(warm, 12)
+        wires = [await warm.wire() for _ in range(50)]
+        begun = [(wire, wire.begin("session.start")) for wire in wires]
+        sessions = await asyncio.gather(*(wire.reply(number) for wire, number in begun))
+        assert len({s["session_id"] for s in sessions}) == 50
+        assert sum(s["warm"] for s in sessions) >= 12
+        containers = [s[stage] for s in sessions for stage in ("probe", "stream", "segmentation")]
+        assert len(set(containers)) == 150
+        for session in sessions:
+            if session["warm"]:
+                assert warm.fake.world.containers[session["probe"]].said.count(b"\n") == 1
 
 
 async def test_slot_whose_container_died_is_never_handed_out(warm: Lab) -> None:
