@@ -250,6 +250,7 @@ class Daemon:
         self._keep(self.supervisor.slots.run(), "what prepares slots")
         for watch in self._looks:
             self._keep(watch.run(), "a watch over sessions that run")
+        await self.supervisor.written()  # or that it cannot be is known before anybody asks
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
         if self.config.unix:

@@ -19,6 +19,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = tree.parse_args(argv)
     if getattr(args, "frames", False) and (args.format == "y4m" or args.no_wait):
         tree.error("--frames takes frames of the json format, and waits for them")
+    if getattr(args, "explain", False) and getattr(args, "no_wait", False):
+        tree.error("--explain tells of a start that was waited for")
     token = args.token or os.environ.get(TOKEN_VARIABLE)
     context = Context(args.address, token, as_json=args.output == "json")
     try:

@@ -10,6 +10,7 @@ A power failure may lose the last commits, but then the containers that they spo
 
 A write that fails is kept and tried again. A file that cannot be read is put aside under another name,
 with a word in the log, and a new one is begun: an unreadable past must not keep the daemon from working.
+What one row says can be kept aside likewise, when nobody can read it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 VERSION = 1
 SLOTS = "slots"
 """The fact that has the ids of the slots that nobody had claimed when the newest was made."""
+ASIDE = "unreadable."
+"""What begins the name of a fact that keeps what a row said; the id of its session comes after it."""
 RETRY = 1.0
 """Seconds after which a write that failed is tried again."""
 EVENTS_KEPT = 10_000
@@ -169,6 +172,15 @@ class Journal:
         self._noted.facts[name] = data
         self._begin()
 
+    def keep_aside(self, row: SessionRow) -> str:
+        """Keep what a row says for as long as its session is remembered; return the fact's name.
+
+        It is for what cannot be read, before something that can takes its place in the same commit.
+        """
+        name = ASIDE + row.id
+        self.note_fact(name, row.data)
+        return name
+
     async def settled(self) -> None:
         """Return when all that was noted is committed. Raises `JournalFailed`.
 
@@ -240,13 +252,18 @@ class Journal:
         hit("journal.commit.after")
 
     def _forget(self, db: sqlite3.Connection, now: float) -> None:
-        """Forget ended sessions that are too old or too many."""
+        """Forget ended sessions that are too old or too many, and what was kept aside of them."""
         rows, seconds = self.retention
         db.execute("DELETE FROM session WHERE ended < ?", (now - seconds,))
         db.execute(
             "DELETE FROM session WHERE id IN (SELECT id FROM session "
             "WHERE ended IS NOT NULL ORDER BY ended DESC, rowid DESC LIMIT -1 OFFSET ?)",
             (rows,),
+        )
+        db.execute(
+            "DELETE FROM fact WHERE substr(name, 1, ?) = ? "
+            "AND substr(name, ?) NOT IN (SELECT id FROM session)",
+            (len(ASIDE), ASIDE, len(ASIDE) + 1),
         )
 
     # Memories

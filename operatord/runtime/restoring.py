@@ -18,7 +18,7 @@ from .journal import SessionRow
 from .lifetimes import Lifetimes
 from .record import Ending, Place, SessionRecord
 from .settling import needs_connection
-from .snapshot import Holding, Unreadable, from_row
+from .snapshot import Holding, Unreadable, from_row, stand_in
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 class Deeds(NamedTuple):
     """What restoring has others do."""
 
+    keep_aside: Callable[[SessionRow], str]
+    """Keeps what a row says that nobody can read; returns under which name."""
     add: Callable[[SessionRecord], None]
     """Notes a session that lives."""
     hold_subnet: Callable[[SessionRecord], None]
@@ -55,7 +57,7 @@ class Restorer:
         """Requests, until they can stand in the queue again."""
 
     def restore(self, rows: Iterable[SessionRow], keeps: bool, problem: str | None) -> None:
-        """Take on the sessions that ``rows`` speak of, all but those that cannot be read.
+        """Take on the sessions that ``rows`` speak of; those that cannot be read fail and are removed.
 
         With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
         Nothing is started while there is a ``problem`` with the engine.
@@ -66,13 +68,26 @@ class Restorer:
             try:
                 record, holding = from_row(row)
             except Unreadable as exc:
-                log.error("%s", exc)
+                self._give_up(row, exc)
                 continue
             self._do.add(record)
             if record.phase == "queued":
                 self._wait(record, problem)
             else:
                 self._take_on(record, holding, keeps)
+
+    def _give_up(self, row: SessionRow, exc: Unreadable) -> None:
+        """Let a session fail that nobody can go on with, and say where to find what was written of it."""
+        log.error(
+            "%s; it counts as failed, and what it has on the engine is removed; what was written of it "
+            "stays in the journal: SELECT data FROM fact WHERE name = '%s'",
+            exc,
+            self._do.keep_aside(row),
+        )
+        record = stand_in(row, self._clock.wall())
+        self._do.add(record)
+        self._do.announce(record)
+        self._take_on(record, None, keeps=False)
 
     def _wait(self, record: SessionRecord, problem: str | None) -> None:
         """Let a request wait on, if whoever asked did not wait on a connection for it."""

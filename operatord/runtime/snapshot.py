@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from operatord.core.learning import StageUse
+from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan
 from operatord.core.resources import Vector, minus
 from operatord.core.units import custom, plain
@@ -22,6 +23,10 @@ from operatord_protocol.messages import Location, Outcome, Phase, SessionStartPa
 
 from .journal import SessionRow
 from .record import Ending, SessionRecord
+
+UNKNOWN = "unknown"
+"""The pipeline, and the one stage, of a session of which only its row's columns can be read."""
+LOST = "what the daemon's journal says of it cannot be read, so nobody can go on with it"
 
 
 class Unreadable(Exception):
@@ -152,6 +157,22 @@ def _from_row(
     if snapshot.subnet is not None:
         ipaddress.ip_network(snapshot.subnet)
     return record, _held(snapshot)
+
+
+def stand_in(row: SessionRow, wall: float) -> SessionRecord:
+    """Return a session that has failed and is being removed, for a row of which only the columns are known.
+
+    Where it is, until when and what it holds, nobody can tell any more. A stream that nobody can find,
+    extend or count must not run for ever, so it does not go on, and whoever has it is told so. Its request's
+    key is given up: the same request may be made again. ``wall`` is the time now.
+    """
+    stage = Stage(image=UNKNOWN, port=1)
+    plan = SessionPlan(UNKNOWN, "shared", {UNKNOWN: stage}, {UNKNOWN: {}}, "json")
+    phases: dict[Phase, float] = {"queued": row.created, "stopping": wall}
+    record = SessionRecord(row.id, plan, SessionStartParams(), row.owner, phases)
+    record.phase, record.restored = "stopping", True
+    record.result = Ending("failed", "internal", LOST)
+    return record
 
 
 def _held(snapshot: Snapshot) -> Holding | None:

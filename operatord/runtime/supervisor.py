@@ -42,6 +42,8 @@ from .starter import Starter
 
 log = logging.getLogger(__name__)
 
+TELL = 1.0
+"""Seconds within which whoever asks for a session is told that the engine does not answer."""
 SHUTTING_DOWN = "the daemon is shutting down"
 
 
@@ -107,6 +109,7 @@ class Supervisor:
 
     def _make_restorer(self) -> restoring.Restorer:
         deeds = restoring.Deeds(
+            keep_aside=self._journal.keep_aside,
             add=self.book.add,
             hold_subnet=self._starter.hold_subnet,
             act=self._act,
@@ -291,11 +294,12 @@ class Supervisor:
                 record.give_up()
 
     def give_up_new_starts(self, silence: float) -> None:
-        """Let those starts fail that were begun in the last ``silence`` seconds, which the engine let pass.
+        """Let the newest starts fail, for the engine has not answered for ``silence`` seconds.
 
-        One for which it has made something meanwhile goes on: it may only be busy.
+        They are those that were begun since, or less than `TELL` ago, unless a stage has been made for them:
+        the engine may only be busy.
         """
-        since = self._clock.wall() - silence
+        since = self._clock.wall() - max(silence, TELL)
         for record in self.book.living():
             if (
                 record.phase == "starting"

@@ -113,6 +113,14 @@ def test_get_tells_a_person_everything(daemon: StubDaemon, ctl: Run) -> None:
     ]
 
 
+def test_what_was_attached_later_is_not_among_the_steps_of_the_start(
+    daemon: StubDaemon, ctl: Run
+) -> None:
+    timings = {"start": 40.0, "total": 41.0, "attach": 300.0, "start.segmentation": 299.0}
+    daemon.on("session.get", {"result": {**RUNNING, "timings": timings}})
+    assert "timings   41.0 ms (start 40.0)" in ctl("get", SESSION_ID).out.splitlines()
+
+
 BURIED = {
     **FAILED,
     "timings": {"network": 5.25, "start.probe": 20.0, "start": 40.0},

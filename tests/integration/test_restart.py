@@ -145,6 +145,8 @@ class Machine:
         journal._connection.close()
         journal._reading.close()
         tasks = [*daemon.supervisor._tasks, *daemon._tasks]
+        if journal._writing is not None:
+            tasks.append(journal._writing)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -1039,21 +1041,103 @@ async def test_session_that_cannot_be_read_any_more_hides_no_other(machine: Mach
     assert again["phase"] == "running"
 
 
-async def test_living_session_that_cannot_be_read_any_more_hides_no_other(
+def spoil(machine: Machine, session: Json, data: bytes = b"{") -> None:
+    """Make what the journal says of a session unreadable, while no daemon runs."""
+    with closing(sqlite3.connect(machine.state_dir / "journal.sqlite")) as db, db:
+        db.execute("UPDATE session SET data = ? WHERE id = ?", (data, session["session_id"]))
+
+
+async def test_living_session_that_cannot_be_read_any_more_fails_and_touches_no_other(
+    machine: Machine,
+) -> None:
+    wire = await machine.start()
+    bad, good = [await wire.call("session.start", owner=owner) for owner in ("anna", "ben")]
+    await machine.stop()
+    spoil(machine, bad, b'{"plan":')
+    wire = await machine.start()
+    assert await ended(wire, bad) == ("failed", "internal")
+    told = await get(wire, bad)
+    assert (told["owner"], told["created"]) == ("anna", bad["created"])
+    assert "cannot be read" in told["reason"]
+    assert told["post_mortem"]["advice"]
+    assert await get(wire, good) == good
+    assert {c.plan.labels[base.LABEL_SESSION] for c in machine.world.containers.values()} == {
+        good["session_id"]
+    }, "what it had is removed"
+    assert len(machine.world.networks) == 1
+    assert (await wire.call("system.status"))["reserved"]["sessions"] == 1
+    assert machine.daemon.journal.fact(f"unreadable.{bad['session_id']}") == b'{"plan":'
+    await wire.call("events.subscribe", since=0)
+    assert (await wire.event("session.ended", bad["session_id"]))["cause"] == "internal"
+
+
+async def test_session_that_cannot_be_read_is_complained_of_once(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:
     wire = await machine.start()
-    bad, good = [await wire.call("session.start") for _ in range(2)]
+    bad = await wire.call("session.start")
     await machine.stop()
-    with closing(sqlite3.connect(machine.state_dir / "journal.sqlite")) as db, db:
-        db.execute("UPDATE session SET data = ? WHERE id = ?", (b"{", bad["session_id"]))
+    spoil(machine, bad)
     wire = await machine.start()
-    assert f"session {bad['session_id']} cannot be read" in caplog.text
-    assert await get(wire, good) == good
-    await machine.daemon.reconciler.look()
-    machine.clock.advance(11)
-    await machine.daemon.reconciler.look()
-    assert len(machine.world.containers) == 3, "what it had is removed"
+    [error] = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert f"session {bad['session_id']} cannot be read" in error
+    assert f"'unreadable.{bad['session_id']}'" in error, "it says where to find what was written"
+    await ended(wire, bad)
+    await machine.settled()
+    for leave in (machine.kill, machine.stop):
+        caplog.clear()
+        await leave()
+        wire = await machine.start()
+        assert await ended(wire, bad) == ("failed", "internal")
+        assert "cannot be read from the journal" not in caplog.text
+
+
+async def test_session_that_cannot_be_read_is_removed_on_in_a_third_life(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    wire = await machine.start()
+    bad = await wire.call("session.start")
+    await machine.stop()
+    spoil(machine, bad)
+    removal = machine.engine.script.hold("remove")
+    await machine.start()
+    await removal.reached.wait()
+    await machine.kill()
+    caplog.clear()
+    wire = await machine.start()
+    assert await ended(wire, bad) == ("failed", "internal")
+    assert machine.engine.empty
+    assert "cannot be read from the journal" not in caplog.text
+
+
+async def test_session_that_cannot_be_read_is_kept_until_the_engine_answers(
+    machine: Machine,
+) -> None:
+    wire = await machine.start()
+    bad = await wire.call("session.start")
+    await machine.stop()
+    spoil(machine, bad)
+    machine.world.lose()
+    wire = await machine.start()
+    assert (await get(wire, bad))["phase"] == "stopping"
+    assert not machine.engine.empty
+    machine.world.come_back()
+    assert await ended(wire, bad) == ("failed", "internal")
+    assert machine.engine.empty
+
+
+async def test_request_whose_session_cannot_be_read_may_be_made_again(small: Machine) -> None:
+    wire = await small.start()
+    bad = await wire.call("session.start", request_key="k")
+    waiting = [await accepted(wire, request_key=key) for key in ("l", "m")][1]
+    await small.stop()
+    for each in (bad, waiting):
+        spoil(small, each)
+    wire = await small.start()
+    assert await ended(wire, waiting) == ("failed", "internal")
+    again = await wire.call("session.start", request_key="k")
+    assert again["session_id"] != bad["session_id"]
+    assert again["phase"] == "running"
 
 
 async def test_flipped_bit_in_what_is_remembered_never_keeps_the_daemon_from_serving(
@@ -1223,6 +1307,31 @@ async def test_start_that_finds_the_disk_full_is_refused_for_the_disk(
     assert machine.engine.empty
     assert "create_network" not in [each for each, _ in machine.engine.script.calls]
     machine.daemon.journal._connection.execute("PRAGMA max_page_count = 100000")
+
+
+async def test_disk_that_is_full_from_the_start_is_told_before_anybody_can_ask(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    go_on = threading.Event()
+
+    def full(_: str) -> None:
+        go_on.wait(10)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr(journal_module, "hit", full)
+    starting = asyncio.ensure_future(machine.start())
+    await until(lambda: "fake 0 answers" in caplog.text, "the engine has answered")
+    await asyncio.wait((starting,), timeout=0.05)
+    early = "listening on" in caplog.text
+    go_on.set()
+    wire = await starting
+    assert not early
+    assert caplog.text.index("the journal cannot be written") < caplog.text.index("listening on")
+    refused = await wire.refusal("session.start", on_shortage="refuse")
+    assert (refused.type, refused.data["dimension"]) == ("no_capacity", "disk")
+    assert "disk is full" in refused.message
+    monkeypatch.undo()
 
 
 # Where nothing can be written at all

@@ -452,6 +452,27 @@ async def test_event_that_cannot_be_read_is_left_out(path: Path) -> None:
         assert [seq for seq, _ in again.events()] == [1, 3]
 
 
+async def test_what_a_row_said_is_kept_aside_as_long_as_its_session_is_remembered(
+    path: Path,
+) -> None:
+    odd = bytes(range(256))
+    async with opened(path, Retention(1, 1e9)) as journal:
+        for name in ("A", "B"):
+            journal.note_session(row(name, data=odd))
+            aside = journal.keep_aside(row(name, data=odd))
+            journal.note_session(row(name, ended=2.0 if name == "A" else None))
+        await journal.settled()
+        assert journal.fact("unreadable.A") == odd, "it is the session's own row that is replaced"
+        assert (aside, journal.fact(aside)) == ("unreadable.B", odd)
+        journal.note_fact("unreadable", b"another fact")
+        journal.note_session(row("C", ended=3.0))
+    async with opened(path) as again:
+        assert again.ended("A") is None
+        assert again.fact("unreadable.A") is None
+        assert again.fact("unreadable.B") == odd
+        assert again.fact("unreadable") == b"another fact"
+
+
 async def test_torn_log_loses_only_what_was_not_settled(path: Path) -> None:
     async with opened(path) as journal:
         journal.note_fact("a", b"1")

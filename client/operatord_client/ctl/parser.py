@@ -171,6 +171,18 @@ def _start(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--frames", action="store_true", help="take the frames too, then print a summary"
     )
+    _explain(parser)
+
+
+def _explain(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--explain", action="store_true", help="print where the time went, step by step"
+    )
+
+
+def _get(parser: ArgumentParser) -> None:
+    _id(parser)
+    _explain(parser)
 
 
 def _start_options(parser: ArgumentParser) -> None:
@@ -286,7 +298,7 @@ COMMANDS = (
     Command("plan", sessions.plan, "say what a start would do, and do nothing", _start_options),
     Command("stop", sessions.stop, "stop sessions; returns when all is gone", _stop),
     Command("list", sessions.list_, "print the sessions, newest first", _list),
-    Command("get", sessions.get, "print a session", _id),
+    Command("get", sessions.get, "print a session", _get),
     Command("wait", sessions.wait, "wait until a session reaches a phase", _wait),
     Command("extend", sessions.extend, "renew the lease of a session", _extend),
     Command("stats", sessions.stats, "print what each stage of a session uses", _id),

@@ -18,6 +18,8 @@ SHORT_ID = 12
 NOT_FOR_PEOPLE = ("boot_time",)
 BYTES = ("memory", "bytes", "disk", "swap", "rss")
 """Words that a name has when its number counts bytes."""
+TOTAL = "total"
+"""The timing that a start ends with; what comes after it was done to a session that ran."""
 SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
@@ -194,13 +196,18 @@ def _outcome(info: Mapping[str, Any]) -> str:
 
 def _timings(timings: Mapping[str, float]) -> str:
     """Return the total and what it is made of; steps within a step, such as start.probe, stay out."""
-    steps = ", ".join(
-        f"{step} {value:.1f}"
-        for step, value in timings.items()
-        if step != "total" and "." not in step and value >= 0.1
-    )
-    total = timings.get("total", sum(v for step, v in timings.items() if "." not in step))
+    first, _ = start_and_later(timings)
+    whole = {step: value for step, value in first.items() if "." not in step}
+    steps = ", ".join(f"{step} {value:.1f}" for step, value in whole.items() if value >= 0.1)
+    total = timings.get(TOTAL, sum(whole.values()))
     return f"{total:.1f} ms" + (f" ({steps})" if steps else "") if timings else ""
+
+
+def start_and_later(timings: Mapping[str, float]) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the steps of a session's start, and those that came after its total."""
+    names = list(timings)
+    end = names.index(TOTAL) if TOTAL in timings else len(names)
+    return {n: timings[n] for n in names[:end]}, {n: timings[n] for n in names[end + 1 :]}
 
 
 def _stages(info: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 from . import render
 from .context import Context
 from .exits import FAILED, OK
@@ -11,6 +13,7 @@ from .terminal import Ticker
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Callable
     from typing import Any
 
     from operatord_client.notices import Progress
@@ -40,14 +43,24 @@ def start(ctx: Context, args: Namespace) -> int:
     params = params_of(args)
     if args.no_wait:
         params["wait"] = "accepted"
+    ctx.client.connect()
+    before = time.perf_counter()
     with Ticker() as ticker:
         raw = ctx.request("session.start", params, lambda report: ticker.show(_progress(report)))
-    info = ctx.print_result(raw, render.session)
+    waited = (time.perf_counter() - before) * 1000
+    info = ctx.print_result(raw, _explained(waited) if args.explain else render.session)
     if not args.frames:
         return OK
     from .receive import receive  # noqa: PLC0415 - it imports the stream format
 
     return receive(ctx, info)
+
+
+def _explained(waited: float | None = None) -> Callable[[dict[str, Any]], str]:
+    """Return what renders a session with where the time of its start went, see `explain`."""
+    from .explain import explanation  # noqa: PLC0415 - not for --help
+
+    return lambda info: f"{render.session(info)}\n\n{explanation(info, waited)}"
 
 
 def _progress(progress: Progress) -> str:
@@ -89,8 +102,9 @@ def _ids(result: dict[str, Any]) -> str:
 
 
 def get(ctx: Context, args: Namespace) -> None:
-    """Print a session."""
-    ctx.answer("session.get", {"session_id": ctx.session_id(args.id)}, render.session)
+    """Print a session; with ``--explain`` also where the time of its start went."""
+    rendered = _explained() if args.explain else render.session
+    ctx.answer("session.get", {"session_id": ctx.session_id(args.id)}, rendered)
 
 
 def wait(ctx: Context, args: Namespace) -> int:
