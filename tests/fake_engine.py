@@ -229,6 +229,7 @@ class FakeEngine:
     """The fake, as `operatord.engines.base.Engine`. Scripted operations bear the methods' names."""
 
     name = "fake"
+    joins_by_name = True
 
     def __init__(self, instance: str = "test", world: World | None = None) -> None:
         self.instance = instance
@@ -291,10 +292,8 @@ class FakeEngine:
         await self._begin("create", plan.name)
         if plan.image not in self.world.programs:
             raise ImageMissing(plan.image)
-        if plan.network.id not in self.world.networks:
+        if plan.join is None and plan.network.id not in self.world.networks:
             raise NotThere(f"the network of {plan.name} is not there any more")
-        if plan.join is not None:
-            self._container(plan.join)
         container = self._adopted(plan) or Container(id=self.world.new_id("container"), plan=plan)
         self.world.containers[container.id] = container
         self.script.finish("create")
@@ -420,7 +419,8 @@ class FakeEngine:
         if program.refused:
             raise StageRefused(f"{container.plan.name} cannot be run")
         owner = container.plan.join
-        if owner is not None and self._container(owner).status != "running":
+        owners = [c for c in self.world.containers.values() if owner in (c.id, c.plan.name)]
+        if owner is not None and not any(c.status == "running" for c in owners):
             raise StageRefused(f"{container.plan.name} is to join a stage that does not run")
         if container.plan.publish is not None:
             port = self.world.free_port(container.plan.publish.ports)

@@ -92,7 +92,8 @@ class StagePlan(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
     """Names under which the network's other members find it. With ``join``, the owner has them."""
     join: str | None = None
-    """Id of the container whose network namespace is shared instead of an endpoint of its own."""
+    """Id of the container whose network namespace is shared instead of an endpoint of its own; where the
+    engine `joins_by_name`, or its name."""
     publish: Publish | None = None
     publish_port: int | None = None
     """The inside port to publish when it is not ``port`` (the namespace's owner publishes for all)."""
@@ -183,6 +184,10 @@ class EngineUnavailable(EngineError):
     """The engine does not answer, or stopped answering in the middle of a call."""
 
 
+class EngineFailed(EngineUnavailable):
+    """The engine answers, but only that it could not do what it was asked for."""
+
+
 class ImageMissing(EngineError):
     """An image is not there. ``image`` names it."""
 
@@ -237,6 +242,9 @@ class Engine(Protocol):
     """Where stages run. All calls are safe to use concurrently from one event loop."""
 
     name: str
+    joins_by_name: bool
+    """Whether a stage can be created to join one that is not there yet, in a network that is not there yet:
+    both are needed when it is started."""
 
     async def connect(self) -> EngineInfo:
         """Make sure that the engine answers. Raises `EngineUnavailable`."""

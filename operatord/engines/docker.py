@@ -65,6 +65,7 @@ class DockerEngine:
     """
 
     name = "docker"
+    joins_by_name = True
 
     def __init__(
         self,

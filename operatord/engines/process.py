@@ -82,6 +82,7 @@ class ProcessEngine:
     """
 
     name = "process"
+    joins_by_name = False  # stages find each other by the network's address
 
     def __init__(
         self, state_dir: Path, commands: Mapping[str, tuple[str, ...]] | None = None

@@ -62,6 +62,7 @@ class FailingEngine:
     def __init__(self, engine: base.Engine) -> None:
         """Delegate to ``engine``."""
         self.name = engine.name
+        self.joins_by_name = engine.joins_by_name
         self.connect = _around("connect", engine.connect)
         self.missing_images = _around("missing_images", engine.missing_images)
         self.create_network = _around("create_network", engine.create_network)

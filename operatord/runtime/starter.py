@@ -210,6 +210,21 @@ class Starter:
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
     async def _make_network(self, record: SessionRecord) -> None:
+        """Make the network, and at the same time the stages that need not know it."""
+        *joining, owner = record.stages or ("",)
+        early = joining if self._knows_addresses(record) else ()
+        if early:
+            record.addresses = await self._addresses(record)
+        join = _container_name(record, owner)
+        creates = [self._create_stage(record, name, join) for name in early]
+        await _all([self._find_network(record), *creates])
+
+    def _knows_addresses(self, record: SessionRecord) -> bool:
+        """Tell whether where stages will find each other is known before there is a network."""
+        plan = record.plan
+        return self._engine.joins_by_name and plan.network == "shared" and plan.upstream is None
+
+    async def _find_network(self, record: SessionRecord) -> None:
         if record.network is not None and await self._networks.has(record):
             return  # a spare one
         await self._networks.make(record, self._labels(record))
@@ -217,7 +232,7 @@ class Starter:
     async def _create(self, record: SessionRecord) -> None:
         record.addresses = await self._addresses(record)
         if record.plan.network == "shared":
-            # Those who join the owner's namespace can only be created once the owner is known.
+            # Those who join the owner's namespace have been created already, or are once it is known.
             await self._create_stage(record, record.stages[-1], None)
         else:
             await _all(self._create_stage(record, name, None) for name in record.stages)
@@ -229,12 +244,11 @@ class Starter:
         env = self._env(record, name)
         if record.warm:
             env = {"OPERATORD_LATE_BIND": "1"} if stage.late_bind == "native" else {}
-        assert record.network is not None
         stage_plan = base.StagePlan(
-            name=f"operatord_{record.id}_{name}",
+            name=_container_name(record, name),
             stage=name,
             image=stage.image,
-            network=record.network,
+            network=_network(record),
             env=env,
             labels=self._labels(record, name),
             port=stage.port,
@@ -281,7 +295,8 @@ class Starter:
         """
         *joining, owner = record.stages
         join = record.containers[owner]
-        creates = [self._create_stage(record, name, join) for name in joining]
+        missing = [name for name in joining if name not in record.containers]
+        creates = [self._create_stage(record, name, join) for name in missing]
         await _all([self._start_stage(record, owner), *creates])
         try:
             await _all(
@@ -385,13 +400,13 @@ class Starter:
 
     async def _addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
         """Return where every stage, and a registered probe, will be found by the stages."""
-        assert record.network is not None
+        network = _network(record)
         found: dict[str, tuple[str, int]] = {}
         for name, stage in record.plan.stages.items():
-            address = self._engine.address(record.network, name, stage.port)
+            address = self._engine.address(network, name, stage.port)
             found[name] = (address.host, address.port)
         if record.plan.upstream is not None:
-            found["probe"] = await self._upstream_address(record, record.network)
+            found["probe"] = await self._upstream_address(record, network)
         return found
 
     async def _upstream_address(
@@ -485,6 +500,15 @@ def _translated(step: str) -> Iterator[None]:
             raise _no_disk("a disk of this host has no space left", None, step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
+
+
+def _container_name(record: SessionRecord, stage: str) -> str:
+    return f"operatord_{record.id}_{stage}"
+
+
+def _network(record: SessionRecord) -> base.Network:
+    """Return the session's network; before it is made, what is known of it."""
+    return record.network or base.Network(id="", name=record.network_name)
 
 
 def _is_published(record: SessionRecord, name: str) -> bool:

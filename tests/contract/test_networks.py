@@ -16,6 +16,7 @@ from operatord.engines.base import (
     Address,
     Network,
     NetworkPlan,
+    NotThere,
     PortTaken,
     Publish,
     StageRefused,
@@ -89,6 +90,19 @@ async def test_joined_stages_find_each_other_under_the_owners_aliases(real_lab: 
         network, "asks", stage="view", join=owner, env=target, port=PORT + 2
     )
     assert [line.line for line in await real_lab.output(asking)] == ["hello from stream"]
+
+
+async def test_stage_may_be_created_before_the_one_that_it_joins(lab: Lab) -> None:
+    if not lab.engine.joins_by_name:
+        return  # and says so: then nobody does it
+    nowhere = Network(id="", name="not-yet")
+    owner = f"{lab.instance}-probe"
+    early = await lab.engine.create(lab.plan(nowhere, "idle", stage="stream", join=owner))
+    with pytest.raises((StageRefused, NotThere)):
+        await lab.engine.start(early)
+    await lab.run_until_ready(await lab.network(), "idle", stage="probe")
+    await lab.engine.start(early)
+    assert (await lab.engine.inspect(early)).status == "running"
 
 
 async def test_stage_cannot_join_one_that_does_not_run(lab: Lab) -> None:

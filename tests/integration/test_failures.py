@@ -84,11 +84,11 @@ async def test_image_that_vanishes_after_it_was_looked_for(lab: Lab, wire: Wire)
     gate = lab.fake.script.hold("create_network")
     start = wire.begin("session.start")
     await gate.reached.wait()
-    program = lab.fake.world.programs.pop("demo-stream")
+    program = lab.fake.world.programs.pop("demo-segmentation")
     gate.open.set()
     with pytest.raises(Exception, match="image_missing"):
         await wire.reply(start)
-    lab.fake.world.programs["demo-stream"] = program
+    lab.fake.world.programs["demo-segmentation"] = program
     await rolled_back(lab, wire)
 
 
