@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One connection: bytes in, lines, requests, verbs, replies, bytes out.
 
-Quick verbs are answered inline and their replies joined into one write. Slow verbs run as tasks that the
-connection owns. Reading stops while too many of them are under way, or while the peer does not read what
-it is sent, so that neither side can fill the daemon's memory.
+Quick verbs are answered inline and their replies joined into one write; what many ask alike is asked once
+a turn. Slow verbs run as tasks that the connection owns. Reading stops while too many of them are under
+way, or while the peer does not read what it is sent, so that neither side can fill the daemon's memory.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import contextlib
 import inspect
 import logging
 import socket
-from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
+from operator import length_hint
 from typing import Any, Protocol
 
+from msgspec import UNSET
+
 from operatord_protocol import codec
-from operatord_protocol.codec import Refusal, Request, RequestId
+from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
 from operatord_protocol.errors import (
     Cancelled,
     InternalError,
@@ -32,15 +34,18 @@ from operatord_protocol.framing import LineSplitter, LineTooLong
 from operatord_protocol.messages import Result
 from operatord_protocol.methods import METHODS
 
+from .backlog import Backlog
 from .peer import Call, Services
 from .presence import Presence
-from .replies import encode_reply
+from .replies import Said, answer_alike, encode_reply
 from .verbs import VERBS
 
 log = logging.getLogger(__name__)
 
-BATCH = 128
-"""Requests answered before other connections get their turn."""
+TURN = 1024
+"""What a connection may have done before others get their turn, in requests that are answered alike."""
+COST = 7
+"""What any other request costs in addition."""
 WRITE = 64 * 1024
 """Bytes of answers that are joined at most before one write shows whether the peer still reads."""
 LINGER = 5.0
@@ -76,10 +81,38 @@ class Host(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A peer on a TCP or Unix socket."""
+    """A peer on a TCP or Unix socket. There may be thousands, most of them silent: hence the slots."""
+
+    __slots__ = (
+        "_backlog",
+        "_begun",
+        "_closers",
+        "_eof",
+        "_flushing",
+        "_host",
+        "_in_flight",
+        "_kept",
+        "_late_line",
+        "_loop",
+        "_on_close",
+        "_on_room",
+        "_out",
+        "_out_bytes",
+        "_output_bytes",
+        "_pending",
+        "_presence",
+        "_queued",
+        "_refused",
+        "_room_waiters",
+        "_services",
+        "_splitter",
+        "_tasks",
+        "_transport",
+        "_writable",
+        "id",
+    )
 
     _transport: asyncio.Transport
-    _presence: Presence
 
     def __init__(self, host: Host) -> None:
         """Belong to ``host``."""
@@ -91,10 +124,11 @@ class Connection(asyncio.Protocol):
         self._splitter = LineSplitter(limits.line_bytes)
         self._in_flight = limits.in_flight
         self._output_bytes = int(limits.output_bytes)
-        self._backlog: deque[bytes] = deque()
+        self._backlog = Backlog()
         self._out: list[bytes] = []
         self._out_bytes = 0
         self._flushing = False
+        self._queued = False
         self._begun = False
         self._eof = False
         self._refused = False
@@ -107,6 +141,7 @@ class Connection(asyncio.Protocol):
         self._on_close: dict[int, Callable[[], None]] = {}
         self._closers = 0
         self._late_line: asyncio.TimerHandle | None = None
+        self._presence: Presence | None = None
 
     # asyncio.Protocol
 
@@ -114,7 +149,6 @@ class Connection(asyncio.Protocol):
         """Register, or refuse when there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._presence = Presence(transport, lambda: bool(self._pending))
         transport.set_write_buffer_limits(high=self._output_bytes)
         _notice_dead_peers(transport.get_extra_info("socket"))
         number = self._host.opened(self)
@@ -131,17 +165,18 @@ class Connection(asyncio.Protocol):
         if not self._begun and not self._begins_well(data):
             return
         try:
-            lines = self._splitter.feed(data)
-            self._backlog += lines
-            self._expect_end(bool(self._splitter.pending), begun_now=bool(lines))
+            block = self._splitter.take(data)
         except LineTooLong as exc:
             self._expect_end(False)
-            self._backlog += exc.lines
+            self._backlog.add(exc.block)
             self._work()
             self._refuse(
                 ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
             )
             return
+        if self._splitter.pending or self._late_line is not None:
+            self._expect_end(bool(self._splitter.pending), begun_now=bool(block))
+        self._backlog.add(block)
         self._work()
 
     def eof_received(self) -> bool:
@@ -154,13 +189,15 @@ class Connection(asyncio.Protocol):
             text = "the input ended in the middle of a line, which was not executed; end it with a newline"
             self._send(codec.encode_error("plain", None, ParseError(text)))
         self._close_when_done()
+        self._presence = Presence(self._transport, lambda: bool(self._pending))
         self._presence.watch()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what the peer had under way."""
         self._host.closed(self)
-        self._presence.end()
+        if self._presence is not None:
+            self._presence.end()
         for task in tuple(self._tasks):
             task.cancel()
         for ender in tuple(self._kept.values()):
@@ -213,28 +250,60 @@ class Connection(asyncio.Protocol):
             self._refuse(ParseError(text))
 
     def _work(self) -> None:
-        """Handle lines while the peer reads the answers and not too much is under way."""
-        budget = BATCH
+        """Answer while the peer reads the answers, not too much is under way, and it is its turn."""
+        left = TURN
+        said: Said = {}
         self._flushing = True  # so that no answer asks for a flush: one follows below
-        while self._backlog and budget and self._writable and len(self._pending) < self._in_flight:
-            budget -= 1
-            self._handle(self._backlog.popleft())
+        while (
+            self._backlog and left > 0 and self._writable and len(self._pending) < self._in_flight
+        ):
+            left -= self._answer_some(said)
             if self._out_bytes > WRITE:
                 self._flush()
         self._flush()
         if self._backlog:
             if not self._eof:
                 self._transport.pause_reading()
-            if not budget:
-                self._loop.call_soon(self._work)
+            if left <= 0 and not self._queued:  # twice in the queue would be two turns for one
+                self._queued = True
+                self._loop.call_soon(self._next_turn)
         elif not self._transport.is_closing():
             self._transport.resume_reading()
             self._close_when_done()
 
-    def _handle(self, line: bytes) -> None:
-        request = codec.decode_line(line)
+    def _next_turn(self) -> None:
+        self._queued = False
+        self._work()
+
+    def _answer_some(self, said: Said) -> int:
+        """Answer some lines, up to the first that is not one of many alike; return what they cost.
+
+        Whatever is done here for each line, a busy peer's rate pays for.
+        """
+        replies: list[Reply] = []
+        other: Line | None = None
+        lines = self._backlog.decoded()
+        ahead = length_hint(lines)
+        for line in lines:
+            if isinstance(line, Envelope) and not line.params:
+                result = said.get(line.method) or answer_alike(line.method, self._services, said)
+                if result is not None:
+                    if line.id is not UNSET or line.jsonrpc is UNSET:
+                        replies.append(Reply(line.jsonrpc, line.id, result))
+                    continue
+            other = line
+            break
+        if replies:
+            self._put(codec.encode_replies(replies))
+        if other is None:
+            return max(1, ahead)
+        self._handle(other)
+        return ahead - length_hint(lines) + COST
+
+    def _handle(self, line: Line) -> None:
+        request = line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
         if isinstance(request, Refusal):
-            self._send(codec.encode_error(request.dialect, request.id, request.error))
+            self._put(codec.encode_error(request.dialect, request.id, request.error))
             return
         try:
             route = ROUTES.get(request.method)
@@ -246,9 +315,7 @@ class Connection(asyncio.Protocol):
             if slow:
                 self._begin(call, outcome)
             elif request.wants_reply:
-                reply = codec.encode_result(request, encode_reply(outcome))
-                self._out.append(reply)
-                self._out_bytes += len(reply)
+                self._put(codec.encode_result(request, encode_reply(outcome)))
         except WireError as exc:
             self._answer_error(request, exc)
         except Exception as exc:
@@ -295,9 +362,12 @@ class Connection(asyncio.Protocol):
 
     # Writing
 
+    def _put(self, lines: bytes) -> None:
+        self._out.append(lines)
+        self._out_bytes += len(lines)
+
     def _send(self, line: bytes) -> None:
-        self._out.append(line)
-        self._out_bytes += len(line)
+        self._put(line)
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush)

@@ -20,12 +20,17 @@ from operatord_protocol import messages as m
 from operatord_protocol.codec import suggestion
 
 from . import sessions
-from .peer import Call
+from .peer import Call, Services
 
 
 def ping(call: Call, params: m.NoParams) -> m.Pong:
     """Answer at once."""
-    return m.Pong(pong=True, time=rfc3339(call.services.clock.wall()))
+    return pong(call.services)
+
+
+def pong(services: Services) -> m.Pong:
+    """Say that the daemon lives, and what time it is."""
+    return m.Pong(pong=True, time=rfc3339(services.clock.wall()))
 
 
 def describe(call: Call, params: m.NoParams) -> m.Description:
@@ -265,3 +270,6 @@ VERBS: dict[str, Callable[[Call, Any], Any]] = {
     "events.unsubscribe": unsubscribe,
     "request.cancel": cancel,
 }
+
+ALIKE: dict[str, Callable[[Services], m.Result]] = {"system.ping": pong}
+"""Methods without params that tell everybody the same at any one moment and never fail."""

@@ -11,16 +11,18 @@ import difflib
 import json
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from .errors import InvalidParams, InvalidRequest, ParseError, WireError
+from .framing import split_lines
 
 Dialect = Literal["rpc", "plain", "seed"]
 RequestId = int | str | None
+Scalar = str | int | float | bool | None
 
 SEED_METHOD = "session.start"
 EXAMPLE = '{"method":"system.status"}'
@@ -33,25 +35,10 @@ _CLIP = 120
 _SEARCHED = 64
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+_encode = _encoder.encode
 
 T = TypeVar("T")
-
-
-class _Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What nearly every line holds, in a form that msgspec checks while it decodes."""
-
-    method: str
-    jsonrpc: Literal["2.0"] | UnsetType = UNSET
-    id: (
-        Annotated[int, Meta(ge=-_ID_BOUND, le=_ID_BOUND - 1)]
-        | Annotated[str, Meta(max_length=_ID_LENGTH)]
-        | UnsetType
-    ) = UNSET
-    params: dict[str, Any] | UnsetType = UNSET
-
-
-_decode_envelope = msgspec.json.Decoder(_Envelope).decode
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -75,40 +62,104 @@ class Refusal(NamedTuple):
     error: WireError
 
 
+class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What nearly every line holds, in a form that msgspec checks while it decodes.
+
+    Its params are an object of scalars, or of objects of them, three levels of that at most and no list:
+    what is flat by its type needs no look at how deeply it is nested.
+
+    ``gc=False``: what comes out of JSON never leads back to itself.
+    """
+
+    method: str
+    jsonrpc: Literal["2.0"] | UnsetType = UNSET
+    id: (
+        Annotated[int, Meta(ge=-_ID_BOUND, le=_ID_BOUND - 1)]
+        | Annotated[str, Meta(max_length=_ID_LENGTH)]
+        | UnsetType
+    ) = UNSET
+    params: dict[str, Scalar | dict[str, Scalar | dict[str, Scalar]]] | UnsetType = UNSET
+
+    def request(self) -> Request:
+        """Return the call that it is."""
+        dialect: Dialect = "plain" if self.jsonrpc is UNSET else "rpc"
+        request_id = None if self.id is UNSET else self.id
+        params = {} if self.params is UNSET else self.params
+        wants_reply = dialect == "plain" or request_id is not None
+        return Request(dialect, request_id, self.method, params, wants_reply)
+
+
+Line = Envelope | bytes
+"""What a first look finds in a line: a request, or that only `decode_with_care` can tell."""
+
+_envelopes = msgspec.json.Decoder(Envelope)
+
+
 def decode_line(line: bytes) -> Request | Refusal:
     """Return the request in ``line``, or the refusal of it."""
-    return _decode_quickly(line) or _decode_with_care(line)
+    found = _decode_quickly(line)
+    return decode_with_care(line) if found is None else found.request()
 
 
-def _decode_quickly(line: bytes) -> Request | None:
-    """Return the request when a look is enough to know that the line is good.
+def decode_block(block: bytes) -> Sequence[Line]:
+    """Return what a first look finds in each line of ``block``: whole lines with their ends.
 
-    As many colons as members are known of: then none is given twice, none is further inside. Without
-    a list, too, nothing is nested deeply. It takes a third of the time of `_decode_with_care`.
+    Blank ones hold nothing. A line that needs care is left for later: to say what is wrong with one may
+    take as long as to decode hundreds.
     """
+    if block.find(b"\n") == len(block) - 1:  # one line, and its end is a blank to the decoder
+        one = _decode_quickly(block)
+        found = None if one is None else [one]
+    else:
+        found = _decode_together(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
+    if found is not None:
+        return found
+    return [_decode_quickly(line) or line for line in split_lines(block)]
+
+
+def _decode_together(block: bytes) -> list[Envelope] | None:
+    """Return what the lines of ``block`` hold when one look is enough to know that all of them are good.
+
+    The decoder takes a newline for any other blank, so it has to be shown that a value neither goes on in
+    the next line nor shares its line with another. Where a line ends, ``}`` comes before and ``{`` after it.
+    No value of JSON holds these two with only blanks between, and none holds a newline in a string. So
+    each line is one value or more; and as many values as lines are one for each.
+    """
+    lines = block.count(b"\n")
+    if block.count(b"}\n{") != lines - 1:
+        return None
     try:
-        found = _decode_envelope(line)
+        found = _envelopes.decode_lines(block)
     except (ValueError, RecursionError):
         return None
-    members = 1
-    dialect: Dialect = "plain"
-    request_id: RequestId = None
-    params: dict[str, Any] = {}
-    if found.jsonrpc is not UNSET:
-        members, dialect = 2, "rpc"
-    if found.id is not UNSET:
-        members, request_id = members + 1, found.id
-    if found.params is not UNSET:
-        params = found.params
-        members += 1 + len(params)
-    if line.count(b":") != members or b"[" in line:
+    if len(found) != lines or not _nothing_was_lost(block, _encoder.encode_lines(found)):
         return None
-    wants_reply = dialect == "plain" or request_id is not None
-    return Request(dialect, request_id, found.method, params, wants_reply)
+    return found
 
 
-def _decode_with_care(line: bytes) -> Request | Refusal:
-    """Return the request, or find out what is wrong."""
+def _decode_quickly(line: bytes) -> Envelope | None:
+    """Return the request when a look is enough to know that the line is good.
+
+    It takes less than half the time of `decode_with_care`.
+    """
+    try:
+        found = _envelopes.decode(line)
+    except (ValueError, RecursionError):
+        return None
+    return found if _nothing_was_lost(line, _encode(found)) else None
+
+
+def _nothing_was_lost(text: bytes, again: bytes) -> bool:
+    """Tell whether no member of ``text`` was dropped for another of its name, ``again`` being what was kept.
+
+    Without escapes a string holds the same colons before and after. A member that was dropped had one or
+    more, and none is ever added: so the two counts agree exactly when nothing was dropped from any line.
+    """
+    return b"\\" not in text and text.count(b":") == again.count(b":")
+
+
+def decode_with_care(line: bytes) -> Request | Refusal:
+    """Return the request in ``line``, or find out what is wrong."""
     try:
         obj = _parse(line)
     except WireError as exc:
@@ -334,6 +385,22 @@ def encode_result(request: Request, result: bytes) -> bytes:
     if request.id is None:
         return b'{"result":%b}\n' % result
     return b'{"id":%b,"result":%b}\n' % (_encode(request.id), result)
+
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
+    """A reply in the making: what an `Envelope` says of its dialect and its id, and a result in JSON.
+
+    ``gc=False``: it holds nothing that could lead back to it.
+    """
+
+    jsonrpc: str | UnsetType
+    id: int | str | UnsetType
+    result: msgspec.Raw
+
+
+def encode_replies(replies: Sequence[Reply]) -> bytes:
+    """Return the reply lines, byte for byte those of `encode_result`."""
+    return _encoder.encode_lines(replies)
 
 
 def encode_error(dialect: Dialect, request_id: RequestId, error: WireError) -> bytes:

@@ -13,12 +13,17 @@ LINE_BYTES = 64 * 1024
 
 
 class LineTooLong(Exception):
-    """A line is longer than the limit. Lines completed before it are in ``lines``."""
+    """A line is longer than the limit. What was completed before it is in ``block``."""
 
-    def __init__(self, limit: int, lines: list[bytes]) -> None:
+    def __init__(self, limit: int, block: bytes) -> None:
         self.limit = limit
-        self.lines = lines
+        self.block = block
         super().__init__(f"a line is at most {limit} bytes")
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The lines of ``block``."""
+        return split_lines(self.block)
 
 
 class LineSplitter:
@@ -42,22 +47,39 @@ class LineSplitter:
 
         Raises `LineTooLong` once; everything fed after that is ignored.
         """
+        return split_lines(self.take(data))
+
+    def take(self, data: bytes) -> bytes:
+        """Return the lines that ``data`` completes in one piece, with their ends, for `split_lines`.
+
+        Raises `LineTooLong` once; everything fed after that is ignored.
+        """
         if self._closed:
-            return []
+            return b""
         chunk = self._rest + data if self._rest else data
-        lines = chunk.split(b"\n")
-        self._rest = lines.pop()
         if len(chunk) > self._limit:
-            self._check(lines)
-        return _without_ends(lines)
+            self._check(chunk)
+        end = chunk.rfind(b"\n") + 1
+        self._rest = chunk[end:]
+        return chunk[:end]
 
-    def _check(self, lines: list[bytes]) -> None:
-        """Close at the first line over the limit. A ``\\r`` that may yet be an end is not counted."""
-        for index, raw in enumerate([*lines, self._rest]):
-            if len(raw.removesuffix(b"\r")) > self._limit:
+    def _check(self, chunk: bytes) -> None:
+        """Close at the first line over the limit. A ``\\r`` that may yet be an end is not counted.
+
+        Most lines are far shorter, so it is not each of them that is looked at: from where a line begins, all
+        that end within the limit are passed over at once.
+        """
+        begin = 0
+        while len(chunk) - begin > self._limit:
+            end = chunk.rfind(b"\n", begin, begin + self._limit + 1)
+            if end < 0 and chunk[begin + self._limit : begin + self._limit + 2] in (b"\r", b"\r\n"):
+                end = begin + self._limit + 1
+            if end < 0:
                 self._closed, self._rest = True, b""
-                raise LineTooLong(self._limit, _without_ends(lines[:index]))
+                raise LineTooLong(self._limit, chunk[:begin])
+            begin = end + 1
 
 
-def _without_ends(lines: list[bytes]) -> list[bytes]:
-    return [raw.removesuffix(b"\r") for raw in lines if raw.strip()]
+def split_lines(block: bytes) -> list[bytes]:
+    """Return the lines of ``block`` without their ends; blank ones are left out."""
+    return [raw.removesuffix(b"\r") for raw in block.split(b"\n") if raw.strip()]

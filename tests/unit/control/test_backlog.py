@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+"""What was read and is not answered yet: nothing is lost, doubled or moved, however it is taken."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operatord.control.backlog import SLICE, Backlog
+from operatord_protocol.codec import Envelope, Line
+
+LONG = b'{"method":"%b"}\n' % (b"x" * SLICE)
+
+
+def line(number: int, padding: int = 0) -> bytes:
+    return b'{"id":%d,"method":"m"%b}\n' % (number, b" " * padding)
+
+
+def numbers(found: list[Line]) -> list[object]:
+    return [each.id for each in found if isinstance(each, Envelope)]
+
+
+def drain(backlog: Backlog) -> list[Line]:
+    found: list[Line] = []
+    while backlog:
+        found += backlog.decoded()
+    return found
+
+
+def test_it_begins_empty() -> None:
+    backlog = Backlog()
+    assert not backlog
+    assert list(backlog.decoded()) == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, SLICE // 3), min_size=1, max_size=30),
+    st.lists(st.integers(0, 5), max_size=60),
+)
+def test_lines_come_once_and_in_order_however_they_are_added_and_taken(
+    paddings: list[int], takes: list[int]
+) -> None:
+    backlog = Backlog()
+    found: list[Line] = []
+    todo = [line(number, padding) for number, padding in enumerate(paddings)]
+    for count in takes:
+        backlog.add(b"".join(todo[:count]))
+        del todo[:count]
+        found += itertools.islice(backlog.decoded(), count)
+    backlog.add(b"".join(todo))
+    found += drain(backlog)
+    assert not backlog
+    assert numbers(found) == list(range(len(paddings)))
+
+
+def test_only_a_slice_is_decoded_at_a_time() -> None:
+    backlog = Backlog()
+    backlog.add(b"".join(line(number, 1000) for number in range(100)))
+    assert 0 < len(list(backlog.decoded())) <= SLICE // 1000
+    assert len(drain(backlog)) >= 100 - SLICE // 1000
+
+
+def test_a_line_longer_than_a_slice_comes_alone() -> None:
+    backlog = Backlog()
+    backlog.add(LONG + line(2))
+    [first] = backlog.decoded()
+    assert isinstance(first, Envelope) and len(first.method) == SLICE
+    assert numbers(list(backlog.decoded())) == [2]
+
+
+def test_blank_lines_alone_give_nothing_and_are_gone() -> None:
+    backlog = Backlog()
+    backlog.add(b"\n\r\n")
+    assert list(backlog.decoded()) == []
+    assert not backlog
