@@ -38,7 +38,8 @@ import sys
 import termios
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,10 +96,16 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
-def late_bind() -> None:
-    """Wait for the line that lays a session's settings over the environment, if so asked."""
+def late_bind(rehearse: Callable[[], None]) -> None:
+    """Wait for the line that lays a session's settings over the environment, if so asked.
+
+    What is done for the first time takes two to ten times as long, so a rehearsal comes before it.
+    """
     if os.environ.get("OPERATORD_LATE_BIND") != "1":
         return
+    with contextlib.suppress(OSError):
+        resolve("localhost", 0)
+        rehearse()
     line = sys.stdin.buffer.readline(LINE_LIMIT)
     if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
         raise SystemExit(0)  # end of input: this warm process is not needed any more
@@ -135,8 +142,8 @@ def watch_signals() -> list[Callable[[], None]]:
 def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
     """Return attempt()'s result, repeating it while the system refuses.
 
-    Each pause is a tenth of what has been waited so far, 1 to 250 ms: whenever the neighbour comes,
-    little time is lost over it.
+    Each pause is a tenth of what has been waited so far, 0.2 to 250 ms: whenever the neighbour
+    comes, little time is lost over it.
     """
     begun = time.monotonic()
     while True:
@@ -144,17 +151,27 @@ def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
             return attempt()
         except OSError as exc:
             waited = time.monotonic() - begun
-            pause = min(max(0.001, waited / 10), 0.25)
+            pause = min(max(0.0002, waited / 10), 0.25)
             if waited + pause > seconds:
                 raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
         time.sleep(pause)
+
+
+def resolve(host: str, port: int) -> list[Any]:
+    """Look a name up, as socket.getaddrinfo does.
+
+    For a name in str Python first loads its codec for names beyond ASCII, which takes milliseconds
+    that nearly all names can do without.
+    """
+    name = host.encode() if host.isascii() else host
+    return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:
     """Bind to a name, which may resolve only a little later, and print where."""
 
     def bind() -> socket.socket:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = resolve(host, port)
         try:
             return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
         except OSError as exc:
@@ -182,7 +199,11 @@ def unacknowledged(sock: socket.socket) -> int:
     return waiting
 
 
-def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
+def run(
+    script: str,
+    serve: Callable[[list[Callable[[], None]]], None],
+    rehearse: Callable[[], None],
+) -> int:
     """Serve one session; return the exit code, and say a fault's sentence."""
     if sys.argv[1:] == ["--help"]:
         print(__doc__)
@@ -191,7 +212,7 @@ def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
         if sys.argv[1:]:
             raise Fault(BAD_SETTING, "settings come from the environment, see --help")
         last_words = watch_signals()
-        late_bind()
+        late_bind(rehearse)
         serve(last_words)
     except Fault as fault:
         print(f"{script}: {fault}", file=sys.stderr)
@@ -203,7 +224,7 @@ def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
 
 CACHE_BYTES = 16 * 1024 * 1024  # memory for rendered frames
 CYCLE = 120  # frames after which the picture repeats, if the cache holds so many
-REPORT_EVERY = 1.0  # seconds
+REPORT_EVERY = 1  # seconds
 STALE_BYTES = 128 * 1024  # unsent bytes a paced stream may queue in the kernel
 
 
@@ -332,12 +353,15 @@ class Cycle:
         return bytes(picture)
 
 
+cycles = lru_cache(maxsize=1)(Cycle)
+
+
 class Probe:
     """Serve sequences to whoever connects, a thread each, until one was received whole."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.cycle = Cycle(settings.width, settings.height, settings.seed)
+        self.cycle = cycles(settings.width, settings.height, settings.seed)
         self.frames = 0  # sent on the connection that has got furthest
         self._changed = threading.Condition()
         self._active = 0
@@ -350,14 +374,15 @@ class Probe:
         threading.Thread(target=self._accept, args=(listener,), daemon=True).start()
         with self._changed:
             while not self._changed.wait_for(self._finished, REPORT_EVERY):
-                if self._figures() != self._reported:
+                # While somebody consumes, silence would mean that it hangs.
+                if self._active or self._figures() != self._reported:
                     self.report()
 
     def report(self) -> None:
         """Print the counters for the daemon."""
         self._reported = frames, consumers, blocked = self._figures()
         counters = {"frames": frames, "dropped": 0, "consumers": consumers, "blocked": blocked}
-        say(type="report", stage="probe", **counters)
+        say(type="report", stage="probe", **counters, every=REPORT_EVERY)
 
     def _figures(self) -> tuple[int, int, int]:
         return self.frames, self._active, len(self._sending)
@@ -449,6 +474,11 @@ def wait_until(due: float) -> float:
     return due
 
 
+def rehearse() -> None:
+    """Render the first picture as it is by default: it is kept, and likely to be the one asked for."""
+    cycles(256, 256, 0).frame(0)
+
+
 def serve(last_words: list[Callable[[], None]]) -> None:
     """Serve sequences until a consumer has got a whole one."""
     settings = Settings.read()
@@ -460,4 +490,4 @@ def serve(last_words: list[Callable[[], None]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("probe", serve))
+    sys.exit(run("probe", serve, rehearse))

@@ -8,8 +8,10 @@ and, where the probe tells the truth, the Dice coefficient. Frames get a second 
 
 The hello comes as soon as the streaming server has said its own; frames begin with the first
 consumer. Who sends the line {"type":"check"} is a check: it gets the hello and costs nothing. So
-does whoever closes within 0.2 s. A connection that stays, or sends anything else, is a consumer;
-it begins with the next whole frame. If all consumers leave, the stream is held up until another
+does whoever closes within 0.2 s, though it is shown the first frame: while nobody consumes, the
+next frame is sent to each silent guest, and only to consumers what follows. A connection that
+stays, or sends anything else, is a consumer; it goes on from what it was shown, or begins with the
+next whole frame. If all consumers leave, the stream is held up until another
 comes; what a consumer had accepted when it left is lost. Who sends {"type":"consume"} is a
 consumer at once, with "policy":"live" in it one that holds up nobody. With segmentation_ip unset
 nobody was told where the results are, so after 5 s without a consumer the stream is taken all the
@@ -28,6 +30,7 @@ Settings, all from the environment:
     policy             lossless: the slowest consumer slows everything down; live: frames are
                        dropped for whoever is too slow, and counted in its end   (lossless)
     attached           True: attach to the upstream, and be live            (False)
+    visitors           False: whoever connects and says nothing is a consumer, after 2 ms  (True)
     count              frames after which to end, though the stream goes on (the stream's own)
     connect_timeout    seconds for the streaming server's hello to come     (30)
     OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
@@ -117,10 +120,16 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
 
 
-def late_bind() -> None:
-    """Wait for the line that lays a session's settings over the environment, if so asked."""
+def late_bind(rehearse: Callable[[], None]) -> None:
+    """Wait for the line that lays a session's settings over the environment, if so asked.
+
+    What is done for the first time takes two to ten times as long, so a rehearsal comes before it.
+    """
     if os.environ.get("OPERATORD_LATE_BIND") != "1":
         return
+    with contextlib.suppress(OSError):
+        resolve("localhost", 0)
+        rehearse()
     line = sys.stdin.buffer.readline(LINE_LIMIT)
     if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
         raise SystemExit(0)  # end of input: this warm process is not needed any more
@@ -157,8 +166,8 @@ def watch_signals() -> list[Callable[[], None]]:
 def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
     """Return attempt()'s result, repeating it while the system refuses.
 
-    Each pause is a tenth of what has been waited so far, 1 to 250 ms: whenever the neighbour comes,
-    little time is lost over it.
+    Each pause is a tenth of what has been waited so far, 0.2 to 250 ms: whenever the neighbour
+    comes, little time is lost over it.
     """
     begun = time.monotonic()
     while True:
@@ -166,17 +175,27 @@ def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
             return attempt()
         except OSError as exc:
             waited = time.monotonic() - begun
-            pause = min(max(0.001, waited / 10), 0.25)
+            pause = min(max(0.0002, waited / 10), 0.25)
             if waited + pause > seconds:
                 raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
         time.sleep(pause)
+
+
+def resolve(host: str, port: int) -> list[Any]:
+    """Look a name up, as socket.getaddrinfo does.
+
+    For a name in str Python first loads its codec for names beyond ASCII, which takes milliseconds
+    that nearly all names can do without.
+    """
+    name = host.encode() if host.isascii() else host
+    return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
 
 
 def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:
     """Bind to a name, which may resolve only a little later, and print where."""
 
     def bind() -> socket.socket:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = resolve(host, port)
         try:
             return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
         except OSError as exc:
@@ -204,7 +223,11 @@ def unacknowledged(sock: socket.socket) -> int:
     return waiting
 
 
-def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
+def run(
+    script: str,
+    serve: Callable[[list[Callable[[], None]]], None],
+    rehearse: Callable[[], None],
+) -> int:
     """Serve one session; return the exit code, and say a fault's sentence."""
     if sys.argv[1:] == ["--help"]:
         print(__doc__)
@@ -213,7 +236,7 @@ def run(script: str, serve: Callable[[list[Callable[[], None]]], None]) -> int:
         if sys.argv[1:]:
             raise Fault(BAD_SETTING, "settings come from the environment, see --help")
         last_words = watch_signals()
-        late_bind()
+        late_bind(rehearse)
         serve(last_words)
     except Fault as fault:
         print(f"{script}: {fault}", file=sys.stderr)
@@ -229,15 +252,19 @@ BLOCK = 1024 * 1024  # bytes read ahead of the consumers, unless one frame needs
 PAYLOAD_LIMIT = 16 * 1024 * 1024  # bytes in a frame's parts
 GUEST_TIME = 0.2  # seconds after which a silent connection is a consumer
 GUEST_TIME_CHECKED = 0.02  # the same once a check was seen: then its line is what is waited for
+GUEST_TIME_INNER = 0.002  # the same if visitors=False
+QUIET = 0.001  # seconds that a guest's line is given to come before the first frame is sent
 KNOCKS = 4  # first bytes sent singly to a half-closed guest; b'{"ty' or b"FRAM"
 DEPTH = 4  # whole frames kept for a slow consumer under policy=live
 GATHER = 16  # frames in one system call
 STALE_BYTES = 128 * 1024  # unsent bytes in the kernel under policy=live
-REPORT_EVERY = 1.0  # seconds
+REPORT_EVERY = 1  # seconds
 COUNTERS = ("frames", "dropped", "consumers", "blocked")  # in a report
 END_POLL = 0.01  # seconds between looks at consumers that have been sent everything
 NO_LIMIT = 2**31 - 1  # frames
 SIDES = ("width", "height")
+
+SPARE: list[bytearray] = []  # a rehearsal's buffer: to make another takes a millisecond
 
 Buffer: TypeAlias = "bytes | memoryview"
 Role: TypeAlias = Literal["guest", "check", "waiting", "consumer"]
@@ -260,6 +287,7 @@ class Settings(NamedTuple):
     live: bool  # drop frames for a slow consumer instead of slowing everything down
     attached: bool  # be an addition that nobody else notices, whatever becomes of it
     y4m: bool
+    visitors: bool  # somebody may connect who is no consumer
     frames: int  # after which to end, even if the upstream would go on
     connect_timeout: int
 
@@ -276,6 +304,7 @@ class Settings(NamedTuple):
             live=choice("policy", "lossless", ("lossless", "live")) == "live",
             attached=choice("attached", "false", ("true", "false")) == "true",
             y4m=choice("format", "json", ("json", "y4m")) == "y4m",
+            visitors=choice("visitors", "true", ("true", "false")) == "true",
             frames=number("count", NO_LIMIT, 1, NO_LIMIT),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
         )
@@ -309,7 +338,7 @@ class Source:
         self.hello = read_hello(sock)
         self.ended = False
         self.dropped = 0  # frames that the upstream's end says it dropped
-        self.buffer = bytearray(BLOCK)
+        self.buffer = SPARE.pop() if SPARE else bytearray(BLOCK)
         self.view = memoryview(self.buffer)
         self._start = self._fill = 0
         self._head: tuple[int, int] | None = None  # bytes of the next frame's header, of all
@@ -381,10 +410,10 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
     """Read the hello and not a byte more: frames stay in the kernel until somebody wants them."""
     line = bytearray()
     while not line.endswith(b"\n") and len(line) < LINE_LIMIT:
-        byte = sock.recv(1)
-        if not byte:
+        seen = sock.recv(min(4096, LINE_LIMIT - len(line)), socket.MSG_PEEK)
+        if not seen:
             raise ConnectionError("it closed before its hello")
-        line += byte
+        line += sock.recv(seen.find(b"\n") + 1 or len(seen))
     with understanding("hello"):
         if not line.endswith(b"\n"):
             raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
@@ -412,6 +441,22 @@ def payload_bytes(header: dict[str, Any], picture: int) -> int:
     return sum(sizes)
 
 
+def reach(host: str, port: int, seconds: float) -> socket.socket:
+    """Connect to the first of a name's addresses that answers."""
+    refusal = OSError("the name has no address")
+    for family, kind, protocol, _, address in resolve(host, port):
+        sock = socket.socket(family, kind, protocol)
+        sock.settimeout(seconds)
+        try:
+            sock.connect(address)
+        except OSError as exc:
+            sock.close()
+            refusal = exc
+        else:
+            return sock
+    raise refusal
+
+
 def connect(settings: Settings) -> Source:
     """Connect to the upstream and read its hello, again and again while it is not there yet."""
     (host, port), seconds = settings.upstream, settings.connect_timeout
@@ -419,7 +464,7 @@ def connect(settings: Settings) -> Source:
 
     def attempt() -> Source:
         left = max(0.05, deadline - time.monotonic())
-        sock = socket.create_connection((host, port), timeout=left)
+        sock = reach(host, port, left)
         try:
             if settings.attached:
                 sock.sendall(ATTACH + b"\n")  # at once: who is silent counts as a consumer
@@ -431,6 +476,24 @@ def connect(settings: Settings) -> Source:
         return source
 
     return keep_trying(attempt, f"get a hello from {host}:{port}", seconds)
+
+
+def rehearse(prepare: Callable[[dict[str, Any]], Callable[[memoryview, Frame], Buffer]]) -> None:
+    """Read a hello and a frame such as the upstream may send, and render the frame."""
+    size = {"width": 256, "height": 256, "format": "gray8", "fps": 30, "count": 1}
+    truth = {"cx": 128, "cy": 128, "rx": 64, "ry": 48, "angle": 0}
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+    with ours, theirs:
+        theirs.send(encode({"type": "hello", "stream": "", **size}))
+        source = Source(ours)
+        parts = [{"name": "image", "bytes": 256 * 256}]
+        head = encode({"type": "frame", "seq": 0, "pts": 0.0, "parts": parts, "truth": truth})
+        theirs.send(head + bytes(256 * 256))
+        for frame in source.read():
+            prepare(source.hello)(source.view, frame)
+        SPARE.append(source.buffer)
 
 
 def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
@@ -454,7 +517,10 @@ class Peer:
         self.role: Role = "guest"
         self.live = False  # frames are dropped for it rather than that others wait
         self.due = due  # when a guest becomes a consumer, or a finished consumer is closed
+        self.quiet = 0.0  # when a guest that has said nothing is shown the first frame
+        self.ahead = False  # it has been given the frame that is passed on next
         self.heard = b""  # the beginning of what may become one of the known lines
+        self.introduced = False  # it has said one of them
         self.deaf = False  # nothing it may still say matters
         self.left = (0, 0, 0)  # what it has yet to take at the end
         self.half_closed = False  # it sends no more; it may well go on receiving
@@ -480,11 +546,13 @@ class Peer:
 
     def _become(self, line: bytes) -> None:
         role, live = LINES[line]
-        if role == "check" and self.role != "guest":
-            return  # too late: it has been taken for a consumer
-        self.role, self.deaf = role, role == "check"
+        if role == "check" and self.introduced:
+            return
+        self.role, self.deaf, self.introduced = role, role == "check", True
         if live:
             self.go_live()
+        if role == "check":
+            self.queue.clear()  # of what it was shown, or sent when it was taken for a consumer
 
     def go_live(self) -> None:
         """From now on drop frames for it, and keep few in the kernel, where they grow old."""
@@ -522,11 +590,12 @@ class Peer:
         """Send one more of the stream's first bytes: a peer that has closed answers with a reset.
 
         A half-closed connection (`nc -N`) and a closed one look the same until then. It takes
-        more than one byte for a port proxy in between to notice.
+        more than one byte for a port proxy in between to notice. What is queued is a knock, too.
         """
-        self.sock.send(first_bytes[self.knocks : self.knocks + 1])
         self.knocks += 1
-        self.offset = self.knocks
+        if not self.queue:
+            with contextlib.suppress(BlockingIOError):
+                self.offset += self.sock.send(first_bytes[self.offset : self.offset + 1])
 
 
 class Terms(NamedTuple):
@@ -535,6 +604,7 @@ class Terms(NamedTuple):
     stage: str
     live: bool
     attached: bool
+    visitors: bool
     hello: bytes
     knock: bytes  # how every message after the hello begins
     end: bool  # whether a last message says that there is no more
@@ -559,6 +629,7 @@ class Terms(NamedTuple):
             stage=stage,
             live=settings.live or settings.attached,
             attached=settings.attached,
+            visitors=settings.visitors,
             hello=y4m_hello(said, stage) if y4m else encode(hello),
             knock=b"FRAME" if y4m else b'{"type"',
             end=not y4m,
@@ -570,11 +641,13 @@ class Terms(NamedTuple):
 class Relay:
     """Pass the source's frames, rendered, to the consumers; one thread, one selector.
 
-    Nothing is read from the upstream until the first consumer is there, and, unless the terms
-    are live, nothing while some consumer has not been sent all that was read: TCP carries the
-    back-pressure up to the probe, and one block is all that is ever held here. Consumers that are
-    live themselves hold nothing up. An attached stage always reads, so that not even an upstream
-    that knows nothing of attaching ever waits for it.
+    Until the first consumer is there, only one block with a whole frame is read from the upstream.
+    Its first frame is shown to guests, so that they need not wait until they are consumers, but it
+    is passed on only with the first of them: if all leave, the next one is shown the same. Unless
+    the terms are live, nothing is read while some consumer has not been sent all that was read: TCP
+    carries the back-pressure up to the probe, and one block is all that is ever held here. Consumers
+    that are live themselves hold nothing up. An attached stage always reads, so that not even an
+    upstream that knows nothing of attaching ever waits for it.
     """
 
     def __init__(
@@ -588,6 +661,8 @@ class Relay:
         self.frames = self.dropped = 0
         self.figures: dict[str, object] = {}  # more members for the report
         self._peers: list[Peer] = []
+        self._stock: list[Frame] = []  # read, and passed on to nobody yet
+        self._preview: Buffer = b""  # the first of them, rendered, while nobody consumes
         self._checked = self._begun = self._ended = self._reading = self._asked = False
         self._report_at = time.monotonic() + REPORT_EVERY
         self._reported = (0, 0, 0, 0)
@@ -604,7 +679,7 @@ class Relay:
             for peer in list(self._peers):
                 self._settle(peer, now)
             self._read_or_rest(now)
-            if now >= self._report_at and self._figures() != self._reported:
+            if now >= self._report_at and self._has_news():
                 self.report()
 
     def report(self) -> None:
@@ -612,7 +687,14 @@ class Relay:
         self._reported = self._figures()
         self._report_at = time.monotonic() + REPORT_EVERY
         counters = dict(zip(COUNTERS, self._reported, strict=True))
-        say(type="report", stage=self.terms.stage, **counters, **self.figures)
+        say(type="report", stage=self.terms.stage, **counters, every=REPORT_EVERY, **self.figures)
+
+    def _has_news(self) -> bool:
+        """Tell whether to report: while somebody consumes, also that nothing has changed.
+
+        A stage that is held up would otherwise be as silent as one that hangs.
+        """
+        return bool(self._consumers()) or self._figures() != self._reported
 
     def _figures(self) -> tuple[int, int, int, int]:
         consumers = self._consumers()
@@ -632,9 +714,10 @@ class Relay:
         if self._ended:
             return END_POLL
         times = [peer.due for peer in self._peers if peer.silent]
+        times += [peer.quiet for peer in self._peers if self._may_be_shown(peer)]
         if not (self._reading or self._consumers()):
             times.append(self.terms.alone_at)
-        if self._figures() != self._reported:
+        if self._has_news():
             times.append(self._report_at)
         first = min(times, default=math.inf)
         return None if first == math.inf else max(0.0, first - time.monotonic())
@@ -644,13 +727,19 @@ class Relay:
             sock, _ = self.listener.accept()
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            wait = GUEST_TIME_CHECKED if self._checked else GUEST_TIME
-            peer = Peer(sock, time.monotonic() + wait)
+            now = time.monotonic()
+            peer = Peer(sock, now + self._guest_time())
+            peer.quiet = now + (QUIET if self.terms.visitors else 0.0)
             if self.terms.live:
                 peer.go_live()
             sock.send(self.terms.hello)  # a fresh socket takes it whole
             self._peers.append(peer)
             self._watch(peer)
+
+    def _guest_time(self) -> float:
+        if not self.terms.visitors:
+            return GUEST_TIME_INNER
+        return GUEST_TIME_CHECKED if self._checked else GUEST_TIME
 
     def _watch(self, peer: Peer) -> None:
         """Tell the selector what is wanted of a peer."""
@@ -685,7 +774,7 @@ class Relay:
             if peer.role in ("check", "waiting"):
                 raise ConnectionError("it will never be a consumer")
             if peer.role == "guest":
-                peer.heard, peer.due = b"", 0.0
+                peer.heard, peer.due, peer.quiet = b"", 0.0, 0.0
         elif data and not peer.deaf:
             peer.learn(data)
             self._checked = self._checked or peer.role == "check"
@@ -697,6 +786,8 @@ class Relay:
                 self._see_off(peer, now)
             elif peer.silent and now >= peer.due:
                 self._judge(peer, now)
+            elif now >= peer.quiet and self._may_be_shown(peer):
+                self._show(peer)
         except OSError:
             self._drop(peer)
 
@@ -706,10 +797,31 @@ class Relay:
             self._listen_to(peer)  # its line may have come while it was us who did not run
             self._watch(peer)
         if peer.half_closed and peer.knocks < KNOCKS:
-            peer.knock(self.terms.knock)
-            peer.due = now + (GUEST_TIME_CHECKED if self._checked else GUEST_TIME) / KNOCKS
+            peer.knock(self.terms.knock if self._goes_on(peer) else b"")
+            peer.due = now + self._guest_time() / KNOCKS
         elif peer.silent:
             peer.role = "consumer"
+
+    def _goes_on(self, peer: Peer) -> bool:
+        """Tell whether a guest is sure to be sent more than it has."""
+        if self.terms.end or len(self._stock) > peer.ahead:
+            return True
+        count = min(self.source.hello.get("count", NO_LIMIT), self.terms.limit)
+        return self.frames + peer.ahead < count and not self.source.ended
+
+    def _may_be_shown(self, peer: Peer) -> bool:
+        """Tell whether the first frame would be news to a guest."""
+        return bool(self._preview) and peer.silent and not peer.ahead
+
+    def _show(self, peer: Peer) -> None:
+        """Send a guest the first frame, though it may yet turn out to be no consumer."""
+        if not peer.half_closed:
+            self._listen_to(peer)
+        if peer.silent:
+            peer.ahead = True
+            peer.offer(self._preview)
+            peer.flush()
+        self._watch(peer)
 
     def _drop(self, peer: Peer) -> None:
         self.dropped += peer.dropped
@@ -719,21 +831,32 @@ class Relay:
         peer.sock.close()
 
     def _read_or_rest(self, now: float) -> None:
-        """Read from the upstream exactly while somebody waits for frames."""
-        consumers = self._consumers()
-        self._begun = self._begun or bool(consumers)
+        """Read from the upstream while somebody waits for frames, else until one is in hand."""
         if self._ended:
             return
-        if self.terms.attached:
-            self._ask(bool(consumers))
-        wanted = now >= self.terms.alone_at or (self._begun and bool(consumers or self.terms.live))
-        if any(self._holds_up(peer) for peer in consumers):
-            wanted = False
+        flows, in_hand = self._flows(now), bool(self._stock) or self.source.ended
+        if flows and in_hand:
+            self._pass_on()
+        elif self._stock and not self._preview:
+            with understanding("header"):
+                self._preview = bytes(self.render(self.source.view, self._stock[0]))
+        if self._ended:
+            return
+        held_up = any(self._holds_up(peer) for peer in self._consumers())
+        wanted = not held_up if flows else not in_hand
         if wanted and not self._reading:
             self._selector.register(self.source.sock, selectors.EVENT_READ, self._pump)
         elif self._reading and not wanted:
             self._selector.unregister(self.source.sock)
         self._reading = wanted
+
+    def _flows(self, now: float) -> bool:
+        """Tell whether what comes from the upstream is to be passed on, be it to nobody."""
+        consumed = bool(self._consumers())
+        self._begun = self._begun or consumed
+        if self.terms.attached:
+            self._ask(consumed)
+        return consumed or (self._begun and self.terms.live) or now >= self.terms.alone_at
 
     def _ask(self, wanted: bool) -> None:
         """As an attached stage, tell the upstream whether frames would reach anybody."""
@@ -743,21 +866,35 @@ class Relay:
                 self.source.sock.send((CONSUME if wanted else ATTACH) + b"\n")
 
     def _pump(self, _ready: int) -> None:
-        """Read a block from the upstream and pass it on."""
+        """Read a block from the upstream."""
+        self._stock = self.source.read()[: self.terms.limit - self.frames]
+
+    def _pass_on(self) -> None:
+        """Render what is in hand for the consumers, guests that have seen the first of it included."""
+        for peer in self._peers:
+            if peer.ahead and peer.role == "guest":
+                peer.role = "consumer"  # or it would miss what comes next
         consumers = self._consumers()
-        frames = self.source.read()[: self.terms.limit - self.frames]
+        frames, self._stock = self._stock, []
         if self.terms.attached and not consumers:
             frames = []  # not worth rendering: who is attached to must not wait for that either
         with understanding("header"):
             for frame in frames:
-                rendered = self.render(self.source.view, frame)
-                for peer in consumers:
-                    peer.offer(rendered)
-                self.frames += 1
+                self._offer(self._preview or self.render(self.source.view, frame), consumers)
         for peer in consumers:
             self._send(peer)
         if self.source.ended or self.frames == self.terms.limit:
             self._finish()
+
+    def _offer(self, rendered: Buffer, consumers: list[Peer]) -> None:
+        """Queue a frame for whoever does not have it yet."""
+        for peer in consumers:
+            if not peer.ahead:
+                peer.offer(rendered)
+        for peer in self._peers:
+            peer.ahead = False
+        self._preview = b""
+        self.frames += 1
 
     def _send(self, peer: Peer) -> None:
         try:
@@ -774,7 +911,8 @@ class Relay:
         """Let go of the upstream and the port, queue the end for everybody but the checks."""
         self._ended = True
         for sock in (self.source.sock, self.listener):
-            self._selector.unregister(sock)
+            if sock in self._selector.get_map():
+                self._selector.unregister(sock)
             sock.close()
         for peer in [peer for peer in self._peers if peer.role != "check"]:
             peer.role, peer.due = "consumer", time.monotonic() + LINGER
@@ -1009,4 +1147,6 @@ def serve(last_words: list[Callable[[], None]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("segmentation", serve))
+    sys.exit(
+        run("segmentation", serve, lambda: rehearse(lambda said: Segmenter(said, y4m=False).render))
+    )

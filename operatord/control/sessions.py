@@ -12,7 +12,7 @@ import msgspec
 
 from operatord.core.plans import Upstream
 from operatord.core.scheduler import Preview, Refuse, Start
-from operatord.engines.base import EngineError, EngineUnavailable
+from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
 from operatord.runtime.postmortem import last_report, post_mortem
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import explanation, refusal
@@ -23,7 +23,7 @@ from operatord_protocol import messages as m
 
 from .peer import Call
 
-REPORTED = ("frames", "dropped", "consumers", "dice_mean")
+REPORTED = ("frames", "dropped", "consumers", "blocked", "dice_mean")
 """What of a stage's own report is passed on."""
 EVERY = 10_000
 """Sessions that a list has at most."""
@@ -296,9 +296,10 @@ def _engine_errors() -> Iterator[None]:
     try:
         yield
     except EngineUnavailable as exc:
-        raise errors.EngineUnavailable(
-            "the container engine does not answer", retry_after=1
-        ) from exc
+        happened = (
+            str(exc) if isinstance(exc, EngineFailed) else "the container engine does not answer"
+        )
+        raise errors.EngineUnavailable(happened, retry_after=1) from exc
     except EngineError as exc:
         raise errors.Conflict("the stage is gone") from exc
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from operatord.engines.base import (
     DiskFull,
     EngineError,
-    EngineUnavailable,
+    EngineFailed,
     ImageMissing,
     NotThere,
     PortTaken,
@@ -96,7 +96,7 @@ def refusal(during: str, status: int, sentence: str, subject: str) -> EngineErro
             and rule.says in says
         ):
             return rule.error(subject)
-    return EngineUnavailable(f"the engine failed to {_TASKS[during]} {subject} (status {status})")
+    return EngineFailed(f"the engine failed to {_TASKS[during]} {subject} (status {status})")
 
 
 def port_in_use(sentence: str) -> bool:

@@ -3,28 +3,28 @@
 
 The stages tell, by the reports in their logs. A session has stalled when its last stage has a consumer, is
 held up by none (``blocked``), and has passed on nothing for the time given. A consumer that is connected and
-does not read is no stall: it holds up the last stage, and so, by back-pressure, all before it.
+does not read is no stall: it holds up the last stage, and so, by back-pressure, all before it. A degraded
+session that was given the rest has two stages with consumers of their own, and each is looked at.
 
-Whose fault it is shows in the order of the stream. A stage that is held up has frames that the next one
-does not take. So the first stage that stands still and is not held up is the one that does not deliver; with
-a registered probe, the first stage stands for that as well.
+A process that hangs cannot say that it does. But a stage may promise to report so often while it has a
+consumer (``every``). One that has and falls silent hangs, whatever it said last.
 
-A process that hangs cannot say that it does. The last stage's newest report is believed: one that was held up
-when it hung counts as held up for good.
+Whose fault it is shows in the order of the stream. If a stage hangs, it is the first one that does. Else a
+stage that is held up has frames that the next one does not take. So the first stage that stands still and is
+not held up does not deliver; or, where that is the first of all and reads from a registered probe, the probe.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
-import msgspec
-
+from operatord.core.pipelines import PROBE
 from operatord.engines import base
 
 from .clock import Clock
+from .heard import REPORT_LINES, Heard, Report
 from .record import SessionRecord
 from .usage import Rounds, Sessions, Tempo, Visited
 
@@ -32,72 +32,61 @@ log = logging.getLogger(__name__)
 
 SHORTEST_STEP, LONGEST_STEP = 0.25, 15.0
 """Bounds in seconds of the time between two looks, half of the timeout."""
-REPORT_LINES = 40
-"""Log lines read in search of reports: at one report a second, more than the longest step."""
+REPORTING = 1.0
+"""Seconds for which a stage may have passed on frames since its newest report."""
 FRAMES = 3
 """Intervals between frames that a slow stream may take before it counts as stalled."""
 
 Emit = Callable[..., None]
 
 
-class Report(msgspec.Struct, frozen=True):
-    """The counters that matter here."""
-
-    frames: int
-    """Frames passed on."""
-    consumers: int
-    blocked: int
-    """Of the consumers, those that everybody waits for."""
-
-
-_decode = msgspec.json.Decoder(Report).decode
-
-
 class _Stream(Visited):
-    """With what the stages said last."""
+    """With what the stages have said."""
 
     def __init__(self, record: SessionRecord, clock: Clock) -> None:
         super().__init__(record, clock)
-        self.newest: base.LogLine | None = None
-        """The newest line of the last stage that has been read."""
-        self.report: Report | None = None
-        """The last stage's newest report."""
-        self.since = clock.now()
-        """Monotonic time of the look from which on all its reports were alike."""
-        self.before: dict[str, Report] = {}
-        """What the stages said when the last one was first seen to stand still."""
-        self.told: int | None = None
-        """The number of frames at which it was said to have stalled."""
-
-    def read(self, lines: Sequence[base.LogLine], now: float) -> None:
-        """Take in what the last stage has said since the last look."""
-        fresh, follows = list(lines), len(lines) < REPORT_LINES
-        if self.newest in fresh:
-            fresh, follows = fresh[fresh.index(self.newest) + 1 :], True
-        said = [report for line in fresh if (report := report_in(line)) is not None]
-        if not (said or follows):
-            self.report = None  # it writes so much else that its reports are not to be found
-        # Whoever came, left, or took something in between is in one of the reports between.
-        if any(report != self.report for report in said):
-            self.report, self.since, self.before = said[-1], now, {}
-        self.newest = lines[-1] if lines else self.newest
+        self._begun = self.due
+        self._heard: dict[str, Heard] = {}
+        self._told: dict[str, tuple[int, str]] = {}
+        self.late = False
+        """Whether the engine was slow to answer in this look."""
 
     @property
-    def is_waited_for(self) -> bool:
-        """Whether somebody wants frames that are still to come."""
-        return (
-            self.report is not None
-            and self.report.consumers > 0
-            and self.report.blocked == 0
-            and not _is_through(self.record, self.report)
-        )
+    def ends(self) -> tuple[str, ...]:
+        """The stages that have the session's own consumers."""
+        return self.record.base_stages[-1], *self.record.attached
+
+    def has(self, end: str) -> bool:
+        """Tell whether it still runs, and has that end: an attached stage may have gone during a call."""
+        return self.runs and end in self.ends
+
+    def heard(self, stage: str) -> Heard:
+        """Return what is known of a stage; of one that was replaced, nothing is."""
+        return self._heard.setdefault(self.record.containers[stage], Heard(self._begun))
+
+    def is_told(self, end: str) -> bool:
+        """Tell whether it has been said that frames have stopped at ``end``, and none have come since."""
+        report = self.heard(end).report
+        return report is not None and self._told.get(end, (None, ""))[0] == report.frames
+
+    def tell(self, end: str, fault: str) -> bool:
+        """Note that ``fault`` has stopped the frames at ``end``; return whether that is news."""
+        known = {self._told[other][1] for other in self.ends if self.is_told(other)}
+        report = self.heard(end).report
+        assert report is not None
+        self._told[end] = report.frames, fault
+        return fault not in known
 
 
 class StallWatch:
     """Says of running sessions that their frames have stopped: once, until they have moved again.
 
-    It looks at the last stage only, and at the others while that stands still. What a stage that gives
-    no reports, or none with ``blocked``, is doing is not known: its session is never said to have stalled.
+    It looks at the stages with consumers only, and at the others when one of those has stood still for too
+    long. What a stage that gives no reports, or none with ``blocked``, is doing is not known: its session is
+    never said to have stalled.
+
+    A stall is said up to two seconds after the timeout: frames may have passed since the newest report, and
+    the first report to be the same may come a second after the last frame.
     """
 
     def __init__(
@@ -120,86 +109,99 @@ class StallWatch:
         await self._rounds.run()
 
     async def _look(self, visit: _Stream) -> None:
-        timeout, record = self._timeout(), visit.record
+        timeout, fps = self._timeout(), visit.record.fps
         step = LONGEST_STEP if timeout is None else timeout / 2
         visit.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        visit.urgent = visit.late = False
         if timeout is None:
             return
-        visit.read(await self._lines(record, record.base_stages[-1]), self._clock.now())
-        if visit.runs and visit.is_waited_for and self._clock.now() > visit.since:
-            await self._suspect(visit, max(timeout, FRAMES / record.fps if record.fps else 0.0))
+        for end in visit.ends:
+            await self._listen(visit, end)
+            if visit.has(end) and not visit.is_told(end):
+                await self._suspect(visit, end, max(timeout, FRAMES / fps if fps else 0.0))
 
-    async def _suspect(self, visit: _Stream, patience: float) -> None:
-        """Look at all stages of a session that stands still, and say so when it has for too long."""
-        assert visit.report is not None
-        if visit.told == visit.report.frames:
+    async def _suspect(self, visit: _Stream, end: str, patience: float) -> None:
+        """Say that no frames come out at ``end``, or come back at the moment when that can be said."""
+        since = visit.heard(end).quiet_since(visit.record.plan.count)
+        if since is None:
             return
-        found = await self._reports(visit.record)
-        quiet = self._clock.now() - visit.since
-        if quiet < patience:
-            visit.due = min(visit.due, visit.since + patience)
-        before, visit.before = visit.before, found | visit.before
-        if quiet < patience or not visit.runs:
+        over = since + patience + REPORTING
+        if self._clock.now() < over:
+            visit.urgent = visit.urgent or over < visit.due
+            visit.due = min(visit.due, over)
             return
-        stage = at_fault(visit.record, before, found)
-        if stage is not None:
-            visit.told = visit.report.frames
-            self._say(visit.record, stage, quiet)
+        chain = _chain(visit.record, end)
+        for stage in chain[:-1]:
+            await self._listen(visit, stage)
+        if visit.late:  # it may have been slow to take in what the stages wrote, too
+            visit.due = min(visit.due, self._clock.now() + REPORTING)
+            return
+        said = {stage: visit.heard(stage) for stage in chain}
+        fault = at_fault(visit.record, said, self._clock.now())
+        if fault is not None and visit.has(end) and visit.tell(end, fault):
+            self._say(visit.record, fault, self._clock.now() - since)
 
     def _say(self, record: SessionRecord, stage: str, seconds: float) -> None:
         log.warning("session %s has stalled for %.0f s at the stage %s", record.id, seconds, stage)
         self._emit("session.stalled", session_id=record.id, stage=stage, seconds=round(seconds, 3))
 
-    async def _reports(self, record: SessionRecord) -> dict[str, Report]:
-        """Return the newest report of each stage that gives any."""
-        found: dict[str, Report] = {}
-        for stage in record.base_stages:
-            reports = [report_in(line) for line in await self._lines(record, stage)]
-            report = next((each for each in reversed(reports) if each is not None), None)
-            if report is not None:
-                found[stage] = report
-        return found
+    async def _listen(self, visit: _Stream, stage: str) -> None:
+        """Read what a stage has said since it was last listened to."""
+        heard, container_id = visit.heard(stage), visit.record.containers[stage]
 
-    async def _lines(self, record: SessionRecord, stage: str) -> list[base.LogLine]:
-        container_id = record.containers[stage]
-        return await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
+        async def read() -> None:
+            looked = self._clock.now()
+            heard.read(await self._engine.logs(container_id, REPORT_LINES), looked, self._clock)
+            visit.late = visit.late or self._clock.now() - looked > REPORTING
+
+        await self._rounds.ask(read)
 
 
-def at_fault(
-    record: SessionRecord, before: Mapping[str, Report], now: Mapping[str, Report]
-) -> str | None:
-    """Return the first stage that stands still by itself, going by what all of them said twice.
+def _chain(record: SessionRecord, end: str) -> tuple[str, ...]:
+    """Return the stages that frames pass through on their way out at ``end``."""
+    return (*(stage for stage in record.base_stages if stage != end), end)
 
-    None when one has not said enough, or when what the last one waits for is on its way.
+
+def at_fault(record: SessionRecord, said: dict[str, Heard], now: float) -> str | None:
+    """Return whose fault it is that the last stage of ``said`` stands still.
+
+    The stages are in the order of the stream. None when nobody can tell, or when the last one is
+    held back by somebody else's consumer.
     """
-    stages = [s for s in record.base_stages if not (s in now and _is_through(record, now[s]))]
-    stages = [stage for stage in stages if stage not in record.exits]
-    if any(stage not in before or stage not in now for stage in stages):
+    stages = [stage for stage in said if stage not in record.exits]
+    last = next(reversed(said))
+    hangs = next((stage for stage in stages if said[stage].is_silent(now)), None)
+    # An attached stage is never what its upstream is held up by.
+    held_up = any(said[end].is_held_up(record.plan.count) for end in (record.base_stages[-1], last))
+    if hangs is not None or held_up:
+        return hangs
+    stage = _stands_still(record, said, stages, said[last].changed + REPORTING)
+    registered = record.plan.upstream is not None and stage == record.base_stages[0]
+    return PROBE if registered else stage
+
+
+def _stands_still(
+    record: SessionRecord, said: dict[str, Heard], stages: Sequence[str], since: float
+) -> str | None:
+    """Return the first of ``stages`` that stands still ``since`` then by itself.
+
+    None when one of them has not said enough.
+    """
+    stages = [stage for stage in stages if not said[stage].is_through(record.plan.count)]
+    reports = {stage: report for stage in stages if (report := said[stage].report) is not None}
+    if len(reports) < len(stages):
         return None
     for stage, following in zip_longest(stages, stages[1:]):
-        moves = now[stage] != before[stage]
-        if not moves and not _is_held_up(now[stage], now.get(following)):
+        moves = said[stage].changed > since
+        if not moves and not _offers(reports[stage], reports.get(following)):
             return stage
     return None
 
 
-def _is_held_up(report: Report, following: Report | None) -> bool:
+def _offers(report: Report, following: Report | None) -> bool:
     """Tell whether a stage has something that the next one does not take.
 
     One that hung in the moment in which it happened to be held up said so last. But then the next one
     has had all of it, which is at least what was last reported.
     """
     return following is not None and report.blocked > 0 and report.frames >= following.frames
-
-
-def _is_through(record: SessionRecord, report: Report) -> bool:
-    """Tell whether a stage has passed on all frames that it is to."""
-    return record.plan.count is not None and report.frames >= record.plan.count
-
-
-def report_in(line: base.LogLine) -> Report | None:
-    """Return the counters in a stage's line; None when it is no report, or lacks one of them."""
-    if line.stream == "stdout" and line.line.startswith('{"type":"report"'):
-        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
-            return _decode(line.line)
-    return None

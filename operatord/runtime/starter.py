@@ -376,6 +376,7 @@ class Starter:
         It joins the session's network with an endpoint of its own, since a port can be published only
         when its endpoint is made. Raises `StepFailed`, `Interrupted`; `detach` removes what was made.
         """
+        begun = self._clock.now()
         await self._step(record, "attach", lambda _: self._require_images(record, (name,)))
         await self._step(record, "attach", self._await_turn)
         try:
@@ -388,6 +389,7 @@ class Starter:
             location = await self._prove(record, name)
         if location is not None:
             record.join(name, location)
+            record.timings["attach"] = _ms(self._clock.now() - begun)
 
     async def detach(self, record: SessionRecord, name: str) -> None:
         """Remove an attached stage, or what there is of it. Raises `base.EngineError`."""

@@ -42,8 +42,9 @@ from .starter import Starter
 
 log = logging.getLogger(__name__)
 
-TELL = 1.0
-"""Seconds within which whoever asks for a session is told that the engine does not answer."""
+TELL = 1.25
+"""Age in seconds up to which a start is told at the first sign that the engine hangs: whoever asked within
+the second is meant, and the sign may be late."""
 SHUTTING_DOWN = "the daemon is shutting down"
 
 

@@ -153,7 +153,7 @@ async def test_shared_network_pipeline_works(tmp_path: Path) -> None:
     async with docker_served(tmp_path / "s", config=config) as daemon:
         wire = await daemon.wire()
         session = await wire.call("session.start", count=20, env=FAST)
-        owner = session["segmentation"]
+        owner = f"operatord_{session['session_id']}_segmentation"
         for stage in ("probe", "stream"):
             found = daemon.engine.client.inspect_container(session[stage])
             assert found["HostConfig"]["NetworkMode"] == f"container:{owner}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,27 @@ async def test_consumer_that_does_not_read_is_no_stall(tmp_path: Path) -> None:
         await watcher.event("session.running")
         seen = await watcher.note(lambda note: note["type"] != "session.stopping")
         assert seen["type"] == "session.ended"
+
+
+async def test_last_stage_that_hangs_is_not_taken_for_held_up_by_its_consumer(
+    tmp_path: Path,
+) -> None:
+    config = {"stall_timeout": 2}
+    large = {"probe": {"fps": 0, "width": 640, "height": 640}}
+    async with docker_served(tmp_path / "s", config=config, subnets=SUBNETS) as daemon:
+        wire, watcher = await daemon.wire(), await daemon.watcher("session.stalled")
+        session = await wire.call("session.start", count=400, plain_stream=True, env=large)
+        sid, stage = session["session_id"], session["stream"]
+        async with viewer_at(session["location"]) as viewer:
+            await viewer.frames(1)
+            await wire.call("session.logs", session_id=sid, stage="stream", follow=True)
+            await wire.note(lambda note: '"blocked":1' in note.get("line", ""))
+            daemon.engine.client.pause(stage)
+            begun = time.monotonic()
+            try:
+                event = await watcher.event("session.stalled", sid)
+                took = time.monotonic() - begun
+            finally:
+                daemon.engine.client.unpause(stage)
+            assert (event["stage"], 2 <= took < 6) == ("stream", True)
+            assert (await viewer.rest() or {})["frames"] == 400

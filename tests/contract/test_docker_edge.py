@@ -19,6 +19,7 @@ import pytest
 from operatord.engines.base import (
     DiskFull,
     EngineError,
+    EngineFailed,
     EngineUnavailable,
     ImageMissing,
     NotThere,
@@ -218,7 +219,7 @@ asyncio.run(main())
         ("network", 500, "failed to update store: no space left on device", DiskFull),
         ("create", 500, "mkdir /var/lib/docker/overlay2/0123: no space left on device", DiskFull),
         ("start", 500, "OCI runtime create failed: write x: No space left on device", DiskFull),
-        ("remove", 500, "write x: no space left on device", EngineUnavailable),
+        ("remove", 500, "write x: no space left on device", EngineFailed),
         ("create", 404, "No such image: demo-probe:latest", ImageMissing),
         ("create", 404, "network 0123 not found", NotThere),
         ("create", 400, "Minimum memory limit allowed is 6MB", StageRefused),
@@ -228,7 +229,7 @@ asyncio.run(main())
         ("start", 500, "OCI runtime create failed: bad cgroup", StageRefused),
         ("start", 500, 'could not select device driver "nvidia"', StageRefused),
         ("start", 409, "cannot join network of a non running container: 0123", StageRefused),
-        ("start", 500, "connection error: dial unix containerd.sock", EngineUnavailable),
+        ("start", 500, "connection error: dial unix containerd.sock", EngineFailed),
         (
             "logs",
             409,
@@ -236,7 +237,7 @@ asyncio.run(main())
             NotThere,
         ),
         ("stop", 404, "No such container: 0123", NotThere),
-        ("remove", 500, "driver failed to remove root filesystem", EngineUnavailable),
+        ("remove", 500, "driver failed to remove root filesystem", EngineFailed),
     ],
 )
 def test_refusals_are_told_apart(

@@ -28,6 +28,16 @@ PATIENCE = 20.0  # seconds for anything that is waited for
 OWN = {"probe": "probe", "streaming": "stream", "segmentation": "segmentation"}
 UPSTREAM = {"streaming": "probe", "segmentation": "stream"}
 CHECK = b'{"type":"check"}\n'
+CONSUME = b'{"type":"consume"}\n'
+ATTACH = b'{"type":"attach"}\n'
+PATIENT = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("stage", sys.argv.pop())
+stage = sys.modules["stage"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(stage)
+stage.GUEST_TIME = stage.GUEST_TIME_CHECKED = 3600.0
+sys.exit(stage.run("stage", stage.serve, lambda: None))
+"""
 
 
 def load(script: str) -> ModuleType:
@@ -61,10 +71,12 @@ class Ended(NamedTuple):
 class Stage:
     """A running stage."""
 
-    def __init__(self, script: str, env: dict[str, str]) -> None:
+    def __init__(self, script: str, env: dict[str, str], *, patient: bool = False) -> None:
+        """With ``patient``, who says nothing stays a guest for good."""
         clean = {name: value for name, value in os.environ.items() if not name.endswith("_ip")}
+        path = str(EMULATORS / script / f"{script}.py")
         self.process = subprocess.Popen(
-            [sys.executable, "-IBS", str(EMULATORS / script / f"{script}.py")],
+            [sys.executable, "-IBS", *(["-c", PATIENT] if patient else []), path],
             env={**clean, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -129,20 +141,23 @@ class Launcher:
     def __init__(self) -> None:
         self._stages: list[Stage] = []
 
-    def __call__(self, script: str, upstream: int | None = None, **env: object) -> Stage:
+    def __call__(
+        self, script: str, upstream: int | None = None, *, patient: bool = False, **env: object
+    ) -> Stage:
         own = OWN[script]
         wiring = {f"{own}_ip": HOST, f"{own}_port": "0", "fps": "0"}
         if upstream is not None:
             wiring |= {f"{UPSTREAM[script]}_ip": HOST, f"{UPSTREAM[script]}_port": str(upstream)}
-        stage = Stage(script, wiring | {name: str(value) for name, value in env.items()})
+        settings = wiring | {name: str(value) for name, value in env.items()}
+        stage = Stage(script, settings, patient=patient)
         self._stages.append(stage)
         return stage
 
-    def chain(self, count: int, /, **env: object) -> tuple[Stage, Stage]:
+    def chain(self, count: int, /, *, patient: bool = False, **env: object) -> tuple[Stage, Stage]:
         """Start a probe and a streaming server."""
         size = {name: env.pop(name) for name in ("width", "height", "fps") if name in env}
         probe = self("probe", count=count, **size)
-        return probe, self("streaming", probe.port, **env)
+        return probe, self("streaming", probe.port, patient=patient, **env)
 
     def close(self) -> None:
         for stage in self._stages:

@@ -7,6 +7,7 @@ import ast
 import itertools
 import math
 import random
+import socket
 from types import ModuleType
 from typing import Any
 
@@ -144,7 +145,9 @@ class Pieces:
     def __init__(self, *pieces: bytes) -> None:
         self.pieces = [piece for piece in pieces if piece]
 
-    def recv(self, size: int) -> bytes:
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if flags == socket.MSG_PEEK:
+            return self.pieces[0][:size]
         data, self.pieces[0] = self.pieces[0][:size], self.pieces[0][size:]
         self.pieces = [piece for piece in self.pieces if piece]
         return data

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from emulator_stages import (
+    ATTACH,
+    CONSUME,
     HOST,
     PATIENCE,
     Consumer,
@@ -29,9 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 MANY = 1000  # frames of 64 KiB: more than all the kernel's buffers between two stages hold
-CONSUME = b'{"type":"consume"}\n'
 CONSUME_LIVE = b'{ "type": "consume", "policy": "live" }\n'
-ATTACH = b'{"type":"attach"}\n'
 
 
 def attach(launch: Launcher, streaming: Stage, **env: object) -> Stage:

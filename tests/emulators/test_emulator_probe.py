@@ -28,6 +28,7 @@ def test_a_consumer_gets_hello_then_exactly_count_frames_then_end(launch: Launch
     assert ended.code == 0
     assert ended.report == {
         "type": "report", "stage": "probe", "frames": 300, "dropped": 0, "consumers": 0, "blocked": 0,
+        "every": 1,
     }  # fmt: skip
 
 

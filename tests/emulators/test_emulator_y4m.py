@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import subprocess
 
-from emulator_stages import HOST, PATIENCE, Consumer, Launcher, check, receive
+import pytest
+from emulator_stages import CONSUME, HOST, PATIENCE, Consumer, Launcher, check, receive
 
 
 def decode(ffmpeg: str, port: int) -> bytes:
@@ -60,12 +61,16 @@ def test_frames_say_when_they_are_due(launch: Launcher) -> None:
     assert len(rest) == 22 + 320 + 27 + 320
 
 
-def test_a_half_closed_consumer_gets_a_whole_stream(launch: Launcher) -> None:
-    _, streaming = launch.chain(3, format="y4m", width=16, height=16)
-    with Consumer(streaming.port) as consumer:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_half_closed_consumer_gets_a_whole_stream(launch: Launcher, count: int) -> None:
+    _, streaming = launch.chain(count, format="y4m", width=16, height=16)
+    _, other = launch.chain(count, format="y4m", width=16, height=16)
+    with Consumer(streaming.port) as consumer, Consumer(other.port) as open_one:
         consumer.sock.shutdown(1)
-        consumer.line()
-        assert consumer.rest().count(b"FRAME Xseq=") == 3
+        open_one.sock.sendall(CONSUME)
+        whole = consumer.rest()
+        assert whole.count(b"FRAME Xseq=") == count
+        assert whole == open_one.rest()
 
 
 def test_segmentation_is_always_served_json(launch: Launcher) -> None:

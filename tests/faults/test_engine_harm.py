@@ -177,6 +177,50 @@ async def test_frozen_engine_is_said_so_harms_no_stream_and_goes_on_afterwards(
         assert len(daemon.left()) == 6, "of two sessions, two containers and a network each"
 
 
+ASKED = (-0.5, -0.2, -0.05, 0.0, 0.2, 0.5, 0.9, 1.5)
+"""Seconds around the moment in which an engine freezes."""
+
+
+async def ask(daemon: Inside, seconds: float) -> tuple[str, float]:
+    """Ask for a session in so many seconds; return what came of it, and the seconds that took."""
+    wire = await daemon.wire()
+    await asyncio.sleep(seconds)
+    begun = time.monotonic()
+    request = wire.begin("session.start", plain_stream=True)
+    try:
+        said = str((await wire.reply(request))["phase"])
+    except Refused as refused:
+        said = refused.type
+    return said, time.monotonic() - begun
+
+
+@pytest.mark.usefixtures("unharmed")
+async def test_whoever_asks_a_frozen_engine_is_told_within_a_second(
+    engine: PrivateEngine, tmp_path: Path, report: list[str]
+) -> None:
+    roomy = {"limits": {"sessions": len(ASKED)}, "stop_grace": 1}
+    async with served_inside(engine, tmp_path / "s", roomy) as daemon:
+        lead = 0.2 - min(ASKED)
+        asking = [asyncio.create_task(ask(daemon, lead + moment)) for moment in ASKED]
+        await asyncio.sleep(lead)
+        engine.send(signal.SIGSTOP)
+        answers = dict(zip(ASKED, await asyncio.gather(*asking), strict=True))
+        engine.send(signal.SIGCONT)
+        for moment, (said, took) in answers.items():
+            report.append(f"asked {moment:+.2f} s after the engine froze: {said} in {took:.3f} s")
+        for moment, (said, took) in answers.items():
+            assert moment < 0 or (said, took < 1) == ("engine_unavailable", True), moment
+            assert said == "running" or took < 5, "whose start is under way waits until it is lost"
+        wire = await daemon.wire()
+        for session in (await wire.call("session.list"))["sessions"]:
+            await wire.call("session.stop", session_id=session["session_id"])
+        await nothing_is_left(daemon)
+
+
+async def nothing_is_left(daemon: Inside) -> None:
+    await until(lambda: daemon.left() == [], "all is removed")
+
+
 @pytest.mark.usefixtures("unharmed")
 async def test_daemon_leaves_in_time_while_its_engine_is_frozen_and_its_sessions_are_taken_on(
     engine: PrivateEngine, tmp_path: Path

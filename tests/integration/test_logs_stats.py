@@ -82,13 +82,13 @@ async def test_following_shows_what_a_stage_says_while_it_starts(lab: Lab, wire:
 
 async def test_stats_by_stage_with_the_frames_that_it_reports(lab: Lab, wire: Wire) -> None:
     session = await wire.call("session.start")
-    report = '{"type":"report","stage":"stream","frames":30,"dropped":1,"consumers":2}'
+    report = '{"type":"report","stage":"stream","frames":30,"dropped":1,"consumers":2,"blocked":1}'
     lab.fake.world.write(session["stream"], report)
     stats = await wire.call("session.stats", session_id=session["session_id"])
     assert set(stats["stages"]) == {"probe", "stream", "segmentation"}
     stream = stats["stages"]["stream"]
     assert stream["memory"] == 1 << 20
-    assert (stream["frames"], stream["dropped"]) == (30, 1)
+    assert (stream["frames"], stream["dropped"], stream["blocked"]) == (30, 1, 1)
     assert "frames" not in stats["stages"]["probe"]
 
 

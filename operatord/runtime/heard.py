@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+"""What a stage says of itself, by the reports in its log, and since when it has said nothing else.
+
+The engine's clock is taken for this machine's. Should one of them be set, a report still counts as written
+between the look that did not have it yet and the look that has it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+
+from operatord.engines import base
+
+from .clock import Clock
+
+REPORT_LINES = 40
+"""Log lines read in search of reports: at one report a second, more than the longest step between looks."""
+MISSED = 3
+"""Reports in a row that have to be missing before a stage is taken to hang."""
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The counters that matter here."""
+
+    frames: int
+    """Frames passed on."""
+    consumers: int
+    blocked: int
+    """Of the consumers, those that everybody waits for."""
+    every: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Longest time in seconds between two reports while it has a consumer; None if it promises nothing."""
+
+
+_decode = msgspec.json.Decoder(Report).decode
+
+
+def report_in(line: base.LogLine) -> Report | None:
+    """Return the counters in a stage's line; None when it is no report, or lacks one of them."""
+    if line.stream == "stdout" and line.line.startswith('{"type":"report"'):
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            return _decode(line.line)
+    return None
+
+
+class Heard:
+    """All that has been read of one stage's reports. Times are monotonic, in seconds."""
+
+    def __init__(self, since: float) -> None:
+        """Nothing that it has written counts as older than ``since``."""
+        self.report: Report | None = None
+        """The newest."""
+        self.said = since
+        """When that was written …"""
+        self.changed = since
+        """… and the first of those that are like it."""
+        self._looked = since
+        self._newest: base.LogLine | None = None
+
+    def read(self, lines: Sequence[base.LogLine], looked: float, clock: Clock) -> None:
+        """Take in the log's last `REPORT_LINES` lines, which were asked for at ``looked``."""
+        fresh, cut = list(lines), len(lines) >= REPORT_LINES
+        if self._newest in fresh:
+            fresh, cut = fresh[fresh.index(self._newest) + 1 :], False
+        said = [(report, line) for line in fresh if (report := report_in(line)) is not None]
+        if cut and not said:
+            self.report = None  # it writes so much else that its reports are not to be found
+        for report, line in said:
+            self.said = self._written(line, clock)
+            if report != self.report:
+                # Whatever came before the first one that is to be had may have been the same.
+                begun = cut and self.report is None
+                self.report, self.changed = report, self._looked if begun else self.said
+        self._looked, self._newest = looked, lines[-1] if lines else self._newest
+
+    def _written(self, line: base.LogLine, clock: Clock) -> float:
+        now, age = clock.now(), 0.0
+        with contextlib.suppress(ValueError):
+            age = clock.wall() - datetime.fromisoformat(line.time).timestamp()
+        return min(max(now - age, self._looked), now)
+
+    def is_through(self, count: int | None) -> bool:
+        """Tell whether it has passed on all of ``count`` frames; None is no number of them."""
+        return self.report is not None and count is not None and self.report.frames >= count
+
+    def is_held_up(self, count: int | None) -> bool:
+        """Tell whether everybody waits for its consumers, be it for the last of ``count`` frames."""
+        return self.report is not None and (self.report.blocked > 0 or self.is_through(count))
+
+    def quiet_since(self, count: int | None) -> float | None:
+        """Return since when it may have kept a consumer waiting; None when it does not, or nobody knows.
+
+        One that is held up keeps nobody waiting as long as it goes on saying so.
+        """
+        report = self.report
+        if report is None or report.consumers == 0:
+            return None
+        if not self.is_held_up(count):
+            return self.changed
+        return self.said if report.every is not None else None
+
+    def is_silent(self, now: float) -> bool:
+        """Tell whether it hangs: it has not said again what it promised to say."""
+        report = self.report
+        if report is None or report.every is None or report.consumers == 0:
+            return False
+        return now - self.said >= MISSED * report.every
