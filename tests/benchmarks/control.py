@@ -2,15 +2,21 @@
 """The control plane against a bare echo: requests a second, and how long one takes.
 
 The load comes from one blocking socket: prebuilt batches go out, newlines are counted as they come
-back, and nothing is parsed. Both servers get the same bytes, in turn, in processes of their own.
+back, and nothing is parsed. A crowd of connections is a process of its own (`crowd.py`). Both servers
+get the same bytes, in turn, in processes of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
+import subprocess
+import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 
 from daemons import PATIENCE, BenchFailed, operatord, script
 from tables import Table
@@ -20,6 +26,8 @@ BATCH = 100
 """Requests in one batch."""
 AHEAD = 8
 """Batches on their way at once, so that the server never waits for the load."""
+CROWD = 1000
+"""Connections at once."""
 OURS, ECHO = "operatord", "bare echo"
 
 
@@ -76,10 +84,12 @@ def measure(rounds: int, short: bool) -> list[Table]:
     for table in (rate, pairs, flood):
         table.more_is_better = True
     flood.notes.append("the echo decodes and encodes each line, checks nothing and does nothing")
-    with operatord("process") as daemon, script("echo.py") as echo, ExitStack() as stack:
+    limits = {"limits": {"connections": CROWD + 10}}
+    with operatord("process", limits) as daemon, script("echo.py") as echo, ExitStack() as stack:
+        addresses = {OURS: daemon.address, ECHO: echo}
         loads = {
             name: stack.enter_context(contextlib.closing(Load(address)))
-            for name, address in ((OURS, daemon.address), (ECHO, echo))
+            for name, address in addresses.items()
         }
         for load in loads.values():
             load.batches(batches, AHEAD)
@@ -92,4 +102,31 @@ def measure(rounds: int, short: bool) -> list[Table]:
                 pairs.add(name, load.batches(batches, 1))
             for name, load in loads.items():
                 flood.add(name, load.batches(batches, AHEAD))
-    return [rate, latency, pairs, flood]
+        crowds = _crowds(addresses, max(1, rounds // 3), short)
+    return [rate, latency, pairs, flood, *crowds]
+
+
+def _crowds(addresses: Mapping[str, tuple[str, int]], rounds: int, short: bool) -> list[Table]:
+    """Return what many connections get together, and how evenly; round about."""
+    connections, pings = (50, 10) if short else (CROWD, 30)
+    each = f"{connections:,} connections, each {pings} pings one at a time"
+    rate = Table("control.crowd", each, "requests/s", ECHO, more_is_better=True)
+    even = Table("control.fairness", f"{each}: time of the slowest ÷ of the quickest", "×", ECHO)
+    even.notes.append("1.0: all connections are served alike")
+    for _ in range(rounds):
+        for name, address in addresses.items():
+            done = _crowd(address, connections, pings)
+            rate.add(name, connections * pings / done[-1])
+            even.add(name, done[-1] / done[0])
+    return [rate, even]
+
+
+def _crowd(address: tuple[str, int], connections: int, pings: int) -> list[float]:
+    """Return the seconds after which each connection had all its answers, the quickest first."""
+    command = [sys.executable, str(Path(__file__).with_name("crowd.py")), *map(str, address)]
+    command += [str(connections), str(pings)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode:
+        raise BenchFailed(f"{connections} connections: {done.stderr.strip()}")
+    finished: list[float] = json.loads(done.stdout)
+    return finished

@@ -40,10 +40,14 @@ class EngineApi:
         self._own = threading.local()
 
     def call(self, method: str, path: str, body: Any = None, missing_ok: bool = False) -> Any:
-        """Return what the engine answers to ``path``, a query included. Raises `BenchFailed`."""
+        """Return what the engine answers to ``path``, a query included. Raises `BenchFailed`.
+
+        A body of bytes is a tar archive, any other is sent as JSON.
+        """
         connection = self._connection()
-        data = None if body is None else json.dumps(body)
-        headers = {"Content-Type": "application/json"} if data else {}
+        tar = isinstance(body, bytes)
+        data = body if tar or body is None else json.dumps(body)
+        headers = {"Content-Type": f"application/{'x-tar' if tar else 'json'}"} if data else {}
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()

@@ -32,7 +32,7 @@ def measure(rounds: int, short: bool) -> list[Table]:
         for _ in range(rounds):
             for kind in ("plain", "segmented"):
                 plain = kind == "plain"
-                for how, read in (("bytes only", _bytes), ("client's frames", _frames)):
+                for how, read in (("bytes only", read_bytes), ("client's frames", _frames)):
                     table.add(f"{kind}, {how}", _session(daemon, plain, beyond, read))
     return [table]
 
@@ -61,7 +61,7 @@ def _frames(host: str, port: int, count: int) -> float:
     return time.perf_counter() - begun
 
 
-def _bytes(host: str, port: int, count: int) -> float:
+def read_bytes(host: str, port: int, count: int) -> float:
     """Return the seconds that the bytes after the warm-up took to arrive, nobody looking at them."""
     buffer, moments, total = bytearray(1 << 19), [], 0
     with socket.create_connection((host, port), PATIENCE) as sock:

@@ -1,37 +1,64 @@
 # SPDX-License-Identifier: MIT
-"""The one proof of readiness that all competitors are held to: a stream header at the requester."""
+"""What all competitors are held to: a stream header, or a frame's header, at the requester."""
 
 from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 
 from daemons import PATIENCE, BenchFailed
 
 PAUSE = 0.005
 
 
-def first_header(host: str, port: int) -> bytes:
-    """Connect, again and again where nobody serves yet, until a header line comes; return it."""
+CONSUME = b'{"type":"consume"}\n'
+"""Said at once, it spares a stage the time in which a silent visitor may still be a mere check."""
+
+
+def first_header(host: str, port: int) -> float:
+    """Connect, again and again where nobody serves yet, until a header line comes; return when."""
+    return _first(host, port, _hello)[0]
+
+
+def first_frame(host: str, port: int) -> tuple[float, float]:
+    """Do the same as a consumer, on to a frame's header line; return when each of the two came."""
+    header, frame = _first(host, port, _frame)
+    return header, frame
+
+
+def _first(
+    host: str, port: int, read: Callable[[socket.socket], tuple[float, ...]]
+) -> tuple[float, ...]:
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             with socket.create_connection((host, port), PATIENCE) as sock:
-                if line := _line(sock):
-                    return line
+                return read(sock)
         except OSError:
             pass  # a refused connection, or a proxy's that nobody took
         time.sleep(PAUSE)
     raise BenchFailed(f"no stream at {host}:{port} within {PATIENCE:g} s")
 
 
-def _line(sock: socket.socket) -> bytes:
+def _frame(sock: socket.socket) -> tuple[float, float]:
+    sock.sendall(CONSUME)
+    return (*_hello(sock), _line(sock, b'"frame"'))
+
+
+def _hello(sock: socket.socket) -> tuple[float]:
+    return (_line(sock, b'"hello"'),)
+
+
+def _line(sock: socket.socket, kind: bytes) -> float:
+    """Read one line and nothing beyond; return when it was there. Raises `BenchFailed` for another kind."""
     received = b""
     while not received.endswith(b"\n"):
         byte = sock.recv(1)
         if not byte:
-            return b""
+            raise ConnectionResetError("the stream ended before its first lines")
         received += byte
-    if b'"hello"' not in received:
-        raise BenchFailed(f"not a stream header: {received!r}")
-    return received
+    moment = time.perf_counter()
+    if kind not in received:
+        raise BenchFailed(f"{received!r} has no {kind!r}")
+    return moment

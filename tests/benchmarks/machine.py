@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -28,6 +29,7 @@ def facts(engine: EngineApi | None) -> dict[str, Any]:
         "docker-py": importlib.metadata.version("docker"),
         "msgspec": importlib.metadata.version("msgspec"),
         "docker-compose": _compose_version(),
+        "socat": _socat_version(),
         "load": [round(value, 2) for value in os.getloadavg()],
     }
 
@@ -44,3 +46,11 @@ def _compose_version() -> str | None:
         return None
     command = ["docker-compose", "version", "--short"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _socat_version() -> str | None:
+    if shutil.which("socat") is None:
+        return None
+    done = subprocess.run(["socat", "-V"], capture_output=True, text=True, check=False)
+    found = re.search(r"socat version (\S+)", done.stdout)
+    return found[1] if found else None

@@ -19,17 +19,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import burst
+import chain
 import control
+import footprint
 import frames
 import machine
 import relay
 import scheduling
 import starts
-from daemons import BenchFailed
+import warm
+from daemons import BenchFailed, many_files
 from engine_api import EngineApi
 from tables import Table
 
 BENCH_JSON = Path(__file__).resolve().parents[2] / "bench.json"
+
+
+class Skipped(Exception):
+    """A section cannot be measured here; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +53,24 @@ class Bench:
         """Return how many rounds: as asked, else the section's own number."""
         return self.rounds or (short if self.short else full)
 
-
-class Skipped(Exception):
-    """A section cannot be measured here; the text says why."""
+    @property
+    def docker(self) -> tuple[EngineApi, str]:
+        """The engine and its address. Raises `Skipped`."""
+        if self.engine is None:
+            raise Skipped("no container engine answers (tools/engine up)")
+        return self.engine, self.url
 
 
 def bench_start(bench: Bench) -> list[Table]:
-    if bench.engine is None:
-        raise Skipped("no container engine answers (tools/engine up)")
-    return starts.measure(bench.engine, bench.url, bench.pick(15, 1))
+    return starts.measure(*bench.docker, bench.pick(10, 1))
+
+
+def bench_warm(bench: Bench) -> list[Table]:
+    return warm.measure(*bench.docker, bench.pick(8, 1), bench.short)
+
+
+def bench_burst(bench: Bench) -> list[Table]:
+    return burst.measure(*bench.docker, bench.pick(1, 1), bench.short)
 
 
 def bench_control(bench: Bench) -> list[Table]:
@@ -75,7 +92,15 @@ def bench_relay(bench: Bench) -> list[Table]:
 
 
 def bench_frames(bench: Bench) -> list[Table]:
-    return frames.measure(bench.pick(5, 1), bench.short)
+    return frames.measure(bench.pick(3, 1), bench.short)
+
+
+def bench_chain(bench: Bench) -> list[Table]:
+    return chain.measure(*bench.docker, bench.pick(3, 1), bench.short)
+
+
+def bench_footprint(bench: Bench) -> list[Table]:
+    return footprint.measure(*bench.docker, bench.short)
 
 
 def bench_scheduling(bench: Bench) -> list[Table]:
@@ -84,9 +109,13 @@ def bench_scheduling(bench: Bench) -> list[Table]:
 
 SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "start": bench_start,
+    "warm": bench_warm,
+    "burst": bench_burst,
     "control": bench_control,
     "relay": bench_relay,
     "frames": bench_frames,
+    "chain": bench_chain,
+    "footprint": bench_footprint,
     "scheduling": bench_scheduling,
 }
 
@@ -94,6 +123,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the sections and return the exit code."""
     options = _parser().parse_args(argv)
+    many_files()
     signal.signal(signal.SIGTERM, _stop)  # unwinds like Ctrl-C, so that nothing is left behind
     try:
         return _measure(options)
@@ -152,7 +182,7 @@ def _run(name: str, bench: Bench, report: dict[str, Any]) -> bool:
         print(f"\n{name}: skipped, {exc}")
         report["skipped"][name] = str(exc)
         return True
-    except BenchFailed as exc:
+    except (BenchFailed, OSError) as exc:
         print(f"\n{name}: FAILED, {exc}")
         report["skipped"][name] = f"failed: {exc}"
         return False

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Protocol
 
-from daemons import Daemon, operatord, scratch
+from daemons import Daemon, scratch
 from engine_api import LABEL, RUN, EngineApi
 from header import first_header
+from on_docker import operatord_on_docker, shipped
 from starts_compose import Compose, has_compose
 from starts_floor import Floor
 from starts_original import Original
 from tables import Table
-
-from operatord.config import Config, to_dict
 
 REFERENCE = "original's way (docker-py)"
 NOTES = [
@@ -58,6 +57,7 @@ class Session:
         """Ask for a session and be told when it delivers."""
         session = self._daemon.call("session.start", pipeline=self._pipeline)
         self._id = session["session_id"]
+        self.warm: bool = session["warm"]
         return session["location"]["host"], session["location"]["port"]
 
     def stop(self) -> None:
@@ -86,7 +86,11 @@ def measure(engine: EngineApi, url: str, rounds: int) -> list[Table]:
 
 
 def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Competitor]:
-    daemon = stack.enter_context(_daemon(engine, url))
+    pipelines = {
+        "segmented": shipped("segmented"),
+        "separate": shipped("segmented", network="separate"),
+    }
+    daemon = stack.enter_context(operatord_on_docker(engine, url, {"pipelines": pipelines}))
     found: dict[str, Competitor] = {
         "operatord, as shipped": Session(daemon, "segmented"),
         "operatord, separate": Session(daemon, "separate"),
@@ -99,31 +103,18 @@ def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Com
     return found
 
 
-@contextlib.contextmanager
-def _daemon(engine: EngineApi, url: str) -> Iterator[Daemon]:
-    """Run a daemon that has the segmented pipeline as shipped, with a shared namespace, and separate."""
-    segmented = to_dict(Config())["pipelines"]["segmented"]
-    pipelines = {
-        "segmented": segmented,
-        "separate": segmented | {"network": "separate"},
-    }
-    with operatord("docker", {"docker_host": url, "pipelines": pipelines}) as daemon:
-        yield daemon
-    # Only to be sure: it has removed its sessions before it ended.
-    engine.sweep(f"operatord.instance={daemon.instance}")
-
-
 def _one(competitor: Competitor) -> tuple[float, float]:
     """Start, read a header, stop; return how long the start and the stop took, in ms."""
     try:
-        started = _timed(lambda: first_header(*competitor.start()))
+        started = timed(lambda: first_header(*competitor.start()))
     except BaseException:
         competitor.stop()
         raise
-    return started, _timed(competitor.stop)
+    return started, timed(competitor.stop)
 
 
-def _timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], object]) -> float:
+    """Return how many ms it takes."""
     begun = time.perf_counter()
     work()
     return (time.perf_counter() - begun) * 1000

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine_api import LABEL, RUN, EngineApi
 from relay import free_port
@@ -15,6 +15,23 @@ OWNER = "segmentation"
 """The container whose network namespace the others join, where it is shared."""
 
 
+class Place(NamedTuple):
+    """Where a topology is, for those that exist side by side."""
+
+    subnet: str | None
+    """Its network's range; None leaves it to the engine, which has about thirty."""
+    host: str
+    """The loopback address that its port is published on: in one's own, nobody else takes that port."""
+
+    @property
+    def ipam(self) -> dict[str, Any] | None:
+        """The range as the engine is told of it."""
+        return None if self.subnet is None else {"Config": [{"Subnet": self.subnet}]}
+
+
+ANYWHERE = Place(None, "127.0.0.1")
+
+
 class Floor:
     """Seven calls: a network, three creations, three starts.
 
@@ -22,9 +39,10 @@ class Floor:
     starting needs it. So the network and all three containers are made at once.
     """
 
-    def __init__(self, url: str, *, shared: bool) -> None:
+    def __init__(self, url: str, *, shared: bool, place: Place = ANYWHERE) -> None:
         self._api = EngineApi(url)
         self._shared = shared
+        self._place = place
         self._pool = ThreadPoolExecutor(4, "floor")
         self._key = ""
         self._made: list[str] = []
@@ -33,7 +51,7 @@ class Floor:
         """Create everything at once, then start everything at once."""
         self._key, port = f"bench_{secrets.token_hex(4)}", free_port()
         self._made = [f"{self._key}_{stage}" for stage in IMAGES]
-        network = {"Name": self._key, "Labels": {LABEL: RUN}}
+        network = {"Name": self._key, "Labels": {LABEL: RUN}, "IPAM": self._place.ipam}
         calls = [self._post("/networks/create", network)]
         calls += [
             self._post(f"/containers/create?name={self._key}_{stage}", self._body(stage, port))
@@ -45,7 +63,7 @@ class Floor:
             _all([self._begin(stage) for stage in IMAGES if stage != OWNER])
         else:
             _all([self._begin(stage) for stage in IMAGES])
-        return "127.0.0.1", port
+        return self._place.host, port
 
     def stop(self) -> None:
         """Remove the containers at once, then the network."""
@@ -83,7 +101,9 @@ class Floor:
         }
         if stage == OWNER:
             body["ExposedPorts"] = {f"{PORT}/tcp": {}}
-            host["PortBindings"] = {f"{PORT}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}
+            host["PortBindings"] = {
+                f"{PORT}/tcp": [{"HostIp": self._place.host, "HostPort": str(port)}]
+            }
         if not joins:
             aliases = list(IMAGES) if self._shared else [stage]
             body["NetworkingConfig"] = {"EndpointsConfig": {self._key: {"Aliases": aliases}}}

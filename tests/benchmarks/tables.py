@@ -56,6 +56,7 @@ class Table:
             "n": len(values),
             "median": statistics.median(values),
             "p99": percentile(values, 1 if self.more_is_better else 99),
+            "worst": min(values) if self.more_is_better else max(values),
             "ratio": self._ratio(values, base),
             "ratio_p99": self._tail_ratio(values, base),
         }
@@ -90,7 +91,9 @@ class Table:
 
 
 def _number(value: float) -> str:
-    return f"{value:9,.0f}" if value >= 1000 else f"{value:9.1f}"
+    if value >= 1000:
+        return f"{value:9,.0f}"
+    return f"{value:9.1f}" if value >= 10 else f"{value:9.2f}"
 
 
 def _times(value: float | None) -> str:

@@ -48,8 +48,8 @@ def check(section: str, file: Path, names: set[str]) -> None:
 
 
 def test_control_plane(tmp_path: Path) -> None:
-    names = {"control.unpipelined", "control.latency", "control.batches", "control.saturated"}
-    check("control", tmp_path / "bench.json", names)
+    parts = ("unpipelined", "latency", "batches", "saturated", "crowd", "fairness")
+    check("control", tmp_path / "bench.json", {f"control.{part}" for part in parts})
 
 
 def test_relay(tmp_path: Path) -> None:
@@ -71,6 +71,28 @@ def test_scheduling(tmp_path: Path) -> None:
 @pytest.mark.engine
 def test_starts_and_stops(tmp_path: Path) -> None:
     check("start", tmp_path / "bench.json", {"start", "stop"})
+
+
+@pytest.mark.engine
+def test_warm_starts(tmp_path: Path) -> None:
+    names = {"warm", "warm.header", "warm.row", "warm.row.header"}
+    check("warm", tmp_path / "bench.json", names)
+
+
+@pytest.mark.engine
+def test_bursts(tmp_path: Path) -> None:
+    check("burst", tmp_path / "bench.json", {"burst", "burst.ping", "burst.stop"})
+
+
+@pytest.mark.engine
+def test_chains(tmp_path: Path) -> None:
+    check("chain", tmp_path / "bench.json", {"chain", "chain.segmented"})
+
+
+@pytest.mark.engine
+def test_footprint(tmp_path: Path) -> None:
+    parts = ("memory", "cpu", "connection", "session")
+    check("footprint", tmp_path / "bench.json", {f"footprint.{part}" for part in parts})
 
 
 def test_without_an_engine_it_says_so(tmp_path: Path) -> None:

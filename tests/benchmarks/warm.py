@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: MIT
+"""Warm starts: from the request to the stream header and to the first frame's, beside cold starts.
+
+Before each measurement all that was there before is gone and all slots are ready, so that nothing else
+is being made. Where several starts come in a row, that is so only before the first of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from daemons import PATIENCE, BenchFailed, Daemon
+from engine_api import LABEL, RUN, EngineApi
+from header import first_frame
+from on_docker import each_stage, operatord_on_docker, shipped
+from starts import REFERENCE, Competitor, Session
+from starts_floor import Floor
+from starts_original import Original
+from tables import Table
+
+NATIVE, SHIM, COLD = "operatord, warm", "operatord, warm, shell", "operatord, cold"
+NOTES = [
+    "request sent to first frame's header received; every requester says consume at once. Before",
+    "each start the sessions before it are gone and the slots are ready. shell: the stages do not",
+    "know late binding, and wait behind the shim. The floor and the original's way run the bare",
+    "images without the limits and the hardening that operatord's containers have.",
+]
+
+
+class WarmSession(Session):
+    """A session that must come from a slot."""
+
+    def start(self) -> tuple[str, int]:
+        """Ask for a session. Raises `BenchFailed` if it was made for this request."""
+        location = super().start()
+        if not self.warm:
+            raise BenchFailed("a start that should find a slot was a cold one")
+        return location
+
+
+class Tables:
+    """One measurement goes into two tables: when the stream's header came, and when the first frame's."""
+
+    def __init__(self, name: str, title: str, notes: list[str]) -> None:
+        self.header = Table(
+            f"{name}.header", f"{title}: request to stream header", "ms", REFERENCE, paired=False
+        )
+        self.frame = Table(
+            name, f"{title}: request to first frame", "ms", REFERENCE, notes=notes, paired=False
+        )
+
+    def add(self, name: str, competitor: Competitor) -> None:
+        """Start it and read to its first frame."""
+        begun = time.perf_counter()
+        header, frame = first_frame(*competitor.start())
+        self.header.add(name, (header - begun) * 1000)
+        self.frame.add(name, (frame - begun) * 1000)
+
+    def add_alone(self, daemon: Daemon, name: str, competitor: Competitor) -> None:
+        """Do it with the slots ready before and all of it gone after."""
+        await_slots(daemon)
+        try:
+            self.add(name, competitor)
+        finally:
+            competitor.stop()
+
+
+def measure(engine: EngineApi, url: str, rounds: int, short: bool) -> list[Table]:
+    """Return the times of single starts, and of several with nothing between them."""
+    rows, slots = (1, 2) if short else (max(1, rounds // 3), 6)
+    with ExitStack() as stack:
+        stack.callback(engine.sweep, f"{LABEL}={RUN}")
+        original = stack.enter_context(contextlib.closing(Original(url)))
+        found = [
+            _singly(engine, url, original, rounds, 1 if short else 4),
+            _in_a_row(engine, url, original, rows, slots),
+        ]
+    return [table for both in found for table in (both.header, both.frame)]
+
+
+def _singly(engine: EngineApi, url: str, original: Original, rounds: int, native: int) -> Tables:
+    """Measure each competitor in turn; ``native`` warm starts in each round, half as many by shell."""
+    segmented = shipped("segmented")
+    pipelines = {
+        "segmented": segmented | {"warm": 1},
+        "shim": each_stage(segmented, late_bind="shim") | {"warm": 1},
+        "cold": segmented,
+    }
+    tables = Tables("warm", "warm start", NOTES)
+    with ExitStack() as stack:
+        daemon = stack.enter_context(operatord_on_docker(engine, url, _config(pipelines)))
+        shared = stack.enter_context(contextlib.closing(Floor(url, shared=True)))
+        competitors: dict[str, tuple[int, Competitor]] = {
+            NATIVE: (native, WarmSession(daemon, "segmented")),
+            SHIM: (max(1, native // 2), WarmSession(daemon, "shim")),
+            COLD: (1, Session(daemon, "cold")),
+            "API floor, shared": (1, shared),
+            REFERENCE: (1, original),
+        }
+        for _ in range(rounds):
+            for name, (times, competitor) in competitors.items():
+                for _ in range(times):
+                    tables.add_alone(daemon, name, competitor)
+    return tables
+
+
+def _in_a_row(engine: EngineApi, url: str, original: Original, rounds: int, slots: int) -> Tables:
+    """Measure as many starts one after the other as there are slots, with no stop in between."""
+    notes = [f"{slots} slots are ready before the first; nobody waits for refills between"]
+    tables = Tables("warm.row", f"{slots} warm starts in a row", notes)
+    pipelines = {"segmented": shipped("segmented", warm=slots)}
+    with operatord_on_docker(engine, url, _config(pipelines)) as daemon:
+        for _ in range(rounds):
+            _row(daemon, tables, slots)
+            tables.add_alone(daemon, REFERENCE, original)
+    return tables
+
+
+def _row(daemon: Daemon, tables: Tables, slots: int) -> None:
+    await_slots(daemon)
+    sessions = [WarmSession(daemon, "segmented") for _ in range(slots)]
+    try:
+        for session in sessions:
+            tables.add(NATIVE, session)
+    finally:
+        for session in sessions:
+            session.stop()
+
+
+def _config(pipelines: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under which no slot is held back because the benchmark keeps the machine busy."""
+    return {"pipelines": pipelines, "pressure": {"cpu": None}}
+
+
+def await_slots(daemon: Daemon) -> None:
+    """Return when all slots are ready. Raises `BenchFailed`."""
+    deadline = time.monotonic() + PATIENCE
+    while not _filled(warm := daemon.call("system.status")["warm"]):
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"the slots are not made: {warm}")
+        time.sleep(0.05)
+
+
+def _filled(warm: Mapping[str, Mapping[str, int]]) -> bool:
+    return all(each["ready"] == each["target"] for each in warm.values())
