@@ -335,6 +335,7 @@ class Supervisor:
             self.end(record, ending)
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self.slots.emptied()  # one that was being made is removed by who made it
         await until_answered(concerned)
 
     async def leave(self) -> None:

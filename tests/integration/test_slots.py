@@ -174,6 +174,15 @@ async def test_nothing_of_a_slot_is_left_after_the_end(tmp_path: Path) -> None:
     assert engine.empty
 
 
+async def test_slot_that_is_being_made_at_the_end_is_removed(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "w", WARM) as lab:
+        engine = lab.fake
+        gate = engine.script.hold("start")
+        await gate.reached.wait()
+        asyncio.get_running_loop().call_later(0.1, gate.open.set)  # while the daemon is closing
+    assert engine.empty
+
+
 async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     from operatord.engines.base import StageRefused
 
