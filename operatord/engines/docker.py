@@ -83,7 +83,7 @@ class DockerEngine:
         self._clients = Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
         self._images: dict[str, tuple[float, bodies.Json]] = {}
         """Descriptions by name, each with the time of the monotonic clock when it was asked for."""
-        self._starting = Lane("docker-start", 4)
+        self._starting = Lane("docker-start", 6)
         self._stopping = Lane("docker-stop", 8)
         self._removing = Lane("docker-remove", 4)
         self._looking = Lane("docker-look", 4)

@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 PAUSE = 0.25
 """Seconds between looks at whether a slot is wanted."""
 REST = 1.0
-"""Seconds without a request before a slot is replaced while others are ready: requests often come in groups,
-and an engine that is starting containers makes the next claims several times slower."""
+"""Seconds without a claim before a slot is replaced: requests often come in groups, and an engine that is
+making containers takes several times as long over the next claim, or the next stop."""
 FAILED_PAUSE = 10.0
 """Seconds without an attempt after a slot could not be made."""
 SPARE = ""
@@ -163,16 +163,14 @@ class SlotPool:
             await asyncio.sleep(pause)
 
     def _lacking(self) -> str | None:
+        """Return a pipeline that has too few slots, unless one has just been claimed."""
+        if self._admission.clock.now() - self._claimed_at < REST:
+            return None
         for name in (*self._admission.config.pipelines, SPARE):
             count = len([s for s in self._slots.values() if s.plan.pipeline == name])
-            if count < self.target(name) and not self._resting(name):
+            if count < self.target(name):
                 return name
         return None
-
-    def _resting(self, pipeline: str) -> bool:
-        """Tell whether to leave the machine to the requests that come, for there are slots left."""
-        rested = self._admission.clock.now() - self._claimed_at > REST
-        return not rested and bool(self.ready(pipeline))
 
     def _discard_unfit(self) -> None:
         """Give up slots that died, are too old, too many, or not as the configuration has them now."""
