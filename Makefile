@@ -37,8 +37,8 @@ check: venv ## lint, format check and strict types
 	@$(PYTHON) -m mypy --strict
 	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py)
 
-bench: images ## measure, and compare with docker-compose
-	@command -v docker-compose >/dev/null || tools/apt docker-compose || true
+bench: images ## measure, and compare with docker-compose and socat
+	@tools/apt docker-compose socat || true
 	@host=$$(tools/engine up) && export "$$host" && exec $(PYTHON) tests/benchmarks/run.py $(ARGS)
 
 clean: ## delete caches and build products (.venv stays)

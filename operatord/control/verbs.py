@@ -75,6 +75,7 @@ def status(call: Call, params: m.NoParams) -> m.Status:
         sessions=supervisor.book.counts(),
         queue=_queue(supervisor),
         warm=supervisor.slots.status(),
+        networks=supervisor.slots.spare_networks(),
         draining=supervisor.draining,
         connections=services.connections(),
         uptime=round(services.uptime(), 3),

@@ -122,10 +122,14 @@ class SlotPool:
 
     def status(self) -> dict[str, dict[str, int]]:
         """Return for each pipeline how many are ready and how many there should be."""
-        return {
-            name: {"ready": len(self.ready(name)), "target": self.target(name)}
-            for name in self._admission.config.pipelines
-        }
+        return {name: self._count(name) for name in self._admission.config.pipelines}
+
+    def spare_networks(self) -> dict[str, int]:
+        """Return the same for networks that are kept for whichever session comes."""
+        return self._count(SPARE)
+
+    def _count(self, pipeline: str) -> dict[str, int]:
+        return {"ready": len(self.ready(pipeline)), "target": self.target(pipeline)}
 
     # Claims
 

@@ -38,9 +38,9 @@ from .relay import Relay
 log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 3
-"""Sessions that are made at the same time. Measured on two cores: of 30 at once, the last is ready after 16.6 s
-with two, 13.6 s with four; of eight, half are ready after 2.4 s and 3.1 s. More would let calls time out in a
-long line."""
+"""Sessions that are made at the same time. Measured on two cores: of 30 at once, the last is ready after
+16.6 s with two and 13.6 s with four; of eight, they are ready after 2.4 s and 3.1 s on average. More would
+let calls time out in a long line."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 

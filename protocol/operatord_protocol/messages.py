@@ -135,6 +135,7 @@ class Status(Result, frozen=True):
     uptime: float
     free: dict[str, Any] = {}
     """What a start could take now: the smaller of what is not reserved and what is measured to be free."""
+    networks: dict[str, int] = {}
 
 
 # --- auth --------------------------------------------------------------------------------

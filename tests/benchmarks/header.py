@@ -12,17 +12,13 @@ from daemons import PATIENCE, BenchFailed
 PAUSE = 0.005
 
 
-CONSUME = b'{"type":"consume"}\n'
-"""Said at once, it spares a stage the time in which a silent visitor may still be a mere check."""
-
-
 def first_header(host: str, port: int) -> float:
     """Connect, again and again where nobody serves yet, until a header line comes; return when."""
     return _first(host, port, _hello)[0]
 
 
 def first_frame(host: str, port: int) -> tuple[float, float]:
-    """Do the same as a consumer, on to a frame's header line; return when each of the two came."""
+    """Do the same, on to a frame's header line; return when each of the two came."""
     header, frame = _first(host, port, _frame)
     return header, frame
 
@@ -42,7 +38,6 @@ def _first(
 
 
 def _frame(sock: socket.socket) -> tuple[float, float]:
-    sock.sendall(CONSUME)
     return (*_hello(sock), _line(sock, b'"frame"'))
 
 

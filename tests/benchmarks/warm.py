@@ -24,10 +24,10 @@ from tables import Table
 
 NATIVE, SHIM, COLD = "operatord, warm", "operatord, warm, shell", "operatord, cold"
 NOTES = [
-    "request sent to first frame's header received; every requester says consume at once. Before",
-    "each start the sessions before it are gone and the slots are ready. shell: the stages do not",
-    "know late binding, and wait behind the shim. The floor and the original's way run the bare",
-    "images without the limits and the hardening that operatord's containers have.",
+    "request sent to first frame's header received, by a requester that only reads. Before each",
+    "start the sessions before it are gone and the slots are ready. shell: the stages do not know",
+    "late binding, and wait behind the shim. The floor and the original's way run the bare images",
+    "without the limits and the hardening that operatord's containers have.",
 ]
 
 

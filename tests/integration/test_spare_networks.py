@@ -75,7 +75,9 @@ async def test_spare_networks_hold_subnets_and_give_way(tmp_path: Path) -> None:
     async with in_process(tmp_path / "s", overlay, clock=StillClock()) as lab:
         await stocked(lab)
         wire = await lab.wire()
-        assert (await wire.call("system.status"))["reserved"]["subnets"] == 2
+        status = await wire.call("system.status")
+        assert status["reserved"]["subnets"] == 2
+        assert status["networks"] == {"ready": 2, "target": 2}
         sessions = [await wire.call("session.start") for _ in range(2)]
         assert [session["phase"] for session in sessions] == ["running", "running"]
         assert spare(lab) == []
