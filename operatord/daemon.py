@@ -34,6 +34,7 @@ from .core.room import Gpu
 from .core.subnets import SubnetPool
 from .engines import base
 from .runtime.admission import Admission, Machine
+from .runtime.blueprint import StartSettings
 from .runtime.clock import Clock
 from .runtime.failpoints import fail_around
 from .runtime.gpus import find_gpus
@@ -43,7 +44,7 @@ from .runtime.journal import Journal, JournalFailed, Retention
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
 from .runtime.stall import StallWatch
-from .runtime.starter import Starter, StartSettings
+from .runtime.starter import Starter
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
 from .runtime.watch import EngineWatch, Reactions

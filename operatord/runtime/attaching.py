@@ -16,7 +16,8 @@ from operatord.core import scheduler
 from .admission import Admission
 from .record import SessionRecord
 from .removal import persist
-from .starter import Interrupted, Starter, StepFailed
+from .starter import Starter
+from .steps import Interrupted, StepFailed
 
 log = logging.getLogger(__name__)
 

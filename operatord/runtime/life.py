@@ -21,7 +21,8 @@ from .postmortem import collect
 from .record import Ending, SessionRecord
 from .refusals import final_error, step_error
 from .removal import persist
-from .starter import Interrupted, Starter, StepFailed
+from .starter import Starter
+from .steps import Interrupted, StepFailed
 
 log = logging.getLogger(__name__)
 

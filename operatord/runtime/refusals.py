@@ -12,7 +12,7 @@ from operatord_protocol import errors
 
 from .clock import Clock, rfc3339
 from .record import Ending, SessionRecord
-from .starter import StepFailed
+from .steps import StepFailed
 
 ERROR_LINES = 10
 """How many of a stage's last log lines go into an error."""

@@ -26,7 +26,8 @@ from operatord_protocol.messages import SessionStartParams
 from .admission import Admission
 from .journal import JournalFailed
 from .record import Ending, SessionRecord
-from .starter import Interrupted, Starter, StepFailed
+from .starter import Starter
+from .steps import Interrupted, StepFailed
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,10 @@ from operatord.core.subnets import SubnetPool
 from operatord.core.units import Bytes
 from operatord.engines import docker_bodies as bodies
 from operatord.engines.base import Network, StagePlan, StageRefused
+from operatord.runtime.blueprint import StartSettings
 from operatord.runtime.clock import Clock
 from operatord.runtime.record import SessionRecord
-from operatord.runtime.starter import Starter, StartSettings
+from operatord.runtime.starter import Starter
 from operatord_protocol.messages import SessionStartParams
 
 MIB = 1024**2

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+"""Proof that a session delivers: a stream header read at the end of its chain."""
+
+from __future__ import annotations
+
+import asyncio
+
+from operatord.engines import base
+from operatord_protocol import errors
+from operatord_protocol.messages import Location
+
+from .hello import NoHello, await_hello
+from .record import SessionRecord
+from .steps import StepFailed, unless
+
+
+async def prove(
+    engine: base.Engine, record: SessionRecord, name: str, timeout: float
+) -> Location | None:
+    """Return where the stage called ``name`` is proven to deliver; None when it has ended.
+
+    Raises `StepFailed` after ``timeout`` seconds, `Interrupted`, `base.EngineError`.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            return await unless(record.ending, _find_stream(engine, record, name))
+    except TimeoutError as exc:
+        reason = f"no stream came through the chain to the stage {name!r} within {timeout:g} s"
+        raise StepFailed(errors.StartFailed, "start_timeout", reason, name) from exc
+    except NoHello as exc:
+        reason = f"the stage {name!r} does not speak the stream format"
+        raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
+
+
+async def _find_stream(engine: base.Engine, record: SessionRecord, name: str) -> Location | None:
+    published = record.published
+    if published is None:
+        published = (await engine.inspect(record.containers[name])).published
+    if published is None:
+        if record.phase == "running":
+            reason = f"the stage {name!r} ended before there was a stream"
+            raise StepFailed(errors.StartFailed, "exit", reason, name)
+        # It ended before anybody could look: its exit says why, and is on its way.
+        await asyncio.shield(record.ending)
+        return None
+    host, port = published.host, published.port
+    held = record.inputs.get(name)
+    hello = await await_hello(host, port, None if held is None else held.stirred)
+    record.fps = hello.fps
+    if hello.count is not None and hello.fps > 0:
+        record.expected_seconds = hello.count / hello.fps
+    url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+    return Location(host=host, port=port, url=url, format=record.plan.format)
