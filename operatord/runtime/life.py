@@ -7,6 +7,7 @@ The phase is written down before what it speaks of is done; `core.phases` has th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
@@ -102,6 +103,8 @@ class Life:
         self._admission.started(record.plan.pipeline, record.timings["total"] / 1000)
         self._do.running(record)
         self._do.announce(record)
+        with contextlib.suppress(base.EngineError):  # it goes with the session, then
+            await self._starter.discard(record)
         return await asyncio.shield(record.ending)
 
     async def _end(self, record: SessionRecord, ending: Ending) -> None:

@@ -130,7 +130,7 @@ class Starter:
         record.timings["total"] = _ms(self._clock.now() - begun)
 
     async def _bind(self, record: SessionRecord) -> None:
-        """Tell each stage what the request decides. One that is not needed goes, unused."""
+        """Tell each stage what the request decides."""
         plan = record.plan
         if plan.upstream is not None:
             assert record.network is not None
@@ -140,7 +140,13 @@ class Starter:
                 with blamed(name):
                     held.send(late_line(plan.stages[name], environment(record, name)))
         for name in [name for name in record.containers if name not in plan.stages]:
-            await self._engine.remove(record.containers.pop(name))
+            record.unused.append(record.containers.pop(name))
+
+    async def discard(self, record: SessionRecord) -> None:
+        """Remove what was made beforehand and is not needed, as `remove` would. Raises `base.EngineError`."""
+        while record.unused:
+            await self._engine.remove(record.unused[0])
+            del record.unused[0]
 
     async def _step(
         self, record: SessionRecord, name: str, work: Callable[[SessionRecord], Awaitable[None]]
@@ -334,7 +340,8 @@ class Starter:
         """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
         if record.relay is not None:
             await record.relay.close()
-        await together(self._engine.remove(cid) for cid in record.containers.values())
+        made = [*record.containers.values(), *record.unused]
+        await together(self._engine.remove(container_id) for container_id in made)
         if record.location is None or record.missing or record.restored:
             await self._remove_unknown(record)
         if record.network is not None:

@@ -121,6 +121,17 @@ async def test_registered_probe_takes_the_place_of_the_slots_own(tmp_path: Path)
         await wire.call("probe.register", name="bed", host=location["host"], port=location["port"])
         session = await wire.call("session.start", probe="bed", count=12)
         assert (session["warm"], "probe" in session) == (True, False)
+        engine, label = lab.daemon.engine, session["session_id"]
+
+        async def stages() -> set[str]:
+            found = await engine.list_objects(lab.daemon.instance)
+            mine = [o for o in found if o.labels["operatord.session"] == label]
+            return {o.labels["operatord.stage"] for o in mine if o.kind == "container"}
+
+        async def discarded() -> bool:
+            return await stages() == {"stream", "segmentation"}
+
+        await until(discarded, "the probe that was made for it is gone")
         _, frames, end = await receive(session["location"])
         assert (len(frames), end["frames"]) == (12, 12)
 
