@@ -36,6 +36,7 @@ from .config import Config
 from .daemon import StateDir, StateDirBusy
 from .engines import base
 from .runtime.journal import BUSY, SLOTS, VERSION
+from .runtime.processes import ProcessId, end
 
 GRACE = 10.0
 """Seconds between the two looks; a daemon's own pass leaves orphans alone for as long."""
@@ -112,6 +113,11 @@ class Sweep:
             gone = [await _remove(engine, each, say) for each in in_order]
         return all(gone)
 
+    async def end_relays(self, sessions: Iterable[str]) -> None:
+        """End the relays of sessions whose objects have gone. Raises `CannotSweep`."""
+        for process in read_relays(self._journal, sessions):
+            await end(process)
+
     @contextlib.asynccontextmanager
     async def _engine(self) -> AsyncIterator[base.Engine]:
         engine = self._make_engine()
@@ -173,6 +179,25 @@ def read_phases(journal: Path, sessions: Iterable[str]) -> Mapping[str, str]:
     return dict.fromkeys(unclaimed, SLOT) | known
 
 
+class _Relayed(msgspec.Struct):
+    relay: ProcessId | None = None
+
+
+def read_relays(journal: Path, sessions: Iterable[str]) -> list[ProcessId]:
+    """Return the relays that these sessions have by the journal. Raises `CannotSweep`."""
+    try:
+        with closing(_open(journal)) as db:
+            query = "SELECT data FROM session WHERE id = ?"
+            rows = [db.execute(query, (each,)).fetchone() for each in sessions]
+    except sqlite3.Error as exc:
+        raise CannotSweep(f"the journal cannot be read any more ({exc})") from exc
+    found = []
+    for row in filter(None, rows):
+        with contextlib.suppress(msgspec.MsgspecError):  # without its stages it ends by itself
+            found.append(msgspec.json.decode(row[0], type=_Relayed).relay)
+    return [each for each in found if each is not None]
+
+
 def _open(journal: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
 
@@ -216,6 +241,8 @@ async def sweep_once(config: Config, options: Options) -> bool:
         urgent = {key for key, each in first.items() if each.at_once}
         found = await _still(sweep, urgent, alone=alone)
         all_gone = await _dispose(sweep, found, options)
+        if not options.dry_run:
+            await sweep.end_relays({_session_of(each.found) for each in found})
     patient = first.keys() - urgent
     if patient:
         await asyncio.sleep(grace)

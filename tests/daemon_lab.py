@@ -471,6 +471,17 @@ def left_of(state_dir: Path) -> list[str]:
     return found
 
 
+def relays_to(port: int) -> list[int]:
+    """Return the ids of the living processes that relay to a port of this machine."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if words[-1:] == [str(port)] and any(w.endswith("relay_process.py") for w in words):
+                found.append(process.pid)
+    return found
+
+
 async def run(*command: str, stdin: bytes = b"", **more: Any) -> tuple[int, str, str]:
     """Run a program to its end: exit code, standard output, standard error."""
     process = await asyncio.create_subprocess_exec(

@@ -97,6 +97,7 @@ class Life:
             return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
         except Interrupted:
             return record.ending.result()
+        await self._keep_relay(record)
         record.phases["running"] = self._clock.wall()
         await self._chronicle.write_running(record)
         record.advance("running", self._clock.wall())
@@ -106,6 +107,17 @@ class Life:
         with contextlib.suppress(base.EngineError):  # it goes with the session, then
             await self._starter.discard(record)
         return await asyncio.shield(record.ending)
+
+    async def _keep_relay(self, record: SessionRecord) -> None:
+        """Let the relay of a session outlive the daemon.
+
+        It is written down before that, and the session runs only after it: whenever the daemon dies, there
+        is neither a relay that nobody knows, nor a session that runs and has lost its own.
+        """
+        if record.relay is not None:
+            self._chronicle.note(record)
+            await self._chronicle.written()
+            record.relay.stay()
 
     async def _end(self, record: SessionRecord, ending: Ending) -> None:
         record.result = ending

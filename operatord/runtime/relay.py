@@ -3,67 +3,91 @@
 
 A probe registered as 127.0.0.1, or as a container on somebody else's bridge, cannot be connected to from
 a session's network. The relay listens on the host's address in that network and passes bytes on. It
-lives as long as its session.
+lives as long as its session, and so longer than the daemon: it is a process (`relay_process`), which the
+journal knows. Until that is written, it ends with the daemon.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
 
-CHUNK = 256 * 1024
+from .processes import ProcessId, end, identify
+from .relay_process import STAY
+
+PROGRAM = Path(__file__).with_name("relay_process.py")
+OPEN_TIMEOUT = 10.0
+"""Seconds in which the process has to listen; it takes a few hundredths of one."""
 
 
 class Relay:
-    """Connections to ``address`` become connections to the target."""
+    """Connections to it become connections to the target."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Pass everything on to ``host``:``port``."""
-        self._target = (host, port)
-        self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.Task[None]] = set()
+    def __init__(self, host: str, port: int, process: ProcessId | None = None) -> None:
+        """Pass everything on to ``host``:``port``; ``process`` does so already since an earlier life."""
+        self._target = (host, str(port))
+        self.process = process
+        """What it is known by, once there is one."""
+        self._input: IO[bytes] | None = None
 
     async def open(self, host: str) -> tuple[str, int]:
-        """Listen on ``host`` and return the address. Raises `OSError`."""
-        self._server = await asyncio.start_server(self._accept, host, 0, limit=CHUNK)
-        address: tuple[str, int] = self._server.sockets[0].getsockname()[:2]
-        return address
+        """Listen on ``host`` and return the address. Raises `OSError`; `close` is needed even then."""
+        line = await _first_line(self._spawn(host))
+        if not line.endswith(b"\n"):
+            raise OSError(errno.EADDRNOTAVAIL, f"the relay to the probe cannot listen on {host}")
+        return host, int(line)
+
+    def _spawn(self, host: str) -> IO[bytes]:
+        """Start the process and return its standard output. Raises `OSError`."""
+        popen = subprocess.Popen(
+            [sys.executable, "-IS", str(PROGRAM), host, *self._target],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,  # no terminal's signals reach it
+        )
+        self.process = identify(popen.pid)
+        popen.returncode = 0  # or it would be reported as never waited for, which `close` does
+        assert popen.stdout is not None
+        self._input = popen.stdin
+        return popen.stdout
+
+    def stay(self) -> None:
+        """Let the process outlive the daemon: the journal knows it now. Idempotent."""
+        if self._input is not None:
+            with contextlib.suppress(OSError):  # it is dead: its stages notice
+                self._input.write(STAY)
+                self._input.flush()
+        self._let_go()
 
     async def close(self) -> None:
         """End listening and every connection. Idempotent."""
-        if self._server is not None:
-            self._server.close()
-        tasks = list(self._connections)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._let_go()
+        if self.process is not None:
+            await end(self.process)
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.CancelledError):
-                await self._pass_on(reader, writer)
-        finally:
-            self._connections.discard(task)
-            writer.close()
-
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        up_reader, up_writer = await asyncio.open_connection(*self._target, limit=CHUNK)
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, up_writer))
-                group.create_task(_pump(up_reader, writer))
-        except* OSError:
-            pass  # one side went away: so does the other
-        finally:
-            up_writer.close()
+    def _let_go(self) -> None:
+        held, self._input = self._input, None
+        if held is not None:
+            with contextlib.suppress(OSError):  # what could not be written to the dead
+                held.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(CHUNK):
-        writer.write(data)
-        await writer.drain()
-    if writer.can_write_eof():
-        writer.write_eof()
+async def _first_line(pipe: IO[bytes]) -> bytes:
+    """Return the first line that comes through a pipe, or the rest, and close it. Raises `OSError`."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        async with asyncio.timeout(OPEN_TIMEOUT):
+            return await reader.readline()
+    except TimeoutError as exc:
+        raise OSError(errno.ETIMEDOUT, "the relay to the probe did not begin to listen") from exc
+    finally:
+        transport.close()

@@ -2,7 +2,7 @@
 """A session as it is written into the journal, and made anew from it.
 
 Everything that is needed to go on with a session after the daemon has died is here, and everything that
-its post-mortem says. What belongs to one life of the daemon only, who waits for it and its relay, is not.
+its post-mortem says. What belongs to one life of the daemon only, such as who waits for it, is not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from operatord.engines.base import LogLine, Network, StageState
 from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
 from .journal import SessionRow
+from .processes import ProcessId
 from .record import Ending, SessionRecord
+from .relay import Relay
 
 UNKNOWN = "unknown"
 """The pipeline, and the one stage, of a session of which only its row's columns can be read."""
@@ -66,6 +68,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     timings: dict[str, float] = {}
     subnet: str | None = None
     network: Network | None = None
+    relay: ProcessId | None = None
     addresses: dict[str, tuple[str, int]] = {}
     containers: dict[str, str] = {}
     gpus: dict[str, tuple[str, ...]] = {}
@@ -81,7 +84,8 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     holding: Holding | None = None
 
 
-_SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in ("result", "holding"))
+_OTHER = ("relay", "result", "holding")
+_SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """What a record and its snapshot both call by the same name."""
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
 decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
@@ -105,6 +109,7 @@ def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
     result = record.result
     snapshot = Snapshot(
         **{name: getattr(record, name) for name in _SAME},
+        relay=None if record.relay is None else record.relay.process,
         result=None if result is None else _result(result),
         holding=holding,
     )
@@ -149,6 +154,9 @@ def _from_row(
         setattr(record, name, getattr(snapshot, name))
     record.phase = msgspec.convert(row.phase, Phase)
     record.restored = True
+    upstream = snapshot.plan.upstream
+    if snapshot.relay is not None and upstream is not None:
+        record.relay = Relay(upstream.host, upstream.port, snapshot.relay)
     if snapshot.result is not None:
         fields = msgspec.structs.asdict(snapshot.result)
         record.result = Ending(**fields)

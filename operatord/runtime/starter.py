@@ -340,6 +340,7 @@ class Starter:
         """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
         if record.relay is not None:
             await record.relay.close()
+            record.relay = None
         made = [*record.containers.values(), *record.unused]
         await together(self._engine.remove(container_id) for container_id in made)
         if record.location is None or record.missing or record.restored:

@@ -29,6 +29,9 @@ for _ in range(os.getpid() % 16):
     next(_RANGES)
 
 
+PROBE = Path(__file__).parents[2] / "emulators" / "probe" / "probe.py"
+
+
 class Engine:
     """What is on the engine of one instance."""
 
@@ -365,3 +368,18 @@ async def docker_served(
         assert left == [], "the daemon left containers or networks behind"
     finally:
         engine.close()
+
+
+@contextlib.asynccontextmanager
+async def host_probe(**env: str) -> AsyncIterator[int]:
+    """Run a probe on the host's loopback and give its port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(PROBE), stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "probe_ip": "127.0.0.1", "probe_port": "0", **env},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield json.loads(await process.stdout.readline())["port"]
+    finally:
+        process.kill()
+        await process.communicate()

@@ -5,21 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from daemon_lab import receive, served, until
-from docker_lab import DockerDaemon, Engine, docker_served
+from docker_lab import DockerDaemon, Engine, docker_served, host_probe
 
 pytestmark = pytest.mark.engine
 
-PROBE = Path(__file__).parents[2] / "emulators" / "probe" / "probe.py"
 ENDLESS = {"count": "2000000000", "fps": "0"}
 
 
@@ -191,21 +188,6 @@ async def test_what_a_killed_daemon_had_running_is_taken_on_by_the_next(tmp_path
             assert daemon.left() == []
             assert (await wire.call("session.start", plain_stream=True))["phase"] == "running"
             await wire.close()
-
-
-@contextlib.asynccontextmanager
-async def host_probe(**env: str) -> AsyncIterator[int]:
-    """Run a probe on the host's loopback and give its port."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROBE), stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "probe_ip": "127.0.0.1", "probe_port": "0", **env},
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield json.loads(await process.stdout.readline())["port"]
-    finally:
-        process.kill()
-        await process.communicate()
 
 
 async def serve_from(daemon: DockerDaemon, host: str, port: int) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import os
 import random
 import shutil
+import signal
 import socket
 import sqlite3
 import threading
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
 from daemon_lab import (
     OPERATORD,
@@ -32,12 +34,13 @@ from daemon_lab import (
     Wire,
     clean_env,
     receive,
+    relays_to,
     run,
     served,
     settings,
     until,
 )
-from fake_engine import Gate, World
+from fake_engine import FakeEngine, Gate, World
 
 from operatord.core.learning import Use
 from operatord.core.room import Gpu
@@ -45,6 +48,9 @@ from operatord.daemon import Daemon, Parts
 from operatord.engines import base
 from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
 from operatord.runtime import journal as journal_module
+from operatord.runtime.chronicle import Chronicle
+from operatord.runtime.record import SessionRecord
+from operatord.sweep import Options, sweep_once
 
 
 class Lasting(StreamingFake):
@@ -53,6 +59,8 @@ class Lasting(StreamingFake):
     def __init__(self, world: World | None = None) -> None:
         super().__init__(world)
         self._swallowed: dict[str, Gate] = {}
+        self.gateway: str | None = None
+        """This host's address in each network; None: stages reach what this host reaches."""
 
     async def close(self) -> None:
         """Say goodbye to the daemon only."""
@@ -73,7 +81,7 @@ class Lasting(StreamingFake):
     async def create_network(self, plan: NetworkPlan) -> Network:
         made = await super().create_network(plan)
         await self._swallow("create_network")
-        return msgspec.structs.replace(made, gateway=None)  # stages reach what this host reaches
+        return msgspec.structs.replace(made, gateway=self.gateway)
 
     async def create(self, plan: StagePlan) -> str:
         made = await super().create(plan)
@@ -966,6 +974,86 @@ async def test_journal_that_is_lost_makes_orphans_of_what_it_spoke_of(
     await machine.daemon.reconciler.look()
     assert machine.engine.empty
     assert (await wire.call("session.start"))["phase"] == "running"
+
+
+# Relays
+
+
+async def register_here(machine: Machine, wire: Wire) -> int:
+    """Register a probe that only this host can reach from now on, as "scope"; return its port."""
+    lender = (await wire.call("session.start"))["location"]
+    port: int = lender["port"]
+    await wire.call("probe.register", name="scope", host="127.0.0.1", port=port)
+    machine.engine.gateway = "127.0.0.1"
+    return port
+
+
+async def test_relay_goes_on_in_another_life_and_ends_with_its_session(machine: Machine) -> None:
+    wire = await machine.start()
+    port = await register_here(machine, wire)
+    session = await wire.call("session.start", probe="scope")
+    [relay] = relays_to(port)
+    await machine.kill()
+    wire = await machine.start()
+    assert await get(wire, session) == session
+    assert relays_to(port) == [relay]
+    await wire.call("session.stop", session_id=session["session_id"])
+    assert relays_to(port) == []
+
+
+async def test_relay_of_a_start_that_fails_is_ended(machine: Machine) -> None:
+    wire = await machine.start()
+    port = await register_here(machine, wire)
+    machine.engine.script.fail("start", StageRefused("not today"))
+    await wire.refusal("session.start", probe="scope")
+    assert relays_to(port) == []
+
+
+async def test_session_whose_relay_is_dead_ends_like_any(machine: Machine) -> None:
+    wire = await machine.start()
+    port = await register_here(machine, wire)
+    session = await wire.call("session.start", probe="scope")
+    [relay] = relays_to(port)
+    os.kill(relay, signal.SIGKILL)
+    await wire.call("session.stop", session_id=session["session_id"])
+    assert not psutil.pid_exists(relay)
+
+
+async def test_relay_that_was_let_stay_for_a_session_that_never_ran_is_ended(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached = asyncio.Event()
+
+    async def never_write(_: Chronicle, record: SessionRecord) -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    wire = await machine.start()
+    port = await register_here(machine, wire)
+    monkeypatch.setattr(Chronicle, "write_running", never_write)
+    session = await accepted(wire, probe="scope")
+    await reached.wait()
+    assert len(relays_to(port)) == 1
+    await machine.kill()
+    wire = await machine.start()
+    assert await ended(wire, session) == ("failed", "restart")
+    assert relays_to(port) == []
+
+
+async def test_relay_of_a_session_that_a_sweep_removes_is_ended(machine: Machine) -> None:
+    wire = await machine.start()
+    port = await register_here(machine, wire)
+    session = await wire.call("session.start", probe="scope")
+    gate = machine.engine.script.hold("stop")
+    wire.begin("session.stop", session_id=session["session_id"])
+    await gate.reached.wait()
+    await machine.kill()
+    config = settings(machine.state_dir)
+    options = Options(str, str, 0.0, make_engine=lambda: FakeEngine("test", machine.world))
+    assert await sweep_once(config, options._replace(dry_run=True))
+    assert len(relays_to(port)) == 1
+    assert await sweep_once(config, options)
+    assert relays_to(port) == []
 
 
 # What else is remembered
