@@ -16,9 +16,9 @@ Settings, all from the environment:
     seed             of the speckle                          (0)
     connect_timeout  seconds for probe_ip to resolve         (30)
     OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
-                           lay it over the environment; end of input before it: exit 0
+                           lay it over the environment, having said `waiting`; end of input: exit 0
 
-Standard output: JSON lines `listening` and `report`. Standard error: sentences for people.
+Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
 Exit codes: 0 done, 2 bad setting, 3 cannot listen, 128+n ended by signal n.
 """
 
@@ -106,6 +106,7 @@ def late_bind(rehearse: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):
         resolve("localhost", 0)
         rehearse()
+    say(type="waiting")
     line = sys.stdin.buffer.readline(LINE_LIMIT)
     if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
         raise SystemExit(0)  # end of input: this warm process is not needed any more

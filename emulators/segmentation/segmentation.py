@@ -34,10 +34,10 @@ Settings, all from the environment:
     count              frames after which to end, though the stream goes on (the stream's own)
     connect_timeout    seconds for the streaming server's hello to come     (30)
     OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
-                           lay it over the environment; end of input before it: exit 0
+                           lay it over the environment, having said `waiting`; end of input: exit 0
 
 A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
-Standard output: JSON lines `listening` and `report`. Standard error: sentences for people.
+Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
 Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
 is not understood, 128+n ended by signal n.
 """
@@ -130,6 +130,7 @@ def late_bind(rehearse: Callable[[], None]) -> None:
     with contextlib.suppress(OSError):
         resolve("localhost", 0)
         rehearse()
+    say(type="waiting")
     line = sys.stdin.buffer.readline(LINE_LIMIT)
     if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
         raise SystemExit(0)  # end of input: this warm process is not needed any more

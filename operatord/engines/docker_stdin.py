@@ -22,8 +22,9 @@ def attach(clients: Clients, container_id: str) -> socket.socket:
     client = clients.make()
     try:
         with edge("attach", container_id):
-            # Its output as well, only because the engine ends the connection with that.
-            asked = {"stdin": 1, "stdout": 1, "stream": 1}
+            # Its output as well, because the engine ends the connection with that, and what it has said
+            # so far, because that is a hint too.
+            asked = {"stdin": 1, "stdout": 1, "stream": 1, "logs": 1}
             output: Any = client.attach_socket(container_id, params=asked)
         raw = getattr(output, "_sock", output)
         if not isinstance(raw, socket.socket) or type(raw).__module__ == "ssl":

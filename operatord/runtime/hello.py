@@ -47,7 +47,7 @@ async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None
     loop = asyncio.get_running_loop()
     begun = loop.time()
     if stirred is not None:
-        await _rest(stirred, HINT_PATIENCE)
+        await rest(stirred, HINT_PATIENCE)
     while True:
         try:
             return await _exchange(host, port)
@@ -55,13 +55,13 @@ async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
             # A tenth of what has been waited already is little to lose on top of it.
             waited = loop.time() - begun
-            await _rest(stirred, min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
+            await rest(stirred, min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
         except (asyncio.LimitOverrunError, StreamError) as exc:
             raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
 
 
-async def _rest(stirred: asyncio.Event | None, seconds: float) -> None:
-    """Wait so long, or until something stirs."""
+async def rest(stirred: asyncio.Event | None, seconds: float) -> None:
+    """Wait so many seconds, or until something stirs; the next wait is for something new."""
     if stirred is None:
         await asyncio.sleep(seconds)
         return

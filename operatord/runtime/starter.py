@@ -33,7 +33,7 @@ from .blueprint import (
     stage_plan,
 )
 from .clock import Clock
-from .hello import NoHello, read_hello
+from .hello import NoHello, read_hello, rest
 from .networks import Networks
 from .proof import prove
 from .record import SessionRecord
@@ -46,6 +46,9 @@ STARTS_AT_ONCE = 3
 """Sessions that are made at the same time. Measured on two cores: of 30 at once, the last is ready after
 16.6 s with two and 13.6 s with four; of eight, they are ready after 2.4 s and 3.1 s on average. More would
 let calls time out in a long line."""
+LOADED = 2.0
+"""Seconds that a stage of a slot has for loading before it says that it waits; one that says nothing is
+believed to wait then."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 
@@ -111,6 +114,9 @@ class Starter:
         for name in slot.stages:
             with blamed(name):
                 slot.inputs[name] = await self._engine.hold_input(slot.containers[name])
+        for name, held in slot.inputs.items():
+            if slot.plan.stages[name].late_bind == "native" and held.stirred is not None:
+                await rest(held.stirred, LOADED)
         state = await self._engine.inspect(slot.containers[slot.stages[-1]])
         slot.published = state.published
         if slot.plan.network == "shared" and state.ip is not None:

@@ -106,7 +106,8 @@ class Stage:
         return line
 
     def bind(self, line: bytes) -> None:
-        """Write the line that a process waits for under late binding, or the end of input."""
+        """Write the line that a process says it waits for, or the end of input."""
+        assert self.output_line() == {"type": "waiting"}
         assert self.process.stdin is not None
         self.process.stdin.write(line)
         self.process.stdin.close()
