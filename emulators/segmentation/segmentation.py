@@ -730,7 +730,9 @@ class Relay:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             now = time.monotonic()
             peer = Peer(sock, now + self._guest_time())
-            peer.quiet = now + (QUIET if self.terms.visitors else 0.0)
+            # Who comes after a check is who the check was for.
+            patient = self.terms.visitors and not self._checked
+            peer.quiet = now + (QUIET if patient else 0.0)
             if self.terms.live:
                 peer.go_live()
             sock.send(self.terms.hello)  # a fresh socket takes it whole

@@ -31,7 +31,7 @@ from .steps import Interrupted, StepFailed
 
 log = logging.getLogger(__name__)
 
-PAUSE = 0.25
+PAUSE = 0.5
 """Seconds between looks at whether a slot is wanted."""
 REST = 1.0
 """Seconds without a claim before a slot is replaced: requests often come in groups, and an engine that is
