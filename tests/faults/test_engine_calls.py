@@ -91,20 +91,20 @@ async def test_stop_takes_everything_away_whichever_call_goes_wrong(
 
 
 @slowfault
-async def test_slow_engine_is_waited_for(tmp_path: Path, proxy: EngineProxy) -> None:
+@pytest.mark.parametrize("call", START)  # each on a daemon that has asked for nothing before
+async def test_slow_engine_is_waited_for(tmp_path: Path, proxy: EngineProxy, call: str) -> None:
     async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
         wire = await daemon.wire()
         async with pinged(await daemon.wire()) as pings:
-            for name, requests in START.items():
-                with proxy.rule(requests, "hold") as rule:
-                    begun = time.monotonic()
-                    request = wire.begin("session.start", plain_stream=True)
-                    await rule.met.wait()
-                    asyncio.get_running_loop().call_later(4, rule.go.set)
-                    session = await wire.reply(request)
-                assert time.monotonic() - begun >= 4, name
-                ended = await wire.call("session.stop", session_id=session["session_id"])
-                assert ended["outcome"] == "stopped", name
+            with proxy.rule(START[call], "hold") as rule:
+                begun = time.monotonic()
+                request = wire.begin("session.start", plain_stream=True)
+                await rule.met.wait()
+                asyncio.get_running_loop().call_later(4, rule.go.set)
+                session = await wire.reply(request)
+            assert time.monotonic() - begun >= 4
+            ended = await wire.call("session.stop", session_id=session["session_id"])
+            assert ended["outcome"] == "stopped"
         assert pings.p99 < 0.25
         await nothing_is_left(daemon, wire)
 
