@@ -9,7 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Wire, receive, served, until
+from daemon_lab import Json, Refused, Wire, receive, served, until
 from docker_lab import DockerDaemon, docker_served
 
 pytestmark = pytest.mark.engine
@@ -44,6 +44,26 @@ async def test_claimed_slots_deliver_exactly_what_was_asked_for(tmp_path: Path) 
             assert all({"image", "mask"} == set(parts) for _, parts in frames)
             assert (end["frames"], end["dropped"]) == (count, 0)
         await filled(wire)
+    assert daemon.left() == []
+
+
+async def test_no_slot_is_used_twice_by_fifty_claims_at_once(tmp_path: Path) -> None:
+    async with docker_served(tmp_path / "s", config={**WARM, "limits": {"sessions": 2}}) as daemon:
+        await filled(await daemon.wire())
+        wires = [await daemon.wire() for _ in range(50)]
+        asked = [wire.begin("session.start", count=4, on_shortage="refuse") for wire in wires]
+        answers = await asyncio.gather(
+            *(wire.reply(number) for wire, number in zip(wires, asked, strict=True)),
+            return_exceptions=True,
+        )
+        refused = [answer for answer in answers if isinstance(answer, Refused)]
+        assert (len(refused), {each.type for each in refused}) == (48, {"no_capacity"})
+        sessions: list[Json] = [answer for answer in answers if isinstance(answer, dict)]
+        assert [session["warm"] for session in sessions] == [True, True]
+        assert len({session["session_id"] for session in sessions}) == 2
+        for session in sessions:
+            _, frames, end = await receive(session["location"])
+            assert ([header["seq"] for header, _ in frames], end["frames"]) == ([0, 1, 2, 3], 4)
     assert daemon.left() == []
 
 
