@@ -212,6 +212,9 @@ class Consumer:
     def frames(self) -> Iterator[Received]:
         return iter(self.frame, None)
 
+    def read(self, size: int) -> bytes:
+        return self._file.read(size)
+
     def rest(self) -> bytes:
         return self._file.read()
 
