@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import os
 import shutil
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,14 @@ import pytest
 from daemon_lab import Lab, Wire, in_process
 
 CI = os.environ.get("CI") == "true"
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, also when they run in the background of a shell.
+
+    There it is ignored, and whoever is started inherits that, but not a handler.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
