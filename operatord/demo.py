@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, NoReturn
 
 from operatord_client import Client, ClientError, WireError
 from operatord_client.session import RunningSession
@@ -30,6 +31,7 @@ from .images import EMULATORS, ImageError, build_images
 FPS = 60
 DICE_WANTED = 0.9
 READY_SECONDS = 30.0
+_ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 _LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
 
@@ -53,12 +55,26 @@ def run_demo(engine: str, count: int) -> int:
     if count < 1:
         _line("count", "ask for at least one frame")
         return 2
+    _end_in_order()
     try:
         with tempfile.TemporaryDirectory(prefix="operatord-demo-") as folder:
             return _run(engine, count, Path(folder))
     except (_Failed, ClientError, WireError) as exc:
         _line("failed", str(exc))
         return 1
+
+
+def _end_in_order() -> None:
+    """Let a closed terminal and a SIGTERM end the demo as Ctrl-C does: with its daemon, and nothing left."""
+    signals = [each for each in _ENDINGS if signal.getsignal(each) is not signal.SIG_IGN]
+
+    def end(number: int, _: object) -> NoReturn:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)  # once is enough: what follows is the cleaning up
+        raise SystemExit(128 + number)
+
+    for each in signals:
+        signal.signal(each, end)
 
 
 def _run(wanted: str, count: int, folder: Path) -> int:

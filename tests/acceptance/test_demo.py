@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 DEMO = (sys.executable, "-m", "operatord", "demo", "--engine", "process")
 
@@ -29,7 +30,8 @@ def test_demo_says_what_it_uses_and_that_nothing_is_left() -> None:
     assert "0 stages and 0 networks" in done.stdout
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_whoever_ends_it_half_way_is_left_with_nothing(tmp_path: Path, number: int) -> None:
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
         [*DEMO, "--count", "100000"],
@@ -42,7 +44,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         while "location" not in demo.stdout.readline():
             assert demo.poll() is None, "it ended by itself"
         assert at_home_in(tmp_path) != []
-        os.killpg(demo.pid, signal.SIGINT)  # as a terminal does it
-        assert demo.wait() == 130
+        os.killpg(demo.pid, number)  # as a terminal does it
+        assert demo.wait() == 128 + number
     assert at_home_in(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
