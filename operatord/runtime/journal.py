@@ -295,17 +295,14 @@ class Journal:
 
     def ended_count(self) -> int:
         """Return how many sessions that have ended are remembered."""
+        pending = self._pending()
+        # In one look: what is being committed may appear in the file at any moment.
         (count,) = self._reading.execute(
-            "SELECT count(*) FROM session WHERE ended IS NOT NULL"
+            "SELECT count(*) FROM session WHERE ended IS NOT NULL "
+            "AND id NOT IN (SELECT value FROM json_each(?))",
+            (msgspec.json.encode(list(pending)).decode(),),
         ).fetchone()
-        new = [row for row in self._pending() if self._is_new(row)]
-        return min(int(count) + len(new), self.retention.rows)
-
-    def _is_new(self, session_id: str) -> bool:
-        found = self._rows(
-            "SELECT * FROM session WHERE id = ? AND ended IS NOT NULL", (session_id,)
-        )
-        return not found
+        return min(int(count) + len(pending), self.retention.rows)
 
     def by_key(self, owner: str, request_key: str) -> SessionRow | None:
         """Return the newest session that has ended and was asked for with this key."""

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from daemon_lab import until
@@ -158,6 +159,7 @@ class Slow:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.go_on, self.commits = threading.Event(), threading.Event(), 0
+        self.committed = threading.Event()
         monkeypatch.setattr(module, "hit", self.hit)
 
     def hit(self, name: str) -> None:
@@ -166,6 +168,7 @@ class Slow:
             assert self.go_on.wait(10)
         else:
             self.commits += 1
+            self.committed.set()
 
 
 @pytest.fixture
@@ -249,6 +252,26 @@ async def test_ended_sessions_are_seen_before_they_are_committed(
     assert journal.history(None, 10) == [noted, flying]
     assert journal.by_key("anna", "key") == noted
     assert journal.ended_count() == 2
+
+
+async def test_end_that_is_committed_while_ends_are_counted_counts_once(
+    slow: Slow, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.note_session(row("F", ended=2.0))
+    await until(slow.reached.is_set, "the commit has begun")
+    file = journal._reading
+
+    def look(*query: Any) -> MagicMock:
+        """Look at the file just before the commit is through; the next look is after it."""
+        found = file.execute(*query).fetchall()
+        slow.go_on.set()
+        assert slow.committed.wait(10)
+        cursor = MagicMock(fetchone=lambda: found[0])
+        cursor.__iter__.return_value = found
+        return cursor
+
+    monkeypatch.setattr(journal, "_reading", Mock(execute=look, close=file.close))
+    assert journal.ended_count() == 1
 
 
 async def test_history_is_newest_first_by_owner_and_no_longer_than_asked(journal: Journal) -> None:
