@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Start latency: from the request to the first stream header of a segmented session, at the requester.
+"""Start latency: from the request to a segmented session's stream header and first frame, at the requester.
 
 Every competitor starts the same images with the same environment on the same engine, publishes the
 segmentation server's port on 127.0.0.1, and is removed before the next one has its turn.
@@ -15,7 +15,7 @@ from typing import Protocol
 
 from daemons import PATIENCE, BenchFailed, Daemon, scratch
 from engine_api import LABEL, RUN, EngineApi
-from header import first_header
+from header import first_frame
 from on_docker import operatord_on_docker, shipped
 from starts_compose import Compose, has_compose
 from starts_floor import Floor
@@ -84,22 +84,40 @@ class SpareSession(Session):
             time.sleep(0.05)
 
 
+class Tables:
+    """One measurement goes into two tables: when the stream's header came, and when the first frame's."""
+
+    def __init__(self, name: str, title: str, notes: list[str], *, paired: bool = True) -> None:
+        self.header = Table(
+            f"{name}.header", f"{title}: request to stream header", "ms", REFERENCE, paired=paired
+        )
+        self.frame = Table(
+            name, f"{title}: request to first frame", "ms", REFERENCE, notes=notes, paired=paired
+        )
+
+    def add(self, name: str, competitor: Competitor) -> None:
+        """Start it and read to its first frame."""
+        begun = time.perf_counter()
+        header, frame = first_frame(*competitor.start())
+        self.header.add(name, (header - begun) * 1000)
+        self.frame.add(name, (frame - begun) * 1000)
+
+
 def measure(engine: EngineApi, url: str, rounds: int) -> list[Table]:
     """Return the times to start and to stop."""
-    start = Table("start", "start: request to first stream header", "ms", REFERENCE, notes=NOTES)
+    start = Tables("start", "start", NOTES)
     stop = Table("stop", "stop: request to everything gone", "ms", REFERENCE, notes=STOP_NOTES)
     with ExitStack() as stack:
         stack.callback(engine.sweep, f"{LABEL}={RUN}")
         competitors = _competitors(stack, engine, url)
         if rounds > 1:
-            for competitor in competitors.values():
-                _one(competitor)  # caches are warm for everyone
+            unseen = Tables("", "", [])  # caches are warm for everyone
+            for name, competitor in competitors.items():
+                _one(name, competitor, unseen)
         for _ in range(rounds):
             for name, competitor in competitors.items():
-                begun, ended = _one(competitor)
-                start.add(name, begun)
-                stop.add(name, ended)
-    return [start, stop]
+                stop.add(name, _one(name, competitor, start))
+    return [start.header, start.frame, stop]
 
 
 def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Competitor]:
@@ -122,17 +140,17 @@ def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Com
     return found
 
 
-def _one(competitor: Competitor) -> tuple[float, float]:
-    """Start, read a header, stop; return how long the start and the stop took, in ms."""
+def _one(name: str, competitor: Competitor, tables: Tables) -> float:
+    """Start, read to a frame, stop; return how long the stop took, in ms."""
     try:
-        started = timed(lambda: first_header(*competitor.start()))
+        tables.add(name, competitor)
     except BaseException:
         competitor.stop()
         raise
     stopped = timed(competitor.stop)
     if isinstance(competitor, SpareSession):
         competitor.rest()  # or the next one's time would have the work for it
-    return started, stopped
+    return stopped
 
 
 def timed(work: Callable[[], object]) -> float:

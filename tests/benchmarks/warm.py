@@ -15,9 +15,8 @@ from typing import Any
 
 from daemons import PATIENCE, BenchFailed, Daemon
 from engine_api import LABEL, RUN, EngineApi
-from header import first_frame
 from on_docker import each_stage, operatord_on_docker, shipped
-from starts import REFERENCE, Competitor, Session
+from starts import REFERENCE, Competitor, Session, Tables
 from starts_floor import Floor
 from starts_original import Original
 from tables import Table
@@ -42,23 +41,8 @@ class WarmSession(Session):
         return location
 
 
-class Tables:
-    """One measurement goes into two tables: when the stream's header came, and when the first frame's."""
-
-    def __init__(self, name: str, title: str, notes: list[str]) -> None:
-        self.header = Table(
-            f"{name}.header", f"{title}: request to stream header", "ms", REFERENCE, paired=False
-        )
-        self.frame = Table(
-            name, f"{title}: request to first frame", "ms", REFERENCE, notes=notes, paired=False
-        )
-
-    def add(self, name: str, competitor: Competitor) -> None:
-        """Start it and read to its first frame."""
-        begun = time.perf_counter()
-        header, frame = first_frame(*competitor.start())
-        self.header.add(name, (header - begun) * 1000)
-        self.frame.add(name, (frame - begun) * 1000)
+class SlotTables(Tables):
+    """The same, measured with nothing else being made."""
 
     def add_alone(self, daemon: Daemon, name: str, competitor: Competitor) -> None:
         """Do it with the slots ready before and all of it gone after."""
@@ -82,7 +66,9 @@ def measure(engine: EngineApi, url: str, rounds: int, short: bool) -> list[Table
     return [table for both in found for table in (both.header, both.frame)]
 
 
-def _singly(engine: EngineApi, url: str, original: Original, rounds: int, native: int) -> Tables:
+def _singly(
+    engine: EngineApi, url: str, original: Original, rounds: int, native: int
+) -> SlotTables:
     """Measure each competitor in turn; ``native`` warm starts in each round, half as many by shell."""
     segmented = shipped("segmented")
     pipelines = {
@@ -90,7 +76,7 @@ def _singly(engine: EngineApi, url: str, original: Original, rounds: int, native
         "shim": each_stage(segmented, late_bind="shim") | {"warm": 1},
         "cold": segmented,
     }
-    tables = Tables("warm", "warm start", NOTES)
+    tables = SlotTables("warm", "warm start", NOTES, paired=False)
     with ExitStack() as stack:
         daemon = stack.enter_context(operatord_on_docker(engine, url, _config(pipelines)))
         shared = stack.enter_context(contextlib.closing(Floor(url, shared=True)))
@@ -108,10 +94,12 @@ def _singly(engine: EngineApi, url: str, original: Original, rounds: int, native
     return tables
 
 
-def _in_a_row(engine: EngineApi, url: str, original: Original, rounds: int, slots: int) -> Tables:
+def _in_a_row(
+    engine: EngineApi, url: str, original: Original, rounds: int, slots: int
+) -> SlotTables:
     """Measure as many starts one after the other as there are slots, with no stop in between."""
     notes = [f"{slots} slots are ready before the first; nobody waits for refills between"]
-    tables = Tables("warm.row", f"{slots} warm starts in a row", notes)
+    tables = SlotTables("warm.row", f"{slots} warm starts in a row", notes, paired=False)
     pipelines = {"segmented": shipped("segmented", warm=slots)}
     with operatord_on_docker(engine, url, _config(pipelines)) as daemon:
         for _ in range(rounds):
@@ -120,7 +108,7 @@ def _in_a_row(engine: EngineApi, url: str, original: Original, rounds: int, slot
     return tables
 
 
-def _row(daemon: Daemon, tables: Tables, slots: int) -> None:
+def _row(daemon: Daemon, tables: SlotTables, slots: int) -> None:
     await_slots(daemon)
     sessions = [WarmSession(daemon, "segmented") for _ in range(slots)]
     try:
