@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the exits of a session's stages mean for the session.
 
-- A stage that ends with anything but 0 fails the session, whatever the others do.
+- A stage that ends with anything but 0 fails the session, whatever the others do. Others often fail with it,
+  because their stream broke off: to blame is the one that ended first.
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
@@ -23,6 +24,8 @@ class Exit(NamedTuple):
 
     code: int | None
     oom_killed: bool = False
+    at: float | None = None
+    """When, by any clock that is the same for all; None is before all others."""
 
 
 class Verdict(NamedTuple):
@@ -37,8 +40,9 @@ class Verdict(NamedTuple):
 
 def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
     """Return what the exits so far decide; None while they decide nothing."""
-    for stage in stages:
-        if stage in exits and (verdict := failure(stage, exits[stage])):
+    ended = [stage for stage in stages if stage in exits]
+    for stage in sorted(ended, key=lambda stage: exits[stage].at or 0.0):
+        if verdict := failure(stage, exits[stage]):
             return verdict
     last = stages[-1]
     if last not in exits:

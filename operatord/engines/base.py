@@ -128,6 +128,8 @@ class StageState(msgspec.Struct, frozen=True):
     status: Literal["created", "running", "exited", "gone"]
     exit_code: int | None = None
     oom_killed: bool = False
+    ended: float | None = None
+    """When it exited, in seconds since the epoch by the engine's clock."""
     published: Address | None = None
     """Where the published port is reachable, once running."""
     ip: str | None = None

@@ -7,8 +7,10 @@ are read leniently: a field that is absent is absent in our data too.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Literal
 
 import msgspec
@@ -107,7 +109,7 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         body["ExposedPorts"] = {_inside(plan): {}}
     if plan.join is None:
         endpoint = {"Aliases": list(plan.aliases)}
-        body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
+        body["NetworkingConfig"] = {"EndpointsConfig": {_called(plan.network): endpoint}}
     return body
 
 
@@ -126,7 +128,7 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
             "max-file": str(hardening.log_files),
         }
     return {
-        "NetworkMode": plan.network.id if plan.join is None else f"container:{plan.join}",
+        "NetworkMode": f"container:{plan.join}" if plan.join else _called(plan.network),
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
@@ -142,6 +144,11 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
         "LogConfig": logs,
         "RestartPolicy": {"Name": "no"},
     }
+
+
+def _called(network: Network) -> str:
+    """Return what names a network that may not be there yet."""
+    return network.id or network.name
 
 
 def _sizes(plan: StagePlan) -> Json:
@@ -253,9 +260,18 @@ def stage_state(answer: Json) -> StageState:
         status=status,
         exit_code=state.get("ExitCode") if status == "exited" else None,
         oom_killed=bool(state.get("OOMKilled")),
+        ended=_moment(state.get("FinishedAt")) if status == "exited" else None,
         published=_published(settings) if status == "running" else None,
         ip=_ip(settings) if status == "running" else None,
     )
+
+
+def _moment(text: str | None) -> float | None:
+    """Read an RFC 3339 time; the engine says the year 1 for never."""
+    with contextlib.suppress(ValueError, TypeError):
+        moment = datetime.fromisoformat(text or "")
+        return moment.timestamp() if moment.year > 1 else None
+    return None
 
 
 def _published(settings: Json) -> Address | None:

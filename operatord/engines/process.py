@@ -215,9 +215,11 @@ class ProcessEngine:
         if stage is None:
             return StageState(id=container_id, status="gone")
         status = self._status(stage)
-        state = StageState(id=container_id, status=status, exit_code=_exit_code(stage))
-        if status != "running" or stage.plan is None:
-            return state
+        if status != "running":
+            at = None if stage.child is None else stage.child.ended_at
+            return StageState(container_id, status, exit_code=_exit_code(stage), ended=at)
+        if stage.plan is None:
+            return StageState(container_id, status)
         ip = _ip_of(stage.plan.network.id)
         return StageState(id=container_id, status=status, ip=ip, published=_published(stage.plan))
 

@@ -14,6 +14,7 @@ import os
 import resource
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Literal
@@ -59,6 +60,8 @@ class Child:
         self._book = book
         self._on_end = on_end
         self.ended: asyncio.Future[int] = self._loop.create_future()
+        self.ended_at: float | None = None
+        """In seconds since the epoch."""
         self._popen = _spawn(start)
         self.pid = self._popen.pid
         self.pid_time = psutil.Process(self.pid).create_time()
@@ -110,6 +113,7 @@ class Child:
         signal_group(self.pid, signal.SIGKILL)
         self._unwatch()
         code = self._popen.wait()
+        self.ended_at = time.time()
         self.ended.set_result(code if code >= 0 else 128 - code)
         self._loop.call_later(_DRAIN_SECONDS, self._close_pipes)
         self._settle()

@@ -18,10 +18,9 @@ from operatord.engines import base
 from .clock import Clock
 from .record import Ending, SessionRecord
 
-KILLED = 137
-"""The exit code of SIGKILL: sent by whoever, or by the kernel when memory ran out."""
-OOM_SETTLES = 0.2
-"""Seconds after which an engine is sure to know which of the two it was."""
+SETTLES = 0.2
+"""Seconds after a failure in which an engine is sure to learn what else has ended, and why: that memory ran
+out, and that a stage was killed, arrive by ways of their own."""
 ATTACHED_LINGER = 10.0
 """Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
 
@@ -84,21 +83,25 @@ class ExitWatch:
         if container_id is None or stage in record.exits:
             return
         with contextlib.suppress(base.EngineUnavailable):
-            state = await self._engine.inspect(container_id)
-            if state.exit_code == KILLED and not state.oom_killed:
-                # An engine learns of the end and of its reason by two ways: let both arrive.
-                await asyncio.sleep(OOM_SETTLES)
-                state = await self._engine.inspect(container_id)
-            if state.status in ("exited", "gone") and state.exit_code != 0:
+            ends = {stage: await self._engine.inspect(container_id)}
+            if _failed(ends[stage]):
+                await asyncio.sleep(SETTLES)
+                ends = await self._look_at(record)
                 # An engine that is being stopped ends its containers while old connections still serve.
                 await self._engine.alive()
-            if state.status in ("exited", "gone") and record.phase in ("starting", "running"):
-                record.exits[stage] = state
+            ends = {name: state for name, state in ends.items() if _is_over(state)}
+            if stage in ends and record.phase in ("starting", "running"):
+                record.exits |= ends
                 self._judge(record, with_engine)
+
+    async def _look_at(self, record: SessionRecord) -> dict[str, base.StageState]:
+        """Return what has become of all stages: one that fails most often takes others with it."""
+        left = {name: c for name, c in record.containers.items() if name not in record.exits}
+        return {name: await self._engine.inspect(container) for name, container in left.items()}
 
     def _judge(self, record: SessionRecord, with_engine: bool) -> None:
         exits = {
-            name: Exit(s.exit_code, s.oom_killed or name in record.oom)
+            name: Exit(s.exit_code, s.oom_killed or name in record.oom, s.ended)
             for name, s in record.exits.items()
         }
         self._judge_attached(record, exits)
@@ -119,6 +122,14 @@ class ExitWatch:
             if how is not None and not record.ending.done():
                 record.set_aside(name)
                 self._owner.own(self._owner.detach(record, name, how.reason))
+
+
+def _is_over(state: base.StageState) -> bool:
+    return state.status in ("exited", "gone")
+
+
+def _failed(state: base.StageState) -> bool:
+    return _is_over(state) and state.exit_code != 0
 
 
 def _after(record: SessionRecord, verdict: Verdict, exits: Mapping[str, Exit]) -> float:

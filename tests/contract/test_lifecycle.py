@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 
 import pytest
 from engine_lab import Lab
@@ -29,6 +30,18 @@ async def test_exit_code_is_the_programs_own(lab: Lab, program: str, code: int) 
     container_id = await lab.run_until_ended(await lab.network(), program)
     state = await lab.engine.inspect(container_id)
     assert (state.status, state.exit_code, state.oom_killed) == ("exited", code, False)
+
+
+async def test_ends_are_told_in_their_order(lab: Lab) -> None:
+    network = await lab.network()
+    ends = []
+    for stage in ("one", "other"):
+        container_id = await lab.run_until_ended(network, "ends-3", stage=stage)
+        state = await lab.engine.inspect(container_id)
+        assert state.ended is not None
+        ends.append(state.ended)
+    assert ends == sorted(ends)
+    assert ends[1] - ends[0] < 60 and abs(time.time() - ends[1]) < 60
 
 
 async def test_stop_ends_a_program_that_does_nothing_about_sigterm(lab: Lab) -> None:

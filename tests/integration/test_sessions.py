@@ -134,6 +134,20 @@ async def test_reason_that_comes_after_the_end_still_counts(lab: Lab, wire: Wire
     assert (ended["outcome"], ended["cause"]) == ("failed", "oom")
 
 
+async def test_stage_that_took_others_with_it_is_to_blame_though_they_are_noticed_first(
+    lab: Lab, wire: Wire
+) -> None:
+    session = await wire.call("session.start")
+    world = lab.fake.world
+    listeners, world.listeners = world.listeners, {}
+    world.end(session["stream"], 137, oom=True)
+    world.listeners = listeners
+    world.end(session["segmentation"], 4)
+    ended = await wire.call("session.wait", session_id=session["session_id"])
+    assert (ended["outcome"], ended["cause"]) == ("failed", "oom")
+    assert "'stream'" in ended["reason"]
+
+
 async def test_session_fails_when_somebody_removes_a_container(lab: Lab, wire: Wire) -> None:
     session = await wire.call("session.start")
     lab.fake.world.vanish(session["probe"])

@@ -125,6 +125,24 @@ def test_failure_of_any_stage_fails_the_session(stage: str, how: Exit, cause: st
         assert (verdict.outcome, verdict.cause, verdict.stage) == ("failed", cause, stage)
 
 
+def test_of_those_that_fail_together_the_first_to_end_is_to_blame() -> None:
+    for decide in (judge, judge_start):
+        ends = {
+            "probe": Exit(1, at=7.2),
+            "stream": Exit(137, True, at=7.1),
+            "segmentation": Exit(4, at=7.3),
+        }
+        verdict = decide(CHAIN, ends)
+        assert verdict is not None
+        assert (verdict.stage, verdict.cause) == ("stream", "oom")
+        vanished = decide(CHAIN, ends | {"segmentation": Exit(None)})
+        assert vanished is not None
+        assert vanished.stage == "segmentation"
+        at_once = decide(CHAIN, dict.fromkeys(CHAIN, Exit(1, at=7.0)))
+        assert at_once is not None
+        assert at_once.stage == "probe"
+
+
 def test_end_of_the_last_stage_before_there_was_a_stream_fails_the_start() -> None:
     verdict = judge_start(CHAIN, {CHAIN[-1]: Exit(0)})
     assert verdict is not None
