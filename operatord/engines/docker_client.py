@@ -49,6 +49,7 @@ class Clients:
         self._version: str | None = None
         self._lock = threading.Lock()
         self._idle: list[APIClient] = []
+        self._pinging: APIClient | None = None
         self._generation = 0
 
     def connect(self) -> EngineInfo:
@@ -62,8 +63,13 @@ class Clients:
             return engine_info(version, client.info(), self._version)
 
     def ping(self) -> None:
-        """Make sure that the engine takes a new connection, and answers on it."""
-        with contextlib.closing(self.make()) as client, edge("connect", "the engine"):
+        """Make sure that the engine takes a new connection, and answers on it. For one thread at a time."""
+        client = self._pinging
+        if client is None:
+            # Kept, because to make one takes longer than to ping; it has no connection in between.
+            client = self._pinging = self.make()
+            client.headers["Connection"] = "close"
+        with edge("connect", "the engine"):
             client.ping()
 
     def make(self) -> APIClient:
@@ -88,7 +94,7 @@ class Clients:
         """Close the idle clients now, and those that are lent out when they come back."""
         with self._lock:
             self._generation += 1
-            idle, self._idle = self._idle, []
+            idle, self._idle, self._pinging = self._idle, [], None
         for client in idle:
             client.close()
 

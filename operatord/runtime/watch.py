@@ -22,12 +22,12 @@ from operatord.engines import base
 
 log = logging.getLogger(__name__)
 
-PULSE = 1.0
+PULSE = 2.0
 """Seconds between pings …"""
 QUICK_PULSE = 0.2
 """… while the engine makes or removes something for somebody …"""
 SOONEST = 0.05
-"""… and when it has just been asked for something."""
+"""… and after it was asked for something. A slot has been claimed by then, and the ping delays none."""
 SILENT = 0.7
 """Seconds without an answer after which nothing new is asked of the engine. Docker 20.10 was seen to take
 0.1 s at most, in a burst of 30 starts on two cores, …"""
@@ -123,8 +123,8 @@ class EngineWatch:
         while True:
             self._asked.clear()
             await self._ping()
-            await asyncio.sleep(SOONEST)
             await _set(self._asked, (QUICK_PULSE if self._do.busy() else PULSE) - SOONEST)
+            await asyncio.sleep(SOONEST)
 
     async def _ping(self) -> None:
         """Return once the engine has answered. Raises `base.EngineError` when it is lost."""
