@@ -88,7 +88,7 @@ async def test_session_is_idle_from_when_its_reader_leaves(tmp_path: Path) -> No
     async with bounded(tmp_path / "s", idle_timeout=SECONDS) as (daemon, wire):
         session = await start(wire)
         async with viewer_at(session["location"]) as viewer:
-            await viewer.frames(90)
+            await viewer.frames(70)  # longer than it may be idle
         left = time.time()
         ended = await expires(wire, session, "idle")
         assert SECONDS <= moment(ended["ended"]) - left < SECONDS + LATE
@@ -98,12 +98,15 @@ async def test_session_is_idle_from_when_its_reader_leaves(tmp_path: Path) -> No
 async def test_reader_that_comes_when_told_so_keeps_the_session(tmp_path: Path) -> None:
     # Told two seconds before; a stage says once a second whether somebody reads from it.
     async with bounded(tmp_path / "s", idle_timeout=8) as (_, wire):
-        session = await start(wire, count=100)
+        session = await start(wire)
         expiring = await wire.event("session.expiring", session["session_id"])
         assert expiring["cause"] == "idle"
-        _, frames, _ = await receive(session["location"])
-        assert len(frames) == 100
-        assert (await wire.event("session.ended"))["outcome"] == "completed"
+        # Read past that moment; frames that were due before come all at once and do not last so long.
+        async with viewer_at(session["location"]) as viewer:
+            while time.time() < moment(expiring["expires"]) + 1:
+                await viewer.frames(1)
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"
 
 
 async def test_session_expires_at_its_greatest_age_though_it_is_read_from(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ async def test_stream_goes_on_while_the_daemon_is_stopped_killed_and_started(
     lives: Lives,
 ) -> None:
     wire = await lives.start()
-    fast = {"probe": {"fps": 50}}
+    fast = {"probe": {"fps": 100}}
     session = await wire.call("session.start", count=100_000, env=fast, request_key="scan")
     objects = sorted(await asyncio.to_thread(lives.left))
     async with viewer_at(session["location"]) as viewer:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,28 @@ pytestmark = pytest.mark.engine
 FAST = {"probe": {"fps": 0}}
 
 
+@pytest.fixture
+async def fast_daemon(tmp_path: Path) -> AsyncIterator[DockerDaemon]:
+    """A daemon whose probe delivers as fast as it is read, though no request says so."""
+    stages = {"probe": {"env": {"fps": 0}}}
+    config = {"pipelines": {"segmented": {"stages": stages}}}
+    async with docker_served(tmp_path / "state", config=config) as running:
+        yield running
+
+
 async def test_seed_line_with_netcat_delivers_200_frames_and_leaves_nothing(
-    docker_daemon: DockerDaemon, nc: str
+    fast_daemon: DockerDaemon, nc: str
 ) -> None:
-    watcher = await docker_daemon.watcher("session.ended")
-    out = await netcat(docker_daemon.address, '{"count": 200, "plain_stream": false}\n')
+    watcher = await fast_daemon.watcher("session.ended")
+    out = await netcat(fast_daemon.address, '{"count": 200, "plain_stream": false}\n')
     assert out.count("\n") == 1
     reply = json.loads(out)
     assert {"session_id", "network", "probe", "stream", "segmentation", "location"} <= set(reply)
-    containers = {c["Id"]: c for c in docker_daemon.engine.containers(docker_daemon.instance)}
+    containers = {c["Id"]: c for c in fast_daemon.engine.containers(fast_daemon.instance)}
     assert set(containers) == {reply[stage] for stage in ("probe", "stream", "segmentation")}
-    [network] = docker_daemon.engine.networks(docker_daemon.instance)
+    [network] = fast_daemon.engine.networks(fast_daemon.instance)
     assert network["Name"] == reply["network"]
-    traces = docker_daemon.traces()
+    traces = fast_daemon.traces()
     assert traces.found() != []
 
     hello, frames, end = await receive(reply["location"])
@@ -45,7 +55,7 @@ async def test_seed_line_with_netcat_delivers_200_frames_and_leaves_nothing(
 
     event = await watcher.event("session.ended", reply["session_id"])
     assert time.monotonic() - delivered < 2.0
-    assert docker_daemon.left() == []
+    assert fast_daemon.left() == []
     assert traces.found() == []
     assert (event["outcome"], event["cause"]) == ("completed", "done")
 
@@ -77,8 +87,10 @@ async def test_twenty_at_once_are_all_verified_and_all_gone_after(
     docker_daemon: DockerDaemon,
 ) -> None:
     wires = [await docker_daemon.wire() for _ in range(20)]
+    # Every other one is a plain stream: both kinds come and go beside each other.
     started = await asyncio.gather(*(
-        wire.reply(wire.begin("session.start", count=3, env=FAST), 90) for wire in wires
+        wire.reply(wire.begin("session.start", count=3, plain_stream=plain, env=FAST), 90)
+        for wire, plain in zip(wires, [False, True] * 10, strict=True)
     ))  # fmt: skip
     assert len({session["location"]["port"] for session in started}) == 20
     traces = docker_daemon.traces()

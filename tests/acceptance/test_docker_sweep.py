@@ -31,6 +31,11 @@ async def sweep(state_dir: Path, *arguments: str) -> list[str]:
     return out.splitlines()
 
 
+async def sweeps(state_dir: Path, count: int) -> list[str]:
+    """Sweep so often without any grace; return what was said."""
+    return [line for _ in range(count) for line in await sweep(state_dir, "--grace", "0")]
+
+
 def leave_over(engine: Engine, instance: str, name: str) -> tuple[str, str]:
     """Put a network and a container there with the labels of an instance; return their ids."""
     labels = {"operatord.instance": instance, "operatord.session": NOBODYS}
@@ -39,10 +44,10 @@ def leave_over(engine: Engine, instance: str, name: str) -> tuple[str, str]:
     return network, container["Id"]
 
 
-async def churn(wire: Wire, rounds: int) -> list[str]:
-    """Start sessions, take their streams and let them end; return the outcomes."""
-    outcomes = []
-    for _ in range(rounds):
+async def churn(wire: Wire, enough: asyncio.Event) -> list[str]:
+    """Start sessions, a few at least, take their streams and let them end; return the outcomes."""
+    outcomes: list[str] = []
+    while len(outcomes) < 3 or not enough.is_set():
         session = await wire.call("session.start", count=3, plain_stream=True, env=FAST)
         await receive(session["location"])
         ended = await wire.call("session.wait", session_id=session["session_id"])
@@ -57,11 +62,16 @@ async def test_nothing_of_a_working_daemon_is_touched_by_twenty_sweeps(tmp_path:
         kept = [await steady.call("session.start", plain_stream=plain) for plain in (True, False)]
         before = containers(daemon, kept)
         leave_over(daemon.engine, daemon.instance, f"left-{daemon.instance}")
-        churning = asyncio.gather(*[churn(await daemon.wire(), 8) for _ in range(2)])
+        enough = asyncio.Event()
+        churning = asyncio.gather(*[churn(await daemon.wire(), enough) for _ in range(2)])
         async with viewer_at(kept[0]["location"]) as viewer:
-            said = [line for _ in range(20) for line in await sweep(tmp_path / "s", "--grace", "0")]
+            # One finds what is left over; several at a time would each want to remove it.
+            said = await sweeps(tmp_path / "s", 1)
+            beside = (sweeps(tmp_path / "s", count) for count in (7, 6, 6))
+            said += [line for lines in await asyncio.gather(*beside) for line in lines]
             await viewer.frames(30)
-        assert await churning == [["completed"] * 8] * 2
+        enough.set()
+        assert {outcome for outcomes in await churning for outcome in outcomes} == {"completed"}
         assert {line for line in said if NOBODYS not in line} == {"nothing is left over"}
         assert len([line for line in said if line.startswith("removed")]) == 2
         assert containers(daemon, kept) == before
