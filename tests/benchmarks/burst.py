@@ -55,7 +55,7 @@ class Size:
 
 
 FULL = Size(sessions=30, floors=(2, 4, 8, 30), stop_among=10, stops=3, idle=3.0)
-SHORT = Size(sessions=3, floors=(3,), stop_among=1, stops=1, idle=0.5)
+SHORT = Size(sessions=2, floors=(2,), stop_among=1, stops=1, idle=0.5)
 
 
 @dataclass

@@ -34,8 +34,6 @@ from on_docker import operatord_on_docker, shipped
 from tables import Table
 from warm import await_slots
 
-SETTLE = 0.5
-"""Seconds in which a daemon that was just busy comes to rest."""
 RESERVE = 500
 """Open files for everything but connections."""
 WARM = "operatord, 2 warm slots"
@@ -50,14 +48,16 @@ BOTH, FAKE, DIFFERENCE = (
 class Size:
     """How much is measured."""
 
+    settle: float
+    """Seconds in which a daemon that was just busy comes to rest."""
     idle: float
     """Seconds at rest."""
     connections: tuple[int, int]
     sessions: tuple[int, int]
 
 
-FULL = Size(idle=20.0, connections=(500, 5500), sessions=(50, 250))
-SHORT = Size(idle=2.0, connections=(50, 550), sessions=(10, 110))
+FULL = Size(settle=0.5, idle=20.0, connections=(500, 5500), sessions=(50, 250))
+SHORT = Size(settle=0.1, idle=1.0, connections=(50, 550), sessions=(10, 110))
 
 
 def measure(engine: EngineApi, url: str, short: bool) -> list[Table]:
@@ -70,11 +70,11 @@ def measure(engine: EngineApi, url: str, short: bool) -> list[Table]:
     config = {"pipelines": pipelines, "pressure": {"cpu": None}}
     with operatord_on_docker(engine, url, config) as daemon, served("echo.py") as (_, echo):
         await_slots(daemon)
-        time.sleep(SETTLE)
+        time.sleep(size.settle)
         work.add(WARM, 100 * _busy(daemon.pid, size.idle))
         memory.add(WARM, resident_kib(daemon.pid) / 1024)
         memory.add(ECHO, resident_kib(echo) / 1024)
-    return [memory, work, _connections(*size.connections), _sessions(*size.sessions)]
+    return [memory, work, _connections(size), _sessions(size)]
 
 
 def _busy(pid: int, seconds: float) -> float:
@@ -84,7 +84,8 @@ def _busy(pid: int, seconds: float) -> float:
     return (cpu_seconds(pid) - used) / (time.monotonic() - begun)
 
 
-def _connections(first: int, last: int) -> Table:
+def _connections(size: Size) -> Table:
+    first, last = size.connections
     last = min(last, many_files() - RESERVE)
     title = "an idle connection: resident memory of the server"
     table = Table("footprint.connection", title, "KiB", ECHO)
@@ -94,9 +95,9 @@ def _connections(first: int, last: int) -> Table:
         for row, where, process in ((OURS, daemon.address, daemon.pid), (ECHO, address, pid)):
             with ExitStack() as held:
                 _connect(held, where, first)
-                before = _at_rest(process)
+                before = _at_rest(process, size)
                 _connect(held, where, last - first)
-                table.add(row, (_at_rest(process) - before) / (last - first))
+                table.add(row, (_at_rest(process, size) - before) / (last - first))
     return table
 
 
@@ -108,12 +109,13 @@ def _connect(held: ExitStack, address: tuple[str, int], count: int) -> None:
             raise BenchFailed("the server takes no more connections")
 
 
-def _at_rest(pid: int) -> float:
-    time.sleep(SETTLE)
+def _at_rest(pid: int, size: Size) -> float:
+    time.sleep(size.settle)
     return resident_kib(pid)
 
 
-def _sessions(first: int, last: int) -> Table:
+def _sessions(size: Size) -> Table:
+    first, last = size.sessions
     title = "a running session: resident memory of the daemon"
     table = Table("footprint.session", title, "KiB", BOTH)
     table.notes += [
@@ -122,9 +124,9 @@ def _sessions(first: int, last: int) -> Table:
     ]
     with _fake_daemon() as daemon:
         _start(daemon, first)
-        before = _at_rest(daemon.pid)
+        before = _at_rest(daemon.pid, size)
         _start(daemon, last - first)
-        both = (_at_rest(daemon.pid) - before) / (last - first)
+        both = (_at_rest(daemon.pid, size) - before) / (last - first)
     alone = _fake_alone(first, last)
     for row, value in ((BOTH, both), (FAKE, alone), (DIFFERENCE, both - alone)):
         table.add(row, value)

@@ -102,8 +102,8 @@ def measure(rounds: int, short: bool) -> list[Table]:
     found = []
     for name, mix in MIXES.items():
         found += decisions(name, mix, sizes, rounds, turns)
-    sessions = 5000 if short else 100_000
-    return [*found, *outcomes(sessions), million(20_000 if short else 1_000_000)]
+    sessions = 1000 if short else 100_000
+    return [*found, *outcomes(sessions), million(5000 if short else 1_000_000)]
 
 
 def decisions(

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -30,14 +30,21 @@ UPSTREAM = {"streaming": "probe", "segmentation": "stream"}
 CHECK = b'{"type":"check"}\n'
 CONSUME = b'{"type":"consume"}\n'
 ATTACH = b'{"type":"attach"}\n'
-PATIENT = """
-import importlib.util, sys
+# Runs a script with other constants than its own: JSON, as its last argument but one.
+ALTERED = """
+import importlib.util, json, sys
 spec = importlib.util.spec_from_file_location("stage", sys.argv.pop())
 stage = sys.modules["stage"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stage)
-stage.GUEST_TIME = stage.GUEST_TIME_CHECKED = 3600.0
+vars(stage).update(json.loads(sys.argv.pop()))
 sys.exit(stage.run("stage", stage.serve, lambda: None))
 """
+Constants = Mapping[str, float]
+UNALTERED: Constants = {}
+PATIENT: Constants = {"GUEST_TIME": 3600.0, "GUEST_TIME_CHECKED": 3600.0}
+"""Who says nothing stays a guest for good."""
+BRISK: Constants = {"REPORT_EVERY": 0.1}
+"""For tests that wait for reports, and not for how often they come."""
 
 
 def load(script: str) -> ModuleType:
@@ -71,12 +78,13 @@ class Ended(NamedTuple):
 class Stage:
     """A running stage."""
 
-    def __init__(self, script: str, env: dict[str, str], *, patient: bool = False) -> None:
-        """With ``patient``, who says nothing stays a guest for good."""
+    def __init__(self, script: str, env: dict[str, str], constants: Constants) -> None:
+        """Run a script, with ``constants`` of its own changed."""
         clean = {name: value for name, value in os.environ.items() if not name.endswith("_ip")}
         path = str(EMULATORS / script / f"{script}.py")
+        altered = ["-c", ALTERED, json.dumps(constants)]
         self.process = subprocess.Popen(
-            [sys.executable, "-IBS", *(["-c", PATIENT] if patient else []), path],
+            [sys.executable, "-IBS", *(altered if constants else []), path],
             env={**clean, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -143,22 +151,29 @@ class Launcher:
         self._stages: list[Stage] = []
 
     def __call__(
-        self, script: str, upstream: int | None = None, *, patient: bool = False, **env: object
+        self,
+        script: str,
+        upstream: int | None = None,
+        *,
+        constants: Constants = UNALTERED,
+        **env: object,
     ) -> Stage:
         own = OWN[script]
         wiring = {f"{own}_ip": HOST, f"{own}_port": "0", "fps": "0"}
         if upstream is not None:
             wiring |= {f"{UPSTREAM[script]}_ip": HOST, f"{UPSTREAM[script]}_port": str(upstream)}
         settings = wiring | {name: str(value) for name, value in env.items()}
-        stage = Stage(script, settings, patient=patient)
+        stage = Stage(script, settings, constants)
         self._stages.append(stage)
         return stage
 
-    def chain(self, count: int, /, *, patient: bool = False, **env: object) -> tuple[Stage, Stage]:
-        """Start a probe and a streaming server."""
+    def chain(
+        self, count: int, /, *, constants: Constants = UNALTERED, **env: object
+    ) -> tuple[Stage, Stage]:
+        """Start a probe and a streaming server, the latter with ``constants`` changed."""
         size = {name: env.pop(name) for name in ("width", "height", "fps") if name in env}
         probe = self("probe", count=count, **size)
-        return probe, self("streaming", probe.port, patient=patient, **env)
+        return probe, self("streaming", probe.port, constants=constants, **env)
 
     def close(self) -> None:
         for stage in self._stages:

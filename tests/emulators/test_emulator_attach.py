@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from emulator_stages import (
     ATTACH,
+    BRISK,
     CONSUME,
     HOST,
     PATIENCE,
@@ -110,7 +111,7 @@ def test_who_joins_a_running_stream_gets_masks_to_its_end(launch: Launcher) -> N
 def test_a_slow_consumer_of_masks_holds_up_nobody_and_is_told_what_it_missed(
     launch: Launcher,
 ) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants=BRISK)
     with begin(streaming) as plain:
         segmentation = attach(launch, streaming)
         with join(segmentation) as slow:
@@ -139,7 +140,7 @@ def test_a_consumer_of_masks_begins_the_frames_and_the_attached_server_alone_doe
 
 
 def test_without_plain_consumers_the_stream_rests_unless_masks_are_wanted(launch: Launcher) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants=BRISK)
     with begin(streaming):
         segmentation = attach(launch, streaming)
     resting = streaming.reports_until(consumers=0)["frames"]
@@ -154,7 +155,9 @@ def test_without_plain_consumers_the_stream_rests_unless_masks_are_wanted(launch
 
 
 def test_the_stream_rests_again_when_the_last_consumer_of_masks_leaves(launch: Launcher) -> None:
-    _, streaming = launch.chain(MANY, fps=200, width=64, height=64)  # fits into the kernel
+    _, streaming = launch.chain(
+        MANY, constants=BRISK, fps=200, width=64, height=64
+    )  # fits into the kernel
     segmentation = attach(launch, streaming)
     with begin(streaming):
         with join(segmentation) as joined:
@@ -181,7 +184,7 @@ def test_checks_at_an_attached_location_neither_begin_nor_cost_anything(launch: 
 
 
 def test_an_attached_server_that_hangs_holds_up_neither_frames_nor_end(launch: Launcher) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants={**BRISK, "LINGER": 0.5})
     segmentation = attach(launch, streaming)
     with begin(streaming) as plain, join(segmentation):
         streaming.reports_until(consumers=2)
@@ -196,7 +199,7 @@ def test_an_attached_server_that_hangs_holds_up_neither_frames_nor_end(launch: L
 
 
 def test_an_attached_server_that_dies_costs_the_plain_consumer_nothing(launch: Launcher) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants=BRISK)
     segmentation = attach(launch, streaming)
     with begin(streaming) as plain, join(segmentation):
         streaming.reports_until(consumers=2)
@@ -207,7 +210,7 @@ def test_an_attached_server_that_dies_costs_the_plain_consumer_nothing(launch: L
 
 
 def test_who_wants_no_more_frames_at_the_end_gets_what_is_due(launch: Launcher) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants=BRISK)
     with begin(streaming) as plain, Consumer(streaming.port) as attached:
         attached.sock.sendall(ATTACH + CONSUME)
         attached.hello()
@@ -253,7 +256,7 @@ def test_an_attached_server_notices_that_its_upstream_broke_off(launch: Launcher
 
 
 def test_late_binding_attaches(launch: Launcher) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants=BRISK)
     segmentation = launch("segmentation", OPERATORD_LATE_BIND=1)
     with begin(streaming) as plain:
         address = {"stream_ip": HOST, "stream_port": streaming.port}
@@ -315,11 +318,11 @@ def test_a_live_consumer_of_a_lossless_stream_holds_up_nobody(launch: Launcher) 
 def test_any_other_first_words_make_a_consumer_under_the_servers_policy(
     launch: Launcher, said: bytes
 ) -> None:
-    probe, streaming = launch.chain(MANY)
+    probe, streaming = launch.chain(MANY, constants=BRISK)
     with Consumer(streaming.port) as slow:
         slow.sock.sendall(said)
         slow.hello()
-        assert streaming.reports_until(consumers=1)["frames"] < MANY
+        assert streaming.reports_until(consumers=1, blocked=1)["frames"] < MANY
 
         assert sequence(list(slow.frames())) == list(range(MANY))
     all_ended(probe, streaming)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from emulator_stages import (
+    BRISK,
     CHECK,
     CONSUME,
     PICTURE,
@@ -148,7 +149,7 @@ def test_a_late_joiner_begins_with_a_whole_frame(launch: Launcher) -> None:
 
 
 def test_the_upstream_rests_while_nobody_listens_and_goes_on_afterwards(launch: Launcher) -> None:
-    probe, streaming = launch.chain(1000)
+    probe, streaming = launch.chain(1000, constants=BRISK)
     with Consumer(streaming.port) as first:
         first.sock.sendall(CONSUME)
         first.hello()
@@ -228,7 +229,8 @@ def test_count_ends_a_stream_that_would_go_on(launch: Launcher) -> None:
 
 def test_segmentation_told_no_address_takes_the_stream_by_itself(launch: Launcher) -> None:
     probe, streaming = launch.chain(50, plain_stream=False)
-    segmentation = launch("segmentation", streaming.port, segmentation_ip="")
+    soon = {"ALONE_AFTER": 0.5}
+    segmentation = launch("segmentation", streaming.port, constants=soon, segmentation_ip="")
 
     ended = segmentation.ended()
 

@@ -17,12 +17,15 @@ from types import ModuleType
 import pytest
 from emulator_stages import (
     ATTACH,
+    BRISK,
     CHECK,
     CONSUME,
     EMULATORS,
     HOST,
     PATIENCE,
+    PATIENT,
     PICTURE,
+    Constants,
     Consumer,
     Launcher,
     Stage,
@@ -43,11 +46,13 @@ END = b'{"type":"end","frames":0,"dropped":0}\n'
 
 
 @contextlib.contextmanager
-def upstream(launch: Launcher) -> Iterator[tuple[socket.socket, Stage]]:
+def upstream(
+    launch: Launcher, constants: Constants = PATIENT
+) -> Iterator[tuple[socket.socket, Stage]]:
     """Be the upstream of a patient streaming server; yield the connection and the server."""
     with socket.create_server((HOST, 0)) as server:
         server.settimeout(PATIENCE)
-        stage = launch("streaming", server.getsockname()[1], patient=True)
+        stage = launch("streaming", server.getsockname()[1], constants=constants)
         with server.accept()[0] as sock:
             yield sock, stage
 
@@ -70,10 +75,10 @@ def peek(port: int) -> Consumer:
 def test_silent_guests_get_the_first_frame_and_with_a_consumer_the_rest(
     launch: Launcher, script: str, policy: str
 ) -> None:
-    patient = script == "streaming"
-    _, last = launch.chain(4, patient=patient, **SMALL, policy=policy if patient else "lossless")
-    if not patient:
-        last = launch("segmentation", last.port, patient=True, policy=policy)
+    first = {"constants": PATIENT, "policy": policy} if script == "streaming" else {}
+    _, last = launch.chain(4, **SMALL, **first)
+    if script == "segmentation":
+        last = launch("segmentation", last.port, constants=PATIENT, policy=policy)
 
     with peek(last.port) as one, peek(last.port) as other, Consumer(last.port) as consumer:
         consumer.sock.sendall(CONSUME)
@@ -89,7 +94,7 @@ def test_silent_guests_get_the_first_frame_and_with_a_consumer_the_rest(
 
 
 def test_a_guest_that_was_shown_the_first_frame_goes_on_with_the_second(launch: Launcher) -> None:
-    _, streaming = launch.chain(3, patient=True, **SMALL)
+    _, streaming = launch.chain(3, constants=PATIENT, **SMALL)
     with peek(streaming.port) as guest:
         guest.sock.sendall(CONSUME)
         assert sequence(list(guest.frames())) == [1, 2]
@@ -97,7 +102,7 @@ def test_a_guest_that_was_shown_the_first_frame_goes_on_with_the_second(launch: 
 
 
 def test_a_guest_is_no_consumer_while_it_has_only_been_shown_the_first(launch: Launcher) -> None:
-    _, streaming = launch.chain(3, patient=True, **SMALL)
+    _, streaming = launch.chain(3, constants=PATIENT, **SMALL)
     with peek(streaming.port):
         ended, _ = streaming.terminate()
 
@@ -147,7 +152,7 @@ def test_whoever_came_and_went_a_consumer_gets_exactly_count_frames(
     launch = Launcher()
     policy = "live" if live else "lossless"
     with contextlib.closing(launch), contextlib.ExitStack() as stack:
-        _, streaming = launch.chain(count, patient=True, **SMALL, policy=policy)
+        _, streaming = launch.chain(count, constants=PATIENT, **SMALL, policy=policy)
         stayed = [guest for visit in visits if isinstance(guest := visit(streaming.port), Consumer)]
         for guest in stayed:
             stack.enter_context(guest)
@@ -167,7 +172,7 @@ def test_whoever_came_and_went_a_consumer_gets_exactly_count_frames(
 @pytest.mark.parametrize("said", [CHECK, ATTACH])
 def test_whose_line_comes_at_once_is_shown_nothing(launch: Launcher, said: bytes) -> None:
     port = unused_port()
-    streaming = launch("streaming", port, patient=True)
+    streaming = launch("streaming", port, constants=PATIENT)
     with Consumer(streaming.port) as visitor:
         visitor.sock.sendall(said)
         launch("probe", probe_port=port, count=2, **SMALL)
@@ -219,7 +224,7 @@ def test_a_stream_without_a_frame_ends_with_the_first_consumer(launch: Launcher)
 
 
 def test_a_resting_stream_shows_its_next_frame(launch: Launcher) -> None:
-    with upstream(launch) as (sock, stage):
+    with upstream(launch, {**PATIENT, **BRISK}) as (sock, stage):
         sock.sendall(hello(count=3) + frame(0) + PICTURE)
         with peek(stage.port) as first:
             first.sock.sendall(CONSUME)
@@ -240,7 +245,7 @@ def test_a_resting_stream_shows_its_next_frame(launch: Launcher) -> None:
 
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_players_are_shown_the_first_picture(launch: Launcher, half_closed: bool) -> None:
-    _, streaming = launch.chain(2, patient=True, format="y4m", **SMALL)
+    _, streaming = launch.chain(2, constants=PATIENT, format="y4m", **SMALL)
     with Consumer(streaming.port) as player:
         if half_closed:
             player.sock.shutdown(socket.SHUT_WR)
@@ -254,7 +259,7 @@ def test_players_are_shown_the_first_picture(launch: Launcher, half_closed: bool
 
 
 def test_without_visitors_the_silent_are_consumers_at_once(launch: Launcher) -> None:
-    _, streaming = launch.chain(50, patient=True, visitors=False)
+    _, streaming = launch.chain(50, constants=PATIENT, visitors=False)
 
     _, frames, end = receive(streaming.port)
 
@@ -265,7 +270,7 @@ def test_without_visitors_the_silent_are_consumers_at_once(launch: Launcher) -> 
 @pytest.mark.parametrize("said", [CHECK, ATTACH])
 def test_without_visitors_lines_mean_the_same(launch: Launcher, said: bytes) -> None:
     port = unused_port()
-    streaming = launch("streaming", port, patient=True, visitors=False)
+    streaming = launch("streaming", port, constants=PATIENT, visitors=False)
     with Consumer(streaming.port) as visitor:
         visitor.sock.sendall(said)
         launch("probe", probe_port=port, count=9)

@@ -80,6 +80,9 @@ class Consumer:
                 self._grown.notify_all()
             self._hurry.wait(self.PACE if self.count - self.frames > self.LAST else self.TRICKLE)
         self.end = header
+        # Leave, as consumers do: the stage waits some seconds for one that has everything and stays.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def wait_for_more(self, frames: int = 2) -> None:
         """Return once so many more frames have come."""

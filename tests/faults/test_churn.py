@@ -32,7 +32,7 @@ from fault_lab import (
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-ROUNDS = int(os.environ.get("ROUNDS", "3"))
+ROUNDS = int(os.environ.get("ROUNDS", "2"))
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
 SUBNETS = "10.214.232.0/21"
 CONFIG = settings(limits={"sessions": 8}, history={"keep": 10_000})

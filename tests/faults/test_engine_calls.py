@@ -79,7 +79,7 @@ async def test_stop_takes_everything_away_whichever_call_goes_wrong(
     config = {"stop_grace": 0.5}
     async with docker_served(tmp_path / "s", config=config, docker_host=proxy.host) as daemon:
         wires = [await daemon.wire() for _ in STOP]
-        sessions = [await start(wire) for wire in wires]
+        sessions = await asyncio.gather(*map(start, wires))
         async with pinged(await daemon.wire()) as pings:
             for (name, requests), session in zip(STOP.items(), sessions, strict=True):
                 with proxy.rule(requests, fault) as rule:

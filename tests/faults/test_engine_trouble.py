@@ -22,7 +22,7 @@ from engine_stages import alone
 pytestmark = pytest.mark.engine
 
 LOOPBACK = "127.0.0.1"
-ROUNDS = 30 if ALL else 3
+ROUNDS = 30 if ALL else 2
 
 
 @pytest.fixture

@@ -134,6 +134,7 @@ async def test_daemon_that_was_held_up_itself_does_not_blame_the_engine(
 ) -> None:
     async with in_process(tmp_path / "s", engine=Leisurely()) as lab:
         for _ in range(3):
+            lab.daemon._watch.asked()
             await pinged_again(lab)
             lab.daemon._watch.asked()
             await asyncio.sleep(0.06)  # the next ping is out

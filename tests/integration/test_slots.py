@@ -11,8 +11,17 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, until
 
+from operatord.runtime import slots as slots_module
+
 MIB = 1 << 20
 WARM: Json = {"pipelines": {"segmented": {"warm": 2}}}
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have slots made soon after they are wanted: how long the daemon holds back is no matter here."""
+    monkeypatch.setattr(slots_module, "PAUSE", 0.01)
+    monkeypatch.setattr(slots_module, "REST", 0.05)
 
 
 @pytest.fixture

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, StillClock, in_process, until
 
+from operatord.runtime import slots as slots_module
+
 SPARE: Json = {"slots": {"networks": 2}}
+
+
+@pytest.fixture(autouse=True)
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have networks made soon after they are wanted: how long the daemon holds back is no matter here."""
+    monkeypatch.setattr(slots_module, "PAUSE", 0.01)
+    monkeypatch.setattr(slots_module, "REST", 0.05)
 
 
 def spare(lab: Lab) -> list[str]:

@@ -625,7 +625,7 @@ async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> 
         session = await wire.call("session.start", plain_stream=True, count=10_000)
         async with consumer(session) as reader:
             reading = asyncio.create_task(drain(reader))
-            await until(lambda: has_passed_on(wire, session, 40), "frames flow")
+            await until(lambda: has_passed_on(wire, session, 5), "frames flow")
             with hanging(lab, session, stage):
                 begun = time.monotonic()
                 event = await wire.event("session.stalled", session["session_id"])
@@ -645,8 +645,8 @@ async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(
         await wire.call("events.subscribe", types=["session.stalled"])
         async with consumer(session):
             await until(lambda: is_held_up(wire, session), "its consumer holds it up")
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(6):
+            with pytest.raises(TimeoutError):  # it would be said within two seconds of the timeout
+                async with asyncio.timeout(4):
                     await wire.event("session.stalled", session["session_id"])
             with hanging(lab, session, "stream"):
                 event = await wire.event("session.stalled", session["session_id"])
@@ -717,7 +717,7 @@ async def test_segmentation_that_was_attached_and_hangs_is_named(tmp_path: Path)
             async with consumer(event) as masks:
                 reading = asyncio.create_task(drain(masks))
                 await until(
-                    lambda: has_passed_on(wire, session, 20, "segmentation"), "masks come, too"
+                    lambda: has_passed_on(wire, session, 5, "segmentation"), "masks come, too"
                 )
                 with hanging(lab, session, "segmentation"):
                     stalled = await wire.event("session.stalled", session["session_id"])
