@@ -202,10 +202,10 @@ class DockerEngine:
 
     async def hold_input(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`, `StageRefused`."""
-        sock = await self._looking.run(
+        attached = await self._looking.run(
             lambda: docker_stdin.attach(self._clients, container_id), self._patience
         )
-        return docker_stdin.HeldInput(sock)
+        return docker_stdin.HeldInput(attached)
 
     async def inspect(self, container_id: str) -> StageState:
         """Return its state; status ``gone`` when there is no such container."""

@@ -7,13 +7,21 @@ import asyncio
 import contextlib
 import os
 import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 from operatord.engines.base import NotThere, StageRefused
 from operatord.engines.docker_client import Clients, edge
 
 
-def attach(clients: Clients, container_id: str) -> socket.socket:
+class Attached(NamedTuple):
+    """A connection to a container's standard input."""
+
+    sock: socket.socket
+    stirred: bool
+    """Whether some of what the container has said has been read from it already."""
+
+
+def attach(clients: Clients, container_id: str) -> Attached:
     """Return a connection to the container's standard input; blocking, for a thread.
 
     Raises `StageRefused` where the way to the engine is encrypted: such a connection cannot be taken
@@ -29,11 +37,14 @@ def attach(clients: Clients, container_id: str) -> socket.socket:
         raw = getattr(output, "_sock", output)
         if not isinstance(raw, socket.socket) or type(raw).__module__ == "ssl":
             raise StageRefused("standard input cannot be held open over an encrypted connection")
+        raw.setblocking(False)
+        # What came with the answer's headers lies in the library's buffer.
+        stirred = bool(output._response.raw._fp.fp.peek())
         # A duplicate outlives the library's own objects.
         held = socket.socket(fileno=os.dup(raw.fileno()))
         output.close()
         raw.close()
-        return held
+        return Attached(held, stirred)
     finally:
         client.close()
 
@@ -41,13 +52,15 @@ def attach(clients: Clients, container_id: str) -> socket.socket:
 class HeldInput:
     """One container's standard input, on the event loop's side."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Own ``sock``, and notice when the other side ends it."""
+    def __init__(self, attached: Attached) -> None:
+        """Own its socket, and notice when the other side ends it."""
+        self._sock = sock = attached.sock
         sock.setblocking(False)
-        self._sock = sock
         self._loop = asyncio.get_running_loop()
         self.stirred = asyncio.Event()
         """Set whenever the stage writes something: it may be listening now."""
+        if attached.stirred:
+            self.stirred.set()
         self.closed = False
         """Whether the stage has ended, or the engine has gone."""
         self._loop.add_reader(sock.fileno(), self._readable)

@@ -27,6 +27,18 @@ async def test_line_that_is_sent_is_heard(real_lab: Lab) -> None:
     held.close()
 
 
+@pytest.mark.engine
+async def test_what_was_said_before_somebody_holds_the_input_stirs(docker_lab: Lab) -> None:
+    lab = docker_lab
+    container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
+    for _ in range(10):  # it may come with the engine's answer, or after it
+        held = await lab.engine.hold_input(container_id)
+        assert held.stirred is not None
+        async with asyncio.timeout(10):
+            await held.stirred.wait()
+        held.close()
+
+
 async def test_end_of_a_stage_is_noticed_at_its_input(lab: Lab) -> None:
     container_id = await lab.run_until_ready(await lab.network(), "idle", stdin=True)
     held = await lab.engine.hold_input(container_id)
