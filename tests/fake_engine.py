@@ -73,8 +73,6 @@ class Container(msgspec.Struct):
     oom: bool = False
     ended: float | None = None
     published: Address | None = None
-    ip: str | None = None
-    """The address of an endpoint of its own."""
     lines: list[LogLine] = []
     said: bytes = b""
     """What came on its standard input."""
@@ -297,7 +295,7 @@ class FakeEngine:
         await self._begin("create", plan.name)
         if plan.image not in self.world.programs:
             raise ImageMissing(plan.image)
-        if plan.join is None and plan.network.id and plan.network.id not in self.world.networks:
+        if plan.join is None and plan.network.id not in self.world.networks:
             raise NotThere(f"the network of {plan.name} is not there any more")
         container = self._adopted(plan) or Container(id=self.world.new_id("container"), plan=plan)
         self.world.containers[container.id] = container
@@ -327,7 +325,7 @@ class FakeEngine:
             oom_killed=container.oom,
             ended=container.ended if container.status == "exited" else None,
             published=container.published if container.status == "running" else None,
-            ip=container.ip if container.status == "running" else None,
+            ip="192.0.2.2" if container.status == "running" else None,
         )
 
     async def stop(self, container_id: str, grace: float) -> None:
@@ -420,17 +418,6 @@ class FakeEngine:
                 return container
         return None
 
-    def _network(self, plan: StagePlan) -> NetworkPlan:
-        """Return the network of a stage that does not join another one."""
-        if plan.network.id in self.world.networks:
-            return self.world.networks[plan.network.id]
-        called = [each for each in self.world.networks.values() if each.name == plan.network.name]
-        if plan.network.id or not called:
-            raise NotThere(f"the network of {plan.name} is not there any more")
-        if len(called) > 1:
-            raise StageRefused(f"the network {plan.network.name} is ambiguous")
-        return called[0]
-
     def _run(self, container: Container) -> None:
         program = self.world.programs[container.plan.image]
         if program.refused:
@@ -439,8 +426,6 @@ class FakeEngine:
         owners = [c for c in self.world.containers.values() if owner in (c.id, c.plan.name)]
         if owner is not None and not any(c.status == "running" for c in owners):
             raise StageRefused(f"{container.plan.name} is to join a stage that does not run")
-        if owner is None:
-            container.ip = str(ipaddress.ip_network(self._network(container.plan).subnet)[2])
         if container.plan.publish is not None:
             port = self.world.free_port(container.plan.publish.ports)
             if port is None:

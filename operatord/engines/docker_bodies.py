@@ -109,7 +109,7 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         body["ExposedPorts"] = {_inside(plan): {}}
     if plan.join is None:
         endpoint = {"Aliases": list(plan.aliases)}
-        body["NetworkingConfig"] = {"EndpointsConfig": {_called(plan.network): endpoint}}
+        body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
     return body
 
 
@@ -128,7 +128,7 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
             "max-file": str(hardening.log_files),
         }
     return {
-        "NetworkMode": f"container:{plan.join}" if plan.join else _called(plan.network),
+        "NetworkMode": plan.network.id if plan.join is None else f"container:{plan.join}",
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
@@ -144,11 +144,6 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
         "LogConfig": logs,
         "RestartPolicy": {"Name": "no"},
     }
-
-
-def _called(network: Network) -> str:
-    """Return what names a network that may not be there yet."""
-    return network.id or network.name
 
 
 def _sizes(plan: StagePlan) -> Json:

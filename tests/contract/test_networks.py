@@ -9,7 +9,6 @@ import ipaddress
 import socket
 from collections.abc import Iterator
 
-import msgspec
 import pytest
 from engine_lab import PORT, Lab, ProcessLab
 
@@ -106,38 +105,6 @@ async def test_stage_may_be_created_before_the_one_that_it_joins(lab: Lab) -> No
     await lab.run_until_ready(await lab.network(), "idle", stage="probe")
     await lab.engine.start(early)
     assert (await lab.engine.inspect(early)).status == "running"
-
-
-async def test_stage_may_be_created_before_its_network(lab: Lab) -> None:
-    if not lab.engine.joins_by_name:
-        with pytest.raises(NotThere):
-            await lab.engine.create(lab.plan(Network(id="", name="not-yet"), "idle"))
-        return
-    plan = await _network_plan_that_worked(lab)
-    [network] = await lab.engine.list_objects(lab.instance)
-    await lab.engine.remove_network(network.id)
-    early = await lab.engine.create(lab.plan(Network(id="", name=plan.name), "idle"))
-    with pytest.raises((StageRefused, NotThere)):
-        await lab.engine.start(early)
-    await lab.engine.create_network(plan)
-    await lab.engine.start(early)
-    address = (await lab.engine.inspect(early)).ip
-    assert address is not None
-    assert ipaddress.ip_address(address) in ipaddress.ip_network(plan.subnet)
-
-
-async def test_stage_is_started_in_no_network_whose_name_another_has(lab: Lab) -> None:
-    if not lab.engine.joins_by_name:
-        pytest.skip("the process engine knows networks by their ids only")
-    plan = await _network_plan_that_worked(lab)
-    while True:
-        with contextlib.suppress(SubnetTaken):
-            subnet = lab.network_plan().subnet
-            await lab.engine.create_network(msgspec.structs.replace(plan, subnet=subnet))
-            break
-    early = await lab.engine.create(lab.plan(Network(id="", name=plan.name), "idle"))
-    with pytest.raises(StageRefused):
-        await lab.engine.start(early)
 
 
 async def test_stage_cannot_join_one_that_does_not_run(lab: Lab) -> None:

@@ -60,7 +60,7 @@ async def test_request_is_given_a_slot_and_each_stage_its_line(warm: Lab) -> Non
     assert told(warm, session, "probe")["count"] == "7"
     assert told(warm, session, "probe")["fps"] == "5"
     env = told(warm, session, "segmentation")
-    assert (env["stream_ip"], env["OPERATORD_SESSION"]) == ("198.18.0.2", session["session_id"])
+    assert (env["stream_ip"], env["OPERATORD_SESSION"]) == ("192.0.2.2", session["session_id"])
     assert set(session["timings"]) >= {"bind", "verify", "total"}
     since = [subject for call, subject in warm.fake.script.calls[before:] if call == "create"]
     assert not [name for name in since if slots[0] in name], "nothing was created for it"
