@@ -105,6 +105,8 @@ class SessionRecord:
     """It was, or is, a slot that was made before anybody asked."""
     inputs: dict[str, Input] = field(default_factory=dict)
     """While it is a slot, the standard input of each stage."""
+    told: set[str] = field(default_factory=set)
+    """Stages of a claimed slot that have been sent what they wait for."""
     unused: list[str] = field(default_factory=list)
     """Containers of a claimed slot that the request has no use for."""
     published: Address | None = None

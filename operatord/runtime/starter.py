@@ -141,12 +141,26 @@ class Starter:
         if plan.upstream is not None:
             assert record.network is not None
             record.addresses["probe"] = await self._upstream_address(record, record.network)
-        for name, held in record.inputs.items():
-            if name in plan.stages:
-                with blamed(name):
-                    held.send(late_line(plan.stages[name], environment(record, name)))
+        self._tell(record)
         for name in [name for name in record.containers if name not in plan.stages]:
             record.unused.append(record.containers.pop(name))
+
+    def tell_at_once(self, record: SessionRecord) -> None:
+        """Tell a claimed slot's stages what they wait for, before anything else is done for the claim.
+
+        They take to it on another core meanwhile. What fails here fails again in `claim`, where it is
+        handled; so does what has to be asked for first.
+        """
+        if record.plan.upstream is None:
+            with contextlib.suppress(Exception):
+                self._tell(record)
+
+    def _tell(self, record: SessionRecord) -> None:
+        for name, held in record.inputs.items():
+            if name in record.plan.stages and name not in record.told:
+                with blamed(name):
+                    held.send(late_line(record.plan.stages[name], environment(record, name)))
+                record.told.add(name)
 
     async def discard(self, record: SessionRecord) -> None:
         """Remove what was made beforehand and is not needed, as `remove` would. Raises `base.EngineError`."""

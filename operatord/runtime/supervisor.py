@@ -138,6 +138,7 @@ class Supervisor:
         for slot in self.slots.candidates(plan):
             if actions := self._claim(slot, plan, params, owner):
                 record = slot
+                self._starter.tell_at_once(record)
                 break
         else:
             record = self._new_record(plan, params, owner)
