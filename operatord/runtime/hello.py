@@ -15,7 +15,8 @@ from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, p
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
 HINT_PATIENCE = 0.02
-"""Seconds to wait for a hint before trying without one."""
+"""Seconds to wait for a hint before trying without one: each try in vain takes a millisecond or two from the
+stages that are still loading."""
 
 
 class NoHello(Exception):
@@ -46,6 +47,7 @@ async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
+    shortest = SHORTEST_PAUSE if stirred is None else HINT_PATIENCE
     if stirred is not None:
         await rest(stirred, HINT_PATIENCE)
     while True:
@@ -55,7 +57,7 @@ async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
             # A tenth of what has been waited already is little to lose on top of it.
             waited = loop.time() - begun
-            await rest(stirred, min(max(SHORTEST_PAUSE, waited / 10), LONGEST_PAUSE))
+            await rest(stirred, min(max(shortest, waited / 10), LONGEST_PAUSE))
         except (asyncio.LimitOverrunError, StreamError) as exc:
             raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
 
