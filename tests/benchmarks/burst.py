@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from daemons import BenchFailed, Daemon, process, scratch, script
+from daemons import BenchFailed, Daemon, process, scratch, script, until
 from engine_api import LABEL, RUN, EngineApi
 from header import first_header
 from on_docker import operatord_on_docker, shipped
@@ -103,7 +103,8 @@ class Bursts:
         path, (host, port) = Path(__file__).with_name("pinger.py"), address
         with scratch() as folder:
             log = folder / "pings"
-            with process(sys.executable, str(path), host, str(port), log=log):
+            with process(sys.executable, str(path), host, str(port), log=log) as child:
+                until(child, log, lambda said: said.startswith(b"["))
                 yield
             self.pings.add(row, *_pings(log.read_text("utf-8")))
 

@@ -14,15 +14,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 PATIENCE = 60.0
 """Seconds for any one step."""
 REPLY = 180.0
 """Seconds for an answer of the daemon's: a start may stand behind many others."""
+Found = TypeVar("Found")
 LISTENING = re.compile(rb"listening on ([0-9.]+):([0-9]+)")
 
 
@@ -81,16 +82,24 @@ def scratch() -> Iterator[Path]:
         yield Path(name)
 
 
-def await_address(child: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
-    """Return the address that a process says it listens on. Raises `BenchFailed`."""
+def until(
+    child: subprocess.Popen[bytes], log: Path, looked_for: Callable[[bytes], Found | None]
+) -> Found:
+    """Return what ``looked_for`` finds in what a process has said. Raises `BenchFailed`."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        if found := LISTENING.search(log.read_bytes()):
-            return found[1].decode(), int(found[2])
+        if found := looked_for(log.read_bytes()):
+            return found
         if child.poll() is not None:
             break
         time.sleep(0.01)
-    raise BenchFailed(f"{child.args!r} does not listen: {log.read_text('utf-8', 'replace')}")
+    raise BenchFailed(f"{child.args!r} does not begin: {log.read_text('utf-8', 'replace')}")
+
+
+def await_address(child: subprocess.Popen[bytes], log: Path) -> tuple[str, int]:
+    """Return the address that a process says it listens on. Raises `BenchFailed`."""
+    found = until(child, log, LISTENING.search)
+    return found[1].decode(), int(found[2])
 
 
 @dataclass

@@ -3,6 +3,8 @@
 
     python pinger.py HOST PORT
 
+The list is begun as soon as there is a connection: from then on it may be told to end.
+
 A process of its own, so that what else the benchmark does meanwhile is in none of the times.
 """
 
@@ -27,6 +29,7 @@ def main(host: str, port: str) -> None:
     taken, line = [], REQUEST % 1
     with socket.create_connection((host, int(port))) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        print("[", end="", flush=True)
         while not ending:
             begun = time.perf_counter()
             sock.sendall(line)
@@ -34,7 +37,7 @@ def main(host: str, port: str) -> None:
                 pass
             taken.append((time.perf_counter() - begun) * 1000)
             time.sleep(PAUSE)
-    print(json.dumps(taken))
+    print(json.dumps(taken)[1:])
 
 
 if __name__ == "__main__":
