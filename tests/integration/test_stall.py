@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from test_usage import FakeLab
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan, Upstream
 from operatord.engines.base import LogLine, StagePlan, StageState
-from operatord.runtime.clock import rfc3339
+from operatord.runtime.clock import Clock, rfc3339
 from operatord.runtime.heard import Heard, Report, report_in
 from operatord.runtime.record import SessionRecord
 from operatord.runtime.stall import StallWatch, at_fault
@@ -29,16 +29,34 @@ from operatord_protocol.messages import SessionStartParams
 
 CHAIN = ("probe", "stream", "segmentation")
 THEIRS = Upstream("ultrasound", "192.0.2.1", 12345)
+HELD_UP: Json = {"frames": 9, "blocked": 1}
 
 
-class News:
-    """A subscriber that writes down what it hears, and the timeout that counts meanwhile."""
+def report_line(stage: str, **report: object) -> str:
+    """Return a stage's report; with one consumer that waits, unless it is said otherwise."""
+    counters = {"dropped": 0, "consumers": 1, "blocked": 0, **report}
+    return json.dumps({"type": "report", "stage": stage, **counters}, separators=(",", ":"))
 
-    def __init__(self) -> None:
-        self.timeout: float | None = 30.0
+
+class Watched:
+    """A session whose stages say what a test lets them say, and a subscriber who hears of its stalls."""
+
+    def __init__(self, lab: FakeLab, record: SessionRecord, timeout: float) -> None:
+        self.lab, self.record = lab, record
+        self.timeout: float | None = timeout
+        self.frames = 0
+        """How many have streamed so far."""
         self._heard: list[Json] = []
 
-    def emit(self, type: str, **fields: Any) -> None:
+    async def watch(self) -> None:
+        """Let a watch for stalled sessions run."""
+        lab = self.lab
+        watch = StallWatch(
+            lab.engine, lambda: lab.records, lambda: self.timeout, self._hear, lab.tempo
+        )
+        await lab.watch(watch)
+
+    def _hear(self, type: str, **fields: Any) -> None:
         self._heard.append({"type": type, **fields})
 
     def stalls(self) -> list[tuple[str, int]]:
@@ -47,428 +65,304 @@ class News:
         assert {event["type"] for event in heard} <= {"session.stalled"}
         return [(event["stage"], int(event["seconds"])) for event in heard]
 
+    async def idle(self, seconds: float) -> None:
+        """Let time pass in which no stage says anything."""
+        await self.lab.hours.pass_by(seconds)
+
+    async def stalls_in(self, seconds: float) -> list[tuple[str, int]]:
+        """Let that time pass as well; return what has been said by its end."""
+        await self.idle(seconds)
+        return self.stalls()
+
+    def write(self, stage: str, line: str) -> None:
+        """Let a stage write a line now."""
+        container = self.lab.meter.world.containers[self.record.containers[stage]]
+        container.lines.append(LogLine(rfc3339(self.lab.hours.wall()), "stdout", line))
+
+    def say(self, *stages: str, **report: object) -> None:
+        """Let stages report now."""
+        for stage in stages:
+            self.write(stage, report_line(stage, **report))
+
+    async def streams(self, seconds: int, *through: str, **promise: object) -> None:
+        """Let stages pass on frames, one a second: probe and stream, unless it is said which."""
+        for _ in range(seconds):
+            self.frames += 1
+            self.say(*through or CHAIN[:2], frames=self.frames, **promise)
+            await self.idle(1)
+
+    async def beat(self, seconds: int, **said: Json) -> None:
+        """Let stages report once a second as they have promised, each with these counters."""
+        for _ in range(seconds):
+            for stage, counters in said.items():
+                self.say(stage, every=1, **counters)
+            await self.idle(1)
+
+    def replan(self, **changes: object) -> None:
+        """Let the session have been planned otherwise."""
+        self.record.plan = msgspec.structs.replace(self.record.plan, **changes)
+
 
 @pytest.fixture
-async def lab() -> AsyncIterator[FakeLab]:
-    running = FakeLab()
-    yield running
-    await running.close()
+def timeout() -> float:
+    """The one in force when the watch begins; a test's parameter of this name takes its place."""
+    return 30.0
 
 
 @pytest.fixture
-def news() -> News:
-    return News()
+async def session(timeout: float) -> AsyncIterator[Watched]:
+    lab = FakeLab()
+    watched = Watched(lab, await lab.session(), timeout)
+    await watched.watch()
+    yield watched
+    await lab.close()
 
 
-Attend = Callable[[], Awaitable[None]]
+async def test_probe_that_stops_is_named_once(session: Watched) -> None:
+    await session.streams(60)
+    assert session.stalls() == []
+    assert await session.stalls_in(50) == [("probe", 31)]
+    assert await session.stalls_in(600) == []
 
 
-@pytest.fixture
-def attend(lab: FakeLab, news: News) -> Attend:
-    """Let a watch for stalled sessions run."""
-
-    async def start() -> None:
-        watch = StallWatch(
-            lab.engine, lambda: lab.records, lambda: news.timeout, news.emit, lab.tempo
-        )
-        await lab.watch(watch)
-
-    return start
+async def test_session_that_moves_again_may_stall_again(session: Watched) -> None:
+    for _ in range(2):
+        await session.streams(20)
+        assert session.stalls() == []
+        assert await session.stalls_in(50) == [("probe", 31)]
 
 
-def say(lab: FakeLab, record: SessionRecord, stage: str, **report: object) -> None:
-    """Let a stage report; with one consumer that waits, unless it is said otherwise."""
-    counters = {"dropped": 0, "consumers": 1, "blocked": 0, **report}
-    line = json.dumps({"type": "report", "stage": stage, **counters}, separators=(",", ":"))
-    write(lab, record, stage, line)
+async def test_stage_that_does_not_take_what_it_is_offered_is_the_one(session: Watched) -> None:
+    await session.streams(20)
+    session.say("probe", frames=session.frames + 40, blocked=1)
+    assert await session.stalls_in(50) == [("stream", 31)]
 
 
-def write(lab: FakeLab, record: SessionRecord, stage: str, line: str) -> None:
-    """Let a stage write a line now."""
-    container = lab.meter.world.containers[record.containers[stage]]
-    container.lines.append(LogLine(rfc3339(lab.hours.wall()), "stdout", line))
+async def test_consumer_that_does_not_read_is_no_stall(session: Watched) -> None:
+    await session.streams(20)
+    session.say("probe", frames=session.frames + 80, blocked=1)
+    session.say("stream", frames=session.frames + 40, blocked=1)
+    assert await session.stalls_in(300) == []
 
 
-async def streams(lab: FakeLab, record: SessionRecord, seconds: int, first: int = 0) -> int:
-    """Let both stages pass on frames, one a second; return how many there were."""
-    for number in range(first + 1, first + seconds + 1):
-        say(lab, record, "probe", frames=number)
-        say(lab, record, "stream", frames=number)
-        await lab.hours.pass_by(1)
-    return first + seconds
+async def test_consumer_that_reads_again_is_waited_with_from_then_on(session: Watched) -> None:
+    await session.streams(20)
+    session.say("stream", frames=60, blocked=1)
+    await session.idle(300)
+    session.say("stream", frames=60, blocked=0)
+    assert await session.stalls_in(25) == []
+    assert await session.stalls_in(25) == [("probe", 31)]
 
 
-async def beat(lab: FakeLab, record: SessionRecord, seconds: int, **said: Json) -> None:
-    """Let stages report once a second as they have promised, each with these counters."""
-    for _ in range(seconds):
-        for stage, counters in said.items():
-            say(lab, record, stage, every=1, **counters)
-        await lab.hours.pass_by(1)
-
-
-async def test_probe_that_stops_is_named_once(lab: FakeLab, news: News, attend: Attend) -> None:
-    record = await lab.session()
-    await attend()
-    await streams(lab, record, 60)
-    assert news.stalls() == []
-    await lab.hours.pass_by(50)
-    [(stage, seconds)] = news.stalls()
-    assert (stage, seconds) == ("probe", 31)
-    await lab.hours.pass_by(600)
-    assert news.stalls() == []
-
-
-async def test_session_that_moves_again_may_stall_again(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    frames = await streams(lab, record, 20)
-    await lab.hours.pass_by(50)
-    assert news.stalls() == [("probe", 31)]
-    await streams(lab, record, 20, frames)
-    assert news.stalls() == []
-    await lab.hours.pass_by(50)
-    assert news.stalls() == [("probe", 31)]
-
-
-async def test_stage_that_does_not_take_what_it_is_offered_is_the_one(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    frames = await streams(lab, record, 20)
-    say(lab, record, "probe", frames=frames + 40, blocked=1)
-    await lab.hours.pass_by(50)
-    assert news.stalls() == [("stream", 31)]
-
-
-async def test_consumer_that_does_not_read_is_no_stall(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    frames = await streams(lab, record, 20)
-    say(lab, record, "probe", frames=frames + 80, blocked=1)
-    say(lab, record, "stream", frames=frames + 40, blocked=1)
-    await lab.hours.pass_by(300)
-    assert news.stalls() == []
-
-
-async def test_consumer_that_reads_again_is_waited_with_from_then_on(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    await streams(lab, record, 20)
-    say(lab, record, "stream", frames=60, blocked=1)
-    await lab.hours.pass_by(300)
-    say(lab, record, "stream", frames=60, blocked=0)
-    await lab.hours.pass_by(25)
-    assert news.stalls() == []
-    await lab.hours.pass_by(25)
-    assert news.stalls() == [("probe", 31)]
-
-
-async def test_nobody_waits_where_nobody_is_connected(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    frames = await streams(lab, record, 20)
-    say(lab, record, "stream", frames=frames, consumers=0)
-    await lab.hours.pass_by(300)
-    assert news.stalls() == []
+async def test_nobody_waits_where_nobody_is_connected(session: Watched) -> None:
+    await session.streams(20)
+    session.say("stream", frames=session.frames, consumers=0)
+    assert await session.stalls_in(300) == []
 
 
 async def test_consumer_that_came_back_between_two_looks_has_not_waited_before(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    record = await lab.session()
-    await attend()
-    frames = await streams(lab, record, 20)
-    await lab.hours.pass_by(18)
-    say(lab, record, "stream", frames=frames, consumers=0)
-    say(lab, record, "stream", frames=frames, consumers=1)
-    await lab.hours.pass_by(25)
-    assert news.stalls() == []
+    await session.streams(20)
+    await session.idle(18)
+    for consumers in (0, 1):
+        session.say("stream", frames=session.frames, consumers=consumers)
+    assert await session.stalls_in(25) == []
 
 
 @pytest.mark.parametrize("halt", range(1, 16))
 @pytest.mark.parametrize("timeout", [2.0, 30.0])
 async def test_stall_is_said_within_two_seconds_of_the_timeout(
-    lab: FakeLab, news: News, attend: Attend, timeout: float, halt: int
+    session: Watched, timeout: float, halt: int
 ) -> None:
-    news.timeout = timeout
-    record = await lab.session()
-    await attend()
-    await streams(lab, record, 15 + halt)  # the last frame has come a second ago
-    await lab.hours.pass_by(timeout - 1)
-    assert news.stalls() == []
-    await lab.hours.pass_by(2)
-    assert news.stalls() == [("probe", timeout + 1)]
+    await session.streams(15 + halt)  # the last frame has come a second ago
+    assert await session.stalls_in(timeout - 1) == []
+    assert await session.stalls_in(2) == [("probe", timeout + 1)]
 
 
 async def test_session_that_has_just_come_to_run_is_looked_at_in_time_as_well(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    record = await lab.session()
-    await attend()
-    await lab.hours.pass_by(7)
-    say(lab, record, "probe", frames=3)
-    say(lab, record, "stream", frames=3)
-    await lab.hours.pass_by(32)
-    assert news.stalls() == [("probe", 31)]
+    await session.idle(7)
+    session.say("probe", "stream", frames=3)
+    assert await session.stalls_in(32) == [("probe", 31)]
 
 
-async def test_another_consumer_of_a_stalled_stream_is_no_news(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    frames = await streams(lab, record, 20)
-    await lab.hours.pass_by(50)
-    assert len(news.stalls()) == 1
-    say(lab, record, "stream", frames=frames, consumers=2)
-    await lab.hours.pass_by(100)
-    assert news.stalls() == []
+async def test_another_consumer_of_a_stalled_stream_is_no_news(session: Watched) -> None:
+    await session.streams(20)
+    assert len(await session.stalls_in(50)) == 1
+    session.say("stream", frames=session.frames, consumers=2)
+    assert await session.stalls_in(100) == []
 
 
-async def test_slow_probe_is_not_stalled_within_three_of_its_intervals(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    record.fps = 0.02
-    await attend()
-    say(lab, record, "probe", frames=1)
-    say(lab, record, "stream", frames=1)
-    await lab.hours.pass_by(149)
-    assert news.stalls() == []
-    await lab.hours.pass_by(20)
-    assert news.stalls() == [("probe", 151)]
+async def test_slow_probe_is_not_stalled_within_three_of_its_intervals(session: Watched) -> None:
+    session.record.fps = 0.02
+    session.say("probe", "stream", frames=1)
+    assert await session.stalls_in(149) == []
+    assert await session.stalls_in(20) == [("probe", 151)]
 
 
 async def test_stages_that_report_without_blocked_or_not_at_all_never_stall(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    old, silent, half = await lab.session(), await lab.session(), await lab.session()
-    await attend()
+    lab = session.lab
+    old, silent = await lab.session(), await lab.session()
     lab.says(old, frames=5, dropped=0, consumers=1)
     lab.meter.world.write(silent.containers["stream"], "working")
-    say(lab, half, "stream", frames=5)  # and what its probe does, nobody knows
-    await lab.hours.pass_by(600)
-    assert news.stalls() == []
+    session.say("stream", frames=5)  # and what its probe does, nobody knows
+    assert await session.stalls_in(600) == []
 
 
 async def test_stage_whose_reports_are_lost_among_its_words_is_not_judged(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    record = await lab.session()
-    await attend()
-    await streams(lab, record, 20)
+    await session.streams(20)
     for word in range(100):
         for line in range(40):
-            write(lab, record, "stream", f"word {word}, line {line}")
-        await lab.hours.pass_by(1)
-    assert news.stalls() == []
+            session.write("stream", f"word {word}, line {line}")
+        await session.idle(1)
+    assert session.stalls() == []
 
 
 async def test_stream_that_has_been_passed_on_to_its_last_frame_is_no_stall(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    record = await lab.session()
-    record.plan = msgspec.structs.replace(record.plan, count=20)
-    await attend()
-    await streams(lab, record, 20)
-    await lab.hours.pass_by(300)
-    assert news.stalls() == []
+    session.replan(count=20)
+    await session.streams(20)
+    assert await session.stalls_in(300) == []
 
 
 # Stages that hang
 
 
 async def test_last_stage_that_hangs_while_it_is_held_up_is_no_slow_consumer(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    record = await lab.session()
-    await attend()
-    held = {"frames": 9, "blocked": 1}
-    await beat(lab, record, 100, probe=held, stream=held)
-    assert news.stalls() == [], "for as long as it says so, it is its consumer that does not read"
-    await beat(lab, record, 29, probe=held)
-    assert news.stalls() == []
-    await beat(lab, record, 3, probe=held)
-    assert news.stalls() == [("stream", 31)]
+    await session.beat(100, probe=HELD_UP, stream=HELD_UP)
+    assert session.stalls() == [], "as long as it says so, it is its consumer that does not read"
+    await session.beat(29, probe=HELD_UP)
+    assert session.stalls() == []
+    await session.beat(3, probe=HELD_UP)
+    assert session.stalls() == [("stream", 31)]
 
 
-async def test_stage_that_promises_nothing_is_believed_to_be_held_up(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    say(lab, record, "probe", frames=9, blocked=1)
-    say(lab, record, "stream", frames=9, blocked=1)
-    await lab.hours.pass_by(600)
-    assert news.stalls() == []
+async def test_stage_that_promises_nothing_is_believed_to_be_held_up(session: Watched) -> None:
+    session.say("probe", "stream", **HELD_UP)
+    assert await session.stalls_in(600) == []
 
 
 async def test_stage_that_hangs_after_its_last_frame_keeps_its_consumer_from_the_end(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
-    record = await lab.session()
-    record.plan = msgspec.structs.replace(record.plan, count=20)
-    await attend()
+    session.replan(count=20)
     through = {"frames": 20}
-    await beat(lab, record, 60, probe=through, stream=through)
-    assert news.stalls() == []
-    await beat(lab, record, 40, probe=through)
-    assert news.stalls() == [("stream", 31)]
+    await session.beat(60, probe=through, stream=through)
+    assert session.stalls() == []
+    await session.beat(40, probe=through)
+    assert session.stalls() == [("stream", 31)]
 
 
 async def test_engine_that_was_slow_to_answer_is_asked_again_before_anything_is_said(
-    lab: FakeLab, news: News, attend: Attend
+    session: Watched,
 ) -> None:
     """It has hung, and with it what takes in the stages' reports: when it goes on, those are missing."""
-    record = await lab.session()
-    await attend()
-    await beat(
-        lab, record, 18, probe={"frames": 5, "blocked": 1}, stream={"frames": 5, "blocked": 1}
-    )
-    await lab.hours.pass_by(11)
-    gate = lab.meter.script.hold("logs")
-    await lab.hours.pass_by(6)
+    await session.beat(18, probe=HELD_UP, stream=HELD_UP)
+    await session.idle(11)
+    gate = session.lab.meter.script.hold("logs")
+    await session.idle(6)
     assert gate.reached.is_set()
-    await lab.hours.pass_by(3)
+    await session.idle(3)
     gate.open.set()
-    await lab.hours.pass_by(0)
-    assert news.stalls() == []
-    await beat(
-        lab, record, 60, probe={"frames": 5, "blocked": 1}, stream={"frames": 5, "blocked": 1}
-    )
-    assert news.stalls() == []
+    assert await session.stalls_in(0) == []
+    await session.beat(60, probe=HELD_UP, stream=HELD_UP)
+    assert session.stalls() == []
 
 
-async def test_stage_is_no_longer_silent_when_it_goes_on(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    held = {"frames": 9, "blocked": 1}
-    await beat(lab, record, 20, probe=held, stream=held)
-    await lab.hours.pass_by(60)
-    assert len(news.stalls()) == 1
-    await beat(lab, record, 60, probe=held, stream=held)
-    await lab.hours.pass_by(60)
-    assert news.stalls() == [], "no frames have come in between"
-    await beat(lab, record, 20, probe={"frames": 12}, stream={"frames": 12})
-    await lab.hours.pass_by(60)
-    assert news.stalls() == [("probe", 31)]
+async def test_stage_is_no_longer_silent_when_it_goes_on(session: Watched) -> None:
+    await session.beat(20, probe=HELD_UP, stream=HELD_UP)
+    assert len(await session.stalls_in(60)) == 1
+    await session.beat(60, probe=HELD_UP, stream=HELD_UP)
+    assert await session.stalls_in(60) == [], "no frames have come in between"
+    await session.beat(20, probe={"frames": 12}, stream={"frames": 12})
+    assert await session.stalls_in(60) == [("probe", 31)]
 
 
 # Attached stages and registered probes
 
 
-async def attached(lab: FakeLab) -> SessionRecord:
-    """Return a degraded session that has been given its segmentation."""
-    record = await lab.session()
-    first = lab.meter.world.containers[record.containers["stream"]].plan
+@pytest.fixture
+async def degraded(session: Watched) -> Watched:
+    """The session, which has been given its segmentation."""
+    record, engine = session.record, session.lab.meter
+    first = engine.world.containers[record.containers["stream"]].plan
     plan: StagePlan = msgspec.structs.replace(first, name="late", stage="segmentation")
-    record.containers["segmentation"] = await lab.meter.create(plan)
-    await lab.meter.start(record.containers["segmentation"])
-    stages = {**record.plan.stages, "segmentation": Stage(image="any", port=12347)}
-    record.plan = msgspec.structs.replace(record.plan, stages=stages)
+    record.containers["segmentation"] = await engine.create(plan)
+    await engine.start(record.containers["segmentation"])
+    session.replan(stages={**record.plan.stages, "segmentation": Stage(image="any", port=12347)})
     record.attached = ("segmentation",)
-    return record
+    return session
 
 
 async def test_attached_stage_that_hangs_is_noticed_though_the_plain_stream_flows(
-    lab: FakeLab, news: News, attend: Attend
+    degraded: Watched,
 ) -> None:
-    record = await attached(lab)
-    await attend()
-    for number in range(20):
-        figures = {"frames": number}
-        await beat(lab, record, 1, probe=figures, stream=figures, segmentation=figures)
-    assert news.stalls() == []
-    for number in range(20, 60):
-        await beat(lab, record, 1, probe={"frames": number}, stream={"frames": number})
-    assert news.stalls() == [("segmentation", 31)]
+    await degraded.streams(20, *CHAIN, every=1)
+    assert degraded.stalls() == []
+    await degraded.streams(40, every=1)
+    assert degraded.stalls() == [("segmentation", 31)]
 
 
 async def test_attached_stage_without_consumers_of_its_own_keeps_nobody_waiting(
-    lab: FakeLab, news: News, attend: Attend
+    degraded: Watched,
 ) -> None:
-    record = await attached(lab)
-    await attend()
-    say(lab, record, "segmentation", frames=0, consumers=0, every=1)
-    for number in range(60):
-        await beat(lab, record, 1, probe={"frames": number}, stream={"frames": number})
-    assert news.stalls() == []
+    degraded.say("segmentation", frames=0, consumers=0, every=1)
+    await degraded.streams(60, every=1)
+    assert degraded.stalls() == []
 
 
 async def test_attached_stage_may_wait_for_a_slow_consumer_of_the_plain_stream(
-    lab: FakeLab, news: News, attend: Attend
+    degraded: Watched,
 ) -> None:
-    record = await attached(lab)
-    await attend()
     held = {"frames": 40, "blocked": 1}
-    await beat(lab, record, 100, probe=held, stream=held, segmentation={"frames": 9})
-    assert news.stalls() == []
+    await degraded.beat(100, probe=held, stream=held, segmentation={"frames": 9})
+    assert degraded.stalls() == []
 
 
-async def test_one_fault_that_stops_both_streams_is_told_once(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await attached(lab)
-    await attend()
-    await beat(
-        lab, record, 20, probe={"frames": 9}, stream={"frames": 9}, segmentation={"frames": 9}
-    )
-    await beat(lab, record, 60, stream={"frames": 9}, segmentation={"frames": 9})
-    assert news.stalls() == [("probe", 31)]
+async def test_one_fault_that_stops_both_streams_is_told_once(degraded: Watched) -> None:
+    still = {"frames": 9}
+    await degraded.beat(20, probe=still, stream=still, segmentation=still)
+    await degraded.beat(60, stream=still, segmentation=still)
+    assert degraded.stalls() == [("probe", 31)]
 
 
-async def test_registered_probe_that_does_not_deliver_is_named(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    stages = {"stream": record.plan.stages["stream"]}
-    record.plan = msgspec.structs.replace(record.plan, stages=stages, upstream=THEIRS)
-    await attend()
-    await beat(lab, record, 40, stream={"frames": 9})
-    assert news.stalls() == [("probe", 31)]
-    await beat(lab, record, 20, stream={"frames": 10})
-    await lab.hours.pass_by(40)
-    assert news.stalls() == [("stream", 31)], "it has said nothing for so long that it must hang"
+async def test_registered_probe_that_does_not_deliver_is_named(session: Watched) -> None:
+    session.replan(stages={"stream": session.record.plan.stages["stream"]}, upstream=THEIRS)
+    await session.beat(40, stream={"frames": 9})
+    assert session.stalls() == [("probe", 31)]
+    await session.beat(20, stream={"frames": 10})
+    hangs = await session.stalls_in(40)
+    assert hangs == [("stream", 31)], "it has said nothing for so long that it must hang"
 
 
 # What it costs
 
 
-async def test_only_the_last_stage_is_looked_at_while_frames_flow(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    record = await lab.session()
-    await attend()
-    lab.looks()
-    await streams(lab, record, 61)
-    assert lab.looks("logs") == [record.containers["stream"]] * 4, "once in 15 s"
+async def test_only_the_last_stage_is_looked_at_while_frames_flow(session: Watched) -> None:
+    session.lab.looks()
+    await session.streams(61)
+    looks = session.lab.looks("logs")
+    assert looks == [session.record.containers["stream"]] * 4, "once in 15 s"
 
 
-async def test_without_a_timeout_the_engine_is_not_asked(
-    lab: FakeLab, news: News, attend: Attend
-) -> None:
-    news.timeout = None
-    record = await lab.session()
-    await attend()
-    say(lab, record, "stream", frames=1)
-    lab.looks()
-    await lab.hours.pass_by(300)
-    assert lab.looks("logs") == []
-    assert news.stalls() == []
-    news.timeout = 30.0  # the settings have been reread
-    await lab.hours.pass_by(100)
-    assert lab.looks("logs") != []
+async def test_without_a_timeout_the_engine_is_not_asked(session: Watched) -> None:
+    session.timeout = None
+    session.say("stream", frames=1)
+    session.lab.looks()
+    assert await session.stalls_in(300) == []
+    assert session.lab.looks("logs") == []
+    session.timeout = 30.0  # the settings have been reread
+    await session.idle(100)
+    assert session.lab.looks("logs") != []
 
 
 # Whose fault it is
@@ -572,28 +466,20 @@ def test_report_counts_as_written_between_two_looks_however_the_clocks_are_set()
 # In the daemon
 
 
-async def test_subscriber_is_told_of_a_stalled_session(tmp_path: Path) -> None:
-    clock = StillClock()
-    settings = {"stall_timeout": 10}
-    async with in_process(tmp_path / "s", settings, clock=clock) as running:
-        wire = await running.wire()
-        await wire.call("events.subscribe", types=["session.stalled"])
-        session = await wire.call("session.start", plain_stream=True)
-        report(running, "probe", frames=5)
-        report(running, "stream", frames=5)
-        for _ in range(3):
-            await looked_at(running)
-            clock.advance(6)
-        event = await wire.event("session.stalled", session["session_id"])
-        assert (event["stage"], event["seconds"] >= 10) == ("probe", True)
-        found = await wire.call("session.get", session_id=session["session_id"])
-        assert found["phase"] == "running", "a stalled session is not ended"
+@contextlib.asynccontextmanager
+async def subscribed(
+    tmp_path: Path, settings: Json, *types: str, clock: Clock | None = None
+) -> AsyncIterator[tuple[Lab, Wire]]:
+    """Run a daemon and a client that is told of stalled sessions, and of these types of events."""
+    async with in_process(tmp_path / "s", settings, clock=clock) as lab:
+        wire = await lab.wire()
+        await wire.call("events.subscribe", types=["session.stalled", *types])
+        yield lab, wire
 
 
-def report(lab: Lab, stage: str, frames: int) -> None:
-    counters = {"frames": frames, "dropped": 0, "consumers": 1, "blocked": 0}
-    line = json.dumps({"type": "report", "stage": stage, **counters}, separators=(",", ":"))
-    lab.fake.world.write(lab.fake.stages()[stage], line)
+async def stalled(wire: Wire, session: Json) -> Json:
+    """Return what the client is told as soon as the session has stalled."""
+    return await wire.event("session.stalled", session["session_id"])
 
 
 async def looked_at(lab: Lab) -> None:
@@ -601,6 +487,21 @@ async def looked_at(lab: Lab) -> None:
     gate = lab.fake.script.hold("logs")
     await gate.reached.wait()
     gate.open.set()
+
+
+async def test_subscriber_is_told_of_a_stalled_session(tmp_path: Path) -> None:
+    clock = StillClock()
+    async with subscribed(tmp_path, {"stall_timeout": 10}, clock=clock) as (lab, wire):
+        session = await wire.call("session.start", plain_stream=True)
+        for stage in ("probe", "stream"):
+            lab.fake.world.write(lab.fake.stages()[stage], report_line(stage, frames=5))
+        for _ in range(3):
+            await looked_at(lab)
+            clock.advance(6)
+        event = await stalled(wire, session)
+        assert (event["stage"], event["seconds"] >= 10) == ("probe", True)
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running", "a stalled session is not ended"
 
 
 # With real stages
@@ -617,42 +518,6 @@ def hanging(lab: Lab, session: Json, stage: str) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("stage", ["probe", "stream"])
-async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> None:
-    async with in_process(tmp_path / "s", {"engine": "process", "stall_timeout": 2}) as lab:
-        wire = await lab.wire()
-        await wire.call("events.subscribe", types=["session.stalled"])
-        session = await wire.call("session.start", plain_stream=True, count=10_000)
-        async with consumer(session) as reader:
-            reading = asyncio.create_task(drain(reader))
-            await until(lambda: has_passed_on(wire, session, 5), "frames flow")
-            with hanging(lab, session, stage):
-                begun = time.monotonic()
-                event = await wire.event("session.stalled", session["session_id"])
-                took = time.monotonic() - begun
-            reading.cancel()
-        assert event["stage"] == stage
-        assert 2 <= took < 6, "a second or two after the timeout, and what a busy machine adds"
-
-
-async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(
-    tmp_path: Path,
-) -> None:
-    large = {"probe": {"fps": 0, "width": 640, "height": 640}}
-    async with in_process(tmp_path / "s", {"engine": "process", "stall_timeout": 1}) as lab:
-        wire = await lab.wire()
-        session = await wire.call("session.start", plain_stream=True, count=10_000, env=large)
-        await wire.call("events.subscribe", types=["session.stalled"])
-        async with consumer(session):
-            await until(lambda: is_held_up(wire, session), "its consumer holds it up")
-            with pytest.raises(TimeoutError):  # it would be said within two seconds of the timeout
-                async with asyncio.timeout(4):
-                    await wire.event("session.stalled", session["session_id"])
-            with hanging(lab, session, "stream"):
-                event = await wire.event("session.stalled", session["session_id"])
-            assert event["stage"] == "stream"
-
-
 @contextlib.asynccontextmanager
 async def consumer(session: Json) -> AsyncIterator[asyncio.StreamReader]:
     """Be connected to a session's location, and read nothing of oneself."""
@@ -663,6 +528,17 @@ async def consumer(session: Json) -> AsyncIterator[asyncio.StreamReader]:
         yield reader
     finally:
         writer.close()
+
+
+@contextlib.asynccontextmanager
+async def reading(session: Json) -> AsyncIterator[None]:
+    """Be connected to a session's location, and read all that comes."""
+    async with consumer(session) as reader:
+        task = asyncio.create_task(drain(reader))
+        try:
+            yield
+        finally:
+            task.cancel()
 
 
 async def drain(reader: asyncio.StreamReader) -> None:
@@ -686,6 +562,37 @@ async def is_held_up(wire: Wire, session: Json) -> bool:
     return all(stage.get("blocked") == 1 for stage in stages)
 
 
+@pytest.mark.parametrize("stage", ["probe", "stream"])
+async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> None:
+    settings = {"engine": "process", "stall_timeout": 2}
+    async with subscribed(tmp_path, settings) as (lab, wire):
+        session = await wire.call("session.start", plain_stream=True, count=10_000)
+        async with reading(session):
+            await until(lambda: has_passed_on(wire, session, 5), "frames flow")
+            with hanging(lab, session, stage):
+                begun = time.monotonic()
+                event = await stalled(wire, session)
+                took = time.monotonic() - begun
+        assert event["stage"] == stage
+        assert 2 <= took < 6, "a second or two after the timeout, and what a busy machine adds"
+
+
+async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(
+    tmp_path: Path,
+) -> None:
+    settings = {"engine": "process", "stall_timeout": 1}
+    large = {"probe": {"fps": 0, "width": 640, "height": 640}}
+    async with subscribed(tmp_path, settings) as (lab, wire):
+        session = await wire.call("session.start", plain_stream=True, count=10_000, env=large)
+        async with consumer(session):
+            await until(lambda: is_held_up(wire, session), "its consumer holds it up")
+            with pytest.raises(TimeoutError):  # it would be said within two seconds of the timeout
+                await asyncio.wait_for(stalled(wire, session), 4)
+            with hanging(lab, session, "stream"):
+                event = await stalled(wire, session)
+            assert event["stage"] == "stream"
+
+
 ROOM_FOR_ONE_AND_A_PLAIN_ONE: Json = {
     "engine": "process",
     "stall_timeout": 1,
@@ -704,23 +611,18 @@ ROOM_FOR_ONE_AND_A_PLAIN_ONE: Json = {
 
 
 async def test_segmentation_that_was_attached_and_hangs_is_named(tmp_path: Path) -> None:
-    async with in_process(tmp_path / "s", ROOM_FOR_ONE_AND_A_PLAIN_ONE) as lab:
-        wire = await lab.wire()
-        await wire.call("events.subscribe", types=["session.attached", "session.stalled"])
+    room = ROOM_FOR_ONE_AND_A_PLAIN_ONE
+    async with subscribed(tmp_path, room, "session.attached") as (lab, wire):
         holder = await wire.call("session.start")
         session = await wire.call("session.start", on_shortage="degrade", count=10_000)
-        async with consumer(session) as plain:
-            plainly = asyncio.create_task(drain(plain))
+        async with reading(session):
             await wire.call("session.stop", session_id=holder["session_id"])
-            event = await wire.event("session.attached", session["session_id"])
+            attached = await wire.event("session.attached", session["session_id"])
             session = await wire.call("session.get", session_id=session["session_id"])
-            async with consumer(event) as masks:
-                reading = asyncio.create_task(drain(masks))
+            async with reading(attached):
                 await until(
                     lambda: has_passed_on(wire, session, 5, "segmentation"), "masks come, too"
                 )
                 with hanging(lab, session, "segmentation"):
-                    stalled = await wire.event("session.stalled", session["session_id"])
-                reading.cancel()
-            plainly.cancel()
-        assert stalled["stage"] == "segmentation"
+                    event = await stalled(wire, session)
+        assert event["stage"] == "segmentation"
