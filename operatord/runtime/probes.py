@@ -71,6 +71,8 @@ class ProbeRegistry:
                 name=params.name,
             )
         entry = _Entry(params, connection if params.lease == "connection" else None)
+        if known:
+            entry.state = known.state  # that it is as it was is no news
         self._entries[params.name] = entry
         if entry.holder is None:
             self._journal.note_probe(params.name, msgspec.json.encode(params))

@@ -15,9 +15,15 @@ import docker
 import pytest
 from daemon_lab import Json, Wire, until
 from docker_lab import DockerDaemon, Viewer, docker_served, viewer_at
-from engine_common import ALL
+from engine_common import ALL, slowfault
 from engine_proxy import engine_proxy
 from engine_stages import alone
+
+from operatord.core.subnets import SubnetPool
+from operatord.engines.base import LABEL_INSTANCE, Network
+from operatord.engines.docker import DockerEngine
+from operatord.runtime.clock import Clock
+from operatord.runtime.networks import Networks
 
 pytestmark = pytest.mark.engine
 
@@ -64,6 +70,47 @@ async def test_session_that_everybody_removes_at_once_is_removed_once_and_whole(
         }
         assert len({each["outcome"] for each in ended}) == 1, "all are told the same"
         await nothing_is_left(docker_daemon, wires[0])
+
+
+class Place:
+    """What a network is made for."""
+
+    def __init__(self, number: int) -> None:
+        self.network_name = f"network_{number:05d}"
+        self.subnet: str | None = None
+        self.network: Network | None = None
+
+
+@slowfault
+@pytest.mark.timeout(400)
+async def test_session_starts_beside_three_hundred_networks(docker_daemon: DockerDaemon) -> None:
+    instance = f"many-{docker_daemon.instance}"
+    engine = DockerEngine(None, instance)
+    await engine.connect()
+    networks = Networks(engine, SubnetPool("10.221.0.0/18"), Clock())
+    places, turns = [Place(number) for number in range(300)], asyncio.Semaphore(6)
+
+    async def make(place: Place) -> None:
+        async with turns:
+            await networks.make(place, {LABEL_INSTANCE: instance})
+
+    async def remove(place: Place) -> None:
+        async with turns:
+            if place.network is not None:
+                await engine.remove_network(place.network.id)
+
+    try:
+        await asyncio.gather(*map(make, places))
+        assert len({place.subnet for place in places}) == 300
+        wire = await docker_daemon.wire()
+        session = await start(wire)
+        await wire.call("session.stop", session_id=session["session_id"])
+        await nothing_is_left(docker_daemon, wire)
+    finally:
+        await asyncio.gather(*map(remove, places))
+        left = await engine.list_objects(instance)
+        await engine.close()
+    assert left == []
 
 
 @contextlib.contextmanager

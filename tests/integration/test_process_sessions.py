@@ -177,9 +177,11 @@ async def test_probe_events_tell_when_it_goes_and_comes(wire: Wire) -> None:
     await wire.call("events.subscribe", types=["probe.up", "probe.down"])
     async with probe_process(count=5) as port:
         await wire.call("probe.register", name="p", host="127.0.0.1", port=port)
-        assert (await wire.event("probe.up"))["name"] == "p"
+        up = await wire.event("probe.up")
+        await wire.call("probe.register", name="p", host="127.0.0.1", port=port)  # no news
     await wire.call("probe.get", name="p")
-    assert (await wire.event("probe.down"))["name"] == "p"
+    down = await wire.event("probe.down")
+    assert (up["name"], down["name"], down["seq"]) == ("p", "p", up["seq"] + 1)
 
 
 async def test_pipeline_with_a_command_of_its_own(tmp_path: Path) -> None:
