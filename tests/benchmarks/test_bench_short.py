@@ -70,7 +70,7 @@ def test_scheduling(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_starts_and_stops(tmp_path: Path) -> None:
-    check("start", tmp_path / "bench.json", {"start", "stop"})
+    check("start", tmp_path / "bench.json", {"start", "start.header", "stop"})
 
 
 @pytest.mark.engine
