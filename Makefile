@@ -37,7 +37,8 @@ check: venv ## lint, format check and strict types
 	@$(PYTHON) -m mypy --strict
 	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py)
 
-bench: images ## measure, and compare with docker-compose and socat
+bench: ## measure, and compare with docker-compose and socat (ARGS="--only start")
+	@tools/images
 	@tools/apt docker-compose socat || true
 	@host=$$(tools/engine up) && export "$$host" && exec $(PYTHON) tests/benchmarks/run.py $(ARGS)
 
