@@ -146,7 +146,7 @@ class Daemon:
         self.reconciler = Reconciler(self.engine, self.supervisor, self.instance, self.clock)
         self.probes = ProbeRegistry(self._sessions_on, self.events.emit, self.journal)
         self._watch = EngineWatch(self.engine, self._reactions())
-        self.supervisor.on_start = self._watch.asked
+        self.supervisor.reach.on_ask = self._watch.asked
         self._looks = self._make_watches()
         self.services = self._make_services()
         self.server = Server(self.services)
@@ -373,16 +373,21 @@ class Daemon:
         self.supervisor.note_engine(
             "the container engine does not answer; the daemon goes on trying to reach it"
         )
-        self.supervisor.give_up_starts()
+        self.supervisor.give_up_starts(
+            "the container engine was lost while the session was being started"
+        )
 
     def _engine_gap(self) -> None:
         self.supervisor.exits.engine_was_away = True  # maybe: who was quick has been missed
 
-    def _engine_silent(self, seconds: float | None) -> None:
-        if seconds is not None:
+    def _engine_silent(self, silent: bool) -> None:
+        if silent:
             log.warning("engine %s does not answer a ping", self.engine.name)
             self.supervisor.note_engine("the container engine does not answer just now")
-            self.supervisor.give_up_new_starts(seconds)
+            self.supervisor.give_up_starts(
+                "the container engine does not answer: the start was given up, and what was made of it "
+                "is removed when the engine is back"
+            )
         elif self._engine_lost is None:
             self.supervisor.note_engine(None)
 
@@ -398,7 +403,7 @@ class Daemon:
     def _engine_facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "name": self.engine.name,
-            "state": "up" if self.supervisor.engine_problem is None else "unavailable",
+            "state": "up" if self.supervisor.reach.problem is None else "unavailable",
             "chosen_because": self.engine_reason,
         }
         if self._engine_info is not None:

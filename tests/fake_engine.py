@@ -238,6 +238,8 @@ class FakeEngine:
         self.instance = instance
         self.world = world or World()
         self.script = Script()
+        self.pongs = 0
+        """How many pings it has answered."""
         self._hung: asyncio.Event | None = None
 
     async def connect(self) -> EngineInfo:
@@ -250,6 +252,7 @@ class FakeEngine:
             await self._hung.wait()
         if not self.world.available:
             raise EngineUnavailable("the fake engine is lost")
+        self.pongs += 1
 
     def hang(self) -> None:
         """Answer no ping any more."""

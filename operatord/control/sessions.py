@@ -114,8 +114,8 @@ def plan(call: Call, params: m.SessionStartParams) -> m.PlanResult:
     }
     if planned.expected_seconds is not None:
         details["expected_seconds"] = round(planned.expected_seconds, 3)
-    if supervisor.engine_problem is not None:
-        details |= {"type": "engine_unavailable", "reason": supervisor.engine_problem}
+    if (problem := supervisor.reach.problem) is not None:
+        details |= {"type": "engine_unavailable", "reason": problem}
         return m.PlanResult(decision="refuse", explanation=details)
     return _decision(call, supervisor.preview(planned, params, _owner(params)), details)
 
@@ -228,7 +228,8 @@ async def _lines(call: Call, record: SessionRecord, stage: str, tail: int) -> li
     found = record.log_tails.get(stage)
     if found is None and stage in record.containers:
         with _engine_errors():
-            found = await call.services.engine.logs(record.containers[stage], tail)
+            asked = call.services.engine.logs(record.containers[stage], tail)
+            found = await call.services.supervisor.reach.answer(asked)
     kept = (found or [])[-tail:] if tail else []
     return [m.StageLine(stage=stage, time=line.time, line=line.line) for line in kept]
 
@@ -280,9 +281,10 @@ async def stats(call: Call, params: m.SessionParams) -> m.Stats:
 async def _stage_stats(call: Call, record: SessionRecord, stage: str) -> dict[str, Any]:
     engine, container_id = call.services.engine, record.containers[stage]
     with _engine_errors():
-        used, lines = await asyncio.gather(
+        asked = asyncio.gather(
             engine.stats(container_id), engine.logs(container_id, 20), return_exceptions=True
         )
+        used, lines = await call.services.supervisor.reach.answer(asked)
         if isinstance(used, EngineUnavailable):
             raise used
     found: dict[str, Any] = {} if isinstance(used, BaseException) else msgspec.to_builtins(used)

@@ -162,11 +162,6 @@ class SessionRecord:
         """The stages that it was started with."""
         return tuple(name for name in self.stages if name not in self.attached)
 
-    @property
-    def is_begun(self) -> bool:
-        """Whether the engine has made a stage for its start; a slot had all of them before."""
-        return bool(self.containers) and not self.warm
-
     def close_inputs(self) -> None:
         """Let go of the stages' standard inputs."""
         for held in self.inputs.values():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from operatord.config import Config
@@ -33,6 +33,7 @@ from .exits import ExitWatch
 from .journal import Journal
 from .leases import Leases
 from .lifetimes import Lifetimes
+from .reach import Reach
 from .record import Ending, SessionRecord
 from .refusals import refusal
 from .removal import persist
@@ -42,9 +43,6 @@ from .starter import Starter
 
 log = logging.getLogger(__name__)
 
-TELL = 1.25
-"""Age in seconds up to which a start is told at the first sign that the engine hangs: whoever asked within
-the second is meant, and the sign may be late."""
 SHUTTING_DOWN = "the daemon is shutting down"
 
 
@@ -74,11 +72,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._calm = asyncio.Event()
         self._calm.set()
-        self.engine_problem: str | None = "the container engine has not answered yet"
-        """Why nothing can be started now; None while the engine answers."""
-        self.on_start: Callable[[], object] = lambda: None
-        """Called whenever a start begins."""
-        self._engine_answered = asyncio.Event()
+        self.reach = Reach()
         self.slots = self._make_slots()
         self._attacher = self._make_attacher()
         self._life = self._make_life()
@@ -101,7 +95,7 @@ class Supervisor:
 
     def _make_life(self) -> life.Life:
         deeds = life.Deeds(
-            answered=self._engine_answered.wait,
+            answered=self.reach.first_answer.wait,
             announce=self._announce,
             running=self.lifetimes.begin,
             gone=self._gone,
@@ -134,7 +128,7 @@ class Supervisor:
         if known := self.book.same_request(params, owner):
             return known
         plan = self.plan(params, upstream)
-        self.require_engine()
+        self.reach.require()
         for slot in self.slots.candidates(plan):
             if actions := self._claim(slot, plan, params, owner):
                 record = slot
@@ -191,8 +185,8 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        """Whether the engine makes or removes something that somebody waits for."""
-        return not self._calm.is_set()
+        """Whether the engine does or answers something that somebody waits for."""
+        return bool(self.reach.questions) or not self._calm.is_set()
 
     def _released(self, session_id: str) -> None:
         self._act(self.admission.decide(scheduler.Released(session_id)))
@@ -214,11 +208,6 @@ class Supervisor:
     ) -> scheduler.Preview:
         """Return what would be decided now, changing nothing."""
         return self.admission.preview(self.admission.ask(plan, params, owner, "preview"))
-
-    def require_engine(self) -> None:
-        """Raise `EngineUnavailable` while the engine does not answer."""
-        if self.engine_problem is not None:
-            raise errors.EngineUnavailable(self.engine_problem, retry_after=1)
 
     # Questions
 
@@ -274,43 +263,21 @@ class Supervisor:
 
     def note_engine(self, problem: str | None) -> None:
         """Remember why the engine cannot be used, or that it can; those who wait go on waiting."""
-        if problem == self.engine_problem:
+        if not self.reach.note(problem):
             return
-        self.engine_problem = problem
         if problem is None:
-            self._engine_answered.set()
             self._restorer.requeue()
         self._act(self.admission.hold("engine", problem))
 
-    def give_up_starts(self) -> None:
-        """Let the sessions that are being started fail, for the engine is lost.
+    def give_up_starts(self, reason: str) -> None:
+        """Let the sessions that are being started fail, for the engine does not answer.
 
         Whoever waits for one is told now; what was made of it is removed when the engine is back.
         """
         for record in self.book.living():
             if record.phase == "starting":
-                _fail_start(
-                    record, "the container engine was lost while the session was being started"
-                )
+                _fail_start(record, reason)
             if record.phase in ("starting", "stopping") and record.started is None:
-                record.give_up()
-
-    def give_up_new_starts(self, silence: float) -> None:
-        """Let the newest starts fail, for the engine has not answered for ``silence`` seconds.
-
-        They are those that were begun since, or less than `TELL` ago, unless a stage has been made for them:
-        the engine may only be busy.
-        """
-        since = self._clock.wall() - max(silence, TELL)
-        for record in self.book.living():
-            if (
-                record.phase == "starting"
-                and record.phases["starting"] >= since
-                and not record.is_begun
-            ):
-                _fail_start(
-                    record, "the container engine did not answer when the session was to be started"
-                )
                 record.give_up()
 
     def note_journal(self, problem: str | None) -> None:
@@ -370,7 +337,7 @@ class Supervisor:
 
         With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
         """
-        self._restorer.restore(self._journal.living(), keeps, self.engine_problem)
+        self._restorer.restore(self._journal.living(), keeps, self.reach.problem)
 
     # Actions
 
@@ -401,7 +368,7 @@ class Supervisor:
         _hand_out(record, record.stages, action.gpus)
         record.advance("starting", self._clock.wall())
         self._announce(record)
-        self.on_start()
+        self.reach.on_ask()
         self.own(self._life.live(record))
 
     def _tick(self) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Keeps in touch with the engine: connects, listens for hints, relists, and notices when it is lost.
 
-An engine that refuses connections is lost at once. One that is silent may only be busy, so that takes two
-steps: when a ping is not answered for most of a second, nothing new is asked of it, and after three seconds
-it is lost. As a ping is sent whenever somebody asks for something, whoever asks an engine that hangs is told
-within a second. Nothing is concluded about its containers in either case.
+An engine that refuses connections is lost at once. One that is silent takes two steps: when a ping is not
+answered for most of a second, whoever waits for it is told and nothing new is asked of it, and after three
+seconds it is lost. A ping is sent whenever somebody asks for something, and several a second while it is
+being done, so that all of them are told within a second. Nothing is concluded about its containers.
 
 One that ends its stream of events, which engines do to slow listeners, and answers, is not lost: it is
 listened to anew, and relisted for what was missed.
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 PULSE = 2.0
 """Seconds between pings …"""
-QUICK_PULSE = 0.2
+QUICK_PULSE = 0.15
 """… while the engine makes or removes something for somebody …"""
 SOONEST = 0.05
 """… and after it was asked for something. A slot has been claimed by then, and the ping delays none."""
 SILENT = 0.7
-"""Seconds without an answer after which nothing new is asked of the engine. Docker 20.10 was seen to take
+"""Seconds without an answer after which nobody waits for the engine any more. Docker 20.10 was seen to take
 0.1 s at most, in a burst of 30 starts on two cores, …"""
 LAG = 0.1
 """… of which so many are left for an answer that came while this process was held up …"""
@@ -47,8 +47,8 @@ class Reactions(NamedTuple):
     up: Callable[[base.EngineInfo], Awaitable[None]]
     """Awaited after every connect, before hints and relists begin."""
     lost: Callable[[str], None]
-    silent: Callable[[float | None], None]
-    """Hears for how many seconds the engine has not answered; None that it has."""
+    silent: Callable[[bool], None]
+    """Hears that the engine does not answer, or that it has."""
     busy: Callable[[], bool]
     """Tells whether the engine makes or removes something for somebody."""
     hint: Callable[[base.EngineEvent], None]
@@ -67,8 +67,6 @@ class EngineWatch:
         self._missed = asyncio.Event()
         """Events may have been missed: a relist is due now."""
         self._asked = asyncio.Event()
-        self._heard = 0.0
-        """When the engine has answered last, by the event loop's clock."""
         self.first_try = asyncio.Event()
         """Set once the engine has been asked for the first time, whatever it said."""
 
@@ -119,7 +117,6 @@ class EngineWatch:
             await _set(self._missed, RELIST_INTERVAL)
 
     async def _feel_pulse(self) -> None:
-        self._heard = asyncio.get_running_loop().time()
         while True:
             self._asked.clear()
             await self._ping()
@@ -128,15 +125,14 @@ class EngineWatch:
 
     async def _ping(self) -> None:
         """Return once the engine has answered. Raises `base.EngineError` when it is lost."""
-        ping, now = asyncio.ensure_future(self._engine.alive()), asyncio.get_running_loop().time
+        ping = asyncio.ensure_future(self._engine.alive())
         try:
             if not (await _done(ping, SILENT - LAG) or await _done(ping, LAG)):
-                self._do.silent(now() - self._heard)
+                self._do.silent(True)
                 if not await _done(ping, LOST - SILENT):
                     raise base.EngineUnavailable(f"the engine has been silent for {LOST:g} s")
             ping.result()
-            self._heard = now()
-            self._do.silent(None)
+            self._do.silent(False)
         finally:
             ping.cancel()
             await asyncio.gather(ping, return_exceptions=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""An engine that hangs: who asks it for something is told within a second, and what it has begun goes on."""
+"""An engine that hangs: whoever waits for it is told within a second, and nothing of a start is left."""
 
 from __future__ import annotations
 
@@ -21,13 +21,9 @@ async def refused(wire: Wire, request: int) -> Refused:
     return caught.value
 
 
-async def said_to_be_silent(lab: Lab) -> None:
-    await until(lambda: lab.daemon.supervisor.engine_problem is not None, "its silence is noticed")
-
-
 async def pinged_again(lab: Lab) -> None:
-    heard = lab.daemon._watch._heard
-    await until(lambda: lab.daemon._watch._heard > heard, "it has answered another ping")
+    before = lab.fake.pongs
+    await until(lambda: lab.fake.pongs > before, "it has answered another ping")
 
 
 async def test_requester_who_asks_an_engine_that_hangs_is_told_within_a_second(
@@ -39,11 +35,11 @@ async def test_requester_who_asks_an_engine_that_hangs_is_told_within_a_second(
     error = await refused(wire, wire.begin("session.start"))
     assert time.monotonic() - begun < SECOND
     assert (error.type, error.data["retryable"]) == ("engine_unavailable", True)
-    assert "did not answer" in error.message
+    assert "does not answer" in error.message
     lab.fake.come_round()
     gate.open.set()
     await until(lambda: not lab.daemon.supervisor.book.living(), "nothing is left of it")
-    await until(lambda: lab.daemon.supervisor.engine_problem is None, "it answers again")
+    await until(lambda: lab.daemon.supervisor.reach.problem is None, "it answers again")
     assert (await wire.call("session.start"))["phase"] == "running"
 
 
@@ -73,7 +69,7 @@ async def test_engine_that_hangs_right_after_it_was_asked_is_no_exception(
     begun = time.monotonic()
     start = wire.begin("session.start")
     await gate.reached.wait()
-    await until(lambda: lab.daemon._watch._heard > begun, "it has answered since")
+    await pinged_again(lab)
     lab.fake.hang()
     assert (await refused(wire, start)).type == "engine_unavailable"
     assert time.monotonic() - begun < 2, "a second, and what a busy machine adds"
@@ -81,45 +77,44 @@ async def test_engine_that_hangs_right_after_it_was_asked_is_no_exception(
     gate.open.set()
 
 
-async def test_start_for_which_a_stage_has_been_made_outlasts_a_short_silence(
-    lab: Lab, wire: Wire
-) -> None:
-    lab.fake.hang()  # it leaves pings alone, and does the rest
-    gate = lab.fake.script.hold("start")
-    start = wire.begin("session.start")
-    await gate.reached.wait()
-    await said_to_be_silent(lab)
-    lab.fake.come_round()
-    gate.open.set()
-    assert (await wire.reply(start))["phase"] == "running"
-
-
-async def test_start_since_which_the_engine_has_answered_outlasts_a_short_silence(
-    lab: Lab, wire: Wire
-) -> None:
-    gate = lab.fake.script.hold("missing_images")
+@pytest.mark.parametrize("step", ["create_network", "create", "start"])
+async def test_start_under_way_is_told_and_leaves_nothing(lab: Lab, wire: Wire, step: str) -> None:
+    gate = lab.fake.script.hold(step)
     start = wire.begin("session.start")
     await gate.reached.wait()
     for _ in range(6):
         await pinged_again(lab)
     lab.fake.hang()
-    await said_to_be_silent(lab)
+    begun = time.monotonic()
+    error = await refused(wire, start)
+    assert time.monotonic() - begun < 2, "a second, and what a busy machine adds"
+    assert "is removed when the engine is back" in error.message
+    assert (error.type, error.data["retryable"]) == ("engine_unavailable", True)
     lab.fake.come_round()
     gate.open.set()
-    assert (await wire.reply(start))["phase"] == "running"
+    ended = await wire.call("session.wait", session_id=error.data["session_id"], phase="ended")
+    assert (ended["outcome"], ended["cause"]) == ("failed", "engine_lost")
+    assert (lab.fake.world.containers, lab.fake.world.networks) == ({}, {})
 
 
-async def test_start_under_way_is_told_when_the_silence_lasts(lab: Lab, wire: Wire) -> None:
-    gate = lab.fake.script.hold("start")
-    start = wire.begin("session.start")
+@pytest.mark.parametrize(("method", "call"), [("session.logs", "logs"), ("session.stats", "stats")])
+async def test_question_about_a_session_is_not_left_open_and_the_session_goes_on(
+    lab: Lab, wire: Wire, method: str, call: str
+) -> None:
+    session_id = (await wire.call("session.start"))["session_id"]
+    gate = lab.fake.script.hold(call)
+    asked = wire.begin(method, session_id=session_id)
     await gate.reached.wait()
     lab.fake.hang()
     begun = time.monotonic()
-    error = await refused(wire, start)
-    assert error.type == "engine_unavailable"
-    assert 3 <= time.monotonic() - begun < 4
-    gate.open.set()
+    error = await refused(wire, asked)
+    assert time.monotonic() - begun < 2, "a second, and what a busy machine adds"
+    assert (error.type, error.data["retryable"]) == ("engine_unavailable", True)
     lab.fake.come_round()
+    gate.open.set()
+    await until(lambda: lab.daemon.supervisor.reach.problem is None, "it answers again")
+    assert (await wire.call("session.get", session_id=session_id))["phase"] == "running"
+    assert await wire.call(method, session_id=session_id)
 
 
 class Leisurely(StreamingFake):
@@ -127,6 +122,7 @@ class Leisurely(StreamingFake):
 
     async def alive(self) -> None:
         await asyncio.to_thread(time.sleep, 0.02)
+        await super().alive()
 
 
 async def test_daemon_that_was_held_up_itself_does_not_blame_the_engine(

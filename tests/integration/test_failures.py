@@ -205,7 +205,7 @@ async def test_removal_is_retried_until_the_engine_is_back(lab: Lab, wire: Wire)
     lab.fake.world.lose()
     gate.open.set()
     other = await lab.wire()
-    await until(lambda: lab.daemon.supervisor.engine_problem is not None, "it is noticed")
+    await until(lambda: lab.daemon.supervisor.reach.problem is not None, "it is noticed")
     found = await other.call("session.get", session_id=session["session_id"])
     assert found["phase"] == "stopping"
     lab.fake.world.come_back()
@@ -220,12 +220,12 @@ async def test_engine_lost_in_the_middle_of_a_start(lab: Lab, wire: Wire) -> Non
     lab.fake.world.lose()
     gate.open.set()
     other = await lab.wire()
-    await until(lambda: lab.daemon.supervisor.engine_problem is not None, "it is noticed")
+    await until(lambda: lab.daemon.supervisor.reach.problem is not None, "it is noticed")
     assert (await other.refusal("session.start")).type == "engine_unavailable"
     with pytest.raises(Exception, match="engine_unavailable"):
         await wire.reply(start)  # long before anything can be removed
     lab.fake.world.come_back()
-    await until(lambda: lab.daemon.supervisor.engine_problem is None, "it is back")
+    await until(lambda: lab.daemon.supervisor.reach.problem is None, "it is back")
     await until(lambda: not lab.daemon.supervisor.book.living(), "what was made is removed")
     await rolled_back(lab, wire)
 

@@ -98,5 +98,5 @@ async def test_after_the_storm_nothing_is_left(tmp_path: Path, seed: int) -> Non
         assert {s["phase"] for s in (await wire.call("session.list"))["sessions"]} == {"ended"}
         lab.fake.script._before.clear()  # what was to go wrong and has not yet
         lab.fake.script._after.clear()
-        await until(lambda: supervisor.engine_problem is None, "the engine answers")
+        await until(lambda: supervisor.reach.problem is None, "the engine answers")
         assert (await wire.call("session.start", on_shortage="refuse"))["phase"] == "running"
