@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a daemon takes that waits: memory and processor time at rest, memory of connections and of sessions.
+"""What a daemon takes that waits: memory and processor time, at rest, for connections and for sessions.
 
 What a connection or a session costs is the difference between few and many of them, so that nothing
 counts that is paid once: the allocator's first arenas, modules loaded late, threads.
@@ -65,7 +65,10 @@ def measure(engine: EngineApi, url: str, short: bool) -> list[Table]:
     size = SHORT if short else FULL
     memory = Table("footprint.memory", "at rest: resident memory", "MiB", ECHO)
     work = Table("footprint.cpu", "at rest: processor time", "% of a core", WARM)
-    work.notes.append(f"over {size.idle:g} s, with a Docker engine to watch and two slots to keep")
+    work.notes += [
+        f"over {size.idle:g} s each. Slots: on a Docker engine. Connections: on the process engine.",
+        "Sessions: on the tests' engine in memory, whose own work counts as well",
+    ]
     pipelines = {"segmented": shipped("segmented", warm=2)}
     config = {"pipelines": pipelines, "pressure": {"cpu": None}}
     with operatord_on_docker(engine, url, config) as daemon, served("echo.py") as (_, echo):
@@ -74,7 +77,8 @@ def measure(engine: EngineApi, url: str, short: bool) -> list[Table]:
         work.add(WARM, 100 * _busy(daemon.pid, size.idle))
         memory.add(WARM, resident_kib(daemon.pid) / 1024)
         memory.add(ECHO, resident_kib(echo) / 1024)
-    return [memory, work, _connections(size), _sessions(size)]
+    connections, sessions = _connections(size, work), _sessions(size, work)
+    return [memory, work, connections, sessions]
 
 
 def _busy(pid: int, seconds: float) -> float:
@@ -84,7 +88,7 @@ def _busy(pid: int, seconds: float) -> float:
     return (cpu_seconds(pid) - used) / (time.monotonic() - begun)
 
 
-def _connections(size: Size) -> Table:
+def _connections(size: Size, work: Table) -> Table:
     first, last = size.connections
     last = min(last, many_files() - RESERVE)
     title = "an idle connection: resident memory of the server"
@@ -98,6 +102,10 @@ def _connections(size: Size) -> Table:
                 before = _at_rest(process, size)
                 _connect(held, where, last - first)
                 table.add(row, (_at_rest(process, size) - before) / (last - first))
+                if row == OURS:
+                    work.add(
+                        f"operatord, {last:,} idle connections", 100 * _busy(process, size.idle)
+                    )
     return table
 
 
@@ -114,7 +122,7 @@ def _at_rest(pid: int, size: Size) -> float:
     return resident_kib(pid)
 
 
-def _sessions(size: Size) -> Table:
+def _sessions(size: Size, work: Table) -> Table:
     first, last = size.sessions
     title = "a running session: resident memory of the daemon"
     table = Table("footprint.session", title, "KiB", BOTH)
@@ -127,6 +135,7 @@ def _sessions(size: Size) -> Table:
         before = _at_rest(daemon.pid, size)
         _start(daemon, last - first)
         both = (_at_rest(daemon.pid, size) - before) / (last - first)
+        work.add(f"operatord, {last:,} sessions", 100 * _busy(daemon.pid, size.idle))
     alone = _fake_alone(first, last)
     for row, value in ((BOTH, both), (FAKE, alone), (DIFFERENCE, both - alone)):
         table.add(row, value)

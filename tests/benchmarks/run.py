@@ -70,7 +70,7 @@ def bench_warm(bench: Bench) -> list[Table]:
 
 
 def bench_burst(bench: Bench) -> list[Table]:
-    return burst.measure(*bench.docker, bench.pick(1, 1), bench.short)
+    return burst.measure(*bench.docker, bench.pick(3, 1), bench.short)
 
 
 def bench_control(bench: Bench) -> list[Table]:

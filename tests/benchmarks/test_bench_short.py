@@ -81,7 +81,7 @@ def test_warm_starts(tmp_path: Path) -> None:
 
 @pytest.mark.engine
 def test_bursts(tmp_path: Path) -> None:
-    check("burst", tmp_path / "bench.json", {"burst", "burst.ping", "burst.stop"})
+    check("burst", tmp_path / "bench.json", {"burst", "burst.cpu", "burst.ping", "burst.stop"})
 
 
 @pytest.mark.engine
