@@ -26,7 +26,7 @@ from fake_engine import FakeEngine, Program, World
 from operatord.config import Config, from_dict
 from operatord.core.pressure import Sample
 from operatord.daemon import Daemon, Parts
-from operatord.engines.base import Address, Engine
+from operatord.engines.base import Address, Engine, Network
 from operatord.runtime.clock import Clock, Timer
 from operatord.runtime.host import HostMonitor
 
@@ -200,6 +200,15 @@ class StreamingFake(FakeEngine):
 
     async def start(self, container_id: str) -> None:
         await super().start(container_id)
+        await self._listen(container_id)
+
+    async def connect_stage(
+        self, container_id: str, network: Network, aliases: Sequence[str]
+    ) -> None:
+        await super().connect_stage(container_id, network, aliases)
+        await self._listen(container_id)
+
+    async def _listen(self, container_id: str) -> None:
         container = self.world.containers[container_id]
         if container.published is not None and container.status == "running":
             server = await asyncio.start_server(self._serve, "127.0.0.1", 0)

@@ -39,6 +39,7 @@ from operatord.engines.base import (
     LogLine,
     Network,
     NetworkPlan,
+    NotConnected,
     NotThere,
     PortTaken,
     StagePlan,
@@ -233,6 +234,7 @@ class FakeEngine:
 
     name = "fake"
     joins_by_name = True
+    connects_late = True
 
     def __init__(self, instance: str = "test", world: World | None = None) -> None:
         self.instance = instance
@@ -298,7 +300,8 @@ class FakeEngine:
         await self._begin("create", plan.name)
         if plan.image not in self.world.programs:
             raise ImageMissing(plan.image)
-        if plan.join is None and plan.network.id not in self.world.networks:
+        alone = plan.join is None and not plan.connect_later
+        if alone and plan.network.id not in self.world.networks:
             raise NotThere(f"the network of {plan.name} is not there any more")
         container = self._adopted(plan) or Container(id=self.world.new_id("container"), plan=plan)
         self.world.containers[container.id] = container
@@ -311,6 +314,21 @@ class FakeEngine:
         if container.status != "running":
             self._run(container)
         self.script.finish("start")
+
+    async def connect_stage(
+        self, container_id: str, network: Network, aliases: Sequence[str]
+    ) -> None:
+        await self._begin("connect_stage", container_id)
+        container = self._container(container_id)
+        if network.id not in self.world.networks:
+            raise NotThere(f"the network of {container.plan.name} is not there any more")
+        if not container.plan.connect_later:
+            raise NotConnected(f"{container.plan.name} has been connected already")
+        try:
+            self._publish(container)
+        except PortTaken as exc:
+            raise NotConnected(f"{container.plan.name} cannot be connected late") from exc
+        self.script.finish("connect_stage")
 
     async def hold_input(self, container_id: str) -> FakeInput:
         await self._begin("hold_input", container_id)
@@ -421,6 +439,14 @@ class FakeEngine:
                 return container
         return None
 
+    def _publish(self, container: Container) -> None:
+        if container.plan.publish is None:
+            return
+        port = self.world.free_port(container.plan.publish.ports)
+        if port is None:
+            raise PortTaken(f"no port for {container.plan.name} is free")
+        container.published = Address(host=container.plan.publish.host, port=port)
+
     def _run(self, container: Container) -> None:
         program = self.world.programs[container.plan.image]
         if program.refused:
@@ -429,11 +455,8 @@ class FakeEngine:
         owners = [c for c in self.world.containers.values() if owner in (c.id, c.plan.name)]
         if owner is not None and not any(c.status == "running" for c in owners):
             raise StageRefused(f"{container.plan.name} is to join a stage that does not run")
-        if container.plan.publish is not None:
-            port = self.world.free_port(container.plan.publish.ports)
-            if port is None:
-                raise PortTaken(f"no port for {container.plan.name} is free")
-            container.published = Address(host=container.plan.publish.host, port=port)
+        if not container.plan.connect_later:
+            self._publish(container)
         container.status = "running"
         for stream, line in program.lines:
             self.world.write(container.id, line, stream)

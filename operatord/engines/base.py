@@ -94,6 +94,8 @@ class StagePlan(msgspec.Struct, frozen=True):
     join: str | None = None
     """Id of the container whose network namespace is shared instead of an endpoint of its own; where the
     engine `joins_by_name`, or its name."""
+    connect_later: bool = False
+    """Start without an endpoint, which `Engine.connect_stage` makes: where the engine `connects_late`."""
     publish: Publish | None = None
     publish_port: int | None = None
     """The inside port to publish when it is not ``port`` (the namespace's owner publishes for all)."""
@@ -218,6 +220,10 @@ class StageRefused(EngineError):
     """The engine will not create or start this stage as planned (a bad command, a bad limit)."""
 
 
+class NotConnected(EngineError):
+    """The stage could not be connected late. What hindered it is met, or told, by an ordinary start."""
+
+
 class Input(Protocol):
     """The standard input of a stage that waits for what it is to do."""
 
@@ -247,6 +253,8 @@ class Engine(Protocol):
     joins_by_name: bool
     """Whether a stage can be created to join one that is not there yet, in a network that is not there yet:
     both are needed when it is started."""
+    connects_late: bool
+    """Whether a stage can be started before its network is there, and connected to it then."""
 
     async def connect(self) -> EngineInfo:
         """Make sure that the engine answers. Raises `EngineUnavailable`."""
@@ -289,6 +297,15 @@ class Engine(Protocol):
         """Start it.
 
         Raises `PortTaken`, `StageRefused`, `DiskFull`, `NotThere`, `EngineUnavailable`.
+        """
+        ...
+
+    async def connect_stage(
+        self, container_id: str, network: Network, aliases: Sequence[str]
+    ) -> None:
+        """Make the endpoint of a running stage that was planned with ``connect_later``.
+
+        Raises `NotConnected`, `NotThere`, `EngineUnavailable`.
         """
         ...
 

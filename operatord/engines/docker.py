@@ -33,6 +33,7 @@ from operatord.engines.base import (
     LogLine,
     Network,
     NetworkPlan,
+    NotConnected,
     NotThere,
     StagePlan,
     StageRefused,
@@ -40,7 +41,7 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.docker_client import APIClient, APIError, Clients, edge
-from operatord.engines.docker_errors import port_in_use
+from operatord.engines.docker_errors import not_connected, port_in_use
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
 from operatord.engines.logs import FrameReader, LineSplitter
@@ -66,6 +67,8 @@ class DockerEngine:
 
     name = "docker"
     joins_by_name = True
+    connects_late = True
+    """Until an engine refuses: Docker 20.10 does it, and nothing promises that each version will."""
 
     def __init__(
         self,
@@ -199,6 +202,23 @@ class DockerEngine:
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
         await self._launch("start", _called(container_id), lambda c: _start(c, container_id))
+
+    async def connect_stage(
+        self, container_id: str, network: Network, aliases: Sequence[str]
+    ) -> None:
+        """Make the endpoint of a running stage that was planned with ``connect_later``.
+
+        After a failure Engine 20.10 leaves an interface behind in the container, so that it cannot be
+        tried again. Raises `NotConnected`, `NotThere`, `EngineUnavailable`.
+        """
+        called = _called(container_id)
+        try:
+            await self._launch("connect stage", called, lambda c: _leave_none(c, container_id))
+        except NotConnected:
+            self.connects_late = False
+            raise
+        connect = partial(_connect, container_id=container_id, network=network, aliases=aliases)
+        await self._launch("connect stage", called, connect)
 
     async def hold_input(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`, `StageRefused`."""
@@ -382,6 +402,21 @@ def _start(client: APIClient, container_id: str) -> None:
             if attempts >= min(_PORT_TRIES, room):
                 raise
             attempts += 1
+
+
+def _leave_none(client: APIClient, container_id: str) -> None:
+    """Take a container out of the network of those that have none, which admits no second one. Idempotent."""
+    try:
+        client.disconnect_container_from_network(container_id, bodies.NO_NETWORK)
+    except APIError as exc:
+        if not not_connected(str(exc.explanation)):
+            raise
+
+
+def _connect(
+    client: APIClient, container_id: str, network: Network, aliases: Sequence[str]
+) -> None:
+    client.connect_container_to_network(container_id, network.id, aliases=list(aliases))
 
 
 def _remove(client: APIClient, container_id: str) -> bool:

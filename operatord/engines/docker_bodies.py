@@ -34,6 +34,8 @@ from operatord.engines.base import (
 Json = dict[str, Any]
 
 NOBODY = "65534:65534"
+NO_NETWORK = "none"
+"""The network of a container that is to have none; it counts as one, until disconnected from."""
 _SHARES = 1024
 _SHARES_MIN, _SHARES_MAX = 2, 262_144
 _MEMORY_MIN = 6 * 1024**2
@@ -107,7 +109,7 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         body["User"] = user
     if plan.publish is not None:
         body["ExposedPorts"] = {_inside(plan): {}}
-    if plan.join is None:
+    if plan.join is None and not plan.connect_later:
         endpoint = {"Aliases": list(plan.aliases)}
         body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
     return body
@@ -128,7 +130,7 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
             "max-file": str(hardening.log_files),
         }
     return {
-        "NetworkMode": plan.network.id if plan.join is None else f"container:{plan.join}",
+        "NetworkMode": _network_mode(plan),
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
@@ -144,6 +146,12 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
         "LogConfig": logs,
         "RestartPolicy": {"Name": "no"},
     }
+
+
+def _network_mode(plan: StagePlan) -> str:
+    if plan.connect_later:
+        return NO_NETWORK
+    return plan.network.id if plan.join is None else f"container:{plan.join}"
 
 
 def _sizes(plan: StagePlan) -> Json:

@@ -16,6 +16,7 @@ from operatord.engines.base import (
     EngineError,
     EngineFailed,
     ImageMissing,
+    NotConnected,
     NotThere,
     PortTaken,
     StageRefused,
@@ -52,6 +53,10 @@ def _refused(name: str) -> StageRefused:
     return StageRefused(f"the engine refuses to run {name} as planned")
 
 
+def _not_connected(name: str) -> NotConnected:
+    return NotConnected(f"the engine cannot connect {name} late")
+
+
 def _disk_full(name: str) -> DiskFull:
     return DiskFull(f"the engine's disk has no space left for {name}")
 
@@ -75,9 +80,10 @@ RULES = (
     Rule(("start",), (), "oci runtime", _refused),
     # Devices were asked for, and the engine has no runtime that could hand them over.
     Rule(("start",), (), "could not select device driver", _no_devices),
-    Rule(_RUN, (404,), "network", _no_network),
+    Rule((*_RUN, "connect stage"), (404,), "network", _no_network),
     Rule((), (404,), "", _not_there),
     Rule((), (409,), "marked for removal", _not_there),
+    Rule(("connect stage",), (), "", _not_connected),
     Rule(_RUN, (400, 403, 409), "", _refused),
 )
 
@@ -104,8 +110,14 @@ def port_in_use(sentence: str) -> bool:
     return _IN_USE in sentence.lower()
 
 
+def not_connected(sentence: str) -> bool:
+    """Tell whether a container could not be disconnected because it is not connected."""
+    return "is not connected to" in sentence.lower()
+
+
 _TASKS = {
     "connect": "answer for",
+    "connect stage": "connect",
     "create": "create",
     "disconnect": "disconnect",
     "events": "report on",

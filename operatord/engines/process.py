@@ -48,6 +48,7 @@ from operatord.engines.base import (
     LogLine,
     Network,
     NetworkPlan,
+    NotConnected,
     NotThere,
     PortTaken,
     StagePlan,
@@ -83,6 +84,7 @@ class ProcessEngine:
 
     name = "process"
     joins_by_name = False  # stages find each other by the network's address
+    connects_late = False
 
     def __init__(
         self, state_dir: Path, commands: Mapping[str, tuple[str, ...]] | None = None
@@ -201,6 +203,12 @@ class ProcessEngine:
             raise StageRefused(f"{stage.record.name} is to join a stage that does not run")
         _check_port(_ip_of(stage.plan.network.id), stage.plan.port)
         self._run(stage, stage.plan)
+
+    async def connect_stage(
+        self, container_id: str, network: Network, aliases: Sequence[str]
+    ) -> None:
+        """Raise `NotConnected`: a process has its network from the start."""
+        raise NotConnected("a process cannot be connected late")
 
     async def hold_input(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`."""

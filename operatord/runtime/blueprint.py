@@ -39,8 +39,10 @@ def stage_plan(
     plan = record.plan
     stage, late = plan.stages[name], name in record.missing
     owner = plan.network == "shared" and join is None and not late
-    env = environment(record, name)
-    if record.warm:
+    waits = record.told_late and not late
+    if not waits:
+        env = environment(record, name)
+    else:
         env = {"OPERATORD_LATE_BIND": "1"} if stage.late_bind == "native" else {}
     return base.StagePlan(
         name=container_name(record, name),
@@ -52,6 +54,7 @@ def stage_plan(
         port=stage.port,
         aliases=record.stages if owner else (name,),
         join=join,
+        connect_later=owner and record.connect_later,
         publish=base.Publish(settings.advertise_host, settings.ports)
         if _is_published(record, name)
         else None,
@@ -62,8 +65,8 @@ def stage_plan(
         memory_reservation=int(stage.memory),
         gpus=tuple(record.gpus.get(name, ())),
         pids=stage.pids,
-        stdin=record.warm,
-        shim=record.warm and stage.late_bind == "shim",
+        stdin=waits,
+        shim=waits and stage.late_bind == "shim",
     )
 
 

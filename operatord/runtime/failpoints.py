@@ -27,6 +27,7 @@ FAILPOINTS = (
     "engine.create_network.before", "engine.create_network.after",
     "engine.create.before", "engine.create.after",
     "engine.start.before", "engine.start.after",
+    "engine.connect_stage.before", "engine.connect_stage.after",
     "engine.inspect.before", "engine.inspect.after",
     "engine.logs.before", "engine.logs.after",
     "engine.stop.before", "engine.stop.after",
@@ -63,11 +64,13 @@ class FailingEngine:
         """Delegate to ``engine``."""
         self.name = engine.name
         self.joins_by_name = engine.joins_by_name
+        self.connects_late = engine.connects_late
         self.connect = _around("connect", engine.connect)
         self.missing_images = _around("missing_images", engine.missing_images)
         self.create_network = _around("create_network", engine.create_network)
         self.create = _around("create", engine.create)
         self.start = _around("start", engine.start)
+        self.connect_stage = _around("connect_stage", engine.connect_stage)
         self.inspect = _around("inspect", engine.inspect)
         self.logs = _around("logs", engine.logs)
         self.stop = _around("stop", engine.stop)

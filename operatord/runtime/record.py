@@ -103,10 +103,14 @@ class SessionRecord:
 
     warm: bool = False
     """It was, or is, a slot that was made before anybody asked."""
+    told_late: bool = False
+    """Its stages start before what they are to do is said, which they wait for on their standard input."""
+    connect_later: bool = False
+    """The namespace that its stages share is connected to its network only when they run."""
     inputs: dict[str, Input] = field(default_factory=dict)
-    """While it is a slot, the standard input of each stage."""
+    """The standard input of each stage that waits."""
     told: set[str] = field(default_factory=set)
-    """Stages of a claimed slot that have been sent what they wait for."""
+    """Stages that have been sent what they wait for."""
     unused: list[str] = field(default_factory=list)
     """Containers of a claimed slot that the request has no use for."""
     published: Address | None = None

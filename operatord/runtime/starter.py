@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from typing import Any
 
 from operatord.core.endings import Exit, judge_start
 from operatord.core.subnets import SubnetPool
@@ -80,17 +81,29 @@ class Starter:
     async def start(self, record: SessionRecord) -> None:
         """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
+        record.told_late = record.connect_later = self._can_wait(record)
         await self._step(record, "probe", self._check_probe)
         await self._step(record, "images", self._check_images)
         await self._step(record, "turn", self._await_turn)
         try:
-            await self._step(record, "network", self._make_network)
-            await self._step(record, "create", self._create)
-            await self._step(record, "start", self._start)
+            try:
+                await self._step(record, "network", self._make_network)
+                await self._step(record, "create", self._create)
+                await self._step(record, "start", self._start)
+            finally:
+                self._turns.release()
+            await self._step(record, "verify", self._verify)
         finally:
-            self._turns.release()
-        await self._step(record, "verify", self._verify)
+            record.close_inputs()
         record.timings["total"] = _ms(self._clock.now() - begun)
+
+    def _can_wait(self, record: SessionRecord) -> bool:
+        """Tell whether all stages know how to wait, so that they can start before there is a network."""
+        bindings = {record.plan.stages[name].late_bind for name in record.stages}
+        return bindings == {"native"} and self._can_connect_later(record)
+
+    def _can_connect_later(self, record: SessionRecord) -> bool:
+        return self._engine.connects_late and record.plan.network == "shared"
 
     async def prepare(self, slot: SessionRecord, calm: Callable[[], Awaitable[object]]) -> None:
         """Make everything of a slot, up to stages, if it has any, that wait on their standard input.
@@ -99,30 +112,28 @@ class Starter:
         """
         steps: Steps = [("network", self._make_network)]
         if slot.stages:
+            slot.told_late, slot.connect_later = True, self._can_connect_later(slot)
             steps.insert(0, ("images", self._check_images))
             steps += [
                 ("create", self._create),
                 ("start", self._start),
-                ("hold", self._hold_inputs),
+                ("hold", self._let_load),
             ]
         for name, work in steps:
             await unless(slot.ending, calm())
             await self._step(slot, name, work)
         slot.timings.clear()  # whoever claims it waits for none of this
 
-    async def _hold_inputs(self, slot: SessionRecord) -> None:
-        for name in slot.stages:
-            with blamed(name):
-                slot.inputs[name] = await self._engine.hold_input(slot.containers[name])
+    async def _let_load(self, slot: SessionRecord) -> None:
         for name, held in slot.inputs.items():
             if slot.plan.stages[name].late_bind == "native" and held.stirred is not None:
                 await rest(held.stirred, LOADED)
-        state = await self._engine.inspect(slot.containers[slot.stages[-1]])
-        slot.published = state.published
-        if slot.plan.network == "shared" and state.ip is not None:
-            # All names lie on one address; said as a number, nobody has to look it up then.
-            for name, (_, port) in slot.addresses.items():
-                slot.addresses[name] = state.ip, port
+        await self._see_published(slot)
+
+    async def _hold_input(self, record: SessionRecord, name: str) -> None:
+        if name not in record.inputs:
+            with blamed(name):
+                record.inputs[name] = await self._engine.hold_input(record.containers[name])
 
     async def claim(self, record: SessionRecord) -> None:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
@@ -209,22 +220,41 @@ class Starter:
 
     async def _make_network(self, record: SessionRecord) -> None:
         """Make the network, and at the same time the stages that need not know it."""
-        if record.network is not None and await self._networks.has(record):
-            return  # a spare one
-        *joining, owner = record.stages or ("",)
-        early = joining if self._knows_addresses(record) else ()
-        if early:
+        spare = record.network is not None and await self._networks.has(record)
+        calls = [] if spare else [self._networks.make(record, labels(record, self.instance))]
+        if record.connect_later:
+            calls += self._go_ahead(record)
+        elif not spare and self._knows_addresses(record):
             record.addresses = await self._addresses(record)
-        join = container_name(record, owner)
-        creates = [self._create_stage(record, name, join) for name in early]
-        await together([self._networks.make(record, labels(record, self.instance)), *creates])
+            calls += self._create_joining(record)
+        await together(calls)
 
     def _knows_addresses(self, record: SessionRecord) -> bool:
         """Tell whether where stages will find each other is known before there is a network."""
         plan = record.plan
         return self._engine.joins_by_name and plan.network == "shared" and plan.upstream is None
 
+    def _create_joining(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
+        *joining, owner = record.stages or ("",)
+        join = container_name(record, owner)
+        return [self._create_stage(record, name, join) for name in joining]
+
+    def _go_ahead(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
+        """Have the namespace's owner run, and create who joins it: they wait for their line anyway."""
+        return [self._run_owner(record, record.stages[-1]), *self._create_joining(record)]
+
+    async def _run_owner(self, record: SessionRecord, owner: str) -> None:
+        await self._create_stage(record, owner, None)
+        with translated("start"):
+            await self._start_stage(record, owner)
+
+    async def _start_waiting(self, record: SessionRecord, name: str) -> None:
+        await self._start_stage(record, name)
+        await self._hold_input(record, name)
+
     async def _create(self, record: SessionRecord) -> None:
+        if record.connect_later:
+            return  # they have been, with the network
         record.addresses = await self._addresses(record)
         if record.plan.network == "shared":
             # Those who join the owner's namespace have been created already, or are once it is known.
@@ -238,9 +268,36 @@ class Starter:
             record.containers[name] = await self._engine.create(plan)
 
     async def _start(self, record: SessionRecord) -> None:
-        if record.plan.network == "shared":
-            await self._start_shared(record)
+        try:
+            await self._start_stages(record)
+            if record.told_late:
+                await together(self._hold_input(record, name) for name in record.stages)
+                if not record.warm:
+                    await self._bind(record)
+        except base.EngineError as exc:
+            await self._blame_who_ended(record, exc)
+            raise
+
+    async def _start_stages(self, record: SessionRecord) -> None:
+        if record.plan.network == "separate":
+            await self._start_in_order(record)
             return
+        try:
+            await self._start_shared(record)
+        except base.NotConnected as exc:
+            log.info("session %s: %s; it is started anew, with its endpoint", record.id, exc)
+            await self._start_anew(record)
+
+    async def _start_anew(self, record: SessionRecord) -> None:
+        """Make the stages once more, with an endpoint from the start."""
+        record.close_inputs()
+        await together(self._engine.remove(made) for made in record.containers.values())
+        record.containers.clear()
+        record.connect_later = False
+        await self._create(record)
+        await self._start_shared(record)
+
+    async def _start_in_order(self, record: SessionRecord) -> None:
         # In the order of the stream. A stage that connects while its upstream's interface is still being
         # made waits a second for the kernel to ask for the address again: more than starting all at
         # once gains.
@@ -253,36 +310,52 @@ class Starter:
         They can be created while it starts, but started only once it has.
         """
         *joining, owner = record.stages
-        join = record.containers[owner]
-        missing = [name for name in joining if name not in record.containers]
-        creates = [self._create_stage(record, name, join) for name in missing]
-        await together([self._start_stage(record, owner), *creates])
-        try:
-            await together(
-                [
-                    *(self._start_stage(record, name) for name in joining),
-                    self._see_published(record),
-                ]
+        if record.connect_later:
+            calls = [self._start_waiting(record, name) for name in joining]
+            calls += [self._hold_input(record, owner), self._connect(record)]
+        else:
+            join = record.containers[owner]
+            missing = [name for name in joining if name not in record.containers]
+            creates = [self._create_stage(record, name, join) for name in missing]
+            await together([self._start_stage(record, owner), *creates])
+            calls = [self._start_stage(record, name) for name in joining]
+            calls.append(self._see_published(record))
+        await together(calls)
+
+    async def _connect(self, record: SessionRecord) -> None:
+        """Connect the namespace's owner, which runs, and with it all who join it."""
+        assert record.network is not None
+        owner = record.stages[-1]
+        with self._timed(record, "start.connect"), blamed(owner):
+            await self._engine.connect_stage(
+                record.containers[owner], record.network, record.stages
             )
-        except base.EngineError as exc:
-            await self._blame_owner(record, owner, exc)
-            raise
+        record.addresses = self._stage_addresses(record)
+        await self._see_published(record)
 
     async def _see_published(self, record: SessionRecord) -> None:
         """Note where the last stage is published, once it runs."""
         state = await self._engine.inspect(record.containers[record.stages[-1]])
         record.published = state.published
+        if record.told_late and record.plan.network == "shared" and state.ip is not None:
+            # All names lie on one address; said as a number, nobody has to look it up then.
+            for name in record.stages:
+                record.addresses[name] = state.ip, record.plan.stages[name].port
 
-    async def _blame_owner(self, record: SessionRecord, owner: str, exc: base.EngineError) -> None:
-        """Raise `StepFailed` if nobody could join because the namespace's owner has ended already."""
-        state = await self._engine.inspect(record.containers[owner])
-        if state.status == "running":
-            return
-        record.exits.setdefault(owner, state)
-        how = Exit(state.exit_code, state.oom_killed or owner in record.oom)
-        if verdict := judge_start(record.stages, {owner: how}):
+    async def _blame_who_ended(self, record: SessionRecord, exc: base.EngineError) -> None:
+        """Raise `StepFailed` if the reason is that a stage has ended already."""
+        if isinstance(exc, base.EngineUnavailable) and not isinstance(exc, base.EngineFailed):
+            return  # nothing is to be learned from it
+        ended: dict[str, Exit] = {}
+        for name, container_id in record.containers.items():
+            state = await self._engine.inspect(container_id)
+            if state.status in ("exited", "gone"):
+                record.exits.setdefault(name, state)
+                oom = state.oom_killed or name in record.oom
+                ended[name] = Exit(state.exit_code, oom, state.ended)
+        if verdict := judge_start(record.stages, ended):
             raise StepFailed(
-                errors.StartFailed, verdict.cause, verdict.reason, owner, step="start"
+                errors.StartFailed, verdict.cause, verdict.reason, verdict.stage, step="start"
             ) from exc
 
     async def _start_stage(self, record: SessionRecord, name: str) -> None:
@@ -331,13 +404,17 @@ class Starter:
 
     async def _addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
         """Return where every stage, and a registered probe, will be found by the stages."""
+        found = self._stage_addresses(record)
+        if record.plan.upstream is not None:
+            found["probe"] = await self._upstream_address(record, network_of(record))
+        return found
+
+    def _stage_addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
         network = network_of(record)
         found: dict[str, tuple[str, int]] = {}
         for name, stage in record.plan.stages.items():
             address = self._engine.address(network, name, stage.port)
             found[name] = (address.host, address.port)
-        if record.plan.upstream is not None:
-            found["probe"] = await self._upstream_address(record, network)
         return found
 
     async def _upstream_address(

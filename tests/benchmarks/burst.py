@@ -48,8 +48,8 @@ class Size:
 
     sessions: int
     """Started at once."""
-    floors: tuple[int, ...]
-    """For each of these, the floor makes so many topologies at a time."""
+    floors: tuple[tuple[int, bool], ...]
+    """For each of these, the floor makes so many topologies at a time, connected late or not."""
     stop_among: int
     """Started at once while others are stopped."""
     stops: int
@@ -57,8 +57,10 @@ class Size:
     """Seconds of pings with nothing else going on."""
 
 
-FULL = Size(sessions=30, floors=(4, 8, 30), stop_among=10, stops=3, idle=3.0)
-SHORT = Size(sessions=2, floors=(2,), stop_among=1, stops=1, idle=0.5)
+FULL = Size(
+    sessions=30, floors=((4, True), (8, True), (4, False)), stop_among=10, stops=3, idle=3.0
+)
+SHORT = Size(sessions=2, floors=((2, True),), stop_among=1, stops=1, idle=0.5)
 
 
 @dataclass
@@ -67,7 +69,8 @@ class Bursts:
 
     daemon: Daemon
     echo: tuple[str, int]
-    floors: list[Floor]
+    floors: dict[bool, list[Floor]]
+    """Those that connect late, and those that do not."""
     size: Size
     all: Table = field(init=False)
     work: Table = field(init=False)
@@ -85,7 +88,8 @@ class Bursts:
         """Let everybody have a burst, with somebody who looks on; who begins changes with ``turn``."""
         self._idle(IDLE, self.daemon.address)
         self._idle("bare echo, idle", self.echo)
-        bursts = [self._own_burst, *(partial(self._floor_burst, n) for n in self.size.floors)]
+        bursts: list[Callable[[], None]] = [self._own_burst]
+        bursts += [partial(self._floor_burst, *each) for each in self.size.floors]
         first = turn % len(bursts)
         for each in bursts[first:] + bursts[:first]:
             each()
@@ -96,8 +100,9 @@ class Bursts:
         meanwhile = self._watched(OURS, BUSY, self.daemon.address, own)
         self.all.add(OURS, burst(sessions, len(sessions), meanwhile))
 
-    def _floor_burst(self, parallel: int) -> None:
-        row, floors = f"API floor, {parallel} at a time", self._some_floors(self.size.sessions)
+    def _floor_burst(self, parallel: int, late: bool) -> None:
+        row = f"API floor{', late' if late else ''}, {parallel} at a time"
+        floors = self.floors[late][: self.size.sessions]
         meanwhile = self._watched(row, "bare echo, in the floor's", self.echo)
         self.all.add(row, burst(floors, parallel, meanwhile))
 
@@ -161,7 +166,7 @@ class Bursts:
         return [Session(self.daemon, "segmented") for _ in range(count)]
 
     def _some_floors(self, count: int) -> list[Floor]:
-        return self.floors[:count]
+        return self.floors[True][:count]
 
 
 def measure(engine: EngineApi, url: str, rounds: int, short: bool) -> list[Table]:
@@ -169,10 +174,15 @@ def measure(engine: EngineApi, url: str, rounds: int, short: bool) -> list[Table
     with ExitStack() as stack:
         stack.callback(engine.sweep, f"{LABEL}={RUN}")
         daemon = stack.enter_context(operatord_on_docker(engine, url, _config()))
-        floors = [
-            stack.enter_context(contextlib.closing(Floor(url, shared=True, place=place)))
-            for place in _places(FULL.sessions)
-        ]
+        floors = {
+            late: [
+                stack.enter_context(
+                    contextlib.closing(Floor(url, shared=True, late=late, place=place))
+                )
+                for place in _places(FULL.sessions)
+            ]
+            for late in (True, False)
+        }
         echo = stack.enter_context(script("echo.py"))
         bursts = Bursts(daemon, echo, floors, SHORT if short else FULL)
         for turn in range(rounds):

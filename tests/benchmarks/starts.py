@@ -16,7 +16,7 @@ from typing import Protocol
 from daemons import PATIENCE, BenchFailed, Daemon, scratch
 from engine_api import LABEL, RUN, EngineApi
 from header import first_frame
-from on_docker import operatord_on_docker, shipped
+from on_docker import each_stage, operatord_on_docker, shipped
 from starts_compose import Compose, has_compose
 from starts_floor import Floor
 from starts_original import Original
@@ -27,7 +27,8 @@ NOTES = [
     "operatord's containers carry limits (cpus, memory, pids) and hardening (no capabilities,",
     "read-only root, private tmpfs, init, bounded logs) and its times include admission and its own",
     "verification of the stream; the others run the bare images without any of that.",
-    "spare network: slots.networks is 1, as shipped it is 0.",
+    "as shipped: stages run and wait while their network is made; the floor's, late, run and try again.",
+    "late_bind off: they start when it is there; spare network: the same with slots.networks 1.",
 ]
 STOP_NOTES = [
     "operatord: SIGTERM, logs kept, removal proven; compose: down -t 2; the others: forced removal.",
@@ -123,16 +124,22 @@ def measure(engine: EngineApi, url: str, rounds: int) -> list[Table]:
 def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Competitor]:
     pipelines = {
         "segmented": shipped("segmented"),
+        "ordinary": each_stage(shipped("segmented"), late_bind="off"),
         "separate": shipped("segmented", network="separate"),
     }
+    spares = {"pipelines": {"ordinary": pipelines["ordinary"]}, "slots": {"networks": 1}}
     daemon = stack.enter_context(operatord_on_docker(engine, url, {"pipelines": pipelines}))
-    spare = stack.enter_context(operatord_on_docker(engine, url, {"slots": {"networks": 1}}))
+    spare = stack.enter_context(operatord_on_docker(engine, url, spares))
     found: dict[str, Competitor] = {
         "operatord, as shipped": Session(daemon, "segmented"),
-        "operatord, spare network": SpareSession(spare, "segmented"),
+        "operatord, late_bind off": Session(daemon, "ordinary"),
+        "operatord, spare network": SpareSession(spare, "ordinary"),
         "operatord, separate": Session(daemon, "separate"),
         "API floor, separate": stack.enter_context(contextlib.closing(Floor(url, shared=False))),
         "API floor, shared": stack.enter_context(contextlib.closing(Floor(url, shared=True))),
+        "API floor, shared, late": stack.enter_context(
+            contextlib.closing(Floor(url, shared=True, late=True))
+        ),
         REFERENCE: stack.enter_context(contextlib.closing(Original(url))),
     }
     if has_compose():

@@ -36,12 +36,15 @@ class Floor:
     """Seven calls: a network, three creations, three starts.
 
     A container may name a network, or a container to join, that comes into being meanwhile: only
-    starting needs it. So the network and all three containers are made at once.
+    starting needs it. So the network and all three containers are made at once. With ``late`` it is nine:
+    the owner is started without its network, which it is connected to when the others join it.
     """
 
-    def __init__(self, url: str, *, shared: bool, place: Place = ANYWHERE) -> None:
+    def __init__(
+        self, url: str, *, shared: bool, late: bool = False, place: Place = ANYWHERE
+    ) -> None:
         self._api = EngineApi(url)
-        self._shared = shared
+        self._shared, self._late = shared, late
         self._place = place
         self._pool = ThreadPoolExecutor(4, "floor")
         self._key = ""
@@ -51,13 +54,22 @@ class Floor:
         """Create everything at once, then start everything at once."""
         self._key, port = f"bench_{secrets.token_hex(4)}", free_port()
         self._made = [f"{self._key}_{stage}" for stage in IMAGES]
-        network = {"Name": self._key, "Labels": {LABEL: RUN}, "IPAM": self._place.ipam}
-        calls = [self._post("/networks/create", network)]
-        calls += [
-            self._post(f"/containers/create?name={self._key}_{stage}", self._body(stage, port))
-            for stage in IMAGES
-        ]
-        _all(calls)
+        body = {"Name": self._key, "Labels": {LABEL: RUN}, "IPAM": self._place.ipam}
+        network = self._post("/networks/create", body)
+        creates = {
+            stage: self._post(
+                f"/containers/create?name={self._key}_{stage}", self._body(stage, port)
+            )
+            for stage in (OWNER, *(stage for stage in IMAGES if stage != OWNER))
+        }
+        if self._late:
+            _all([creates[OWNER]])
+            _all([self._begin(OWNER)])
+            _all([network, *creates.values(), self._change("none/disconnect")])
+            joining = [self._begin(stage) for stage in IMAGES if stage != OWNER]
+            _all([self._change(f"{self._key}/connect"), *joining])
+            return self._place.host, port
+        _all([network, *creates.values()])
         if self._shared:
             _all([self._begin(OWNER)])
             _all([self._begin(stage) for stage in IMAGES if stage != OWNER])
@@ -89,9 +101,15 @@ class Floor:
     def _begin(self, stage: str) -> Future[Any]:
         return self._post(f"/containers/{self._key}_{stage}/start", None)
 
+    def _change(self, how: str) -> Future[Any]:
+        body: dict[str, Any] = {"Container": f"{self._key}_{OWNER}"}
+        if how.endswith("/connect"):
+            body["EndpointConfig"] = {"Aliases": list(IMAGES)}
+        return self._post(f"/networks/{how}", body)
+
     def _body(self, stage: str, port: int) -> dict[str, Any]:
         joins = self._shared and stage != OWNER
-        mode = f"container:{self._key}_{OWNER}" if joins else self._key
+        mode = f"container:{self._key}_{OWNER}" if joins else "none" if self._late else self._key
         host: dict[str, Any] = {"NetworkMode": mode}
         body = {
             "Image": IMAGES[stage],
@@ -104,7 +122,7 @@ class Floor:
             host["PortBindings"] = {
                 f"{PORT}/tcp": [{"HostIp": self._place.host, "HostPort": str(port)}]
             }
-        if not joins:
+        if not joins and not self._late:
             aliases = list(IMAGES) if self._shared else [stage]
             body["NetworkingConfig"] = {"EndpointsConfig": {self._key: {"Aliases": aliases}}}
         return body

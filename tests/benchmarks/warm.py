@@ -79,12 +79,12 @@ def _singly(
     tables = SlotTables("warm", "warm start", NOTES, paired=False)
     with ExitStack() as stack:
         daemon = stack.enter_context(operatord_on_docker(engine, url, _config(pipelines)))
-        shared = stack.enter_context(contextlib.closing(Floor(url, shared=True)))
+        shared = stack.enter_context(contextlib.closing(Floor(url, shared=True, late=True)))
         competitors: dict[str, tuple[int, Competitor]] = {
             NATIVE: (native, WarmSession(daemon, "segmented")),
             SHIM: (max(1, native // 2), WarmSession(daemon, "shim")),
             COLD: (1, Session(daemon, "cold")),
-            "API floor, shared": (1, shared),
+            "API floor, shared, late": (1, shared),
             REFERENCE: (1, original),
         }
         for _ in range(rounds):

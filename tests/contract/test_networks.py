@@ -16,6 +16,7 @@ from operatord.engines.base import (
     Address,
     Network,
     NetworkPlan,
+    NotConnected,
     NotThere,
     PortTaken,
     Publish,
@@ -24,6 +25,7 @@ from operatord.engines.base import (
 )
 
 LOOPBACK = "127.0.0.1"
+NOWHERE = Network(id="", name="not-yet")
 
 
 async def test_network_is_listed_until_it_is_removed(lab: Lab) -> None:
@@ -93,13 +95,12 @@ async def test_joined_stages_find_each_other_under_the_owners_aliases(real_lab: 
 
 
 async def test_stage_may_be_created_before_the_one_that_it_joins(lab: Lab) -> None:
-    nowhere = Network(id="", name="not-yet")
     owner = f"{lab.instance}-probe"
     if not lab.engine.joins_by_name:
         with pytest.raises(NotThere):
-            await lab.engine.create(lab.plan(nowhere, "idle", stage="stream", join=owner))
+            await lab.engine.create(lab.plan(NOWHERE, "idle", stage="stream", join=owner))
         return
-    early = await lab.engine.create(lab.plan(nowhere, "idle", stage="stream", join=owner))
+    early = await lab.engine.create(lab.plan(NOWHERE, "idle", stage="stream", join=owner))
     with pytest.raises((StageRefused, NotThere)):
         await lab.engine.start(early)
     await lab.run_until_ready(await lab.network(), "idle", stage="probe")
@@ -128,6 +129,45 @@ async def test_owner_publishes_the_port_of_a_stage_that_joined_it(real_lab: Lab)
     )
     await real_lab.run_until_ready(network, "serves", stage="stream", join=owner, port=PORT + 1)
     assert await _ask(real_lab, owner) == b"hello from stream"
+
+
+async def test_stage_may_run_before_there_is_a_network(lab: Lab) -> None:
+    if not lab.engine.connects_late:
+        network = await lab.network()
+        with pytest.raises(NotConnected):
+            await lab.engine.connect_stage(await lab.run(network, "idle"), network, ("stage",))
+        return
+    owner = await lab.run_until_ready(
+        NOWHERE, "serves", stage="probe", connect_later=True, publish=Publish(LOOPBACK)
+    )
+    state = await lab.engine.inspect(owner)
+    assert (state.status, state.published) == ("running", None)
+    joining = await lab.run(NOWHERE, "idle", stage="stream", join=f"{lab.instance}-probe")
+    with pytest.raises(NotThere):
+        gone = await lab.network()
+        await lab.engine.remove_network(gone.id)
+        await lab.engine.connect_stage(owner, gone, ("probe",))
+    network = await lab.network()
+    await lab.engine.connect_stage(owner, network, ("probe", "stream"))
+    state = await lab.engine.inspect(owner)
+    assert state.status == "running"
+    assert state.published is not None
+    assert state.ip is not None
+    await asyncio.gather(lab.engine.remove(joining), lab.engine.remove(owner))
+    await lab.engine.remove_network(network.id)
+
+
+@pytest.mark.engine
+async def test_stages_connected_late_are_reached_and_find_each_other(docker_lab: Lab) -> None:
+    lab, target = docker_lab, {"TARGET": f"stream:{PORT}"}
+    owner = await lab.run_until_ready(
+        NOWHERE, "serves", stage="stream", connect_later=True, publish=Publish(LOOPBACK)
+    )
+    join = f"{lab.instance}-stream"
+    asking = await lab.run(NOWHERE, "asks", stage="view", join=join, env=target, port=PORT + 2)
+    await lab.engine.connect_stage(owner, await lab.network(), ("stream", "view"))
+    assert [line.line for line in await lab.output(asking)] == ["hello from stream"]
+    assert await _ask(lab, owner) == b"hello from stream"
 
 
 async def _ask(lab: Lab, container_id: str) -> bytes:
@@ -174,6 +214,20 @@ async def test_free_port_of_a_range_is_found_past_the_taken_ones(docker_lab: Lab
         assert published is not None
         assert taken < published.port <= taken + 20
         assert await _ask(docker_lab, container_id) == b"hello from stage"
+
+
+@pytest.mark.engine
+async def test_taken_port_hinders_a_late_connection_and_not_the_removal(docker_lab: Lab) -> None:
+    network = await docker_lab.network()
+    with socket.create_server((LOOPBACK, 0)) as thief:
+        publish = Publish(LOOPBACK, (thief.getsockname()[1],) * 2)
+        robbed = await docker_lab.run(NOWHERE, "idle", connect_later=True, publish=publish)
+        for _ in range(2):
+            with pytest.raises(NotConnected):
+                await docker_lab.engine.connect_stage(robbed, network, ("stage",))
+    assert docker_lab.engine.connects_late, "it was not for the engine"
+    await docker_lab.engine.remove(robbed)
+    await docker_lab.engine.remove_network(network.id)
 
 
 @pytest.mark.engine

@@ -75,7 +75,7 @@ CASES = [
     *cases("start", FAILED, "engine.missing_images 1", "engine.create_network 1*"),
     *cases("start", FAILED, "engine.create 1", "engine.create 2*", "engine.create 3"),
     *cases("start", FAILED, "engine.start 1", "engine.start 2", "engine.start 3*"),
-    *cases("start", FAILED, "engine.inspect 1"),
+    *cases("start", FAILED, "engine.connect_stage 1*", "engine.inspect 1"),
     Case("stop", "journal.commit.before:1", RUNNING),
     Case("stop", "journal.commit.after:1", STOPPED),
     *cases("stop", STOPPED, "journal.commit 2"),

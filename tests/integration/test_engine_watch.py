@@ -77,7 +77,7 @@ async def test_engine_that_hangs_right_after_it_was_asked_is_no_exception(
     gate.open.set()
 
 
-@pytest.mark.parametrize("step", ["create_network", "create", "start"])
+@pytest.mark.parametrize("step", ["create_network", "create", "start", "connect_stage"])
 async def test_start_under_way_is_told_and_leaves_nothing(lab: Lab, wire: Wire, step: str) -> None:
     gate = lab.fake.script.hold(step)
     start = wire.begin("session.start")

@@ -28,6 +28,8 @@ STEPS = [
     ("create_network", "network"),
     ("create", "create"),
     ("start", "start"),
+    ("connect_stage", "start"),
+    ("hold_input", "start"),
     ("inspect", "start"),
 ]
 
@@ -47,7 +49,7 @@ async def test_engine_that_stops_answering_in_a_step(
     await rolled_back(lab, wire)
 
 
-@pytest.mark.parametrize("operation", ["create_network", "create", "start"])
+@pytest.mark.parametrize("operation", ["create_network", "create", "start", "connect_stage"])
 async def test_call_whose_answer_is_lost_leaves_nothing(
     lab: Lab, wire: Wire, operation: str
 ) -> None:
@@ -81,7 +83,7 @@ async def test_missing_image_is_named_before_anything_is_made(lab: Lab, wire: Wi
 
 
 async def test_image_that_vanishes_after_it_was_looked_for(lab: Lab, wire: Wire) -> None:
-    gate = lab.fake.script.hold("create_network")
+    gate = lab.fake.script.hold("create")
     start = wire.begin("session.start")
     await gate.reached.wait()
     program = lab.fake.world.programs.pop("demo-segmentation")

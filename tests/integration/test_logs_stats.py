@@ -61,7 +61,7 @@ async def test_following_a_start_that_comes_to_nothing_just_ends(lab: Lab, wire:
     gate = lab.fake.script.hold("create_network")
     session = await wire.call("session.start", wait="accepted")
     await gate.reached.wait()
-    lab.fake.script.fail("create", EngineUnavailable("gone"))
+    lab.fake.script.fail("connect_stage", EngineUnavailable("gone"))
     await wire.call("session.logs", session_id=session["session_id"], follow=True)
     gate.open.set()
     assert (await wire.note())["end"] is True

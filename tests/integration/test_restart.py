@@ -15,7 +15,7 @@ import signal
 import socket
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -91,6 +91,12 @@ class Lasting(StreamingFake):
     async def start(self, container_id: str) -> None:
         await super().start(container_id)
         await self._swallow("start")
+
+    async def connect_stage(
+        self, container_id: str, network: Network, aliases: Sequence[str]
+    ) -> None:
+        await super().connect_stage(container_id, network, aliases)
+        await self._swallow("connect_stage")
 
 
 class LaterClock(StillClock):
@@ -516,8 +522,8 @@ async def test_most_urgent_of_those_who_wait_goes_first_though_all_fit_again(
 
 # Those that were being started or stopped
 
-BEFORE = ["missing_images", "create_network", "create", "start", "inspect"]
-AFTER = ["create_network", "create", "start"]
+BEFORE = ["missing_images", "create_network", "create", "start", "connect_stage", "inspect"]
+AFTER = ["create_network", "create", "start", "connect_stage"]
 
 
 async def half_started(machine: Machine, operation: str, took_effect: bool) -> str:

@@ -12,21 +12,24 @@ import pytest
 from daemon_lab import Lab, Refused, in_process, until
 
 from operatord.core.resources import NOTHING
-from operatord.engines.base import EngineUnavailable, StageRefused, SubnetTaken
+from operatord.engines.base import EngineUnavailable, NotConnected, StageRefused, SubnetTaken
 
 OPERATIONS = (
-    "missing_images", "subnets_in_use", "create_network", "create", "start", "inspect", "stop",
-    "remove", "remove_network", "logs", "list_objects",
+    "missing_images", "subnets_in_use", "create_network", "create", "start", "connect_stage",
+    "hold_input", "inspect", "stop", "remove", "remove_network", "logs", "list_objects",
 )  # fmt: skip
 
 
 def spoil(lab: Lab, dice: random.Random) -> None:
     """Let one coming call to the engine go wrong."""
     operation = dice.choice(OPERATIONS)
-    if operation in ("create", "start", "create_network", "remove", "stop") and dice.random() < 0.5:
+    loses = ("create", "start", "connect_stage", "create_network", "remove", "stop")
+    if operation in loses and dice.random() < 0.5:
         lab.fake.script.lose_answer(operation)
     elif operation in ("create", "start") and dice.random() < 0.5:
         lab.fake.script.fail(operation, StageRefused("no"))
+    elif operation == "connect_stage" and dice.random() < 0.5:
+        lab.fake.script.fail(operation, NotConnected("not late"))
     elif operation == "create_network" and dice.random() < 0.5:
         lab.fake.script.fail(operation, SubnetTaken("somebody was quicker"))
     else:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ async def test_reload_takes_new_limits_and_pipelines(tmp_path: Path) -> None:
         await wire.call("session.start")
         assert (await wire.refusal("session.start", on_shortage="refuse")).type == "no_capacity"
         [probe] = [c for c in lab.fake.world.containers.values() if c.plan.stage == "probe"]
-        assert probe.plan.env["count"] == "7"
+        assert json.loads(probe.said)["env"]["count"] == "7"
 
 
 async def test_more_places_let_the_queue_in(tmp_path: Path) -> None:
