@@ -40,10 +40,13 @@ def stage_plan(
     stage, late = plan.stages[name], name in record.missing
     owner = plan.network == "shared" and join is None and not late
     waits = record.told_late and not late
-    if not waits:
-        env = environment(record, name)
-    else:
-        env = {"OPERATORD_LATE_BIND": "1"} if stage.late_bind == "native" else {}
+    env: dict[str, str] = {}
+    if not waits or (record.addresses and not record.warm):
+        env = environment(
+            record, name
+        )  # of one that waits, for whoever inspects it; a slot has none yet
+    if waits and stage.late_bind == "native":
+        env["OPERATORD_LATE_BIND"] = "1"
     return base.StagePlan(
         name=container_name(record, name),
         stage=name,

@@ -15,10 +15,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
-from operatord.core.endings import Exit, judge_start
 from operatord.core.subnets import SubnetPool
 from operatord.engines import base
 from operatord_protocol import errors
@@ -26,19 +24,15 @@ from operatord_protocol.messages import Location
 
 from .blueprint import (
     StartSettings,
-    container_name,
     environment,
-    labels,
     late_line,
-    network_of,
-    stage_plan,
 )
 from .clock import Clock
 from .hello import NoHello, read_hello, rest
+from .making import Maker, milliseconds
 from .networks import Networks
 from .proof import prove
 from .record import SessionRecord
-from .relay import Relay
 from .steps import Interrupted, StepFailed, blamed, together, translated, unless
 
 log = logging.getLogger(__name__)
@@ -69,6 +63,7 @@ class Starter:
         """``settings`` is asked at every start, so that a reload takes effect."""
         self._engine = engine
         self._networks = Networks(engine, subnets, clock)
+        self._maker = Maker(engine, self._networks, settings, clock)
         self._settings = settings
         self._clock = clock
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -87,15 +82,15 @@ class Starter:
         await self._step(record, "turn", self._await_turn)
         try:
             try:
-                await self._step(record, "network", self._make_network)
-                await self._step(record, "create", self._create)
+                await self._step(record, "network", self._maker.make_network)
+                await self._step(record, "create", self._maker.create)
                 await self._step(record, "start", self._start)
             finally:
                 self._turns.release()
             await self._step(record, "verify", self._verify)
         finally:
             record.close_inputs()
-        record.timings["total"] = _ms(self._clock.now() - begun)
+        record.timings["total"] = milliseconds(self._clock.now() - begun)
 
     def _can_wait(self, record: SessionRecord) -> bool:
         """Tell whether all stages know how to wait, so that they can start before there is a network."""
@@ -110,12 +105,12 @@ class Starter:
 
         Gives way between steps until it is ``calm``. Raises `StepFailed`, `Interrupted`.
         """
-        steps: Steps = [("network", self._make_network)]
+        steps: Steps = [("network", self._maker.make_network)]
         if slot.stages:
             slot.told_late, slot.connect_later = True, self._can_connect_later(slot)
             steps.insert(0, ("images", self._check_images))
             steps += [
-                ("create", self._create),
+                ("create", self._maker.create),
                 ("start", self._start),
                 ("hold", self._let_load),
             ]
@@ -128,12 +123,7 @@ class Starter:
         for name, held in slot.inputs.items():
             if slot.plan.stages[name].late_bind == "native" and held.stirred is not None:
                 await rest(held.stirred, LOADED)
-        await self._see_published(slot)
-
-    async def _hold_input(self, record: SessionRecord, name: str) -> None:
-        if name not in record.inputs:
-            with blamed(name):
-                record.inputs[name] = await self._engine.hold_input(record.containers[name])
+        await self._maker.see_published(slot)
 
     async def claim(self, record: SessionRecord) -> None:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
@@ -144,14 +134,14 @@ class Starter:
             await self._step(record, "verify", self._verify)
         finally:
             record.close_inputs()
-        record.timings["total"] = _ms(self._clock.now() - begun)
+        record.timings["total"] = milliseconds(self._clock.now() - begun)
 
     async def _bind(self, record: SessionRecord) -> None:
         """Tell each stage what the request decides."""
         plan = record.plan
-        if plan.upstream is not None:
+        if plan.upstream is not None and record.relay is None:
             assert record.network is not None
-            record.addresses["probe"] = await self._upstream_address(record, record.network)
+            record.addresses["probe"] = await self._maker.upstream_address(record, record.network)
         self._tell(record)
         for name in [name for name in record.containers if name not in plan.stages]:
             record.unused.append(record.containers.pop(name))
@@ -185,20 +175,12 @@ class Starter:
         if record.ending.done():
             raise Interrupted
         record.progress(name)
-        with self._timed(record, name), translated(name):
+        with self._maker.timed(record, name), translated(name):
             await work(record)
 
     async def _await_turn(self, record: SessionRecord) -> None:
         """Wait, first come first served, until few enough other sessions are being made."""
         await unless(record.ending, self._turns.acquire())
-
-    @contextlib.contextmanager
-    def _timed(self, record: SessionRecord, name: str) -> Iterator[None]:
-        begun = self._clock.now()
-        try:
-            yield
-        finally:
-            record.timings[name] = _ms(self._clock.now() - begun)
 
     async def _check_images(self, record: SessionRecord) -> None:
         await self._require_images(record, record.stages)
@@ -218,149 +200,16 @@ class Starter:
             reason = f"the probe {upstream.name!r} is not there: {exc}"
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
-    async def _make_network(self, record: SessionRecord) -> None:
-        """Make the network, and at the same time the stages that need not know it."""
-        spare = record.network is not None and await self._networks.has(record)
-        calls = [] if spare else [self._networks.make(record, labels(record, self.instance))]
-        if record.connect_later:
-            calls += self._go_ahead(record)
-        elif not spare and self._knows_addresses(record):
-            record.addresses = await self._addresses(record)
-            calls += self._create_joining(record)
-        await together(calls)
-
-    def _knows_addresses(self, record: SessionRecord) -> bool:
-        """Tell whether where stages will find each other is known before there is a network."""
-        plan = record.plan
-        return self._engine.joins_by_name and plan.network == "shared" and plan.upstream is None
-
-    def _create_joining(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
-        *joining, owner = record.stages or ("",)
-        join = container_name(record, owner)
-        return [self._create_stage(record, name, join) for name in joining]
-
-    def _go_ahead(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
-        """Have the namespace's owner run, and create who joins it: they wait for their line anyway."""
-        return [self._run_owner(record, record.stages[-1]), *self._create_joining(record)]
-
-    async def _run_owner(self, record: SessionRecord, owner: str) -> None:
-        await self._create_stage(record, owner, None)
-        with translated("start"):
-            await self._start_stage(record, owner)
-
-    async def _start_waiting(self, record: SessionRecord, name: str) -> None:
-        await self._start_stage(record, name)
-        await self._hold_input(record, name)
-
-    async def _create(self, record: SessionRecord) -> None:
-        if record.connect_later:
-            return  # they have been, with the network
-        record.addresses = await self._addresses(record)
-        if record.plan.network == "shared":
-            # Those who join the owner's namespace have been created already, or are once it is known.
-            await self._create_stage(record, record.stages[-1], None)
-        else:
-            await together(self._create_stage(record, name, None) for name in record.stages)
-
-    async def _create_stage(self, record: SessionRecord, name: str, join: str | None) -> None:
-        plan = stage_plan(record, name, join, self._settings())
-        with translated("create"), blamed(name):
-            record.containers[name] = await self._engine.create(plan)
-
     async def _start(self, record: SessionRecord) -> None:
         try:
-            await self._start_stages(record)
+            await self._maker.start(record)
             if record.told_late:
-                await together(self._hold_input(record, name) for name in record.stages)
+                await together(self._maker.hold_input(record, name) for name in record.stages)
                 if not record.warm:
                     await self._bind(record)
         except base.EngineError as exc:
-            await self._blame_who_ended(record, exc)
+            await self._maker.blame_who_ended(record, exc)
             raise
-
-    async def _start_stages(self, record: SessionRecord) -> None:
-        if record.plan.network == "separate":
-            await self._start_in_order(record)
-            return
-        try:
-            await self._start_shared(record)
-        except base.NotConnected as exc:
-            log.info("session %s: %s; it is started anew, with its endpoint", record.id, exc)
-            await self._start_anew(record)
-
-    async def _start_anew(self, record: SessionRecord) -> None:
-        """Make the stages once more, with an endpoint from the start."""
-        record.close_inputs()
-        await together(self._engine.remove(made) for made in record.containers.values())
-        record.containers.clear()
-        record.connect_later = False
-        await self._create(record)
-        await self._start_shared(record)
-
-    async def _start_in_order(self, record: SessionRecord) -> None:
-        # In the order of the stream. A stage that connects while its upstream's interface is still being
-        # made waits a second for the kernel to ask for the address again: more than starting all at
-        # once gains.
-        for name in record.stages:
-            await self._start_stage(record, name)
-
-    async def _start_shared(self, record: SessionRecord) -> None:
-        """Start the last stage, which outlives the others and so owns the namespace, then who joins it.
-
-        They can be created while it starts, but started only once it has.
-        """
-        *joining, owner = record.stages
-        if record.connect_later:
-            calls = [self._start_waiting(record, name) for name in joining]
-            calls += [self._hold_input(record, owner), self._connect(record)]
-        else:
-            join = record.containers[owner]
-            missing = [name for name in joining if name not in record.containers]
-            creates = [self._create_stage(record, name, join) for name in missing]
-            await together([self._start_stage(record, owner), *creates])
-            calls = [self._start_stage(record, name) for name in joining]
-            calls.append(self._see_published(record))
-        await together(calls)
-
-    async def _connect(self, record: SessionRecord) -> None:
-        """Connect the namespace's owner, which runs, and with it all who join it."""
-        assert record.network is not None
-        owner = record.stages[-1]
-        with self._timed(record, "start.connect"), blamed(owner):
-            await self._engine.connect_stage(
-                record.containers[owner], record.network, record.stages
-            )
-        record.addresses = self._stage_addresses(record)
-        await self._see_published(record)
-
-    async def _see_published(self, record: SessionRecord) -> None:
-        """Note where the last stage is published, once it runs."""
-        state = await self._engine.inspect(record.containers[record.stages[-1]])
-        record.published = state.published
-        if record.told_late and record.plan.network == "shared" and state.ip is not None:
-            # All names lie on one address; said as a number, nobody has to look it up then.
-            for name in record.stages:
-                record.addresses[name] = state.ip, record.plan.stages[name].port
-
-    async def _blame_who_ended(self, record: SessionRecord, exc: base.EngineError) -> None:
-        """Raise `StepFailed` if the reason is that a stage has ended already."""
-        if isinstance(exc, base.EngineUnavailable) and not isinstance(exc, base.EngineFailed):
-            return  # nothing is to be learned from it
-        ended: dict[str, Exit] = {}
-        for name, container_id in record.containers.items():
-            state = await self._engine.inspect(container_id)
-            if state.status in ("exited", "gone"):
-                record.exits.setdefault(name, state)
-                oom = state.oom_killed or name in record.oom
-                ended[name] = Exit(state.exit_code, oom, state.ended)
-        if verdict := judge_start(record.stages, ended):
-            raise StepFailed(
-                errors.StartFailed, verdict.cause, verdict.reason, verdict.stage, step="start"
-            ) from exc
-
-    async def _start_stage(self, record: SessionRecord, name: str) -> None:
-        with self._timed(record, f"start.{name}"), blamed(name):
-            await self._engine.start(record.containers[name])
 
     async def _verify(self, record: SessionRecord) -> None:
         """Find the location and read a stream header from it, unless the session is to end first."""
@@ -382,8 +231,10 @@ class Starter:
         await self._step(record, "attach", lambda _: self._require_images(record, (name,)))
         await self._step(record, "attach", self._await_turn)
         try:
-            await self._step(record, "attach", lambda _: self._create_stage(record, name, None))
-            await self._step(record, "attach", lambda _: self._start_stage(record, name))
+            await self._step(
+                record, "attach", lambda _: self._maker.create_stage(record, name, None)
+            )
+            await self._step(record, "attach", lambda _: self._maker.start_stage(record, name))
         finally:
             self._turns.release()
         location: Location | None = None
@@ -391,7 +242,7 @@ class Starter:
             location = await self._prove(record, name)
         if location is not None:
             record.join(name, location)
-            record.timings["attach"] = _ms(self._clock.now() - begun)
+            record.timings["attach"] = milliseconds(self._clock.now() - begun)
 
     async def detach(self, record: SessionRecord, name: str) -> None:
         """Remove an attached stage, or what there is of it. Raises `base.EngineError`."""
@@ -401,33 +252,6 @@ class Starter:
             await self._engine.remove(container_id)
             record.containers.pop(name, None)
         await self._remove_unknown(record, name)
-
-    async def _addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
-        """Return where every stage, and a registered probe, will be found by the stages."""
-        found = self._stage_addresses(record)
-        if record.plan.upstream is not None:
-            found["probe"] = await self._upstream_address(record, network_of(record))
-        return found
-
-    def _stage_addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
-        network = network_of(record)
-        found: dict[str, tuple[str, int]] = {}
-        for name, stage in record.plan.stages.items():
-            address = self._engine.address(network, name, stage.port)
-            found[name] = (address.host, address.port)
-        return found
-
-    async def _upstream_address(
-        self, record: SessionRecord, network: base.Network
-    ) -> tuple[str, int]:
-        """Return where stages reach the registered probe: itself, or a relay in their network."""
-        upstream = record.plan.upstream
-        assert upstream is not None
-        host = await _resolve(upstream.host, upstream.port)
-        if network.gateway is None or await self._networks.reaches(host, network):
-            return host, upstream.port
-        record.relay = Relay(host, upstream.port)
-        return await record.relay.open(network.gateway)
 
     def hold_subnet(self, record: SessionRecord) -> None:
         """Note that a session of an earlier life of the daemon has its subnet."""
@@ -454,14 +278,3 @@ class Starter:
             mine = [o for o in mine if o.labels.get(base.LABEL_STAGE) == stage]
         await together(self._engine.remove(o.id) for o in mine if o.kind == "container")
         await together(self._engine.remove_network(o.id) for o in mine if o.kind == "network")
-
-
-async def _resolve(host: str, port: int) -> str:
-    """Return an address of ``host`` as this machine knows it. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(host, port, type=1)
-    return str(infos[0][4][0])
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 1)

@@ -314,7 +314,7 @@ async def test_defect_of_the_daemon_is_an_internal_error_and_rolled_back(
         raise KeyError("/etc/secret")
 
     monkeypatch.setattr(lab.daemon.supervisor._starter, "_start", broken)
-    monkeypatch.setattr(lab.daemon.supervisor._starter, "_create", broken)
+    monkeypatch.setattr(lab.daemon.supervisor._starter._maker, "create", broken)
     refused = await wire.refusal("session.start")
     assert refused.code == -32603
     assert "secret" not in str(refused)

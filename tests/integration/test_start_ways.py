@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from daemon_lab import Lab, Refused, Wire, in_process
+from daemon_lab import Lab, Refused, StreamingFake, Wire, in_process, relays_to
 
-from operatord.engines.base import EngineUnavailable, NotConnected
+from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, NotConnected
 
 STAGES = {"probe", "stream", "segmentation"}
 MADE = ("create_network", "create", "start", "connect_stage")
@@ -51,6 +53,8 @@ async def test_stages_that_can_wait_run_before_there_is_a_network(lab: Lab, wire
     assert told_late(lab) == STAGES
     said = json.loads(lab.fake.world.containers[session["probe"]].said)
     assert said["env"]["count"] == "5"
+    inspected = lab.fake.world.containers[session["probe"]].plan.env
+    assert (inspected["count"], inspected["OPERATORD_LATE_BIND"]) == ("5", "1")
     assert list(session["timings"])[:5] == [
         "probe",
         "images",
@@ -119,6 +123,40 @@ async def test_what_cannot_be_connected_late_is_started_anew(lab: Lab, wire: Wir
     assert told_late(lab) == STAGES
     await wire.call("session.stop", session_id=session["session_id"])
     assert lab.fake.empty
+
+
+class Reachable(StreamingFake):
+    """Its networks' gateway is an address that a relay can listen on."""
+
+    async def create_network(self, plan: NetworkPlan) -> Network:
+        made = await super().create_network(plan)
+        return msgspec.structs.replace(made, gateway="127.0.0.1")
+
+
+@pytest.mark.parametrize("late", [True, False])
+async def test_registered_probe_has_one_relay_however_often_is_tried(
+    tmp_path: Path, late: bool
+) -> None:
+    async def say_hello(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(StreamingFake.HELLO)
+        await reader.read()
+        writer.close()
+
+    probe = await asyncio.start_server(say_hello, "127.0.0.1", 0)
+    port = probe.sockets[0].getsockname()[1]
+    async with in_process(tmp_path / "s", engine=Reachable()) as lab:
+        wire = await lab.wire()
+        await wire.call("probe.register", name="bench", host="127.0.0.1", port=port)
+        if not late:
+            lab.fake.script.fail("connect_stage", NotConnected("a port is taken"))
+        session = await wire.call("session.start", probe="bench")
+        assert len(relays_to(port)) == 1
+        said = json.loads(lab.fake.world.containers[session["stream"]].said)
+        assert said["env"]["probe_ip"] == "127.0.0.1"
+        assert said["env"]["probe_port"] != str(port)
+        await wire.call("session.stop", session_id=session["session_id"])
+        assert relays_to(port) == []
+    probe.close()
 
 
 @pytest.mark.parametrize("operation", ["remove", "create", "start"])
