@@ -74,7 +74,7 @@ class Maker:
     async def _run_owner(self, record: SessionRecord, owner: str) -> None:
         await self.create_stage(record, owner, None)
         with translated("start"):
-            await self.start_stage(record, owner)
+            await self.start_stage(record, owner, "network")
 
     async def _start_waiting(self, record: SessionRecord, name: str) -> None:
         await self.start_stage(record, name)
@@ -180,9 +180,9 @@ class Maker:
                 errors.StartFailed, verdict.cause, verdict.reason, verdict.stage, step="start"
             ) from exc
 
-    async def start_stage(self, record: SessionRecord, name: str) -> None:
-        """Start the stage called ``name``."""
-        with self.timed(record, f"start.{name}"), blamed(name):
+    async def start_stage(self, record: SessionRecord, name: str, step: str = "start") -> None:
+        """Start the stage called ``name``, in a certain step."""
+        with self.timed(record, f"{step}.{name}"), blamed(name):
             await self._engine.start(record.containers[name])
 
     async def hold_input(self, record: SessionRecord, name: str) -> None:

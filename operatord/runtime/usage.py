@@ -157,7 +157,11 @@ class _Measured(Visited):
         took = record.timings
         if "start" in took:
             begun = self.running - (took["start"] + took.get("verify", 0.0)) / 1000
-            self.readings = dict.fromkeys(record.containers, (0.0, begun))
+            for name in record.containers:
+                earlier = (
+                    took.get(f"network.{name}", 0.0) / 1000
+                )  # it was started beside the network
+                self.readings[name] = (0.0, begun - earlier)
 
     def cores(self, stage: str, seconds: float | None, now: float) -> float | None:
         """Return how many cores ``stage`` has used since its last reading; None when not known.

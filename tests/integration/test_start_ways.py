@@ -59,7 +59,7 @@ async def test_stages_that_can_wait_run_before_there_is_a_network(lab: Lab, wire
         "probe",
         "images",
         "turn",
-        "start.segmentation",
+        "network.segmentation",
         "network",
     ]
     assert session["warm"] is False
