@@ -25,6 +25,7 @@ from operatord.engines.base import (
     LABEL_INSTANCE,
     Address,
     EngineEvent,
+    EngineFailed,
     EngineInfo,
     EngineUnavailable,
     Found,
@@ -68,7 +69,8 @@ class DockerEngine:
     name = "docker"
     joins_by_name = True
     connects_late = True
-    """Until an engine refuses: Docker 20.10 does it, and nothing promises that each version will."""
+    """Until an engine refuses: Docker 20.10 does it, and nothing promises that each version will. Nor can
+    a stage be told late over an encrypted connection."""
 
     def __init__(
         self,
@@ -213,18 +215,22 @@ class DockerEngine:
         """
         called = _called(container_id)
         try:
-            await self._launch("connect stage", called, lambda c: _leave_none(c, container_id))
-        except NotConnected:
-            self.connects_late = False
-            raise
+            await self._launch("leave", called, lambda c: _leave_none(c, container_id))
+        except (StageRefused, EngineFailed) as exc:
+            self.connects_late = isinstance(exc, EngineFailed)  # trouble passes, a refusal does not
+            raise NotConnected(str(exc)) from exc
         connect = partial(_connect, container_id=container_id, network=network, aliases=aliases)
         await self._launch("connect stage", called, connect)
 
     async def hold_input(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`, `StageRefused`."""
-        attached = await self._looking.run(
-            lambda: docker_stdin.attach(self._clients, container_id), self._patience
-        )
+        try:
+            attached = await self._looking.run(
+                lambda: docker_stdin.attach(self._clients, container_id), self._patience
+            )
+        except StageRefused:
+            self.connects_late = False  # stages that need not wait had better not, then
+            raise
         return docker_stdin.HeldInput(attached)
 
     async def inspect(self, container_id: str) -> StageState:

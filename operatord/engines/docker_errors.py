@@ -84,7 +84,7 @@ RULES = (
     Rule((), (404,), "", _not_there),
     Rule((), (409,), "marked for removal", _not_there),
     Rule(("connect stage",), (), "", _not_connected),
-    Rule(_RUN, (400, 403, 409), "", _refused),
+    Rule((*_RUN, "leave"), (400, 403, 409), "", _refused),
 )
 
 
@@ -116,6 +116,7 @@ def not_connected(sentence: str) -> bool:
 
 
 _TASKS = {
+    "attach": "attach to",
     "connect": "answer for",
     "connect stage": "connect",
     "create": "create",
@@ -123,6 +124,7 @@ _TASKS = {
     "events": "report on",
     "image": "look up",
     "inspect": "look up",
+    "leave": "disconnect",
     "list": "list",
     "logs": "read the logs of",
     "network": "create",

@@ -93,7 +93,8 @@ class Life:
             error = errors.NoCapacity(str(exc), dimension="disk", session_id=record.id)
             return Ending("failed", "disk", str(exc), error)
         except StepFailed as exc:
-            log.warning("session %s: the start failed at %s: %s", record.id, record.step, exc)
+            step = exc.data.get("step", record.step)
+            log.warning("session %s: the start failed at %s: %s", record.id, step, exc)
             return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
         except Interrupted:
             return record.ending.result()

@@ -78,7 +78,14 @@ class Maker:
 
     async def _start_waiting(self, record: SessionRecord, name: str) -> None:
         await self.start_stage(record, name)
-        await self.hold_input(record, name)
+        await self._hold_early(record, name)
+
+    async def _hold_early(self, record: SessionRecord, name: str) -> None:
+        """Hold the input of a stage that need not wait. Raises `base.NotConnected` where that is refused."""
+        try:
+            await self.hold_input(record, name)
+        except (base.StageRefused, base.EngineFailed) as exc:
+            raise base.NotConnected(str(exc)) from exc
 
     async def create(self, record: SessionRecord) -> None:
         """Create all stages that have not been created with the network."""
@@ -105,15 +112,15 @@ class Maker:
         try:
             await self._start_shared(record)
         except base.NotConnected as exc:
-            log.info("session %s: %s; it is started anew, with its endpoint", record.id, exc)
+            log.info("session %s: %s; its stages are started anew", record.id, exc)
             await self._start_anew(record)
 
     async def _start_anew(self, record: SessionRecord) -> None:
-        """Make the stages once more, with an endpoint from the start."""
+        """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
         record.close_inputs()
         await together(self._engine.remove(made) for made in record.containers.values())
         record.containers.clear()
-        record.connect_later = False
+        record.connect_later, record.told_late = False, record.warm
         await self.create(record)
         await self._start_shared(record)
 
@@ -134,7 +141,7 @@ class Maker:
         *joining, owner = record.stages
         if record.connect_later:
             calls = [self._start_waiting(record, name) for name in joining]
-            calls += [self.hold_input(record, owner), self._connect(record)]
+            calls += [self._hold_early(record, owner), self._connect(record)]
         else:
             join = record.containers[owner]
             missing = [name for name in joining if name not in record.containers]

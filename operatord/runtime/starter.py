@@ -139,7 +139,7 @@ class Starter:
     async def _bind(self, record: SessionRecord) -> None:
         """Tell each stage what the request decides."""
         plan = record.plan
-        if plan.upstream is not None and record.relay is None:
+        if plan.upstream is not None:
             assert record.network is not None
             record.addresses["probe"] = await self._maker.upstream_address(record, record.network)
         self._tell(record)

@@ -44,6 +44,9 @@ class Rule:
         return True
 
 
+Way = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
 class _Gone(Exception):
     """One of the two ends has gone."""
 
@@ -113,7 +116,7 @@ class EngineProxy:
                 )
                 request = re.sub(r"^(\w+) (?:/v[\d.]+)?(\S+) .*", r"\1 \2", _first_line(head))
                 self._connections[task] = request
-                await self._handle(request, message, (up_reader, up_writer), writer)
+                await self._handle(request, message, (up_reader, up_writer), (reader, writer))
                 self._connections[task] = "-"
         finally:
             up_writer.close()
@@ -122,9 +125,10 @@ class EngineProxy:
         self,
         request: str,
         message: bytes,
-        engine: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-        writer: asyncio.StreamWriter,
+        engine: Way,
+        client: Way,
     ) -> None:
+        reader, writer = client
         rule = next((rule for rule in self._rules if rule.takes(request)), None)
         fault = None if rule is None else rule.fault
         if fault == "refuse":
@@ -137,6 +141,10 @@ class EngineProxy:
             await rule.go.wait()
         up_reader, up_writer = engine
         up_writer.write(message)
+        if re.search(rb"\r\nupgrade: tcp\r\n", message, re.IGNORECASE):
+            if fault != "swallow":
+                await _both_ways((reader, writer), engine)
+            raise _Gone
         async for data in _answer(up_reader):
             if fault != "swallow":
                 writer.write(data)
@@ -162,6 +170,22 @@ async def _answer(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         while data := await reader.read(65536):
             yield data
         raise _Gone
+
+
+async def _both_ways(client: Way, engine: Way) -> None:
+    """Pass everything on until the engine has no more to say."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
+
+    asking = asyncio.ensure_future(pass_on(client[0], engine[1]))
+    try:
+        await pass_on(engine[0], client[1])
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 def _first_line(head: bytes) -> str:

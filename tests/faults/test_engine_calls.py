@@ -25,6 +25,12 @@ START = {
     "start": r"POST /containers/\w+/start",
     "inspection": r"GET /containers/\w+/json",
 }
+LATE = {
+    "attachment": r"POST /containers/\w+/attach",
+    "leaving of no network": "POST /networks/none/disconnect",
+    "connection": r"POST /networks/\w+/connect",
+}
+"""What a start can do without: it is made anew."""
 STOP = {
     "inspection": r"GET /containers/\w+/json",
     "stop": r"POST /containers/\w+/stop",
@@ -59,7 +65,7 @@ async def test_start_fails_whole_and_says_why_whichever_call_goes_wrong(
     async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
         wire = await daemon.wire()
         async with pinged(await daemon.wire()) as pings:
-            for name, requests in START.items():
+            for name, requests in (START | (LATE if fault == "swallow" else {})).items():
                 with proxy.rule(requests, fault) as rule:
                     refused = await wire.refusal("session.start", plain_stream=True)
                 assert rule.met.is_set(), name
@@ -70,6 +76,17 @@ async def test_start_fails_whole_and_says_why_whichever_call_goes_wrong(
                 await nothing_is_left(daemon, wire)
         assert pings.p99 < 0.25
         await start(wire)
+
+
+async def test_start_does_without_what_it_can(tmp_path: Path, proxy: EngineProxy) -> None:
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        for name, requests in LATE.items():
+            with proxy.rule(requests, "refuse") as rule:
+                session = await start(wire)
+            assert (rule.met.is_set(), session["phase"]) == (True, "running"), name
+            await wire.call("session.stop", session_id=session["session_id"])
+            await nothing_is_left(daemon, wire)
 
 
 @pytest.mark.parametrize("fault", STOP_FAULTS)
@@ -91,12 +108,12 @@ async def test_stop_takes_everything_away_whichever_call_goes_wrong(
 
 
 @slowfault
-@pytest.mark.parametrize("call", START)  # each on a daemon that has asked for nothing before
+@pytest.mark.parametrize("call", START | LATE)  # each on a daemon that has asked for nothing before
 async def test_slow_engine_is_waited_for(tmp_path: Path, proxy: EngineProxy, call: str) -> None:
     async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
         wire = await daemon.wire()
         async with pinged(await daemon.wire()) as pings:
-            with proxy.rule(START[call], "hold") as rule:
+            with proxy.rule((START | LATE)[call], "hold") as rule:
                 begun = time.monotonic()
                 request = wire.begin("session.start", plain_stream=True)
                 await rule.met.wait()

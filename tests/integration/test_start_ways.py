@@ -13,7 +13,13 @@ import msgspec
 import pytest
 from daemon_lab import Lab, Refused, StreamingFake, Wire, in_process, relays_to
 
-from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, NotConnected
+from operatord.engines.base import (
+    EngineUnavailable,
+    Network,
+    NetworkPlan,
+    NotConnected,
+    StageRefused,
+)
 
 STAGES = {"probe", "stream", "segmentation"}
 MADE = ("create_network", "create", "start", "connect_stage")
@@ -112,15 +118,25 @@ async def test_ordinary_start_that_fails_leaves_nothing_either(
         assert ordinary.fake.empty
 
 
-async def test_what_cannot_be_connected_late_is_started_anew(lab: Lab, wire: Wire) -> None:
-    lab.fake.script.fail("connect_stage", NotConnected("a port is taken"))
+HINDRANCES = {
+    "connect_stage": NotConnected("a port is taken"),
+    "hold_input": StageRefused("the connection is encrypted"),
+}
+
+
+@pytest.mark.parametrize("operation", HINDRANCES)
+async def test_what_cannot_be_told_or_connected_late_is_started_anew(
+    lab: Lab, wire: Wire, operation: str
+) -> None:
+    lab.fake.script.fail(operation, HINDRANCES[operation])
     session = await wire.call("session.start")
     assert session["phase"] == "running"
     plans: Mapping[str, Any] = {c.id: c.plan for c in lab.fake.world.containers.values()}
     assert {session[stage] for stage in STAGES} == plans.keys()
     assert not any(plan.connect_later for plan in plans.values())
     assert made(lab).count("create_network") == 1
-    assert told_late(lab) == STAGES
+    assert told_late(lab) == set()
+    assert all(plan.env["probe_ip"] for plan in plans.values())
     await wire.call("session.stop", session_id=session["session_id"])
     assert lab.fake.empty
 
@@ -151,9 +167,10 @@ async def test_registered_probe_has_one_relay_however_often_is_tried(
             lab.fake.script.fail("connect_stage", NotConnected("a port is taken"))
         session = await wire.call("session.start", probe="bench")
         assert len(relays_to(port)) == 1
-        said = json.loads(lab.fake.world.containers[session["stream"]].said)
-        assert said["env"]["probe_ip"] == "127.0.0.1"
-        assert said["env"]["probe_port"] != str(port)
+        stream = lab.fake.world.containers[session["stream"]]
+        env = json.loads(stream.said)["env"] if late else stream.plan.env
+        assert env["probe_ip"] == "127.0.0.1"
+        assert env["probe_port"] != str(port)
         await wire.call("session.stop", session_id=session["session_id"])
         assert relays_to(port) == []
     probe.close()
