@@ -209,7 +209,8 @@ async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     async with in_process(tmp_path / "w") as lab:
         wire: Wire = await lab.wire()
         assert (await wire.call("system.status"))["warm"]["segmented"] == {"ready": 0, "target": 0}
-        lab.fake.script.fail("hold_input", StageRefused("not this one"))
+        for _ in range(3 + 1):  # a second way is tried with other containers
+            lab.fake.script.fail("hold_input", StageRefused("not this one"))
         slots = lab.daemon.supervisor.slots
         assert await slots._make("segmented") is False
         assert (lab.fake.empty, list(slots)) == (True, [])
