@@ -12,6 +12,7 @@ import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, until
 
 from operatord.runtime import slots as slots_module
+from operatord.runtime.record import SessionRecord
 
 MIB = 1 << 20
 WARM: Json = {"pipelines": {"segmented": {"warm": 2}}}
@@ -201,6 +202,22 @@ async def test_slot_that_is_being_made_at_the_end_is_removed(tmp_path: Path) -> 
         await gate.reached.wait()
         asyncio.get_running_loop().call_later(0.1, gate.open.set)  # while the daemon is closing
     assert engine.empty
+
+
+async def test_stages_have_their_line_before_the_claim_is_announced(
+    warm: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a death in between leaves a slot that the journal knows, and no session."""
+    chronicle = warm.daemon.supervisor._chronicle
+    at: dict[str, set[str]] = {}
+
+    def announce(record: SessionRecord, **fields: object) -> None:
+        containers = warm.fake.world.containers
+        at[record.phase] = {name for name, c in record.containers.items() if containers[c].said}
+
+    monkeypatch.setattr(chronicle, "announce", announce)
+    await (await warm.wire()).call("session.start")
+    assert at["queued"] == {"probe", "stream", "segmentation"}
 
 
 async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
