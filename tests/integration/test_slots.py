@@ -209,11 +209,13 @@ async def test_stages_have_their_line_before_the_claim_is_announced(
 ) -> None:
     """So a death in between leaves a slot that the journal knows, and no session."""
     chronicle = warm.daemon.supervisor._chronicle
+    announced = chronicle.announce
     at: dict[str, set[str]] = {}
 
     def announce(record: SessionRecord, **fields: object) -> None:
         containers = warm.fake.world.containers
         at[record.phase] = {name for name, c in record.containers.items() if containers[c].said}
+        announced(record, **fields)
 
     monkeypatch.setattr(chronicle, "announce", announce)
     await (await warm.wire()).call("session.start")
