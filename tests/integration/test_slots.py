@@ -213,8 +213,8 @@ async def test_stages_have_their_line_before_the_claim_is_announced(
     at: dict[str, set[str]] = {}
 
     def announce(record: SessionRecord, **fields: object) -> None:
-        containers = warm.fake.world.containers
-        at[record.phase] = {name for name, c in record.containers.items() if containers[c].said}
+        made = warm.fake.world.containers
+        at[record.phase] = {n for n, c in record.containers.items() if c in made and made[c].said}
         announced(record, **fields)
 
     monkeypatch.setattr(chronicle, "announce", announce)
