@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
 import threading
 import urllib.parse
@@ -30,6 +31,13 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+def _was_closed(sock: socket.socket) -> bool:
+    """Return whether the engine gave up a kept connection: it does once one was idle for five minutes."""
+    looking = select.poll()
+    looking.register(sock, select.POLLIN)
+    return bool(looking.poll(0))  # between two exchanges there is nothing else to be read
 
 
 class EngineApi:
@@ -63,6 +71,8 @@ class EngineApi:
         if not hasattr(self._own, "connection"):
             self._own.connection = self._new()
         connection: http.client.HTTPConnection = self._own.connection
+        if connection.sock is not None and _was_closed(connection.sock):
+            connection.close()  # the next request opens it again
         return connection
 
     def _new(self) -> http.client.HTTPConnection:
