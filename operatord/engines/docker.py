@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
@@ -88,6 +89,8 @@ class DockerEngine:
         self._clients = Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
         self._images: dict[str, tuple[float, bodies.Json]] = {}
         """Descriptions by name, each with the time of the monotonic clock when it was asked for."""
+        self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By the same names: of many starts at once, one asks."""
         self._starting = Lane("docker-start", 6)
         self._stopping = Lane("docker-stop", 8)
         self._removing = Lane("docker-remove", 4)
@@ -343,11 +346,12 @@ class DockerEngine:
 
     async def _described(self, image: str) -> bodies.Json:
         """Return an image's description, which one start asks for again and again."""
-        asked_at, found = self._images.get(image, (-math.inf, None))
-        if found is None or time.monotonic() - asked_at > _IMAGE_REMEMBERED:
-            found = await self._look("image", image, lambda c: _image(c, image))
-            self._images[image] = time.monotonic(), found
-        return found
+        async with self._asking[image]:
+            asked_at, found = self._images.get(image, (-math.inf, None))
+            if found is None or time.monotonic() - asked_at > _IMAGE_REMEMBERED:
+                found = await self._look("image", image, lambda c: _image(c, image))
+                self._images[image] = time.monotonic(), found
+            return found
 
     def _stream(
         self, path: str, query: Mapping[str, str], during: str, subject: str

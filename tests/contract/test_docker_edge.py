@@ -85,6 +85,23 @@ async def silent(path: str, writer: asyncio.StreamWriter) -> None:
     """Accept, and never answer: what a stopped dockerd does."""
 
 
+async def test_many_starts_at_once_ask_once_for_an_image(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def counting(path: str, writer: asyncio.StreamWriter) -> None:
+        if "/images/" in path:
+            asked.append(path)
+            send(writer, {"Id": "sha256:0", "Config": {}})
+        else:
+            await healthy(path, writer)
+
+    async with engine_that(counting, tmp_path) as engine:
+        await engine.connect()
+        looks = [engine.missing_images(["a:1", "b:1"]) for _ in range(30)]
+        assert await asyncio.gather(*looks) == [[]] * 30
+    assert len(asked) == 2
+
+
 async def test_absent_engine_is_unavailable_at_once(tmp_path: Path) -> None:
     engine = DockerEngine(f"unix://{tmp_path}/none.sock", "edge")
     async with asyncio.timeout(1):
