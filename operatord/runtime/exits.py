@@ -89,6 +89,8 @@ class ExitWatch:
                 ends = await self._look_at(record)
                 # An engine that is being stopped ends its containers while old connections still serve.
                 await self._engine.alive()
+            if record.containers.get(stage) != container_id:
+                return  # it was let go of, or has been made once more
             ends = {name: state for name, state in ends.items() if _is_over(state)}
             if stage in ends and record.phase in ("starting", "running"):
                 record.exits |= ends

@@ -118,8 +118,11 @@ class Maker:
     async def _start_anew(self, record: SessionRecord) -> None:
         """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
         record.close_inputs()
-        await together(self._engine.remove(made) for made in record.containers.values())
+        # Set aside first: a stage that ends now has not failed, and nobody is to think so.
+        record.unused += record.containers.values()
         record.containers.clear()
+        await together(self._engine.remove(made) for made in record.unused)
+        record.unused.clear()
         record.connect_later, record.told_late = False, record.warm
         await self.create(record)
         await self._start_shared(record)

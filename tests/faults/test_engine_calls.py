@@ -14,6 +14,8 @@ from docker_lab import DockerDaemon, docker_served
 from engine_common import eventually, pinged, slowfault
 from engine_proxy import WORDS, EngineProxy, Fault, engine_proxy
 
+from operatord.runtime.exits import SETTLES
+
 pytestmark = pytest.mark.engine
 
 START = {
@@ -87,6 +89,25 @@ async def test_start_does_without_what_it_can(tmp_path: Path, proxy: EngineProxy
             assert (rule.met.is_set(), session["phase"]) == (True, "running"), name
             await wire.call("session.stop", session_id=session["session_id"])
             await nothing_is_left(daemon, wire)
+
+
+async def test_stages_that_are_made_anew_may_go_one_by_one(
+    tmp_path: Path, proxy: EngineProxy
+) -> None:
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        with (
+            proxy.rule(LATE["connection"], "refuse"),
+            proxy.rule(r"DELETE /containers/\w+", "hold") as rule,
+        ):
+            request = wire.begin("session.start", plain_stream=True)
+            await rule.met.wait()
+            # Meanwhile the other one is gone: that it would be taken for a failure shows after a moment.
+            asyncio.get_running_loop().call_later(3 * SETTLES, rule.go.set)
+            session = await wire.reply(request)
+        assert session["phase"] == "running"
+        await wire.call("session.stop", session_id=session["session_id"])
+        await nothing_is_left(daemon, wire)
 
 
 @pytest.mark.parametrize("fault", STOP_FAULTS)
