@@ -275,10 +275,12 @@ def _serve(args: argparse.Namespace) -> int:
     from .config import load  # noqa: PLC0415
     from .daemon import Daemon, StateDirBusy  # noqa: PLC0415
     from .runtime.journal import JournalFailed  # noqa: PLC0415
+    from .runtime.latency import ask_for_short_slices  # noqa: PLC0415
 
     logs.configure(config.log)
 
     async def run() -> None:
+        ask_for_short_slices()
         daemon = Daemon(config, lambda: load(_config_file(args), os.environ, _settings(args)))
         daemon.handle_signals()
         try:
