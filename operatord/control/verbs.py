@@ -131,7 +131,7 @@ def pipeline_list(call: Call, params: m.NoParams) -> m.Pipelines:
         described.append(
             {
                 "name": name,
-                "network": pipeline.network,
+                "network": pipeline.namespaces,
                 "location": pipeline.location_stage,
                 "reservations": pipeline.reservations,
                 "warm": warm.get(name, {"ready": 0, "target": 0}),

@@ -23,6 +23,7 @@ PROBE = "probe"
 """The stage that a registered probe takes the place of."""
 
 StageName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+Namespaces = Literal["shared", "separate"]
 EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}\Z")]
 _RESERVED = frozenset(Session.__struct_fields__)
 ADDRESS = re.compile(r"\{([a-z][a-z0-9_]{0,31})\.(host|port)\}")
@@ -83,12 +84,21 @@ class Warm(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Stages in the order of the stream: each connects to the one before it."""
 
-    network: Literal["shared", "separate"] = "separate"
+    network: Literal["auto", "shared", "separate"] = "auto"
+    """How many network namespaces a session has; see `namespaces`."""
     warm: WarmCount | Warm = 0
     """Slots that wait for a request."""
     reservations: Literal["declared", "learned"] = "declared"
     """learned: the larger of what is declared and what earlier sessions were seen to use."""
     stages: dict[StageName, Stage]
+
+    @property
+    def namespaces(self) -> Namespaces:
+        """Whether stages share one, which starts faster and takes ports of their own, or have one each."""
+        if self.network != "auto":
+            return self.network
+        ports = [stage.port for stage in self.stages.values()]
+        return "shared" if len(set(ports)) == len(ports) else "separate"
 
     @property
     def warm_bounds(self) -> tuple[int, int]:

@@ -11,7 +11,6 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal
 
 import msgspec
 
@@ -19,7 +18,7 @@ from operatord_protocol.codec import suggestion
 from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
 
-from .pipelines import ADDRESS, PROBE, Pipeline, Stage, env_text
+from .pipelines import ADDRESS, PROBE, Namespaces, Pipeline, Stage, env_text
 from .units import plain
 
 _ordered = msgspec.json.Encoder(enc_hook=plain, order="sorted").encode
@@ -38,7 +37,7 @@ class SessionPlan(msgspec.Struct, frozen=True):
     """What a session will be. Its hash goes onto every object as a label."""
 
     pipeline: str
-    network: Literal["shared", "separate"]
+    network: Namespaces
     stages: dict[str, Stage]
     """The stages to start, in the order of the stream."""
     env: dict[str, dict[str, str]]
@@ -110,7 +109,7 @@ def make_plan(
     count = params.count if isinstance(params.count, int) else unasked
     return SessionPlan(
         pipeline=name,
-        network=pipeline.network,
+        network=pipeline.namespaces,
         stages=stages,
         env={stage: _env(params, stage, stages, count) for stage in stages},
         format=params.format,

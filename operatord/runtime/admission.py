@@ -226,7 +226,7 @@ class Admission:
         """Return, for each pipeline that can never run here, why not."""
         found = {}
         for name, pipeline in self.config.pipelines.items():
-            plan = SessionPlan(name, pipeline.network, pipeline.stages, {}, "json")
+            plan = SessionPlan(name, pipeline.namespaces, pipeline.stages, {}, "json")
             if why := never(self.state, self.shape(plan, tuple(pipeline.stages))):
                 found[name] = why.text
         return found

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from operatord.core import scheduler
+from operatord.core.pipelines import Pipeline
 from operatord.core.plans import SessionPlan, make_plan
 from operatord_protocol.messages import SessionStartParams
 
@@ -188,8 +189,7 @@ class SlotPool:
             count[name] = count.get(name, 0) + 1
             pipeline = config.pipelines.get(name)
             old = now - self._made_at[slot.id] > config.slots.max_age
-            stages = {} if pipeline is None else dict(pipeline.stages)
-            other = stages != slot.plan.stages
+            other = not _is_of(slot, pipeline)
             if not is_alive(slot) or old or other or count[name] > self.target(name):
                 self.give_up(slot.id)
 
@@ -264,6 +264,13 @@ def is_alive(slot: SessionRecord) -> bool:
     """Tell whether all stages of a slot still wait for their line."""
     waiting = slot.inputs.keys() == slot.plan.stages.keys()
     return waiting and not any(held.closed for held in slot.inputs.values())
+
+
+def _is_of(slot: SessionRecord, pipeline: Pipeline | None) -> bool:
+    """Tell whether a slot is as ``pipeline`` has it now; a spare network is of none."""
+    if pipeline is None:
+        return slot.plan.stages == {}
+    return (slot.plan.stages, slot.plan.network) == (pipeline.stages, pipeline.namespaces)
 
 
 def _suits(slot: SessionRecord, plan: SessionPlan) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, until
+from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, settings, until
 
 from operatord.runtime import slots as slots_module
 from operatord.runtime.record import SessionRecord
@@ -186,6 +186,22 @@ async def test_old_slots_are_replaced(tmp_path: Path) -> None:
         for each in old:
             await gone(lab, each)
         await filled(lab)
+
+
+@pytest.mark.parametrize("change", [{"network": "separate"}, {"stages": {"probe": {"pids": 31}}}])
+async def test_slots_are_replaced_when_their_pipeline_has_changed(
+    tmp_path: Path, change: Json
+) -> None:
+    state, changed = tmp_path / "w", {"pipelines": {"segmented": change}}
+    async with in_process(state, WARM, reread=lambda: settings(state, WARM, changed)) as lab:
+        await filled(lab)
+        old = ready(lab)
+        wire = await lab.wire()
+        assert (await wire.call("system.reload"))["changed"] == ["pipelines"]
+        for each in old:
+            await gone(lab, each)
+        await filled(lab)
+        assert (await wire.call("session.start"))["warm"]
 
 
 async def test_nothing_of_a_slot_is_left_after_the_end(tmp_path: Path) -> None:

@@ -26,6 +26,15 @@ def test_stage_that_says_nothing_reserves_little_and_may_use_what_is_idle() -> N
     assert Pipeline(stages={"camera": stage}).reservations == "declared"
 
 
+def test_stages_share_a_namespace_where_their_ports_differ_and_nobody_says_otherwise() -> None:
+    camera, relay = Stage(image="i", port=1), Stage(image="i", port=2)
+    assert Pipeline(stages={"camera": camera, "relay": relay}).namespaces == "shared"
+    assert Pipeline(stages={"camera": camera, "relay": camera}).namespaces == "separate"
+    said = Pipeline(network="separate", stages={"camera": camera, "relay": relay})
+    assert said.namespaces == "separate"
+    assert problems("x", Pipeline(stages={"camera": camera, "relay": camera})) == []
+
+
 @pytest.mark.parametrize(
     ("stage", "problem"),
     [
