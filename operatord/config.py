@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from operatord_protocol.codec import explain
+from operatord_protocol.checking import explain
 
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from operatord_protocol import codec
+from operatord_protocol.checking import convert_params, suggestion
 from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
 from operatord_protocol.errors import (
     Cancelled,
@@ -311,7 +312,7 @@ class Connection(asyncio.Protocol):
                 raise _unknown_method(request.method)
             params_type, verb, slow = route
             call = Call(self._services, self, request)
-            outcome = verb(call, codec.convert_params(request.params, params_type))
+            outcome = verb(call, convert_params(request.params, params_type))
             if slow:
                 self._begin(call, outcome)
             elif request.wants_reply:
@@ -491,7 +492,7 @@ def _notice_dead_peers(sock: socket.socket) -> None:
 
 
 def _unknown_method(name: str) -> MethodNotFound:
-    return MethodNotFound(f"there is no method {name!r}{codec.suggestion(name, METHODS)}")
+    return MethodNotFound(f"there is no method {name!r}{suggestion(name, METHODS)}")
 
 
 def _internal(request: Request, exc: Exception) -> InternalError:

@@ -17,7 +17,7 @@ from operatord.runtime.clock import rfc3339
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
-from operatord_protocol.codec import suggestion
+from operatord_protocol.checking import suggestion
 
 from . import sessions
 from .peer import Call, Services

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from operatord_protocol.codec import suggestion
+from operatord_protocol.checking import suggestion
 from operatord_protocol.messages import Session
 
 from .units import Bytes
@@ -22,9 +22,21 @@ from .units import Bytes
 PROBE = "probe"
 """The stage that a registered probe takes the place of."""
 
-StageName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,31}\Z")]
+StageName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z][a-z0-9_]{0,31}\Z",
+        description="up to 32 small letters, digits and _, a letter first",
+    ),
+]
 Namespaces = Literal["shared", "separate"]
-EnvName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}\Z")]
+EnvName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}\Z",
+        description="up to 128 letters, digits and _, and no digit first",
+    ),
+]
 _RESERVED = frozenset(Session.__struct_fields__)
 ADDRESS = re.compile(r"\{([a-z][a-z0-9_]{0,31})\.(host|port)\}")
 """In an environment value: another stage's address, such as ``{stream.host}``."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from operatord_protocol.codec import suggestion
+from operatord_protocol.checking import suggestion
 from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
 

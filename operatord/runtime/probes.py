@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from operatord.core.plans import Upstream
 from operatord_protocol import errors
-from operatord_protocol.codec import suggestion
+from operatord_protocol.checking import suggestion
 from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
@@ -114,9 +114,8 @@ class ProbeRegistry:
         try:
             return self._entries[name]
         except KeyError:
-            raise errors.NotFound(
-                f"there is no probe {name!r}{suggestion(name, self._entries)}", name=name
-            ) from None
+            known = suggestion(name, self._entries) if self._entries else "; none is registered"
+            raise errors.NotFound(f"there is no probe {name!r}{known}", name=name) from None
 
     async def _look(self, entry: _Entry) -> Probe:
         params = entry.params

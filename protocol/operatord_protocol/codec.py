@@ -7,17 +7,16 @@ which dialect the error goes. Nothing is executed before a whole line has been f
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from .errors import InvalidParams, InvalidRequest, ParseError, WireError
+from .checking import clip, suggestion
+from .errors import InvalidRequest, ParseError, WireError
 from .framing import split_lines
 
 Dialect = Literal["rpc", "plain", "seed"]
@@ -31,8 +30,6 @@ _ENVELOPE = frozenset(("jsonrpc", "id", "method", "params"))
 _ID_BOUND = 2**63
 _ID_LENGTH = 256
 _DEPTH = 64
-_CLIP = 120
-_SEARCHED = 64
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
@@ -263,117 +260,6 @@ def _check_envelope(obj: dict[str, Any], dialect: Dialect) -> None:
         raise InvalidRequest(f"a request needs a method, a string; an example: {EXAMPLE}")
     for key in (key for key in obj if key not in _ENVELOPE):
         raise InvalidRequest(f"unknown member {clip(key)!r}{suggestion(key, _ENVELOPE)}")
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean '…'?`` for a likely slip, else what is known, else nothing."""
-    choices = sorted(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(choices)}" if choices else "; there are none"
-
-
-def clip(text: str) -> str:
-    """Return ``text``, cut where a peer's own words would make an answer long."""
-    return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
-
-
-_MSGSPEC_MESSAGE = re.compile(
-    r"(?P<what>Object contains unknown field `(?P<unknown>.*?)`|.*?)"
-    r"(?: - at (?P<key>`key` in )?`(?P<path>\$[\w.\[\]]*)`)?\Z",
-    re.DOTALL,
-)
-_INVALID_ENUM = re.compile(r"Invalid enum value '(?P<value>.*)'\Z", re.DOTALL)
-_MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
-
-
-def convert_params(params: Any, type_: type[T]) -> T:
-    """Return ``params`` as ``type_``. Raises `InvalidParams`, whose path names the member."""
-    if type(params) is not dict:
-        raise InvalidParams('params are given by name: an object such as {"count": 200}')
-    try:
-        return msgspec.convert(params, type_)
-    except (msgspec.ValidationError, RecursionError) as exc:
-        path, message = explain(exc, type_)
-        path = _named(path, params, type_)
-        raise InvalidParams(f"{path}: {message}", path=path) from exc
-
-
-def _named(path: str, params: dict[str, Any], type_: type) -> str:
-    """Return ``path`` with names for each ``[...]``, which is how msgspec writes any name in a mapping.
-
-    The name is the first whose member, left alone in its mapping, is refused with the same path.
-    """
-    head, *rest = path.split("[...]")
-    names = head.split(".")[1:]
-    for tail in rest:
-        if "[" in head + tail:
-            return path
-        inner = params
-        for name in names:
-            inner = inner[name]
-        if len(inner) > _SEARCHED:  # looking is not free, and nobody wrote so many by hand
-            return path
-        alone = (name for name in inner if path == _refused_at(_only(params, names, name), type_))
-        names += [next(alone, "?"), *tail.split(".")[1:]]
-    return ".".join(("params", *map(clip, names)))
-
-
-def _only(value: dict[str, Any], names: list[str], name: str) -> dict[str, Any]:
-    """Return ``value`` with nothing but ``name`` in the mapping that ``names`` lead to."""
-    if not names:
-        return {name: value[name]}
-    return {**value, names[0]: _only(value[names[0]], names[1:], name)}
-
-
-def _refused_at(params: dict[str, Any], type_: type) -> str | None:
-    try:
-        msgspec.convert(params, type_)
-    except msgspec.ValidationError as exc:
-        return explain(exc, type_)[0]
-    return None
-
-
-_STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
-"""One step of a path: a member's name, or the place in a mapping or a list."""
-
-
-def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str]:
-    """Return where and what is wrong, from msgspec's message, in the words of this protocol."""
-    match = _MSGSPEC_MESSAGE.match(str(exc))
-    assert match is not None
-    path = root + (match["path"] or "$").removeprefix("$")
-    what = match["what"]
-    unknown = match["unknown"]
-    if unknown is not None:
-        fields = getattr(type_, "__struct_fields__", ()) if path == root else ()
-        hint = suggestion(unknown, fields) if fields or path == root else ""
-        return f"{path}.{clip(unknown)}", f"unknown member{hint}"
-    if missing := _MISSING_FIELD.match(what):
-        return f"{path}.{missing['name']}", "is required"
-    if enum := _INVALID_ENUM.match(what):
-        known = suggestion(enum["value"], _choices(type_, path.removeprefix(f"{root}.")))
-        return path, f"{clip(enum['value'])!r} is not one of its values{known}"
-    what = clip((what[:1].lower() + what[1:]).replace("`", ""))
-    return path, f"a name in it is wrong: {what}" if match["key"] else what
-
-
-def _choices(type_: type, path: str) -> list[str]:
-    """Return the strings that a member, at any depth, may be when it is a choice of strings."""
-    hints: list[Any] = [type_]
-    for step in _STEP.findall(path):
-        inner = (_inside(hint, step) for hint in hints)
-        hints = [each for hint in inner for each in (hint, *typing.get_args(hint))]
-    return [v for h in hints if typing.get_origin(h) is Literal for v in typing.get_args(h)]
-
-
-def _inside(hint: Any, step: str) -> Any:
-    """Return the type of a struct's member, or of what a mapping or a list holds; None if it has none."""
-    if step.startswith("["):
-        return typing.get_args(hint)[-1] if typing.get_origin(hint) in (dict, list) else None
-    is_struct = isinstance(hint, type) and issubclass(hint, msgspec.Struct)
-    return typing.get_type_hints(hint).get(step) if is_struct else None
 
 
 def encode_result(request: Request, result: bytes) -> bytes:

@@ -20,9 +20,18 @@ COUNT_MAX = 2**31 - 1
 
 Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 Name = Annotated[
-    str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(?!\n)$")
+    str,
+    Meta(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*(?!\n)$",
+        description="letters and digits, and - _ . after the first",
+    ),
 ]
-SessionId = Annotated[str, Meta(pattern=r"^[0-9A-F]{16}(?!\n)$")]
+SessionId = Annotated[
+    str,
+    Meta(pattern=r"^[0-9A-F]{16}(?!\n)$", description="16 hexadecimal digits in upper case"),
+]
 Key = Annotated[str, Meta(min_length=1, max_length=256)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=31_536_000)]
@@ -160,9 +169,20 @@ class Pipelines(Result, frozen=True):
 # --- probes --------------------------------------------------------------------------------
 
 
+Host = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=253,
+        pattern=r"^[A-Za-z0-9._:%-]+(?!\n)$",
+        description="the name or the address of a host, without a port",
+    ),
+]
+
+
 class ProbeRegisterParams(Params, frozen=True):
     name: Name
-    host: Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:%-]+(?!\n)$")]
+    host: Host
     port: Port
     labels: dict[Name, Annotated[str, Meta(max_length=256)]] = {}
     lease: Literal["pinned", "connection"] = "pinned"
@@ -199,8 +219,22 @@ class Ttl(Params, frozen=True):
 
 Lease = Literal["pinned", "connection"] | Ttl
 # No control characters: a value must not carry a second, unlisted variable through a shell shim.
-EnvText = Annotated[str, Meta(max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$")]
-EnvName = Annotated[str, Meta(max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*(?!\n)$")]
+EnvText = Annotated[
+    str,
+    Meta(
+        max_length=4096,
+        pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$",
+        description="text without control characters",
+    ),
+]
+EnvName = Annotated[
+    str,
+    Meta(
+        max_length=128,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]*(?!\n)$",
+        description="letters, digits and _, and no digit first",
+    ),
+]
 EnvValue = EnvText | Integer | float | bool
 StageEnv = dict[EnvName, EnvValue]
 

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from operatord_protocol.codec import Refusal, Request, convert_params, decode_line
+from operatord_protocol.checking import convert_params
+from operatord_protocol.codec import Refusal, Request, decode_line
 from operatord_protocol.errors import MethodNotFound, WireError
 from operatord_protocol.methods import METHODS
 

@@ -158,18 +158,6 @@ def test_a_daemon_that_sends_nonsense_is_a_parse_error(line: bytes) -> None:
         codec.decode(line)
 
 
-@pytest.mark.parametrize(
-    "word, known, hint",
-    [
-        ("segmentd", ["segmented", "stream"], "; did you mean 'segmented'?"),
-        ("zebra", ["b", "a"], "; known: a, b"),
-        ("zebra", [], "; there are none"),
-    ],
-)
-def test_suggestion(word: str, known: list[str], hint: str) -> None:
-    assert codec.suggestion(word, known) == hint
-
-
 def test_a_typo_in_params_is_answered_with_the_likely_name() -> None:
     found, _ = examine(b'{"plain_straem":true}')
     assert isinstance(found, Refusal) and isinstance(found.error, InvalidParams)

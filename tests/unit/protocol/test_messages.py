@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord_protocol import messages as m
-from operatord_protocol.codec import convert_params
+from operatord_protocol.checking import convert_params
 from operatord_protocol.errors import InvalidParams
 from operatord_protocol.methods import METHODS
 

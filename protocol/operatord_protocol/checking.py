@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Values against their types, and what is wrong with them in the words of this protocol.
+
+msgspec finds out what is wrong, and says it in its own words; here they become a sentence for whoever
+typed the line, with the likely name for a slip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from .errors import InvalidParams
+
+T = TypeVar("T")
+
+_CLIP = 120
+_SEARCHED = 64
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean '…'?`` for a likely slip, else what is known, else nothing."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(choices)}" if choices else "; there are none"
+
+
+def clip(text: str) -> str:
+    """Return ``text``, cut where a peer's own words would make an answer long."""
+    return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
+
+
+_MSGSPEC_MESSAGE = re.compile(
+    r"(?P<what>Object contains unknown field `(?P<unknown>.*?)`|.*?)"
+    r"(?: - at (?P<key>`key` in )?`(?P<path>\$[\w.\[\]]*)`)?\Z",
+    re.DOTALL,
+)
+_INVALID_ENUM = re.compile(r"Invalid enum value '(?P<value>.*)'\Z", re.DOTALL)
+_MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_NO_MATCH = re.compile(r"Expected `str` matching regex (?P<pattern>'.*')\Z", re.DOTALL)
+
+
+def convert_params(params: Any, type_: type[T]) -> T:
+    """Return ``params`` as ``type_``. Raises `InvalidParams`, whose path names the member."""
+    if type(params) is not dict:
+        raise InvalidParams('params are given by name: an object such as {"count": 200}')
+    try:
+        return msgspec.convert(params, type_)
+    except (msgspec.ValidationError, RecursionError) as exc:
+        path, message = explain(exc, type_)
+        path = _named(path, params, type_)
+        raise InvalidParams(f"{path}: {message}", path=path) from exc
+
+
+def _named(path: str, params: dict[str, Any], type_: type) -> str:
+    """Return ``path`` with names for each ``[...]``, which is how msgspec writes any name in a mapping.
+
+    The name is the first whose member, left alone in its mapping, is refused with the same path.
+    """
+    head, *rest = path.split("[...]")
+    names = head.split(".")[1:]
+    for tail in rest:
+        if "[" in head + tail:
+            return path
+        inner = params
+        for name in names:
+            inner = inner[name]
+        if len(inner) > _SEARCHED:  # looking is not free, and nobody wrote so many by hand
+            return path
+        alone = (name for name in inner if path == _refused_at(_only(params, names, name), type_))
+        names += [next(alone, "?"), *tail.split(".")[1:]]
+    return ".".join(("params", *map(clip, names)))
+
+
+def _only(value: dict[str, Any], names: list[str], name: str) -> dict[str, Any]:
+    """Return ``value`` with nothing but ``name`` in the mapping that ``names`` lead to."""
+    if not names:
+        return {name: value[name]}
+    return {**value, names[0]: _only(value[names[0]], names[1:], name)}
+
+
+def _refused_at(params: dict[str, Any], type_: type) -> str | None:
+    try:
+        msgspec.convert(params, type_)
+    except msgspec.ValidationError as exc:
+        return explain(exc, type_)[0]
+    return None
+
+
+_STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
+"""One step of a path: a member's name, or the place in a mapping or a list."""
+
+
+def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str]:
+    """Return where and what is wrong, from msgspec's message, in the words of this protocol."""
+    match = _MSGSPEC_MESSAGE.match(str(exc))
+    assert match is not None
+    path = root + (match["path"] or "$").removeprefix("$")
+    what = match["what"]
+    unknown = match["unknown"]
+    if unknown is not None:
+        fields = getattr(type_, "__struct_fields__", ()) if path == root else ()
+        hint = suggestion(unknown, fields) if fields or path == root else ""
+        return f"{path}.{clip(unknown)}", f"unknown member{hint}"
+    if missing := _MISSING_FIELD.match(what):
+        return f"{path}.{missing['name']}", "is required"
+    if enum := _INVALID_ENUM.match(what):
+        known = suggestion(enum["value"], _choices(type_, path.removeprefix(f"{root}.")))
+        return path, f"{clip(enum['value'])!r} is not one of its values{known}"
+    if pattern := _NO_MATCH.match(what):
+        what = f"Expected {_meaning(type_, path.removeprefix(f'{root}.'), pattern['pattern'])}"
+    what = clip((what[:1].lower() + what[1:]).replace("`", ""))
+    return path, f"a name in it is wrong: {what}" if match["key"] else what
+
+
+def _choices(type_: type, path: str) -> list[str]:
+    """Return the strings that a member, at any depth, may be when it is a choice of strings."""
+    hints = _hints(type_, path)
+    return [v for h in hints if typing.get_origin(h) is Literal for v in typing.get_args(h)]
+
+
+def _meaning(type_: type, path: str, quoted: str) -> str:
+    """Return what a pattern of a member, or of a name in it, stands for, by the type's description."""
+    for hint in _hints(type_, path):
+        if isinstance(hint, Meta) and hint.description and repr(hint.pattern) == quoted:
+            return hint.description
+    return f"text that matches {quoted}"
+
+
+def _hints(type_: type, path: str) -> list[Any]:
+    """Return the type of a member, at any depth, and all that this is put together of."""
+    hints: list[Any] = [type_]
+    for step in _STEP.findall(path):
+        hints = [part for hint in hints for part in _parts(_inside(hint, step))]
+    return hints
+
+
+def _parts(hint: Any) -> list[Any]:
+    return [hint, *(part for each in typing.get_args(hint) for part in _parts(each))]
+
+
+def _inside(hint: Any, step: str) -> Any:
+    """Return the type of a struct's member, or of what a mapping or a list holds; None if it has none."""
+    if step.startswith("["):
+        return typing.get_args(hint)[-1] if typing.get_origin(hint) in (dict, list) else None
+    is_struct = isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+    return typing.get_type_hints(hint, include_extras=True).get(step) if is_struct else None

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+"""What is said of a value that is wrong: where, and what would be right, for whoever typed it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from msgspec import Meta
+
+from operatord_protocol import messages as m
+from operatord_protocol.checking import convert_params, suggestion
+from operatord_protocol.errors import InvalidParams
+
+ADDRESS = {"name": "us-1", "port": 1}
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "hint"),
+    [
+        ("segmentd", ["segmented", "stream"], "; did you mean 'segmented'?"),
+        ("zebra", ["b", "a"], "; known: a, b"),
+        ("zebra", [], "; there are none"),
+    ],
+)
+def test_suggestion(word: str, known: list[str], hint: str) -> None:
+    assert suggestion(word, known) == hint
+
+
+@pytest.mark.parametrize(
+    ("type_", "params", "sentence"),
+    [
+        (
+            m.SessionParams,
+            {"session_id": "ee705b6538693c50"},
+            "params.session_id: expected 16 hexadecimal digits in upper case",
+        ),
+        (
+            m.ProbeParams,
+            {"name": "us 1"},
+            "params.name: expected letters and digits, and - _ . after the first",
+        ),
+        (
+            m.ProbeRegisterParams,
+            {**ADDRESS, "host": "10.0.0.7/24"},
+            "params.host: expected the name or the address of a host, without a port",
+        ),
+        (
+            m.SessionStartParams,
+            {"env": {"probe": {"fps": "30\n"}}},
+            "params.env.probe.fps: expected text without control characters",
+        ),
+        (
+            m.SessionStartParams,
+            {"env": {"probe": {"f-p-s": 30}}},
+            "params.env.probe: a name in it is wrong: expected letters, digits and _, and no digit first",
+        ),
+    ],
+)
+def test_pattern_is_told_by_what_it_means(
+    type_: type[m.Params], params: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidParams) as refused:
+        convert_params(params, type_)
+    assert refused.value.message == sentence
+
+
+class Undescribed(msgspec.Struct):
+    """A type that somebody forgot to describe."""
+
+    word: Annotated[str, Meta(pattern="^a+$")]
+
+
+def test_pattern_without_a_meaning_is_told_itself() -> None:
+    with pytest.raises(InvalidParams, match=r"params.word: expected text that matches '\^a\+\$'"):
+        convert_params({"word": "b"}, Undescribed)
