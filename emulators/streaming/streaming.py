@@ -61,7 +61,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# ---- common to the three stages, word for word; tests/emulators/test_common.py holds them equal
+# ---- common to the three stages, word for word; a test holds them equal
 
 LINE_LIMIT = 64 * 1024  # bytes in any line that is read
 CHECK = b'{"type":"check"}'  # what a check sends, with any white space

@@ -15,8 +15,8 @@ import struct
 import sys
 
 SLICE = 100_000
-"""Nanoseconds: the least that the kernel takes. In bursts of 30 starts on two cores, pings took 17.3 instead
-of 20.2 ms at their 99th percentile (the medians of five bursts each, in turn)."""
+"""Nanoseconds: the least that the kernel takes. In bursts of 30 starts on two cores, pings took 16.6 instead
+of 18.8 ms at their 99th percentile (the medians of five bursts each, in turn)."""
 
 _SET = {"x86_64": 314, "aarch64": 274, "riscv64": 274}
 """Numbers of `sched_setattr(2)` (asm/unistd.h); C libraries know it by name since glibc 2.41 only."""
