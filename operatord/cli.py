@@ -273,9 +273,10 @@ def _serve(args: argparse.Namespace) -> int:
 
     from . import logs  # noqa: PLC0415
     from .config import load  # noqa: PLC0415
-    from .daemon import Daemon, StateDirBusy  # noqa: PLC0415
+    from .daemon import Daemon  # noqa: PLC0415
     from .runtime.journal import JournalFailed  # noqa: PLC0415
     from .runtime.latency import ask_for_short_slices  # noqa: PLC0415
+    from .state_dir import StateDirBusy  # noqa: PLC0415
 
     logs.configure(config.log)
 

@@ -9,14 +9,12 @@ watches; close the engine; close the journal; give up the state directory.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
-import uuid
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -48,6 +46,7 @@ from .runtime.starter import Starter
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
 from .runtime.watch import EngineWatch, Reactions
+from .state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -70,40 +69,6 @@ NEEDS_RESTART = frozenset(
     ]
 )
 """Settings that a reload cannot change."""
-
-
-class StateDirBusy(Exception):
-    """Another daemon uses the state directory."""
-
-
-class StateDir:
-    """A directory of this daemon alone, and the name that outlives a restart."""
-
-    def __init__(self, path: Path) -> None:
-        """Create it when needed and lock it. Raises `StateDirBusy`, `OSError`."""
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.path = path
-        self._lock: IO[str] = (path / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            self._lock.close()
-            raise StateDirBusy(
-                f"another operatord uses {path}; give this one a --state-dir of its own"
-            ) from exc
-        self.instance = self._read_instance()
-
-    def _read_instance(self) -> str:
-        file = self.path / "instance"
-        if file.exists() and (name := file.read_text("ascii").strip()):
-            return name
-        name = uuid.uuid4().hex[:12]
-        file.write_text(name + "\n", "ascii")
-        return name
-
-    def close(self) -> None:
-        """Let another daemon have it. Idempotent."""
-        self._lock.close()
 
 
 class Parts(NamedTuple):

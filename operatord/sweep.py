@@ -33,10 +33,10 @@ import msgspec
 
 from .choice import choose_engine
 from .config import Config
-from .daemon import StateDir, StateDirBusy
 from .engines import base
 from .runtime.journal import BUSY, SLOTS, VERSION
 from .runtime.processes import ProcessId, end
+from .state_dir import StateDir, StateDirBusy
 
 GRACE = 10.0
 """Seconds between the two looks; a daemon's own pass leaves orphans alone for as long."""
