@@ -15,11 +15,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections import deque
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from operatord.core import scheduler
+from operatord.core.arrivals import Arrivals
 from operatord.core.pipelines import Pipeline
 from operatord.core.plans import SessionPlan, make_plan
 from operatord_protocol.messages import SessionStartParams
@@ -41,8 +42,8 @@ FAILED_PAUSE = 10.0
 """Seconds without an attempt after a slot could not be made."""
 SPARE = ""
 """What stands for the pipeline of a slot that is no more than a network."""
-ARRIVALS = 64
-"""Requests that the rate of arrivals is told from."""
+UNKNOWN = 1.0
+"""Seconds that a slot is taken to need, before one has been made."""
 
 
 NO_STAGES = SessionPlan(pipeline=SPARE, network="shared", stages={}, env={}, format="json")
@@ -75,7 +76,7 @@ class SlotPool:
         """All that exist, by id, oldest first."""
         self._ready: set[str] = set()
         self._made_at: dict[str, float] = {}
-        self._arrivals: dict[str, deque[float]] = {}
+        self._arrivals: defaultdict[str, Arrivals] = defaultdict(Arrivals)
         self._refill: dict[str, float] = {}
         """Seconds that it took to make the last one."""
         self._claimed_at = -REST
@@ -101,7 +102,7 @@ class SlotPool:
         ]
 
     def target(self, pipeline: str) -> int:
-        """Return how many there should be: as configured, within bounds as many as arrive in a refill."""
+        """Return how many there should be: as configured, or within bounds what comes while one is made."""
         config = self._admission.config
         configured = config.pipelines.get(pipeline)
         if not self._open:
@@ -111,16 +112,8 @@ class SlotPool:
         low, high = configured.warm_bounds
         if low == high:
             return low
-        return max(low, min(high, self._wanted(pipeline)))
-
-    def _wanted(self, pipeline: str) -> int:
-        """Return how many requests come while one slot is made, by the latest arrivals; at least one more."""
-        arrivals = self._arrivals.get(pipeline)
-        if not arrivals or len(arrivals) < 2:
-            return 0
-        now = self._admission.clock.now()
-        rate = len(arrivals) / max(now - arrivals[0], 1e-3)
-        return round(rate * self._refill.get(pipeline, 1.0) + 0.5)
+        refill, now = self._refill.get(pipeline, UNKNOWN), self._admission.clock.now()
+        return max(low, min(high, self._arrivals[pipeline].expected(refill, now)))
 
     def status(self) -> dict[str, dict[str, int]]:
         """Return for each pipeline how many are ready and how many there should be."""
@@ -137,9 +130,7 @@ class SlotPool:
 
     def candidates(self, plan: SessionPlan) -> list[SessionRecord]:
         """Return slots that would do for ``plan``, the best first."""
-        self._arrivals.setdefault(plan.pipeline, deque(maxlen=ARRIVALS)).append(
-            self._admission.clock.now()
-        )
+        self._arrivals[plan.pipeline].note(self._admission.clock.now())
         fit = [slot for slot in self.ready(plan.pipeline) if _suits(slot, plan)]
         return [*fit[:1], *self.ready(SPARE)[:1]]
 

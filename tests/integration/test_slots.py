@@ -188,6 +188,36 @@ async def test_old_slots_are_replaced(tmp_path: Path) -> None:
         await filled(lab)
 
 
+async def test_as_many_slots_are_kept_as_requests_come_while_one_is_made(tmp_path: Path) -> None:
+    clock = StillClock()
+    config = {"pipelines": {"segmented": {"warm": {"min": 0, "max": 3}}}}
+    async with in_process(tmp_path / "w", config, clock=clock) as lab:
+        wire = await lab.wire()
+
+        async def target() -> int:
+            found: int = (await wire.call("system.status"))["warm"]["segmented"]["target"]
+            return found
+
+        assert await target() == 0
+        assert not (await wire.call("session.start"))["warm"]
+        gate = lab.fake.script.hold("create_network")
+        clock.advance(2)
+        await gate.reached.wait()
+        clock.advance(4)  # so long takes a slot
+        gate.open.set()
+        await filled(lab, 1)
+        assert (await wire.call("session.start"))["warm"]
+        for _ in range(4):
+            await wire.call("session.start")
+        assert await target() == 3, "no more than max"
+        clock.advance(100)
+        await filled(lab, 1)
+        assert await target() == 1
+        clock.advance(300)
+        await filled(lab, 0)
+        assert await target() == 0, "nobody has asked for long enough"
+
+
 @pytest.mark.parametrize("change", [{"network": "separate"}, {"stages": {"probe": {"pids": 31}}}])
 async def test_slots_are_replaced_when_their_pipeline_has_changed(
     tmp_path: Path, change: Json
