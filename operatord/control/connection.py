@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from operator import length_hint
 from typing import Any, Protocol
@@ -36,8 +35,9 @@ from operatord_protocol.messages import Result
 from operatord_protocol.methods import METHODS
 
 from .backlog import Backlog
+from .outbox import Outbox
 from .peer import Call, Services
-from .presence import Presence
+from .presence import Presence, notice_dead_peers
 from .replies import Said, answer_alike, encode_reply
 from .verbs import VERBS
 
@@ -47,16 +47,12 @@ TURN = 1024
 """What a connection may have done before others get their turn, in requests that are answered alike."""
 COST = 7
 """What any other request costs in addition."""
-WRITE = 64 * 1024
-"""Bytes of answers that are joined at most before one write shows whether the peer still reads."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
-LINE_SECONDS = 30.0
-"""Longest time from the first byte of a line to its end."""
-KEEPALIVE = (15, 5, 3)
-"""Seconds of silence before the system asks after a peer, seconds between its questions, how many."""
 TURNED_AWAY = 0.5
 """The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
+LINE_SECONDS = 30.0
+"""Longest time from the first byte of a line to its end."""
 JSON_BEGINS = frozenset(b'{["-0123456789tfn \t\r\n') | frozenset(range(0x80, 0x100))
 """Bytes that a line meant for us can begin with, or that are at least meant as text."""
 
@@ -89,31 +85,26 @@ class Connection(asyncio.Protocol):
         "_begun",
         "_closers",
         "_eof",
-        "_flushing",
         "_host",
         "_in_flight",
         "_kept",
         "_late_line",
         "_loop",
         "_on_close",
-        "_on_room",
         "_out",
-        "_out_bytes",
-        "_output_bytes",
         "_pending",
         "_presence",
         "_queued",
         "_refused",
-        "_room_waiters",
         "_services",
         "_splitter",
         "_tasks",
         "_transport",
-        "_writable",
         "id",
     )
 
     _transport: asyncio.Transport
+    _out: Outbox
 
     def __init__(self, host: Host) -> None:
         """Belong to ``host``."""
@@ -124,21 +115,14 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._splitter = LineSplitter(limits.line_bytes)
         self._in_flight = limits.in_flight
-        self._output_bytes = int(limits.output_bytes)
         self._backlog = Backlog()
-        self._out: list[bytes] = []
-        self._out_bytes = 0
-        self._flushing = False
         self._queued = False
         self._begun = False
         self._eof = False
         self._refused = False
-        self._writable = True
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pending: dict[object, tuple[Call, asyncio.Task[Any]]] = {}
         self._kept: dict[int, Callable[[], object]] = {}
-        self._room_waiters: list[asyncio.Future[None]] = []
-        self._on_room: dict[int, Callable[[], None]] = {}
         self._on_close: dict[int, Callable[[], None]] = {}
         self._closers = 0
         self._late_line: asyncio.TimerHandle | None = None
@@ -150,8 +134,8 @@ class Connection(asyncio.Protocol):
         """Register, or refuse when there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(high=self._output_bytes)
-        _notice_dead_peers(transport.get_extra_info("socket"))
+        self._out = Outbox(transport, int(self._services.config.limits.output_bytes))
+        notice_dead_peers(transport.get_extra_info("socket"))
         number = self._host.opened(self)
         if number is None:
             text = "too many connections; close some, or raise limits.connections"
@@ -188,7 +172,7 @@ class Connection(asyncio.Protocol):
         self._expect_end(False)
         if self._splitter.pending.strip() and not self._refused:
             text = "the input ended in the middle of a line, which was not executed; end it with a newline"
-            self._send(codec.encode_error("plain", None, ParseError(text)))
+            self._out.send(codec.encode_error("plain", None, ParseError(text)))
         self._close_when_done()
         self._presence = Presence(self._transport, lambda: bool(self._pending))
         self._presence.watch()
@@ -206,18 +190,15 @@ class Connection(asyncio.Protocol):
         for callback in tuple(self._on_close.values()):
             callback()
         self._expect_end(False)
-        self._wake()
+        self._out.release()
 
     def pause_writing(self) -> None:
         """Answer nothing more until the peer reads."""
-        self._writable = False
+        self._out.writable = False
 
     def resume_writing(self) -> None:
         """Go on where reading the peer's requests was stopped."""
-        self._writable = True
-        self._wake()
-        for callback in tuple(self._on_room.values()):
-            callback()
+        self._out.resume()
         self._work()
 
     # Requests
@@ -254,14 +235,13 @@ class Connection(asyncio.Protocol):
         """Answer while the peer reads the answers, not too much is under way, and it is its turn."""
         left = TURN
         said: Said = {}
-        self._flushing = True  # so that no answer asks for a flush: one follows below
-        while (
-            self._backlog and left > 0 and self._writable and len(self._pending) < self._in_flight
-        ):
+        out = self._out
+        out.hold()  # one flush follows below
+        while self._backlog and left > 0 and out.writable and len(self._pending) < self._in_flight:
             left -= self._answer_some(said)
-            if self._out_bytes > WRITE:
-                self._flush()
-        self._flush()
+            if out.is_full:
+                out.flush()
+        out.flush()
         if self._backlog:
             if not self._eof:
                 self._transport.pause_reading()
@@ -295,7 +275,7 @@ class Connection(asyncio.Protocol):
             other = line
             break
         if replies:
-            self._put(codec.encode_replies(replies))
+            self._out.put(codec.encode_replies(replies))
         if other is None:
             return max(1, ahead)
         self._handle(other)
@@ -304,7 +284,7 @@ class Connection(asyncio.Protocol):
     def _handle(self, line: Line) -> None:
         request = line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
         if isinstance(request, Refusal):
-            self._put(codec.encode_error(request.dialect, request.id, request.error))
+            self._out.put(codec.encode_error(request.dialect, request.id, request.error))
             return
         try:
             route = ROUTES.get(request.method)
@@ -316,7 +296,7 @@ class Connection(asyncio.Protocol):
             if slow:
                 self._begin(call, outcome)
             elif request.wants_reply:
-                self._put(codec.encode_result(request, encode_reply(outcome)))
+                self._out.put(codec.encode_result(request, encode_reply(outcome)))
         except WireError as exc:
             self._answer_error(request, exc)
         except Exception as exc:
@@ -355,30 +335,13 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request, result: Result) -> None:
         if request.wants_reply:
-            self._send(codec.encode_result(request, encode_reply(result)))
+            self._out.send(codec.encode_result(request, encode_reply(result)))
 
     def _answer_error(self, request: Request, error: WireError) -> None:
         if request.wants_reply:
-            self._send(codec.encode_error(request.dialect, request.id, error))
+            self._out.send(codec.encode_error(request.dialect, request.id, error))
 
-    # Writing
-
-    def _put(self, lines: bytes) -> None:
-        self._out.append(lines)
-        self._out_bytes += len(lines)
-
-    def _send(self, line: bytes) -> None:
-        self._put(line)
-        if not self._flushing:
-            self._flushing = True
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        self._flushing = False
-        if self._out and not self._transport.is_closing():
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
-        self._out_bytes = 0
+    # Ends
 
     def _refuse(self, error: WireError, linger: float = LINGER) -> None:
         """Say why, answer what is pending, and read on for a moment only to throw it away.
@@ -386,7 +349,7 @@ class Connection(asyncio.Protocol):
         Closing with unread input would reset the connection, and the peer would never read why.
         """
         self._refused = True
-        self._send(codec.encode_error("plain", None, error))
+        self._out.send(codec.encode_error("plain", None, error))
         self._loop.call_later(linger, self._transport.abort)
         self._close_when_done()
 
@@ -394,44 +357,32 @@ class Connection(asyncio.Protocol):
         if self._pending or self._backlog or self._transport.is_closing():
             return
         if self._refused:
-            self._flush()
+            self._out.flush()
             if self._eof:
                 self._transport.close()
             elif self._transport.can_write_eof():
                 with contextlib.suppress(OSError, RuntimeError):
                     self._transport.write_eof()
         elif self._eof and not self._kept:
-            self._flush()
+            self._out.flush()
             self._transport.close()
-
-    def _wake(self) -> None:
-        waiters, self._room_waiters = self._room_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
 
     # Peer
 
     def notify(self, dialect: codec.Dialect, method: str, params: dict[str, Any]) -> bool:
         """Send a notification unless the peer takes no more."""
-        if not self._writable or self._transport.is_closing():
+        if not self._out.takes_more:
             return False
-        self._send(codec.encode_notification(dialect, method, params))
+        self._out.send(codec.encode_notification(dialect, method, params))
         return True
 
     async def room(self) -> None:
-        """Return when the peer takes more; once it is going, its end cancels whoever waits here."""
-        if not self._writable or self._transport.is_closing():
-            waiter = self._loop.create_future()
-            self._room_waiters.append(waiter)
-            await waiter
+        """Return when the peer takes more."""
+        await self._out.room()
 
     def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
-        """Call ``callback`` whenever the peer takes more again."""
-        if callback is None:
-            self._on_room.pop(key, None)
-        else:
-            self._on_room[key] = callback
+        """Call ``callback`` whenever the peer takes more again; None ends that."""
+        self._out.on_room(callback, key)
 
     def soon(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` after the reply to the present request."""
@@ -478,17 +429,8 @@ class Connection(asyncio.Protocol):
 
     def end(self) -> None:
         """Close from our side: what is written still goes out."""
-        self._flush()
+        self._out.flush()
         self._transport.close()
-
-
-def _notice_dead_peers(sock: socket.socket) -> None:
-    """Let the system ask after a silent TCP peer: leases and queue places end with a connection."""
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE[0])
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE[1])
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE[2])
 
 
 def _unknown_method(name: str) -> MethodNotFound:

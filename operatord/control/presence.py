@@ -18,6 +18,8 @@ FIRST = 2.0
 """Seconds after the end of the input until the first blank; most answers come sooner."""
 EVERY = 10.0
 """Seconds between blanks."""
+KEEPALIVE = (15, 5, 3)
+"""Seconds of silence before the system asks after a peer, seconds between its questions, how many."""
 ROUND_TRIP = 0.25
 """Seconds in which a reset comes back, or is seen at the next look."""
 
@@ -60,3 +62,12 @@ def _is_gone(sock: socket.socket) -> bool:
     with contextlib.suppress(OSError):
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
     return True
+
+
+def notice_dead_peers(sock: socket.socket) -> None:
+    """Let the system ask after a silent TCP peer: leases and queue places end with a connection."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE[0])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE[1])
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE[2])

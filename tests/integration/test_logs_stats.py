@@ -118,7 +118,7 @@ async def test_follower_whose_connection_is_closing_does_not_hold_up_the_daemon(
     for _ in range(20_000):
         lab.fake.world.write(session["probe"], "x" * 1000)
     connection = max(lab.daemon.server._connections, key=lambda c: len(c._kept))
-    await until(lambda: not connection._writable, "the buffers are full")
+    await until(lambda: not connection._out.writable, "the buffers are full")
     connection.end()
     lab.fake.world.write(session["probe"], "one more")
     assert (await (await lab.wire()).call("system.ping"))["pong"]

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: MIT
+"""What one peer is sent: lines joined into few writes, and who waits until it takes more of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+WRITE = 64 * 1024
+"""Bytes of answers that are joined at most before one write shows whether the peer still reads."""
+
+
+class Outbox:
+    """The way out of a connection. There may be thousands, most of them empty: hence the slots."""
+
+    __slots__ = ("_bytes", "_held", "_lines", "_on_room", "_transport", "_waiters", "writable")
+
+    def __init__(self, transport: asyncio.Transport, most: int) -> None:
+        """Take it that the peer reads, until ``most`` bytes wait for it to do so."""
+        transport.set_write_buffer_limits(high=most)
+        self._transport = transport
+        self._lines: list[bytes] = []
+        self._bytes = 0
+        self._held = False
+        self._waiters: list[asyncio.Future[None]] = []
+        self._on_room: dict[int, Callable[[], None]] = {}
+        self.writable = True
+        """Whether the peer reads what it is sent."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much is to be written that it had better be now."""
+        return self._bytes > WRITE
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the peer is there, and reads."""
+        return self.writable and not self._transport.is_closing()
+
+    def put(self, lines: bytes) -> None:
+        """Add what the next `flush` writes."""
+        self._lines.append(lines)
+        self._bytes += len(lines)
+
+    def send(self, line: bytes) -> None:
+        """Add a line, and have it written soon, with whatever else comes until then."""
+        self.put(line)
+        if not self._held:
+            self._held = True
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def hold(self) -> None:
+        """Let `send` ask for no flush, for one follows."""
+        self._held = True
+
+    def flush(self) -> None:
+        """Write what there is."""
+        self._held = False
+        if self._lines and not self._transport.is_closing():
+            self._transport.write(b"".join(self._lines))
+        self._lines.clear()
+        self._bytes = 0
+
+    async def room(self) -> None:
+        """Return when the peer takes more; once it is going, its end cancels whoever waits here."""
+        if not self.takes_more:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
+        """Call ``callback`` whenever the peer takes more again."""
+        if callback is None:
+            self._on_room.pop(key, None)
+        else:
+            self._on_room[key] = callback
+
+    def resume(self) -> None:
+        """Let everybody go on who waits for the peer to read."""
+        self.writable = True
+        self.release()
+        for callback in tuple(self._on_room.values()):
+            callback()
+
+    def release(self) -> None:
+        """Let those go on who wait in `room`."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
