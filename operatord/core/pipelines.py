@@ -109,8 +109,12 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         """Whether stages share one, which starts faster and takes ports of their own, or have one each."""
         if self.network != "auto":
             return self.network
-        ports = [stage.port for stage in self.stages.values()]
-        return "shared" if len(set(ports)) == len(ports) else "separate"
+        return "shared" if self.can_share else "separate"
+
+    @property
+    def can_share(self) -> bool:
+        """Whether every stage has a port of its own."""
+        return len({stage.port for stage in self.stages.values()}) == len(self.stages)
 
     @property
     def warm_bounds(self) -> tuple[int, int]:
@@ -132,8 +136,7 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
     if not pipeline.stages:
         found.append(f"{where}.stages: a pipeline needs at least one stage")
     found += _warm_problems(where, pipeline)
-    ports = [stage.port for stage in pipeline.stages.values()]
-    if pipeline.network == "shared" and len(set(ports)) < len(ports):
+    if pipeline.network == "shared" and not pipeline.can_share:
         found.append(f"{where}: with network: shared every stage needs a port of its own")
     for stage_name, stage in pipeline.stages.items():
         place = f"{where}.stages.{stage_name}"

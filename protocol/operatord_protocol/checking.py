@@ -25,7 +25,7 @@ _SEARCHED = 64
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean '…'?`` for a likely slip, else what is known, else nothing."""
+    """Return ``; did you mean '…'?`` for a likely slip, else what is known, if anything is."""
     choices = sorted(known)
     close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -35,11 +35,9 @@ _decode = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
 _encode = _encoder.encode
 
-T = TypeVar("T")
-
 
 class Request(msgspec.Struct, frozen=True):
-    """A well-formed call. ``params`` may yet be anything: `convert_params` is what validates them.
+    """A well-formed call. ``params`` may yet be anything: `checking.convert_params` is what validates them.
 
     So a notification with bad params is met with silence, as JSON-RPC 2.0 (section 4.1) wants it.
     """
