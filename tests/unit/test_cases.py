@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: MIT
+"""The table of cases names tests that exist, and each of them names its case."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+TABLE = (TESTS / "cases" / "README.md").read_text()
+ROW = re.compile(r"^\| ([NAFSE]\d+) \| .*? \| (.*) \|$", re.M)
+TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
+
+
+def _named() -> Iterator[tuple[str, str, str]]:
+    for case, cell in ROW.findall(TABLE):
+        for path, name in TEST.findall(cell):
+            yield case, path, name
+
+
+def _docstring(path: str, name: str) -> str:
+    """Return the docstring of a test, which must exist."""
+    for node in ast.walk(ast.parse((TESTS / path).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            return ast.get_docstring(node) or ""
+    raise AssertionError(f"tests/{path} has no {name}")
+
+
+@pytest.mark.parametrize(("case", "path", "name"), list(_named()))
+def test_each_test_in_the_table_exists_and_names_its_case(case: str, path: str, name: str) -> None:
+    named = re.findall(r"\b[NAFSE]\d+\b", _docstring(path, name))
+    assert case in named, f"the docstring of tests/{path}::{name} does not name {case}"
+
+
+def test_the_table_has_each_case_once() -> None:
+    cases = [case for case, _ in ROW.findall(TABLE)]
+    assert len(cases) == len(set(cases))
+    assert len(cases) >= 60
