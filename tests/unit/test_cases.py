@@ -39,4 +39,4 @@ def test_each_test_in_the_table_exists_and_names_its_case(case: str, path: str, 
 def test_the_table_has_each_case_once() -> None:
     cases = [case for case, _ in ROW.findall(TABLE)]
     assert len(cases) == len(set(cases))
-    assert len(cases) >= 60
+    assert len(cases) > 50
