@@ -12,7 +12,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 TABLE = (TESTS / "cases" / "README.md").read_text()
-ROW = re.compile(r"^\| ([NAFSE]\d+) \| .*? \| (.*) \|$", re.M)
+ROW = re.compile(r"^\| ([NAFSE]\d+) \| .*? \|(.*)\|$", re.M)
 TEST = re.compile(r"`([\w/]+\.py)::(\w+)`")
 
 
