@@ -13,9 +13,10 @@ import msgspec
 from operatord.core.plans import Upstream
 from operatord.core.scheduler import Preview, Refuse, Start
 from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
-from operatord.runtime.postmortem import last_report, post_mortem
+from operatord.runtime.postmortem import post_mortem
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import explanation, refusal
+from operatord.runtime.reports import newest_report
 from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors
@@ -23,8 +24,6 @@ from operatord_protocol import messages as m
 
 from .peer import Call
 
-REPORTED = ("frames", "dropped", "consumers", "blocked", "dice_mean")
-"""What of a stage's own report is passed on."""
 EVERY = 10_000
 """Sessions that a list has at most."""
 OWNER = "local"
@@ -288,8 +287,8 @@ async def _stage_stats(call: Call, record: SessionRecord, stage: str) -> dict[st
         if isinstance(used, EngineUnavailable):
             raise used
     found: dict[str, Any] = {} if isinstance(used, BaseException) else msgspec.to_builtins(used)
-    report = None if isinstance(lines, BaseException) else last_report(lines)
-    reported = {key: report[key] for key in REPORTED if key in report} if report else {}
+    report = None if isinstance(lines, BaseException) else newest_report(lines)
+    reported = {} if report is None else report.figures()
     return {key: value for key, value in found.items() if value is not None} | reported
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
-
-import msgspec
+from typing import NamedTuple
 
 from operatord.engines import base
 
 from .clock import Clock
+from .reports import report_in
 
 REPORT_LINES = 40
 """Log lines read in search of reports: at one report a second, more than the longest step between looks."""
@@ -24,27 +23,21 @@ MISSED = 3
 """Reports in a row that have to be missing before a stage is taken to hang."""
 
 
-class Report(msgspec.Struct, frozen=True):
+class Counters(NamedTuple):
     """The counters that matter here."""
 
     frames: int
-    """Frames passed on."""
     consumers: int
     blocked: int
-    """Of the consumers, those that everybody waits for."""
-    every: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Longest time in seconds between two reports while it has a consumer; None if it promises nothing."""
+    every: float | None = None
 
-
-_decode = msgspec.json.Decoder(Report).decode
-
-
-def report_in(line: base.LogLine) -> Report | None:
-    """Return the counters in a stage's line; None when it is no report, or lacks one of them."""
-    if line.stream == "stdout" and line.line.startswith('{"type":"report"'):
-        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
-            return _decode(line.line)
-    return None
+    @classmethod
+    def of(cls, line: base.LogLine) -> Counters | None:
+        """Return those in a stage's line; None when it is no report, or lacks one of them."""
+        said = report_in(line)
+        if said is None or said.frames is None or said.consumers is None or said.blocked is None:
+            return None
+        return cls(said.frames, said.consumers, said.blocked, said.every)
 
 
 class Heard:
@@ -52,7 +45,7 @@ class Heard:
 
     def __init__(self, since: float) -> None:
         """Nothing that it has written counts as older than ``since``."""
-        self.report: Report | None = None
+        self.report: Counters | None = None
         """The newest."""
         self.said = since
         """When that was written …"""
@@ -66,7 +59,7 @@ class Heard:
         fresh, cut = list(lines), len(lines) >= REPORT_LINES
         if self._newest in fresh:
             fresh, cut = fresh[fresh.index(self._newest) + 1 :], False
-        said = [(report, line) for line in fresh if (report := report_in(line)) is not None]
+        said = [(report, line) for line in fresh if (report := Counters.of(line)) is not None]
         if cut and not said:
             self.report = None  # it writes so much else that its reports are not to be found
         for report, line in said:

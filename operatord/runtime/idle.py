@@ -3,24 +3,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from operatord.engines import base
 
 from .clock import Clock
+from .heard import REPORT_LINES
 from .record import SessionRecord
+from .reports import Report, is_listening, report_in
 from .usage import Rounds, Sessions, Tempo, Visited
-
-Json = dict[str, Any]
 
 SHORTEST_STEP, LONGEST_STEP = 0.25, 15.0
 """Bounds in seconds of the time between two looks for consumers, a quarter of the idle timeout."""
-REPORT_LINES = 40
-"""Log lines read in search of reports: at one report a second, more than the longest step."""
 NEW = 2.0
 """Age in seconds up to which nobody but the daemon has had time to consume anything."""
+JUST_LISTENING = Report(frames=0)
+"""What is known of a stage that has said no more than that it listens."""
 LAST_LOOKS = (-0.5, 0.01)
 """Seconds around an idle timeout at which it is looked at: right before, for a keeper that ends sessions
 by a timer and must hear of a consumer in time; and once it is reached, for one that ends them then."""
@@ -45,33 +43,34 @@ class _Attended(Visited):
         """The beginning of the idle time of which its keeper has been told."""
         self.newest: base.LogLine | None = None
         """The newest line that has been read."""
-        self.report: Json | None = None
-        """The newest report among all that have been read; empty for one who is only listening."""
+        self.report: Report | None = None
+        """The newest report among all that have been read."""
         self.mark: _Mark | None = None
 
-    def read(self, lines: list[base.LogLine]) -> list[Json]:
+    def read(self, lines: list[base.LogLine]) -> list[Report]:
         """Return the reports among ``lines`` that have not been read yet."""
-        fresh: list[Json] = []
+        fresh: list[Report] = []
         for line in reversed(lines):
             if line == self.newest:
                 break
-            if line.stream == "stdout" and (said := _said(line.line)) is not None:
+            if (said := report_in(line)) is not None:
                 fresh.insert(0, said)
+            elif self.report is None and not fresh and is_listening(line):
+                self.report = JUST_LISTENING
         if lines:
             self.newest = lines[-1]
         if fresh:
-            self.report = fresh[-1] if fresh[-1]["type"] == "report" else self.report or {}
-        return [said for said in fresh if said["type"] == "report"]
+            self.report = fresh[-1]
+        return fresh
 
-    def attended(self, fresh: list[Json], now: float) -> float | None:
+    def attended(self, fresh: list[Report], consumers: int, now: float) -> float | None:
         """Return since when the ``consumers`` of the reports are none; None while there are some."""
-        assert self.report is not None
-        if self.report["consumers"] > 0:
+        if consumers > 0:
             self.mark = None
             return None
         # Whoever came and left between two looks is in one of the reports between them. And who
         # reports for the first time has had a visitor.
-        visited = any(report.get("consumers") for report in fresh)
+        visited = any(report.consumers for report in fresh)
         if visited or self.mark is None or self.mark.kind != "consumers":
             self.mark = _Mark("consumers", 0, now)
         return self.mark.since
@@ -174,10 +173,10 @@ class IdleWatch:
         lines = await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
         fresh, report = visit.read(lines), visit.report
         if report is not None:
-            if isinstance(report.get("consumers"), int):
-                return visit.attended(fresh, self._clock.now())
-            if isinstance(frames := report.get("frames", 0), int):
-                return visit.moved("frames", frames, self._clock.now())
+            if report.consumers is not None:
+                return visit.attended(fresh, report.consumers, self._clock.now())
+            if report.frames is not None:
+                return visit.moved("frames", report.frames, self._clock.now())
         return await self._sent(visit, container_id)
 
     async def _sent(self, visit: _Attended, container_id: str) -> float | None:
@@ -185,13 +184,3 @@ class IdleWatch:
         if stats.tx_bytes is None:
             return None
         return visit.moved("bytes", stats.tx_bytes, self._clock.now())
-
-
-def _said(line: str) -> Json | None:
-    """Return what a stage says for the daemon to read: ``listening`` or ``report``."""
-    if not line.startswith(('{"type":"report"', '{"type":"listening"')):
-        return None
-    with contextlib.suppress(ValueError, RecursionError):
-        said: Json = json.loads(line)
-        return said
-    return None

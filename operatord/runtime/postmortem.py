@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import UNSET
 
@@ -21,6 +19,7 @@ from operatord_protocol.messages import PHASES, Peak, PostMortem, Ttl
 from .advice import Case, advise
 from .clock import rfc3339
 from .record import SessionRecord
+from .reports import newest_report, report_in
 
 KEPT_LINES = 100
 """Log lines of each stage that stay readable after the session has ended."""
@@ -48,7 +47,7 @@ async def _collect_stage(engine: Engine, record: SessionRecord, stage: str, grac
             record.exits[stage] = await _stopped(engine, container_id, grace)
         lines = await engine.logs(container_id, KEPT_LINES)
         record.log_tails[stage] = lines
-        if (report := last_report(lines)) is not None:
+        if (report := newest_report(lines)) is not None:
             record.reports[stage] = report
 
 
@@ -58,20 +57,6 @@ async def _stopped(engine: Engine, container_id: str, grace: float) -> StageStat
         await engine.stop(container_id, grace)
         state = await engine.inspect(container_id)
     return state
-
-
-def last_report(lines: list[LogLine]) -> dict[str, Any] | None:
-    """Return the newest report among ``lines``: a JSON object of type ``report`` on standard output."""
-    for line in reversed(lines):
-        if _is_report(line):
-            with contextlib.suppress(ValueError):
-                report = json.loads(line.line)
-                return report if isinstance(report, dict) else None
-    return None
-
-
-def _is_report(line: LogLine) -> bool:
-    return line.stream == "stdout" and line.line.startswith('{"type":"report"')
 
 
 def post_mortem(record: SessionRecord) -> PostMortem:
@@ -119,7 +104,6 @@ def _shown_logs(record: SessionRecord, at_fault: str | None) -> dict[str, list[s
 
 def _without_old_reports(lines: Sequence[LogLine]) -> list[str]:
     """Return what a stage wrote. It reports once a second: its words would be lost among that."""
-    newest = max((place for place, line in enumerate(lines) if _is_report(line)), default=-1)
-    return [
-        line.line for place, line in enumerate(lines) if place == newest or not _is_report(line)
-    ]
+    reports = [place for place, line in enumerate(lines) if report_in(line) is not None]
+    old = set(reports[:-1])
+    return [line.line for place, line in enumerate(lines) if place not in old]

@@ -19,6 +19,7 @@ from operatord_protocol.messages import Location, Outcome, Phase, Session, Sessi
 
 from .clock import rfc3339
 from .relay import Relay
+from .reports import Report
 
 ProgressListener = Callable[[dict[str, Any]], None]
 
@@ -119,7 +120,7 @@ class SessionRecord:
     exits: dict[str, StageState] = field(default_factory=dict)
     oom: set[str] = field(default_factory=set)
     """Stages in which the kernel has killed something for its use of memory."""
-    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
     log_tails: dict[str, list[LogLine]] = field(default_factory=dict)
     usage: dict[str, StageUse] = field(default_factory=dict)
     """What each stage was seen to use; a stage that nobody has looked at is not there."""
@@ -238,9 +239,8 @@ class SessionRecord:
     @property
     def frames(self) -> int | None:
         """Frames that the last stage says it has delivered."""
-        report = self.reports.get(self.base_stages[-1], {})
-        frames = report.get("frames")
-        return frames if isinstance(frames, int) else None
+        report = self.reports.get(self.base_stages[-1])
+        return None if report is None else report.frames
 
     def to_session(self) -> Session:
         """Return the session as the wire has it."""

@@ -25,6 +25,7 @@ from .journal import SessionRow
 from .processes import ProcessId
 from .record import Ending, SessionRecord
 from .relay import Relay
+from .reports import checked
 
 UNKNOWN = "unknown"
 """The pipeline, and the one stage, of a session of which only its row's columns can be read."""
@@ -78,13 +79,14 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     exits: dict[str, StageState] = {}
     oom: set[str] = set()
     reports: dict[str, dict[str, Any]] = {}
+    """As they were written: earlier versions kept whatever a stage had said."""
     log_tails: dict[str, list[LogLine]] = {}
     usage: dict[str, StageUse] = {}
     result: Result | None = None
     holding: Holding | None = None
 
 
-_OTHER = ("relay", "result", "holding")
+_OTHER = ("relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """What a record and its snapshot both call by the same name."""
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
@@ -110,6 +112,7 @@ def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
     snapshot = Snapshot(
         **{name: getattr(record, name) for name in _SAME},
         relay=None if record.relay is None else record.relay.process,
+        reports={stage: msgspec.to_builtins(said) for stage, said in record.reports.items()},
         result=None if result is None else _result(result),
         holding=holding,
     )
@@ -121,16 +124,8 @@ def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
         key if isinstance(key, str) else None,
         record.created,
         record.ended,
-        _encoded(snapshot),
+        _encode(snapshot),
     )
-
-
-def _encoded(snapshot: Snapshot) -> bytes:
-    """Return a snapshot as JSON; what a stage has said that cannot be written down is left out."""
-    try:
-        return _encode(snapshot)
-    except ValueError:  # such as half a surrogate pair
-        return _encode(msgspec.structs.replace(snapshot, reports={}))
 
 
 def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, Holding | None]:
@@ -154,6 +149,7 @@ def _from_row(
         setattr(record, name, getattr(snapshot, name))
     record.phase = msgspec.convert(row.phase, Phase)
     record.restored = True
+    record.reports = {stage: checked(said) for stage, said in snapshot.reports.items()}
     upstream = snapshot.plan.upstream
     if snapshot.relay is not None and upstream is not None:
         record.relay = Relay(upstream.host, upstream.port, snapshot.relay)

@@ -24,7 +24,7 @@ from operatord.core.pipelines import PROBE
 from operatord.engines import base
 
 from .clock import Clock
-from .heard import REPORT_LINES, Heard, Report
+from .heard import REPORT_LINES, Counters, Heard
 from .record import SessionRecord
 from .usage import Rounds, Sessions, Tempo, Visited
 
@@ -198,7 +198,7 @@ def _stands_still(
     return None
 
 
-def _offers(report: Report, following: Report | None) -> bool:
+def _offers(report: Counters, following: Counters | None) -> bool:
     """Tell whether a stage has something that the next one does not take.
 
     One that hung in the moment in which it happened to be held up said so last. But then the next one

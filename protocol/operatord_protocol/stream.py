@@ -22,6 +22,9 @@ CHECK = b'{"type":"check"}\n'
 """What a verifier says first: it wants the hello only and must not be taken for a consumer."""
 
 _Size = Annotated[int, Meta(ge=1, le=65536)]
+_Word = Annotated[str, Meta(max_length=64)]
+_Rate = Annotated[float, Meta(ge=0, le=1e6)]
+_Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
 class StreamError(Exception):
@@ -31,13 +34,13 @@ class StreamError(Exception):
 class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
     """What a server says first: frames are ``height`` rows of ``width`` 8-bit grey pixels."""
 
-    stream: str
+    stream: _Word
     width: _Size
     height: _Size
-    format: str = "gray8"
-    fps: float = 0.0
+    format: _Word = "gray8"
+    fps: _Rate = 0.0
     """Frames per second; 0 means as fast as they can be made."""
-    count: int | None = None
+    count: _Count | None = None
     """Frames to come; None when that is not known."""
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import pytest
 from daemon_lab import Lab, Wire, until
 
 from operatord.engines.base import EngineUnavailable
@@ -90,6 +91,20 @@ async def test_stats_by_stage_with_the_frames_that_it_reports(lab: Lab, wire: Wi
     assert stream["memory"] == 1 << 20
     assert (stream["frames"], stream["dropped"], stream["blocked"]) == (30, 1, 1)
     assert "frames" not in stats["stages"]["probe"]
+
+
+@pytest.mark.parametrize("value", ["true", "-5", "1e23", "NaN", '"\\ud800"', "9" * 5000, "[[1]]"])
+async def test_stage_that_reports_nonsense_is_passed_over(lab: Lab, wire: Wire, value: str) -> None:
+    """A10: neither statistics nor the session, nor what is told of it later, show what is no number."""
+    session = await wire.call("session.start")
+    sid, last = session["session_id"], session["segmentation"]
+    members = ",".join(f'"{name}":{value}' for name in ("frames", "consumers", "dice_mean"))
+    lab.fake.world.write(last, f'{{"type":"report",{members},"dropped":7}}')
+    used = (await wire.call("session.stats", session_id=sid))["stages"]["segmentation"]
+    assert used["dropped"] == 7
+    assert not {"frames", "consumers", "dice_mean"} & set(used)
+    await wire.call("session.stop", session_id=sid)
+    assert "frames" not in await wire.call("session.get", session_id=sid)
 
 
 async def test_stats_of_what_has_ended_are_a_conflict(lab: Lab, wire: Wire) -> None:

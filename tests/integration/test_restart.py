@@ -8,6 +8,7 @@ the machine was started again.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import shutil
@@ -1139,6 +1140,26 @@ def spoil(machine: Machine, session: Json, data: bytes = b"{") -> None:
     """Make what the journal says of a session unreadable, while no daemon runs."""
     with closing(sqlite3.connect(machine.state_dir / "journal.sqlite")) as db, db:
         db.execute("UPDATE session SET data = ? WHERE id = ?", (data, session["session_id"]))
+
+
+async def test_nonsense_that_an_earlier_version_wrote_down_of_reports_is_passed_over(
+    machine: Machine,
+) -> None:
+    """A10: earlier versions wrote down whatever a stage had said."""
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    await wire.call("session.stop", session_id=session["session_id"])
+    await machine.stop()
+    with closing(sqlite3.connect(machine.state_dir / "journal.sqlite")) as db, db:
+        [[data]] = db.execute("SELECT data FROM session")
+        said = {"segmentation": {"frames": True, "dice_mean": "x", "oops": [1]}}
+        db.execute(
+            "UPDATE session SET data = ?", (json.dumps(json.loads(data) | {"reports": said}),)
+        )
+    wire = await machine.start()
+    found = await get(wire, session)
+    assert found["outcome"] == "stopped"
+    assert "frames" not in found
 
 
 async def test_living_session_that_cannot_be_read_any_more_fails_and_touches_no_other(

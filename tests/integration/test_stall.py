@@ -22,7 +22,7 @@ from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan, Upstream
 from operatord.engines.base import LogLine, StagePlan, StageState
 from operatord.runtime.clock import Clock, rfc3339
-from operatord.runtime.heard import Heard, Report, report_in
+from operatord.runtime.heard import Counters, Heard
 from operatord.runtime.record import SessionRecord
 from operatord.runtime.stall import StallWatch, at_fault
 from operatord_protocol.messages import SessionStartParams
@@ -394,7 +394,7 @@ async def blame(said: Said) -> str | None:
     for name, frames, blocked in zip(CHAIN, said.frames, said.blocked, strict=True):
         if name in heard and name not in said.mute:
             promised = 1 if name in said.silent else None
-            heard[name].report = Report(frames, 1, blocked, promised)
+            heard[name].report = Counters(frames, 1, blocked, promised)
             heard[name].changed = 30.0 if name in said.moves else 0.0
     return at_fault(record, heard, 31.0)
 
@@ -435,22 +435,19 @@ async def test_stage_that_has_reported_nothing_leaves_the_fault_open() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "report",
-        '{"type":"report"',
         '{"type":"report","frames":1}',
         '{"type":"report","frames":1,"consumers":"2","blocked":0}',
         '{"type":"listening","frames":1,"consumers":2,"blocked":0}',
-        '{"type":"report","frames":1,"consumers":2,"blocked":0,"every":0}',
     ],
 )
 def test_line_that_is_no_whole_report_counts_for_nothing(line: str) -> None:
-    assert report_in(LogLine("now", "stdout", line)) is None
+    assert Counters.of(LogLine("now", "stdout", line)) is None
 
 
 def test_report_on_standard_error_counts_for_nothing() -> None:
-    line = '{"type":"report","frames":1,"consumers":2,"blocked":0,"dice_mean":0.9}'
-    assert report_in(LogLine("now", "stdout", line)) == Report(1, 2, 0)
-    assert report_in(LogLine("now", "stderr", line)) is None
+    line = '{"type":"report","frames":1,"consumers":2,"blocked":0,"dice_mean":0.9,"every":0}'
+    assert Counters.of(LogLine("now", "stdout", line)) == Counters(1, 2, 0)
+    assert Counters.of(LogLine("now", "stderr", line)) is None
 
 
 def test_report_counts_as_written_between_two_looks_however_the_clocks_are_set() -> None:

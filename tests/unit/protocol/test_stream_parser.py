@@ -207,3 +207,16 @@ def test_nothing_is_kept_of_what_follows_the_end() -> None:
 def test_the_check_is_one_line() -> None:
     assert json.loads(CHECK) == {"type": "check"}
     assert CHECK.endswith(b"\n") and CHECK.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"fps":-1', '"fps":1e300', '"fps":1e400', '"fps":true', '"count":-1', '"count":9007199254740992',
+        '"count":1e23', '"format":"' + "x" * 65 + '"', '"format":"\\ud800"',
+    ],
+)  # fmt: skip
+def test_hello_with_a_member_out_of_range_is_none(member: str) -> None:
+    """A10: what is computed from a hello has to be a number."""
+    with pytest.raises(StreamError):
+        parse_hello(HELLO.strip()[:-1] + f",{member}}}".encode())
