@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shared_host
 from daemon_lab import Lab, Wire, in_process
 
 CI = os.environ.get("CI") == "true"
@@ -43,6 +44,13 @@ def need(program: str) -> str:
     if path is None and CI:
         pytest.fail(f"{program} is not installed")
     return path or pytest.skip(f"{program} is not installed")
+
+
+@pytest.fixture
+def subnets() -> Iterator[str]:
+    """Addresses for networks of the engine that no other test has."""
+    with shared_host.block() as block:
+        yield str(block)
 
 
 @pytest.fixture

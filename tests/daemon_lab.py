@@ -523,10 +523,3 @@ async def until(condition: Callable[[], bool | Awaitable[bool]], what: str) -> N
                 return
             await asyncio.sleep(0.01)
     raise AssertionError(what)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import itertools
 import json
 import os
 import shutil
@@ -21,13 +20,8 @@ from typing import Any, NamedTuple
 
 import docker
 import psutil
+import shared_host
 from daemon_lab import PATIENCE, Json, Served, Wire, served
-
-# Each test has a range of its own, so that tests, and runs beside each other, do not meet.
-_RANGES = itertools.cycle(ipaddress.ip_network("10.215.0.0/16").subnets(new_prefix=20))
-for _ in range(os.getpid() % 16):
-    next(_RANGES)
-
 
 PROBE = Path(__file__).parents[2] / "emulators" / "probe" / "probe.py"
 
@@ -349,12 +343,15 @@ async def docker_served(
     subnets: str | None = None,
     docker_host: str | None = None,
 ) -> AsyncIterator[DockerDaemon]:
-    """Run a daemon on the engine; afterwards nothing of its instance may be left there."""
-    subnets = subnets or str(next(_RANGES))
-    settings = {"subnets": subnets, **(config or {})}
+    """Run a daemon on the engine; afterwards nothing of its instance may be left there.
+
+    Its networks are in ``subnets``, or in a block that no other test has.
+    """
     env = {"DOCKER_HOST": docker_host or os.environ["DOCKER_HOST"]}
-    engine = Engine()
-    try:
+    with contextlib.ExitStack() as stack:
+        subnets = subnets or str(stack.enter_context(shared_host.block()))
+        settings = {"subnets": subnets, **(config or {})}
+        engine = stack.enter_context(contextlib.closing(Engine()))
         async with served(
             state_dir, "--engine", "docker", *arguments, config=settings, env=env
         ) as daemon:
@@ -367,8 +364,6 @@ async def docker_served(
                 left = await asyncio.to_thread(running.left)
         assert code == 0
         assert left == [], "the daemon left containers or networks behind"
-    finally:
-        engine.close()
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import shared_host
 from docker_lab import Engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -80,11 +81,12 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def network(engine: Engine) -> Iterator[str]:
-    docker("network", "create", NETWORK)
-    yield NETWORK
-    for container in engine.client.containers(all=True, filters={"network": NETWORK}):
-        engine.client.remove_container(container["Id"], force=True)
-    engine.client.remove_network(NETWORK)
+    with shared_host.alone(NETWORK):
+        docker("network", "create", NETWORK)
+        yield NETWORK
+        for container in engine.client.containers(all=True, filters={"network": NETWORK}):
+            engine.client.remove_container(container["Id"], force=True)
+        engine.client.remove_network(NETWORK)
 
 
 def docker(*words: str, cwd: Path | None = None) -> str:

@@ -115,11 +115,11 @@ async def test_engine_that_is_away_for_a_while(tmp_path: Path, forwarder: Forwar
 
 @pytest.mark.slow
 async def test_daemon_stops_in_time_though_its_engine_hangs(
-    tmp_path: Path, forwarder: Forwarder
+    tmp_path: Path, forwarder: Forwarder, subnets: str
 ) -> None:
     await forwarder.appear()
     env = {"DOCKER_HOST": f"unix://{forwarder.path}"}
-    config = {"subnets": "10.214.176.0/20", "shutdown_timeout": 2}
+    config = {"subnets": subnets, "shutdown_timeout": 2}
     engine, state = Engine(), tmp_path / "s"
     async with served(state, "--engine", "docker", config=config, env=env) as daemon:
         wire = await daemon.wire()
@@ -214,11 +214,11 @@ async def test_registered_probe_on_the_hosts_loopback(docker_daemon: DockerDaemo
 
 
 async def test_registered_probe_in_a_container_on_a_foreign_bridge(
-    docker_daemon: DockerDaemon,
+    docker_daemon: DockerDaemon, subnets: str
 ) -> None:
     engine = docker_daemon.engine
     with (
-        engine.network("10.214.200.0/24") as network,
+        engine.network(subnets) as network,
         engine.container("demo-probe", network, ENDLESS) as address,
     ):
         await serve_from(docker_daemon, address, 12345)

@@ -15,21 +15,20 @@ from docker_lab import Engine, Viewer, viewer_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-SUBNETS = "10.214.248.0/21"
 CALM = {"pressure": {"cpu": None, "memory_stall": None}}
 
 
 class Lives:
     """One ``operatord serve`` after another on the same state directory and engine."""
 
-    def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
+    def __init__(self, state_dir: Path, subnets: str) -> None:
+        self._state_dir, self._subnets = state_dir, subnets
         self.engine = Engine()
         self.daemon: Served | None = None
 
     async def start(self, on_shutdown: str = "keep") -> Wire:
         """Start the next one; return a connection to it."""
-        config = {"on_shutdown": on_shutdown, "subnets": SUBNETS, **CALM}
+        config = {"on_shutdown": on_shutdown, "subnets": self._subnets, **CALM}
         env = {"DOCKER_HOST": os.environ["DOCKER_HOST"]}
         arguments = ("--engine", "docker")
         self.daemon = await Served.start(self._state_dir, *arguments, config=config, env=env)
@@ -59,8 +58,8 @@ class Lives:
 
 
 @pytest.fixture
-async def lives(tmp_path: Path) -> AsyncIterator[Lives]:
-    lives = Lives(tmp_path / "state")
+async def lives(tmp_path: Path, subnets: str) -> AsyncIterator[Lives]:
+    lives = Lives(tmp_path / "state", subnets)
     yield lives
     await lives.close()
 

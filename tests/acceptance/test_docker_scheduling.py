@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import shared_host
 from daemon_lab import Json, Refused, Wire, receive, until
 from docker_lab import DockerDaemon, Hog, docker_served, viewer_at
 
@@ -193,7 +194,8 @@ async def test_next_one_is_made_only_when_the_engine_has_let_go_of_the_last(tmp_
 
 @pytest.fixture
 def hog() -> Iterator[Hog]:
-    with contextlib.closing(Hog()) as hog:
+    # Two of them would each see the other's memory as gone.
+    with shared_host.alone("memory"), contextlib.closing(Hog()) as hog:
         yield hog
 
 

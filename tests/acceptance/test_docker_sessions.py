@@ -7,6 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -233,17 +234,14 @@ async def test_stage_that_uses_too_much_memory_is_said_so(tmp_path: Path) -> Non
         assert session["cause"] == "oom", session
 
 
-async def test_networks_of_others_are_passed_over(tmp_path: Path) -> None:
-    async with docker_served(tmp_path / "s", subnets="10.214.240.0/20") as daemon:
-        with (
-            daemon.engine.network("10.214.240.0/24"),
-            daemon.engine.network("10.214.241.16/28"),
-        ):
-            wire = await daemon.wire()
-            for _ in range(2):
-                await wire.call("session.start", plain_stream=True)
-            found = sorted(map(str, daemon.traces().subnets))
-            assert found == ["10.214.241.0/28", "10.214.241.32/28"]
+async def test_networks_of_others_are_passed_over(docker_daemon: DockerDaemon) -> None:
+    whole, parted, *_ = ip_network(docker_daemon.subnets).subnets(new_prefix=24)
+    free, taken, free_too, *_ = parted.subnets(new_prefix=28)
+    engine, wire = docker_daemon.engine, await docker_daemon.wire()
+    with engine.network(str(whole)), engine.network(str(taken)):
+        for _ in range(2):
+            await wire.call("session.start", plain_stream=True)
+        assert sorted(docker_daemon.traces().subnets) == [free, free_too]
 
 
 async def test_container_removed_by_somebody_fails_the_session(

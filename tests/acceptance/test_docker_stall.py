@@ -12,8 +12,6 @@ from docker_lab import DockerDaemon, docker_served, viewer_at
 
 pytestmark = pytest.mark.engine
 
-SUBNETS = "10.214.244.0/22"
-
 
 async def test_stage_that_hangs_is_named_and_the_stream_completes_once_it_goes_on(
     tmp_path: Path,
@@ -39,7 +37,7 @@ async def test_stage_that_hangs_is_named_and_the_stream_completes_once_it_goes_o
         assert ended["outcome"] == "completed"
 
     async with (
-        docker_served(tmp_path / "s", config=config, subnets=SUBNETS) as daemon,
+        docker_served(tmp_path / "s", config=config) as daemon,
         asyncio.TaskGroup() as both,
     ):
         for stage in ("probe", "stream"):
@@ -50,7 +48,7 @@ async def test_consumer_that_does_not_read_is_no_stall(tmp_path: Path) -> None:
     """It reads on in the end: until then, everybody has waited for it alone."""
     config = {"stall_timeout": 1}
     large = {"probe": {"fps": 0, "width": 640, "height": 640}}
-    async with docker_served(tmp_path / "s", config=config, subnets=SUBNETS) as daemon:
+    async with docker_served(tmp_path / "s", config=config) as daemon:
         wire, watcher = await daemon.wire(), await daemon.watcher()
         start = {"count": 400, "plain_stream": True, "env": large}
         session = await wire.call("session.start", **start)
@@ -76,7 +74,7 @@ async def test_last_stage_that_hangs_is_not_taken_for_held_up_by_its_consumer(
 ) -> None:
     config = {"stall_timeout": 2}
     large = {"probe": {"fps": 0, "width": 640, "height": 640}}
-    async with docker_served(tmp_path / "s", config=config, subnets=SUBNETS) as daemon:
+    async with docker_served(tmp_path / "s", config=config) as daemon:
         wire, watcher = await daemon.wire(), await daemon.watcher("session.stalled")
         session = await wire.call("session.start", count=400, plain_stream=True, env=large)
         sid, stage = session["session_id"], session["stream"]

@@ -14,7 +14,6 @@ from docker_lab import DockerDaemon, Engine, docker_served, viewer_at
 
 pytestmark = pytest.mark.engine
 
-SUBNETS = "10.214.240.0/22"
 NOBODYS = "0123456789ABCDEF"
 FAST = {"probe": {"fps": 0}}
 
@@ -57,7 +56,7 @@ async def churn(wire: Wire, enough: asyncio.Event) -> list[str]:
 
 @pytest.mark.slow
 async def test_nothing_of_a_working_daemon_is_touched_by_twenty_sweeps(tmp_path: Path) -> None:
-    async with docker_served(tmp_path / "s", subnets=SUBNETS) as daemon:
+    async with docker_served(tmp_path / "s") as daemon:
         steady = await daemon.wire()
         kept = [await steady.call("session.start", plain_stream=plain) for plain in (True, False)]
         before = containers(daemon, kept)
@@ -91,7 +90,7 @@ STAGES = ("probe", "stream", "segmentation")
 
 
 async def test_foreign_objects_and_those_of_other_instances_stay(tmp_path: Path) -> None:
-    async with docker_served(tmp_path / "s", subnets=SUBNETS) as daemon:
+    async with docker_served(tmp_path / "s") as daemon:
         other = f"other{daemon.instance}"
         theirs = leave_over(daemon.engine, other, f"theirs-{daemon.instance}")
         try:
@@ -103,7 +102,7 @@ async def test_foreign_objects_and_those_of_other_instances_stay(tmp_path: Path)
 
 
 async def test_dry_run_only_says_it(tmp_path: Path) -> None:
-    async with docker_served(tmp_path / "s", subnets=SUBNETS) as daemon:
+    async with docker_served(tmp_path / "s") as daemon:
         leave_over(daemon.engine, daemon.instance, f"left-{daemon.instance}")
         said = await sweep(tmp_path / "s", "--grace", "0", "--dry-run")
         assert sorted(line.split(" left")[0] for line in said) == [
@@ -118,7 +117,7 @@ async def test_dry_run_only_says_it(tmp_path: Path) -> None:
 async def test_half_started_session_of_a_killed_daemon_goes_and_the_running_one_stays(
     tmp_path: Path,
 ) -> None:
-    async with docker_served(tmp_path / "s", subnets=SUBNETS) as daemon:
+    async with docker_served(tmp_path / "s") as daemon:
         wire = await daemon.wire()
         kept = await wire.call("session.start", plain_stream=True)
         wire.notes.clear()
@@ -136,7 +135,7 @@ async def test_half_started_session_of_a_killed_daemon_goes_and_the_running_one_
         await until(lambda: len(daemon.left()) == 3, "two stages and a network are left")
         await viewed(kept["location"])
         # The next daemon takes the one on, and ends it when it is told to stop.
-        config = {"subnets": SUBNETS}
+        config = {"subnets": daemon.subnets}
         env = {"DOCKER_HOST": os.environ["DOCKER_HOST"]}
         async with served(tmp_path / "s", "--engine", "docker", config=config, env=env) as second:
             again = await second.wire()

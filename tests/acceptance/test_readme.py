@@ -61,11 +61,11 @@ $ four
 
 
 @pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
-async def test_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
+async def test_commands_of_the_readme_do_what_it_says(tmp_path: Path, subnets: str) -> None:
     shown = list(commands(README.read_text("utf-8")))
     assert shown, "the README shows nothing that can be tried"
     engine = "docker" if os.environ.get("DOCKER_HOST") else "process"
-    config = {"subnets": "10.214.192.0/20", "limits": {"sessions": 3}}
+    config = {"subnets": subnets, "limits": {"sessions": 3}}
     given = {key: os.environ[key] for key in ("DOCKER_HOST",) if key in os.environ}
     async with served(tmp_path / "s", "--engine", engine, config=config, env=given) as daemon:
         env = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import json
-import os
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import shared_host
 from daemons import BenchFailed, Daemon, cpu_seconds, process, scratch, script, until
 from engine_api import LABEL, RUN, EngineApi
 from header import first_header
@@ -32,8 +32,6 @@ from starts_floor import Floor, Place
 from tables import Table
 
 OURS, OWN = "operatord", "operatord, the daemon itself"
-RANGE = ipaddress.IPv4Network("10.217.0.0/16")
-"""The floor's networks, each run's in a /22 of it; operatord's own are in 10.213.0.0/16."""
 IDLE, BUSY = "operatord, idle", "operatord, in the burst"
 PARALLEL = 4
 """Topologies that the floor makes at a time while others are stopped."""
@@ -174,12 +172,13 @@ def measure(engine: EngineApi, url: str, rounds: int, short: bool) -> list[Table
     with ExitStack() as stack:
         stack.callback(engine.sweep, f"{LABEL}={RUN}")
         daemon = stack.enter_context(operatord_on_docker(engine, url, _config()))
+        block = stack.enter_context(shared_host.block())
         floors = {
             late: [
                 stack.enter_context(
                     contextlib.closing(Floor(url, shared=True, late=late, place=place))
                 )
-                for place in _places(FULL.sessions)
+                for place in _places(block, FULL.sessions)
             ]
             for late in (True, False)
         }
@@ -197,9 +196,8 @@ def _config() -> dict[str, Any]:
     return config | {"pipelines": {"segmented": shipped("segmented")}, "shutdown_timeout": 55}
 
 
-def _places(count: int) -> list[Place]:
-    parts = list(RANGE.subnets(new_prefix=22))
-    subnets = parts[os.getpid() % len(parts)].subnets(new_prefix=28)
+def _places(block: ipaddress.IPv4Network, count: int) -> list[Place]:
+    subnets = block.subnets(new_prefix=28)
     return [Place(str(next(subnets)), f"127.0.1.{number + 1}") for number in range(count)]
 
 

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import shared_host
 from daemons import Daemon, operatord
 from engine_api import EngineApi
 
@@ -30,9 +31,11 @@ def operatord_on_docker(engine: EngineApi, url: str, config: Mapping[str, Any]) 
     """Run a daemon on the engine; ``config`` is laid over its defaults."""
     instance = None
     try:
-        with operatord("docker", {"docker_host": url, **config}) as daemon:
-            instance = daemon.instance
-            yield daemon
+        with shared_host.block() as block:
+            own = {"docker_host": url, "subnets": str(block)}
+            with operatord("docker", {**own, **config}) as daemon:
+                instance = daemon.instance
+                yield daemon
     finally:
         # Only to be sure: it has removed its sessions before it ended.
         if instance is not None:

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # shared_host
+
 import burst
 import chain
 import control

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from client_stub import CLOSE, EVENT, StubDaemon, golden
-from daemon_lab import PATIENCE, Served, free_port
+from daemon_lab import PATIENCE, Served
+from shared_host import free_port
 
 from operatord_client import AsyncClient, Client, Event
 from operatord_client import _resuming as resuming

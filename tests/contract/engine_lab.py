@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import os
-import random
 import sys
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import psutil
+import shared_host
 from fake_engine import FakeEngine, Program, World
 
 from operatord.engines.base import (
@@ -32,7 +33,6 @@ from operatord.engines.base import (
     Network,
     NetworkPlan,
     StagePlan,
-    SubnetTaken,
 )
 from operatord.engines.docker import DockerEngine
 from operatord.engines.process import ProcessEngine
@@ -118,6 +118,8 @@ class Lab:
         self.instance = f"contract-{uuid.uuid4().hex[:10]}"
         self.session = uuid.uuid4().hex[:8].upper()
         self.engine = self.another_engine(self.instance)
+        self._stack = contextlib.ExitStack()
+        self._subnets: Iterator[ipaddress.IPv4Network] = iter(())
 
     def another_engine(self, instance: str) -> Engine:
         """Return an engine on the same machine, as a second daemon would have it."""
@@ -132,7 +134,13 @@ class Lab:
         return ()
 
     async def open(self) -> None:
+        block = self._stack.enter_context(self.block())
+        self._subnets = block.subnets(new_prefix=28)
         await self.engine.connect()
+
+    def block(self) -> contextlib.AbstractContextManager[ipaddress.IPv4Network]:
+        """Have addresses for networks: any will do where networks are only names."""
+        return contextlib.nullcontext(ipaddress.ip_network("198.18.0.0/16"))
 
     async def close(self) -> None:
         """Remove everything of the instance, and make sure that it is everything."""
@@ -141,6 +149,7 @@ class Lab:
             assert await self.engine.list_objects(self.instance) == []
         finally:
             await self.engine.close()
+            self._stack.close()
 
     async def sweep(self, engine: Engine, instance: str) -> None:
         found = await engine.list_objects(instance)
@@ -153,13 +162,11 @@ class Lab:
 
     def network_plan(self, subnet: str | None = None) -> NetworkPlan:
         name = f"{self.instance}-{uuid.uuid4().hex[:6]}"
-        return NetworkPlan(name=name, subnet=subnet or _random_subnet(), labels=self.labels())
+        return NetworkPlan(name, subnet or str(next(self._subnets)), self.labels())
 
     async def network(self) -> Network:
         """Create a network on a subnet that is free."""
-        while True:
-            with contextlib.suppress(SubnetTaken):
-                return await self.engine.create_network(self.network_plan())
+        return await self.engine.create_network(self.network_plan())
 
     def plan(
         self, network: Network, program: str, stage: str = "stage", **change: Any
@@ -247,6 +254,9 @@ class DockerLab(Lab):
     def another_engine(self, instance: str) -> Engine:
         return DockerEngine(self.url, instance)
 
+    def block(self) -> contextlib.AbstractContextManager[ipaddress.IPv4Network]:
+        return shared_host.block()
+
     def image(self, program: str) -> str:
         return IMAGE if program in PROGRAMS or program == "nonsense" else program
 
@@ -265,8 +275,3 @@ def _reap_those_of_earlier_engines() -> None:
 async def collect(events: AsyncIterator[EngineEvent], count: int) -> list[EngineEvent]:
     """Return the first ``count`` events."""
     return [await anext(events) for _ in range(count)]
-
-
-def _random_subnet() -> str:
-    block = random.randrange(4096)
-    return f"10.214.{block // 16}.{block % 16 * 16}/28"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import shared_host
 from daemon_lab import PATIENCE, Json, Served, Wire, left_of, until
 from docker_lab import Engine, Traces
 
@@ -225,14 +226,14 @@ class Life:
 class Ground:
     """A state directory, an address range and an engine: what outlives the lives of a daemon."""
 
-    def __init__(self, folder: Path, subnets: str) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._cleanup = contextlib.ExitStack()
+        self.range = self._cleanup.enter_context(shared_host.block())
         self.engine = Engine()
         self.state_dir = folder / "state"
         self.armed = folder / "armed"
-        self.range = ipaddress.ip_network(subnets)
         self.segmented: Json = {}
         self.plain: Json = {}
-        self._cleanup = contextlib.ExitStack()
         self._cleanup.callback(self.engine.close)
 
     @property
@@ -353,9 +354,9 @@ class Ground:
 
 
 @contextlib.contextmanager
-def ground_with_people(folder: Path, subnets: str, count: int) -> Iterator[Ground]:
+def ground_with_people(folder: Path, count: int) -> Iterator[Ground]:
     """Have a ground with two sessions, a consumer of ``count`` frames, and neighbours; no daemon lives."""
-    with contextlib.closing(Ground(folder, subnets)) as ground:
+    with contextlib.closing(Ground(folder)) as ground:
         loop = asyncio.new_event_loop()
         try:
             loop.run_until_complete(ground.people(count))

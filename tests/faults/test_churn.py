@@ -34,7 +34,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ROUNDS = int(os.environ.get("ROUNDS", "2"))
 SEED = int(os.environ.get("SEED") or random.randrange(10**6))
-SUBNETS = "10.214.232.0/21"
 CONFIG = settings(limits={"sessions": 8}, history={"keep": 10_000})
 STAGES = ("probe", "stream", "segmentation")
 CPUS = {"probe": 0.01, "stream": 0.01, "segmentation": SEGMENTATION_CPUS}
@@ -76,7 +75,7 @@ class Sums:
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder: Path = tmp_path_factory.mktemp("churn")
-    with ground_with_people(folder, SUBNETS, count=800 + 250 * ROUNDS) as ground:
+    with ground_with_people(folder, count=800 + 250 * ROUNDS) as ground:
         yield ground
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import docker
 import pytest
+import shared_host
 from daemon_lab import Json, Wire, until
 from docker_lab import DockerDaemon, Viewer, docker_served, viewer_at
 from engine_common import ALL, slowfault
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.engine
 
 LOOPBACK = "127.0.0.1"
 ROUNDS = 30 if ALL else 2
+FLEETING = f"faults-fleeting:{os.getpid()}"
 
 
 @pytest.fixture
@@ -83,11 +86,13 @@ class Place:
 
 @slowfault
 @pytest.mark.timeout(400)
-async def test_session_starts_beside_three_hundred_networks(docker_daemon: DockerDaemon) -> None:
+async def test_session_starts_beside_three_hundred_networks(
+    docker_daemon: DockerDaemon, subnets: str
+) -> None:
     instance = f"many-{docker_daemon.instance}"
     engine = DockerEngine(None, instance)
     await engine.connect()
-    networks = Networks(engine, SubnetPool("10.221.0.0/18"), Clock())
+    networks = Networks(engine, SubnetPool(subnets), Clock())
     places, turns = [Place(number) for number in range(300)], asyncio.Semaphore(6)
 
     async def make(place: Place) -> None:
@@ -116,17 +121,8 @@ async def test_session_starts_beside_three_hundred_networks(docker_daemon: Docke
 @contextlib.contextmanager
 def three_ports() -> Iterator[tuple[int, socket.socket]]:
     """Have a range of three ports, the second of which somebody listens on."""
-    while True:
-        with socket.create_server((LOOPBACK, 0)) as thief, contextlib.ExitStack() as others:
-            first = thief.getsockname()[1] - 1
-            try:
-                for port in (first, first + 2):
-                    others.enter_context(socket.create_server((LOOPBACK, port)))
-            except OSError:
-                continue  # two ports in a row are not free just there
-            others.close()
-            yield first, thief
-            return
+    with shared_host.free_ports() as first, socket.create_server((LOOPBACK, first + 1)) as thief:
+        yield first, thief
 
 
 async def test_ports_that_a_foreign_program_takes_are_passed_over_while_there_are_others(
@@ -147,24 +143,24 @@ async def test_ports_that_a_foreign_program_takes_are_passed_over_while_there_ar
 
 
 async def test_image_that_is_removed_between_the_check_and_the_creation(tmp_path: Path) -> None:
-    config = {"pipelines": {"stream": {"stages": {"stream": {"image": "faults-fleeting:1"}}}}}
+    config = {"pipelines": {"stream": {"stages": {"stream": {"image": FLEETING}}}}}
     async with (
         engine_proxy(tmp_path) as proxy,
         docker_served(tmp_path / "s", config=config, docker_host=proxy.host) as daemon,
     ):
         client = daemon.engine.client
-        client.tag("demo-stream", "faults-fleeting", "1")
+        client.tag("demo-stream", *FLEETING.split(":"))
         try:
             wire = await daemon.wire()
             with proxy.rule("POST /containers/create.*_stream", "hold") as rule:
                 request = wire.begin("session.start", plain_stream=True)
                 await rule.met.wait()
-                client.remove_image("faults-fleeting:1")
-            with pytest.raises(Exception, match="faults-fleeting:1") as caught:
+                client.remove_image(FLEETING)
+            with pytest.raises(Exception, match=FLEETING) as caught:
                 await wire.reply(request)
         finally:
             with contextlib.suppress(docker.errors.ImageNotFound):
-                client.remove_image("faults-fleeting:1")
+                client.remove_image(FLEETING)
         assert getattr(caught.value, "type", None) == "image_missing"
         await nothing_is_left(daemon, wire)
 

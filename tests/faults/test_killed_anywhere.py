@@ -26,7 +26,6 @@ from operatord.runtime.failpoints import FAILPOINTS
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ALL = os.environ.get("FAULTS") == "all"
-SUBNETS = "10.214.224.0/21"
 TIGHT = 0.3
 """Cores with which a third session has to do without its segmentation."""
 
@@ -103,7 +102,7 @@ def test_every_failpoint_has_a_case() -> None:
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder: Path = tmp_path_factory.mktemp("killed")
-    with ground_with_people(folder, SUBNETS, count=600 + 80 * len(CHOSEN)) as ground:
+    with ground_with_people(folder, count=600 + 80 * len(CHOSEN)) as ground:
         yield ground
 
 

@@ -21,14 +21,13 @@ from fault_lab import Consumer, Ground, Life
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-SUBNETS = "10.214.216.0/21"
 SIZE = {"width": "256", "height": "256"}
 """So large that the kernel's buffers cannot hide a stream that has stopped."""
 
 
 @pytest.fixture
 def ground(tmp_path: Path) -> Iterator[Ground]:
-    with contextlib.closing(Ground(tmp_path, SUBNETS)) as ground:
+    with contextlib.closing(Ground(tmp_path)) as ground:
         yield ground
         assert ground.objects() == set()
 

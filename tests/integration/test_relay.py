@@ -17,7 +17,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from daemon_lab import PATIENCE, free_port, relays_to, until
+from daemon_lab import PATIENCE, relays_to, until
+from shared_host import free_port
 
 from operatord.runtime import processes, relay_process
 from operatord.runtime.processes import ProcessId, end, identify

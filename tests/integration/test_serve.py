@@ -11,7 +11,8 @@ import socket
 from pathlib import Path
 
 import pytest
-from daemon_lab import OPERATORD, Wire, clean_env, free_port, left_of, netcat, receive, run, served
+from daemon_lab import OPERATORD, Wire, clean_env, left_of, netcat, receive, run, served
+from shared_host import free_port
 
 PROCESS = ("--engine", "process")
 
