@@ -79,8 +79,9 @@ class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 class Pressure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """From where on nothing new starts, whatever is reserved; None: this is not looked at."""
 
-    cpu: Share | None = 0.97
-    """Share of all cores that was busy, a moving average over half a minute."""
+    cpu: Share | None = None
+    """Share of all cores that was busy, a moving average over half a minute. Not looked at unless that is
+    wanted: reservations protect what runs, and other people's work may take all cores for hours."""
     memory_stall: Share | None = 0.2
     """Share of time in which all tasks waited for memory: the kernel's PSI, ``full avg10``."""
 

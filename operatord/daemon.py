@@ -55,6 +55,8 @@ LEARNED_EVERY = 60.0
 """Seconds between notes of what has been learned of the stages."""
 FIRST_CONNECT = 2.0
 """Seconds that listening waits for the engine's first answer; requests are served without it, too."""
+SAME_WISH = 1.0
+"""Seconds in which a signal that comes again says the same once more; later it says: leave at once."""
 NEEDS_RESTART = frozenset(
     [
         "listen",
@@ -118,7 +120,8 @@ class Daemon:
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        self._signals: set[str] = set()
+        self._signals: dict[str, float] = {}
+        """When each first came, on the monotonic clock."""
 
     def _choose_engine(self, given: base.Engine | None) -> tuple[base.Engine, str]:
         """Return the engine, and why it is that one."""
@@ -248,12 +251,15 @@ class Daemon:
         await self.stop()
 
     def _signalled(self, name: str) -> None:
-        # The same signal twice is impatience; another one may come from whoever passes the first on.
-        if name in self._signals:
+        # The same signal again is impatience; another one may come from whoever passes the first on. What
+        # stops a program may well signal it twice, once by itself and once as one of a process group.
+        now = self.clock.now()
+        first = self._signals.setdefault(name, now)
+        if now - first >= SAME_WISH:
             log.warning("%s again: leaving at once", name)
             os._exit(1)
-        log.info("%s: stopping", name)
-        self._signals.add(name)
+        if not self._stop.is_set():
+            log.info("%s: stopping", name)
         self._stop.set()
 
     async def stop(self) -> None:

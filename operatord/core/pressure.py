@@ -163,7 +163,7 @@ def _cpu_reason(average: float, watermarks: Watermarks) -> str:
     said = f"all cores have been {_percent(average)} busy over the last half minute"
     if watermarks.cpu is None:  # switched off since the last update
         return said
-    return f"{said}; starts wait until that is below {_percent(_cpu_clear(watermarks.cpu))}"
+    return f"{said}; starts wait until that is below {_percent(_cpu_clear(watermarks.cpu))} (pressure.cpu)"
 
 
 def _memory_reason(sample: Sample, watermarks: Watermarks) -> str:
@@ -171,12 +171,13 @@ def _memory_reason(sample: Sample, watermarks: Watermarks) -> str:
     if limit is None or sample.memory_available < wanted:
         return (
             f"the machine is short of memory: {_size(sample.memory_available)} are available and "
-            f"{_size(watermarks.memory)} are to stay free; starts wait until {_size(wanted)} are"
+            f"{_size(watermarks.memory)} are to stay free; starts wait until {_size(wanted)} are "
+            "(system_reserved.memory)"
         )
     return (
         f"the machine is short of memory: for {_percent(sample.memory_stall)} of the last ten seconds "
         "everything that ran stood still waiting for it; "
-        f"starts wait until that is no more than {_percent(_stall_clear(limit))}"
+        f"starts wait until that is no more than {_percent(_stall_clear(limit))} (pressure.memory_stall)"
     )
 
 
@@ -184,7 +185,7 @@ def _disk_reason(sample: Sample, watermarks: Watermarks) -> str:
     return (
         f"the engine's disk is nearly full: {_size(sample.disk_free)} are free and "
         f"{_size(watermarks.disk)} are to stay free; "
-        f"starts wait until {_size(_disk_clear(watermarks.disk))} are"
+        f"starts wait until {_size(_disk_clear(watermarks.disk))} are (system_reserved.disk)"
     )
 
 

@@ -12,8 +12,7 @@ What stands in for what:
 It is no sandbox. A stage sees the machine's files and processes with the daemon's own rights,
 ``cpus``, ``cpu_limit``, ``memory_reservation`` and ``pids`` are not held at all, and ``memory`` only
 roughly (see `process_child`). ``gpus`` are named to it in ``CUDA_VISIBLE_DEVICES``, and nothing keeps it
-off the others. A stage outlives its daemon, but not the pipes to it: the first thing it then writes
-fails.
+off the others. No stage outlives its daemon, into whose pipes it writes (`process_guard`).
 """
 
 from __future__ import annotations
@@ -58,6 +57,7 @@ from operatord.engines.base import (
 )
 from operatord.engines.logs import LogBook
 from operatord.engines.process_child import Child, ChildInput, Start, end_leftover, group_stats
+from operatord.engines.process_guard import Guard
 from operatord.engines.process_images import packaged_programs
 from operatord.engines.process_records import Record, Records, living_process
 
@@ -95,6 +95,7 @@ class ProcessEngine:
         self._stages: dict[str, _Stage] = {}
         self._networks: dict[str, Record] = {}
         self._listeners: set[asyncio.Queue[EngineEvent | None]] = set()
+        self._guard = Guard()
         self._closed = False
 
     # -- the engine itself
@@ -115,14 +116,16 @@ class ProcessEngine:
         )
 
     async def close(self) -> None:
-        """Let go of the processes, which go on, and end all iterations. Idempotent."""
+        """Kill what still runs, and end all iterations. Idempotent."""
         self._closed = True
+        anything_left = any(s.child is not None and s.child.runs for s in self._stages.values())
         for stage in self._stages.values():
             if stage.child is not None:
                 stage.child.let_go()
             stage.book.close()
         for listener in self._listeners:
             _post(listener, None)
+        await self._guard.close(anything_left)
 
     async def alive(self) -> None:
         """Return at once: the daemon's own machine answers."""
@@ -318,12 +321,13 @@ class ProcessEngine:
         argv = tuple(plan.command or self._program(plan.image) or ())
         start = Start(
             argv=("sh", "-c", SHIM, "operatord-shim", *argv) if plan.shim else argv,
-            env=_env(plan),
+            env=_env(plan) | self._guard.mark,
             directory=home,
             memory=plan.memory,
             stdin=plan.stdin,
         )
         try:
+            self._watch()
             stage.child = Child(start, stage.book, lambda code: self._ended(stage, code))
         except BaseException:
             record.started = False
@@ -331,6 +335,13 @@ class ProcessEngine:
             raise
         record.pid, record.pid_time = stage.child.pid, stage.child.pid_time
         self._records.save(record)
+
+    def _watch(self) -> None:
+        """Have stages guarded from now on. Raises `EngineUnavailable`."""
+        try:
+            self._guard.watch()
+        except OSError as exc:
+            raise EngineUnavailable("no process can be started that guards stages") from exc
 
     def _ended(self, stage: _Stage, code: int) -> None:
         stage.record.exit_code = code

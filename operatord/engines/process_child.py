@@ -73,6 +73,11 @@ class Child:
         self._loop.add_reader(self._pidfd, self._leader_ended)
 
     @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return not self.ended.done()
+
+    @property
     def input_closed(self) -> bool:
         """Whether nothing more can be written to it."""
         return self._popen.stdin is None or self._popen.stdin.closed
@@ -100,7 +105,7 @@ class Child:
             signal_group(self.pid, number)
 
     def let_go(self) -> None:
-        """Stop watching, and leave it running: a later daemon finds it by its record."""
+        """Stop watching, and leave it to the guard; should that be gone, too, a later daemon finds it."""
         if not self.ended.done():
             self._unwatch()
             self._popen.returncode = 0  # or it would be reported as never waited for
@@ -271,6 +276,15 @@ async def end_leftover(process: psutil.Process, grace: float, timeout: float) ->
         os.close(pidfd)
     if process.is_running():
         raise EngineUnavailable(f"process {process.pid} is stuck: it survives SIGKILL")
+
+
+async def ends_within(pid: int, seconds: float) -> bool:
+    """Tell whether a child of ours, which has not been waited for, ends in time."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        return await _readable(pidfd, seconds)
+    finally:
+        os.close(pidfd)
 
 
 async def _readable(descriptor: int, timeout: float) -> bool:

@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from client_stub import QUEUED, SESSION_ID, STARTED, Run, StubDaemon, golden
+from client_stub import QUEUED, REPORTS, SESSION_ID, STARTED, Item, Run, StubDaemon, golden
 
-from operatord_client.ctl import terminal
+from operatord_client.ctl import bulletins, terminal
 from operatord_client.ctl.receive import bar
 
 OTHER_ID = "EE705B00000000AA"
@@ -228,3 +231,78 @@ def test_the_version_is_printed(ctl: Run) -> None:
     ran = ctl("--version")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("operatorctl ")
+
+
+# --- a start that waits, where nothing can be written over -------------------------------------------
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Return what waits until so many lines were said on standard error; no line waits for long."""
+    count = threading.Semaphore(0)
+    note = terminal.note
+
+    def noted(text: str) -> None:
+        note(text)
+        count.release()
+
+    monkeypatch.setattr(terminal, "note", noted)
+    for name in ("QUIET_SECONDS", "BETWEEN_SECONDS"):
+        monkeypatch.setattr(bulletins, name, 0.001)
+
+    def until_said(lines: int) -> None:
+        for _ in range(lines):
+            assert count.acquire(timeout=5)
+
+    return until_said
+
+
+def waiting(reason: str, estimate: float) -> Item:
+    params = {**QUEUED["params"], "reason": reason, "estimate": estimate}
+    return {**QUEUED, "params": params}
+
+
+def test_piped_start_that_waits_says_why_once_for_each_reason(
+    daemon: StubDaemon, ctl: Run, said: Callable[[int], Any]
+) -> None:
+    """N3: a line on standard error, terminal or not, and no flood of estimates."""
+
+    def answer(_: dict[str, Any]) -> Iterator[Item]:
+        yield waiting("3 of 3 sessions live", 40.0)
+        said(1)
+        yield from (waiting("3 of 3 sessions live", estimate) for estimate in (30.0, 20.0))
+        yield waiting("the daemon is draining", 20.0)
+        said(1)
+        yield STARTED
+
+    daemon.on("session.start", answer)
+    ran = ctl("start")
+    assert ran.code == 0
+    first, second = ran.err.splitlines()
+    assert first.startswith(f"{QUEUED['params']['session_id']}  queued at position")
+    assert first.endswith("3 of 3 sessions live")
+    assert second.endswith("the daemon is draining")
+
+
+def test_piped_start_that_is_quick_says_nothing(daemon: StubDaemon, ctl: Run) -> None:
+    """N3: who does not wait is not told about waiting."""
+    daemon.on("session.start", QUEUED, STARTED)
+    ran = ctl("start")
+    assert (ran.code, ran.err) == (0, "")
+    assert REPORTS[0][2] not in ran.out
+
+
+def test_start_that_waits_is_refused_with_one_sentence_after_its_lines(
+    daemon: StubDaemon, ctl: Run, said: Callable[[int], Any]
+) -> None:
+    """N3: nothing more is said about waiting once that is over."""
+
+    def answer(_: dict[str, Any]) -> Iterator[Item]:
+        yield QUEUED
+        said(1)
+        yield golden("error: no such session")
+
+    daemon.on("session.start", answer)
+    ran = ctl("start")
+    assert ran.code != 0
+    assert len(ran.err.splitlines()) == 2

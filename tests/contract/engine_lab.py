@@ -151,6 +151,12 @@ class Lab:
             await self.engine.close()
             self._stack.close()
 
+    async def die(self) -> None:
+        """Let the daemon be dead, and another one have come."""
+        await self.engine.close()
+        self.engine = self.another_engine(self.instance)
+        await self.engine.connect()
+
     async def sweep(self, engine: Engine, instance: str) -> None:
         found = await engine.list_objects(instance)
         await asyncio.gather(*(engine.remove(f.id) for f in found if f.kind == "container"))
@@ -237,6 +243,15 @@ class ProcessLab(Lab):
             name: (sys.executable, "-I", "-S", "-c", code) for name, code in PROGRAMS.items()
         }
         return ProcessEngine(self.state_dir, commands | {"nonsense": ("/no/such/program",)})
+
+    async def die(self) -> None:
+        """As `Lab.die`; what guards its processes has been killed as well."""
+        assert isinstance(self.engine, ProcessEngine)
+        guard = self.engine._guard._popen
+        if guard is not None:
+            guard.kill()
+            guard.wait()
+        await super().die()
 
     async def close(self) -> None:
         await super().close()

@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from daemon_lab import until
 from engine_lab import PORT, ProcessLab, collect
 
 from operatord.engines.base import Publish, StageRefused
@@ -62,10 +63,14 @@ async def test_whole_group_ends_with_its_leader(lab: ProcessLab) -> None:
     [line] = await lab.engine.logs(container_id, 1)
     await lab.engine.stop(container_id, grace=10)
     await collect(events, 1)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        child = psutil.Process(int(line.line))
-        assert child.status() == psutil.STATUS_ZOMBIE
+    await until(lambda: has_died(int(line.line)), "the child is dead")
     await events.aclose()
+
+
+def has_died(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
 
 
 async def test_pipe_held_by_a_stranger_does_not_hold_up_the_end(lab: ProcessLab) -> None:
@@ -145,12 +150,12 @@ async def test_process_that_was_never_written_down_is_found_by_its_directory(
 ) -> None:
     """A daemon killed between starting a process and recording its id."""
     container_id = await lab.run_until_ready(await lab.network(), "idle")
-    await lab.engine.close()
+    await lab.die()
     path = lab.state_dir / "process" / f"{container_id}.json"
     record = msgspec.json.decode(path.read_bytes(), type=Record)
     pid, record.pid, record.pid_time = record.pid, None, None
     path.write_bytes(msgspec.json.encode(record))
-    lab.engine = ProcessEngine(lab.state_dir)
+    lab.engine = lab.another_engine(lab.instance)
     await lab.engine.connect()
     assert (await lab.engine.inspect(container_id)).status == "running"
     await lab.engine.remove(container_id)
@@ -162,9 +167,7 @@ async def test_stop_of_an_earlier_daemons_process_keeps_to_the_grace(lab: Proces
     network = await lab.network()
     polite = await lab.run_until_ready(network, "idle", stage="a", port=11001)
     stubborn = await lab.run_until_ready(network, "stubborn", stage="b", port=11002)
-    await lab.engine.close()
-    lab.engine = ProcessEngine(lab.state_dir)
-    await lab.engine.connect()
+    await lab.die()
     async with asyncio.timeout(5):
         await lab.engine.stop(polite, grace=60)
         await lab.engine.stop(stubborn, grace=0.2)

@@ -42,9 +42,7 @@ async def test_later_daemon_finds_and_removes_what_an_earlier_one_left(lab: Lab)
     network = await lab.network()
     created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=11001))
     running = await lab.run_until_ready(network, "idle", stage="b", port=11002)
-    await lab.engine.close()
-    lab.engine = lab.another_engine(lab.instance)
-    await lab.engine.connect()
+    await lab.die()
     found = {f.id: f.status for f in await lab.engine.list_objects(lab.instance)}
     assert found == {network.id: "running", created: "created", running: "running"}
     assert (await lab.engine.inspect(running)).status == "running"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Lab, Refused, Wire, in_process, netcat, until
+from daemon_lab import Json, Lab, Refused, StillClock, Wire, in_process, netcat, until
 
 
 @pytest.fixture
@@ -244,3 +244,44 @@ async def test_removal_that_fails_keeps_the_place_taken(lab: Lab, wire: Wire) ->
     assert lab.fake.empty
     await until(lambda: not lab.daemon.supervisor.book.living(), "its place is free")
     assert (await other.call("session.start", on_shortage="refuse"))["phase"] == "running"
+
+
+# Other people's work
+
+
+def keep_busy(lab: Lab) -> None:
+    """Let the daemon see that all cores have been busy for two minutes."""
+    for _ in range(120):
+        lab.measure(available=8 << 30, busy=1.0)
+
+
+async def test_busy_cores_hold_back_nothing_by_default(tmp_path: Path) -> None:
+    """N3: what is reserved protects the sessions; other people's work may go on for hours."""
+    async with in_process(tmp_path / "b", clock=StillClock()) as lab:
+        wire = await lab.wire()
+        keep_busy(lab)
+        assert (await wire.call("session.start"))["phase"] == "running"
+        assert (await wire.call("system.status"))["pressure"] == "none"
+
+
+async def test_start_that_is_held_back_by_busy_cores_names_the_setting(tmp_path: Path) -> None:
+    """N3: where it is set, whoever waits is told which setting holds them back."""
+    config = {"pressure": {"cpu": 0.97}}
+    async with in_process(tmp_path / "b", config, clock=StillClock()) as lab:
+        wire = await lab.wire()
+        keep_busy(lab)
+        session = await wire.call("session.start", wait="accepted")
+        assert session["phase"] == "queued"
+        [listed] = (await wire.call("session.list"))["sessions"]
+        assert "(pressure.cpu)" in session["reason"]
+        assert "(pressure.cpu)" in listed["reason"]
+
+
+async def test_short_memory_holds_back_starts_by_default(tmp_path: Path) -> None:
+    """N3: memory, unlike processor time, cannot be shared out once it is gone."""
+    async with in_process(tmp_path / "b", clock=StillClock()) as lab:
+        wire = await lab.wire()
+        lab.measure(available=100 << 20)
+        session = await wire.call("session.start", wait="accepted")
+        assert session["phase"] == "queued"
+        assert "(system_reserved.memory)" in session["reason"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from daemon_lab import Json, Refused, Wire, served, until
+from daemon_lab import Json, Refused, Served, Wire, served, until
 from test_restart import CLINIC, Machine, accepted, ended, get, running
 
 STOP = {"on_shutdown": "stop"}
@@ -349,13 +349,70 @@ async def test_same_signal_again_leaves_at_once(tmp_path: Path) -> None:
             stage.suspend()  # so that none ends before it is killed
         daemon.process.send_signal(signal.SIGTERM)
         assert await daemon.logged("SIGTERM: stopping")
-        assert await daemon.stop(signal.SIGTERM) == 1
+        await until(lambda: signalled_to_its_end(daemon), "it leaves")
+        assert await daemon.ended() == 1
         assert await daemon.logged("SIGTERM again: leaving at once")
         assert not [entry for entry in daemon.log if entry.get("message") == "stopped"]
-        for stage in stages:
-            stage.kill()
         await until(lambda: not any(map(psutil.Process.is_running, stages)), "they are gone")
         await wire.close()
+
+
+def signalled_to_its_end(daemon: Served) -> bool:
+    """Send one more SIGTERM, unless it has ended."""
+    if daemon.process.returncode is None:
+        daemon.process.send_signal(signal.SIGTERM)
+    return daemon.process.returncode is not None
+
+
+async def test_two_signals_at_once_are_one_wish(tmp_path: Path) -> None:
+    """F15: as coreutils' timeout sends them, or whoever stops a process group."""
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start", plain_stream=True)
+        for _ in range(2):
+            daemon.process.send_signal(signal.SIGTERM)
+        assert await daemon.ended() == 0
+        assert [e["message"] for e in daemon.log if "SIGTERM" in e.get("message", "")] == [
+            "SIGTERM: stopping"
+        ]
+        await wire.close()
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        assert await ended(wire, session) == ("stopped", "shutdown")
+        await wire.close()
+
+
+async def test_local_processes_die_with_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    """F15: nobody is left to end them but what guards them."""
+    daemon = await Served.start(tmp_path / "s", *PROCESS)
+    wire = await daemon.wire()
+    await wire.call("session.start", plain_stream=True)
+    stages = processes_of(daemon.state_dir)
+    assert len(stages) == 2
+    stages[0].suspend()  # so that it cannot notice by itself that its pipe is broken
+    guards = [p for p in psutil.Process(daemon.process.pid).children() if p not in stages]
+    assert await daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+    await until(lambda: not any(p.is_running() for p in [*stages, *guards]), "they are gone")
+    await wire.close()
+
+
+async def test_killed_guard_is_replaced_with_the_next_stage(tmp_path: Path) -> None:
+    """F15: a guard is a process like others, and may be killed."""
+    daemon = await Served.start(tmp_path / "s", *PROCESS)
+    wire = await daemon.wire()
+    await wire.call("session.start", plain_stream=True)
+    stages = processes_of(daemon.state_dir)
+    for process in psutil.Process(daemon.process.pid).children():
+        if process not in stages:
+            process.kill()
+    await wire.call("session.start", plain_stream=True)
+    stages = processes_of(daemon.state_dir)
+    assert len(stages) == 4
+    for stage in stages:
+        stage.suspend()
+    assert await daemon.stop(signal.SIGKILL) == -signal.SIGKILL
+    await until(lambda: not any(map(psutil.Process.is_running, stages)), "they are gone")
+    await wire.close()
 
 
 async def test_local_processes_end_with_their_daemon_whatever_is_wanted(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_defaults_of_what_is_kept_back_and_watched() -> None:
     assert Config().system_reserved == SystemReserved(
         cpus=0.0, memory=Bytes(256 * 2**20), disk=Bytes(512 * 2**20)
     )
-    assert Config().pressure == Pressure(cpu=0.97, memory_stall=0.2)
+    assert Config().pressure == Pressure(cpu=None, memory_stall=0.2)
     assert Config().queue.ageing == 60
     assert Config().lease == Lease(idle_timeout=None, max_age=None)
     assert (Config().gpus, Config().limits.sessions_per_owner) == ("auto", None)

@@ -45,8 +45,7 @@ def start(ctx: Context, args: Namespace) -> int:
         params["wait"] = "accepted"
     ctx.client.connect()
     before = time.perf_counter()
-    with Ticker() as ticker:
-        raw = ctx.request("session.start", params, lambda report: ticker.show(_progress(report)))
+    raw = _begin(ctx, params)
     waited = (time.perf_counter() - before) * 1000
     info = ctx.print_result(raw, _explained(waited) if args.explain else render.session)
     if not args.frames:
@@ -54,6 +53,21 @@ def start(ctx: Context, args: Namespace) -> int:
     from .receive import receive  # noqa: PLC0415 - it imports the stream format
 
     return receive(ctx, info)
+
+
+def _begin(ctx: Context, params: dict[str, Any]) -> bytes:
+    """Start a session; until it is there, say what it waits for: on one line of a terminal, or on a few."""
+    with Ticker() as ticker:
+        if ticker.on:
+            return ctx.request("session.start", params, lambda at: ticker.show(_progress(at)))
+        from .bulletins import Bulletins  # noqa: PLC0415 - not for --help
+
+        with Bulletins() as bulletins:
+            return ctx.request(
+                "session.start",
+                params,
+                lambda at: bulletins.show(_progress(at), (at.stage, at.reason)),
+            )
 
 
 def _explained(waited: float | None = None) -> Callable[[dict[str, Any]], str]:

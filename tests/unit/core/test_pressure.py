@@ -184,7 +184,8 @@ def test_busy_cores_are_over_when_the_average_has_clearly_fallen() -> None:
     gauge = Gauge()
     assert gauge.update(CALM._replace(cpu_busy=0.98), MARKS, 1000) == "cpu"
     assert gauge.reason(MARKS) == (
-        "all cores have been 98 % busy over the last half minute; starts wait until that is below 90 %"
+        "all cores have been 98 % busy over the last half minute; starts wait until that is below 90 % "
+        "(pressure.cpu)"
     )
     idle = CALM._replace(cpu_busy=0.0)
     assert gauge.update(idle, MARKS, 2.0) == "cpu"
@@ -195,7 +196,7 @@ def test_a_low_watermark_can_be_come_back_from() -> None:
     low = MARKS._replace(cpu=0.05)
     gauge = Gauge()
     assert gauge.update(CALM._replace(cpu_busy=0.06), low, 1000) == "cpu"
-    assert gauge.reason(low).endswith("below 2.5 %")
+    assert gauge.reason(low).endswith("below 2.5 % (pressure.cpu)")
     assert gauge.update(CALM._replace(cpu_busy=0.02), low, 1000) == "none"
 
 
@@ -204,7 +205,7 @@ def test_short_memory_waits_for_a_quarter_more() -> None:
     assert gauge.update(CALM._replace(memory_available=120 * MIB), MARKS, 1) == "memory"
     assert gauge.reason(MARKS) == (
         "the machine is short of memory: 120 MiB are available and 256 MiB are to stay free; "
-        "starts wait until 320 MiB are"
+        "starts wait until 320 MiB are (system_reserved.memory)"
     )
     assert gauge.update(CALM._replace(memory_available=320 * MIB - 1), MARKS, 1) == "memory"
     assert "319.9 MiB are available" in gauge.reason(MARKS)
@@ -216,7 +217,8 @@ def test_stalls_are_short_memory_too_and_wait_for_half() -> None:
     assert gauge.update(CALM._replace(memory_stall=0.3), MARKS, 1) == "memory"
     assert gauge.reason(MARKS) == (
         "the machine is short of memory: for 30 % of the last ten seconds everything that ran "
-        "stood still waiting for it; starts wait until that is no more than 10 %"
+        "stood still waiting for it; starts wait until that is no more than 10 % "
+        "(pressure.memory_stall)"
     )
     assert gauge.update(CALM._replace(memory_stall=0.11), MARKS, 1) == "memory"
     assert gauge.update(CALM._replace(memory_stall=0.1), MARKS, 1) == "none"
@@ -236,7 +238,7 @@ def test_a_nearly_full_disk_waits_for_a_tenth_more() -> None:
     assert gauge.update(CALM._replace(disk_free=int(1.5 * GIB)), MARKS, 1) == "disk"
     assert gauge.reason(MARKS) == (
         "the engine's disk is nearly full: 1.5 GiB are free and 2 GiB are to stay free; "
-        "starts wait until 2.1 GiB are"
+        "starts wait until 2.1 GiB are (system_reserved.disk)"
     )
     assert gauge.update(CALM._replace(disk_free=int(2.15 * GIB)), MARKS, 1) == "disk"
     assert gauge.update(CALM._replace(disk_free=int(2.2 * GIB)), MARKS, 1) == "none"
