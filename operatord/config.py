@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Meta
 
 from operatord_protocol.checking import explain
+from operatord_protocol.hosts import host_problem
 
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX
@@ -59,6 +60,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     line_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024**2)] = 64 * 1024
     in_flight: Positive = 64
     output_bytes: Bytes = Bytes(4 * 1024**2)
+    probes: Positive = 1000
+    label_bytes: Annotated[int, Meta(ge=0, le=64 * 1024)] = 4096
 
 
 class SystemReserved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -382,8 +385,8 @@ def _network_problems(config: Config) -> list[str]:
         found.append(f"subnets: expected a CIDR such as 10.213.0.0/16, got {config.subnets!r}")
     if config.ports is not None:
         found += _ports_problems(config)
-    if config.advertise_host in ("0.0.0.0", "::", ""):  # noqa: S104  # it is what we refuse
-        found.append("advertise_host: is an address that requesters connect to, not a wildcard")
+    if problem := host_problem(config.advertise_host):
+        found.append(f"advertise_host: {problem}")
     if config.engine == "process" and not is_loopback(config.advertise_host):
         found.append("advertise_host: the process engine serves on loopback addresses only")
     return found

@@ -111,7 +111,9 @@ class Daemon:
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
         self.reconciler = Reconciler(self.engine, self.supervisor, self.instance, self.clock)
-        self.probes = ProbeRegistry(self._sessions_on, self.events.emit, self.journal)
+        self.probes = ProbeRegistry(
+            self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
+        )
         self._watch = EngineWatch(self.engine, self._reactions())
         self.supervisor.reach.on_ask = self._watch.asked
         self._looks = self._make_watches()
@@ -284,6 +286,7 @@ class Daemon:
             log.error("not settled in time, left to the next start: %s", ", ".join(left))
             self.supervisor.abort()
         await self.server.close()
+        await self.probes.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -173,7 +173,7 @@ def _lesson(lesson: Lesson | None) -> dict[str, Any]:
 async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
     """Make a probe known, for good or for as long as this connection lasts."""
     probes, connection = call.services.probes, call.peer.id
-    if params.lease == "connection":
+    if params.lease == "connection" and probes.is_new_holder(connection):
         call.peer.on_close(lambda: probes.connection_closed(connection))
     return await probes.register(params, connection)
 

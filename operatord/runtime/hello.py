@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import ipaddress
 import os
+import socket
+from collections.abc import Sequence
 
 from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, parse_hello
 
@@ -20,23 +24,82 @@ stages that are still loading."""
 
 
 class NoHello(Exception):
-    """The address did not deliver a stream header; the text says how it failed."""
+    """The address did not deliver a stream header.
+
+    The text is for whoever asked, and the same for whatever may be at the address: nobody is to learn from it
+    what listens where. ``detail`` is for the daemon's log.
+    """
+
+    def __init__(self, text: str, detail: str = "") -> None:
+        super().__init__(text)
+        self.detail = detail or text
+
+
+class NotTried(NoHello):
+    """Nobody knows whether the address delivers: this machine could not even ask it."""
+
+
+_SHORT = {
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EADDRNOTAVAIL,
+}  # fmt: skip
+"""Errors of a connect that tell of this machine: its descriptors, memory or ports are used up."""
+_LATER = {socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM}
+"""Errors of a name service that say nothing of the name."""
 
 
 async def read_hello(host: str, port: int, timeout: float) -> Hello:
-    """Connect once and return the header. Raises `NoHello`."""
+    """Connect once and return the header. ``timeout`` is for looking up the name, and again for the rest.
+
+    Raises `NoHello`, or `NotTried`.
+    """
+    addresses = await _addresses(host, port, timeout)
+    place = f"{host}:{port}"
     try:
         async with asyncio.timeout(timeout):
-            return await _exchange(host, port)
-    except TimeoutError as exc:
-        raise NoHello(f"{host}:{port} did not say hello within {timeout:g} s") from exc
-    except OSError as exc:
-        # Errors of a name service have negative numbers of their own.
-        known = exc.errno is not None and exc.errno > 0
-        reason = os.strerror(exc.errno or 0) if known else "the name is not known"
-        raise NoHello(f"{host}:{port} cannot be connected to: {reason}") from exc
+            return await _exchange_with_any(addresses, port)
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
-        raise NoHello(f"{host}:{port} answers, but not with a stream header") from exc
+        raise _silent(place, "it answers, but not with a stream header") from exc
+    except TimeoutError as exc:
+        raise _silent(place, f"it says nothing within {timeout:g} s") from exc
+    except OSError as exc:
+        if exc.errno in _SHORT:
+            what = "the daemon's machine is short of something that a connection takes"
+            raise NotTried(what, f"{place}: {exc.strerror}") from exc
+        raise _silent(place, os.strerror(exc.errno) if exc.errno else str(exc)) from exc
+
+
+async def _addresses(host: str, port: int, timeout: float) -> list[str]:
+    """Return the addresses that a name stands for. Raises `NoHello`, or `NotTried`."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(host)
+        return [host]
+    what = "names cannot be looked up on the daemon's machine just now"
+    try:
+        async with asyncio.timeout(timeout):
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as exc:
+        raise NoHello(f"{host} is not the name of a host") from exc
+    except socket.gaierror as exc:
+        if exc.errno in _LATER:
+            raise NotTried(what, f"{host}: {exc.strerror}") from exc
+        raise NoHello(f"no host is known by the name {host}") from exc
+    except (TimeoutError, OSError) as exc:
+        raise NotTried(what, f"{host}: {exc}") from exc
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+async def _exchange_with_any(addresses: Sequence[str], port: int) -> Hello:
+    """Return the header from the first address that can be connected to. Raises what the last one did."""
+    for address in addresses[:-1]:
+        with contextlib.suppress(OSError):
+            return await _exchange(address, port)
+    return await _exchange(addresses[-1], port)
+
+
+def _silent(place: str, detail: str) -> NoHello:
+    text = f"no stream header came from {place}; the daemon's log says how that was tried"
+    return NoHello(text, f"{place}: {detail}")
 
 
 async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None) -> Hello:

@@ -6,25 +6,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 from msgspec import UNSET
 
+from operatord.config import Limits
 from operatord.core.plans import Upstream
 from operatord_protocol import errors
 from operatord_protocol.checking import suggestion
+from operatord_protocol.hosts import host_problem
 from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
-from .hello import NoHello, read_hello
 from .journal import Journal, JournalFailed
+from .looks import Looks, Seen
 
 log = logging.getLogger(__name__)
 
-CHECK_TIMEOUT = 2.0
-"""Seconds a probe has to say hello when it is looked at."""
+REMEMBERED = 2.0
+"""Seconds for which a list believes an earlier look."""
+LIST_PATIENCE = 3.0
+"""Seconds that a list waits for its looks: longer than one takes. Of probes that have not had their turn by
+then it tells what was seen of them last, and their looks go on."""
 
 
 class _Entry:
@@ -34,24 +40,36 @@ class _Entry:
         self.params = params
         self.holder = holder
         """The connection whose end forgets it; None for a pinned one."""
-        self.hello: Hello | None = None
-        self.error: str | None = None
-        self.state = "unknown"
+        self.seen = Seen("unknown")
+        self.looked = -math.inf
+        """When that was seen, monotonic."""
+        self.told = "unknown"
+        """Whether it was last found up or down: what events tell is that this changes."""
+        self.looking: asyncio.Task[None] | None = None
+        """The look under way, which all who want to know share."""
 
 
 class ProbeRegistry:
     """Names and addresses, each checked by connecting."""
 
     def __init__(
-        self, users: Callable[[str], list[str]], emit: Callable[..., None], journal: Journal
+        self,
+        users: Callable[[str], list[str]],
+        emit: Callable[..., None],
+        journal: Journal,
+        limits: Callable[[], Limits],
     ) -> None:
         """``users`` returns the living sessions on a probe; ``emit`` publishes an event.
 
-        Probes that an earlier life of the daemon was told of are known again.
+        Probes that an earlier life of the daemon was told of are known again, however many there are.
         """
         self._users = users
         self._emit = emit
         self._journal = journal
+        self._limits = limits
+        self._holders: set[int] = set()
+        self._looks = Looks()
+        self._looking: set[asyncio.Task[None]] = set()
         self._entries: dict[str, _Entry] = {}
         for name, data in journal.probes().items():
             try:
@@ -62,17 +80,16 @@ class ProbeRegistry:
                 log.error("the probe %s cannot be read from the journal: %s", name, exc)
 
     async def register(self, params: ProbeRegisterParams, connection: int) -> Probe:
-        """Make a probe known and look at it. Raises `Conflict` when the name has another address."""
+        """Make a probe known and look at it.
+
+        Raises `InvalidParams`, `Conflict` when the name has another address, `TooManyRequests` when there is
+        no room for another probe; then nothing has happened.
+        """
         known = self._entries.get(params.name)
-        if known and (known.params.host, known.params.port) != (params.host, params.port):
-            raise errors.Conflict(
-                f"the probe {params.name!r} is registered at {known.params.host}:"
-                f"{known.params.port}; remove it first or choose another name",
-                name=params.name,
-            )
+        self._check(params, known)
         entry = _Entry(params, connection if params.lease == "connection" else None)
-        if known:
-            entry.state = known.state  # that it is as it was is no news
+        if known is not None:
+            entry.seen, entry.told = known.seen, known.told  # that it is as it was is no news
         self._entries[params.name] = entry
         if entry.holder is None:
             self._journal.note_probe(params.name, msgspec.json.encode(params))
@@ -80,13 +97,54 @@ class ProbeRegistry:
                 await self._journal.settled()
         return await self._look(entry)
 
+    def is_new_holder(self, connection: int) -> bool:
+        """Note that a connection has probes on lease; tell whether that is new."""
+        new = connection not in self._holders
+        self._holders.add(connection)
+        return new
+
+    def _check(self, params: ProbeRegisterParams, known: _Entry | None) -> None:
+        limits = self._limits()
+        if problem := host_problem(params.host):
+            raise errors.InvalidParams(f"params.host: {problem}", path="params.host")
+        labels = sum(len(f"{name}{value}".encode()) for name, value in params.labels.items())
+        if labels > limits.label_bytes:
+            raise errors.InvalidParams(
+                f"params.labels: {labels} bytes of names and values are more than the "
+                f"{limits.label_bytes} that limits.label_bytes grants to a probe",
+                path="params.labels",
+            )
+        if known is None:
+            if len(self._entries) >= limits.probes:
+                raise errors.TooManyRequests(
+                    f"{len(self._entries)} probes are registered, and limits.probes grants "
+                    f"{limits.probes}; remove one that nobody needs"
+                )
+        elif (known.params.host, known.params.port) != (params.host, params.port):
+            raise errors.Conflict(
+                f"the probe {params.name!r} is registered at {known.params.host}:"
+                f"{known.params.port}; remove it first or choose another name",
+                name=params.name,
+            )
+
     async def get(self, name: str) -> Probe:
         """Look at a probe now. Raises `NotFound`."""
         return await self._look(self._entry(name))
 
     async def list(self) -> list[Probe]:
-        """Look at all probes now, at the same time."""
-        return list(await asyncio.gather(*map(self._look, tuple(self._entries.values()))))
+        """Return all probes, each looked at a moment ago, or on its way to be."""
+        entries = list(self._entries.values())
+        now = asyncio.get_running_loop().time()
+        looks = [self._begin(entry) for entry in entries if now - entry.looked > REMEMBERED]
+        if looks:
+            await asyncio.wait(looks, timeout=LIST_PATIENCE)
+        return [self._describe(entry) for entry in entries]
+
+    async def close(self) -> None:
+        """End the looks under way."""
+        for look in tuple(self._looking):
+            look.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
 
     def remove(self, name: str) -> Probe:
         """Forget a probe. Raises `NotFound`, and `Conflict` while sessions use it."""
@@ -106,6 +164,7 @@ class ProbeRegistry:
 
     def connection_closed(self, connection: int) -> None:
         """Forget the probes that this connection had on lease."""
+        self._holders.discard(connection)
         gone = [name for name, entry in self._entries.items() if entry.holder == connection]
         for name in gone:
             del self._entries[name]
@@ -118,19 +177,29 @@ class ProbeRegistry:
             raise errors.NotFound(f"there is no probe {name!r}{known}", name=name) from None
 
     async def _look(self, entry: _Entry) -> Probe:
-        params = entry.params
-        try:
-            hello = await read_hello(params.host, params.port, CHECK_TIMEOUT)
-            self._note(entry, "up", hello, None)
-        except NoHello as exc:
-            self._note(entry, "down", None, str(exc))
+        await asyncio.shield(self._begin(entry))
         return self._describe(entry)
 
-    def _note(self, entry: _Entry, state: str, hello: Hello | None, error: str | None) -> None:
-        changed = entry.state != state
-        entry.state, entry.hello, entry.error = state, hello, error
-        if changed and self._entries.get(entry.params.name) is entry:
-            self._emit(f"probe.{state}", name=entry.params.name)
+    def _begin(self, entry: _Entry) -> asyncio.Task[None]:
+        """Return the look at a probe that is under way, or a new one."""
+        if entry.looking is None:
+            entry.looking = asyncio.create_task(self._look_once(entry))
+            self._looking.add(entry.looking)
+            entry.looking.add_done_callback(self._looking.discard)
+        return entry.looking
+
+    async def _look_once(self, entry: _Entry) -> None:
+        try:
+            seen = await self._looks.look(entry.params.host, entry.params.port)
+        finally:
+            entry.looking = None
+        if seen.detail is not None and seen.detail != entry.seen.detail:
+            log.info("probe %s: %s", entry.params.name, seen.detail)
+        entry.seen, entry.looked = seen, asyncio.get_running_loop().time()
+        if seen.state not in ("unknown", entry.told):
+            entry.told = seen.state
+            if self._entries.get(entry.params.name) is entry:
+                self._emit(f"probe.{seen.state}", name=entry.params.name)
 
     def _describe(self, entry: _Entry) -> Probe:
         params = entry.params
@@ -138,11 +207,11 @@ class ProbeRegistry:
             name=params.name,
             host=params.host,
             port=params.port,
-            state=entry.state,
+            state=entry.seen.state,
             labels=params.labels,
             lease=params.lease,
-            frame=_frame(entry.hello) if entry.hello else UNSET,
-            error=entry.error or UNSET,
+            frame=_frame(entry.seen.hello) if entry.seen.hello else UNSET,
+            error=entry.seen.error or UNSET,
             sessions=self._users(params.name),
         )
 

@@ -197,7 +197,8 @@ class Starter:
         try:
             await read_hello(upstream.host, upstream.port, PROBE_TIMEOUT)
         except NoHello as exc:
-            reason = f"the probe {upstream.name!r} is not there: {exc}"
+            log.info("session %s: probe %s: %s", record.id, upstream.name, exc.detail)
+            reason = f"the probe {upstream.name!r} cannot be used: {exc}"
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
     async def _start(self, record: SessionRecord) -> None:
