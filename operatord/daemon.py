@@ -369,10 +369,16 @@ class Daemon:
         session_id = event.labels.get(base.LABEL_SESSION)
         stage = event.labels.get(base.LABEL_STAGE)
         if session_id and stage:
-            if event.kind == "oom":
-                self.supervisor.exits.note_oom(session_id, stage)
-            else:
-                self.supervisor.exits.hint(session_id, stage)
+            exits = self.supervisor.exits
+            match event.kind:
+                case "oom":
+                    exits.note_oom(session_id, stage)
+                case "stopped":
+                    exits.note_stopped(session_id, event.id)
+                case "started":
+                    exits.note_started(session_id, stage)
+                case "exited" | "removed":
+                    exits.hint(session_id, stage)
 
     def _engine_facts(self) -> dict[str, Any]:
         facts: dict[str, Any] = {

@@ -309,6 +309,10 @@ class StillClock(Clock):
         heapq.heappush(self._timers, (self._now + seconds, self._serial, timer))
         return timer
 
+    def timers_in(self, seconds: float) -> int:
+        """Return how many things are to happen in exactly so many seconds from now."""
+        return sum(at == self._now + seconds for at, *_ in self._timers)
+
     def advance(self, seconds: float) -> None:
         """Let so much time pass, and everything happen that was to happen meanwhile."""
         end = self._now + seconds

@@ -72,7 +72,9 @@ class Container(msgspec.Struct):
     status: Literal["created", "running", "exited"] = "created"
     exit_code: int | None = None
     oom: bool = False
+    began: float | None = None
     ended: float | None = None
+    start_failed: bool = False
     published: Address | None = None
     lines: list[LogLine] = []
     said: bytes = b""
@@ -117,6 +119,7 @@ class World:
         self.available = True
         self.listeners: dict[asyncio.Queue[EngineEvent | None], str] = {}
         self._made = 0
+        self._started = 0.0
 
     def new_id(self, kind: str) -> str:
         """Return an id; the same ones in the same order in each run."""
@@ -132,6 +135,23 @@ class World:
             self.tell("oom", container)
         self.tell("exited", container)
         self._wake(container)
+
+    def restart(self, container_id: str, code: int = SIGTERM_CODE, *, told: bool = True) -> None:
+        """Let somebody restart a stage past the daemon; unless ``told``, without an event."""
+        listeners = self.listeners
+        if not told:
+            self.listeners = {}
+        container = self.containers[container_id]
+        self.tell("stopped", container)
+        self.end(container_id, code)
+        self.start(container)
+        self.listeners = listeners
+
+    def start(self, container: Container) -> None:
+        """Let a stage run."""
+        self._started += 1
+        container.status, container.exit_code, container.began = "running", None, self._started
+        self.tell("started", container)
 
     def write(
         self, container_id: str, line: str, stream: Literal["stdout", "stderr"] = "stdout"
@@ -159,7 +179,11 @@ class World:
         """Give the engine back, with all that was on it."""
         self.available = True
 
-    def tell(self, kind: Literal["exited", "oom", "removed"], container: Container) -> None:
+    def tell(
+        self,
+        kind: Literal["exited", "oom", "removed", "stopped", "started"],
+        container: Container,
+    ) -> None:
         """Send an event to those of the container's instance."""
         labels = container.plan.labels
         for listener, instance in self.listeners.items():
@@ -344,6 +368,8 @@ class FakeEngine:
             status=container.status,
             exit_code=container.exit_code,
             oom_killed=container.oom,
+            began=container.began,
+            start_failed=container.start_failed,
             ended=container.ended if container.status == "exited" else None,
             published=container.published if container.status == "running" else None,
             ip="192.0.2.2" if container.status == "running" else None,
@@ -457,7 +483,7 @@ class FakeEngine:
             raise StageRefused(f"{container.plan.name} is to join a stage that does not run")
         if not container.plan.connect_later:
             self._publish(container)
-        container.status = "running"
+        self.world.start(container)
         for stream, line in program.lines:
             self.world.write(container.id, line, stream)
         if program.exit_code is not None:

@@ -6,6 +6,8 @@
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
+- A stage that somebody stopped or restarted past the daemon has ended, and it is to blame: those that fail
+  with it often do so before it is seen to have ended.
 - While the session starts, nobody can have had the stream yet, so a last stage that ends fails the start.
   Earlier ones may have ended: a short stream lies whole in the sockets of the next stage.
 """
@@ -14,6 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
+
+Meddling = Literal["stopped", "restarted"]
+"""What somebody has done to a stage past the daemon. One that was restarted may run now: it has ended all the
+same, for its connections and what it was told are gone."""
 
 LINGER = 2.0
 """Seconds that earlier stages get to end by themselves after the last one has."""
@@ -26,6 +32,7 @@ class Exit(NamedTuple):
     oom_killed: bool = False
     at: float | None = None
     """When, by any clock that is the same for all; None is before all others."""
+    by_others: Meddling | None = None
 
 
 class Verdict(NamedTuple):
@@ -41,7 +48,7 @@ class Verdict(NamedTuple):
 def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
     """Return what the exits so far decide; None while they decide nothing."""
     ended = [stage for stage in stages if stage in exits]
-    for stage in sorted(ended, key=lambda stage: exits[stage].at or 0.0):
+    for stage in sorted(ended, key=lambda stage: _blame(exits[stage])):
         if verdict := failure(stage, exits[stage]):
             return verdict
     last = stages[-1]
@@ -60,13 +67,21 @@ def judge_start(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | N
     return Verdict("failed", "exit", f"the stage {last!r} ended before there was a stream", last)
 
 
+def _blame(how: Exit) -> tuple[bool, float]:
+    """Return what puts the stage that is to blame before all others."""
+    return how.by_others is None, how.at or 0.0
+
+
 def failure(stage: str, how: Exit) -> Verdict | None:
     """Return what is wrong with how a stage ended, or None if nothing is."""
     if how.oom_killed:
         reason = f"the stage {stage!r} used more memory than its limit and was killed"
         return Verdict("failed", "oom", reason, stage)
-    if how.code is None:
+    if how.code is None and how.by_others != "restarted":
         reason = f"the container of the stage {stage!r} was removed by somebody else"
+        return Verdict("failed", "exit", reason, stage)
+    if how.by_others is not None:
+        reason = f"the stage {stage!r} was {how.by_others} from outside"
         return Verdict("failed", "exit", reason, stage)
     if how.code != 0:
         return Verdict("failed", "exit", f"the stage {stage!r} ended with code {how.code}", stage)

@@ -130,8 +130,13 @@ class StageState(msgspec.Struct, frozen=True):
     status: Literal["created", "running", "exited", "gone"]
     exit_code: int | None = None
     oom_killed: bool = False
+    began: float | None = None
+    """When it was started last, by the same clock as ``ended``: another value later means that it was
+    restarted. None where nobody but the daemon can start it."""
     ended: float | None = None
     """When it exited, in seconds since the epoch by the engine's clock."""
+    start_failed: bool = False
+    """Whether the engine could not start it when it was told to do so last."""
     published: Address | None = None
     """Where the published port is reachable, once running."""
     ip: str | None = None
@@ -172,7 +177,8 @@ class StageStats(msgspec.Struct, frozen=True):
 class EngineEvent(msgspec.Struct, frozen=True):
     """A hint that something changed. It may be missing: a relist is the truth."""
 
-    kind: Literal["exited", "oom", "removed"]
+    kind: Literal["exited", "oom", "removed", "stopped", "started"]
+    """``stopped``: somebody, maybe the daemon, has asked the engine to end it."""
     id: str
     labels: Mapping[str, str]
 

@@ -40,11 +40,16 @@ _SHARES = 1024
 _SHARES_MIN, _SHARES_MAX = 2, 262_144
 _MEMORY_MIN = 6 * 1024**2
 _OUR_LABELS = "operatord."
-_EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed"]] = {
+_EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "started"]] = {
     "die": "exited",
     "oom": "oom",
     "destroy": "removed",
+    "kill": "stopped",  # with a deadly signal: it is told before the end
+    "stop": "stopped",
+    "start": "started",
 }
+_DEADLY = frozenset(["2", "3", "9", "15"])
+"""Signals that are sent to end a program: interrupt, quit, kill and terminate."""
 _STATUS: Mapping[str, Literal["created", "running", "exited"]] = {
     "created": "created",
     "running": "running",
@@ -263,7 +268,9 @@ def stage_state(answer: Json) -> StageState:
         status=status,
         exit_code=state.get("ExitCode") if status == "exited" else None,
         oom_killed=bool(state.get("OOMKilled")),
+        began=_moment(state.get("StartedAt")),
         ended=_moment(state.get("FinishedAt")) if status == "exited" else None,
+        start_failed=bool(state.get("Error")),
         published=_published(settings) if status == "running" else None,
         ip=_ip(settings) if status == "running" else None,
     )
@@ -352,6 +359,8 @@ def engine_event(line: str) -> EngineEvent | None:
         event = msgspec.json.decode(line)
         kind = _EVENT_KINDS.get(event["Action"])
         actor = event["Actor"]
+        if event["Action"] == "kill" and actor["Attributes"].get("signal") not in _DEADLY:
+            return None
         labels = {k: v for k, v in actor["Attributes"].items() if k.startswith(_OUR_LABELS)}
     except (ValueError, RecursionError, LookupError, TypeError):
         return None

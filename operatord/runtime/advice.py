@@ -22,6 +22,8 @@ class Case(NamedTuple):
     """The stage at fault."""
     code: int | None = None
     """How that stage exited; None when its container was gone."""
+    by_others: bool = False
+    """Whether that stage was stopped or restarted past the daemon."""
     memory_limit: int = 0
     """Bytes that that stage may use."""
     probe: str | None = None
@@ -72,6 +74,11 @@ def _oom(case: Case) -> str:
 
 
 def _exit(case: Case) -> str:
+    if case.by_others:
+        return (
+            "find out who used the engine's own commands on it: a session is stopped and started anew as a "
+            "whole, with `operatorctl`"
+        )
     if case.stage is None or case.code is None:
         return (
             f"the container of {case.at_fault} was removed by somebody else: find out who cleans up "

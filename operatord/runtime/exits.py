@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -21,6 +22,12 @@ from .record import Ending, SessionRecord
 SETTLES = 0.2
 """Seconds after a failure in which an engine is sure to learn what else has ended, and why: that memory ran
 out, and that a stage was killed, arrive by ways of their own."""
+COMES_BACK = 3.0
+"""Seconds that a stage which somebody stopped past the daemon gets to come back: a restart is told as that.
+Docker 20.10 takes 0.4 s from the end to the start on an idle machine."""
+ROUND = 8
+"""Stages that are inspected with each list although it says that they run: an event of a restart may have
+been lost, and a list does not tell one."""
 ATTACHED_LINGER = 10.0
 """Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
 
@@ -34,6 +41,10 @@ class Owner(Protocol):
 
     async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
         """Remove the attached stage ``name``."""
+        ...
+
+    def note(self, record: SessionRecord) -> None:
+        """Write a session down as it is now."""
         ...
 
 
@@ -54,12 +65,41 @@ class ExitWatch:
         self._clock = clock
         self.engine_was_away = False
         """Set when the engine is back: what the next relist misses was lost with it."""
+        self._looked_at: dict[str, float] = {}
+        """By container id, when each was inspected last."""
 
-    def hint(self, session_id: str, stage: str, with_engine: bool = False) -> None:
-        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost."""
+    def hint(
+        self, session_id: str, stage: str, with_engine: bool = False, *, at_last: bool = False
+    ) -> None:
+        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost.
+
+        ``at_last``: one that somebody stopped has had its time to come back.
+        """
         record = self._records.get(session_id)
         if record is not None and record.phase in ("starting", "running"):
-            self._owner.own(self._examine(record, stage, with_engine))
+            self._owner.own(self._examine(record, stage, with_engine, at_last))
+
+    def note_started(self, session_id: str, stage: str) -> None:
+        """Look at a stage that is said to have been started: it ran already, if its session runs."""
+        record = self._records.get(session_id)
+        if record is not None and record.phase == "running":
+            self.hint(session_id, stage)
+
+    def note_stopped(self, session_id: str, container_id: str) -> None:
+        """Remember that a container is being ended: the daemon ends none of a session that goes on."""
+        record = self._records.get(session_id)
+        if record is not None and record.phase in ("starting", "running"):
+            record.by_others.setdefault(container_id, "stopped")
+
+    def learn(self, record: SessionRecord) -> None:
+        """Find out since when the stages of a session run that has just begun to deliver."""
+        self._owner.own(self._learn(record))
+
+    async def _learn(self, record: SessionRecord) -> None:
+        with contextlib.suppress(base.EngineError):  # the next list makes up for it
+            await self._look_at(record)
+        if record.phase == "running":
+            self._owner.note(record)
 
     def note_oom(self, session_id: str, stage: str) -> None:
         """Remember that a stage has met its memory limit: if it ends, that is why."""
@@ -69,41 +109,79 @@ class ExitWatch:
     def compare(self, found: Iterable[base.Found], known: Mapping[str, Mapping[str, str]]) -> None:
         """Look at each of the ``known`` containers that is not among those ``found`` to be alive.
 
-        ``known`` has, for each session that lived before the list was made, its containers by stage.
+        ``known`` has, for each session that lived before the list was made, its containers by stage. Of
+        those that are alive, the ones that were not looked at for longest are inspected as well; all of
+        them, when events may have been missed.
         """
         was_away, self.engine_was_away = self.engine_was_away, False
         alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
+        running: dict[str, tuple[str, str]] = {}
         for session_id, containers in known.items():
             for stage, container_id in containers.items():
-                if container_id not in alive:
+                if container_id in alive:
+                    running[container_id] = session_id, stage
+                else:
                     self.hint(session_id, stage, was_away)
+        for container_id in self._due(running, was_away):
+            self.note_started(*running[container_id])
 
-    async def _examine(self, record: SessionRecord, stage: str, with_engine: bool) -> None:
+    def _due(self, running: Iterable[str], was_away: bool) -> list[str]:
+        """Return those that are to be inspected although they run, by container id."""
+        never = float("-inf")
+        looked_at = {each: self._looked_at.get(each, never) for each in running}
+        self._looked_at = {each: at for each, at in looked_at.items() if at != never}
+        longest = sorted(looked_at, key=lambda each: looked_at[each])
+        count = len(longest) if was_away else max(ROUND, len(looked_at) - len(self._looked_at))
+        return longest[:count]
+
+    async def _examine(
+        self, record: SessionRecord, stage: str, with_engine: bool, at_last: bool
+    ) -> None:
         container_id = record.containers.get(stage)
         if container_id is None or stage in record.exits:
             return
+        if with_engine := with_engine or self.engine_was_away:
+            _forget_stopped(record)  # an engine that is stopped says so of each of its containers
         with contextlib.suppress(base.EngineUnavailable):
-            ends = {stage: await self._engine.inspect(container_id)}
-            if _failed(ends[stage]):
+            ends = _over(record, {stage: await self._inspect(record, container_id)})
+            if stage not in ends:
+                return
+            if _failed(record, ends[stage]):
                 await asyncio.sleep(SETTLES)
-                ends = await self._look_at(record)
+                ends = _over(record, await self._look_at(record))
                 # An engine that is being stopped ends its containers while old connections still serve.
                 await self._engine.alive()
             if record.containers.get(stage) != container_id:
                 return  # it was let go of, or has been made once more
-            ends = {name: state for name, state in ends.items() if _is_over(state)}
-            if stage in ends and record.phase in ("starting", "running"):
+            if not at_last and any(_may_come_back(record, state) for state in ends.values()):
+                again = functools.partial(self.hint, record.id, stage, with_engine, at_last=True)
+                self._clock.call_later(COMES_BACK, again)
+            elif stage in ends and record.phase in ("starting", "running"):
                 record.exits |= ends
                 self._judge(record, with_engine)
 
     async def _look_at(self, record: SessionRecord) -> dict[str, base.StageState]:
         """Return what has become of all stages: one that fails most often takes others with it."""
         left = {name: c for name, c in record.containers.items() if name not in record.exits}
-        return {name: await self._engine.inspect(container) for name, container in left.items()}
+        return {name: await self._inspect(record, container) for name, container in left.items()}
+
+    async def _inspect(self, record: SessionRecord, container_id: str) -> base.StageState:
+        """Return a container's state, and note when somebody has restarted it."""
+        state = await self._engine.inspect(container_id)
+        self._looked_at[container_id] = self._clock.now()
+        began = state.began
+        if began is not None and record.runs.setdefault(container_id, began) != began:
+            record.by_others[container_id] = "restarted"
+        if state.start_failed and container_id in record.by_others:
+            # A stage of a shared namespace cannot come back when its end has ended the others.
+            record.by_others[container_id] = "restarted"
+        return state
 
     def _judge(self, record: SessionRecord, with_engine: bool) -> None:
         exits = {
-            name: Exit(s.exit_code, s.oom_killed or name in record.oom, s.ended)
+            name: Exit(
+                s.exit_code, s.oom_killed or name in record.oom, s.ended, record.by_others.get(s.id)
+            )
             for name, s in record.exits.items()
         }
         self._judge_attached(record, exits)
@@ -112,7 +190,8 @@ class ExitWatch:
         if verdict is None:
             return
         ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)
-        if with_engine and ending.outcome == "failed":
+        blamed = exits[verdict.stage]
+        if with_engine and ending.outcome == "failed" and blamed.by_others != "restarted":
             reason = f"the container engine was away, and since then {verdict.reason}"
             ending = ending._replace(cause="engine_lost", reason=reason)
         self._clock.call_later(_after(record, verdict, exits), record.ask_end, ending)
@@ -126,12 +205,29 @@ class ExitWatch:
                 self._owner.own(self._owner.detach(record, name, how.reason))
 
 
-def _is_over(state: base.StageState) -> bool:
-    return state.status in ("exited", "gone")
+def _over(
+    record: SessionRecord, states: Mapping[str, base.StageState]
+) -> dict[str, base.StageState]:
+    """Return the states of those that have ended, or were restarted."""
+    return {name: state for name, state in states.items() if _is_over(record, state)}
 
 
-def _failed(state: base.StageState) -> bool:
-    return _is_over(state) and state.exit_code != 0
+def _is_over(record: SessionRecord, state: base.StageState) -> bool:
+    return state.status in ("exited", "gone") or record.by_others.get(state.id) == "restarted"
+
+
+def _failed(record: SessionRecord, state: base.StageState) -> bool:
+    return state.exit_code != 0 or state.id in record.by_others
+
+
+def _forget_stopped(record: SessionRecord) -> None:
+    for container_id in [each for each, how in record.by_others.items() if how == "stopped"]:
+        del record.by_others[container_id]
+
+
+def _may_come_back(record: SessionRecord, state: base.StageState) -> bool:
+    """Tell whether a stage that has ended may be about to be started again by who stopped it."""
+    return state.status == "exited" and record.by_others.get(state.id) == "stopped"
 
 
 def _after(record: SessionRecord, verdict: Verdict, exits: Mapping[str, Exit]) -> float:

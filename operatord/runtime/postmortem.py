@@ -85,6 +85,7 @@ def _case(record: SessionRecord, stage: str | None) -> Case:
         pipeline=plan.pipeline,
         stage=stage,
         code=record.exits[stage].exit_code if stage in record.exits else None,
+        by_others=record.containers.get(stage or "") in record.by_others,
         memory_limit=int(plan.stages[stage].most_memory) if stage in plan.stages else 0,
         probe=None if upstream is None else upstream.name,
         ran=record.started is not None,

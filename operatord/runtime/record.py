@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET
 
 from operatord.core import phases
+from operatord.core.endings import Meddling
 from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
@@ -118,6 +119,10 @@ class SessionRecord:
     """Where the last stage's port is published, when that is known beforehand."""
 
     exits: dict[str, StageState] = field(default_factory=dict)
+    runs: dict[str, float] = field(default_factory=dict)
+    """By container id, when it was started: another moment later means that somebody restarted it."""
+    by_others: dict[str, Meddling] = field(default_factory=dict)
+    """By container id, what somebody has done to it past the daemon."""
     oom: set[str] = field(default_factory=set)
     """Stages in which the kernel has killed something for its use of memory."""
     reports: dict[str, Report] = field(default_factory=dict)

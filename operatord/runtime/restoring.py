@@ -106,6 +106,7 @@ class Restorer:
         if record.phase == "running" and keeps:
             log.info("session %s is taken on", record.id)
             record.exits.clear()  # they are seen again, and judged
+            record.by_others.clear()
             self._lifetimes.resume(record)
             self._do.live_on(record)
         else:

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from operatord.core.endings import Meddling
 from operatord.core.learning import StageUse
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan
@@ -76,6 +77,8 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     location: Location | None = None
     plain_location: Location | None = None
     warm: bool = False
+    runs: dict[str, float] = {}
+    by_others: dict[str, Meddling] = {}
     exits: dict[str, StageState] = {}
     oom: set[str] = set()
     reports: dict[str, dict[str, Any]] = {}

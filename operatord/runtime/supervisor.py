@@ -97,7 +97,7 @@ class Supervisor:
         deeds = life.Deeds(
             answered=self.reach.first_answer.wait,
             announce=self._announce,
-            running=self.lifetimes.begin,
+            running=self._runs,
             gone=self._gone,
         )
         return life.Life(self._engine, self._starter, self.admission, self._chronicle, deeds)
@@ -377,6 +377,15 @@ class Supervisor:
     async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
         """Remove an attached stage that has ended; the plain stream goes on."""
         await self._attacher.detach(record, name, reason)
+
+    def note(self, record: SessionRecord) -> None:
+        """Write a session down as it is now."""
+        self._chronicle.note(record)
+
+    def _runs(self, record: SessionRecord) -> None:
+        """The stream of a session is there."""
+        self.lifetimes.begin(record)
+        self.exits.learn(record)
 
     def _gone(self, record: SessionRecord, ending: Ending) -> None:
         """Nothing of a session is left: its place is free."""

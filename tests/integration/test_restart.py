@@ -869,6 +869,23 @@ async def test_container_that_died_meanwhile_fails_its_session_with_its_exit(
     assert machine.engine.empty
 
 
+async def test_stage_that_was_restarted_meanwhile_fails_its_session(machine: Machine) -> None:
+    """F2: what was written down of its start tells."""
+    wire = await machine.start()
+    session, other = [await wire.call("session.start") for _ in range(2)]
+    for each in (session, other):
+        record = machine.daemon.supervisor.book.get(each["session_id"])
+        await until(lambda record=record: len(record.runs) == 3, "all were looked at")
+    await machine.settled()
+    await machine.kill()
+    machine.world.restart(session["stream"])
+    wire = await machine.start()
+    assert await ended(wire, session) == ("failed", "exit")
+    reason = (await get(wire, session))["reason"]
+    assert reason == "the stage 'stream' was restarted from outside"
+    assert (await get(wire, other))["phase"] == "running"
+
+
 async def test_stream_that_came_to_its_end_meanwhile_is_completed(machine: Machine) -> None:
     wire = await machine.start()
     session = await wire.call("session.start", count=3)

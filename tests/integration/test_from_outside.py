@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: MIT
+"""Stages that somebody stops or restarts past the daemon: their session has ended, and is told why."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
+
+from operatord.runtime.exits import COMES_BACK
+
+STAGES = ("probe", "stream", "segmentation")
+
+
+async def ended(wire: Wire, session: Json) -> Json:
+    found: Json = await wire.call("session.wait", session_id=session["session_id"])
+    return found
+
+
+async def learned(lab: Lab, session: Json) -> None:
+    """Return once the daemon knows since when each stage runs."""
+    record = lab.daemon.supervisor.book.get(session["session_id"])
+    await until(lambda: len(record.runs) == len(record.containers), "all were looked at")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("code", [0, 137, 143])
+@pytest.mark.parametrize("told", [True, False])
+async def test_restarted_stage_has_ended_whoever_noticed(
+    lab: Lab, wire: Wire, stage: str, code: int, told: bool
+) -> None:
+    """F2: by an event, or without one by the next comparison."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    lab.fake.world.restart(session[stage], code, told=told)
+    if not told:
+        await lab.daemon.reconciler.look()
+    found = await ended(wire, session)
+    assert (found["outcome"], found["cause"]) == ("failed", "exit")
+    assert found["reason"] == f"the stage '{stage}' was restarted from outside"
+    assert "engine's own commands" in found["post_mortem"]["advice"]
+    assert lab.fake.empty
+
+
+async def test_restarted_stage_is_to_blame_for_those_it_takes_along(lab: Lab, wire: Wire) -> None:
+    """F2: others are seen to have failed, earlier, and it does not run for long either."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    world = lab.fake.world
+    world.end(session["stream"], 4)
+    world.restart(session["segmentation"])
+    world.end(session["segmentation"], 127)
+    found = await ended(wire, session)
+    assert found["reason"] == "the stage 'segmentation' was restarted from outside"
+
+
+@pytest.mark.parametrize("then", ["comes back", "cannot come back", "stays"])
+async def test_stopped_stage_has_a_moment_to_come_back(tmp_path: Path, then: str) -> None:
+    """F2: between its end and its start nobody can tell a restart from a stop."""
+    clock = StillClock()
+    async with in_process(tmp_path / "s", clock=clock) as lab:
+        wire = await lab.wire()
+        session = await wire.call("session.start")
+        await learned(lab, session)
+        world, container = lab.fake.world, lab.fake.world.containers[session["segmentation"]]
+        world.tell("stopped", container)
+        world.end(container.id, 0)
+        await until(lambda: bool(clock.timers_in(COMES_BACK)), "it is waited for")
+        if then == "comes back":
+            world.start(container)
+        else:
+            container.start_failed = then == "cannot come back"
+            clock.advance(COMES_BACK)
+        found = await ended(wire, session)
+        how = "stopped" if then == "stays" else "restarted"
+        assert (found["outcome"], found["cause"]) == ("failed", "exit")
+        assert found["reason"] == f"the stage 'segmentation' was {how} from outside"
+
+
+async def test_restart_while_events_were_missed_is_found_with_the_next_list(
+    lab: Lab, wire: Wire
+) -> None:
+    """F2: however many stages there are, for all of them are looked at then."""
+    sessions = [await wire.call("session.start") for _ in range(6)]
+    for session in sessions:
+        await learned(lab, session)
+    for session in sessions:
+        lab.fake.world.restart(session["probe"], told=False)
+    lab.daemon.supervisor.exits.engine_was_away = True
+    await lab.daemon.reconciler.look()
+    for found in await asyncio.gather(*[ended(await lab.wire(), each) for each in sessions]):
+        assert found["reason"] == "the stage 'probe' was restarted from outside"
+
+
+async def test_each_stage_is_looked_at_now_and_then_though_no_event_tells(
+    lab: Lab, wire: Wire
+) -> None:
+    """F2: an engine drops events without a word."""
+    sessions = [await wire.call("session.start") for _ in range(6)]
+    for session in sessions:
+        await learned(lab, session)
+    lab.fake.world.restart(sessions[-1]["segmentation"], told=False)
+    for _ in range(3):
+        await lab.daemon.reconciler.look()
+    found = await ended(wire, sessions[-1])
+    assert found["reason"] == "the stage 'segmentation' was restarted from outside"
+    status = await wire.call("system.status")
+    assert status["sessions"]["running"] == 5
+
+
+async def test_engine_that_stops_its_containers_is_not_somebody(lab: Lab, wire: Wire) -> None:
+    """F2: an engine that is stopped says of each container that it is being ended."""
+    session = await wire.call("session.start")
+    world, container = lab.fake.world, lab.fake.world.containers[session["stream"]]
+    world.tell("stopped", container)
+    await until(
+        lambda: bool(lab.daemon.supervisor.book.get(session["session_id"]).by_others), "it is told"
+    )
+    world.lose()
+    container.status, container.exit_code = "exited", 143
+    world.come_back()
+    found = await ended(wire, session)
+    assert (found["outcome"], found["cause"]) == ("failed", "engine_lost")
