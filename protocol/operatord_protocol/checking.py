@@ -8,9 +8,10 @@ typed the line, with the likely name for a slip.
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -22,14 +23,33 @@ T = TypeVar("T")
 
 _CLIP = 120
 _SEARCHED = 64
+"""Members of an object among which the one that is wrong is looked for."""
+_CUTOFF = 0.6
+"""How alike two words must be for one to be a slip for the other: difflib's ratio, 0…1."""
+_COMPARED = 64
+"""Known words that a slip is compared with at most, those of about its length first: each costs some
+ten microseconds, which everybody else waits for."""
+_LISTED = 32
+"""Known words that are listed at most."""
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean '…'?`` for a likely slip, else what is known, if anything is."""
+    return _suggestion(word, tuple(known)) if len(word) <= _CLIP else _listed(tuple(known))
+
+
+@functools.lru_cache(maxsize=256)
+def _suggestion(word: str, known: tuple[str, ...]) -> str:
+    near = sorted(known, key=lambda each: abs(len(each) - len(word)))[:_COMPARED]
+    close = difflib.get_close_matches(word, sorted(near), n=1, cutoff=_CUTOFF)
+    return f"; did you mean {close[0]!r}?" if close else _listed(known)
+
+
+@functools.lru_cache(maxsize=64)
+def _listed(known: tuple[str, ...]) -> str:
     choices = sorted(known)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean {close[0]!r}?"
+    if len(choices) > _LISTED:
+        choices[_LISTED:] = ["…"]
     return f"; known: {', '.join(choices)}" if choices else "; there are none"
 
 
@@ -63,36 +83,46 @@ def convert_params(params: Any, type_: type[T]) -> T:
 def _named(path: str, params: dict[str, Any], type_: type) -> str:
     """Return ``path`` with names for each ``[...]``, which is how msgspec writes any name in a mapping.
 
-    The name is the first whose member, left alone in its mapping, is refused with the same path.
+    The name is the first whose member, left alone in its mapping, is refused.
     """
+    if "[" in path.replace("[...]", ""):  # a place in a list: nothing in these params has mappings in one
+        return path
     head, *rest = path.split("[...]")
-    names = head.split(".")[1:]
+    names, inner, hint = head.split(".")[1:], params, type_
+    walked = 0
     for tail in rest:
-        if "[" in head + tail:
+        for name in names[walked:]:
+            inner, hint = inner[name], _mapping(_inside(hint, name))
+        if len(inner) > _SEARCHED:  # nobody wrote so many by hand
             return path
-        inner = params
-        for name in names:
-            inner = inner[name]
-        if len(inner) > _SEARCHED:  # looking is not free, and nobody wrote so many by hand
-            return path
-        alone = (name for name in inner if path == _refused_at(_only(params, names, name), type_))
-        names += [next(alone, "?"), *tail.split(".")[1:]]
+        found = _first_refused(inner, hint)
+        inner, hint = inner[found], _mapping(_inside(hint, "[...]"))
+        names += [found, *tail.split(".")[1:]]
+        walked = len(names) - tail.count(".")
     return ".".join(("params", *map(clip, names)))
 
 
-def _only(value: dict[str, Any], names: list[str], name: str) -> dict[str, Any]:
-    """Return ``value`` with nothing but ``name`` in the mapping that ``names`` lead to."""
-    if not names:
-        return {name: value[name]}
-    return {**value, names[0]: _only(value[names[0]], names[1:], name)}
+def _mapping(hint: Any) -> Any:
+    """Return the mapping among what a member may be, or the only thing that it may be."""
+    return next((part for part in _parts(hint) if typing.get_origin(part) is dict), hint)
 
 
-def _refused_at(params: dict[str, Any], type_: type) -> str | None:
+def _first_refused(mapping: dict[str, Any], hint: Any) -> str:
+    """Return the first name whose member is refused; one of them is. Halving looks at no member often."""
+    names = list(mapping)
+    while len(names) > 1:
+        half = names[: len(names) // 2]
+        refused = _is_refused({name: mapping[name] for name in half}, hint)
+        names = half if refused else names[len(half) :]
+    return names[0]
+
+
+def _is_refused(value: dict[str, Any], hint: Any) -> bool:
     try:
-        msgspec.convert(params, type_)
-    except msgspec.ValidationError as exc:
-        return explain(exc, type_)[0]
-    return None
+        msgspec.convert(value, hint)
+    except (msgspec.ValidationError, RecursionError):
+        return True
+    return False
 
 
 _STEP = re.compile(r"\[[^\]]*\]|[^.\[]+")
@@ -135,7 +165,8 @@ def _meaning(type_: type, path: str, quoted: str) -> str:
     return f"text that matches {quoted}"
 
 
-def _hints(type_: type, path: str) -> list[Any]:
+@functools.lru_cache(maxsize=256)
+def _hints(type_: type, path: str) -> Sequence[Any]:
     """Return the type of a member, at any depth, and all that this is put together of."""
     hints: list[Any] = [type_]
     for step in _STEP.findall(path):
@@ -152,4 +183,10 @@ def _inside(hint: Any, step: str) -> Any:
     if step.startswith("["):
         return typing.get_args(hint)[-1] if typing.get_origin(hint) in (dict, list) else None
     is_struct = isinstance(hint, type) and issubclass(hint, msgspec.Struct)
-    return typing.get_type_hints(hint, include_extras=True).get(step) if is_struct else None
+    return _members(hint).get(step) if is_struct else None
+
+
+@functools.cache
+def _members(struct: type) -> dict[str, Any]:
+    """Return the types of a struct's members; reading them takes a millisecond."""
+    return typing.get_type_hints(struct, include_extras=True)
