@@ -7,6 +7,7 @@ hundred bytes of a request out of each thirty that came, for whoever does not re
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from operator import length_hint
 
@@ -14,22 +15,54 @@ from operatord_protocol.codec import Line, decode_block
 
 SLICE = 16 * 1024
 """Bytes that are decoded at once, or one line if it is longer."""
+ASIDE = 64 * 1024
+"""Bytes of requests that are put aside at most while others are let pass, but for the slice at hand."""
 NOTHING: Iterator[Line] = iter(())
 
 
 class Backlog:
     """The lines of one connection, in their order."""
 
-    __slots__ = ("_begin", "_block", "_decoded")
+    __slots__ = ("_aside_bytes", "_begin", "_block", "_decoded", "aside")
 
     def __init__(self) -> None:
         """Begin empty."""
         self._block = b""
         self._begin = 0
         self._decoded = NOTHING
+        self._aside_bytes = 0
+        self.aside: deque[bytes] = deque()
+        """Lines that have been seen, and come before all others once there is room for them."""
 
     def __bool__(self) -> bool:
+        return bool(self.aside) or self.has_unseen
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether there are lines that were not looked at."""
         return bool(self._block) or length_hint(self._decoded) > 0
+
+    @property
+    def lets_pass(self) -> bool:
+        """Whether there are such lines, and room to put more of them aside."""
+        return self._aside_bytes < ASIDE and self.has_unseen
+
+    def put_aside(self, line: bytes) -> None:
+        """Keep a line that is in the way of others."""
+        self.aside.append(line)
+        self._aside_bytes += len(line)
+
+    def take_back(self) -> bytes:
+        """Return the first line that was put aside."""
+        line = self.aside.popleft()
+        self._aside_bytes -= len(line)
+        return line
+
+    def clear(self) -> None:
+        """Forget everything: nobody is there to be answered."""
+        self._block, self._begin, self._decoded = b"", 0, NOTHING
+        self.aside.clear()
+        self._aside_bytes = 0
 
     def add(self, block: bytes) -> None:
         """Add whole lines with their ends."""

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from operator import length_hint
+from types import CoroutineType
 from typing import Any, Protocol
 
 from msgspec import UNSET
@@ -35,38 +34,34 @@ from operatord_protocol.messages import Result
 from operatord_protocol.methods import METHODS
 
 from .backlog import Backlog
-from .outbox import Outbox
-from .peer import Call, Services
+from .outbox import WRITE, Outbox
+from .peer import Call, Feed, Services
 from .presence import Presence, notice_dead_peers
-from .replies import Said, answer_alike, encode_reply
+from .replies import Said, answer_alike, asked, encode_reply, note
+from .strangers import BLANKS, stranger
+from .turns import Turn, Turns
 from .verbs import VERBS
 
 log = logging.getLogger(__name__)
 
-TURN = 1024
-"""What a connection may have done before others get their turn, in requests that are answered alike."""
-COST = 7
-"""What any other request costs in addition."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
 TURNED_AWAY = 0.5
 """The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
 LINE_SECONDS = 30.0
 """Longest time from the first byte of a line to its end."""
-JSON_BEGINS = frozenset(b'{["-0123456789tfn \t\r\n') | frozenset(range(0x80, 0x100))
-"""Bytes that a line meant for us can begin with, or that are at least meant as text."""
-
-ROUTES = {
-    name: (METHODS[name].params, verb, inspect.iscoroutinefunction(verb))
-    for name, verb in VERBS.items()
-}
-"""For each method: its params, its verb, and whether that may take its time."""
+ROUTES = {name: (METHODS[name].params, verb) for name, verb in VERBS.items()}
+"""For each method: its params and its verb."""
+PASSING = frozenset(("request.cancel", "system.ping"))
+"""Methods that are answered however many requests are pending: the first makes them fewer, and the second
+tells that the daemon is there."""
 
 
 class Host(Protocol):
     """The server that a connection belongs to."""
 
     services: Services
+    turns: Turns
 
     def opened(self, connection: Connection) -> int | None:
         """Return a number for the connection, or None when there are too many."""
@@ -84,7 +79,10 @@ class Connection(asyncio.Protocol):
         "_backlog",
         "_begun",
         "_closers",
+        "_due",
         "_eof",
+        "_farewell",
+        "_feeds",
         "_host",
         "_in_flight",
         "_kept",
@@ -94,12 +92,14 @@ class Connection(asyncio.Protocol):
         "_out",
         "_pending",
         "_presence",
-        "_queued",
+        "_reading",
         "_refused",
         "_services",
         "_splitter",
         "_tasks",
         "_transport",
+        "_turn",
+        "_turns",
         "id",
     )
 
@@ -116,13 +116,18 @@ class Connection(asyncio.Protocol):
         self._splitter = LineSplitter(limits.line_bytes)
         self._in_flight = limits.in_flight
         self._backlog = Backlog()
-        self._queued = False
+        self._turns = host.turns
+        self._turn = Turn(self._work)
+        self._reading = True
         self._begun = False
         self._eof = False
         self._refused = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pending: dict[object, tuple[Call, asyncio.Task[Any]]] = {}
         self._kept: dict[int, Callable[[], object]] = {}
+        self._feeds: dict[int, Feed] = {}
+        self._due: dict[int, Feed] = {}
+        self._farewell = b""
         self._on_close: dict[int, Callable[[], None]] = {}
         self._closers = 0
         self._late_line: asyncio.TimerHandle | None = None
@@ -154,15 +159,18 @@ class Connection(asyncio.Protocol):
         except LineTooLong as exc:
             self._expect_end(False)
             self._backlog.add(exc.block)
-            self._work()
             self._refuse(
                 ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
             )
+            self._turns.ask(self._turn)
             return
         if self._splitter.pending or self._late_line is not None:
             self._expect_end(bool(self._splitter.pending), begun_now=bool(block))
-        self._backlog.add(block)
-        self._work()
+        if block:
+            self._backlog.add(block)
+            self._turns.ask(self._turn)
+            if self._backlog.has_unseen:
+                self._read_on(False)
 
     def eof_received(self) -> bool:
         """Note that no more requests come; what is pending is still answered."""
@@ -190,6 +198,9 @@ class Connection(asyncio.Protocol):
         for callback in tuple(self._on_close.values()):
             callback()
         self._expect_end(False)
+        self._backlog.clear()
+        self._feeds.clear()
+        self._due.clear()
         self._out.release()
 
     def pause_writing(self) -> None:
@@ -199,20 +210,19 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Go on where reading the peer's requests was stopped."""
         self._out.resume()
-        self._work()
+        self._due |= self._feeds
+        self._turns.ask(self._turn)
 
     # Requests
 
     def _begins_well(self, data: bytes) -> bool:
         """Turn away what is not talking to us: a browser must not be able to drive the daemon."""
-        first = data.lstrip(b" \t\r\n")[:1]
-        if not first:
+        if not data.strip(BLANKS):
             return True
         self._begun = True
-        if first[0] in JSON_BEGINS:
+        if (refusal := stranger(data)) is None:
             return True
-        text = f"this is operatord's control port: send one JSON object per line, such as {codec.EXAMPLE}"
-        self._refuse(ParseError(text))
+        self._turn_away(refusal, LINGER)
         return False
 
     def _expect_end(self, begun: bool, begun_now: bool = True) -> None:
@@ -225,82 +235,134 @@ class Connection(asyncio.Protocol):
 
     def _line_is_late(self) -> None:
         self._late_line = None
-        if self._backlog:
+        if not self._reading:
             self._expect_end(True)  # it is we who did not read on
         elif not self._refused:
             text = f"a line must end within {LINE_SECONDS:g} s of its beginning; the connection is closed"
             self._refuse(ParseError(text))
 
-    def _work(self) -> None:
-        """Answer while the peer reads the answers, not too much is under way, and it is its turn."""
-        left = TURN
+    def _work(self, until: float) -> bool:
+        """Work until then, as long as the peer reads; return whether there is more to do.
+
+        What breaks here is not of one request, and ends this connection only.
+        """
+        try:
+            self._answer_until(until)
+            self._feed_until(until)
+        except Exception:
+            log.exception("a connection is ended: what it was to be sent could not be made")
+            self._transport.abort()
+        return self._can_answer or (bool(self._due) and self._out.takes_more)
+
+    def _answer_until(self, until: float) -> None:
         said: Said = {}
-        out = self._out
+        out, backlog = self._out, self._backlog
         out.hold()  # one flush follows below
-        while self._backlog and left > 0 and out.writable and len(self._pending) < self._in_flight:
-            left -= self._answer_some(said)
+        while self._can_answer:
+            if not self._has_room:
+                self._let_pass()
+            elif backlog.aside:
+                self._carry_out(codec.decode_line(backlog.take_back()))
+            else:
+                self._answer_some(said, until)
             if out.is_full:
                 out.flush()
+            if self._turns.now() >= until:
+                break
         out.flush()
-        if self._backlog:
-            if not self._eof:
-                self._transport.pause_reading()
-            if left <= 0 and not self._queued:  # twice in the queue would be two turns for one
-                self._queued = True
-                self._loop.call_soon(self._next_turn)
-        elif not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._transport.is_closing():
+            backlog.clear()
+            return
+        self._read_on(not backlog.has_unseen)
+        if not backlog:
             self._close_when_done()
 
-    def _next_turn(self) -> None:
-        self._queued = False
-        self._work()
+    @property
+    def _has_room(self) -> bool:
+        """Whether one more request may take its time."""
+        return len(self._pending) < self._in_flight
 
-    def _answer_some(self, said: Said) -> int:
-        """Answer some lines, up to the first that is not one of many alike; return what they cost.
+    @property
+    def _can_answer(self) -> bool:
+        if not self._out.takes_more:
+            return False
+        return bool(self._backlog) if self._has_room else self._backlog.lets_pass
+
+    def _read_on(self, wanted: bool) -> None:
+        if wanted != self._reading and not self._eof:
+            self._reading = wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    def _answer_some(self, said: Said, until: float) -> None:
+        """Answer some lines, up to the first that is not one of many alike.
 
         Whatever is done here for each line, a busy peer's rate pays for.
         """
         replies: list[Reply] = []
         other: Line | None = None
-        lines = self._backlog.decoded()
-        ahead = length_hint(lines)
-        for line in lines:
-            if isinstance(line, Envelope) and not line.params:
-                result = said.get(line.method) or answer_alike(line.method, self._services, said)
+        size = 0
+        for line in self._backlog.decoded():
+            if isinstance(line, Envelope):
+                result = said.get(asked(line) if line.params else line.method)
+                if result is None and not line.params:
+                    result = answer_alike(line.method, self._services, said)
                 if result is not None:
                     if line.id is not UNSET or line.jsonrpc is UNSET:
                         replies.append(Reply(line.jsonrpc, line.id, result))
+                        size += len(result)
+                    if size > WRITE:
+                        break
                     continue
             other = line
             break
         if replies:
             self._out.put(codec.encode_replies(replies))
-        if other is None:
-            return max(1, ahead)
-        self._handle(other)
-        return ahead - length_hint(lines) + COST
+        if other is not None:
+            note(said, other, self._carry_out(_request(other)))
 
-    def _handle(self, line: Line) -> None:
-        request = line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
+    def _let_pass(self) -> None:
+        """Answer the next line that passes the bound on pending requests; put aside those before it."""
+        for line in self._backlog.decoded():
+            request = _request(line)
+            if isinstance(request, Request) and request.method not in PASSING:
+                self._backlog.put_aside(line if isinstance(line, bytes) else codec.encode(line))
+                continue
+            self._carry_out(request)
+            break
+
+    def _feed_until(self, until: float) -> None:
+        """Send what subscriptions have due, at least something of each visit."""
+        while self._due and self._out.takes_more:
+            key, feed = self._due.popitem()
+            if feed(until):
+                self._due[key] = feed
+            if self._turns.now() >= until:
+                break
+
+    def _carry_out(self, request: Request | Refusal) -> bytes | None:
+        """Do what is asked; return the result in JSON if it was there at once."""
         if isinstance(request, Refusal):
             self._out.put(codec.encode_error(request.dialect, request.id, request.error))
-            return
+            return None
         try:
             route = ROUTES.get(request.method)
             if route is None:
                 raise _unknown_method(request.method)
-            params_type, verb, slow = route
+            params_type, verb = route
             call = Call(self._services, self, request)
             outcome = verb(call, convert_params(request.params, params_type))
-            if slow:
+            if type(outcome) is CoroutineType:
                 self._begin(call, outcome)
-            elif request.wants_reply:
-                self._out.put(codec.encode_result(request, encode_reply(outcome)))
+                return None
+            result = encode_reply(outcome)
+            if request.wants_reply:
+                self._out.put(codec.encode_result(request, result))
+            return result
         except WireError as exc:
             self._answer_error(request, exc)
         except Exception as exc:
             self._answer_error(request, _internal(request, exc))
+        return None
 
     def _begin(self, call: Call, work: Coroutine[Any, Any, Result]) -> None:
         request = call.request
@@ -331,7 +393,7 @@ class Connection(asyncio.Protocol):
         if task.cancelled() and call.cancelled:
             self._answer_error(call.request, Cancelled("the request was cancelled"))
         if not self._transport.is_closing():
-            self._work()
+            self._turns.ask(self._turn)
 
     def _answer(self, request: Request, result: Result) -> None:
         if request.wants_reply:
@@ -344,17 +406,25 @@ class Connection(asyncio.Protocol):
     # Ends
 
     def _refuse(self, error: WireError, linger: float = LINGER) -> None:
+        self._turn_away(Refusal("plain", None, error), linger)
+
+    def _turn_away(self, refusal: Refusal, linger: float) -> None:
         """Say why, answer what is pending, and read on for a moment only to throw it away.
 
         Closing with unread input would reset the connection, and the peer would never read why.
         """
         self._refused = True
-        self._out.send(codec.encode_error("plain", None, error))
+        self._farewell = codec.encode_error(refusal.dialect, refusal.id, refusal.error)
         self._loop.call_later(linger, self._transport.abort)
         self._close_when_done()
 
     def _close_when_done(self) -> None:
-        if self._pending or self._backlog or self._transport.is_closing():
+        if self._backlog or self._transport.is_closing():
+            return
+        if self._farewell:
+            self._out.send(self._farewell)
+            self._farewell = b""
+        if self._pending:
             return
         if self._refused:
             self._out.flush()
@@ -380,13 +450,16 @@ class Connection(asyncio.Protocol):
         """Return when the peer takes more."""
         await self._out.room()
 
-    def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
-        """Call ``callback`` whenever the peer takes more again; None ends that."""
-        self._out.on_room(callback, key)
+    def feed(self, key: int, feed: Feed) -> None:
+        """Let ``feed`` send, first after the reply to the present request, and whenever it is `due`."""
+        self._feeds[key] = self._due[key] = feed
+        self._turns.wait(self._turn)
 
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after the reply to the present request."""
-        self._loop.call_soon(callback)
+    def due(self, key: int) -> None:
+        """Let a feed send, for there is something."""
+        self._due[key] = self._feeds[key]
+        if self._out.takes_more:
+            self._turns.wait(self._turn)
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:
         """Call ``callback`` when the connection has ended, or now if it has; return how to undo it."""
@@ -407,6 +480,8 @@ class Connection(asyncio.Protocol):
         ender = self._kept.pop(key, None)
         if ender is None:
             return False
+        self._feeds.pop(key, None)
+        self._due.pop(key, None)
         ender()
         self._close_when_done()
         return True
@@ -431,6 +506,10 @@ class Connection(asyncio.Protocol):
         """Close from our side: what is written still goes out."""
         self._out.flush()
         self._transport.close()
+
+
+def _request(line: Line) -> Request | Refusal:
+    return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
 
 
 def _unknown_method(name: str) -> MethodNotFound:

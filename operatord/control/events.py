@@ -8,7 +8,9 @@ place, holds up nobody, and is told which events it missed when it reads again.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from operatord.runtime.clock import Clock, rfc3339
@@ -33,42 +35,63 @@ class Event(NamedTuple):
     params: dict[str, Any]
 
 
+class Reader(NamedTuple):
+    """Who is sent events."""
+
+    send: Send
+    due: Callable[[], None]
+    """Told that there are new ones; calls `Subscription.pump` when it is its turn."""
+
+
 class Subscription:
-    """A reader of the ring: which events it wants, and how far it has read."""
+    """A place in the ring: which events are wanted, and how far they have been read."""
 
     def __init__(
         self,
         ring: EventLog,
-        send: Send,
+        reader: Reader,
         cursor: int,
         types: frozenset[str] | None,
         session_id: str | None,
     ) -> None:
         """Read what comes after ``cursor``; None for ``types`` or ``session_id`` means all."""
         self._ring = ring
-        self._send = send
+        self._send = reader.send
+        self.due = reader.due
         # A number of an earlier life of the daemon: what came after it cannot be known.
         self._strange = cursor if cursor > ring.seq else None
         self._cursor = cursor if self._strange is None else 0
         self._types = types
         self._session_id = session_id
 
-    def pump(self) -> None:
-        """Send what is due, until nothing is left or the peer takes no more."""
+    def pump(self, until: float = math.inf) -> bool:
+        """Send what is due, until nothing is left, the peer takes no more, or it is ``until``.
+
+        Return whether more is left, by `time.perf_counter`. A peer that takes no more is to say when it does.
+        """
         if self._strange is not None:
             if not self._send(_lost(self._strange + 1, self._strange + 1)):
-                return
+                return False
             self._strange = None
         while (event := self._ring.after(self._cursor)) is not None:
-            if event.seq > self._cursor + 1:
-                if not self._send(_lost(self._cursor + 1, event.seq - 1)):
-                    return
-                self._cursor = event.seq - 1
-            if self._wants(event) and not self._send(event.params):
-                return
-            self._cursor = event.seq
+            if not self._pass(event):
+                return False
+            if perf_counter() >= until:
+                return True
         if self._cursor < self._ring.seq and self._send(_lost(self._cursor + 1, self._ring.seq)):
             self._cursor = self._ring.seq  # the last numbers of a life that ended without a word
+        return False
+
+    def _pass(self, event: Event) -> bool:
+        """Go on to ``event`` and send it if it is wanted; False when the peer takes no more."""
+        if event.seq > self._cursor + 1:
+            if not self._send(_lost(self._cursor + 1, event.seq - 1)):
+                return False
+            self._cursor = event.seq - 1
+        if self._wants(event) and not self._send(event.params):
+            return False
+        self._cursor = event.seq
+        return True
 
     def _wants(self, event: Event) -> bool:
         if self._session_id is not None and event.session_id != self._session_id:
@@ -137,18 +160,18 @@ class EventLog:
         if self._journal is not None:
             self._journal.note_event(event.seq, event.params)
         for subscription in tuple(self._subscriptions):
-            subscription.pump()
+            subscription.due()
 
     def subscribe(
         self,
-        send: Send,
+        reader: Reader,
         since: int | None = None,
         types: frozenset[str] | None = None,
         session_id: str | None = None,
     ) -> Subscription:
         """Begin after ``since``, or now. Call `Subscription.pump` for what is due already."""
         cursor = self.seq if since is None else since
-        subscription = Subscription(self, send, cursor, types, session_id)
+        subscription = Subscription(self, reader, cursor, types, session_id)
         self._subscriptions.add(subscription)
         return subscription
 

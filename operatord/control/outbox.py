@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 WRITE = 64 * 1024
 """Bytes of answers that are joined at most before one write shows whether the peer still reads."""
@@ -13,7 +12,7 @@ WRITE = 64 * 1024
 class Outbox:
     """The way out of a connection. There may be thousands, most of them empty: hence the slots."""
 
-    __slots__ = ("_bytes", "_held", "_lines", "_on_room", "_transport", "_waiters", "writable")
+    __slots__ = ("_bytes", "_held", "_lines", "_transport", "_waiters", "writable")
 
     def __init__(self, transport: asyncio.Transport, most: int) -> None:
         """Take it that the peer reads, until ``most`` bytes wait for it to do so."""
@@ -23,7 +22,6 @@ class Outbox:
         self._bytes = 0
         self._held = False
         self._waiters: list[asyncio.Future[None]] = []
-        self._on_room: dict[int, Callable[[], None]] = {}
         self.writable = True
         """Whether the peer reads what it is sent."""
 
@@ -68,19 +66,10 @@ class Outbox:
             self._waiters.append(waiter)
             await waiter
 
-    def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
-        """Call ``callback`` whenever the peer takes more again."""
-        if callback is None:
-            self._on_room.pop(key, None)
-        else:
-            self._on_room[key] = callback
-
     def resume(self) -> None:
         """Let everybody go on who waits for the peer to read."""
         self.writable = True
         self.release()
-        for callback in tuple(self._on_room.values()):
-            callback()
 
     def release(self) -> None:
         """Let those go on who wait in `room`."""

@@ -19,6 +19,9 @@ from operatord_protocol.messages import Reloaded
 
 from .events import EventLog
 
+Feed = Callable[[float], bool]
+"""Sends what is due until a moment by `time.perf_counter`, at least one thing; tells whether more is left."""
+
 
 class Peer(Protocol):
     """One connection, as verbs see it."""
@@ -33,12 +36,12 @@ class Peer(Protocol):
         """Return when the peer takes more."""
         ...
 
-    def on_room(self, callback: Callable[[], None] | None, key: int) -> None:
-        """Call ``callback`` whenever the peer takes more again; None ends that."""
+    def feed(self, key: int, feed: Feed) -> None:
+        """Let ``feed`` send what is due, first after the reply to the present request."""
         ...
 
-    def soon(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after the reply to the present request."""
+    def due(self, key: int) -> None:
+        """Let a feed send again: there is something, or may be."""
         ...
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .connection import Connection
 from .peer import Services
+from .turns import Turns
 
 BACKLOG = 1024
 RESERVE = 64
@@ -27,6 +28,7 @@ class Server:
     def __init__(self, services: Services) -> None:
         """Answer with ``services``."""
         self.services = services
+        self.turns = Turns()
         self._servers: list[asyncio.Server] = []
         self._connections: set[Connection] = set()
         self._turned_away: deque[Connection] = deque()

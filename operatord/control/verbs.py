@@ -20,6 +20,7 @@ from operatord_protocol import messages as m
 from operatord_protocol.checking import suggestion
 
 from . import sessions
+from .events import Reader
 from .peer import Call, Services
 
 
@@ -202,20 +203,15 @@ def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     def send(event: dict[str, Any]) -> bool:
         return peer.notify(dialect, "event", {"subscription": number, **event})
 
-    def end() -> None:
-        peer.on_room(None, number)
-        events.unsubscribe(subscription)
-
     subscription = events.subscribe(
-        send,
+        Reader(send, lambda: peer.due(number)),
         params.since if isinstance(params.since, int) else None,
         types,
         params.session_id if isinstance(params.session_id, str) else None,
     )
-    peer.keep(number, end)
-    peer.on_room(subscription.pump, number)
+    peer.keep(number, lambda: events.unsubscribe(subscription))
     # What is due already comes after the reply that says which subscription it belongs to.
-    peer.soon(subscription.pump)
+    peer.feed(number, subscription.pump)
     return m.Subscribed(subscription=number, seq=events.seq)
 
 
@@ -274,3 +270,15 @@ VERBS: dict[str, Callable[[Call, Any], Any]] = {
 
 ALIKE: dict[str, Callable[[Services], m.Result]] = {"system.ping": pong}
 """Methods without params that tell everybody the same at any one moment and never fail."""
+READS = frozenset(
+    (
+        "system.ping",
+        "system.describe",
+        "system.status",
+        "pipeline.list",
+        "session.plan",
+        "session.get",
+        "session.list",
+    )
+)
+"""Methods that change nothing, and tell whoever asks the same."""

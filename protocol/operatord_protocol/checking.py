@@ -85,7 +85,9 @@ def _named(path: str, params: dict[str, Any], type_: type) -> str:
 
     The name is the first whose member, left alone in its mapping, is refused.
     """
-    if "[" in path.replace("[...]", ""):  # a place in a list: nothing in these params has mappings in one
+    if "[" in path.replace(
+        "[...]", ""
+    ):  # a place in a list: nothing in these params has mappings in one
         return path
     head, *rest = path.split("[...]")
     names, inner, hint = head.split(".")[1:], params, type_

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
 from .checking import clip, suggestion
+from .encodings import foreign_encoding, what_to_send
 from .errors import InvalidRequest, ParseError, WireError
 from .framing import split_lines
 
@@ -25,6 +26,7 @@ Scalar = str | int | float | bool | None
 
 SEED_METHOD = "session.start"
 EXAMPLE = '{"method":"system.status"}'
+BATCH = "batches are not supported: send one request object per line"
 
 _ENVELOPE = frozenset(("jsonrpc", "id", "method", "params"))
 _ID_BOUND = 2**63
@@ -181,18 +183,24 @@ def _parse(line: bytes) -> Any:
         obj = _decode(line)
     except msgspec.ValidationError as exc:
         raise InvalidRequest("a number in this line is out of range") from exc
-    except UnicodeDecodeError as exc:
-        raise ParseError("this line is not valid UTF-8") from exc
     except RecursionError as exc:
         raise ParseError("this line is nested too deeply") from exc
     except ValueError as exc:
-        raise ParseError(f"this line is not JSON ({_plainly(exc)}); an example: {EXAMPLE}") from exc
+        raise ParseError(_no_json(line, exc)) from exc
     # A decoder keeps the last of duplicate keys. Every member has one colon outside of strings, so
     # the two counts agree exactly when no key was lost; colons within strings only cost the regex.
     members = _members(obj)
     if line.count(b":") != members and _STRING.sub(b"", line).count(b":") != members:
         raise InvalidRequest(f"the member {clip(_duplicate(line))!r} is given twice")
     return obj
+
+
+def _no_json(line: bytes, exc: ValueError) -> str:
+    if (name := foreign_encoding(line)) is not None:
+        return what_to_send(name)
+    if isinstance(exc, UnicodeDecodeError):
+        return "this line is not valid UTF-8"
+    return f"this line is not JSON ({_plainly(exc)}); an example: {EXAMPLE}"
 
 
 def _plainly(exc: ValueError) -> str:
@@ -236,7 +244,7 @@ def _duplicate(line: bytes) -> str:
 
 def _not_an_object(obj: Any) -> WireError:
     if type(obj) is list:
-        return InvalidRequest("batches are not supported: send one request object per line")
+        return InvalidRequest(BATCH)
     return InvalidRequest(f"a request is a JSON object; an example: {EXAMPLE}")
 
 

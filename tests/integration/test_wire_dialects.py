@@ -41,6 +41,7 @@ async def test_json_rpc_notification_gets_no_reply(wire: Wire) -> None:
 
 
 async def test_json_rpc_batch_is_refused_as_a_whole(wire: Wire) -> None:
+    await wire.ask('{"method":"system.ping"}')
     reply = await wire.ask('[{"jsonrpc":"2.0","id":1,"method":"system.ping"}]')
     assert reply["jsonrpc"] == "2.0"
     assert reply["id"] is None

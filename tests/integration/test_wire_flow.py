@@ -11,6 +11,8 @@ import psutil
 import pytest
 from daemon_lab import Lab, in_process, until
 
+from operatord.control.backlog import ASIDE, SLICE
+
 
 async def test_pipelined_requests_are_all_answered(lab: Lab) -> None:
     wire = await lab.wire()
@@ -46,6 +48,46 @@ async def test_daemon_stops_reading_past_the_in_flight_bound(tmp_path: Path) -> 
         ids = [(await wire.line())["id"] for _ in range(6)]
         assert sorted(ids) == [0, 1, 2, 3, 4, 9]
         assert (await other.call("system.status"))["draining"] is True
+
+
+@pytest.mark.parametrize("form", ["plain", "rpc", "notification", "with escapes"])
+async def test_cancel_and_ping_pass_the_in_flight_bound(lab: Lab, form: str) -> None:
+    """A13: with 64 requests pending and more behind them, one can be cancelled and a ping is answered."""
+    wire, other = await lab.wire(), await lab.wire()
+    session = await other.call("session.start")
+    wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
+    wire.send(*({**wait, "id": f"w{number}"} for number in range(64 + 40)))
+    wire.send('{"method":"system.ping","id":"p"}')
+    assert (await wire.line())["id"] == "p"
+    cancel: dict[str, str | bytes] = {
+        "plain": '{"method":"request.cancel","id":"c","params":{"id":"w7"}}',
+        "rpc": '{"jsonrpc":"2.0","method":"request.cancel","id":"c","params":{"id":"w7"}}',
+        "notification": '{"jsonrpc":"2.0","method":"request.cancel","params":{"id":"w7"}}',
+        "with escapes": '{"method":"request.canc\\u0065l","id":"c","params":{"id":"w7"}}',
+    }
+    wire.send(cancel[form])
+    replies = [await wire.line() for _ in range(1 if form == "notification" else 2)]
+    refused = next(reply for reply in replies if reply["id"] == "w7")
+    assert refused["error"]["data"]["type"] == "cancelled"
+    await other.call("session.stop", session_id=session["session_id"])
+    rest = {(await wire.line())["id"] for _ in range(64 + 40 - 1)}
+    assert rest == {f"w{number}" for number in range(64 + 40)} - {"w7"}
+
+
+async def test_what_is_put_aside_for_others_to_pass_is_bounded(lab: Lab) -> None:
+    """A13: behind the bound the daemon reads on for a ping, but not without end."""
+    wire, other = await lab.wire(), await lab.wire()
+    session = await other.call("session.start")
+    wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
+    wire.send(*[wait] * 64)
+    await wire.ask('{"method":"system.ping"}')
+    wire.send(*[{"method": "system.drain"}] * 100_000)
+    await other.call("system.ping")
+    [mine] = [c for c in lab.daemon.server._connections if c._pending]
+    await until(lambda: not mine._reading, "the daemon reads no more")
+    assert sum(map(len, mine._backlog.aside)) < ASIDE + 2 * SLICE
+    assert (await other.call("system.status"))["draining"] is False
+    wire.reset()
 
 
 async def test_flood_does_not_starve_a_neighbour(lab: Lab) -> None:
@@ -151,11 +193,12 @@ async def test_line_may_take_its_time_while_the_daemon_does_not_read(
         wire, other = await lab.wire(), await lab.wire()
         session = await other.call("session.start")
         wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
-        wire.send(wait, wait)
+        waits = [wait] * 2000
+        wire.send(*waits)  # more than is put aside while one is under way
         wire.writer.write(b'{"method":"system.')
         refused = await other.refusal("session.wait", **wait["params"], timeout=0.2)
         assert refused.type == "deadline_exceeded"
         wire.writer.write(b'ping"}\n')
         await other.call("session.stop", session_id=session["session_id"])
-        replies = [await wire.line() for _ in range(3)]
-        assert replies[2]["result"]["pong"]
+        replies = [await wire.line() for _ in (*waits, "ping")]
+        assert sum("pong" in reply["result"] for reply in replies) == 1

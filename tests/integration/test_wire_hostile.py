@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import ssl
 from typing import Any
 
@@ -180,14 +182,83 @@ STRANGERS: dict[str, bytes] = {
 }
 
 
+STRANGERS |= {
+    f"a request of the method {method!r}": method + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    b'{"count": 7}\n{"method":"system.drain"}\n'
+    for method in (b"track", b"true", b"false", b"null", b"nop", b"1", b"0", b"-x", b'"str"', b"[1]", b"[]",
+                   b"!", b"~", b"\x00", b"\x7f", b"\x80", b"\xe2\x82\xac", b"\xff", b"\x0b", b"\xa0", b"}")
+} | {
+    "HTTP/2": b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{"count": 7}\n',
+    "the PROXY protocol": b'PROXY TCP4 127.0.0.1 127.0.0.1 1 7733\r\n{"count": 7}\n',
+    "the PROXY protocol, binary": b'\r\n\r\n\x00\r\nQUIT\n!\x11\x00\x0c{"count": 7}\n',
+    "a Redis client": b'*1\r\n$4\r\nPING\r\n{"count": 7}\n',
+    "SMTP": b'EHLO localhost\r\n{"count": 7}\n',
+    "a number alone": b'7\n{"count": 7}\n',
+    "a string alone": b'"system.drain"\n{"count": 7}\n',
+    "true alone": b'true\n{"count": 7}\n',
+    "a batch": b'[{"method":"system.drain"}]\n{"count": 7}\n',
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("said", STRANGERS.values(), ids=STRANGERS)
 async def test_strangers_get_one_error_and_the_door(lab: Lab, wire: Wire, said: bytes) -> None:
+    """A4: a connection that does not begin with an object is closed, and nothing of it is executed."""
     wire.writer.write(said)
     assert (await wire.line())["error"]["code"] in (PARSE, REQUEST)
     assert await wire.at_end()
     other = await lab.wire()
     assert (await other.call("system.status"))["draining"] is False
     await nothing_happened(other)
+
+
+@pytest.mark.parametrize("said", STRANGERS.values(), ids=STRANGERS)
+async def test_strangers_that_send_byte_by_byte_get_the_door_as_well(
+    lab: Lab, wire: Wire, said: bytes
+) -> None:
+    """A4: however the bytes are cut, what follows the first line is not executed."""
+    raw = wire.writer.transport.get_extra_info("socket")
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for byte in said[:40]:
+        wire.writer.write(bytes([byte]))
+        await asyncio.sleep(0)
+    wire.writer.write(said[40:])
+    assert (await wire.line())["error"]["code"] in (PARSE, REQUEST)
+    assert await wire.at_end()
+    await nothing_happened(await lab.wire())
+
+
+async def test_slip_in_a_first_line_that_is_meant_as_an_object_is_forgiven(wire: Wire) -> None:
+    """A4: whoever types at netcat gets an error and goes on."""
+    for slip in ("{count: 5}", '{"count": 5', "{}}", "{"):
+        assert (await wire.ask(slip))["error"]["code"] == PARSE
+    await nothing_happened(wire)
+
+
+ENCODED = {
+    "a byte order mark": ("utf-8-sig", "UTF-8 with a byte order mark"),
+    "UTF-16 with a mark": ("utf-16", "UTF-16"),
+    "UTF-16LE": ("utf-16-le", "UTF-16"),
+    "UTF-16BE": ("utf-16-be", "UTF-16"),
+    "UTF-32": ("utf-32", "UTF-32"),
+    "UTF-32LE": ("utf-32-le", "UTF-32"),
+    "UTF-32BE": ("utf-32-be", "UTF-32"),
+}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+@pytest.mark.parametrize(("encoding", "name"), ENCODED.values(), ids=ENCODED)
+async def test_other_encodings_are_told_by_name_with_what_to_send(
+    lab: Lab, wire: Wire, encoding: str, name: str, first: bool
+) -> None:
+    """F18: what PowerShell writes by default is told as what it is, and how to have it write UTF-8."""
+    if not first:
+        await opened(wire)
+    wire.writer.write(('{"count":5}\r\n' * (2 if first else 1)).encode(encoding))
+    error = (await wire.line())["error"]
+    assert error["code"] == PARSE
+    assert f"this is {name}: send UTF-8 without a byte order mark" in error["message"]
+    assert "PowerShell" in error["message"]
+    await nothing_happened(await lab.wire())
 
 
 async def test_browser_that_sends_byte_by_byte_gets_the_door_as_well(lab: Lab, wire: Wire) -> None:

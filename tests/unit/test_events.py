@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operatord.control import events
 from operatord.control.events import EventLog
 from operatord.runtime.clock import Clock
 
@@ -20,6 +22,13 @@ class Reader:
     def __init__(self) -> None:
         self.room = 0
         self.got: list[dict[str, Any]] = []
+        self.pump: Callable[[], object] = list
+
+    def reader(self) -> events.Reader:
+        return events.Reader(self.send, self.due)
+
+    def due(self) -> None:
+        self.pump()
 
     def send(self, params: dict[str, Any]) -> bool:
         if self.room == 0:
@@ -40,7 +49,8 @@ def test_every_event_is_delivered_once_in_order_or_told_as_lost(
     for _ in range(20):
         log.emit("probe.up")
     first = 0 if since is not None and since > log.seq else since if since is not None else log.seq
-    subscription = log.subscribe(reader.send, since)
+    subscription = log.subscribe(reader.reader(), since)
+    reader.pump = subscription.pump
     for step, number in steps:
         if step == "emit":
             for _ in range(number):
@@ -67,7 +77,8 @@ def test_every_event_is_delivered_once_in_order_or_told_as_lost(
 def test_reader_with_room_gets_events_as_they_happen() -> None:
     log, reader = EventLog(Clock()), Reader()
     reader.room = 10
-    subscription = log.subscribe(reader.send, types=frozenset({"a"}), session_id="S")
+    subscription = log.subscribe(reader.reader(), types=frozenset({"a"}), session_id="S")
+    reader.pump = subscription.pump
     log.emit("a", session_id="S", x=1)
     log.emit("a", session_id="T")
     log.emit("b", session_id="S")

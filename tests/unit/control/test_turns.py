@@ -1,25 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""How much of one connection is done at a time, and what is said to those who ask alike."""
+"""Whose turn it is, how long it lasts, and what is said to those who ask alike."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from operatord.config import Config
-from operatord.control.backlog import SLICE
-from operatord.control.connection import COST, TURN, Connection
+from operatord.control.connection import Connection
+from operatord.control.turns import SLICE, VISIT, Turns
 from operatord_protocol.framing import split_lines
+from operatord_protocol.messages import Reloaded
 
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping"}\n'
-LOGIN = b'{"id":%d,"method":"auth.login","params":{"token":"t"}}\n'
-MOST = TURN + SLICE // len(PING)
-"""A turn ends after a whole slice."""
+WORK = b'{"jsonrpc":"2.0","id":%d,"method":"system.reload"}\n'
+COST = 0.0003
+"""Seconds that one takes which is not answered alike, by the time that these tests go by."""
+IN_A_SLICE = round(SLICE / COST) + 1
+"""How many of them fit into a slice; the last one may exceed it."""
 
 
 class Wire(asyncio.Transport):
@@ -69,67 +73,182 @@ class StepClock:
         return self.seconds
 
 
-@pytest.fixture
-async def wire() -> Any:
-    wire = Wire()
-    yield wire
-    wire.close()
+class Side:
+    """The daemon's side of some connections: time passes only where something is done."""
+
+    def __init__(self) -> None:
+        self.time = 1.0
+        self.done = 0
+        self.turns = Turns(lambda: self.time)
+        self.services = SimpleNamespace(config=Config(), clock=StepClock(), reload=self._work)
+        self._wires: list[Wire] = []
+
+    def _work(self) -> Reloaded:
+        self.time += COST
+        self.done += 1
+        return Reloaded(reloaded=True, changed=[])
+
+    def connect(self) -> tuple[Wire, Connection]:
+        host: Any = SimpleNamespace(
+            services=self.services, turns=self.turns, opened=lambda _: 1, closed=lambda _: None
+        )
+        wire, connection = Wire(), Connection(host)
+        connection.connection_made(wire)
+        self._wires.append(wire)
+        return wire, connection
+
+    def close(self) -> None:
+        for wire in self._wires:
+            wire.close()
 
 
 @pytest.fixture
-async def connection(wire: Wire) -> Connection:
-    services = SimpleNamespace(config=Config(), clock=StepClock())
-    host: Any = SimpleNamespace(services=services, opened=lambda _: 1, closed=lambda _: None)
-    connection = Connection(host)
-    connection.connection_made(wire)
-    return connection
+async def side() -> Any:
+    side = Side()
+    yield side
+    side.close()
+
+
+@pytest.fixture
+async def pair(side: Side) -> tuple[Wire, Connection]:
+    return side.connect()
+
+
+@pytest.fixture
+async def wire(pair: tuple[Wire, Connection]) -> Wire:
+    return pair[0]
+
+
+@pytest.fixture
+async def connection(pair: tuple[Wire, Connection]) -> Connection:
+    return pair[1]
 
 
 async def one_round() -> None:
     await asyncio.sleep(0)
 
 
-async def test_a_turn_is_bounded_and_the_next_one_waits_for_the_others(
+async def rounds_until(done: Callable[[], bool]) -> int:
+    for number in range(10_000):
+        if done():
+            return number
+        await one_round()
+    raise AssertionError("it never came to that")
+
+
+def some(line: bytes, number: int) -> bytes:
+    return b"".join(line % n for n in range(number))
+
+
+async def test_a_slice_of_time_is_all_that_is_done_before_the_loop_has_its_turn(
     wire: Wire, connection: Connection
 ) -> None:
-    connection.data_received(b"".join(PING % number for number in range(4000)))
-    assert TURN <= len(wire.ids()) <= MOST
+    """A1: what a turn may do is counted in time, whatever it is that takes it."""
+    connection.data_received(some(WORK, 1000))
+    assert len(wire.ids()) <= IN_A_SLICE
     assert not wire.reading
-    before = len(wire.ids())
-    await one_round()
-    assert TURN <= len(wire.ids()) - before <= MOST
     while not wire.reading:
+        before = len(wire.ids())
         await one_round()
-    assert wire.ids() == list(range(4000))
-
-
-async def test_what_takes_longer_fills_a_turn_sooner(wire: Wire, connection: Connection) -> None:
-    connection.data_received(b"".join(LOGIN % number for number in range(1000)))
-    assert len(wire.ids()) == TURN // (1 + COST)
-    while not wire.reading:
-        await one_round()
+        assert len(wire.ids()) - before <= IN_A_SLICE
     assert wire.ids() == list(range(1000))
 
 
-async def test_silent_requests_fill_a_turn_as_well(wire: Wire, connection: Connection) -> None:
-    silent = b'{"jsonrpc":"2.0","method":"system.ping"}\n'
-    connection.data_received(silent * (MOST + 1) + PING % 7)
-    assert wire.written == []
-    while not wire.reading:
+async def test_the_slice_is_one_for_all_connections_together(side: Side) -> None:
+    """A1: a hundred connections get no more time than one before signals and timers have their turn."""
+    for _ in range(120):
+        side.connect()[1].data_received(some(WORK, 80))
+    assert side.done <= IN_A_SLICE
+    while side.done < 120 * 80:
+        before = side.done
         await one_round()
-    assert wire.ids() == [7]
+        assert 0 < side.done - before <= IN_A_SLICE
 
 
-async def test_there_is_one_next_turn_however_often_it_is_asked_for(
-    wire: Wire, connection: Connection
-) -> None:
-    connection.data_received(b"".join(PING % number for number in range(9000)))
-    connection.pause_writing()
-    for _ in range(5):
-        connection.resume_writing()
-    before = len(wire.ids())
+async def test_who_asks_for_little_is_served_before_those_who_ask_for_much(side: Side) -> None:
+    """A1: a neighbour's ping is answered in the next slice, however many lines others have waiting."""
+    for _ in range(120):
+        side.connect()[1].data_received(some(WORK, 80))
+    await rounds_until(lambda: side.done > 120 * 4)
+    wire, neighbour = side.connect()
+    for number in range(20):
+        side.time += 0.01
+        neighbour.data_received(PING % number)
+        await one_round()
+        assert wire.ids()[-1:] == [number]
+    assert side.done < 120 * 80
+
+
+async def test_who_asks_for_much_is_not_forgotten_for_those_who_ask_for_little(side: Side) -> None:
+    """A1: newcomers with little to do are many, and the others still get their share of the visits."""
+    wire, greedy = side.connect()
+    greedy.data_received(some(WORK, 200))
+    for _ in range(100):
+        for _ in range(IN_A_SLICE):
+            side.connect()[1].data_received(WORK % 1)
+        await one_round()
+    assert len(wire.ids()) == 200
+
+
+async def test_nothing_is_done_for_who_has_gone(side: Side) -> None:
+    """A1: what a client had still waiting when its connection was lost is never worked out."""
+    connection = side.connect()[1]
+    connection.data_received(some(WORK, 5000))
+    done = side.done
+    assert 0 < done < 5000
+    connection.connection_lost(None)
     await one_round()
-    assert len(wire.ids()) - before <= MOST
+    await one_round()
+    assert side.done == done
+
+
+async def test_a_line_for_which_all_breaks_ends_its_connection_only(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A5: running out of memory while answering one peer leaves the others as they are."""
+    wire, connection = side.connect()
+    other_wire, other = side.connect()
+
+    def broken(data: bytes) -> None:
+        raise MemoryError
+
+    aborted: list[bool] = []
+    monkeypatch.setattr(wire, "write", broken)
+    monkeypatch.setattr(wire, "abort", lambda: aborted.append(True), raising=False)
+    connection.data_received(PING % 1)
+    other.data_received(PING % 2)
+    await one_round()
+    assert aborted == [True]
+    assert other_wire.ids() == [2]
+
+
+async def test_silent_requests_use_up_time_as_well(
+    side: Side, wire: Wire, connection: Connection
+) -> None:
+    silent = b'{"jsonrpc":"2.0","method":"system.reload"}\n'
+    connection.data_received(silent * 500 + PING % 7)
+    assert side.done <= IN_A_SLICE
+    assert wire.written == []
+    await rounds_until(lambda: wire.reading)
+    assert wire.ids() == [7]
+    assert side.done == 500
+
+
+async def test_there_is_one_next_turn_however_often_it_is_asked_for(side: Side) -> None:
+    """S5: whoever stops and goes on reading again and again gets no more turns for it."""
+    wire, connection = side.connect()
+    other_wire, other = side.connect()
+    connection.data_received(some(WORK, 5000))
+    other.data_received(some(WORK, 5000))
+    for _ in range(20):
+        connection.pause_writing()
+        connection.resume_writing()
+    ours, others = len(wire.ids()), len(other_wire.ids())
+    for _ in range(20):
+        await one_round()
+    done = len(wire.ids()) - ours, len(other_wire.ids()) - others
+    assert abs(done[0] - done[1]) <= 2 * (VISIT / COST + 1), done
+    assert sum(done) <= 20 * IN_A_SLICE
 
 
 async def test_a_peer_that_does_not_read_is_answered_no_more(

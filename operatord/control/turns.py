@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""Whose turn it is: the time that all connections together get, and who gets it first.
+
+What a request costs is known only afterwards, so it is time that is counted, over all connections: after a
+slice of it the event loop has its turn, with signals, timers, the engine's answers and whatever has arrived
+meanwhile. Within a slice connections are visited one after the other, in two lists, as flow queueing does it
+(RFC 8290, section 4.1): those that come with something new and have used little time lately, and those that
+had their visit and have more to do, or have used much.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+
+SLICE = 0.004
+"""Seconds of work for connections until the event loop has its turn."""
+VISIT = 0.0005
+"""Seconds that one connection is worked for while others wait."""
+SHARE = 0.02
+"""Of all time, what a connection may use and still be visited first when it comes."""
+SAVED = 0.001
+"""Seconds of that share that a connection can save up while it asks for nothing."""
+DEBT = 0.02
+"""Seconds beyond it that are held against a connection at most: a second of silence makes up for them."""
+PATIENT = 4
+"""One visit in so many is for those who are not first, if there are any."""
+PAUSE = 0.001
+"""Seconds without any work after which a new slice begins: the event loop has had its turn."""
+
+
+class Turn:
+    """One connection's place. ``work`` is told until when to work, and returns whether more is left."""
+
+    __slots__ = ("credit", "seen", "waits", "work")
+
+    def __init__(self, work: Callable[[float], bool]) -> None:
+        """Begin with all that can be saved up, waiting for nothing."""
+        self.work = work
+        self.credit = SAVED
+        self.seen = 0.0
+        self.waits = False
+
+
+class Turns:
+    """Gives each connection its time. One for the whole server."""
+
+    __slots__ = ("_patient", "_prompt", "_scheduled", "_slice_ends", "_visits", "_worked_at", "now")
+
+    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
+        """Nobody waits. Time is what ``now`` says, in seconds."""
+        self.now = now
+        self._prompt: deque[Turn] = deque()
+        self._patient: deque[Turn] = deque()
+        self._scheduled = False
+        self._slice_ends = 0.0
+        self._worked_at = 0.0
+        self._visits = 0
+
+    def ask(self, turn: Turn) -> None:
+        """Let ``turn`` have its time: at once if nobody waits and this slice is not used up, else soon."""
+        if turn.waits:
+            return
+        now = self.now()
+        if now - self._worked_at > PAUSE:
+            self._slice_ends = now + SLICE
+        if self._scheduled or now >= self._slice_ends:
+            self._come(turn, now)
+        elif self._visit(turn, now, self._slice_ends):
+            self._enqueue(turn, self._patient)
+
+    def wait(self, turn: Turn) -> None:
+        """Let ``turn`` have its time soon, and nothing now."""
+        if not turn.waits:
+            self._come(turn, self.now())
+
+    def _come(self, turn: Turn, now: float) -> None:
+        turn.credit = min(SAVED, turn.credit + (now - turn.seen) * SHARE)
+        turn.seen = now
+        self._enqueue(turn, self._prompt if turn.credit > 0 else self._patient)
+
+    def _enqueue(self, turn: Turn, where: deque[Turn]) -> None:
+        turn.waits = True
+        where.append(turn)
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _serve(self) -> None:
+        """Work for those who wait until the slice is used up."""
+        now = self.now()
+        self._slice_ends = end = now + SLICE
+        while self._prompt or self._patient:
+            turn = self._next()
+            turn.waits = False
+            others = self._prompt or self._patient
+            left = self._visit(turn, now, now + VISIT if others else end)
+            now = self._worked_at
+            if left:
+                self._enqueue(turn, self._patient)
+            if now >= end:
+                break
+        self._scheduled = bool(self._prompt or self._patient)
+        if self._scheduled:
+            asyncio.get_running_loop().call_soon(self._serve)
+
+    def _next(self) -> Turn:
+        self._visits += 1
+        if self._patient and (not self._prompt or self._visits % PATIENT == 0):
+            return self._patient.popleft()
+        return self._prompt.popleft()
+
+    def _visit(self, turn: Turn, now: float, until: float) -> bool:
+        left = turn.work(until)
+        self._worked_at = after = self.now()
+        turn.credit = max(turn.credit - (after - now), -DEBT)
+        return left
