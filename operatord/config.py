@@ -37,6 +37,11 @@ _EXPECTED = {"gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory
 """What is said of a setting whose type cannot say it."""
 
 
+LEAST_PATIENCE, MOST_PATIENCE = 1.0, 600.0
+"""Seconds. With less, an engine would be lost as soon as it is slow; with more, nobody would hear of one that
+hangs."""
+
+
 class ConfigError(Exception):
     """The configuration cannot be used; ``problems`` has one sentence for each reason.
 
@@ -154,6 +159,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     advertise_host: str = "127.0.0.1"
     subnets: str = "10.213.0.0/16"
     ports: str | None = None
+    engine_patience: Duration = Duration(10)
     start_timeout: Duration = Duration(60)
     stop_grace: Duration = Duration(2)
     stall_timeout: Duration | None = Duration(30)
@@ -349,6 +355,7 @@ def _contradictions(config: Config) -> list[str]:
         *_gpu_problems(config),
         *_lease_problems(config.lease),
         *_stall_problems(config.stall_timeout),
+        *_patience_problems(config.engine_patience),
     ]
     for name, pipeline in config.pipelines.items():
         found += problems(name, pipeline)
@@ -426,6 +433,15 @@ def _stall_problems(seconds: Duration | None) -> list[str]:
     if seconds is None or seconds > 0:
         return []
     return ["stall_timeout: is longer than 0, or null for never"]
+
+
+def _patience_problems(seconds: Duration) -> list[str]:
+    if LEAST_PATIENCE <= seconds <= MOST_PATIENCE:
+        return []
+    return [
+        f"engine_patience: expected {LEAST_PATIENCE:g} to {MOST_PATIENCE:g} seconds such as 10s, "
+        f"got {seconds:g}"
+    ]
 
 
 def is_loopback(host: str) -> bool:

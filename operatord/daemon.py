@@ -32,6 +32,7 @@ from .core.room import Gpu
 from .core.subnets import SubnetPool
 from .engines import base
 from .runtime.admission import Admission, Machine
+from .runtime.availability import Availability, Means
 from .runtime.blueprint import StartSettings
 from .runtime.clock import Clock
 from .runtime.failpoints import fail_around
@@ -39,6 +40,7 @@ from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor, routes
 from .runtime.idle import IdleWatch
 from .runtime.journal import Journal, JournalFailed, Retention
+from .runtime.keeper import Keeper
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
 from .runtime.stall import StallWatch
@@ -53,6 +55,9 @@ log = logging.getLogger(__name__)
 LEARNED = "learned"
 LEARNED_EVERY = 60.0
 """Seconds between notes of what has been learned of the stages."""
+WATCHING = "the watch over the engine"
+COMPARING = "what compares sessions with the engine"
+"""What keeps running, as the log and `system.status` call it."""
 FIRST_CONNECT = 2.0
 """Seconds that listening waits for the engine's first answer; requests are served without it, too."""
 SAME_WISH = 1.0
@@ -101,9 +106,9 @@ class Daemon:
         self._begun = self.clock.now()
         self._state = StateDir(config.state_path)
         self.instance = self._state.instance
-        self.engine, self.engine_reason = self._choose_engine(parts.engine)
-        self._engine_info: base.EngineInfo | None = None
-        self._engine_lost: str | None = None
+        self.engine, reason = self._choose_engine(parts.engine)
+        self.engine.be_patient(config.engine_patience)
+        self.keeper = Keeper(self.clock)
         self.journal = self._open_journal()
         self.events = EventLog(self.clock, self.journal)
         self.host = parts.host or HostMonitor(self._state.path, self.clock)
@@ -114,12 +119,12 @@ class Daemon:
         self.probes = ProbeRegistry(
             self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
         )
-        self._watch = EngineWatch(self.engine, self._reactions())
+        self.availability = self._make_availability(reason)
+        self._watch = EngineWatch(self.engine, self._reactions(), self._engine_patience)
         self.supervisor.reach.on_ask = self._watch.asked
         self._looks = self._make_watches()
         self.services = self._make_services()
         self.server = Server(self.services)
-        self._tasks: list[asyncio.Task[None]] = []
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._signals: dict[str, float] = {}
@@ -156,28 +161,44 @@ class Daemon:
         return Retention(kept.rows, kept.days * 86400)
 
     def _reactions(self) -> Reactions:
+        availability, keeper = self.availability, self.keeper
         return Reactions(
-            up=self._engine_up,
-            lost=self._engine_gone,
-            silent=self._engine_silent,
+            up=availability.up,
+            lost=availability.lost,
+            silent=availability.silent,
+            answered=availability.answered,
             busy=lambda: self.supervisor.busy,
-            hint=self._engine_hint,
-            relist=self.reconciler.look,
-            gap=self._engine_gap,
+            hint=availability.hint,
+            relist=lambda: keeper.attempt(COMPARING, self.reconciler.look, base.EngineError),
+            gap=availability.gap,
+            broke=lambda exc: keeper.note(WATCHING, exc),
         )
 
-    def _make_watches(self) -> tuple[UsageWatch, IdleWatch, StallWatch]:
+    def _make_availability(self, chosen_because: str) -> Availability:
+        means = Means(
+            self.supervisor, self.events.emit, self.clock, self._engine_patience, self._count
+        )
+        return Availability(self.engine, chosen_because, means)
+
+    def _engine_patience(self) -> float:
+        return self.config.engine_patience
+
+    def _make_watches(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        """Return what looks at sessions that run, by the name that the log calls it."""
         engine, supervisor, tempo = self.engine, self.supervisor, Tempo(clock=self.clock)
         running, learned, emit = (
             supervisor.book.running,
             supervisor.admission.learned,
             self.events.emit,
         )
-        return (
-            UsageWatch(engine, running, learned, tempo),
-            IdleWatch(engine, running, supervisor.lifetimes, tempo),
-            StallWatch(engine, running, lambda: self.config.stall_timeout, emit, tempo),
-        )
+        use = UsageWatch(engine, running, learned, tempo)
+        idle = IdleWatch(engine, running, supervisor.lifetimes, tempo)
+        stall = StallWatch(engine, running, lambda: self.config.stall_timeout, emit, tempo)
+        return {
+            "the watch over use": use.run,
+            "the watch for idle sessions": idle.run,
+            "the watch for stalls": stall.run,
+        }
 
     def _make_services(self) -> Services:
         return Services(
@@ -190,7 +211,8 @@ class Daemon:
             events=self.events,
             host=self.host,
             clock=self.clock,
-            engine_facts=self._engine_facts,
+            engine_facts=self.availability.facts,
+            troubles=self.keeper.troubles,
             uptime=lambda: self.clock.now() - self._begun,
             connections=lambda: self.server.connections,
             reload=self._reload,
@@ -206,21 +228,23 @@ class Daemon:
 
     async def start(self) -> tuple[str, int]:
         """Begin to watch the engine and to listen; return the TCP address. Raises `OSError`."""
-        log.info("operatord %s, engine %s: %s", __version__, self.engine.name, self.engine_reason)
+        chosen_because = self.availability.chosen_because
+        log.info("operatord %s, engine %s: %s", __version__, self.engine.name, chosen_because)
         if self._gpus is None:
             self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in await find_gpus())
         self.supervisor.restore(keeps=self.engine.name != "process")
-        self._keep(self._watch.run(), "the watch over the engine")
-        self._keep(self._note_learned(), "what writes down what was learned")
+        keep = self.keeper.keep
+        keep(WATCHING, self._watch.run)
+        keep("what writes down what was learned", self._note_learned)
         try:
             await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
         if not self._remote:
-            self._keep(self.host.run(self.supervisor.measure), "the watch over the machine")
-        self._keep(self.supervisor.slots.run(), "what prepares slots")
-        for watch in self._looks:
-            self._keep(watch.run(), "a watch over sessions that run")
+            keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
+        keep("what prepares slots", self.supervisor.slots.run)
+        for name, watch in self._looks.items():
+            keep(name, watch)
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
@@ -228,17 +252,6 @@ class Daemon:
             await self.server.listen_unix(Path(self.config.unix))
             log.info("listening on %s", self.config.unix)
         return host, port
-
-    def _keep(self, work: Coroutine[Any, Any, None], what: str) -> None:
-        """Run ``work`` as long as the daemon; say so if it breaks."""
-
-        def say_if_broken(task: asyncio.Task[None]) -> None:
-            if not task.cancelled() and (exc := task.exception()):
-                log.critical("%s broke", what, exc_info=exc)
-
-        task = asyncio.create_task(work)
-        task.add_done_callback(say_if_broken)
-        self._tasks.append(task)
 
     def handle_signals(self) -> None:
         """Let SIGTERM and SIGINT end `run_until_stopped`, and SIGHUP reread the settings."""
@@ -287,9 +300,7 @@ class Daemon:
             self.supervisor.abort()
         await self.server.close()
         await self.probes.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.keeper.close()
         await self.engine.close()
         self._write_learned()
         self.events.close()
@@ -298,16 +309,6 @@ class Daemon:
         log.info("stopped")
 
     # The engine
-
-    async def _engine_up(self, info: base.EngineInfo) -> None:
-        again = self._engine_lost is not None
-        self._engine_info, self._engine_lost = info, None
-        await self._count(info)
-        self.supervisor.note_engine(None)
-        log.info("engine %s %s answers", info.name, info.version)
-        if again:
-            self.supervisor.exits.engine_was_away = True
-            self.events.emit("engine.back", engine=info.name)
 
     async def _count(self, info: base.EngineInfo) -> None:
         """Count with the machine that the engine is on. Raises `base.EngineError`."""
@@ -339,58 +340,6 @@ class Daemon:
         learned = self.supervisor.admission.learned.to_dict()
         self.journal.note_fact(LEARNED, msgspec.json.encode(learned))
 
-    def _engine_gone(self, problem: str) -> None:
-        if self._engine_lost is None:
-            log.error("engine %s is lost: %s", self.engine.name, problem)
-            self.events.emit("engine.lost", engine=self.engine.name)
-        self._engine_lost = problem
-        self.supervisor.note_engine(
-            "the container engine does not answer; the daemon goes on trying to reach it"
-        )
-        self.supervisor.give_up_starts(
-            "the container engine was lost while the session was being started"
-        )
-
-    def _engine_gap(self) -> None:
-        self.supervisor.exits.engine_was_away = True  # maybe: who was quick has been missed
-
-    def _engine_silent(self, silent: bool) -> None:
-        if silent:
-            log.warning("engine %s does not answer a ping", self.engine.name)
-            self.supervisor.note_engine("the container engine does not answer just now")
-            self.supervisor.give_up_starts(
-                "the container engine does not answer: the start was given up, and what was made of it "
-                "is removed when the engine is back"
-            )
-        elif self._engine_lost is None:
-            self.supervisor.note_engine(None)
-
-    def _engine_hint(self, event: base.EngineEvent) -> None:
-        session_id = event.labels.get(base.LABEL_SESSION)
-        stage = event.labels.get(base.LABEL_STAGE)
-        if session_id and stage:
-            exits = self.supervisor.exits
-            match event.kind:
-                case "oom":
-                    exits.note_oom(session_id, stage)
-                case "stopped":
-                    exits.note_stopped(session_id, event.id)
-                case "started":
-                    exits.note_started(session_id, stage)
-                case "exited" | "removed":
-                    exits.hint(session_id, stage)
-
-    def _engine_facts(self) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "name": self.engine.name,
-            "state": "up" if self.supervisor.reach.problem is None else "unavailable",
-            "chosen_because": self.engine_reason,
-        }
-        if self._engine_info is not None:
-            facts |= msgspec.to_builtins(self._engine_info)
-            del facts["root_dir"]  # no path of the host reaches a client
-        return facts
-
     # Settings
 
     def _sessions_on(self, probe: str) -> list[str]:
@@ -407,6 +356,7 @@ class Daemon:
         if fixed := NEEDS_RESTART.intersection(changed):
             raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
         self.config = self.services.config = config
+        self.engine.be_patient(config.engine_patience)
         self.supervisor.configure(config)
         self.journal.retention = self._retention()
         log.info("settings reread; changed: %s", ", ".join(changed) or "nothing")

@@ -290,6 +290,9 @@ class FakeEngine:
             self._hung.set()
             self._hung = None
 
+    def be_patient(self, seconds: float) -> None:
+        pass
+
     async def close(self) -> None:
         self.script.calls.append(("close", ""))
 

@@ -15,7 +15,7 @@ from operatord.runtime.host import HostMonitor
 from operatord.runtime.probes import ProbeRegistry
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol.codec import Dialect, Request, RequestId
-from operatord_protocol.messages import Reloaded
+from operatord_protocol.messages import Reloaded, Trouble
 
 from .events import EventLog
 
@@ -79,6 +79,7 @@ class Services:
     host: HostMonitor
     clock: Clock
     engine_facts: Callable[[], dict[str, Any]]
+    troubles: Callable[[], list[Trouble]]
     uptime: Callable[[], float]
     connections: Callable[[], int]
     reload: Callable[[], Reloaded]

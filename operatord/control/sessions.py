@@ -113,7 +113,8 @@ def plan(call: Call, params: m.SessionStartParams) -> m.PlanResult:
     }
     if planned.expected_seconds is not None:
         details["expected_seconds"] = round(planned.expected_seconds, 3)
-    if (problem := supervisor.reach.problem) is not None:
+    patient = params.on_shortage != "refuse"
+    if (problem := supervisor.reach.refusal(patient=patient)) is not None:
         details |= {"type": "engine_unavailable", "reason": problem}
         return m.PlanResult(decision="refuse", explanation=details)
     return _decision(call, supervisor.preview(planned, params, _owner(params)), details)

@@ -77,6 +77,7 @@ def status(call: Call, params: m.NoParams) -> m.Status:
         queue=_queue(supervisor),
         warm=supervisor.slots.status(),
         networks=supervisor.slots.spare_networks(),
+        troubles=services.troubles(),
         draining=supervisor.draining,
         connections=services.connections(),
         uptime=round(services.uptime(), 3),

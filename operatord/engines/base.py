@@ -190,8 +190,17 @@ class EngineError(Exception):
     """The stage at fault, noted by whoever knows."""
 
 
+def in_full(exc: BaseException) -> str:
+    """Return what the log is to have of an error: its sentence, and the words that it came from."""
+    return f"{exc} ({exc.__cause__})" if exc.__cause__ is not None else str(exc)
+
+
 class EngineUnavailable(EngineError):
     """The engine does not answer, or stopped answering in the middle of a call."""
+
+
+class EngineSilent(EngineUnavailable):
+    """The engine was asked, and its answer has not come; it may still do what it was asked for."""
 
 
 class EngineFailed(EngineUnavailable):
@@ -352,6 +361,10 @@ class Engine(Protocol):
 
     def events(self) -> AsyncGenerator[EngineEvent, None]:
         """Yield hints until the engine is lost, then raise `EngineUnavailable`."""
+        ...
+
+    def be_patient(self, seconds: float) -> None:
+        """Let no call end by itself before the engine has been silent for much longer than that."""
         ...
 
     async def close(self) -> None:

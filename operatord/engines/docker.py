@@ -52,6 +52,9 @@ T = TypeVar("T")
 
 _IMAGE_REMEMBERED = 1.0
 """Seconds for which an image's description is believed. Should the image have gone, a creation tells."""
+_OUTLASTS = 3.0
+"""How many times as long as a silence that is borne a call may take: the silence, as long again until who
+waits is told that it was in vain, and the call's own time."""
 _EVENT_BYTES = 64 * 1024
 _LOG_TAIL = 10_000
 _PORT_TRIES = 10
@@ -83,8 +86,8 @@ class DockerEngine:
         hardening: bodies.Hardening | None = None,
     ) -> None:
         self._instance = instance
-        self._timeout = call_timeout
-        self._patience = call_timeout + queue_timeout
+        self._least_timeout = self._timeout = call_timeout
+        self._queue_timeout = queue_timeout
         self._hardening = hardening or bodies.Hardening()
         self._clients = Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
         self._images: dict[str, tuple[float, bodies.Json]] = {}
@@ -103,6 +106,16 @@ class DockerEngine:
     async def connect(self) -> EngineInfo:
         """Make sure that the engine answers. Raises `EngineUnavailable`."""
         return await self._looking.run(self._clients.connect, self._timeout)
+
+    def be_patient(self, seconds: float) -> None:
+        """Let calls outlast a silence of so many seconds, and as long until somebody is told of it."""
+        self._timeout = max(self._least_timeout, _OUTLASTS * seconds)
+        self._clients.allow(self._timeout)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for all of a call, with the wait for a thread."""
+        return self._timeout + self._queue_timeout
 
     async def close(self) -> None:
         """Release threads and sockets. Containers stay. Idempotent; waits for no call."""

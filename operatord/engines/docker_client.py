@@ -52,6 +52,11 @@ class Clients:
         self._pinging: APIClient | None = None
         self._generation = 0
 
+    def allow(self, timeout: float) -> None:
+        """Let calls take so many seconds from now on; those that are under way keep what they have."""
+        self._timeout = timeout
+        self.drop()
+
     def connect(self) -> EngineInfo:
         """Drop all clients, and settle the version of the interface that both sides speak."""
         self.drop()

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
-from operatord.engines.base import EngineUnavailable
+from operatord.engines.base import EngineSilent, EngineUnavailable
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ class Lane:
         ``timeout`` covers the wait for a thread too. A call that is cancelled or times out while it
         waits is never made; one that was begun goes on in its thread and its result is dropped.
 
-        Raises `EngineUnavailable` after ``timeout`` seconds, or when the lane is closed.
+        Raises `EngineSilent` after ``timeout`` seconds, `EngineUnavailable` when the lane is closed.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._submit(lambda: _answer(future, call))
@@ -51,7 +51,7 @@ class Lane:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError as exc:
-            raise EngineUnavailable(f"the engine did not answer within {timeout:g} s") from exc
+            raise EngineSilent(f"the engine did not answer within {timeout:g} s") from exc
 
     def close(self) -> None:
         """Let idle threads end, and refuse further calls. Idempotent; waits for nobody."""

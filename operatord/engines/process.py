@@ -115,6 +115,9 @@ class ProcessEngine:
             root_dir=str(self._state_dir),
         )
 
+    def be_patient(self, seconds: float) -> None:
+        """There is nobody to wait for: its answers come from this machine's kernel."""
+
     async def close(self) -> None:
         """Kill what still runs, and end all iterations. Idempotent."""
         self._closed = True

@@ -84,6 +84,7 @@ class FailingEngine:
         self.follow_logs = engine.follow_logs
         self.stats = engine.stats
         self.events = engine.events
+        self.be_patient = engine.be_patient
         self.close = engine.close
 
 

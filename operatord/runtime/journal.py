@@ -78,6 +78,14 @@ class JournalFailed(Exception):
     """What was noted could not be committed; it is kept, and tried again. The text is for people."""
 
 
+def _words(exc: Exception) -> str:
+    """Return what is told of a failed write; of a defect, the log has the whole."""
+    if isinstance(exc, sqlite3.Error):
+        return str(exc)
+    log.error("writing the journal broke", exc_info=exc)
+    return f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it"
+
+
 class SessionRow(NamedTuple):
     """A session as the journal has it; ``data`` is the caller's own."""
 
@@ -203,9 +211,9 @@ class Journal:
                 self._flying, self._noted = self._noted, _Batch()
                 try:
                     await loop.run_in_executor(self._thread, self._commit, self._flying)
-                except sqlite3.Error as exc:
+                except Exception as exc:  # whatever it is, what was noted must not be lost
                     self._noted = self._flying.under(self._noted)
-                    self._trouble(f"the journal cannot be written: {exc}")
+                    self._trouble(f"the journal cannot be written: {_words(exc)}")
                     self._retry = loop.call_later(RETRY, self._try_again)
                     return
                 self._trouble(None)

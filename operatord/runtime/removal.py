@@ -19,13 +19,15 @@ LONGEST_RETRY = 5.0
 
 
 async def persist(record: SessionRecord, remove: Callable[[], Awaitable[None]]) -> None:
-    """Call ``remove``, which removes something of ``record``, until it raises no `base.EngineError`."""
+    """Call ``remove``, which removes something of ``record``, until it raises nothing."""
     pause = FIRST_RETRY
     while True:
         try:
             await remove()
             return
         except base.EngineError as exc:
-            log.warning("session %s: removal will be tried again: %s", record.id, exc)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_RETRY)
+            log.warning("session %s: removal will be tried again: %s", record.id, base.in_full(exc))
+        except Exception:  # a defect: left alone, the session would never end
+            log.exception("session %s: removal broke and will be tried again", record.id)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_RETRY)

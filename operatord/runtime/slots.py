@@ -204,6 +204,11 @@ class SlotPool:
         except Interrupted:
             await self._remove(slot)
             return True
+        except (
+            Exception
+        ):  # a defect: its place is given back, or it would count as one that is made
+            await self._remove(slot)
+            raise
         self._made_at[slot.id] = self._admission.clock.now()
         self._refill[pipeline] = self._made_at[slot.id] - begun
         self._ready.add(slot.id)

@@ -72,7 +72,9 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._calm = asyncio.Event()
         self._calm.set()
-        self.reach = Reach()
+        self.reach = Reach(clock)
+        self._unanswered: list[SessionRecord] = []
+        """Starts that were begun since the engine last answered anything."""
         self.slots = self._make_slots()
         self._attacher = self._make_attacher()
         self._life = self._make_life()
@@ -128,7 +130,7 @@ class Supervisor:
         if known := self.book.same_request(params, owner):
             return known
         plan = self.plan(params, upstream)
-        self.reach.require()
+        self.reach.require(patient=params.on_shortage != "refuse")
         for slot in self.slots.candidates(plan):
             if actions := self._claim(slot, plan, params, owner):
                 record = slot
@@ -261,24 +263,37 @@ class Supervisor:
         """Count with another machine from now on."""
         self._act(self.admission.adjust(machine=machine))
 
-    def note_engine(self, problem: str | None) -> None:
-        """Remember why the engine cannot be used, or that it can; those who wait go on waiting."""
-        if not self.reach.note(problem):
-            return
-        if problem is None:
+    def note_engine_up(self) -> None:
+        """The engine answers: whoever waits for it may start."""
+        self._unanswered.clear()
+        if self.reach.note_up():
             self._restorer.requeue()
-        self._act(self.admission.hold("engine", problem))
+            self._act(self.admission.hold("engine", None))
+
+    def note_engine_slow(self, reason: str, seconds: float) -> None:
+        """The engine has not answered for so long. What has begun goes on, and nothing new begins.
+
+        Who would rather be refused than wait, and asked when it was silent already, is told now.
+        """
+        unanswered, self._unanswered = self._unanswered, []
+        if self.reach.note_silent("slow", reason, seconds):
+            self._act(self.admission.hold("engine", reason))
+        for record in unanswered:
+            if record.params.on_shortage == "refuse":
+                _give_up_start(record, reason)
+
+    def note_engine_lost(self, reason: str) -> None:
+        """The engine cannot be used; those who wait go on waiting."""
+        if self.reach.note_silent("unavailable", reason, 0.0):
+            self._act(self.admission.hold("engine", reason))
 
     def give_up_starts(self, reason: str) -> None:
-        """Let the sessions that are being started fail, for the engine does not answer.
+        """Let the sessions that are being started fail, for the engine does not come back.
 
         Whoever waits for one is told now; what was made of it is removed when the engine is back.
         """
         for record in self.book.living():
-            if record.phase == "starting":
-                _fail_start(record, reason)
-            if record.phase in ("starting", "stopping") and record.started is None:
-                record.give_up()
+            _give_up_start(record, reason)
 
     def note_journal(self, problem: str | None) -> None:
         """Remember that nothing can be written down, or that it can; until then nothing is begun."""
@@ -369,6 +384,7 @@ class Supervisor:
         record.advance("starting", self._clock.wall())
         self._announce(record)
         self.reach.on_ask()
+        self._unanswered.append(record)
         self.own(self._life.live(record))
 
     def _tick(self) -> None:
@@ -419,9 +435,13 @@ class Supervisor:
         return task
 
 
-def _fail_start(record: SessionRecord, reason: str) -> None:
-    error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
-    record.ask_end(Ending("failed", "engine_lost", reason, error))
+def _give_up_start(record: SessionRecord, reason: str) -> None:
+    """Let a start fail, and let nobody wait until what was made of it is removed."""
+    if record.phase == "starting":
+        error = errors.EngineUnavailable(reason, session_id=record.id, retry_after=1)
+        record.ask_end(Ending("failed", "engine_lost", reason, error))
+    if record.phase in ("starting", "stopping") and record.started is None:
+        record.give_up()
 
 
 def _hand_out(record: SessionRecord, stages: Iterable[str], gpus: tuple[str, ...]) -> None:

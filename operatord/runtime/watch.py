@@ -2,12 +2,15 @@
 """Keeps in touch with the engine: connects, listens for hints, relists, and notices when it is lost.
 
 An engine that refuses connections is lost at once. One that is silent takes two steps: when a ping is not
-answered for most of a second, whoever waits for it is told and nothing new is asked of it, and after three
-seconds it is lost. A ping is sent whenever somebody asks for something, and several a second while it is
-being done, so that all of them are told within a second. Nothing is concluded about its containers.
+answered for most of a second it is slow, and what cannot wait is told; only when it has been silent for as
+long as the settings are patient is it lost. A ping is sent whenever somebody asks for something, and several
+a second while it is being done, so that a silence is noticed within a second. Nothing is concluded about its
+containers, nor about what it was asked to do and may still be doing.
 
-One that ends its stream of events, which engines do to slow listeners, and answers, is not lost: it is
-listened to anew, and relisted for what was missed.
+Only time in which this process itself could have heard an answer counts as the engine's silence.
+
+One that ends its stream of events, which engines do to slow listeners, or fails to list, and answers, is not
+lost: it is listened to anew, and relisted for what was missed.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import NamedTuple
 
 from operatord.engines import base
@@ -29,12 +32,10 @@ QUICK_PULSE = 0.15
 SOONEST = 0.05
 """… and after it was asked for something. A slot has been claimed by then, and the ping delays none."""
 SILENT = 0.7
-"""Seconds without an answer after which nobody waits for the engine any more. Docker 20.10 was seen to take
-0.1 s at most, in a burst of 30 starts on two cores, …"""
-LAG = 0.1
-"""… of which so many are left for an answer that came while this process was held up …"""
-LOST = 3.0
-"""… and after which it counts as lost."""
+"""Seconds without an answer after which the engine is slow. Docker 20.10 was seen to take 0.1 s at most, in a
+burst of 30 starts on two cores that did nothing else."""
+STEP = 0.05
+"""Seconds of waiting that are counted at a time. A step that takes much longer was not the engine's doing."""
 RELIST_INTERVAL = 5.0
 """Seconds between comparisons with all that the engine has."""
 FIRST_PAUSE = 0.1
@@ -46,24 +47,31 @@ class Reactions(NamedTuple):
 
     up: Callable[[base.EngineInfo], Awaitable[None]]
     """Awaited after every connect, before hints and relists begin."""
-    lost: Callable[[str], None]
-    silent: Callable[[bool], None]
-    """Hears that the engine does not answer, or that it has."""
+    lost: Callable[[base.EngineError], None]
+    silent: Callable[[float], None]
+    """Hears that the engine has not answered for so many seconds."""
+    answered: Callable[[], None]
+    """Hears of each answer to a ping."""
     busy: Callable[[], bool]
     """Tells whether the engine makes or removes something for somebody."""
     hint: Callable[[base.EngineEvent], None]
     relist: Callable[[], Awaitable[None]]
     gap: Callable[[], None]
     """Hears that hints may have been missed, right before a relist."""
+    broke: Callable[[Exception], None]
+    """Hears of an error that no engine is to raise."""
 
 
 class EngineWatch:
     """One task that lives as long as the daemon."""
 
-    def __init__(self, engine: base.Engine, reactions: Reactions) -> None:
-        """Watch ``engine`` once `run` runs."""
+    def __init__(
+        self, engine: base.Engine, reactions: Reactions, patience: Callable[[], float]
+    ) -> None:
+        """Watch ``engine`` once `run` runs; it is lost after ``patience`` seconds of silence."""
         self._engine = engine
         self._do = reactions
+        self._patience = patience
         self._missed = asyncio.Event()
         """Events may have been missed: a relist is due now."""
         self._asked = asyncio.Event()
@@ -83,11 +91,24 @@ class EngineWatch:
                 self.first_try.set()
                 pause = FIRST_PAUSE
                 await self._watch()
-            except* base.EngineError as group:
-                self._do.lost(str(group.exceptions[0]))
+            except (
+                Exception
+            ) as exc:  # an engine that raises what it should not is lost all the same
+                self._do.lost(self._trouble(exc))
             self.first_try.set()
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _trouble(self, exc: Exception) -> base.EngineError:
+        """Return the engine's error in ``exc``; what else there is in it is passed on."""
+        found = list(_leaves(exc))
+        for each in found:
+            if not isinstance(each, base.EngineError):
+                self._do.broke(each)
+        known = (each for each in found if isinstance(each, base.EngineError))
+        return next(
+            known, base.EngineUnavailable("the connection to the engine broke in an unexpected way")
+        )
 
     async def _watch(self) -> None:
         async with asyncio.TaskGroup() as tasks:
@@ -103,7 +124,7 @@ class EngineWatch:
                 async for event in self._engine.events():
                     self._do.hint(event)
                     pause = FIRST_PAUSE
-            await self._engine.alive()
+            await self._answer()
             log.warning("the engine ended its stream of events; it is asked for another")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -113,7 +134,11 @@ class EngineWatch:
     async def _relist_forever(self) -> None:
         while True:
             self._missed.clear()
-            await self._do.relist()
+            try:
+                await self._do.relist()
+            except base.EngineError as exc:
+                await self._answer()
+                log.warning("the engine's objects are not compared now: %s", base.in_full(exc))
             await _set(self._missed, RELIST_INTERVAL)
 
     async def _feel_pulse(self) -> None:
@@ -125,17 +150,35 @@ class EngineWatch:
 
     async def _ping(self) -> None:
         """Return once the engine has answered. Raises `base.EngineError` when it is lost."""
-        ping = asyncio.ensure_future(self._engine.alive())
+        ping = asyncio.ensure_future(self._answer())
         try:
-            if not (await _done(ping, SILENT - LAG) or await _done(ping, LAG)):
-                self._do.silent(True)
-                if not await _done(ping, LOST - SILENT):
-                    raise base.EngineUnavailable(f"the engine has been silent for {LOST:g} s")
+            if not await _done(ping, SILENT):
+                self._do.silent(SILENT)
+                patience = self._patience()
+                if not await _done(ping, patience - SILENT):
+                    raise base.EngineUnavailable(f"the engine has been silent for {patience:g} s")
             ping.result()
-            self._do.silent(False)
+            self._do.answered()
         finally:
             ping.cancel()
             await asyncio.gather(ping, return_exceptions=True)
+
+    async def _answer(self) -> None:
+        """Return once the engine has answered. Raises `base.EngineError` when nothing is there to answer."""
+        while True:
+            with contextlib.suppress(base.EngineSilent):
+                await self._engine.alive()
+                return
+            await asyncio.sleep(FIRST_PAUSE)
+
+
+def _leaves(exc: Exception) -> Iterator[Exception]:
+    """Yield the errors that a group is made of, or the one that is none."""
+    if isinstance(exc, ExceptionGroup):
+        for each in exc.exceptions:
+            yield from _leaves(each)
+    else:
+        yield exc
 
 
 async def _set(event: asyncio.Event, seconds: float) -> None:
@@ -147,5 +190,13 @@ async def _set(event: asyncio.Event, seconds: float) -> None:
 
 
 async def _done(future: asyncio.Future[None], seconds: float) -> bool:
-    """Tell whether it is done within so many seconds."""
-    return bool((await asyncio.wait((future,), timeout=seconds))[0])
+    """Tell whether it is done within so many seconds in which this process was not held up itself."""
+    now, left = asyncio.get_running_loop().time, seconds
+    while left > 0:
+        begun = now()
+        if (await asyncio.wait((future,), timeout=STEP))[0]:
+            return True
+        # Held up, be it by busy cores or a SIGSTOP, it may have had no turn to hear the answer in. It still
+        # counts for something, so that no load puts the verdict off for ever.
+        left -= STEP if now() - begun < 2 * STEP else STEP / 2
+    return False

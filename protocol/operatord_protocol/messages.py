@@ -127,6 +127,14 @@ class Description(Result, frozen=True):
     capabilities: list[str]
 
 
+class Trouble(Result, frozen=True):
+    task: str
+    times: int
+    error: str
+    since: str
+    last: str
+
+
 class Status(Result, frozen=True):
     version: str
     instance: str
@@ -145,6 +153,8 @@ class Status(Result, frozen=True):
     free: dict[str, Any] = {}
     """What a start could take now: the smaller of what is not reserved and what is measured to be free."""
     networks: dict[str, int] = {}
+    troubles: list[Trouble] = []
+    """What of the daemon's own work broke and was begun again."""
 
 
 # --- auth --------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ UNHARMED = {
     "follow_logs",
     "stats",
     "events",
+    "be_patient",
     "close",
 }
 """Calls that change nothing, and whose answers lead to no change by themselves."""

@@ -215,21 +215,22 @@ async def test_removal_is_retried_until_the_engine_is_back(lab: Lab, wire: Wire)
     assert lab.fake.empty
 
 
-async def test_engine_lost_in_the_middle_of_a_start(lab: Lab, wire: Wire) -> None:
-    gate = lab.fake.script.hold("create")
-    start = wire.begin("session.start")
-    await gate.reached.wait()
-    lab.fake.world.lose()
-    gate.open.set()
-    other = await lab.wire()
-    await until(lambda: lab.daemon.supervisor.reach.problem is not None, "it is noticed")
-    assert (await other.refusal("session.start")).type == "engine_unavailable"
-    with pytest.raises(Exception, match="engine_unavailable"):
-        await wire.reply(start)  # long before anything can be removed
-    lab.fake.world.come_back()
-    await until(lambda: lab.daemon.supervisor.reach.problem is None, "it is back")
-    await until(lambda: not lab.daemon.supervisor.book.living(), "what was made is removed")
-    await rolled_back(lab, wire)
+async def test_engine_lost_in_the_middle_of_a_start(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"engine_patience": 1}) as lab:
+        wire, other = await lab.wire(), await lab.wire()
+        gate = lab.fake.script.hold("create")
+        start = wire.begin("session.start")
+        await gate.reached.wait()
+        lab.fake.world.lose()
+        gate.open.set()
+        await until(lambda: lab.daemon.supervisor.reach.problem is not None, "it is noticed")
+        assert (await other.refusal("session.start")).type == "engine_unavailable"
+        with pytest.raises(Exception, match="engine_unavailable"):
+            await wire.reply(start)  # long before anything can be removed
+        lab.fake.world.come_back()
+        await until(lambda: lab.daemon.supervisor.reach.problem is None, "it is back")
+        await until(lambda: not lab.daemon.supervisor.book.living(), "what was made is removed")
+        await rolled_back(lab, wire)
 
 
 async def test_running_session_survives_an_engine_that_was_away(lab: Lab, wire: Wire) -> None:

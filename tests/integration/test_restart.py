@@ -159,7 +159,7 @@ class Machine:
         journal._closed = True
         journal._connection.close()
         journal._reading.close()
-        tasks = [*daemon.supervisor._tasks, *daemon._tasks]
+        tasks = [*daemon.supervisor._tasks, *daemon.keeper._tasks]
         if journal._writing is not None:
             tasks.append(journal._writing)
         for task in tasks:

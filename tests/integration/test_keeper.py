@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: MIT
+"""What is to run as long as the daemon: each of its parts is broken here, and seen to come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from daemon_lab import Lab, StillClock, Wire, in_process, settings, until
+
+from operatord import daemon as daemon_module
+from operatord.runtime.keeper import FIRST_PAUSE, LONGEST_PAUSE, SOUND, Keeper
+
+SECRET = "/etc/secret"
+"""What must not get out."""
+Target = Callable[[Lab], tuple[Any, str]]
+
+TASKS: dict[str, Target] = {
+    "the watch over the engine": lambda lab: (lab.daemon._watch, "_watch"),
+    "what compares sessions with the engine": lambda lab: (lab.daemon.reconciler, "look"),
+    "what writes down what was learned": lambda lab: (lab.daemon, "_write_learned"),
+    "the watch over the machine": lambda lab: (lab.daemon.host, "_try_sample"),
+    "what prepares slots": lambda lab: (lab.daemon.supervisor.slots, "_lacking"),
+    "the watch over use": lambda lab: (_rounds(lab, "the watch over use"), "_follow"),
+    "the watch for idle sessions": lambda lab: (
+        _rounds(lab, "the watch for idle sessions"),
+        "_follow",
+    ),
+    "the watch for stalls": lambda lab: (_rounds(lab, "the watch for stalls"), "_follow"),
+}
+"""For each task, what it calls again and again."""
+
+
+def _rounds(lab: Lab, name: str) -> Any:
+    run: Any = lab.daemon._looks[name]
+    return run.__self__._rounds
+
+
+class Broken:
+    """In place of a method: raises once, and does its work from then on."""
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+        self.calls = 0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls += 1
+        if self.calls == 1:
+            raise KeyError(SECRET)
+        return self._method(*args, **kwargs)
+
+
+async def troubles(wire: Wire) -> dict[str, Any]:
+    return {each["task"]: each for each in (await wire.call("system.status"))["troubles"]}
+
+
+@pytest.mark.parametrize("name", TASKS)
+async def test_task_that_breaks_is_begun_again_and_shown(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+) -> None:
+    """E2: nothing that is to run as long as the daemon dies in silence."""
+    monkeypatch.setattr(daemon_module, "LEARNED_EVERY", 0.05)
+    async with in_process(tmp_path / "s") as lab:
+        wire = await lab.wire()
+        assert await troubles(wire) == {}
+        owner, method = TASKS[name](lab)
+        broken = Broken(getattr(owner, method))
+        monkeypatch.setattr(owner, method, broken)
+        if name == "the watch over the engine":  # it is in there already: let it come out
+            lab.fake.world.lose()
+            await until(lambda: lab.daemon.supervisor.reach.state == "unavailable", "it is lost")
+            lab.fake.world.come_back()
+        lab.daemon._watch._missed.set()  # a comparison is due now
+        await until(lambda: broken.calls >= 2, "it was begun again")
+        shown = (await troubles(wire))[name]
+        assert (shown["times"], SECRET in str(shown), "KeyError" in shown["error"]) == (
+            1,
+            False,
+            True,
+        )
+        assert shown["since"] == shown["last"]
+        assert (await wire.call("session.start"))["phase"] == "running"
+    assert SECRET in caplog.text, "the log has the whole of it"
+
+
+@pytest.mark.parametrize("call", ["alive", "connect", "events"])
+async def test_engine_that_raises_what_it_should_not_is_lost_and_comes_back(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """E2: a library's own error (paramiko's, a missing ``fileno``) is the engine's, not the watch's end."""
+    await wire.call("events.subscribe", types=["engine.lost", "engine.back"])
+    broken = Broken(getattr(lab.fake, call))
+    monkeypatch.setattr(lab.fake, call, broken)
+    if call != "alive":
+        lab.fake.world.lose()
+        await wire.event("engine.lost")
+        lab.fake.world.come_back()
+    lab.daemon._watch.asked()
+    await until(lambda: broken.calls >= 2, "it is asked again")
+    await wire.event("engine.back")
+    assert (await troubles(wire))["the watch over the engine"]["times"] == 1
+    session = await wire.call("session.start", plain_stream=True)
+    lab.fake.world.end(session["stream"])
+    ended = await wire.call("session.wait", session_id=session["session_id"], phase="ended")
+    assert ended["outcome"] == "completed", "ends are heard of"
+
+
+async def test_journal_whose_writing_breaks_keeps_what_was_noted_and_goes_on(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2: what was noted when a commit met a defect is written later."""
+    broken = Broken(lab.daemon.journal._commit)
+    monkeypatch.setattr(lab.daemon.journal, "_commit", broken)
+    refused = await wire.refusal("session.start", on_shortage="refuse")
+    assert SECRET not in str(refused)
+    await until(lambda: lab.daemon.journal.problem is None and broken.calls > 1, "it is written")
+    assert (await wire.call("session.start"))["phase"] == "running"
+
+
+async def test_removal_that_meets_a_defect_is_tried_again(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2: the task that lives a session ends with it, and not before."""
+    session_id = (await wire.call("session.start"))["session_id"]
+    starter = lab.daemon.supervisor._starter
+    monkeypatch.setattr(starter, "remove", Broken(starter.remove))
+    ended = await wire.call("session.stop", session_id=session_id)
+    assert ended["phase"] == "ended"
+    assert lab.fake.empty
+
+
+async def test_slot_that_meets_a_defect_gives_its_place_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2: what prepares slots goes on, and does not count one that was never made."""
+    config = [{"pipelines": {"stream": {"warm": 0}}}]
+    async with in_process(tmp_path / "s", reread=lambda: settings(tmp_path / "s", *config)) as lab:
+        starter = lab.daemon.supervisor._starter
+        broken = Broken(starter.prepare)
+        monkeypatch.setattr(starter, "prepare", broken)
+        config[0] = {"pipelines": {"stream": {"warm": 1}}}
+        await (await lab.wire()).call("system.reload")
+        await until(lambda: broken.calls >= 2, "another is made")
+        assert len(list(lab.daemon.supervisor.slots)) <= 1
+
+
+class Restless:
+    """Work that ends each time in the same way."""
+
+    def __init__(self, *, raises: bool) -> None:
+        self.times = 0
+        self._raises = raises
+
+    async def __call__(self) -> None:
+        self.times += 1
+        if self._raises:
+            raise OSError(SECRET)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_pauses_grow_and_begin_anew_after_a_sound_time(
+    monkeypatch: pytest.MonkeyPatch, raises: bool
+) -> None:
+    """E2: begun again with back-off, also what merely comes to an end."""
+    clock, pauses, enough = StillClock(), [], asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 12:
+            enough.set()
+            await asyncio.Event().wait()
+
+    work = Restless(raises=raises)
+
+    async def sound_at_last() -> None:
+        if work.times == 11:
+            clock.advance(SOUND)
+        await work()
+
+    monkeypatch.setattr("operatord.runtime.keeper.asyncio.sleep", pause)
+    keeper = Keeper(clock)
+    keeper.keep("something", sound_at_last)
+    await enough.wait()
+    await keeper.close()
+    await keeper.close()
+    assert pauses[:3] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE]
+    assert pauses[9:] == [LONGEST_PAUSE, LONGEST_PAUSE, FIRST_PAUSE]
+    [trouble] = keeper.troubles()
+    assert (trouble.task, trouble.times) == ("something", 12)
+    assert trouble.since < trouble.last
