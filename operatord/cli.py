@@ -120,6 +120,10 @@ def _add_sweep(commands: Any) -> None:
         "--grace", metavar="SECONDS", type=_seconds, default=10.0,
         help="time between the two looks that something has to be left over at (default: 10)",
     )  # fmt: skip
+    sweep.add_argument(
+        "--forgotten", action="store_true",
+        help="remove also sessions that run and are in no journal, for it was damaged or moved away",
+    )  # fmt: skip
     _add_settings(sweep)
     sweep.set_defaults(run=_sweep)
 
@@ -274,7 +278,7 @@ def _serve(args: argparse.Namespace) -> int:
     from . import logs  # noqa: PLC0415
     from .config import load  # noqa: PLC0415
     from .daemon import Daemon  # noqa: PLC0415
-    from .runtime.journal import JournalFailed  # noqa: PLC0415
+    from .runtime.journal_file import JournalFailed  # noqa: PLC0415
     from .runtime.latency import ask_for_short_slices  # noqa: PLC0415
     from .state_dir import StateDirBusy  # noqa: PLC0415
 
@@ -347,7 +351,7 @@ def _sweep(args: argparse.Namespace) -> int:
     from .sweep import Options, run_sweep  # noqa: PLC0415
 
     logs.configure(config.log)
-    return run_sweep(config, Options(print, _say, args.grace, args.dry_run))
+    return run_sweep(config, Options(print, _say, args.grace, args.forgotten, args.dry_run))
 
 
 def _demo(args: argparse.Namespace) -> int:

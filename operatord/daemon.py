@@ -36,10 +36,12 @@ from .runtime.availability import Availability, Means
 from .runtime.blueprint import StartSettings
 from .runtime.clock import Clock
 from .runtime.failpoints import fail_around
+from .runtime.forgotten import Forgotten
 from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor, routes
 from .runtime.idle import IdleWatch
-from .runtime.journal import Journal, JournalFailed, Retention
+from .runtime.journal import Journal, Retention
+from .runtime.journal_file import JournalFailed
 from .runtime.keeper import Keeper
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
@@ -115,7 +117,10 @@ class Daemon:
         self._gpus = _configured_gpus(config)
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
-        self.reconciler = Reconciler(self.engine, self.supervisor, self.instance, self.clock)
+        self._forgotten = Forgotten(self.journal)
+        self.reconciler = Reconciler(
+            self.engine, self.supervisor, self._forgotten, self.instance, self.clock
+        )
         self.probes = ProbeRegistry(
             self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
         )
@@ -211,7 +216,7 @@ class Daemon:
             events=self.events,
             host=self.host,
             clock=self.clock,
-            engine_facts=self.availability.facts,
+            engine_facts=lambda: self.availability.facts() | self._forgotten.facts(),
             troubles=self.keeper.troubles,
             uptime=lambda: self.clock.now() - self._begun,
             connections=lambda: self.server.connections,

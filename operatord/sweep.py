@@ -11,6 +11,7 @@ What makes it safe beside a daemon that works:
   session is not living in a journal that was read later has no owner.
 - Nothing is removed on one look. The second one comes after a grace, with the labels listed anew.
 - Without a journal that can be read, nobody knows what lives, and nothing is removed.
+- Nor is a session that runs and that no journal knows (`runtime.forgotten`), unless that is asked for.
 
 Where no daemon runs, what was being started or removed when the last one died is nobody's work any more, and
 goes without a grace; so that no daemon begins meanwhile, the sweep has the state directory's lock for that
@@ -34,7 +35,9 @@ import msgspec
 from .choice import choose_engine
 from .config import Config
 from .engines import base
-from .runtime.journal import BUSY, SLOTS, VERSION
+from .runtime.forgotten import has_unknown_past, of_running, session_of
+from .runtime.journal import SLOTS
+from .runtime.journal_file import UNKNOWN_PAST, VERSION, connect_to_read
 from .runtime.processes import ProcessId, end
 from .state_dir import StateDir, StateDirBusy
 
@@ -79,6 +82,8 @@ class Options(NamedTuple):
     """Hears what else there is to know."""
     grace: float = GRACE
     """Seconds between the two looks."""
+    forgotten: bool = False
+    """Remove sessions that run, too, if no journal knows them."""
     dry_run: bool = False
     """Only say what would be removed."""
     make_engine: MakeEngine | None = None
@@ -88,8 +93,11 @@ class Options(NamedTuple):
 class Sweep:
     """One pass over the objects of one instance."""
 
-    def __init__(self, state_dir: Path, instance: str, make_engine: MakeEngine) -> None:
-        """``instance`` is the label of everything that may be removed."""
+    def __init__(
+        self, state_dir: Path, instance: str, make_engine: MakeEngine, *, forgotten: bool = False
+    ) -> None:
+        """``instance`` is the label of everything that may be removed, ``forgotten`` as in `Options`."""
+        self._forgotten = forgotten
         self._journal = state_dir / "journal.sqlite"
         self._instance = instance
         self._make_engine = make_engine
@@ -102,8 +110,13 @@ class Sweep:
         async with self._engine() as engine:
             listed = await engine.list_objects(self._instance)
         found = [o for o in listed if o.labels.get(base.LABEL_INSTANCE) == self._instance]
-        phases = read_phases(self._journal, {_session_of(each) for each in found})
-        judged = (_judge(each, phases.get(_session_of(each)), alone) for each in found)
+        known = read_journal(self._journal, {session_of(each) for each in found})
+        spared = set() if self._forgotten else known.spared(found)
+        judged = (
+            _judge(each, known.phases.get(session_of(each)), alone)
+            for each in found
+            if each.id not in spared
+        )
         return {each.found.id: each for each in judged if each is not None}
 
     async def remove(self, doomed: Iterable[Doomed], say: Say) -> bool:
@@ -126,10 +139,6 @@ class Sweep:
             yield engine
         finally:
             await engine.close()
-
-
-def _session_of(found: base.Found) -> str:
-    return found.labels.get(base.LABEL_SESSION, "")
 
 
 def _judge(found: base.Found, phase: str | None, alone: bool) -> Doomed | None:
@@ -155,8 +164,22 @@ async def _remove(engine: base.Engine, doomed: Doomed, say: Say) -> bool:
     return True
 
 
-def read_phases(journal: Path, sessions: Iterable[str]) -> Mapping[str, str]:
-    """Return the phase of each session that the journal knows. Raises `CannotSweep`.
+class Known(NamedTuple):
+    """What the journal says."""
+
+    phases: Mapping[str, str]
+    """Of each session that it knows."""
+    unknown_past: bool
+    """There may be sessions that another one knew."""
+
+    def spared(self, found: Iterable[base.Found]) -> set[str]:
+        """Return those of the objects ``found`` that are to be left alone, by id."""
+        unknown = [each for each in found if session_of(each) not in self.phases]
+        return {each.id for each in of_running(unknown)} if self.unknown_past else set()
+
+
+def read_journal(journal: Path, sessions: Iterable[str]) -> Known:
+    """Return what the journal says of ``sessions``. Raises `CannotSweep`.
 
     The connection only reads; a daemon that writes meanwhile is not held up by it.
     """
@@ -169,14 +192,18 @@ def read_phases(journal: Path, sessions: Iterable[str]) -> Mapping[str, str]:
                 )
             query = "SELECT phase FROM session WHERE id = ?"
             rows = {each: db.execute(query, (each,)).fetchone() for each in sessions}
-            slots = db.execute("SELECT data FROM fact WHERE name = ?", (SLOTS,)).fetchone()
+            slots, unknown_past = (
+                db.execute("SELECT CAST(data AS BLOB) FROM fact WHERE name = ?", (name,)).fetchone()
+                for name in (SLOTS, UNKNOWN_PAST)
+            )
     except sqlite3.Error as exc:
         raise CannotSweep(
             f"the journal cannot be read ({exc}), so nobody knows what lives"
         ) from exc
     unclaimed = [] if slots is None else msgspec.json.decode(slots[0], type=list[str])
     known = {session: row[0] for session, row in rows.items() if row is not None}
-    return dict.fromkeys(unclaimed, SLOT) | known
+    phases = dict.fromkeys(unclaimed, SLOT) | known
+    return Known(phases, has_unknown_past(None if unknown_past is None else unknown_past[0]))
 
 
 class _Relayed(msgspec.Struct):
@@ -199,7 +226,7 @@ def read_relays(journal: Path, sessions: Iterable[str]) -> list[ProcessId]:
 
 
 def _open(journal: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{journal.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
+    return connect_to_read(journal)
 
 
 def read_instance(state_dir: Path) -> str | None:
@@ -234,7 +261,8 @@ async def sweep_once(config: Config, options: Options) -> bool:
     if instance is None:
         say(f"nothing is left over: no operatord has ever worked in {state_dir}")
         return True
-    sweep = Sweep(state_dir, instance, options.make_engine or _chosen(config, instance, note))
+    make_engine = options.make_engine or _chosen(config, instance, note)
+    sweep = Sweep(state_dir, instance, make_engine, forgotten=options.forgotten)
     with _lock(state_dir) as alone:
         note(f"instance {instance}; " + ("no daemon runs" if alone else "a daemon runs"))
         first = await sweep.look(alone=alone)
@@ -242,7 +270,7 @@ async def sweep_once(config: Config, options: Options) -> bool:
         found = await _still(sweep, urgent, alone=alone)
         all_gone = await _dispose(sweep, found, options)
         if not options.dry_run:
-            await sweep.end_relays({_session_of(each.found) for each in found})
+            await sweep.end_relays({session_of(each.found) for each in found})
     patient = first.keys() - urgent
     if patient:
         await asyncio.sleep(grace)

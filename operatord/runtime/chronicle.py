@@ -11,7 +11,8 @@ from typing import Any
 import msgspec
 
 from .admission import Admission
-from .journal import SLOTS, Journal, JournalFailed
+from .journal import SLOTS, Journal
+from .journal_file import JournalFailed
 from .record import SessionRecord
 from .snapshot import to_row
 

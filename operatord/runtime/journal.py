@@ -8,18 +8,15 @@ committed; whoever is about to change the world outside waits for it first.
 Write-ahead logging with ``synchronous = NORMAL``: a commit survives the death of the daemon at any moment.
 A power failure may lose the last commits, but then the containers that they spoke of have died as well.
 
-A write that fails is kept and tried again. A file that cannot be read is put aside under another name,
-with a word in the log, and a new one is begun: an unreadable past must not keep the daemon from working.
-What one row says can be kept aside likewise, when nobody can read it.
+A write that fails is kept and tried again. What a row says can be kept aside, when nobody can read it;
+what becomes of a whole file that cannot be read, `journal_file` says.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,10 +25,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from .failpoints import hit
+from .journal_file import JournalFailed, connect, open_sound
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
 SLOTS = "slots"
 """The fact that has the ids of the slots that nobody had claimed when the newest was made."""
 ASIDE = "unreadable."
@@ -39,43 +36,6 @@ ASIDE = "unreadable."
 RETRY = 1.0
 """Seconds after which a write that failed is tried again."""
 EVENTS_KEPT = 10_000
-BUSY = 5.0
-"""Seconds to wait for another reader, such as a sweep by hand."""
-
-_SCHEMA = """
-CREATE TABLE session (
-    id TEXT PRIMARY KEY, phase TEXT NOT NULL, owner TEXT NOT NULL, request_key TEXT,
-    created REAL NOT NULL, ended REAL, data BLOB NOT NULL
-);
-CREATE INDEX session_ended ON session (ended);
-CREATE INDEX session_created ON session (created);
-CREATE INDEX session_key ON session (request_key, owner) WHERE request_key IS NOT NULL;
-CREATE TABLE event (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE probe (name TEXT PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE fact (name TEXT PRIMARY KEY, data BLOB NOT NULL);
-"""
-
-_MIGRATIONS: dict[int, str] = {}
-"""For each older version, the statements that lead to the next one."""
-
-_MAGIC = b"SQLite format 3\0"
-_CIRCUMSTANCES = frozenset(
-    [
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_CANTOPEN,
-    ]
-)
-"""What is not the file's fault: no room, no permission, another daemon."""
-
-
-class JournalFailed(Exception):
-    """What was noted could not be committed; it is kept, and tried again. The text is for people."""
 
 
 def _words(exc: Exception) -> str:
@@ -138,7 +98,7 @@ class Journal:
     ) -> None:
         """Open or create it. ``on_trouble`` hears when writing begins to fail; with None, works again.
 
-        Raises `JournalFailed` when there is no using the file, nor a new one.
+        Raises `JournalFailed` when there is no using the file, nor a new one, or a newer version made it.
         """
         self.path = path
         self.retention = retention
@@ -153,8 +113,8 @@ class Journal:
         self._closed = False
         self._thread = ThreadPoolExecutor(1, "journal")
         try:
-            self._reading = _open(path)
-            self._connection = _connect(path)
+            self._reading = open_sound(path)
+            self._connection = connect(path)
         except sqlite3.Error as exc:
             raise JournalFailed(f"the journal cannot be used: {exc}: {path}") from exc
 
@@ -364,101 +324,3 @@ class Journal:
         self._thread.shutdown(wait=True)
         self._connection.close()
         self._reading.close()
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    """Return a connection to a sound file of this version, which is made if there is none."""
-    try:
-        return _open_sound(path)
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
-        if _is_circumstance(exc):
-            raise
-        aside = _put_aside(path)
-        log.error(
-            "the journal cannot be read (%s); it is kept as %s, and a new one begun", exc, aside
-        )
-        return _open_sound(path)
-
-
-def _open_sound(path: Path) -> sqlite3.Connection:
-    """Raises `sqlite3.Error`, and `UnicodeDecodeError` for an error whose own text is damaged."""
-    _check_kind(path)
-    db = _connect(path)
-    try:
-        _check(db)
-        _migrate(db)
-        _check_tables(db)
-        db.execute(f"PRAGMA user_version = {VERSION}")  # it can be written
-    except BaseException:
-        db.close()
-        raise
-    # A damaged letter must not keep the rest from being read.
-    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    return db
-
-
-def _is_circumstance(exc: Exception) -> bool:
-    return getattr(exc, "sqlite_errorcode", 0) & 0xFF in _CIRCUMSTANCES
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=BUSY, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _check_kind(path: Path) -> None:
-    """Raise `sqlite3.DatabaseError` if it is something else, whose log SQLite would throw away."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        if (begin := file.read(len(_MAGIC))) and not _MAGIC.startswith(begin):
-            raise sqlite3.DatabaseError("it is not a database")
-
-
-def _check(db: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` if the file is damaged."""
-    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(str(verdict).splitlines()[0])
-
-
-def _check_tables(db: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` if its tables are not those that are written here."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(_SCHEMA)
-        if _columns(fresh) != _columns(db):
-            raise sqlite3.DatabaseError("it does not have the tables of a journal")
-
-
-def _columns(db: sqlite3.Connection) -> list[tuple[str | int, ...]]:
-    return db.execute(
-        "SELECT t.name, c.name, c.type, c.pk FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
-        "WHERE t.type = 'table' ORDER BY t.name, c.cid"
-    ).fetchall()
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to this version, step by step, each of them done whole or not at all."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if not 0 <= version <= VERSION:
-        raise sqlite3.DatabaseError(f"it is of version {version}, and this daemon knows {VERSION}")
-    if version == 0:
-        steps = {VERSION: _SCHEMA}
-    else:
-        steps = {older + 1: _MIGRATIONS[older] for older in range(version, VERSION)}
-    for reached, step in steps.items():
-        db.executescript(f"BEGIN; {step}; PRAGMA user_version = {reached}; COMMIT;")
-
-
-def _put_aside(path: Path) -> str:
-    """Rename a file that cannot be used, with its log, and return its new name."""
-    name = f"{path.name}.unreadable-{time.strftime('%Y%m%dT%H%M%S')}"
-    for suffix in ("", "-wal", "-shm"):
-        old = path.with_name(path.name + suffix)
-        if old.exists():
-            old.rename(path.with_name(name + suffix))
-    return name

@@ -17,7 +17,7 @@ from operatord_protocol import errors
 
 from .admission import Admission
 from .chronicle import Chronicle
-from .journal import JournalFailed
+from .journal_file import JournalFailed
 from .postmortem import collect
 from .record import Ending, SessionRecord
 from .refusals import final_error, step_error

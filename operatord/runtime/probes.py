@@ -21,7 +21,8 @@ from operatord_protocol.hosts import host_problem
 from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
-from .journal import Journal, JournalFailed
+from .journal import Journal
+from .journal_file import JournalFailed
 from .looks import Looks, Seen
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ A start after the daemon was killed is like any start. Sessions that ran are tak
 only been begun is removed; what was being removed is removed on. Nothing is decided about a session before
 the engine has answered.
 
-What carries this daemon's label and belongs to no session of it is an orphan: an answer that got lost, or a
-journal that did. It is removed after a grace, on the word of a list made right before.
+What carries this daemon's label and belongs to no session of it is an orphan, such as what was made by a call
+whose answer got lost. It is removed after a grace, on the word of a list made right before; but not what
+`forgotten` spares.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterable
 from operatord.engines import base
 
 from .clock import Clock
+from .forgotten import Forgotten, session_of
 from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -30,9 +32,15 @@ class Reconciler:
     """Compares the sessions with the engine's objects."""
 
     def __init__(
-        self, engine: base.Engine, supervisor: Supervisor, instance: str, clock: Clock
+        self,
+        engine: base.Engine,
+        supervisor: Supervisor,
+        forgotten: Forgotten,
+        instance: str,
+        clock: Clock,
     ) -> None:
         """``instance`` is the label of everything that is this daemon's."""
+        self._forgotten = forgotten
         self._engine = engine
         self._supervisor = supervisor
         self._instance = instance
@@ -50,6 +58,8 @@ class Reconciler:
         found = await self._engine.list_objects(self._instance)
         supervisor.exits.compare(found, known)
         orphans = [each for each in found if self._is_orphan(each)]
+        spared = self._forgotten.spare([each for each in orphans if self._is_unknown(each)])
+        orphans = [each for each in orphans if each.id not in spared]
         now = self._clock.now()
         self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
         due = {each.id for each in orphans if self._is_due(each, now)}
@@ -58,14 +68,18 @@ class Reconciler:
 
     def _is_due(self, orphan: base.Found, now: float) -> bool:
         """Tell whether nobody can come for it any more: at once if its session has ended."""
-        session_id = orphan.labels.get(base.LABEL_SESSION, "")
-        if session_id in self._leftovers or self._supervisor.book.has_ended(session_id):
-            return True
-        return now - self._seen[orphan.id] >= self.grace
+        return self._is_over(session_of(orphan)) or now - self._seen[orphan.id] >= self.grace
+
+    def _is_over(self, session_id: str) -> bool:
+        return session_id in self._leftovers or self._supervisor.book.has_ended(session_id)
+
+    def _is_unknown(self, orphan: base.Found) -> bool:
+        """Tell whether the journal says nothing of the session that an orphan is of."""
+        session_id = session_of(orphan)
+        return self._supervisor.known(session_id) is None and not self._is_over(session_id)
 
     def _is_orphan(self, found: base.Found) -> bool:
-        session_id = found.labels.get(base.LABEL_SESSION, "")
-        record = self._supervisor.known(session_id)
+        record = self._supervisor.known(session_of(found))
         if record is None:
             return True
         if record.phase != "running" or record.attaching is not None:
@@ -88,10 +102,8 @@ class Reconciler:
         again = await self._engine.list_objects(self._instance)
         orphans = [each for each in again if each.id in due and self._is_orphan(each)]
         for each in orphans:
-            session_id = each.labels.get(base.LABEL_SESSION, "nobody")
-            log.warning(
-                "removing the %s %s of %s: no session has it", each.kind, each.name, session_id
-            )
+            owner = session_of(each) or "nobody"
+            log.warning("removing the %s %s of %s: no session has it", each.kind, each.name, owner)
         await remove(self._engine, orphans)
 
 

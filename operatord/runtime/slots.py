@@ -26,7 +26,7 @@ from operatord.core.plans import SessionPlan, make_plan
 from operatord_protocol.messages import SessionStartParams
 
 from .admission import Admission
-from .journal import JournalFailed
+from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
 from .starter import Starter
 from .steps import Interrupted, StepFailed

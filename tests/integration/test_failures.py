@@ -286,7 +286,8 @@ async def test_what_an_earlier_life_left_is_swept_and_nothing_else(tmp_path: Pat
             name=f"c-{instance}", stage="probe", image=IMAGES[0], network=network, env={},
             labels=labels, port=1,
         )  # fmt: skip
-        await engine.start(await engine.create(stage))
+        await engine.start(made := await engine.create(stage))
+        engine.world.end(made)
     clock = StillClock()
     async with in_process(tmp_path / "s", engine=engine, clock=clock) as lab:
         await lab.daemon.reconciler.look()

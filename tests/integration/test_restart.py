@@ -53,6 +53,8 @@ from operatord.runtime.chronicle import Chronicle
 from operatord.runtime.record import SessionRecord
 from operatord.sweep import Options, sweep_once
 
+STAGES = ("probe", "stream", "segmentation")
+
 
 class Lasting(StreamingFake):
     """A fake whose containers, and the streams at their ports, outlive the daemon."""
@@ -983,21 +985,96 @@ async def test_lost_engine_is_noticed_while_orphans_are_removed(machine: Machine
         await machine.daemon.reconciler.look()
 
 
-async def test_journal_that_is_lost_makes_orphans_of_what_it_spoke_of(
-    machine: Machine, caplog: pytest.LogCaptureFixture
-) -> None:
+async def without_its_journal(machine: Machine, how: str) -> tuple[Wire, Json]:
+    """Have a daemon that does not know the session that runs on its engine; return both."""
     wire = await machine.start()
-    await wire.call("session.start")
+    session = await wire.call("session.start")
     await machine.kill()
-    (machine.state_dir / "journal.sqlite").write_bytes(b"gibberish " * 999)
+    journal = machine.state_dir / "journal.sqlite"
+    if how == "damaged":
+        journal.write_bytes(b"gibberish " * 999)
+    else:
+        for each in machine.state_dir.glob("journal.sqlite*"):
+            each.unlink()
     wire = await machine.start()
-    assert "cannot be read" in caplog.text
     assert (await wire.call("session.list"))["sessions"] == []
+    return wire, session
+
+
+async def look_for_long(machine: Machine) -> None:
     await machine.daemon.reconciler.look()
     machine.clock.advance(11)
     await machine.daemon.reconciler.look()
+
+
+@pytest.mark.parametrize("how", ["damaged", "moved away"])
+async def test_what_runs_is_left_alone_when_its_journal_is_lost(
+    machine: Machine, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """F8: however often the daemon looks, and in the life after that one; and it says so."""
+    wire, session = await without_its_journal(machine, how)
+    for _ in range(2):
+        await look_for_long(machine)
+        assert set(machine.world.containers) == {session[name] for name in STAGES}
+        left = (await wire.call("system.status"))["engine"]["left_alone"]
+        assert (left["sessions"], left["objects"]) == (1, 4)
+        assert "operatord sweep --forgotten" in left["advice"]
+        await machine.stop()
+        wire = await machine.start()
+    assert "4 objects of 1 sessions run that the journal does not know" in caplog.text
+    other = await wire.call("session.start")
+    await wire.call("session.stop", session_id=other["session_id"])
+    assert set(machine.world.containers) == {session[name] for name in STAGES}
+
+
+async def test_what_the_lost_journal_knew_goes_when_it_has_ended(machine: Machine) -> None:
+    """F8: then nobody can need it; and from then on nothing is unknown."""
+    wire, session = await without_its_journal(machine, "damaged")
+    await machine.daemon.reconciler.look()
+    for name in STAGES:
+        machine.world.end(session[name])
+    await look_for_long(machine)
     assert machine.engine.empty
-    assert (await wire.call("session.start"))["phase"] == "running"
+    await machine.daemon.reconciler.look()
+    assert "left_alone" not in (await wire.call("system.status"))["engine"]
+    stray = await orphan(machine)
+    await machine.engine.start(stray)
+    await look_for_long(machine)
+    assert machine.engine.empty
+
+
+async def test_what_the_lost_journal_knew_goes_when_somebody_says_so(machine: Machine) -> None:
+    """F8: a sweep leaves it alone, too, unless it is told to remove what is forgotten."""
+    await without_its_journal(machine, "damaged")
+    said: list[str] = []
+    config = settings(machine.state_dir)
+
+    def make_engine() -> FakeEngine:
+        return FakeEngine("test", machine.world)
+
+    options = Options(said.append, lambda _: None, 0.0, make_engine=make_engine)
+    assert await sweep_once(config, options)
+    assert said == ["nothing is left over"]
+    assert len(machine.world.containers) == 3
+    assert await sweep_once(config, options._replace(forgotten=True))
+    assert machine.engine.empty
+
+
+async def test_journal_of_a_newer_version_is_a_sentence_and_costs_nothing(machine: Machine) -> None:
+    """F8: after a rollback of operatord, what runs is waited for by the newer one's journal."""
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    await machine.kill()
+    journal = machine.state_dir / "journal.sqlite"
+    with closing(sqlite3.connect(journal)) as db:
+        db.execute("PRAGMA user_version = 2")
+    said = await refuses(machine.state_dir)
+    assert "version 2" in said and "start the newer operatord" in said
+    assert len(machine.world.containers) == 3
+    with closing(sqlite3.connect(journal)) as db:
+        db.execute("PRAGMA user_version = 1")
+    wire = await machine.start()
+    assert (await get(wire, session))["phase"] == "running"
 
 
 # Relays

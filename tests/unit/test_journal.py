@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import MagicMock, Mock
 
+import msgspec
 import pytest
 from daemon_lab import until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operatord.runtime import journal as module
-from operatord.runtime.journal import EVENTS_KEPT, Journal, JournalFailed, Retention, SessionRow
+from operatord.runtime import journal_file
+from operatord.runtime.journal import EVENTS_KEPT, Journal, Retention, SessionRow
+from operatord.runtime.journal_file import UNKNOWN_PAST, JournalFailed
 
 PLENTY = Retention(1000, 1e9)
 
@@ -382,10 +385,6 @@ def damaged_index(good: bytes) -> bytes:
     return good.replace(b"k13", b"k99", 1)
 
 
-def of_the_future(good: bytes) -> bytes:
-    return good[:60] + (99).to_bytes(4, "big") + good[64:]
-
-
 def of_no_version(good: bytes) -> bytes:
     return good[:60] + (-3).to_bytes(4, "big", signed=True) + good[64:]
 
@@ -403,8 +402,8 @@ def without_its_numbers(good: bytes) -> bytes:
 
 
 DAMAGES = [
-    garbage, cut, cut_short, damaged_page, damaged_index, of_the_future, of_no_version,
-    without_its_version, somebody_elses,
+    garbage, cut, cut_short, damaged_page, damaged_index, of_no_version, without_its_version,
+    somebody_elses,
 ]  # fmt: skip
 
 
@@ -437,18 +436,42 @@ async def test_log_of_a_file_that_cannot_be_used_goes_with_it(path: Path) -> Non
         assert journal.fact("f") == b"1"
 
 
-async def test_newer_file_is_kept_with_what_was_in_its_log(path: Path) -> None:
+@pytest.mark.parametrize("version", [2, 99, 2**31 - 1])
+async def test_newer_file_is_refused_and_left_as_it_is(path: Path, version: int) -> None:
+    """F8: also when the newer version is only in its log."""
     journal = Journal(path, PLENTY)
     journal.note_fact("f", b"1")
     await journal.settled()
-    journal._connection.execute("PRAGMA user_version = 2")
-    copied(path, left := path.with_name("left"))
+    journal._connection.execute(f"PRAGMA user_version = {version}")
+    (folder := path.parent / "left").mkdir()
+    copied(path, left := folder / path.name)
     await journal.close()
-    async with opened(left) as older:
-        assert older.fact("f") is None
-    [aside] = [each for each in left.parent.iterdir() if each.name.startswith("left.unreadable")]
-    with closing(sqlite3.connect(aside)) as kept:
-        assert kept.execute("SELECT data FROM fact").fetchone() == (b"1",)
+    before = contents(left)
+    with pytest.raises(JournalFailed, match="newer operatord") as refused:
+        Journal(left, PLENTY)
+    assert f"version {version}," in str(refused.value)
+    assert str(left) in str(refused.value)
+    assert contents(left) == before
+    with closing(sqlite3.connect(left)) as kept:
+        assert kept.execute("SELECT data FROM fact WHERE name = 'f'").fetchone() == (b"1",)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Return what all files beside a journal hold, but the index of its log, which is made anew."""
+    found = path.parent.iterdir()
+    return {each.name: each.read_bytes() for each in found if not each.name.endswith("-shm")}
+
+
+async def test_fresh_file_says_that_its_past_is_unknown(path: Path) -> None:
+    """F8: what runs may have been in another file; one that has been read through says nothing."""
+    async with opened(path) as journal:
+        assert journal.fact(UNKNOWN_PAST) == b"true"
+        journal.note_fact(UNKNOWN_PAST, b"false")
+    async with opened(path) as again:
+        assert again.fact(UNKNOWN_PAST) == b"false"
+    path.write_bytes(garbage(b""))
+    async with opened(path) as another:
+        assert another.fact(UNKNOWN_PAST) == b"true"
 
 
 async def test_flipped_bit_anywhere_never_keeps_the_daemon_from_working(path: Path) -> None:
@@ -522,7 +545,7 @@ async def test_file_that_another_keeps_locked_is_not_put_aside(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await filled(path)
-    monkeypatch.setattr(module, "BUSY", 0.01)
+    monkeypatch.setattr(journal_file, "BUSY", 0.01)
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(JournalFailed, match="locked"):
@@ -571,6 +594,41 @@ async def test_full_disk_is_said_once_and_nothing_is_lost(
         assert found.created == 3.0
     assert sum("cannot be written" in each.message for each in caplog.records) == 1
     assert sum("can be written again" in each.message for each in caplog.records) == 1
+
+
+@pytest.mark.usefixtures("quick_retry")
+async def test_what_is_noted_while_a_commit_fails_wins_over_what_failed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3: both are kept and tried again, and the newer one of each thing is what is written."""
+    reached, go_on = threading.Event(), threading.Event()
+
+    def fail_once(name: str) -> None:
+        if not go_on.is_set():
+            reached.set()
+            assert go_on.wait(10)
+            raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(module, "hit", fail_once)
+    async with opened(path) as journal:
+        note_all(journal, b'{"is":"old"}')
+        await asyncio.to_thread(reached.wait, 10)
+        note_all(journal, b'{"is":"new"}')
+        go_on.set()
+        await until(lambda: not (journal._noted or journal._flying), "it is tried again by itself")
+        await journal.settled()
+    async with opened(path) as again:
+        assert [each.data for each in again.living()] == [b'{"is":"new"}']
+        assert list(again.events()) == [(7, {"is": "new"})]
+        assert (again.probes(), again.fact("f")) == ({"p": b'{"is":"new"}'}, b'{"is":"new"}')
+
+
+def note_all(journal: Journal, data: bytes) -> None:
+    """Note the same session, event, probe and fact as ever, each with other data."""
+    journal.note_session(row("A", data=data))
+    journal.note_event(7, msgspec.json.decode(data))
+    journal.note_probe("p", data)
+    journal.note_fact("f", data)
 
 
 async def test_settling_tries_at_once_whether_there_is_room_again(journal: Journal) -> None:
@@ -683,9 +741,9 @@ async def test_file_of_the_first_version_is_read_by_this_one(first_version: Path
 def in_the_future(monkeypatch: pytest.MonkeyPatch, *steps: str) -> None:
     """Be a later version of the daemon, that each of ``steps`` leads towards."""
     schema = FIRST_VERSION[: FIRST_VERSION.index("INSERT")] + ";".join(steps)
-    monkeypatch.setattr(module, "_SCHEMA", schema)
-    monkeypatch.setattr(module, "VERSION", 1 + len(steps))
-    monkeypatch.setattr(module, "_MIGRATIONS", dict(enumerate(steps, 1)))
+    monkeypatch.setattr(journal_file, "_SCHEMA", schema)
+    monkeypatch.setattr(journal_file, "VERSION", 1 + len(steps))
+    monkeypatch.setattr(journal_file, "_MIGRATIONS", dict(enumerate(steps, 1)))
 
 
 async def test_older_file_is_brought_to_this_version_step_by_step(
@@ -724,7 +782,7 @@ async def test_step_that_fails_undoes_nothing_but_itself(
     )
     with closing(sqlite3.connect(first_version)) as db:
         with pytest.raises(sqlite3.OperationalError, match="no such table: lacking"):
-            module._migrate(db)
+            journal_file._migrate(db)
         db.rollback()
         columns = db.execute("SELECT name FROM pragma_table_info('fact')").fetchall()
         assert columns == [("name",), ("data",), ("age",)]
