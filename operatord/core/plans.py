@@ -46,6 +46,8 @@ class SessionPlan(msgspec.Struct, frozen=True):
     count: int | None = None
     """Frames to deliver; None when the registered probe decides."""
     upstream: Upstream | None = None
+    literal: dict[str, tuple[str, ...]] = {}
+    """For each stage, the variables that the request set: nothing is filled in where it wrote the text."""
 
     @property
     def location_stage(self) -> str:
@@ -115,6 +117,7 @@ def make_plan(
         format=params.format,
         count=count,
         upstream=upstream,
+        literal={stage: tuple(values) for stage, values in params.env.items()},
     )
 
 
@@ -126,7 +129,11 @@ def stage_env(
     for name, (host, port) in addresses.items():
         env[f"{name}_ip"], env[f"{name}_port"] = host, str(port)
     # Said last, so that a pipeline may give a stage another upstream than its name suggests.
-    env |= {key: _fill_in(value, addresses) for key, value in plan.env[stage].items()}
+    literal = plan.literal.get(stage, ())
+    env |= {
+        key: value if key in literal else _fill_in(value, addresses)
+        for key, value in plan.env[stage].items()
+    }
     env["OPERATORD_SESSION"] = session_id
     return env
 

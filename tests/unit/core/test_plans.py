@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
 
 from operatord.core.pipelines import Pipeline, Stage, shipped
 from operatord.core.plans import SessionPlan, Upstream, choose_pipeline, make_plan, stage_env
+from operatord.core.units import custom
+from operatord.core.units import plain as unit_text
+from operatord.runtime.blueprint import late_line
 from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
 
@@ -111,12 +114,44 @@ def test_values_may_name_where_stages_are_found() -> None:
     assert env["relay_port"] == "4"
 
 
-def test_clients_cannot_use_the_names_of_addresses() -> None:
-    stage = Stage(image="i", port=1, allow_env=["note"])
+LITERALS = [
+    "{relay.host}", "x{relay.port}x", "{relay.host}{relay.port}", "{", "}", "{{", "{{relay.host}}", "{}",
+    "{0}",    "{x.__class__}", "{relay.__class__}", "%s", "%(relay)s", "$relay", "${relay_ip}", "`id`", "\\", "'", '"',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", LITERALS)
+@pytest.mark.parametrize("late_bind", ["native", "shim"])
+def test_value_of_a_client_is_taken_as_it_is(
+    text: str, late_bind: Literal["native", "shim"]
+) -> None:
+    """A17: only the configuration's values are filled in, in the environment and in the late line."""
+    stage = Stage(
+        image="i", port=1, allow_env=["note"], env={"note": "{relay.host}", "at": "{relay.port}"},
+        late_bind=late_bind, command=["true"],
+    )  # fmt: skip
     pipelines = {"x": Pipeline(stages={"relay": stage})}
-    asked = params(pipeline="x", env={"relay": {"note": "{relay.host} {0} {}"}})
-    env = stage_env(make_plan(asked, pipelines, 1), "relay", {"relay": ("r", 4)}, "A" * 16)
-    assert env["note"] in ("{relay.host} {0} {}", "r {0} {}"), "never an error, never more"
+    asked = params(pipeline="x", env={"relay": {"note": text}})
+    made = make_plan(asked, pipelines, 1)
+    env = stage_env(made, "relay", {"relay": ("r", 4)}, "A" * 16)
+    assert (env["note"], env["at"]) == (text, "4")
+    line = late_line(stage, env)
+    if late_bind == "native":
+        assert msgspec.json.decode(line)["env"]["note"] == text
+    else:
+        assert f"note={text}" in line.decode().splitlines()
+
+
+def test_value_of_a_client_is_still_as_it_is_after_a_restart() -> None:
+    """A17"""
+    stage = Stage(image="i", port=1, allow_env=["note"], env={"at": "{relay.port}"})
+    asked = params(pipeline="x", env={"relay": {"note": "{relay.host}"}})
+    made = make_plan(asked, {"x": Pipeline(stages={"relay": stage})}, 1)
+    again = msgspec.json.decode(
+        msgspec.json.encode(made, enc_hook=unit_text), type=SessionPlan, dec_hook=custom
+    )
+    env = stage_env(again, "relay", {"relay": ("r", 4)}, "A" * 16)
+    assert (env["note"], env["at"]) == ("{relay.host}", "4")
 
 
 def test_digest_differs_whenever_the_plan_does() -> None:
