@@ -27,7 +27,6 @@ from .control.events import EventLog
 from .control.peer import Services
 from .control.server import Server
 from .core.learning import Learned
-from .core.resources import UNLIMITED
 from .core.room import Gpu
 from .core.subnets import SubnetPool
 from .engines import base
@@ -38,7 +37,7 @@ from .runtime.clock import Clock
 from .runtime.failpoints import fail_around
 from .runtime.forgotten import Forgotten
 from .runtime.gpus import find_gpus
-from .runtime.host import HostMonitor, routes
+from .runtime.host import HostMonitor
 from .runtime.idle import IdleWatch
 from .runtime.journal import Journal, Retention
 from .runtime.journal_file import JournalFailed
@@ -47,6 +46,7 @@ from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
 from .runtime.stall import StallWatch
 from .runtime.starter import Starter
+from .runtime.subnet_count import SubnetCount
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
 from .runtime.watch import EngineWatch, Reactions
@@ -117,6 +117,8 @@ class Daemon:
         self._gpus = _configured_gpus(config)
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
+        self._subnet_count = SubnetCount(self.engine, self._subnets, self.supervisor.note_subnets)
+        self.supervisor.on_no_subnets = self._subnet_count.doubt
         self._forgotten = Forgotten(self.journal)
         self.reconciler = Reconciler(
             self.engine, self.supervisor, self._forgotten, self.instance, self.clock
@@ -247,6 +249,7 @@ class Daemon:
             log.warning("the engine has not answered yet; listening without it")
         if not self._remote:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
+        keep("the count of subnets", self._subnet_count.run)
         keep("what prepares slots", self.supervisor.slots.run)
         for name, watch in self._looks.items():
             keep(name, watch)
@@ -317,13 +320,16 @@ class Daemon:
 
     async def _count(self, info: base.EngineInfo) -> None:
         """Count with the machine that the engine is on. Raises `base.EngineError`."""
-        in_use = await self.engine.subnets_in_use()
-        subnets = UNLIMITED if in_use is None else self._subnets.usable([*in_use, *routes()])
+        await self._subnet_count.ask()
         if info.root_dir and not self._remote:
             self.host.watch_disk(Path(info.root_dir))
-        self.supervisor.resize(Machine(info.cpus, info.memory, self._gpus or (), subnets))
+        self._subnet_count.tell()
+        machine = self.supervisor.admission.machine
+        self.supervisor.resize(
+            machine._replace(cpus=info.cpus, memory=info.memory, gpus=self._gpus or ())
+        )
         for name, problem in self.supervisor.admission.too_large().items():
-            log.warning("pipeline %s can never run here: %s", name, problem)
+            log.warning("pipeline %s cannot run here: %s", name, problem)
 
     @property
     def _remote(self) -> bool:

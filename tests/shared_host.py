@@ -20,7 +20,7 @@ from ipaddress import IPv4Network
 import docker
 
 from operatord.engines.docker_bodies import subnets as subnets_of
-from operatord.runtime.host import routes
+from operatord.runtime.routes import host_routes
 
 RANGES = (IPv4Network("10.64.0.0/10"), IPv4Network("198.18.0.0/15"))
 """What blocks are cut from: private, and none of what Docker, Kubernetes or operatord take by default; and
@@ -68,7 +68,8 @@ def alone(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def block() -> Iterator[IPv4Network]:
     """Have a block of addresses, to which no route leads and of which no network of the engine is."""
-    claimed, found = _claim_block([*routes(), *_subnets_of_the_engine()])
+    routes = [route.network for route in host_routes()]
+    claimed, found = _claim_block([*routes, *_subnets_of_the_engine()])
     with claimed:
         yield found
 

@@ -33,6 +33,8 @@ class Settings(NamedTuple):
     """Let small requests into gaps that those ahead of them do not need."""
     fair: bool = True
     """Let owners with less go first; else it is first come, first served."""
+    no_subnets: str | None = None
+    """Who leaves no address range for another session's network; any time there may be some again."""
 
 
 class Ask(NamedTuple):

@@ -147,7 +147,8 @@ def _judge(state: State, ask: Ask, now: float) -> _Verdict:
     if state.draining:
         return _refuse(state, waiting, "draining", now)
     if (why := never(state, Shape(ask.need, ask.gpus))) is not None:
-        return _Verdict(Refuse(ask.session_id, "never_fits", why), waiting)
+        kind: RefusalType = "never_fits" if _for_ever(state, why) else "no_capacity"
+        return _Verdict(Refuse(ask.session_id, kind, why), waiting)
     if ask.latest is not None and ask.latest <= now:
         return _refuse(state, waiting, "deadline_exceeded", now)
     enqueue(state, waiting)
@@ -281,10 +282,18 @@ def _change(state: State, event: Changed, now: float) -> list[Action]:
     state.queue.adjust(settings.capacity, settings.ageing, settings.per_owner, settings.fair)
     actions: list[Action] = []
     for waiting in list(state.queue):
-        if not waiting.attaching and (why := never(state, waiting.key.shape)) is not None:
+        if waiting.attaching:
+            continue
+        why = never(state, waiting.key.shape)
+        if why is not None and _for_ever(state, why):
             dequeue(state, waiting.session_id)
             actions.append(Refuse(waiting.session_id, "never_fits", why))
     return actions + _settle(state, now)
+
+
+def _for_ever(state: State, why: Why) -> bool:
+    """Tell whether what `never` found will stay so: others' networks and routes come and go."""
+    return why.dimension != "subnets" or state.settings.no_subnets is None
 
 
 # Deadlines

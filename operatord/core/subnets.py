@@ -8,10 +8,15 @@ room for the gateway and thirteen stages, and a /16 holds 4096 of them.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import chain
 
 PREFIX = 28
+SHORTEST_ROUTE = 8
+"""A route to more addresses than the largest private range has is a default route, whole or in halves as VPNs
+write it. It overlaps with everything and forbids nothing."""
+OBSTACLES = 3
+"""How many of those that are in the way are named."""
 
 IPv4Network = ipaddress.IPv4Network
 
@@ -63,6 +68,34 @@ class SubnetPool:
                 blocked.update(range(max(low, 0), min(high, self._count - 1) + 1))
         return self._count - len(blocked - self._held)
 
+    def others(self, in_use: Iterable[str]) -> list[str]:
+        """Return those of ``in_use`` that are not handed out."""
+        held = {str(self._subnet(index)) for index in self._held}
+        return [cidr for cidr in in_use if cidr not in held]
+
+    def obstacle(self, occupants: Mapping[str, str]) -> str | None:
+        """Return, as a sentence, which of ``occupants`` (words by CIDR) leave no subnet over, and what to do.
+
+        None when some are left, or sessions hold them all.
+        """
+        usable = self.usable(occupants)
+        if usable > len(self._held) or usable == self._count:
+            return None
+        held = {self._subnet(index) for index in self._held}
+        found = [
+            (net.prefixlen, words)
+            for cidr, words in occupants.items()
+            for net in _parse([cidr])
+            if net.overlaps(self._range) and net not in held
+        ]
+        widest = [words for _, words in sorted(found)]
+        more = ["others"] if len(widest) > OBSTACLES else []
+        named = " and ".join([*widest[:OBSTACLES], *more])
+        return (
+            f"no address range is left for a session's network: `subnets` ({self._range}) is taken up by "
+            f"{named}; set it to a range that nothing else uses, or ask again when that is gone"
+        )
+
     def hold(self, subnet: str) -> None:
         """Hand ``subnet`` out to nobody until it is given back. One outside of the range is ignored."""
         net = ipaddress.IPv4Network(subnet)
@@ -86,5 +119,4 @@ class SubnetPool:
 
 def _parse(cidrs: Iterable[str]) -> list[IPv4Network]:
     nets = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
-    # A default route overlaps with everything and forbids nothing.
-    return [net for net in nets if isinstance(net, IPv4Network) and net.prefixlen > 0]
+    return [net for net in nets if isinstance(net, IPv4Network) and net.prefixlen >= SHORTEST_ROUTE]

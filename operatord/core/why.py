@@ -57,6 +57,8 @@ def never(state: State, shape: Shape) -> Why | None:
         dimension = scarce[0]
         needed, most = (_amount(v, dimension) for v in (need, capacity))
         text = f"it needs {_words(dimension, needed)}, and sessions may take {_words(dimension, most)} in all"
+        if dimension == "subnets":
+            text = state.settings.no_subnets or text
         return Why(dimension, needed, most, most, (), text)
     if not state.room.could_ever(need, gpus):
         most = max((gpu.memory for gpu in state.settings.gpus), default=0)
@@ -98,15 +100,11 @@ def _scarce(state: State, dimension: Dimension, need: Vector, now: float) -> Why
         for moment, _, h in room.coming(now)
         if moment >= now and _amount(h.need, dimension) > 0
     )
-    return Why(
-        dimension,
-        needed,
-        free,
-        capacity,
-        tuple(h.session_id for h in holders[:HOLDERS]),
-        _scarcity(dimension, needed, free, capacity, taken),
-        next(coming, None),
-    )
+    text = _scarcity(dimension, needed, free, capacity, taken)
+    if dimension == "subnets":
+        text = state.settings.no_subnets or text
+    held_by = tuple(h.session_id for h in holders[:HOLDERS])
+    return Why(dimension, needed, free, capacity, held_by, text, next(coming, None))
 
 
 def _scarcity(

@@ -40,6 +40,8 @@ class Machine(NamedTuple):
     """Bytes."""
     gpus: tuple[Gpu, ...] = ()
     subnets: int = UNLIMITED
+    no_subnets: str | None = None
+    """Who leaves none for another session, if none is left."""
 
 
 class Admission:
@@ -280,6 +282,7 @@ def _settings(config: Config, machine: Machine) -> Settings:
         queue=config.limits.queue,
         per_owner=config.limits.sessions_per_owner,
         ageing=float(config.queue.ageing),
+        no_subnets=machine.no_subnets,
     )
 
 

@@ -203,19 +203,3 @@ def _percent_used(disk: os.statvfs_result) -> float:
     used = disk.f_blocks - disk.f_bfree
     total = used + disk.f_bavail
     return round(used / total * 100, 1) if total else 0.0
-
-
-def routes() -> list[str]:
-    """Return the IPv4 networks this host has routes to, as CIDRs, from ``/proc/net/route``."""
-    try:
-        lines = Path("/proc/net/route").read_text("ascii").splitlines()[1:]
-    except OSError:
-        return []
-    return [_cidr(line.split()) for line in lines if len(line.split()) > 7]
-
-
-def _cidr(fields: list[str]) -> str:
-    """Columns are hexadecimal in host order: the second is the network, the eighth its mask."""
-    address, mask = (int(fields[i], 16).to_bytes(4, "little") for i in (1, 7))
-    bits = int.from_bytes(mask, "big").bit_count()
-    return f"{'.'.join(map(str, address))}/{bits}"

@@ -10,8 +10,8 @@ from operatord.core.subnets import SubnetPool, SubnetsExhausted
 from operatord.engines import base
 
 from .clock import Clock
-from .host import routes
 from .record import SessionRecord
+from .subnet_count import occupants
 
 SUBNET_TRIES = 32
 """How many subnets are tried when others on the engine take them at the same moment."""
@@ -46,7 +46,7 @@ class Networks:
                 record.subnet = subnet = self._subnets.take(foreign)
             except SubnetsExhausted:
                 if fresh:
-                    raise
+                    raise self._exhausted(taken) from None
                 fresh = True  # some of those that were there may have gone
                 continue
             plan = base.NetworkPlan(name=record.network_name, subnet=subnet, labels=labels)
@@ -57,7 +57,7 @@ class Networks:
                 taken.append(subnet)
                 self.give_back(record)
                 fresh = True
-        raise SubnetsExhausted(f"{SUBNET_TRIES} subnets in a row were taken by others")
+        raise SubnetsExhausted(f"{SUBNET_TRIES} subnets in a row were taken by others; try again")
 
     async def has(self, record: SessionRecord) -> bool:
         """Tell whether the network that was made for ``record`` is still there.
@@ -80,7 +80,16 @@ class Networks:
             if in_use is None:
                 return []
             self._foreign, self._asked_at = in_use, now
-        return [*self._foreign, *routes()]
+        return list(occupants(self._foreign))
+
+    def _exhausted(self, taken: Sequence[str]) -> SubnetsExhausted:
+        """Return why there is no subnet, and what to do about it."""
+        foreign = self._subnets.others([*(self._foreign or ()), *taken])
+        problem = self._subnets.obstacle(occupants(foreign)) or (
+            f"sessions hold all {self._subnets.capacity} subnets of `subnets` that others have left over: "
+            "widen it, or wait for a session to end"
+        )
+        return SubnetsExhausted(problem)
 
     def hold(self, record: SessionRecord) -> None:
         """Note that a session of an earlier life of the daemon has its subnet."""

@@ -33,7 +33,9 @@ def refusal(action: scheduler.Refuse, clock: Clock) -> errors.WireError:
     data = explanation(why, clock)
     if kind.retryable and why.next_release is not None:
         data["retry_after"] = max(1, math.ceil(why.next_release - clock.now()))
-    return kind(f"{why.text}; {advice}", **data)
+    # Who is in the way of all address ranges is said with what to do about it.
+    text = why.text if why.dimension == "subnets" and not why.capacity else f"{why.text}; {advice}"
+    return kind(text, **data)
 
 
 def explanation(why: Why, clock: Clock) -> dict[str, Any]:

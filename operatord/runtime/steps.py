@@ -62,9 +62,8 @@ def translated(step: str) -> Iterator[None]:
         reason = f"{happened} at the step {step!r}"
         raise StepFailed(errors.EngineUnavailable, "engine_lost", reason, step=step) from exc
     except SubnetsExhausted as exc:
-        reason = f"{exc}: widen `subnets` in the configuration or wait for a session to end"
         raise StepFailed(
-            errors.NoCapacity, "no_capacity", reason, dimension="subnets", step=step
+            errors.NoCapacity, "no_capacity", str(exc), dimension="subnets", step=step
         ) from exc
     except base.PortTaken as exc:
         reason = f"{exc}: widen `ports` in the configuration or free some"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from operatord.config import Config
@@ -75,6 +75,8 @@ class Supervisor:
         self.reach = Reach(clock)
         self._unanswered: list[SessionRecord] = []
         """Starts that were begun since the engine last answered anything."""
+        self.on_no_subnets: Callable[[], object] = lambda: None
+        """Called before somebody is refused for want of subnets, so that they are counted anew."""
         self.slots = self._make_slots()
         self._attacher = self._make_attacher()
         self._life = self._make_life()
@@ -131,6 +133,7 @@ class Supervisor:
             return known
         plan = self.plan(params, upstream)
         self.reach.require(patient=params.on_shortage != "refuse")
+        self._recount_if_none()
         for slot in self.slots.candidates(plan):
             if actions := self._claim(slot, plan, params, owner):
                 record = slot
@@ -209,6 +212,7 @@ class Supervisor:
         self, plan: SessionPlan, params: SessionStartParams, owner: str
     ) -> scheduler.Preview:
         """Return what would be decided now, changing nothing."""
+        self._recount_if_none()
         return self.admission.preview(self.admission.ask(plan, params, owner, "preview"))
 
     # Questions
@@ -262,6 +266,17 @@ class Supervisor:
     def resize(self, machine: Machine) -> None:
         """Count with another machine from now on."""
         self._act(self.admission.adjust(machine=machine))
+
+    def note_subnets(self, usable: int, obstacle: str | None) -> None:
+        """Count with so many subnets from now on; ``obstacle`` says who leaves none over."""
+        machine = self.admission.machine._replace(subnets=usable, no_subnets=obstacle)
+        if machine != self.admission.machine:
+            self.resize(machine)
+
+    def _recount_if_none(self) -> None:
+        """Have the subnets counted anew before somebody is refused for want of them."""
+        if self.admission.machine.no_subnets is not None:
+            self.on_no_subnets()
 
     def note_engine_up(self) -> None:
         """The engine answers: whoever waits for it may start."""

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import shared_host
 
+from operatord.runtime.routes import Route
+
 TESTS = Path(shared_host.__file__).parent
 OTHER = f"""
 import sys
@@ -58,7 +60,8 @@ def test_no_two_processes_have_the_same_block_and_the_dead_have_none() -> None:
 def test_block_overlaps_with_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
     """S17: a machine with routes of its own, all of 10/8 among them."""
     for route in ("10.64.0.0/12", "10.0.0.0/8"):
-        monkeypatch.setattr(shared_host, "routes", lambda route=route: ["0.0.0.0/0", route])
+        routes = [Route("0.0.0.0/0", "eth0"), Route(route, "tun0")]
+        monkeypatch.setattr(shared_host, "host_routes", lambda routes=routes: routes)
         with shared_host.block() as block:
             assert not block.overlaps(ipaddress.ip_network(route))
 

@@ -116,7 +116,8 @@ def test_values_may_name_where_stages_are_found() -> None:
 
 LITERALS = [
     "{relay.host}", "x{relay.port}x", "{relay.host}{relay.port}", "{", "}", "{{", "{{relay.host}}", "{}",
-    "{0}",    "{x.__class__}", "{relay.__class__}", "%s", "%(relay)s", "$relay", "${relay_ip}", "`id`", "\\", "'", '"',
+    "{0}", "{x.__class__}", "{relay.__class__}", "%s", "%(relay)s", "$relay", "${relay_ip}", "`id`", "\\",
+    "'", '"',
 ]  # fmt: skip
 
 

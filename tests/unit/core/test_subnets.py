@@ -68,3 +68,37 @@ def test_default_routes_and_ipv6_forbid_nothing() -> None:
 def test_foreign_network_with_host_bits_counts() -> None:
     pool = SubnetPool("10.213.0.0/27")
     assert pool.take(["10.213.0.5/28"]) == "10.213.0.16/28"
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [["0.0.0.0/0"], ["0.0.0.0/1", "128.0.0.0/1"], ["8.0.0.0/7"], ["8.0.0.0/5", "10.0.0.0/7"]],
+)
+def test_default_route_in_parts_forbids_nothing(routes: list[str]) -> None:
+    """F3: VPNs for all traffic write it in halves, or smaller."""
+    pool = SubnetPool("10.213.0.0/16")
+    assert pool.usable(routes) == pool.capacity
+    assert pool.obstacle(dict.fromkeys(routes, "a route")) is None
+    pool.take(routes)
+
+
+def test_who_leaves_nothing_over_is_named_widest_first() -> None:
+    """F3"""
+    pool = SubnetPool("10.213.0.0/27")
+    assert pool.obstacle({"10.213.0.0/28": "the first half"}) is None
+    halves = {"10.213.0.0/28": "the first half", "10.213.0.16/29": "a quarter"}
+    assert pool.obstacle(halves | {"10.214.0.0/16": "elsewhere"}) is not None
+    obstacle = pool.obstacle(halves | {"10.0.0.0/8": "the route 10.0.0.0/8 by tun0"})
+    assert obstacle is not None
+    assert "the route 10.0.0.0/8 by tun0 and the first half and a quarter;" in obstacle
+    assert "elsewhere" not in obstacle
+
+
+def test_sessions_that_hold_all_are_nobody_in_the_way() -> None:
+    """F3: then one of them ends, and there is room."""
+    pool = SubnetPool("10.213.0.0/27")
+    held = {pool.take(): "a session's own", pool.take(): "another's"}
+    assert pool.obstacle(held) is None
+    assert pool.others([*held, "10.213.0.0/24"]) == ["10.213.0.0/24"]
+    pool.give_back(next(iter(held)))
+    assert pool.obstacle({"10.213.0.0/8": "a route"}) is not None
