@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Lab, Wire, free_port, in_process
+from daemon_lab import Lab, Wire, in_process
+from shared_host import free_port
 
 from operatord.runtime import hello, looks, probes, starter
 
