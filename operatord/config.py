@@ -113,6 +113,8 @@ class Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """When a session is ended though its work is not done; None: never."""
 
+    unread_timeout: Duration | None = Duration(600)
+    """Since its stream was there, nobody has ever read it; not for leases that end otherwise."""
     idle_timeout: Duration | None = None
     max_age: Duration | None = None
 
@@ -424,7 +426,7 @@ def _gpu_problems(config: Config) -> list[str]:
 def _lease_problems(lease: Lease) -> list[str]:
     return [
         f"lease.{name}: is longer than 0, or null for no end"
-        for name, seconds in (("idle_timeout", lease.idle_timeout), ("max_age", lease.max_age))
+        for name, seconds in msgspec.structs.asdict(lease).items()
         if seconds is not None and seconds <= 0
     ]
 

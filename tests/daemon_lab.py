@@ -288,10 +288,11 @@ def settings(state_dir: Path, *overlays: Mapping[str, Any]) -> Config:
 
 
 class StillClock(Clock):
-    """A clock that goes on only when it is told to, by `advance`."""
+    """A clock that goes on only when it is told to, by `advance`; its time of day may be set."""
 
     def __init__(self) -> None:
         self._now = 1000.0
+        self._epoch = 1_767_225_600.0
         self._serial = 0
         self._timers: list[tuple[float, int, StillTimer]] = []
 
@@ -299,7 +300,14 @@ class StillClock(Clock):
         return self._now
 
     def wall(self) -> float:
-        return 1_767_225_600.0 + self._now
+        return self._epoch + self._now
+
+    def boot(self) -> str:
+        return "the first boot"
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the time of day ``seconds`` on, or back."""
+        self._epoch += seconds
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
         if seconds <= 0:

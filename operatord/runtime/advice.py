@@ -130,6 +130,8 @@ ADVICE: dict[str, str | Callable[[Case], str] | None] = {
     "done": None,
     "client": None,
     "lease": _lease,
+    "unread": "connect to the location sooner, ask with a lease that is extended, or raise "
+    "lease.unread_timeout",
     "idle": "connect to the location sooner, or raise lease.idle_timeout",
     "max_age": "raise lease.max_age if sessions are to run for longer",
     "oom": _oom,

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .admission import Admission
-from .journal import SLOTS, Journal
+from .journal import SLOTS, Journal, SessionRow
 from .journal_file import JournalFailed
 from .record import SessionRecord
 from .snapshot import to_row
@@ -45,15 +45,17 @@ class Chronicle:
 
     def note(self, record: SessionRecord) -> None:
         """Write the session down as it is now."""
-        self._journal.note_session(to_row(record, self._admission.holding(record.id)))
+        self._journal.note_session(self._row(record))
+
+    def _row(self, record: SessionRecord) -> SessionRow:
+        return to_row(record, self._admission.holding(record.id), self._admission.clock)
 
     async def write_running(self, record: SessionRecord) -> None:
         """Write down where the stream is before anybody is told: who was told must be right for ever.
 
         The phase itself is changed afterwards.
         """
-        row = to_row(record, self._admission.holding(record.id))
-        self._journal.note_session(row._replace(phase="running"))
+        self._journal.note_session(self._row(record)._replace(phase="running"))
         await self.written()  # or not: the stream is good, and trouble has been told
 
     async def written(self) -> None:

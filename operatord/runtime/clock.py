@@ -8,7 +8,13 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
+
+SLACK = 1.0
+"""Seconds by which a time of day may be off, as clocks are tuned, before another one is said in its place."""
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Linux: a number that is drawn at each boot (random(4))."""
 
 
 class Timer(Protocol):
@@ -30,9 +36,30 @@ class Clock:
         """Return seconds since the epoch: for people and logs."""
         return time.time()
 
+    def wall_of(self, moment: float) -> float:
+        """Return what the wall clock shows at a monotonic ``moment``, as it is set now."""
+        return self.wall() + moment - self.now()
+
+    def put_right(self, wall: float, moment: float) -> float:
+        """Return the wall clock's time of ``moment``: ``wall``, as it was said, unless the clock was set."""
+        fresh = self.wall_of(moment)
+        return wall if abs(fresh - wall) <= SLACK else fresh
+
+    def boot(self) -> str:
+        """Return what tells the boot that `now` is of from all others; empty if nothing does."""
+        return _boot()
+
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:
         """Call ``callback`` on the running loop when ``seconds`` have passed."""
         return asyncio.get_running_loop().call_later(max(0.0, seconds), callback, *args)
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    try:
+        return BOOT_ID.read_text("ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def rfc3339(wall: float) -> str:

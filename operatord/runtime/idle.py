@@ -19,9 +19,8 @@ NEW = 2.0
 """Age in seconds up to which nobody but the daemon has had time to consume anything."""
 JUST_LISTENING = Report(frames=0)
 """What is known of a stage that has said no more than that it listens."""
-LAST_LOOKS = (-0.5, 0.01)
-"""Seconds around an idle timeout at which it is looked at: right before, for a keeper that ends sessions
-by a timer and must hear of a consumer in time; and once it is reached, for one that ends them then."""
+LAST_LOOK = 0.01
+"""Seconds after a timeout at which it is looked at: for want of a reader none is ended without a look."""
 
 
 class _Mark(NamedTuple):
@@ -46,17 +45,39 @@ class _Attended(Visited):
         self.report: Report | None = None
         """The newest report among all that have been read."""
         self.mark: _Mark | None = None
+        self.missed = False
+        """It has written more than was read."""
+        self.was_read: bool | None = None
+        """Whether anybody has ever consumed it; None while nobody knows."""
+
+    def ever_read(self, fresh: list[Report]) -> bool | None:
+        """Tell whether anybody has ever consumed it; None when nobody knows.
+
+        Frames are counted from the start, so any report tells of all the time before it. By consumers, or by
+        its having said no more than that it listens, a stage tells only if every line of it was read.
+        """
+        if any(report.consumers or report.frames for report in fresh):
+            return True
+        last = self.report
+        if last is None or (last.frames is None and last.consumers is None):
+            return None
+        counts = last is not JUST_LISTENING and last.frames is not None
+        return None if self.missed and not counts else False
 
     def read(self, lines: list[base.LogLine]) -> list[Report]:
         """Return the reports among ``lines`` that have not been read yet."""
         fresh: list[Report] = []
+        unread = 0
         for line in reversed(lines):
             if line == self.newest:
                 break
+            unread += 1
             if (said := report_in(line)) is not None:
                 fresh.insert(0, said)
             elif self.report is None and not fresh and is_listening(line):
                 self.report = JUST_LISTENING
+        if unread >= REPORT_LINES and not any(map(is_listening, lines)):
+            self.missed = True
         if lines:
             self.newest = lines[-1]
         if fresh:
@@ -100,13 +121,31 @@ class Keeper(Protocol):
     def on_idle(self, record: SessionRecord, seconds: float) -> None:
         """Hear that nobody has consumed ``record`` for ``seconds``, as of now.
 
-        Called at each look that finds a quarter of the timeout gone, or more: every quarter of it,
-        half a second before it is over, and when it is.
+        Called at each look that finds a quarter of the timeout gone, or more: every quarter of it, and
+        when it is over.
         """
         ...
 
     def on_active(self, record: SessionRecord) -> None:
         """Hear, once, that the idle time of ``record`` is over, be it that another has begun."""
+        ...
+
+    def unread_limit(self, record: SessionRecord) -> float | None:
+        """Return the age in seconds at which it matters whether ``record`` was ever read; None: it does not.
+
+        Asked at every look.
+        """
+        ...
+
+    def on_read(self, record: SessionRecord) -> None:
+        """Hear that somebody has consumed ``record``, now or before."""
+        ...
+
+    def on_unread(self, record: SessionRecord, sure: bool) -> None:
+        """Hear, at each look, that nobody is known to have consumed ``record``.
+
+        It is ``sure`` where its last stage would have said so, and not where nobody can tell.
+        """
         ...
 
 
@@ -146,25 +185,41 @@ class IdleWatch:
         return visit.idle_since if visit is not None and visit.runs else None
 
     async def _look(self, visit: _Attended) -> None:
-        timeout = self._keeper.idle_timeout(visit.record)
-        step = LONGEST_STEP if timeout is None else timeout / 4
+        record = visit.record
+        timeout, limit = self._keeper.idle_timeout(record), self._keeper.unread_limit(record)
+        shortest = min((each for each in (timeout, limit) if each is not None), default=None)
+        step = LONGEST_STEP if shortest is None else shortest / 4
         visit.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
-        visit.idle_since = None if timeout is None else await self._quiet(visit)
+        since = None if shortest is None else await self._quiet(visit)
         if not visit.runs:
             return
+        if limit is not None:
+            self._tell_unread(visit, limit)
+        visit.idle_since = None if timeout is None else since
         if visit.told is not None and visit.told != visit.idle_since:
             visit.told = None  # also when a visitor has come and left: the time begins anew
-            self._keeper.on_active(visit.record)
+            self._keeper.on_active(record)
         if timeout is not None and visit.idle_since is not None:
             self._tell_idle(visit, visit.idle_since, timeout)
 
+    def _tell_unread(self, visit: _Attended, limit: float) -> None:
+        self._look_at(visit, visit.running + limit)
+        if visit.was_read:
+            self._keeper.on_read(visit.record)
+        else:
+            self._keeper.on_unread(visit.record, visit.was_read is not None)
+
     def _tell_idle(self, visit: _Attended, since: float, timeout: float) -> None:
         now = self._clock.now()
-        last = (since + timeout + offset for offset in LAST_LOOKS)
-        visit.due = min([visit.due, *(moment for moment in last if moment > now)])
+        self._look_at(visit, since + timeout)
         if now - since >= timeout / 4:
             visit.told = since
             self._keeper.on_idle(visit.record, now - since)
+
+    def _look_at(self, visit: _Attended, moment: float) -> None:
+        """Look again right after ``moment``, if it is still to come."""
+        if (last := moment + LAST_LOOK) > self._clock.now():
+            visit.due = min(visit.due, last)
 
     async def _quiet(self, visit: _Attended) -> float | None:
         """Ask the last stage; return since when it is quiet. None when it is not, or not known."""
@@ -172,6 +227,7 @@ class IdleWatch:
         container_id = record.containers[record.base_stages[-1]]
         lines = await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
         fresh, report = visit.read(lines), visit.report
+        visit.was_read = visit.was_read or visit.ever_read(fresh)
         if report is not None:
             if report.consumers is not None:
                 return visit.attended(fresh, report.consumers, self._clock.now())

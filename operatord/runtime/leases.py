@@ -2,7 +2,8 @@
 """What bounds a session's life: its lease, its age, and nobody's interest.
 
 A session may have several bounds; the soonest ends it. Some time before, subscribers are told, so that
-whoever wants it to go on can extend it, or connect to it.
+whoever wants it to go on can extend it, or connect to it. For want of a reader it is never ended by a timer,
+but only by who has just looked once more: the engine may not have answered for a while.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from .record import Ending, SessionRecord
 NOTICE = 60.0
 """Seconds before its end that a session is said to be expiring, or a quarter of its time."""
 
-Kind = Literal["lease", "idle", "max_age"]
+LOOKING = 5.0
+"""Seconds by which an end is put off that waits for a last look."""
+
+Kind = Literal["lease", "idle", "unread", "max_age"]
 
 
 class Bound(NamedTuple):
@@ -26,7 +30,8 @@ class Bound(NamedTuple):
     """On the monotonic clock."""
     notice: float
     """Seconds before it at which it is said."""
-    ending: Ending
+    ending: Ending | None
+    """None: whoever set the bound ends it, after a last look."""
 
 
 class _Bounds:
@@ -51,8 +56,13 @@ class Leases:
         self._end = end
         self._bounds: dict[str, tuple[SessionRecord, _Bounds]] = {}
 
-    def bound(self, record: SessionRecord, kind: Kind, seconds: float, ending: Ending) -> None:
-        """Let ``record`` end ``seconds`` from now, instead of when it was to for the same reason."""
+    def bound(
+        self, record: SessionRecord, kind: Kind, seconds: float, ending: Ending | None = None
+    ) -> None:
+        """Let ``record`` end ``seconds`` from now, instead of when it was to for the same reason.
+
+        Without an ``ending`` it is only said that it will; the caller has to end it.
+        """
         _, bounds = self._bounds.setdefault(record.id, (record, _Bounds()))
         notice = min(seconds / 4, NOTICE)
         bounds.by_kind[kind] = Bound(self._clock.now() + seconds, notice, ending)
@@ -74,16 +84,19 @@ class Leases:
         if entry := self._bounds.pop(record.id, None):
             _cancel(entry[1])
 
-    def end_of(self, record: SessionRecord) -> float | None:
-        """Return the moment by which ``record`` will have ended, on the monotonic clock."""
+    def end_of(self, record: SessionRecord, but: Kind | None = None) -> float | None:
+        """Return the moment by which ``record`` will have ended, on the monotonic clock.
+
+        An end of the kind ``but`` does not count.
+        """
         entry = self._bounds.get(record.id)
-        return min((b.moment for b in entry[1].by_kind.values()), default=None) if entry else None
+        bounds = {} if entry is None else entry[1].by_kind
+        return min((bound.moment for kind, bound in bounds.items() if kind != but), default=None)
 
     def _wait(self, record: SessionRecord, bounds: _Bounds) -> None:
         _cancel(bounds)
-        end = self.end_of(record)
         now = self._clock.now()
-        record.expires = None if end is None else self._clock.wall() + end - now
+        record.set_end(self.end_of(record), self._clock)
         moments = [
             bound.moment if kind in bounds.said else bound.moment - bound.notice
             for kind, bound in bounds.by_kind.items()
@@ -97,9 +110,11 @@ class Leases:
         now = self._clock.now()
         for kind, bound in bounds.by_kind.items():
             if kind in bounds.said and bound.moment <= now:
-                self.forget(record)
-                self._end(record, bound.ending)
-                return
+                if bound.ending is not None:
+                    self.forget(record)
+                    self._end(record, bound.ending)
+                    return
+                bounds.by_kind[kind] = bound._replace(moment=now + LOOKING)
             if kind not in bounds.said and bound.moment - bound.notice <= now:
                 bounds.said.add(kind)
                 expires = rfc3339(self._clock.wall() + bound.moment - now)

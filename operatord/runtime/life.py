@@ -100,6 +100,7 @@ class Life:
             return record.ending.result()
         await self._keep_relay(record)
         record.phases["running"] = self._clock.wall()
+        record.moments["running"] = self._clock.now()
         await self._chronicle.write_running(record)
         record.advance("running", self._clock.wall())
         self._admission.started(record.plan.pipeline, record.timings["total"] / 1000)

@@ -18,7 +18,8 @@ from operatord.engines.base import Address, Input, LogLine, Network, StageState
 from operatord_protocol.errors import WireError
 from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
 
-from .clock import rfc3339
+from .clock import Clock, rfc3339
+from .moments import Written
 from .relay import Relay
 from .reports import Report
 
@@ -73,9 +74,22 @@ class SessionRecord:
     restored: bool = False
     """It is of an earlier life of the daemon, which may have made more than it could write down."""
 
+    moments: dict[Phase, float] = field(default_factory=dict)
+    """When it was ``queued`` and came to be ``running``, on the monotonic clock."""
+    written: Written | None = None
+    """The moments of one of an earlier life, as they were written down."""
+
+    end: float | None = None
+    """When it ends at the latest, on the monotonic clock …"""
     expires: float | None = None
-    """When it ends at the latest, by the wall clock."""
+    """… and by the wall clock, as it was then or was put right since."""
     ttl: float | None = None
+    lease_end: float | None = None
+    """When its lease of ``ttl`` seconds ends, on the monotonic clock."""
+    unread_limit: float | None = None
+    """Seconds for which it may run without ever having been read; None when it may for ever, or was read."""
+    unread: bool = False
+    """Nobody has read from it yet, by what its last stage says."""
     place: Place = NOWHERE
     """Where it stands in the queue."""
     missing: tuple[str, ...] = ()
@@ -247,8 +261,20 @@ class SessionRecord:
         report = self.reports.get(self.base_stages[-1])
         return None if report is None else report.frames
 
-    def to_session(self) -> Session:
-        """Return the session as the wire has it."""
+    def set_end(self, end: float | None, clock: Clock) -> None:
+        """Let it end at ``end`` on the monotonic clock at the latest."""
+        self.end, self.expires = end, None if end is None else clock.wall_of(end)
+
+    def unread_since(self, clock: Clock) -> float | None:
+        """Return since when it runs without being read; None when it was read, or nobody knows."""
+        if not self.unread or self.phase != "running" or self.started is None:
+            return None
+        return clock.put_right(self.started, self.moments["running"])
+
+    def to_session(self, clock: Clock) -> Session:
+        """Return the session as the wire has it now."""
+        if self.end is not None and self.expires is not None:
+            self.expires = clock.put_right(self.expires, self.end)
         result, ended = self.result, self.phase == "ended"
         shown = result if self.phase in ("stopping", "ended") else None
         codes = {
@@ -269,6 +295,7 @@ class SessionRecord:
             started=_stamp(self.started),
             ended=_stamp(self.ended),
             expires=_stamp(self.expires) if not ended else UNSET,
+            unread_since=_stamp(self.unread_since(clock)),
             position=_set(self.place.position),
             registered_probe=upstream.name if upstream else UNSET,
             timings=self.timings or UNSET,

@@ -16,6 +16,7 @@ from operatord.core import scheduler
 from .admission import Admission
 from .journal import SessionRow
 from .lifetimes import Lifetimes
+from .moments import recall
 from .record import Ending, Place, SessionRecord
 from .settling import needs_connection
 from .snapshot import Holding, Unreadable, from_row, stand_in
@@ -64,17 +65,22 @@ class Restorer:
         """
         if problem is not None:
             self._admission.hold("engine", problem)
+        doubts: list[str] = []
         for row in rows:
             try:
                 record, holding = from_row(row)
             except Unreadable as exc:
                 self._give_up(row, exc)
                 continue
+            if doubt := recall(record, self._clock):
+                doubts.append(doubt)
             self._do.add(record)
             if record.phase == "queued":
                 self._wait(record, problem)
             else:
                 self._take_on(record, holding, keeps)
+        if doubts:
+            log.warning("%s", doubts[0])
 
     def _give_up(self, row: SessionRow, exc: Unreadable) -> None:
         """Let a session fail that nobody can go on with, and say where to find what was written of it."""
@@ -95,6 +101,7 @@ class Restorer:
             reason = "the daemon was started anew, and the connection that waited is gone"
             self._do.finish(record, Ending("stopped", "client", reason))
             return
+        self._lifetimes.wait_on(record)
         record.place = Place(reason=problem)
         self._wait_on.append(record)
 
@@ -130,7 +137,7 @@ class Restorer:
             if record.phase != "queued":
                 continue  # it was ended meanwhile
             ask = self._admission.ask(record.plan, record.params, record.owner, record.id)
-            waited = max(0.0, self._clock.wall() - record.created)
+            waited = max(0.0, self._clock.now() - record.moments["queued"])
             latest = None if ask.latest is None else ask.latest - waited
             ask = ask._replace(waited=waited, latest=latest)
             self._do.act(self._admission.decide(scheduler.Submitted(ask)))

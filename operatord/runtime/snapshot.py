@@ -22,7 +22,9 @@ from operatord.core.units import custom, plain
 from operatord.engines.base import LogLine, Network, StageState
 from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
+from .clock import Clock
 from .journal import SessionRow
+from .moments import Written, guessed
 from .processes import ProcessId
 from .record import Ending, SessionRecord
 from .relay import Relay
@@ -62,7 +64,10 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     params: SessionStartParams
     phases: dict[Phase, float]
     expires: float | None = None
+    """Its end by the time of day, for people who read the journal, and for rows without ``written``."""
+    written: Written | None = None
     ttl: float | None = None
+    unread_limit: float | None = None
     missing: tuple[str, ...] = ()
     attached: tuple[str, ...] = ()
     expected_seconds: float | None = None
@@ -89,7 +94,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     holding: Holding | None = None
 
 
-_OTHER = ("relay", "reports", "result", "holding")
+_OTHER = ("written", "relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """What a record and its snapshot both call by the same name."""
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
@@ -109,11 +114,12 @@ def _decode_briefly(data: bytes) -> Snapshot:
     return snapshot
 
 
-def to_row(record: SessionRecord, holding: Holding | None) -> SessionRow:
+def to_row(record: SessionRecord, holding: Holding | None, clock: Clock) -> SessionRow:
     """Return what the journal is to remember of ``record``."""
     result = record.result
     snapshot = Snapshot(
         **{name: getattr(record, name) for name in _SAME},
+        written=None if record.phase == "ended" else Written.of(record, clock),
         relay=None if record.relay is None else record.relay.process,
         reports={stage: msgspec.to_builtins(said) for stage, said in record.reports.items()},
         result=None if result is None else _result(result),
@@ -152,6 +158,8 @@ def _from_row(
         setattr(record, name, getattr(snapshot, name))
     record.phase = msgspec.convert(row.phase, Phase)
     record.restored = True
+    lease_end = None if snapshot.ttl is None else snapshot.expires
+    record.written = snapshot.written or guessed(snapshot.phases, lease_end)
     record.reports = {stage: checked(said) for stage, said in snapshot.reports.items()}
     upstream = snapshot.plan.upstream
     if snapshot.relay is not None and upstream is not None:

@@ -64,11 +64,11 @@ class Supervisor:
         self._emit = emit
         self._clock = clock = admission.clock
         self.admission = admission
-        self.leases = Leases(clock, emit, self.end)
-        self.lifetimes = Lifetimes(admission, self.leases)
         self._teller = QueueTeller(admission, clock)
         self.book = SessionBook(journal)
         self._chronicle = Chronicle(journal, admission, emit)
+        self.leases = Leases(clock, emit, self.end)
+        self.lifetimes = Lifetimes(admission, self.leases, self.end, self._chronicle.note)
         self._tasks: set[asyncio.Task[None]] = set()
         self._calm = asyncio.Event()
         self._calm.set()
@@ -158,7 +158,9 @@ class Supervisor:
     ) -> SessionRecord:
         begun: dict[Phase, float] = {"queued": self._clock.wall()}
         taken = {slot.network_name for slot in self.slots}
-        return SessionRecord(self.book.new_id(taken), plan, params, owner, begun)
+        record = SessionRecord(self.book.new_id(taken), plan, params, owner, begun)
+        self.lifetimes.ask(record)
+        return record
 
     def _claim(
         self, slot: SessionRecord, plan: SessionPlan, params: SessionStartParams, owner: str
@@ -170,6 +172,7 @@ class Supervisor:
             slot.plan, slot.params, slot.owner = plan, params, owner
             slot.expected_seconds = plan.expected_seconds
             slot.phases = {"queued": self._clock.wall()}
+            self.lifetimes.ask(slot)
             slot.step = "queue"
         return actions
 
@@ -221,7 +224,7 @@ class Supervisor:
         """Return a session as the wire has it, with its place in the queue as it is now."""
         if record.phase == "queued":
             self._teller.refresh(record)
-        return record.to_session()
+        return record.to_session(self._clock)
 
     @property
     def draining(self) -> bool:

@@ -57,8 +57,7 @@ class Visited:
         """Begin to follow ``record``; the first look is due at once."""
         self.record = record
         now = clock.now()
-        age = 0.0 if record.started is None else max(0.0, clock.wall() - record.started)
-        self.running = now - age
+        self.running = record.moments.get("running", now)
         """Monotonic time at which the session came to run."""
         self.due = now
         """Monotonic time of the next look."""

@@ -48,6 +48,7 @@ Cause = Literal[
     "client",
     "lease",
     "idle",
+    "unread",
     "max_age",
     "oom",
     "exit",
@@ -309,6 +310,8 @@ class Session(Result, frozen=True):
     started: str | UnsetType = UNSET
     ended: str | UnsetType = UNSET
     expires: str | UnsetType = UNSET
+    unread_since: str | UnsetType = UNSET
+    """Since when it runs and nobody has read from it; absent once somebody has, or if nobody knows."""
     position: int | UnsetType = UNSET
     estimate: float | UnsetType = UNSET
     """Seconds after which it is expected to leave the queue."""

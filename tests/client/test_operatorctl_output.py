@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from client_stub import QUEUED, REPORTS, SESSION_ID, STARTED, Item, Run, StubDaemon, golden
+from client_stub import EVENT, QUEUED, REPORTS, SESSION_ID, STARTED, Item, Run, StubDaemon, golden
 
 from operatord_client.ctl import bulletins, terminal
 from operatord_client.ctl.receive import bar
@@ -231,6 +232,33 @@ def test_the_version_is_printed(ctl: Run) -> None:
     ran = ctl("--version")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("operatorctl ")
+
+
+# --- sessions that nobody reads -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["list", "get", "watch"])
+def test_session_that_nobody_has_read_for_minutes_shows(
+    daemon: StubDaemon, ctl: Run, command: str
+) -> None:
+    """N2: whose sessions nobody wants is seen at a glance."""
+    since = (datetime.now(UTC) - timedelta(minutes=12, seconds=5)).isoformat()
+    session = {**STARTED["result"], "unread_since": since}
+    gone = {**golden("rpc: completed")["result"], "session_id": SESSION_ID}
+    answers = iter([session, gone])
+    daemon.on("session.list", {"result": {"sessions": [session]}})
+    daemon.on("session.get", lambda _: [{"result": next(answers)}])
+    daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT)
+    ran = ctl(*([command] if command == "list" else [command, SESSION_ID]))
+    assert ran.code == 0
+    assert "unread for 12m" in ran.out
+
+
+def test_session_that_was_just_started_is_not_called_unread(daemon: StubDaemon, ctl: Run) -> None:
+    """N2: everybody takes a moment to connect."""
+    session = {**STARTED["result"], "unread_since": datetime.now(UTC).isoformat()}
+    daemon.on("session.get", {"result": session})
+    assert "unread" not in ctl("get", SESSION_ID).out
 
 
 # --- a start that waits, where nothing can be written over -------------------------------------------

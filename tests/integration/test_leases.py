@@ -213,3 +213,149 @@ async def test_extended_lease_is_announced_again(bounded: tuple[Lab, Wire, Still
     clock.advance(10)
     event = await wire.event("session.ended", session["session_id"])
     assert (event["outcome"], event["cause"]) == ("expired", "lease")
+
+
+async def test_lease_that_is_taken_back_leaves_no_end_behind(
+    bounded: tuple[Lab, Wire, StillClock],
+) -> None:
+    """S8: an end that has been unbound is neither shown nor come to."""
+    lab, wire, clock = bounded
+    session = await wire.call("session.start", lease={"ttl": 100})
+    say(lab, "report", consumers=1, frames=5)
+    supervisor = lab.daemon.supervisor
+    record = supervisor.book.get(session["session_id"])
+    supervisor.leases.unbind(record, "lease")
+    found = await wire.call("session.get", session_id=record.id)
+    assert found["expires"] == rfc3339(clock.wall() + 600), "what is left is its age"
+    supervisor.leases.unbind(record, "max_age")
+    clock.advance(700)
+    found = await wire.call("session.get", session_id=record.id)
+    assert found["phase"] == "running"
+    assert "expires" not in found
+
+
+# Sessions that nobody ever reads
+
+
+@pytest.fixture
+async def still(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]:
+    """A daemon with the default settings for leases; nobody else looks at its sessions."""
+    clock = StillClock()
+    async with in_process(tmp_path / "b", {"stall_timeout": None}, clock=clock) as running:
+        wire = await running.wire()
+        await wire.call("events.subscribe", types=["session.expiring", "session.ended"])
+        yield running, wire, clock
+
+
+async def test_session_that_nobody_ever_reads_ends_by_default(
+    still: tuple[Lab, Wire, StillClock],
+) -> None:
+    """N2: after ten minutes, which the start's own answer says."""
+    lab, wire, clock = still
+    session = await wire.ask({"count": 200})
+    say(lab, "listening")
+    assert session["expires"] == rfc3339(clock.wall() + 600)
+    assert session["unread_since"] == session["started"]
+    clock.advance(541)
+    event = await wire.event("session.expiring", session["session_id"])
+    assert (event["cause"], event["expires"]) == ("unread", session["expires"])
+    clock.advance(60)
+    event = await wire.event("session.ended", session["session_id"])
+    assert (event["outcome"], event["cause"]) == ("expired", "unread")
+    assert "nobody has read from it in 600 s" in event["reason"]
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert "unread_timeout" in found["post_mortem"]["advice"]
+    assert "unread_since" not in found
+    assert lab.fake.empty
+
+
+async def test_first_reader_takes_the_bound_away_for_good(
+    still: tuple[Lab, Wire, StillClock],
+) -> None:
+    """N2: once it has been read it lives on without a reader, as idle_timeout says."""
+    lab, wire, clock = still
+    session = await wire.call("session.start")
+    say(lab, "listening")
+    say(lab, "report", consumers=0, frames=5)
+    clock.advance(20)
+    await bound(lab, session, "unread", expected=False)
+    clock.advance(100_000)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+    assert {"expires", "unread_since"}.isdisjoint(found)
+
+
+async def test_reader_of_whom_nobody_has_heard_yet_keeps_it(
+    still: tuple[Lab, Wire, StillClock],
+) -> None:
+    """N2: nothing ends before it has been looked at once more."""
+    lab, wire, clock = still
+    session = await wire.call("session.start")
+    say(lab, "listening")
+    clock.advance(30)
+    say(lab, "report", consumers=1, frames=5)
+    clock.advance(1000)  # at once: whatever was to look in between has not had its turn
+    await bound(lab, session, "unread", expected=False)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+
+
+async def test_session_outlives_its_bound_while_its_engine_does_not_answer(
+    still: tuple[Lab, Wire, StillClock],
+) -> None:
+    """N2: who cannot be asked for a last look is waited for, and `expires` does not lie in the past."""
+    lab, wire, clock = still
+    session = await wire.call("session.start")
+    say(lab, "listening")
+    gate = lab.fake.script.hold("logs")
+    clock.advance(601)
+    await gate.reached.wait()
+    clock.advance(10)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+    assert found["expires"] > rfc3339(clock.wall())
+    gate.open.set()
+    event = await wire.event("session.ended", session["session_id"])
+    assert event["cause"] == "unread"
+
+
+@pytest.mark.parametrize("lease", [{"ttl": 5000}, "connection"], ids=str)
+async def test_leases_that_are_looked_after_need_no_reader(
+    still: tuple[Lab, Wire, StillClock], lease: object
+) -> None:
+    """N2: who extends a lease, or holds a connection for it, wants the session, read or not."""
+    lab, wire, clock = still
+    session = await wire.call("session.start", lease=lease)
+    say(lab, "listening")
+    assert "unread_since" not in session
+    clock.advance(700)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+
+
+async def test_image_that_does_not_say_whether_it_is_read_is_left_alone(
+    still: tuple[Lab, Wire, StillClock],
+) -> None:
+    """N2: the end that was announced is taken back once it is known that nobody can know."""
+    lab, wire, clock = still
+    session = await wire.call("session.start")
+    clock.advance(20)
+    await bound(lab, session, "unread", expected=False)
+    clock.advance(10_000)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+    assert {"expires", "unread_since"}.isdisjoint(found)
+
+
+async def test_no_reader_is_needed_where_that_is_wanted(tmp_path: Path) -> None:
+    """N2: null is never."""
+    clock = StillClock()
+    config = {"lease": {"unread_timeout": None}}
+    async with in_process(tmp_path / "n", config, clock=clock) as lab:
+        wire = await lab.wire()
+        session = await wire.call("session.start")
+        say(lab, "listening")
+        assert {"expires", "unread_since"}.isdisjoint(session)
+        clock.advance(100_000)
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"

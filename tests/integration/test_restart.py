@@ -50,6 +50,7 @@ from operatord.engines import base
 from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
 from operatord.runtime import journal as journal_module
 from operatord.runtime.chronicle import Chronicle
+from operatord.runtime.clock import rfc3339
 from operatord.runtime.record import SessionRecord
 from operatord.sweep import Options, sweep_once
 
@@ -103,15 +104,15 @@ class Lasting(StreamingFake):
 
 
 class LaterClock(StillClock):
-    """A clock of another life: the wall's goes on, the monotonic one begins anew."""
+    """A clock of another boot: the wall's goes on, the monotonic one begins anew."""
 
     def __init__(self, wall: float) -> None:
         super().__init__()
-        self._now = 17.0
-        self._boot = wall - self._now
+        self._now = 0.0
+        self._epoch = wall
 
-    def wall(self) -> float:
-        return self._boot + self._now
+    def boot(self) -> str:
+        return f"booted at {self._epoch}"
 
 
 class Machine:
@@ -178,6 +179,14 @@ class Machine:
         daemon, self._lab = self.daemon, None
         await daemon.stop()
         await self._be_away(away)
+
+    async def restart(self, away: float = 0.0) -> Wire:
+        """Kill the daemon and start another one, on a machine that goes on meanwhile."""
+        clock = self.clock
+        await self.kill()
+        clock.advance(away)
+        self.clock = clock
+        return await self.start()
 
     async def _be_away(self, seconds: float) -> None:
         for wire in self._wires:
@@ -395,6 +404,168 @@ async def test_session_that_nobody_reads_from_ends_in_another_life_too(machine: 
     await until(lambda: supervisor.leases.bounds(record, "idle"), "it is seen that nobody reads")
     machine.clock.advance(81)
     assert await ended(wire, session) == ("expired", "idle")
+
+
+async def test_session_that_nobody_has_read_ends_when_it_was_to_in_another_life(
+    machine: Machine,
+) -> None:
+    """N2: nobody's session outlives its bound because the daemon was started anew."""
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    listens(machine, session)
+    machine.clock.advance(300)
+    wire = await machine.restart(away=200)
+    found = await get(wire, session)
+    assert (found["expires"], found["unread_since"]) == (session["expires"], session["started"])
+    machine.clock.advance(101)
+    assert await ended(wire, session) == ("expired", "unread")
+    assert machine.engine.empty
+
+
+async def test_that_it_was_read_is_known_in_another_life(machine: Machine) -> None:
+    """N2: once somebody has read it the bound is gone for good, whatever its log still has."""
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    listens(machine, session)
+    reads(machine, session)
+    supervisor = machine.daemon.supervisor
+    record = supervisor.book.get(session["session_id"])
+    await until(lambda: not supervisor.leases.bounds(record, "unread"), "it is seen to be read")
+    await machine.settled()
+    machine.world.containers[session["segmentation"]].lines.clear()
+    listens(machine, session)
+    wire = await machine.restart()
+    machine.clock.advance(6000)
+    found = await get(wire, session)
+    assert found["phase"] == "running"
+    assert {"expires", "unread_since"}.isdisjoint(found)
+
+
+async def test_reader_that_came_while_the_daemon_was_away_keeps_the_session(
+    machine: Machine,
+) -> None:
+    """N2: a bound that has passed meanwhile ends nothing before somebody has looked."""
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    listens(machine, session)
+    reads(machine, session)
+    wire = await machine.restart(away=3600)
+    supervisor = machine.daemon.supervisor
+    record = supervisor.book.get(session["session_id"])
+    await until(lambda: not supervisor.leases.bounds(record, "unread"), "it is seen to be read")
+    assert (await get(wire, session))["phase"] == "running"
+
+
+def listens(machine: Machine, session: Json) -> None:
+    line = '{"type":"listening","stage":"segmentation"}'
+    machine.world.write(session["segmentation"], line)
+
+
+def reads(machine: Machine, session: Json) -> None:
+    line = '{"type":"report","stage":"segmentation","frames":7,"consumers":0,"blocked":0}'
+    machine.world.write(session["segmentation"], line)
+
+
+# A clock that is set
+
+AGES = 20_000 * 86_400.0
+"""Twenty thousand days: what a machine without a battery is behind when it starts."""
+
+
+async def test_clock_that_is_set_right_between_two_lives_ends_no_lease(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F7: what is left of a lease is what it would be had nobody touched the clock."""
+    wire = await machine.start()
+    session = await wire.call("session.start", lease={"ttl": 600})
+    machine.clock.set_wall(AGES)
+    wire = await machine.restart(away=100)
+    found = await get(wire, session)
+    assert found["phase"] == "running"
+    assert found["expires"] == rfc3339(machine.clock.wall() + 500)
+    assert "the clock was set" in caplog.text
+    machine.clock.advance(501)
+    assert await ended(wire, session) == ("expired", "lease")
+
+
+@pytest.mark.parametrize("jump", [AGES, -AGES], ids=["on", "back"])
+async def test_clock_that_is_set_changes_what_is_shown_and_nothing_else(
+    machine: Machine, jump: float
+) -> None:
+    """F7: while the daemon runs, an end by the clock is put right, and comes when it was to."""
+    wire = await machine.start({"lease": {"max_age": 900}})
+    leased = await wire.call("session.start", lease={"ttl": 600})
+    old = await wire.call("session.start", plain_stream=True)
+    machine.clock.advance(100)
+    machine.clock.set_wall(jump)
+    assert (await get(wire, leased))["expires"] == rfc3339(machine.clock.wall() + 500)
+    assert (await get(wire, old))["expires"] == rfc3339(machine.clock.wall() + 500)
+    wire = await machine.restart()
+    assert (await get(wire, leased))["expires"] == rfc3339(machine.clock.wall() + 500)
+    machine.clock.advance(499)
+    assert (await get(wire, leased))["phase"] == "running"
+    machine.clock.advance(2)
+    assert await ended(wire, leased) == ("expired", "lease")
+
+
+@pytest.mark.parametrize("jump", [AGES, -AGES], ids=["on", "back"])
+async def test_after_another_boot_a_clock_out_of_reason_is_not_believed(
+    machine: Machine, jump: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F7: of two ages the smaller one counts, and the log says so."""
+    wire = await machine.start()
+    session = await wire.call("session.start", lease={"ttl": 600})
+    await machine.kill(away=jump)
+    wire = await machine.start()
+    found = await get(wire, session)
+    assert found["phase"] == "running"
+    assert found["expires"] == rfc3339(machine.clock.wall() + 600)
+    assert "leases go by the smaller age" in caplog.text
+
+
+async def test_clock_that_is_set_gives_up_nobody_who_waits(machine: Machine) -> None:
+    """F7: neither the deadline nor the lease of a request in the queue runs out by it."""
+    config = {"limits": {"sessions": 1}}
+    wire = await machine.start(config)
+    first = await wire.call("session.start")
+    waiting = await accepted(wire, deadline=600, lease={"ttl": 900})
+    machine.clock.set_wall(AGES)
+    await machine.settled()
+    clock = machine.clock
+    await machine.kill()
+    machine.clock = clock
+    wire = await machine.start(config)
+    assert (await get(wire, waiting))["phase"] == "queued"
+    await wire.call("session.stop", session_id=first["session_id"])
+    found = await running(wire, waiting)
+    assert found["expires"] == rfc3339(machine.clock.wall() + 900)
+
+
+async def test_row_of_an_older_daemon_keeps_its_lease(machine: Machine) -> None:
+    """F7: rows without moments are read by the time of day."""
+    wire = await machine.start()
+    session = await wire.call("session.start", lease={"ttl": 100})
+    await machine.settled()
+    await machine.kill()
+    forget_moments(machine.state_dir / "journal.sqlite")
+    machine.clock.advance(60)
+    wire = await machine.start()
+    assert (await get(wire, session))["expires"] == session["expires"]
+    machine.clock.advance(41)
+    assert await ended(wire, session) == ("expired", "lease")
+
+
+def forget_moments(journal: Path) -> None:
+    """Leave of each row what a daemon wrote that knew nothing of them."""
+    with closing(sqlite3.connect(journal)) as base:
+        for session_id, data in base.execute("SELECT id, data FROM session").fetchall():
+            row = {
+                k: v for k, v in json.loads(data).items() if k not in ("written", "unread_limit")
+            }
+            base.execute(
+                "UPDATE session SET data = ? WHERE id = ?", (json.dumps(row).encode(), session_id)
+            )
+        base.commit()
 
 
 # The same request

@@ -143,6 +143,7 @@ class Lab:
         record.timings = {} if warm else {"start": 0.0, "verify": 0.0}
         record.advance("starting", self.hours.wall())
         record.advance("running", self.hours.wall())
+        record.moments["running"] = self.hours.now()
         self.records.append(record)
         return record
 
@@ -374,6 +375,7 @@ class Book:
 
     def __init__(self, timeout: float | None = 20.0) -> None:
         self.timeout = timeout
+        self.limit: float | None = None
         self.heard: list[tuple[str, float | str]] = []
 
     def idle_timeout(self, record: SessionRecord) -> float | None:
@@ -384,6 +386,16 @@ class Book:
 
     def on_active(self, record: SessionRecord) -> None:
         self.heard.append((record.id, "active"))
+
+    def unread_limit(self, record: SessionRecord) -> float | None:
+        return self.limit
+
+    def on_read(self, record: SessionRecord) -> None:
+        self.limit = None
+        self.heard.append((record.id, "read"))
+
+    def on_unread(self, record: SessionRecord, sure: bool) -> None:
+        self.heard.append((record.id, "unread" if sure else "unknown"))
 
     def news(self) -> list[float | str]:
         """Return what has been heard since the last call, of one session."""
@@ -420,7 +432,7 @@ async def test_session_that_nobody_ever_consumes_is_idle_since_it_runs(
     watch = await attend()
     await lab.hours.pass_by(20.5)
     assert watch.idle_since(record) == begun
-    assert book.news() == [5, 10, 15, 19, 20]
+    assert book.news() == [5, 10, 15, 20, 20]
 
 
 async def test_timeout_is_noticed_when_it_is_reached(
@@ -431,7 +443,7 @@ async def test_timeout_is_noticed_when_it_is_reached(
     lab.meter.world.write(record.containers["stream"], LISTENING)
     await attend()
     await lab.hours.pass_by(101)
-    assert book.news() == [30, 45, 60, 75, 90, 99, 100]
+    assert book.news() == [30, 45, 60, 75, 90, 100]
 
 
 async def test_consumer_makes_it_active_and_its_leaving_idle_again(
@@ -455,7 +467,7 @@ async def test_consumer_makes_it_active_and_its_leaving_idle_again(
     assert since is not None
     assert gone <= since <= gone + 5, "at most a step late"
     await lab.hours.pass_by(20)
-    assert book.news() == [5, 10, 15, 19, 20]
+    assert book.news() == [5, 10, 15, 20, 20]
 
 
 async def test_visit_between_two_looks_counts(lab: FakeLab, book: Book, attend: Attend) -> None:
@@ -515,7 +527,7 @@ async def test_stage_that_does_not_report_is_judged_by_what_it_sends(
     await lab.hours.pass_by(5)
     assert watch.idle_since(record) is None
     await lab.hours.pass_by(21)
-    assert book.news() == [5, "active", 5, 10, 15, 19, 20]
+    assert book.news() == [5, "active", 5, 10, 15, 20, 20]
 
 
 async def test_session_met_long_after_its_start_is_given_its_time(
@@ -540,6 +552,94 @@ async def test_stage_that_gives_no_sign_is_never_idle(
     await lab.hours.pass_by(100)
     assert watch.idle_since(record) is None
     assert book.news() == []
+
+
+# Whether it was ever read
+
+
+@pytest.fixture
+def unread(book: Book) -> Book:
+    """A keeper that wants to know of nothing but whether a session was ever read."""
+    book.timeout, book.limit = None, 100.0
+    return book
+
+
+async def test_stage_that_has_only_said_that_it_listens_is_unread(
+    lab: FakeLab, unread: Book, attend: Attend
+) -> None:
+    """N2: told at each look, and once more when the limit is reached."""
+    record = await lab.session()
+    lab.meter.world.write(record.containers["stream"], LISTENING)
+    await attend()
+    await lab.hours.pass_by(101)
+    assert unread.news() == ["unread"] * 8, "seven looks in 100 s, and one at the end"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"frames": 3}, {"consumers": 1}, {"frames": 3, "consumers": 0}, {"frames": 0, "consumers": 1}],
+    ids=str,
+)
+async def test_one_report_of_a_reader_is_enough(
+    lab: FakeLab, unread: Book, attend: Attend, said: dict[str, int]
+) -> None:
+    """N2: it is told once, and then nothing is asked any more."""
+    record = await lab.session()
+    lab.meter.world.write(record.containers["stream"], LISTENING)
+    await attend()
+    await lab.hours.pass_by(20)
+    lab.says(record, **said)
+    lab.says(record, frames=said.get("frames", 0), consumers=0)
+    await lab.hours.pass_by(15)
+    assert unread.news()[-1] == "read"
+    asked = len(lab.meter.script.calls)
+    await lab.hours.pass_by(1000)
+    assert unread.news() == []
+    assert len(lab.meter.script.calls) == asked
+
+
+async def test_reports_of_no_reader_are_unread(lab: FakeLab, unread: Book, attend: Attend) -> None:
+    """N2: a stage may report all the time that nobody is there."""
+    record = await lab.session()
+    await attend()
+    for _ in range(10):
+        lab.says(record, frames=0, consumers=0)
+        await lab.hours.pass_by(10)
+    assert "read" not in unread.news()
+
+
+@pytest.mark.parametrize("line", [None, "hello", '{"type":"report","dice":1}'], ids=str)
+async def test_stage_that_says_nothing_of_readers_is_unknown(
+    lab: FakeLab, unread: Book, attend: Attend, line: str | None
+) -> None:
+    """N2: an image that prints no reports may well be read; nobody knows."""
+    record = await lab.session()
+    if line is not None:
+        lab.meter.world.write(record.containers["stream"], line)
+    await attend()
+    await lab.hours.pass_by(200)
+    assert set(unread.news()) == {"unknown"}
+
+
+async def test_stage_that_writes_more_than_is_read_is_unknown_until_it_reports(
+    lab: FakeLab, unread: Book, attend: Attend
+) -> None:
+    """N2: the report of a reader may have been among what was not read."""
+    record = await lab.session()
+    lab.meter.world.write(record.containers["stream"], LISTENING)
+    await attend()
+    await lab.hours.pass_by(1)
+    assert unread.news() == ["unread"]
+    for number in range(100):
+        lab.meter.world.write(record.containers["stream"], f"noise {number}")
+    await lab.hours.pass_by(30)
+    assert set(unread.news()) == {"unknown"}
+    lab.says(record, frames=0, consumers=0)
+    await lab.hours.pass_by(15)
+    assert unread.news() == ["unread"], "it counts frames from the start"
+
+
+# Nothing to look for
 
 
 async def test_without_an_idle_timeout_nothing_is_asked(

@@ -78,6 +78,7 @@ def test_a_restart_is_another_matter_for_a_session_that_ran() -> None:
 def test_settings_that_are_named_are_there() -> None:
     settings = to_dict(Config())
     for cause, path in (
+        ("unread", ("lease", "unread_timeout")),
         ("idle", ("lease", "idle_timeout")),
         ("max_age", ("lease", "max_age")),
         ("start_timeout", ("start_timeout",)),

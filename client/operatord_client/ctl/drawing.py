@@ -103,6 +103,7 @@ def _phase(session: Mapping[str, Any]) -> str:
     words = [session["phase"], session.get("outcome", "")]
     if session.get("position") is not None:
         words.append(f"position {session['position']}")
+    words.append(render.unread(session))
     return " ".join(filter(None, words))
 
 

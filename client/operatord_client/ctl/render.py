@@ -20,11 +20,13 @@ BYTES = ("memory", "bytes", "disk", "swap", "rss")
 """Words that a name has when its number counts bytes."""
 TOTAL = "total"
 """The timing that a start ends with; what comes after it was done to a session that ran."""
+UNREAD_SECONDS = 60.0
+"""For so long it takes no notice that nobody reads a session: whoever asked for it may just be about to."""
 SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
     | {"estimate", "plain_location", "timings", "warm", "degraded", "exit_codes", "count", "frames"}
-    | {"post_mortem"}
+    | {"post_mortem", "unread_since"}
 )
 """What the protocol itself names; a test holds it against `messages.Session`."""
 
@@ -180,8 +182,20 @@ def _log_heading(stage: str, last: Mapping[str, Any]) -> str:
     )
 
 
+def unread(info: Mapping[str, Any]) -> str:
+    """Return for how long nobody has read a session that runs, once that is worth a word."""
+    if (since := info.get("unread_since")) is None:
+        return ""
+    from datetime import UTC, datetime  # noqa: PLC0415 - not for --help
+
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()
+    return f"unread for {span(seconds)}" if seconds >= UNREAD_SECONDS else ""
+
+
 def _phase(info: Mapping[str, Any]) -> str:
     marks = [mark for mark in ("warm", "degraded") if info.get(mark)]
+    if said := unread(info):
+        marks.append(said)
     if info.get("position") is not None:
         marks.append(f"position {info['position']}")
     if info.get("estimate") is not None:

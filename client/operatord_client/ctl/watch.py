@@ -135,7 +135,11 @@ def summary(view: View) -> str:
     words = [session["session_id"], session["phase"]]
     if session.get("position") is not None:
         words.append(f"position {session['position']}")
-    words += [session.get("outcome"), session.get("location", {}).get("url")]
+    words += [
+        render.unread(session),
+        session.get("outcome"),
+        session.get("location", {}).get("url"),
+    ]
     if view.frames is not None:
         words.append(f"{view.frames} frames")
     words.append(session.get("reason"))

@@ -219,6 +219,7 @@ maybe: dict[str, st.SearchStrategy[Any]] = {
     "started": words,
     "ended": words,
     "expires": words,
+    "unread_since": words,
     "position": st.integers(1, 1000),
     "estimate": st.floats(0, 1e6),
     "plain_location": st.just(m.Location(host="h", port=2, url="tcp://h:2", format="json")),
