@@ -46,7 +46,7 @@ from operatord.engines.docker_client import APIClient, APIError, Clients, edge
 from operatord.engines.docker_errors import not_connected, port_in_use
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
-from operatord.engines.logs import FrameReader, LineSplitter
+from operatord.engines.logs import MOST_LINES, FrameReader, LineSplitter, Tail
 
 T = TypeVar("T")
 
@@ -56,7 +56,6 @@ _OUTLASTS = 3.0
 """How many times as long as a silence that is borne a call may take: the silence, as long again until who
 waits is told that it was in vain, and the call's own time."""
 _EVENT_BYTES = 64 * 1024
-_LOG_TAIL = 10_000
 _PORT_TRIES = 10
 _PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds before each attempt at something that the engine says is under way or in use."""
@@ -278,8 +277,11 @@ class DockerEngine:
     async def logs(self, container_id: str, tail: int) -> list[LogLine]:
         """Return its last ``tail`` lines (at most 10 000), oldest first; empty when it is gone."""
         try:
+            kept = Tail()
             async with asyncio.timeout(self._timeout):
-                return [line async for line in self._log_lines(container_id, tail, follow=False)]
+                async for line in self._log_lines(container_id, tail, follow=False):
+                    kept.add(line)
+            return list(kept.lines)
         except TimeoutError as exc:
             raise EngineUnavailable("the engine did not deliver the logs in time") from exc
 
@@ -293,7 +295,7 @@ class DockerEngine:
     async def _log_lines(
         self, container_id: str, tail: int, *, follow: bool
     ) -> AsyncGenerator[LogLine, None]:
-        query = bodies.log_query(min(max(tail, 0), _LOG_TAIL), follow=follow)
+        query = bodies.log_query(min(max(tail, 0), MOST_LINES), follow=follow)
         reader = FrameReader()
         stream = self._stream(
             f"/containers/{container_id}/logs", query, "logs", _called(container_id)

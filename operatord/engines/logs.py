@@ -18,8 +18,11 @@ from operatord.engines.base import LogLine
 LINE_BYTES = 8 * 1024
 """Longest line that is kept; what a line has beyond that is dropped."""
 
+MOST_LINES = 10_000
+"""Lines of one stage that are kept: as many as can be asked for …"""
+
 BOOK_BYTES = 1024 * 1024
-"""What a `LogBook` keeps, counted in characters."""
+"""… and their size together, counted in characters. A line takes some 200 bytes beside them."""
 
 _FRAME_HEADER = 8
 _FRAME_BYTES = 1024 * 1024
@@ -112,24 +115,37 @@ class FrameReader:
         return [LogLine(time=time, stream=stream, line=line) for line in lines]
 
 
+class Tail:
+    """The last lines, bounded in number and in size; of the size, the newest is kept in any case."""
+
+    def __init__(self, size: int = BOOK_BYTES, lines: int = MOST_LINES) -> None:
+        self._size, self._most = size, lines
+        self.lines: deque[LogLine] = deque()
+        self._held = 0
+
+    def add(self, line: LogLine) -> None:
+        """Keep a line, and forget the oldest beyond the bounds."""
+        self.lines.append(line)
+        self._held += len(line.line) + 1
+        while len(self.lines) > 1 and (self._held > self._size or len(self.lines) > self._most):
+            self._held -= len(self.lines.popleft().line) + 1
+
+
 class LogBook:
     """The last lines of one stage, for any number of readers on one event loop."""
 
-    def __init__(self, limit: int = BOOK_BYTES) -> None:
-        self._limit = limit
-        self._lines: deque[LogLine] = deque()
-        self._held = 0
+    def __init__(self, size: int = BOOK_BYTES) -> None:
+        self._tail = Tail(size)
         self._end = 0  # the number of lines ever written; the oldest kept is _end - len(_lines)
         self._closed = False
         self._changed = asyncio.Event()
 
-    def write(self, stream: Literal["stdout", "stderr"], line: str) -> None:
-        """Add a line that was written now, and forget the oldest beyond the limit."""
-        self._lines.append(LogLine(time=_now(), stream=stream, line=line))
-        self._held += len(line) + 1
-        self._end += 1
-        while self._held > self._limit and len(self._lines) > 1:
-            self._held -= len(self._lines.popleft().line) + 1
+    def write(self, stream: Literal["stdout", "stderr"], *lines: str) -> None:
+        """Add lines that were written now, and forget the oldest beyond the bounds."""
+        now = _now()
+        for line in lines:
+            self._tail.add(LogLine(time=now, stream=stream, line=line))
+        self._end += len(lines)
         self._wake()
 
     def close(self) -> None:
@@ -139,19 +155,20 @@ class LogBook:
 
     def tail(self, count: int) -> list[LogLine]:
         """Return the last ``count`` lines, oldest first."""
-        return list(self._lines)[-count:] if count > 0 else []
+        return list(self._tail.lines)[-count:] if count > 0 else []
 
     async def follow(self, tail: int) -> AsyncGenerator[LogLine, None]:
         """Yield the last ``tail`` lines and then new ones until the book is closed.
 
-        A reader too slow for the limit misses lines; it never holds up the writer.
+        A reader too slow for the bounds misses lines; it never holds up the writer.
         """
-        position = self._end - min(max(tail, 0), len(self._lines))
+        kept = self._tail.lines
+        position = self._end - min(max(tail, 0), len(kept))
         while True:
             while position < self._end:
-                oldest = self._end - len(self._lines)
+                oldest = self._end - len(kept)
                 position = max(position, oldest)
-                line = self._lines[position - oldest]
+                line = kept[position - oldest]
                 position += 1
                 yield line
             if self._closed:

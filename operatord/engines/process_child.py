@@ -24,9 +24,11 @@ import psutil
 
 from operatord.engines.base import EngineUnavailable, NotThere, StageRefused, StageStats
 from operatord.engines.logs import LineSplitter, LogBook
+from operatord.engines.pace import Pace
 
 _OPEN_FILES = 4096
-_READ_BYTES = 64 * 1024
+_READ_BYTES = 4 * 1024
+"""Output that is read at a time: were it all line ends, that would take some milliseconds."""
 _DRAIN_SECONDS = 1.0
 """How long output is read after the end, when a process that left the group holds the pipe open."""
 _DATA_SHARE = 4
@@ -111,8 +113,8 @@ class Child:
             self._popen.returncode = 0  # or it would be reported as never waited for
         self._close_pipes()
 
-    def _writer(self, name: Literal["stdout", "stderr"]) -> Callable[[str], None]:
-        return lambda line: self._book.write(name, line)
+    def _writer(self, name: Literal["stdout", "stderr"]) -> Callable[[Sequence[str]], None]:
+        return lambda lines: self._book.write(name, *lines)
 
     def _leader_ended(self) -> None:
         signal_group(self.pid, signal.SIGKILL)
@@ -120,6 +122,8 @@ class Child:
         code = self._popen.wait()
         self.ended_at = time.time()
         self.ended.set_result(code if code >= 0 else 128 - code)
+        for output in self._outputs:
+            output.hurry()
         self._loop.call_later(_DRAIN_SECONDS, self._close_pipes)
         self._settle()
 
@@ -171,15 +175,21 @@ class _Output:
     """The reading end of one of the two pipes."""
 
     def __init__(
-        self, pipe: IO[bytes] | None, write: Callable[[str], None], on_end: Callable[[], None]
+        self,
+        pipe: IO[bytes] | None,
+        write: Callable[[Sequence[str]], None],
+        on_end: Callable[[], None],
     ) -> None:
         assert pipe is not None
         self._pipe = pipe
         self._write = write
         self._on_end = on_end
         self._splitter = LineSplitter()
+        self._loop = asyncio.get_running_loop()
+        self._pace: Pace | None = Pace(self._loop.time())
+        self._resting: asyncio.TimerHandle | None = None
         os.set_blocking(pipe.fileno(), False)
-        asyncio.get_running_loop().add_reader(pipe.fileno(), self._read)
+        self._listen()
 
     @property
     def closed(self) -> bool:
@@ -189,24 +199,49 @@ class _Output:
         """Read no more. Idempotent."""
         if self.closed:
             return
-        asyncio.get_running_loop().remove_reader(self._pipe.fileno())
+        self._stop_listening()
         self._pipe.close()
         self._take(self._splitter.flush())
         self._on_end()
+
+    def hurry(self) -> None:
+        """Read what is left in the pipe as fast as it comes: nobody writes any more."""
+        self._pace = None
+        if self._resting is not None:
+            self._listen()
+
+    def _listen(self) -> None:
+        self._stop_listening()
+        self._loop.add_reader(self._pipe.fileno(), self._read)
+
+    def _stop_listening(self) -> None:
+        if self._resting is not None:
+            self._resting.cancel()
+            self._resting = None
+        self._loop.remove_reader(self._pipe.fileno())
 
     def _read(self) -> None:
         try:
             data = os.read(self._pipe.fileno(), _READ_BYTES)
         except BlockingIOError:
             return
-        if data:
-            self._take(self._splitter.feed(data))
-        else:
+        if not data:
             self.close()
+            return
+        lines = self._splitter.feed(data)
+        self._take(lines)
+        if self._pace is not None:
+            self._rest(self._pace.rest(len(lines), len(data), self._loop.time()))
 
-    def _take(self, lines: list[str]) -> None:
-        for line in lines:
-            self._write(line)
+    def _rest(self, seconds: float) -> None:
+        """Leave the pipe alone for so long, so that its writer has to wait once it is full."""
+        if seconds > 0:
+            self._stop_listening()
+            self._resting = self._loop.call_later(seconds, self._listen)
+
+    def _take(self, lines: Sequence[str]) -> None:
+        if lines:
+            self._write(lines)
 
 
 def _nothing(_: int) -> None:

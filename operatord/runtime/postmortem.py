@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from itertools import accumulate
 
 from msgspec import UNSET
 
@@ -22,7 +23,9 @@ from .record import SessionRecord
 from .reports import newest_report, report_in
 
 KEPT_LINES = 100
-"""Log lines of each stage that stay readable after the session has ended."""
+"""Log lines of each stage that stay readable after the session has ended …"""
+KEPT_SIZE = 64 * 1024
+"""… as long as they have no more characters than that. The last one stays in any case."""
 SHOWN_LINES = 10
 """How many of them, without its reports, are shown with the session …"""
 SHOWN_AT_FAULT = 20
@@ -45,10 +48,16 @@ async def _collect_stage(engine: Engine, record: SessionRecord, stage: str, grac
     with contextlib.suppress(EngineError):
         if stage not in record.exits:
             record.exits[stage] = await _stopped(engine, container_id, grace)
-        lines = await engine.logs(container_id, KEPT_LINES)
+        lines = _kept(await engine.logs(container_id, KEPT_LINES))
         record.log_tails[stage] = lines
         if (report := newest_report(lines)) is not None:
             record.reports[stage] = report
+
+
+def _kept(lines: Sequence[LogLine]) -> list[LogLine]:
+    sizes = accumulate(len(line.line) + 1 for line in reversed(lines))
+    count = sum(1 for size in sizes if size <= KEPT_SIZE)
+    return list(lines)[-max(count, 1) :]
 
 
 async def _stopped(engine: Engine, container_id: str, grace: float) -> StageState:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
-from operatord.engines.logs import FrameReader, LineSplitter, LogBook
+from operatord.engines.logs import MOST_LINES, FrameReader, LineSplitter, LogBook
+from operatord.engines.pace import BYTES, LINES, Pace
 
 LIMIT = 8
 
@@ -76,12 +77,12 @@ def written(book: LogBook, count: int, stream: Literal["stdout", "stderr"] = "st
 
 
 async def test_book_forgets_the_oldest_beyond_its_limit() -> None:
-    book = written(LogBook(limit=12), 10)
+    book = written(LogBook(size=12), 10)
     assert [line.line for line in book.tail(100)] == ["007", "008", "009"]
 
 
 async def test_slow_follower_misses_lines_and_goes_on() -> None:
-    book = written(LogBook(limit=12), 2)
+    book = written(LogBook(size=12), 2)
     lines = book.follow(10)
     assert (await anext(lines)).line == "000"
     written(book, 10)
@@ -95,3 +96,29 @@ async def test_every_follower_is_woken() -> None:
     await asyncio.sleep(0)
     book.write("stderr", "now")
     assert [(await line).line for line in waiting] == ["now"] * 3
+
+
+@pytest.mark.parametrize(("line", "most"), [("", MOST_LINES), ("x" * 999, 1048), ("x" * 8192, 127)])
+async def test_book_is_bounded_in_lines_and_in_size(line: str, most: int) -> None:
+    """A11: a line without a letter takes memory, too."""
+    book = LogBook()
+    for _ in range(5):
+        book.write("stdout", *[line] * 5000)
+    assert len(book.tail(100_000)) == min(most, MOST_LINES)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 4096)), max_size=300))
+def test_no_flood_is_taken_in_faster_than_its_pace(reads: list[tuple[int, int]]) -> None:
+    """A11: law: after each rest, at most a second's worth more was taken in than time has passed for."""
+    pace, now, lines, size = Pace(0.0), 0.0, 0, 0
+    for count, length in reads:
+        lines, size = lines + count, size + length
+        now += pace.rest(count, length, now)
+        assert lines <= LINES * (1 + now) + 1e-6
+        assert size <= BYTES * (1 + now) + 1e-6
+
+
+def test_who_writes_little_never_waits() -> None:
+    """A11"""
+    pace = Pace(0.0)
+    assert not any(pace.rest(LINES // 20, BYTES // 20, moment / 10) for moment in range(1, 1000))

@@ -36,6 +36,19 @@ async def test_logs_stay_readable_after_the_end(lab: Lab, wire: Wire) -> None:
     assert [line["line"] for line in followed["lines"]] == ["last words"]
 
 
+async def test_last_words_are_bounded_in_size(lab: Lab, wire: Wire) -> None:
+    """A11: they are kept in memory and on disk for as long as the session is remembered."""
+    session = await wire.call("session.start")
+    sid = session["session_id"]
+    for number in range(100):
+        lab.fake.world.write(session["stream"], f"{number} {'x' * 8000}")
+    lab.fake.world.write(session["probe"], "x" * 80_000)
+    await wire.call("session.stop", session_id=sid)
+    lines = (await wire.call("session.logs", session_id=sid, stage="stream"))["lines"]
+    assert [line["line"].split()[0] for line in lines] == [str(n) for n in range(92, 100)]
+    assert len((await wire.call("session.logs", session_id=sid, stage="probe"))["lines"]) == 1
+
+
 async def test_followed_logs_come_as_notifications_until_the_end(lab: Lab, wire: Wire) -> None:
     session = await (await lab.wire()).call("session.start")
     sid = session["session_id"]
