@@ -313,7 +313,21 @@ def _about(exc: OSError, config: Any) -> str:
     return f" (listen: {config.listen})"
 
 
+def _can_reach(engine: str) -> bool:
+    """Tell whether the environment names an engine that can be one; say what is wrong if not."""
+    from .config import ConfigError, check_environment, from_dict  # noqa: PLC0415
+
+    try:
+        check_environment(from_dict({"engine": engine}), os.environ)
+    except ConfigError as exc:
+        _say(str(exc))
+        return False
+    return True
+
+
 def _build_images(args: argparse.Namespace) -> int:
+    if not _can_reach("docker"):
+        return EXIT_USAGE
     from .engines.base import EngineUnavailable  # noqa: PLC0415
     from .engines.docker_images import image_client  # noqa: PLC0415
     from .images import ImageError, build_images  # noqa: PLC0415
@@ -355,6 +369,8 @@ def _sweep(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
+    if not _can_reach(args.engine):
+        return EXIT_USAGE
     from .demo import run_demo  # noqa: PLC0415
 
     return run_demo(args.engine, args.count)

@@ -21,6 +21,7 @@ from msgspec import Meta
 from operatord_protocol.checking import explain
 from operatord_protocol.hosts import host_problem
 
+from .core import engine_address
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX
 from .core.units import Bytes, Duration, custom, plain
@@ -274,7 +275,9 @@ def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) 
     ``options`` maps settings to values; those that are None were not given.
     """
     given = {key: value for key, value in options.items() if value is not None}
-    return from_dict(_read(path) if path else {}, (_from_env(env), given))
+    config = from_dict(_read(path) if path else {}, (_from_env(env), given))
+    check_environment(config, env)
+    return config
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -358,6 +361,7 @@ def _contradictions(config: Config) -> list[str]:
         *_lease_problems(config.lease),
         *_stall_problems(config.stall_timeout),
         *_patience_problems(config.engine_patience),
+        *_engine_problems(config.docker_host, "docker_host"),
     ]
     for name, pipeline in config.pipelines.items():
         found += problems(name, pipeline)
@@ -435,6 +439,19 @@ def _stall_problems(seconds: Duration | None) -> list[str]:
     if seconds is None or seconds > 0:
         return []
     return ["stall_timeout: is longer than 0, or null for never"]
+
+
+def _engine_problems(address: str | None, name: str) -> list[str]:
+    wrong = engine_address.problem(address) if address else None
+    return [f"{name}: {wrong}"] if wrong else []
+
+
+def check_environment(config: Config, env: Mapping[str, str]) -> None:
+    """Raise `ConfigError` if ``DOCKER_HOST`` is what names the engine, and cannot."""
+    if config.engine == "process" or config.docker_host:
+        return
+    if found := _engine_problems(env.get("DOCKER_HOST"), "DOCKER_HOST"):
+        raise ConfigError(found)
 
 
 def _patience_problems(seconds: Duration) -> list[str]:

@@ -122,7 +122,7 @@ async def _try_docker(folder: Path) -> str:
             await asyncio.to_thread(_build)
     except EngineError as exc:
         where = os.environ.get("DOCKER_HOST", str(DEFAULT_SOCKET))
-        raise _Failed(f"no container engine answers at {where}") from exc
+        raise _Failed(f"no container engine answers at {where}: {exc}") from exc
     except ImageError as exc:
         raise _Failed(f"the emulator images cannot be built ({exc})") from exc
     finally:

@@ -235,6 +235,10 @@ class StageRefused(EngineError):
     """The engine will not create or start this stage as planned (a bad command, a bad limit)."""
 
 
+class NotOurAddress(StageRefused):
+    """The address that is to be published on is none of the engine's host."""
+
+
 class NotConnected(EngineError):
     """The stage could not be connected late. What hindered it is met, or told, by an ordinary start."""
 

@@ -7,6 +7,7 @@ Clients are made, lent and dropped here, and no exception of docker-py or reques
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -19,11 +20,20 @@ from docker.errors import APIError, DockerException
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import parse_host
 
-from operatord.engines.base import EngineInfo, EngineUnavailable
+from operatord.engines.base import (
+    EngineError,
+    EngineInfo,
+    EngineUnavailable,
+    ImageMissing,
+    NotThere,
+)
 from operatord.engines.docker_bodies import engine_info
-from operatord.engines.docker_errors import refusal
+from operatord.engines.docker_errors import in_one_line, refusal
+from operatord.engines.docker_reach import unreachable
 
 __all__ = ["APIClient", "APIError", "Clients", "edge"]
+
+log = logging.getLogger(__name__)
 
 _IDLE_CLIENTS = 16
 
@@ -34,10 +44,21 @@ def edge(during: str, subject: str) -> Iterator[None]:
     try:
         yield
     except requests.HTTPError as exc:  # docker-py's APIError is one
-        sentence = getattr(exc, "explanation", None) or exc.response.text
-        raise refusal(during, exc.response.status_code, str(sentence), subject) from exc
+        status, sentence = exc.response.status_code, in_one_line(_sentence(exc))
+        error = refusal(during, status, sentence, subject)
+        log.log(_level(error), "%s: the engine says, with status %d: %s", error, status, sentence)
+        raise error from exc
     except (requests.RequestException, DockerException, OSError) as exc:
-        raise EngineUnavailable("the engine does not answer") from exc
+        raise unreachable(exc) from exc
+
+
+def _sentence(exc: requests.HTTPError) -> str:
+    return str(getattr(exc, "explanation", None) or exc.response.text)
+
+
+def _level(error: EngineError) -> int:
+    """Return how loud a refusal is: what is looked for and gone is no news, and most often expected."""
+    return logging.DEBUG if isinstance(error, (NotThere, ImageMissing)) else logging.WARNING
 
 
 class Clients:

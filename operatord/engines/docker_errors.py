@@ -3,11 +3,14 @@
 
 The engine says what is wrong with an HTTP status and a sentence. The status alone does not tell a
 taken port (500) from a bad command (400 or 500), so the sentence has to be looked at; this is the
-only place that does. The engine's words never become ours: they stay in the exception's cause.
+only place that does. What we know is said in our words, with what to do about it. The engine's own are
+always in the log; in an answer they are only where it refuses a stage for a reason that no row knows, and
+then without the paths in them.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,8 +18,10 @@ from operatord.engines.base import (
     DiskFull,
     EngineError,
     EngineFailed,
+    EngineUnavailable,
     ImageMissing,
     NotConnected,
+    NotOurAddress,
     NotThere,
     PortTaken,
     StageRefused,
@@ -25,67 +30,133 @@ from operatord.engines.base import (
 
 
 class Rule(NamedTuple):
-    """One row: when all that is given matches, ``error`` is made of the subject's name."""
+    """One row: when all that is given matches, ``error`` is made of the subject's name and what was said."""
 
     during: tuple[str, ...]
     status: tuple[int, ...]
     says: str
-    error: Callable[[str], EngineError]
+    error: Callable[[str, str], EngineError]
 
 
-def _subnet_taken(name: str) -> SubnetTaken:
-    return SubnetTaken(f"the subnet of {name} overlaps with another network's")
+def _because(
+    reason: str, kind: type[EngineError] = StageRefused
+) -> Callable[[str, str], EngineError]:
+    """Return what makes an error of a sentence in which ``{name}`` stands for the subject."""
+    return lambda name, says: kind(reason.format(name=name))
 
 
-def _not_there(name: str) -> NotThere:
-    return NotThere(f"{name} is not there any more")
+def _image_missing(name: str, says: str) -> ImageMissing:
+    return ImageMissing(name)
 
 
-def _no_network(name: str) -> NotThere:
-    return NotThere(f"the network of {name} is not there any more")
-
-
-def _port_taken(name: str) -> PortTaken:
-    return PortTaken(f"no host port that {name} may be published on is free")
-
-
-def _refused(name: str) -> StageRefused:
-    return StageRefused(f"the engine refuses to run {name} as planned")
-
-
-def _not_connected(name: str) -> NotConnected:
-    return NotConnected(f"the engine cannot connect {name} late")
-
-
-def _disk_full(name: str) -> DiskFull:
-    return DiskFull(f"the engine's disk has no space left for {name}")
-
-
-def _no_devices(name: str) -> StageRefused:
-    return StageRefused(f"the engine cannot give {name} the devices that it is to have")
+def _quoted(name: str, says: str) -> StageRefused:
+    """A bad request is what the configuration asked for: the engine says best what is wrong with it."""
+    return StageRefused(f"the engine refuses to run {name} as planned: {without_paths(says)}")
 
 
 _RUN = ("create", "start")
 _IN_USE = "address already in use"  # by a program of the host's
 _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_USE)
 
+
+_PORT_TAKEN = _because("no host port that {name} may be published on is free", PortTaken)
+_GONE = _because("{name} is not there any more", NotThere)
+_NO_PROGRAM = _because(
+    "the program that {name} is to run is not in its image: correct the stage's `command`, or the image"
+)
+_REFUSED = _because(
+    "the engine refuses to run {name} as planned; its own words are in the daemon's log"
+)
+
 # Read from the top; the first row that matches wins. Empty means: any. Sentences are lower-cased.
 RULES = (
     # Whoever reports it, the engine or the runtime below it, quotes the kernel's word for ENOSPC.
-    Rule(("network", *_RUN), (), "no space left on device", _disk_full),
-    Rule(("network",), (), "overlap", _subnet_taken),
-    Rule(("create", "image"), (404,), "no such image", ImageMissing),
-    *(Rule(("start",), (), says, _port_taken) for says in _PORT_SENTENCES),
+    Rule(
+        ("network", *_RUN), (), "no space left on device",
+        _because("the engine's disk has no space left for {name}", DiskFull),
+    ),
+    Rule(
+        (), (400,), "http request to an https server",
+        _because(
+            "the container engine speaks TLS only: write https:// instead of tcp:// in docker_host or "
+            "DOCKER_HOST, or use its Unix socket", EngineUnavailable,
+        ),
+    ),
+    Rule(
+        ("network",), (), "overlap",
+        _because("the subnet of {name} overlaps with another network's", SubnetTaken),
+    ),
+    Rule(("create", "image"), (404,), "no such image", _image_missing),
+    Rule(
+        (*_RUN, "connect stage"), (), "cannot assign requested address",
+        _because(
+            "{name} cannot be published: the engine's host has no address like the one in `advertise_host`; "
+            "set it to one of that host's", NotOurAddress,
+        ),
+    ),
+    *(Rule(("start",), (), says, _PORT_TAKEN) for says in _PORT_SENTENCES),
+    Rule(
+        _RUN, (), "no command specified",
+        _because(
+            "the image of {name} has no command of its own: set the stage's `command`, or build the image "
+            "with CMD or ENTRYPOINT"
+        ),
+    ),
+    Rule(_RUN, (), "executable file not found", _NO_PROGRAM),
+    Rule(
+        _RUN, (), "exec format error",
+        _because(
+            "the program of {name} is for another kind of machine, or begins with no #! line: take an image "
+            "for this platform"
+        ),
+    ),
+    Rule(("start",), (400, 404), "no such file or directory", _NO_PROGRAM),
+    Rule(
+        ("start",), (400, 404, 500), "permission denied",
+        _because(
+            "the program of {name} may not be run by the user that it is to run as: make it executable for "
+            "all in its image"
+        ),
+    ),
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
-    Rule(("start",), (), "oci runtime", _refused),
+    Rule(("start",), (), "oci runtime", _REFUSED),
+    Rule(
+        ("create",), (400,), "minimum memory limit",
+        _because("{name} is to have less memory than the engine allows: raise the stage's `memory_limit`"),
+    ),
     # Devices were asked for, and the engine has no runtime that could hand them over.
-    Rule(("start",), (), "could not select device driver", _no_devices),
-    Rule((*_RUN, "connect stage"), (404,), "network", _no_network),
-    Rule((), (404,), "", _not_there),
-    Rule((), (409,), "marked for removal", _not_there),
-    Rule(("connect stage",), (), "", _not_connected),
-    Rule((*_RUN, "leave"), (400, 403, 409), "", _refused),
-)
+    Rule(
+        ("start",), (), "could not select device driver",
+        _because("the engine cannot give {name} the devices that it is to have"),
+    ),
+    Rule(
+        (*_RUN, "connect stage"), (404,), "network",
+        _because("the network of {name} is not there any more", NotThere),
+    ),
+    Rule((), (404,), "", _GONE),
+    Rule((), (409,), "marked for removal", _GONE),
+    Rule(
+        ("connect stage",), (), "",
+        _because("the engine cannot connect {name} late", NotConnected),
+    ),
+    Rule(_RUN, (400,), "", _quoted),
+    Rule((*_RUN, "leave"), (400, 403, 409), "", _REFUSED),
+)  # fmt: skip
+
+_PATH = re.compile(r"(?<![\w.])/[^\s:;,\"')\]]+")
+"""An absolute path; what stands before it and after it is kept."""
+_MOST_WORDS = 300
+"""Characters of the engine's sentence that are passed on."""
+
+
+def in_one_line(sentence: str) -> str:
+    """Return it without line breaks and control characters, as a log is to have it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
+
+
+def without_paths(sentence: str) -> str:
+    """Return it as a client may read it: no path of the host, and not too long."""
+    return _PATH.sub("…", in_one_line(sentence))[:_MOST_WORDS]
 
 
 def refusal(during: str, status: int, sentence: str, subject: str) -> EngineError:
@@ -101,7 +172,7 @@ def refusal(during: str, status: int, sentence: str, subject: str) -> EngineErro
             and (not rule.status or status in rule.status)
             and rule.says in says
         ):
-            return rule.error(subject)
+            return rule.error(subject, sentence)
     return EngineFailed(f"the engine failed to {_TASKS[during]} {subject} (status {status})")
 
 

@@ -12,6 +12,7 @@ from docker.errors import DockerException
 from docker.utils import parse_host
 
 from operatord.engines.base import EngineUnavailable
+from operatord.engines.docker_reach import unreachable
 
 BUILD_TIMEOUT = 600
 """Seconds that the engine may be silent during a build or an import."""
@@ -27,6 +28,7 @@ def image_client(url: str | None = None) -> Iterator[APIClient]:
     try:
         client = APIClient(base_url=address, version="auto", timeout=BUILD_TIMEOUT)
     except DockerException as exc:
-        raise EngineUnavailable(f"no container engine answers at {address}") from exc
+        sentence = f"no container engine answers at {address}: {unreachable(exc)}"
+        raise EngineUnavailable(sentence) from exc
     with contextlib.closing(client):
         yield client

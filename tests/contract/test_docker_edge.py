@@ -20,8 +20,10 @@ from operatord.engines.base import (
     DiskFull,
     EngineError,
     EngineFailed,
+    EngineSilent,
     EngineUnavailable,
     ImageMissing,
+    NotOurAddress,
     NotThere,
     PortTaken,
     StageRefused,
@@ -151,7 +153,7 @@ async def test_engine_that_hangs_later_is_unavailable_and_usable_once_it_is_back
                 engine.start("x"),
             ]
             ends = await asyncio.gather(*calls, return_exceptions=True)
-            assert [type(end) for end in ends] == [EngineUnavailable] * 4
+            assert [type(end) for end in ends] == [EngineSilent] * 4
             with pytest.raises(EngineUnavailable):
                 await anext(engine.events())
         current = healthy
@@ -244,6 +246,24 @@ asyncio.run(main())
         ("start", 500, "listen tcp4 127.0.0.1:80: bind: address already in use", PortTaken),
         ("start", 400, "OCI runtime create failed: no such file", StageRefused),
         ("start", 500, "OCI runtime create failed: bad cgroup", StageRefused),
+        ("create", 400, "No command specified", StageRefused),
+        (
+            "start",
+            404,
+            'OCI runtime create failed: exec: "x": executable file not found',
+            StageRefused,
+        ),
+        ("start", 400, "OCI runtime: exec: stat /x: no such file or directory", StageRefused),
+        ("start", 400, "OCI runtime: exec user process caused: exec format error", StageRefused),
+        ("start", 400, "OCI runtime: exec: permission denied", StageRefused),
+        (
+            "start",
+            500,
+            "listen tcp4 10.9.9.9:0: bind: cannot assign requested address",
+            NotOurAddress,
+        ),
+        ("connect stage", 500, "bind: cannot assign requested address", NotOurAddress),
+        ("connect", 400, "Client sent an HTTP request to an HTTPS server.", EngineUnavailable),
         ("start", 500, 'could not select device driver "nvidia"', StageRefused),
         ("start", 409, "cannot join network of a non running container: 0123", StageRefused),
         ("start", 500, "connection error: dial unix containerd.sock", EngineFailed),
@@ -260,6 +280,37 @@ asyncio.run(main())
 def test_refusals_are_told_apart(
     during: str, status: int, sentence: str, error: type[EngineError]
 ) -> None:
+    """F6: by what the engine says, and in words of ours."""
     raised = refusal(during, status, sentence, "stage-1")
     assert type(raised) is error
     assert sentence not in str(raised)
+
+
+def test_bad_request_that_no_row_knows_is_told_in_the_engines_words_without_paths() -> None:
+    """F6: it says what is wrong with the configuration, and no client reads a path of the host."""
+    sentence = "invalid mount of /srv/secret/place: \n must be \x1b[31m absolute"
+    said = str(refusal("create", 400, sentence, "stage-1"))
+    assert said.endswith("as planned: invalid mount of …: must be [31m absolute")
+    assert len(str(refusal("create", 400, "x" * 5000, "stage-1"))) < 400
+
+
+async def test_engines_own_sentence_is_always_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F6"""
+
+    async def broken(path: str, writer: asyncio.StreamWriter) -> None:
+        if path.endswith(("/version", "/info")):
+            await healthy(path, writer)
+            return
+        body = b'{"message":"the graph driver\\nis at /var/lib/x"}'
+        head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n"
+        writer.write(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with engine_that(broken, tmp_path) as engine:
+        await engine.connect()
+        with pytest.raises(EngineFailed) as caught:
+            await engine.start("0123")
+    assert "graph driver" not in str(caught.value)
+    [entry] = [record.getMessage() for record in caplog.records]
+    assert entry.endswith("the engine says, with status 500: the graph driver is at /var/lib/x")

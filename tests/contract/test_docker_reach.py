@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Why a Docker Engine cannot be reached is told: by the engine's edge, the log, the status and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import requests
+from daemon_lab import Wire, in_process
+from shared_host import free_port
+from urllib3.exceptions import MaxRetryError
+
+from operatord.engines.base import EngineSilent, EngineUnavailable
+from operatord.engines.docker import DockerEngine
+from operatord.engines.docker_client import _Connection
+from operatord.engines.docker_reach import unreachable
+
+TLS_ONLY = b"Client sent an HTTP request to an HTTPS server.\n"
+
+
+async def told(url: str) -> EngineUnavailable:
+    """Return what connecting to an engine there raises."""
+    engine = DockerEngine(url, "reach", call_timeout=0.5, queue_timeout=5)
+    try:
+        with pytest.raises(EngineUnavailable) as caught:
+            await engine.connect()
+    finally:
+        await engine.close()
+    return caught.value
+
+
+@contextlib.asynccontextmanager
+async def answering(data: bytes) -> AsyncIterator[int]:
+    """Have a port that answers each request with ``data``, and hangs up."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            await reader.readline()
+            writer.write(data)
+            await writer.drain()
+            writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def test_socket_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    """F4"""
+    error = await told(f"unix://{tmp_path}/none.sock")
+    assert "socket is not there" in str(error)
+    assert "docker_host or DOCKER_HOST" in str(error)
+    assert str(tmp_path) not in str(error)
+    assert not isinstance(error, EngineSilent), "there is nothing to wait for"
+
+
+async def test_missing_permission_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """F4: with what to do about it."""
+
+    def refuse(self: _Connection) -> None:
+        raise PermissionError(13, "Permission denied")  # root is never told so
+
+    monkeypatch.setattr(_Connection, "connect", refuse)
+    error = await told("unix:///run/any.sock")
+    assert "may not use the container engine's socket" in str(error)
+    assert "docker (usermod -aG docker USER" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+async def test_refused_connection_is_said_so(tmp_path: Path, kind: str) -> None:
+    """F4"""
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.sock"))  # nobody listens
+        url = f"unix://{tmp_path}/dead.sock" if kind == "unix" else f"tcp://127.0.0.1:{free_port()}"
+        error = await told(url)
+    assert "is refused, for nothing listens at its address" in str(error)
+
+
+async def test_engine_that_speaks_tls_only_is_said_so() -> None:
+    """F4"""
+    head = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n"
+    async with answering(head + TLS_ONLY) as port:
+        error = await told(f"tcp://127.0.0.1:{port}")
+    assert "speaks TLS only: write https://" in str(error)
+
+
+async def test_engine_that_speaks_no_tls_is_said_so() -> None:
+    """F4"""
+    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        error = await told(f"https://127.0.0.1:{port}")
+    assert "TLS" in str(error) or "encrypted" in str(error)
+    assert not isinstance(error, EngineSilent)
+
+
+def test_certificate_that_is_not_trusted_is_said_so() -> None:
+    """F4: it lies at the bottom of three libraries' exceptions."""
+    bottom = ssl.SSLCertVerificationError(1, "certificate verify failed: self signed certificate")
+    retried = MaxRetryError(None, "/version", bottom)  # type: ignore[arg-type]
+    error = unreachable(requests.exceptions.SSLError(retried))
+    assert "certificate is not trusted" in str(error)
+
+
+async def test_missing_library_for_ssh_is_named() -> None:
+    """F4"""
+    assert "paramiko, which is not installed" in str(await told("ssh://somebody@example.invalid"))
+
+
+async def test_name_that_is_not_known_is_said_so() -> None:
+    """F4"""
+    assert "name of the container engine's host is not known" in str(
+        await told("tcp://no-such-host.invalid:2375")
+    )
+
+
+async def test_connection_that_is_broken_off_is_no_end_of_the_engine() -> None:
+    """F4, S2: who has answered nothing yet may do so when it is asked again."""
+    async with answering(b"") as port:
+        error = await told(f"tcp://127.0.0.1:{port}")
+    assert isinstance(error, EngineSilent)
+    assert "broken off" in str(error)
+
+
+async def test_reason_is_in_the_log_the_status_and_the_answers(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F4"""
+    missing = tmp_path / "none.sock"
+    engine = DockerEngine(f"unix://{missing}", "reach")
+    async with in_process(tmp_path / "s", engine=engine) as lab:
+        wire: Wire = await lab.wire()
+        status = (await wire.call("system.status"))["engine"]
+        assert status["state"] == "unavailable"
+        assert "socket is not there" in status["reason"]
+        refused = await wire.refusal("session.start")
+        assert refused.type == "engine_unavailable"
+        assert "socket is not there" in refused.message
+        plan = await wire.call("session.plan")
+        assert "socket is not there" in plan["explanation"]["reason"]
+        assert str(tmp_path) not in f"{status}{refused.message}{plan}"
+    assert "socket is not there" in caplog.text
+    assert "No such file or directory" in caplog.text, "the log has the system's own words"
