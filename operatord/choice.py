@@ -29,6 +29,14 @@ def choose_engine(
     return _process(state_dir, instance), reason
 
 
+def is_remote(config: Config, env: Mapping[str, str]) -> bool:
+    """Tell whether the settings name a container engine of another machine."""
+    host = config.docker_host or env.get("DOCKER_HOST") or ""
+    return (
+        config.engine != "process" and bool(host) and not host.startswith(("unix:", "http+unix:"))
+    )
+
+
 def _docker(url: str | None, instance: str) -> Engine:
     from .engines.docker import DockerEngine  # noqa: PLC0415  # 100 ms that a process engine need not pay
 

@@ -244,12 +244,20 @@ def _say(text: str) -> None:
     print(f"operatord: {text}", file=sys.stderr)  # noqa: T201
 
 
-def _load(args: argparse.Namespace) -> Any:
-    """Return the settings, or None after having said what is wrong with them."""
+def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
+    """Return the settings, or None after having said what is wrong with them.
+
+    ``to_serve`` has names looked up that a daemon needs.
+    """
+    from .advertised import bind_address  # noqa: PLC0415
+    from .choice import is_remote  # noqa: PLC0415
     from .config import ConfigError, load  # noqa: PLC0415
 
     try:
-        return load(_config_file(args), os.environ, _settings(args))
+        config = load(_config_file(args), os.environ, _settings(args))
+        if to_serve:
+            bind_address(config, remote=is_remote(config, os.environ))
+        return config
     except ConfigError as exc:
         for problem in exc.problems:
             _say(f"{exc.path}: {problem}" if exc.path else problem)
@@ -257,7 +265,7 @@ def _load(args: argparse.Namespace) -> Any:
 
 
 def _check_config(args: argparse.Namespace) -> int:
-    config = _load(args)
+    config = _load(args, to_serve=True)
     if config is None:
         return EXIT_USAGE
     if not args.quiet:
@@ -270,7 +278,7 @@ def _check_config(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
-    config = _load(args)
+    config = _load(args, to_serve=True)
     if config is None:
         return EXIT_USAGE
     import asyncio  # noqa: PLC0415

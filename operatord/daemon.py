@@ -22,6 +22,7 @@ from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
 
 from . import __version__, choice
+from .advertised import bind_address
 from .config import Config, ConfigError, to_dict
 from .control.events import EventLog
 from .control.peer import Services
@@ -99,10 +100,11 @@ class Daemon:
     ) -> None:
         """``reread`` returns the settings anew for a reload; ``parts`` replace what would be made.
 
-        Raises `StateDirBusy`, `OSError`.
+        Raises `StateDirBusy`, `ConfigError`, `OSError`.
         """
         parts = parts or Parts()
         self.config = config
+        self._bind_address = _bind_address(config)
         self._reread = reread or (lambda: config)
         self.clock = parts.clock or Clock()
         self._begun = self.clock.now()
@@ -228,7 +230,11 @@ class Daemon:
     def _start_settings(self) -> StartSettings:
         config = self.config
         return StartSettings(
-            self.instance, config.advertise_host, config.port_range, config.start_timeout
+            self.instance,
+            config.advertise_host,
+            config.port_range,
+            config.start_timeout,
+            self._bind_address,
         )
 
     # Life
@@ -334,8 +340,7 @@ class Daemon:
     @property
     def _remote(self) -> bool:
         """Whether the engine is on another machine, of which nothing can be measured here."""
-        host = self.config.docker_host or os.environ.get("DOCKER_HOST", "")
-        return self.engine.name == "docker" and bool(host) and not host.startswith("unix:")
+        return self.engine.name == "docker" and choice.is_remote(self.config, os.environ)
 
     @property
     def _keeps(self) -> bool:
@@ -360,6 +365,8 @@ class Daemon:
     def _reload(self) -> Reloaded:
         try:
             config = self._reread()
+            same = config.advertise_host == self.config.advertise_host
+            published_on = self._bind_address if same else _bind_address(config)
         except ConfigError as exc:
             raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
         before, after = to_dict(self.config), to_dict(config)
@@ -367,6 +374,7 @@ class Daemon:
         if fixed := NEEDS_RESTART.intersection(changed):
             raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
         self.config = self.services.config = config
+        self._bind_address = published_on
         self.engine.be_patient(config.engine_patience)
         self.supervisor.configure(config)
         self.journal.retention = self._retention()
@@ -378,6 +386,10 @@ class Daemon:
             self._reload()
         except Conflict as exc:
             log.error("%s", exc.message)
+
+
+def _bind_address(config: Config) -> str:
+    return bind_address(config, remote=choice.is_remote(config, os.environ))
 
 
 def _learned(journal: Journal) -> Learned:

@@ -139,8 +139,19 @@ class StageState(msgspec.Struct, frozen=True):
     """Whether the engine could not start it when it was told to do so last."""
     published: Address | None = None
     """Where the published port is reachable, once running."""
+    astray: bool = False
+    """Whether that is another address than the one that was asked for."""
     ip: str | None = None
     """Its address in the session's network, once running."""
+
+    def where_published(self) -> Address | None:
+        """Return where it is published. Raises `NotOurAddress` where nobody wanted it to be."""
+        if self.astray:
+            raise NotOurAddress(
+                "the engine has published the stage on another address than the one that was asked for; "
+                "write an address of the engine's host as `advertise_host`"
+            )
+        return self.published
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -272,6 +272,7 @@ def stage_state(answer: Json) -> StageState:
         ended=_moment(state.get("FinishedAt")) if status == "exited" else None,
         start_failed=bool(state.get("Error")),
         published=_published(settings) if status == "running" else None,
+        astray=status == "running" and not _is_where_asked(answer),
         ip=_ip(settings) if status == "running" else None,
     )
 
@@ -289,6 +290,16 @@ def _published(settings: Json) -> Address | None:
         for binding in bindings or ():
             return Address(host=binding["HostIp"], port=int(binding["HostPort"]))
     return None
+
+
+def _is_where_asked(answer: Json) -> bool:
+    """Tell whether all that is published is on an address that was asked for."""
+    asked = _host_ips((answer.get("HostConfig") or {}).get("PortBindings"))
+    return not asked or _host_ips((answer.get("NetworkSettings") or {}).get("Ports")) <= asked
+
+
+def _host_ips(ports: Json | None) -> set[str]:
+    return {binding["HostIp"] for group in (ports or {}).values() for binding in group or ()}
 
 
 def _ip(settings: Json) -> str | None:

@@ -24,8 +24,15 @@ class StartSettings(NamedTuple):
 
     instance: str
     advertise_host: str
+    """What locations have: a name, or an address."""
     ports: tuple[int, int] | None
     timeout: float
+    published_on: str
+    """The address that this is, which ports are bound to."""
+
+    def shown(self, address: str) -> str:
+        """Return what a location has for an address that a stage is published on."""
+        return self.advertise_host if address == self.published_on else address
 
 
 def stage_plan(
@@ -58,7 +65,7 @@ def stage_plan(
         aliases=record.stages if owner else (name,),
         join=join,
         connect_later=owner and record.connect_later,
-        publish=base.Publish(settings.advertise_host, settings.ports)
+        publish=base.Publish(settings.published_on, settings.ports)
         if _is_published(record, name)
         else None,
         command=tuple(stage.command),

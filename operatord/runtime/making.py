@@ -168,7 +168,7 @@ class Maker:
     async def see_published(self, record: SessionRecord) -> None:
         """Note where the last stage is published, once it runs."""
         state = await self._engine.inspect(record.containers[record.stages[-1]])
-        record.published = state.published
+        record.published = state.where_published()
         if record.told_late and record.plan.network == "shared" and state.ip is not None:
             # All names lie on one address; said as a number, nobody has to look it up then.
             for name in record.stages:

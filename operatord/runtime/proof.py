@@ -9,21 +9,24 @@ from operatord.engines import base
 from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
+from .blueprint import StartSettings
+from .doubt import Place, unless_refused
 from .hello import NoHello, await_hello
 from .record import SessionRecord
 from .steps import StepFailed, unless
 
 
 async def prove(
-    engine: base.Engine, record: SessionRecord, name: str, timeout: float
+    engine: base.Engine, record: SessionRecord, name: str, settings: StartSettings
 ) -> Location | None:
     """Return where the stage called ``name`` is proven to deliver; None when it has ended.
 
-    Raises `StepFailed` after ``timeout`` seconds, `Interrupted`, `base.EngineError`.
+    Raises `StepFailed` after ``settings.timeout`` seconds at the latest, `Interrupted`, `base.EngineError`.
     """
+    timeout = settings.timeout
     try:
         async with asyncio.timeout(timeout):
-            return await unless(record.ending, _find_stream(engine, record, name))
+            return await unless(record.ending, _find_stream(engine, record, name, settings))
     except TimeoutError as exc:
         reason = f"no stream came through the chain to the stage {name!r} within {timeout:g} s"
         raise StepFailed(errors.StartFailed, "start_timeout", reason, name) from exc
@@ -32,10 +35,12 @@ async def prove(
         raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
 
 
-async def _find_stream(engine: base.Engine, record: SessionRecord, name: str) -> Location | None:
+async def _find_stream(
+    engine: base.Engine, record: SessionRecord, name: str, settings: StartSettings
+) -> Location | None:
     published = record.published
     if published is None:
-        published = (await engine.inspect(record.containers[name])).published
+        published = (await engine.inspect(record.containers[name])).where_published()
     if published is None:
         if record.phase == "running":
             reason = f"the stage {name!r} ended before there was a stream"
@@ -45,9 +50,12 @@ async def _find_stream(engine: base.Engine, record: SessionRecord, name: str) ->
         return None
     host, port = published.host, published.port
     held = record.inputs.get(name)
-    hello = await await_hello(host, port, None if held is None else held.stirred)
+    greeting = await_hello(host, port, None if held is None else held.stirred)
+    place = Place(host=host, port=port, container_id=record.containers[name], stage=name)
+    hello = await unless_refused(engine, place, settings.timeout, greeting)
     record.fps = hello.fps
     if hello.count is not None and hello.fps > 0:
         record.expected_seconds = hello.count / hello.fps
+    host = settings.shown(host)
     url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
     return Location(host=host, port=port, url=url, format=record.plan.format)

@@ -218,7 +218,7 @@ class Starter:
         record.published = None  # what is attached later has a port of its own
 
     async def _prove(self, record: SessionRecord, name: str) -> Location | None:
-        return await prove(self._engine, record, name, self._settings().timeout)
+        return await prove(self._engine, record, name, self._settings())
 
     # Later
 

@@ -79,7 +79,7 @@ async def test_stage_is_created_with_its_sizes_and_the_sessions_devices() -> Non
     record = SessionRecord("A" * 16, plan, SessionStartParams(), "tests", {})
     record.gpus = {"camera": ("GPU-1", "3")}
     engine = StreamingFake()
-    settings = StartSettings("test", "127.0.0.1", None, 10)
+    settings = StartSettings("test", "127.0.0.1", None, 10, "127.0.0.1")
     starter = Starter(engine, SubnetPool("198.18.0.0/24"), lambda: settings, Clock())
     try:
         await starter.start(record)

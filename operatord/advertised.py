@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""From the setting `advertise_host` to the address that ports are published on.
+
+An engine takes numbers only: for a name, Docker publishes on all its addresses. So a name is looked up here,
+and has to stand for an address of this machine, unless the engine is on another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import socket
+
+from .config import Config, ConfigError
+
+
+def bind_address(config: Config, *, remote: bool) -> str:
+    """Return the address for `advertise_host`; it may wait for a name service. Raises `ConfigError`.
+
+    An address is taken as it is: only the engine knows what its host has, and says so at a start.
+    """
+    host = config.advertise_host
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.ip_address(host))
+    if config.engine == "process":
+        return host  # it gives each session a loopback address of its own
+    found = [address for address in _addresses(host) if remote or _is_ours(address)]
+    if not found:
+        raise ConfigError(
+            [
+                f"advertise_host: {host} stands for no address of this machine; write an address that the "
+                "engine's host has, or a name for one"
+            ]
+        )
+    return found[0]
+
+
+def _addresses(host: str) -> list[str]:
+    """Return what a name stands for, IPv4 first, which every engine publishes on. Raises `ConfigError`."""
+    try:
+        infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as exc:
+        raise ConfigError(
+            [
+                f"advertise_host: no address is known for the name {host}; correct it, or write an address"
+            ]
+        ) from exc
+    found = dict.fromkeys(str(place[0]) for *_, place in infos)
+    return sorted(found, key=lambda address: ":" in address)
+
+
+def _is_ours(address: str) -> bool:
+    """Tell whether this machine has an address, and one only: a wildcard is none."""
+    if ipaddress.ip_address(address).is_unspecified:
+        return False
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        probe.bind((address, 0))
+        return True
+    return False

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+"""Doubt that an address can be reached from here at all, while a header is waited for there.
+
+An engine publishes ports in its own network namespace. A daemon that is in another one, in a container for
+instance, is refused at an address that serves everybody beside the engine; to wait longer does not help then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections.abc import Awaitable
+from typing import NoReturn, TypeVar
+
+from operatord.engines import base
+from operatord_protocol import errors
+from operatord_protocol.stream import CHECK
+
+from .steps import Interrupted, StepFailed, unless
+
+T = TypeVar("T")
+
+EVERY = 4.0
+"""Seconds between looks: far more than any stage takes from its word that it listens to its first answer."""
+CONNECTS = 1.0
+"""Seconds that an address has to take or to refuse a connection."""
+LISTENING = '{"type":"listening"'
+"""What begins the line in which a stage says that it can be connected to."""
+LINES = 100
+"""Log lines in which that is looked for; it is among a stage's first."""
+_NO_WAY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
+
+
+class Place(base.Address, frozen=True):
+    """Where a stage is published."""
+
+    container_id: str
+    stage: str
+
+
+async def unless_refused(
+    engine: base.Engine, place: Place, timeout: float, work: Awaitable[T]
+) -> T:
+    """Return the result of ``work``. Raises `StepFailed` once it is sure to be in vain.
+
+    That is when the address refuses connections though the stage says that it listens, or when ``timeout``
+    seconds are nearly over.
+    """
+    doubt = asyncio.ensure_future(_doubt(engine, place, timeout))
+    try:
+        return await unless(doubt, work)
+    except Interrupted:
+        doubt.result()  # raises what it has found out
+        raise
+    finally:
+        doubt.cancel()
+        await asyncio.gather(doubt, return_exceptions=True)
+
+
+async def _doubt(engine: base.Engine, place: Place, timeout: float) -> NoReturn:
+    """Look now and then. Raises `StepFailed`, and never returns."""
+    now = asyncio.get_running_loop().time
+    last = now() + timeout - 2 * CONNECTS
+    while True:
+        await asyncio.sleep(max(min(EVERY, last - now()), CONNECTS))
+        if await _refuses(place) and (now() >= last or await _listens(engine, place.container_id)):
+            raise StepFailed(
+                errors.StartFailed,
+                "start_failed",
+                f"the stage {place.stage!r} runs and is published, but its address {place.host}:{place.port} "
+                "refuses connections from the daemon: the two are in different networks, as when one of "
+                "them is in a container; set `advertise_host` to an address of the engine's host that the "
+                "daemon reaches, too",
+                place.stage,
+            )
+
+
+async def _refuses(place: Place) -> bool:
+    """Tell whether a connection is refused, and not merely unanswered."""
+    try:
+        async with asyncio.timeout(CONNECTS):
+            _, writer = await asyncio.open_connection(place.host, place.port)
+    except TimeoutError:
+        return False
+    except OSError as exc:
+        return exc.errno in _NO_WAY
+    writer.write(CHECK)  # or it could be taken for a consumer
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return False
+
+
+async def _listens(engine: base.Engine, container_id: str) -> bool:
+    """Tell whether a stage runs and has said that it listens."""
+    with contextlib.suppress(base.EngineError):
+        if (await engine.inspect(container_id)).status == "running":
+            lines = await engine.logs(container_id, LINES)
+            return any(line.line.startswith(LISTENING) for line in lines)
+    return False
