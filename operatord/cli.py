@@ -11,7 +11,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_check_config(commands)
     _add_build_images(commands)
     _add_sweep(commands)
+    _add_backup(commands)
+    _add_restore(commands)
+    _add_identity(commands)
     _add_demo(commands)
     _add_simulate(commands)
     _add_export_trace(commands)
@@ -126,6 +129,48 @@ def _add_sweep(commands: Any) -> None:
     )  # fmt: skip
     _add_settings(sweep)
     sweep.set_defaults(run=_sweep)
+
+
+def _add_backup(commands: Any) -> None:
+    text = (
+        "Write the journal, with all that a daemon needs to go on from it, into one file. The daemon may go "
+        "on meanwhile. `operatord restore` puts it back."
+    )
+    backup = commands.add_parser("backup", help="write the journal to a file", description=text)
+    backup.add_argument("backup", metavar="FILE", type=Path, help="where to; it is written anew")
+    _add_settings(backup)
+    backup.set_defaults(run=_backup)
+
+
+def _add_restore(commands: Any) -> None:
+    text = (
+        "Put a backup into a state directory that has no journal, while no daemon runs there. Sessions that "
+        "have begun since go on running, but nobody knows them: `operatord sweep --forgotten` removes them."
+    )
+    restore = commands.add_parser("restore", help="put a backup back", description=text)
+    restore.add_argument("backup", metavar="FILE", type=Path, help="what `operatord backup` wrote")
+    _add_settings(restore)
+    restore.set_defaults(run=_restore)
+
+
+def _add_identity(commands: Any) -> None:
+    text = (
+        "Say which instance a state directory is, or settle it; for that, no daemon may run there."
+    )
+    identity = commands.add_parser(
+        "identity", help="of a state directory: say or settle it", description=text
+    )
+    how = identity.add_mutually_exclusive_group()
+    how.add_argument(
+        "--new", action="store_true",
+        help="for a copy: an instance of its own, that keeps history and probes, and has no sessions",
+    )  # fmt: skip
+    how.add_argument(
+        "--take-over", action="store_true",
+        help="for one that was moved or put back: go on in place of the one that is gone for good",
+    )  # fmt: skip
+    _add_settings(identity)
+    identity.set_defaults(run=_identity)
 
 
 def _seconds(text: str) -> float:
@@ -286,9 +331,10 @@ def _serve(args: argparse.Namespace) -> int:
     from . import logs  # noqa: PLC0415
     from .config import load  # noqa: PLC0415
     from .daemon import Daemon  # noqa: PLC0415
+    from .engines.base import NotOurs  # noqa: PLC0415
+    from .identity import StateDirUnusable  # noqa: PLC0415
     from .runtime.journal_file import JournalFailed  # noqa: PLC0415
     from .runtime.latency import ask_for_short_slices  # noqa: PLC0415
-    from .state_dir import StateDirBusy  # noqa: PLC0415
 
     logs.configure(config.log)
 
@@ -298,14 +344,14 @@ def _serve(args: argparse.Namespace) -> int:
         daemon.handle_signals()
         try:
             await daemon.start()
-        except OSError:
+        except (OSError, NotOurs):
             await daemon.stop()
             raise
         await daemon.run_until_stopped()
 
     try:
         asyncio.run(run())
-    except (StateDirBusy, JournalFailed) as exc:
+    except (StateDirUnusable, JournalFailed, NotOurs) as exc:
         _say(str(exc))
         return EXIT_FAILED
     except OSError as exc:
@@ -374,6 +420,48 @@ def _sweep(args: argparse.Namespace) -> int:
 
     logs.configure(config.log)
     return run_sweep(config, Options(print, _say, args.grace, args.forgotten, args.dry_run))
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from .upkeep import backup  # noqa: PLC0415
+
+    return _upkeep(args, lambda config: backup(config.state_path, args.backup))
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from .upkeep import restore  # noqa: PLC0415
+
+    return _upkeep(args, lambda config: restore(args.backup, config.state_path))
+
+
+def _identity(args: argparse.Namespace) -> int:
+    from .upkeep import describe, renew, take_over  # noqa: PLC0415
+
+    if args.take_over:
+        return _upkeep(args, take_over)
+    act = renew if args.new else describe
+    return _upkeep(args, lambda config: act(config.state_path))
+
+
+def _upkeep(args: argparse.Namespace, act: Callable[[Any], str]) -> int:
+    """Do something with the state directory of the settings, and print what was done."""
+    config = _load(args)
+    if config is None:
+        return EXIT_USAGE
+    from . import logs  # noqa: PLC0415
+    from .identity import StateDirUnusable  # noqa: PLC0415
+    from .upkeep import CannotDo  # noqa: PLC0415
+
+    logs.configure(config.log)
+    try:
+        print(act(config))  # noqa: T201
+    except (StateDirUnusable, CannotDo) as exc:
+        _say(str(exc))
+        return EXIT_FAILED
+    except OSError as exc:
+        _say(f"{exc.strerror or exc}: {exc.filename or config.state_path}")
+        return EXIT_FAILED
+    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:

@@ -43,6 +43,7 @@ from .runtime.idle import IdleWatch
 from .runtime.journal import Journal, Retention
 from .runtime.journal_file import JournalFailed
 from .runtime.keeper import Keeper
+from .runtime.ownership import Ownership
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
 from .runtime.stall import StallWatch
@@ -122,6 +123,7 @@ class Daemon:
         self._subnet_count = SubnetCount(self.engine, self._subnets, self.supervisor.note_subnets)
         self.supervisor.on_no_subnets = self._subnet_count.doubt
         self._forgotten = Forgotten(self.journal)
+        self._ownership = Ownership(self.engine, self.instance, self._state.holder)
         self.reconciler = Reconciler(
             self.engine, self.supervisor, self._forgotten, self.instance, self.clock
         )
@@ -240,7 +242,10 @@ class Daemon:
     # Life
 
     async def start(self) -> tuple[str, int]:
-        """Begin to watch the engine and to listen; return the TCP address. Raises `OSError`."""
+        """Begin to watch the engine and to listen; return the TCP address.
+
+        Raises `OSError`, `base.NotOurs`.
+        """
         chosen_because = self.availability.chosen_because
         log.info("operatord %s, engine %s: %s", __version__, self.engine.name, chosen_because)
         if self._gpus is None:
@@ -253,10 +258,13 @@ class Daemon:
             await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
+        if self._ownership.problem is not None:
+            raise base.NotOurs(self._ownership.problem)
         if not self._remote:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
         keep("the count of subnets", self._subnet_count.run)
         keep("what prepares slots", self.supervisor.slots.run)
+        keep("the watch over slots' images", self.supervisor.slots.watch_images)
         for name, watch in self._looks.items():
             keep(name, watch)
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
@@ -300,6 +308,22 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         self.server.stop_listening()
+        if self._ownership.problem is None:
+            await self._settle()
+        else:
+            self.supervisor.abort()  # what is on the engine is another's
+        await self.server.close()
+        await self.probes.close()
+        await self.keeper.close()
+        await self._ownership.end()
+        await self.engine.close()
+        self._write_learned()
+        self.events.close()
+        await self.journal.close()
+        self._state.close()
+        log.info("stopped")
+
+    async def _settle(self) -> None:
         try:
             async with asyncio.timeout(self.config.shutdown_timeout):
                 if self._keeps:
@@ -312,20 +336,12 @@ class Daemon:
             ]
             log.error("not settled in time, left to the next start: %s", ", ".join(left))
             self.supervisor.abort()
-        await self.server.close()
-        await self.probes.close()
-        await self.keeper.close()
-        await self.engine.close()
-        self._write_learned()
-        self.events.close()
-        await self.journal.close()
-        self._state.close()
-        log.info("stopped")
 
     # The engine
 
     async def _count(self, info: base.EngineInfo) -> None:
-        """Count with the machine that the engine is on. Raises `base.EngineError`."""
+        """Count with the engine's machine, if the instance is ours there. Raises `base.EngineError`."""
+        await self._ownership.assure()
         await self._subnet_count.ask()
         if info.root_dir and not self._remote:
             self.host.watch_disk(Path(info.root_dir))

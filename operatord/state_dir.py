@@ -1,43 +1,123 @@
 # SPDX-License-Identifier: MIT
-"""The directory that one daemon at a time has to itself, and the name under which it is known for good."""
+"""The directory that one daemon at a time has to itself, and the name under which it is known for good.
+
+Whoever can write into it decides what the daemon removes from the engine, and whoever can read it knows who
+asked for what. So it belongs to the user that the daemon runs as, and nobody else can look into it: what was
+left open is closed at the start. `identity` says how a copy of it is told from the original.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
-import uuid
+import logging
+import os
+import stat
 from pathlib import Path
-from typing import IO
+from typing import Self
+
+from .identity import IDENTITY, INSTANCE, StateDirUnusable, identify, settle_instance
+
+log = logging.getLogger(__name__)
+
+JOURNAL = "journal.sqlite"
+LOCK = "lock"
+OURS = (LOCK, INSTANCE, IDENTITY, JOURNAL, "process")
+"""What begins the names of what the daemon has in it; other files are none of its business."""
+OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-class StateDirBusy(Exception):
-    """Another daemon uses the state directory."""
+class StateDirBusy(StateDirUnusable):
+    """Another process has the state directory's lock."""
 
 
-class StateDir:
-    """A directory of this daemon alone, and the name that outlives a restart."""
+class StateLock:
+    """A directory that only this process uses, as long as it is open."""
 
     def __init__(self, path: Path) -> None:
-        """Create it when needed and lock it. Raises `StateDirBusy`, `OSError`."""
+        """Create it when needed, close it to others and lock it.
+
+        Raises `StateDirBusy`, `StateDirUnusable`, `OSError`.
+        """
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
-        self._lock: IO[str] = (path / "lock").open("a+")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            self._lock.close()
-            raise StateDirBusy(
-                f"another operatord uses {path}; give this one a --state-dir of its own"
-            ) from exc
-        self.instance = self._read_instance()
+        _close_to_others(path)
+        self._lock = _locked(path / LOCK)
 
-    def _read_instance(self) -> str:
-        file = self.path / "instance"
-        if file.exists() and (name := file.read_text("ascii").strip()):
-            return name
-        name = uuid.uuid4().hex[:12]
-        file.write_text(name + "\n", "ascii")
-        return name
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let another daemon have it. Idempotent."""
-        self._lock.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+class StateDir(StateLock):
+    """A directory of this daemon alone, and the name that outlives a restart."""
+
+    def __init__(self, path: Path) -> None:
+        """Lock it. Raises `StateDirBusy`, `StateDirUnusable`, for a copy as well, `OSError`."""
+        super().__init__(path)
+        try:
+            self.instance = settle_instance(path)
+            self.holder = identify(path, self.instance)
+        except BaseException:
+            self.close()
+            raise
+
+
+def _close_to_others(path: Path) -> None:
+    """Take all rights on a directory and on what is ours in it from everybody but its owner, which is us.
+
+    Raises `StateDirUnusable`, `OSError`.
+    """
+    for each in (path, *(each for each in path.iterdir() if each.name.startswith(OURS))):
+        found = (
+            each.stat() if each == path else each.lstat()
+        )  # the directory itself may be behind a link
+        if found.st_uid != os.geteuid():
+            raise StateDirUnusable(
+                f"{each} belongs to another user (uid {found.st_uid}, and this is uid {os.geteuid()}): "
+                "change its owner, or give this operatord a --state-dir of its own"
+            )
+        if stat.S_ISLNK(found.st_mode):
+            raise StateDirUnusable(f"{each} is a link: put what it leads to in its place")
+        if found.st_mode & OPEN_TO_OTHERS:
+            mode = stat.S_IMODE(found.st_mode)
+            each.chmod(mode & ~OPEN_TO_OTHERS)
+            log.warning("%s was open to other users (mode %04o), and is not any more", each, mode)
+
+
+def _locked(path: Path) -> int:
+    """Return a descriptor of the lock file that has its lock. Raises `StateDirBusy`, `StateDirUnusable`."""
+    if path.exists() and not path.is_file():
+        raise StateDirUnusable(f"{path} is no ordinary file: remove it")
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        who = _holder_of(lock)
+        os.close(lock)
+        raise StateDirBusy(
+            f"another operatord uses {path.parent}{who}; give this one a --state-dir of its own"
+        ) from exc
+    return lock
+
+
+def _holder_of(lock: int) -> str:
+    """Return which process has the lock, for a sentence; empty where the kernel does not tell.
+
+    Source: proc_locks(5), ``/proc/locks``.
+    """
+    inode = f":{os.fstat(lock).st_ino}"
+    with contextlib.suppress(OSError, LookupError, ValueError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            _, kind, _, _, pid, place, *_ = line.replace("->", "").split()
+            if kind == "FLOCK" and place.endswith(inode):
+                return f" (process {pid}, {Path('/proc', pid, 'comm').read_text().strip()})"
+    return ""

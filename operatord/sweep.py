@@ -35,9 +35,11 @@ import msgspec
 from .choice import choose_engine
 from .config import Config
 from .engines import base
+from .identity import StateDirUnusable, read_identity, read_instance
 from .runtime.forgotten import has_unknown_past, of_running, session_of
 from .runtime.journal import SLOTS
 from .runtime.journal_file import UNKNOWN_PAST, VERSION, connect_to_read
+from .runtime.ownership import Ownership
 from .runtime.processes import ProcessId, end
 from .state_dir import StateDir, StateDirBusy
 
@@ -97,6 +99,7 @@ class Sweep:
         self, state_dir: Path, instance: str, make_engine: MakeEngine, *, forgotten: bool = False
     ) -> None:
         """``instance`` is the label of everything that may be removed, ``forgotten`` as in `Options`."""
+        self._state_dir = state_dir
         self._forgotten = forgotten
         self._journal = state_dir / "journal.sqlite"
         self._instance = instance
@@ -118,6 +121,17 @@ class Sweep:
             if each.id not in spared
         )
         return {each.found.id: each for each in judged if each is not None}
+
+    async def assure_ours(self) -> None:
+        """Raise `CannotSweep` if what is on the engine belongs to another state directory of this name."""
+        identity = read_identity(self._state_dir)
+        if identity is None:
+            return  # an older version runs here, which marks nothing
+        async with self._engine() as engine:
+            try:
+                await Ownership(engine, self._instance, identity.holder).check()
+            except base.NotOurs as exc:
+                raise CannotSweep(str(exc)) from exc
 
     async def remove(self, doomed: Iterable[Doomed], say: Say) -> bool:
         """Remove objects, containers first; return whether all of them are gone."""
@@ -229,14 +243,6 @@ def _open(journal: Path) -> sqlite3.Connection:
     return connect_to_read(journal)
 
 
-def read_instance(state_dir: Path) -> str | None:
-    """Return the name that a daemon has given itself here; None when there never was one."""
-    try:
-        return (state_dir / "instance").read_text("ascii").strip() or None
-    except FileNotFoundError:
-        return None
-
-
 @contextlib.contextmanager
 def _lock(state_dir: Path) -> Iterator[bool]:
     """Hold the state directory's lock if no daemon does; give whether it is held."""
@@ -245,6 +251,8 @@ def _lock(state_dir: Path) -> Iterator[bool]:
     except StateDirBusy:
         yield False
         return
+    except StateDirUnusable as exc:
+        raise CannotSweep(str(exc)) from exc
     try:
         yield True
     finally:
@@ -264,6 +272,7 @@ async def sweep_once(config: Config, options: Options) -> bool:
     make_engine = options.make_engine or _chosen(config, instance, note)
     sweep = Sweep(state_dir, instance, make_engine, forgotten=options.forgotten)
     with _lock(state_dir) as alone:
+        await sweep.assure_ours()
         note(f"instance {instance}; " + ("no daemon runs" if alone else "a daemon runs"))
         first = await sweep.look(alone=alone)
         urgent = {key for key, each in first.items() if each.at_once}

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal
 
@@ -114,6 +114,10 @@ class World:
         """Image name to what it does; an image that is not here is missing."""
         self.containers: dict[str, Container] = {}
         self.networks: dict[str, NetworkPlan] = {}
+        self.builds: Counter[str] = Counter()
+        """By image name, how often it was made anew."""
+        self.holders: dict[str, str] = {}
+        """By instance, who has marked it as theirs."""
         self.foreign_subnets: list[str] = []
         self.foreign_ports: set[int] = set()
         self.available = True
@@ -152,6 +156,12 @@ class World:
         self._started += 1
         container.status, container.exit_code, container.began = "running", None, self._started
         self.tell("started", container)
+
+    def build(self, image: str, *, told: bool = True) -> None:
+        """Make an image anew; unless ``told``, without an event."""
+        self.builds[image] += 1
+        for listener in self.listeners if told else ():
+            listener.put_nowait(EngineEvent(kind="image", id=image, labels={}))
 
     def write(
         self, container_id: str, line: str, stream: Literal["stdout", "stderr"] = "stdout"
@@ -418,6 +428,23 @@ class FakeEngine:
         await self._begin("stats", container_id)
         limit = self._container(container_id).plan.memory
         return StageStats(cpu_seconds=0.1, memory=1 << 20, memory_limit=limit, pids=1)
+
+    async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
+        await self._begin("image_ids", " ".join(images))
+        builds = self.world.builds
+        return {name: f"{name}@{builds[name]}" for name in images if name in self.world.programs}
+
+    async def claim(self, holder: str) -> str:
+        await self._begin("claim", holder)
+        return self.world.holders.setdefault(self.instance, holder)
+
+    async def holder(self) -> str | None:
+        await self._begin("holder", "")
+        return self.world.holders.get(self.instance)
+
+    async def release(self) -> None:
+        await self._begin("release", "")
+        self.world.holders.pop(self.instance, None)
 
     async def list_objects(self, instance: str) -> list[Found]:
         await self._begin("list_objects", instance)

@@ -27,6 +27,8 @@ LABEL_INSTANCE = "operatord.instance"
 LABEL_SESSION = "operatord.session"
 LABEL_STAGE = "operatord.stage"
 LABEL_PLAN = "operatord.plan"
+LABEL_HOLDER = "operatord.holder"
+"""On the mark of an instance only: which state directory it belongs to."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -188,8 +190,9 @@ class StageStats(msgspec.Struct, frozen=True):
 class EngineEvent(msgspec.Struct, frozen=True):
     """A hint that something changed. It may be missing: a relist is the truth."""
 
-    kind: Literal["exited", "oom", "removed", "stopped", "started"]
-    """``stopped``: somebody, maybe the daemon, has asked the engine to end it."""
+    kind: Literal["exited", "oom", "removed", "stopped", "started", "image"]
+    """``stopped``: somebody, maybe the daemon, has asked the engine to end it. ``image``: a name may mean
+    another image now; it is no container's and has no labels."""
     id: str
     labels: Mapping[str, str]
 
@@ -254,6 +257,10 @@ class NotConnected(EngineError):
     """The stage could not be connected late. What hindered it is met, or told, by an ordinary start."""
 
 
+class NotOurs(EngineError):
+    """The engine knows this instance by another holder: another daemon's objects have the same label."""
+
+
 class Input(Protocol):
     """The standard input of a stage that waits for what it is to do."""
 
@@ -296,6 +303,10 @@ class Engine(Protocol):
 
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         """Return those of ``images`` that a stage could not be started from, in the order given."""
+        ...
+
+    async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
+        """Return what identifies the image that each name means now; names without an image are left out."""
         ...
 
     async def subnets_in_use(self) -> list[str] | None:
@@ -368,6 +379,21 @@ class Engine(Protocol):
 
     async def stats(self, container_id: str) -> StageStats:
         """Return what it uses now. Raises `NotThere`."""
+        ...
+
+    async def claim(self, holder: str) -> str:
+        """Mark the instance as ``holder``'s on the engine, if it is nobody's yet; return whose it is.
+
+        An engine that only its own daemon can reach need not mark anything. Raises `EngineUnavailable`.
+        """
+        ...
+
+    async def holder(self) -> str | None:
+        """Return whose the instance is by its mark; None if there is none. Raises `EngineUnavailable`."""
+        ...
+
+    async def release(self) -> None:
+        """Remove the mark, whoever's it is. Idempotent."""
         ...
 
     async def list_objects(self, instance: str) -> list[Found]:

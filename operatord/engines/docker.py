@@ -137,6 +137,50 @@ class DockerEngine:
         there = await asyncio.gather(*(self._has_image(image) for image in images))
         return [image for image, is_there in zip(images, there, strict=True) if not is_there]
 
+    async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
+        """Return the id of the image that each name means now, asked anew; missing ones are left out."""
+
+        async def image_id(image: str) -> str | None:
+            try:
+                found = await self._look("image", image, lambda c: _image(c, image))
+            except ImageMissing:
+                return None
+            return str(found["Id"])
+
+        found = await asyncio.gather(*map(image_id, images), return_exceptions=True)
+        ids: dict[str, str] = {}
+        for image, answer in zip(images, found, strict=True):
+            if isinstance(answer, BaseException):
+                raise answer
+            if answer is not None:
+                ids[image] = answer
+        return ids
+
+    async def claim(self, holder: str) -> str:
+        """Make a volume for the instance, which holds nothing; return whose it is by its label.
+
+        A name is given to one volume only, and who asks for it again gets the one that is there.
+        """
+        body = bodies.mark_body(self._instance, holder)
+        made = await self._look("mark", body["name"], lambda c: c.create_volume(**body))
+        return bodies.marked_holder(made)
+
+    async def holder(self) -> str | None:
+        """Return whose the instance is by the label of that volume; None if there is none."""
+        name = bodies.mark_name(self._instance)
+        try:
+            return bodies.marked_holder(
+                await self._look("mark", name, lambda c: c.inspect_volume(name))
+            )
+        except NotThere:
+            return None
+
+    async def release(self) -> None:
+        """Remove that volume. Idempotent."""
+        name = bodies.mark_name(self._instance)
+        with contextlib.suppress(NotThere):
+            await self._look("mark", name, lambda c: c.remove_volume(name))
+
     async def list_objects(self, instance: str) -> list[Found]:
         """Return everything that carries this instance's label, whatever its state.
 
@@ -162,15 +206,15 @@ class DockerEngine:
 
         What happened since the call is yielded too, however late the iteration begins.
         """
-        return self._events(bodies.event_query(self._instance, since=time.time()))
+        return self._events(bodies.event_query(since=time.time()))
 
     async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[EngineEvent, None]:
         splitter = LineSplitter(_EVENT_BYTES)
         stream = self._stream("/events", query, "events", "containers")
         async with contextlib.aclosing(stream):
             async for chunk in stream:
-                for event in map(bodies.engine_event, splitter.feed(chunk)):
-                    if event is not None:
+                for line in splitter.feed(chunk):
+                    if (event := bodies.engine_event(line, self._instance)) is not None:
                         yield event
         raise EngineUnavailable("the engine ended its stream of events")
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from operatord.engines.base import (
+    LABEL_HOLDER,
     LABEL_INSTANCE,
     LABEL_PLAN,
     LABEL_SESSION,
@@ -48,6 +49,7 @@ _EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "start
     "stop": "stopped",
     "start": "started",
 }
+_IMAGE_EVENTS = ("tag", "untag", "import", "load", "pull", "delete")
 _DEADLY = frozenset(["2", "3", "9", "15"])
 """Signals that are sent to end a program: interrupt, quit, kill and terminate."""
 _STATUS: Mapping[str, Literal["created", "running", "exited"]] = {
@@ -241,6 +243,22 @@ def network(answer: Json, plan: NetworkPlan) -> Network:
     return Network(id=answer["Id"], name=plan.name, gateway=gateway(plan.subnet))
 
 
+def mark_name(instance: str) -> str:
+    """Return the name of the volume that says whose an instance is."""
+    return f"operatord-{instance}"
+
+
+def mark_body(instance: str, holder: str) -> Json:
+    """Return the arguments of ``POST /volumes/create``."""
+    labels = {LABEL_INSTANCE: instance, LABEL_HOLDER: holder}
+    return {"name": mark_name(instance), "labels": labels}
+
+
+def marked_holder(volume: Json) -> str:
+    """Read the answer: the volume that there is now, with the labels it was made with."""
+    return str((volume.get("Labels") or {}).get(LABEL_HOLDER, ""))
+
+
 def subnets(networks: list[Json]) -> list[str]:
     """Return every CIDR of a list of networks."""
     configs = [
@@ -357,17 +375,22 @@ def log_query(tail: int, *, follow: bool) -> dict[str, str]:
     return query | {"follow": "1"} if follow else query
 
 
-def event_query(instance: str, since: float) -> dict[str, str]:
-    """Return the query of ``GET /events``; ``since`` is seconds since the epoch."""
-    label = f"{LABEL_INSTANCE}={instance}"
-    filters = {"type": ["container"], "event": list(_EVENT_KINDS), "label": [label]}
+def event_query(since: float) -> dict[str, str]:
+    """Return the query of ``GET /events``; ``since`` is seconds since the epoch.
+
+    A filter by label would leave out images, which have none of ours.
+    """
+    events = [*_EVENT_KINDS, *_IMAGE_EVENTS]
+    filters = {"type": ["container", "image"], "event": events}
     return {"filters": msgspec.json.encode(filters).decode(), "since": f"{since:.6f}"}
 
 
-def engine_event(line: str) -> EngineEvent | None:
-    """Read one line of ``GET /events``; None for what is not a hint for us."""
+def engine_event(line: str, instance: str) -> EngineEvent | None:
+    """Read one line of ``GET /events``; None for what is not a hint for this instance."""
     try:
         event = msgspec.json.decode(line)
+        if event["Type"] == "image":
+            return EngineEvent(kind="image", id=event["Actor"]["ID"], labels={})
         kind = _EVENT_KINDS.get(event["Action"])
         actor = event["Actor"]
         if event["Action"] == "kill" and actor["Attributes"].get("signal") not in _DEADLY:
@@ -375,4 +398,6 @@ def engine_event(line: str) -> EngineEvent | None:
         labels = {k: v for k, v in actor["Attributes"].items() if k.startswith(_OUR_LABELS)}
     except (ValueError, RecursionError, LookupError, TypeError):
         return None
-    return None if kind is None else EngineEvent(kind=kind, id=actor["ID"], labels=labels)
+    if kind is None or labels.get(LABEL_INSTANCE) != instance:
+        return None
+    return EngineEvent(kind=kind, id=actor["ID"], labels=labels)

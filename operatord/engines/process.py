@@ -137,6 +137,20 @@ class ProcessEngine:
         """Return those of ``images`` that no program is known for, in the order given."""
         return [image for image in images if self._program(image) is None]
 
+    async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
+        """Return the names themselves: a program is what it is for as long as the daemon lives."""
+        return {image: image for image in images if self._program(image) is not None}
+
+    async def claim(self, holder: str) -> str:
+        """Return ``holder``: what this engine knows is in the state directory."""
+        return holder
+
+    async def holder(self) -> None:
+        """Return None: there is no mark."""
+
+    async def release(self) -> None:
+        """Do nothing: there is no mark."""
+
     async def list_objects(self, instance: str) -> list[Found]:
         """Return everything that carries this instance's label, whatever its state."""
         stages = [_found(s.record, self._status(s)) for s in self._stages.values()]

@@ -103,9 +103,12 @@ class Availability:
     def gap(self) -> None:
         """Something may have ended unheard; whoever was quick has been missed."""
         self._do.supervisor.exits.engine_was_away = True
+        self._do.supervisor.slots.images.doubt()
 
     def hint(self, event: base.EngineEvent) -> None:
         """It says that something has happened to a stage."""
+        if event.kind == "image":
+            self._do.supervisor.slots.images.doubt()
         exits = self._do.supervisor.exits
         session_id = event.labels.get(base.LABEL_SESSION)
         stage = event.labels.get(base.LABEL_STAGE)

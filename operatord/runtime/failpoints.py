@@ -78,6 +78,10 @@ class FailingEngine:
         self.remove_network = _around("remove_network", engine.remove_network)
         self.list_objects = _around("list_objects", engine.list_objects)
         self.alive = engine.alive
+        self.claim = engine.claim
+        self.holder = engine.holder
+        self.image_ids = engine.image_ids
+        self.release = engine.release
         self.hold_input = engine.hold_input
         self.subnets_in_use = engine.subnets_in_use
         self.address = engine.address

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import time
 from pathlib import Path
@@ -102,6 +103,7 @@ def _refuse_newer(path: Path) -> None:
 def _open(path: Path) -> sqlite3.Connection:
     """Raises `sqlite3.Error`, and `UnicodeDecodeError` for an error whose own text is damaged."""
     _check_kind(path)
+    _make_private(path)
     db = connect(path)
     try:
         _check(db)
@@ -135,6 +137,12 @@ def connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _make_private(path: Path) -> None:
+    """Make a file that nobody else can read, if there is none: SQLite's own, and its logs, all could."""
+    with contextlib.suppress(OSError):  # SQLite says what is wrong, then
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _check_kind(path: Path) -> None:

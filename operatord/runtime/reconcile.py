@@ -82,7 +82,7 @@ class Reconciler:
         record = self._supervisor.known(session_of(found))
         if record is None:
             return True
-        if record.phase != "running" or record.attaching is not None:
+        if record.phase != "running" or record.is_attaching:
             return False  # whoever starts or removes it knows better
         if found.kind == "network":
             return record.network is not None and found.id != record.network.id

@@ -123,6 +123,8 @@ class SessionRecord:
     """Its stages start before what they are to do is said, which they wait for on their standard input."""
     connect_later: bool = False
     """The namespace that its stages share is connected to its network only when they run."""
+    image_ids: dict[str, str] = field(default_factory=dict)
+    """Of a slot: which image each name meant when it was made."""
     inputs: dict[str, Input] = field(default_factory=dict)
     """The standard input of each stage that waits."""
     told: set[str] = field(default_factory=set)
@@ -185,6 +187,11 @@ class SessionRecord:
     def base_stages(self) -> tuple[str, ...]:
         """The stages that it was started with."""
         return tuple(name for name in self.stages if name not in self.attached)
+
+    @property
+    def is_attaching(self) -> bool:
+        """Whether stages are being started that it runs without."""
+        return self.attaching is not None and not self.attaching.done()
 
     def close_inputs(self) -> None:
         """Let go of the stages' standard inputs."""

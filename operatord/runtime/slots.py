@@ -23,11 +23,13 @@ from operatord.core import scheduler
 from operatord.core.arrivals import Arrivals
 from operatord.core.pipelines import Pipeline
 from operatord.core.plans import SessionPlan, make_plan
+from operatord.engines import base
 from operatord_protocol.messages import SessionStartParams
 
 from .admission import Admission
 from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
+from .slot_images import SlotImages
 from .starter import Starter
 from .steps import Interrupted, StepFailed
 
@@ -67,8 +69,11 @@ class Deeds(NamedTuple):
 class SlotPool:
     """The slots of all pipelines."""
 
-    def __init__(self, starter: Starter, admission: Admission, deeds: Deeds) -> None:
+    def __init__(
+        self, starter: Starter, admission: Admission, images: SlotImages, deeds: Deeds
+    ) -> None:
         """Nothing is made before `run`."""
+        self.images = images
         self._starter = starter
         self._admission = admission
         self._do = deeds
@@ -98,8 +103,11 @@ class SlotPool:
         return [
             slot
             for slot in self._slots.values()
-            if slot.id in self._ready and slot.plan.pipeline == pipeline and is_alive(slot)
+            if slot.id in self._ready and slot.plan.pipeline == pipeline and self._is_good(slot)
         ]
+
+    def _is_good(self, slot: SessionRecord) -> bool:
+        return is_alive(slot) and not (slot.image_ids and self.images.in_doubt)
 
     def target(self, pipeline: str) -> int:
         """Return how many there should be: as configured, or within bounds what comes while one is made."""
@@ -159,6 +167,17 @@ class SlotPool:
                     pause = FAILED_PAUSE
             await asyncio.sleep(pause)
 
+    async def watch_images(self) -> None:
+        """Give up slots whose images have been made anew, until cancelled."""
+        await self.images.watch(self._made, self._outdated)
+
+    def _made(self) -> list[SessionRecord]:
+        return [slot for slot in self._slots.values() if slot.id in self._ready]
+
+    def _outdated(self, slot: SessionRecord) -> None:
+        log.info("slot %s is given up: an image of it has been made anew", slot.id)
+        self.give_up(slot.id)
+
     def _lacking(self) -> str | None:
         """Return a pipeline that has too few slots, unless one has just been claimed."""
         if self._admission.clock.now() - self._claimed_at < REST:
@@ -196,8 +215,8 @@ class SlotPool:
         begun = self._admission.clock.now()
         try:
             await self._do.write(list(self._slots))  # before there is anything of it
-            await self._starter.prepare(slot, self._do.calm)
-        except (StepFailed, JournalFailed) as exc:
+            current = await self._prepare(slot)
+        except (StepFailed, JournalFailed, base.EngineError) as exc:
             log.warning("a slot for %s could not be made: %s", pipeline or "any session", exc)
             await self._remove(slot)
             return False
@@ -209,11 +228,20 @@ class SlotPool:
         ):  # a defect: its place is given back, or it would count as one that is made
             await self._remove(slot)
             raise
+        if not current:
+            await self._remove(slot)
+            return True
         self._made_at[slot.id] = self._admission.clock.now()
         self._refill[pipeline] = self._made_at[slot.id] - begun
         self._ready.add(slot.id)
         log.info("slot %s for %s is ready", slot.id, pipeline or "any session")
         return True
+
+    async def _prepare(self, slot: SessionRecord) -> bool:
+        """Make all of a slot; tell whether it is of the images that there are now."""
+        await self.images.note(slot)
+        await self._starter.prepare(slot, self._do.calm)
+        return await self.images.are_current(slot)
 
     def _new(self, pipeline: str) -> SessionRecord:
         config, wall = self._admission.config, self._admission.clock.wall()

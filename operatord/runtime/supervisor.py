@@ -38,6 +38,7 @@ from .record import Ending, SessionRecord
 from .refusals import refusal
 from .removal import persist
 from .settling import needs_connection, until_answered, until_settled
+from .slot_images import SlotImages
 from .standing import QueueTeller
 from .starter import Starter
 
@@ -91,7 +92,7 @@ class Supervisor:
             write=self._chronicle.write_slots,
             calm=self._calm.wait,
         )
-        return slots.SlotPool(self._starter, self.admission, deeds)
+        return slots.SlotPool(self._starter, self.admission, SlotImages(self._engine), deeds)
 
     def _make_attacher(self) -> attaching.Attacher:
         deeds = attaching.Deeds(self.own, self._act, self._chronicle.note, self._emit)

@@ -288,5 +288,10 @@ def _reap_those_of_earlier_engines() -> None:
 
 
 async def collect(events: AsyncIterator[EngineEvent], count: int) -> list[EngineEvent]:
-    """Return the first ``count`` events."""
-    return [await anext(events) for _ in range(count)]
+    """Return the first ``count`` events that tell of an end; starts and stops are hints of another kind."""
+    found: list[EngineEvent] = []
+    while len(found) < count:
+        event = await anext(events)
+        if event.kind not in ("started", "stopped"):
+            found.append(event)
+    return found

@@ -38,6 +38,26 @@ async def test_instances_do_not_see_each_other(lab: Lab) -> None:
         await lab.sweep(lab.engine, other)
 
 
+async def test_instance_belongs_to_who_marked_it_first(lab: Lab) -> None:
+    """N7: the mark is nobody else's until it is removed; where only its daemon is, there is none."""
+    engine = lab.engine
+    assert await engine.holder() is None
+    assert await engine.claim("anna") == "anna"
+    if engine.name == "process":
+        assert await engine.holder() is None
+        return
+    try:
+        assert await engine.claim("anna") == "anna"
+        assert await engine.claim("berta") == "anna"
+        assert await engine.holder() == "anna"
+        many = [engine.claim(str(number)) for number in range(8)]
+        assert set(await asyncio.gather(*many)) == {"anna"}
+    finally:
+        await engine.release()
+    await engine.release()
+    assert await engine.holder() is None
+
+
 async def test_later_daemon_finds_and_removes_what_an_earlier_one_left(lab: Lab) -> None:
     network = await lab.network()
     created = await lab.engine.create(lab.plan(network, "idle", stage="a", port=11001))

@@ -7,12 +7,16 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, settings, until
 
+from operatord.engines.base import EngineUnavailable
+from operatord.runtime import slot_images
 from operatord.runtime import slots as slots_module
 from operatord.runtime.record import SessionRecord
+from operatord.runtime.slots import SPARE
 
 MIB = 1 << 20
 WARM: Json = {"pipelines": {"segmented": {"warm": 2}}}
@@ -280,3 +284,116 @@ async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         assert await slots._make("segmented") is False
         assert (lab.fake.empty, list(slots)) == (True, [])
         assert (await wire.call("system.status"))["reserved"]["cpus"] == 0
+
+
+# Images that are made anew
+
+
+async def test_slots_of_an_older_image_are_replaced(warm: Lab) -> None:
+    """F11: the engine tells, and both are of the image that there is now."""
+    old = set(ready(warm))
+    warm.fake.world.build("demo-stream")
+    await until(lambda: len(ready(warm)) == 2 and not old & set(ready(warm)), "both are new ones")
+    slots = warm.daemon.supervisor.slots
+    assert {slot.image_ids["demo-stream"] for slot in slots} == {"demo-stream@1"}
+
+
+async def test_image_that_no_event_tells_of_is_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F11: some builders have their engine say nothing."""
+    monkeypatch.setattr(slot_images, "EVERY", 0.01)
+    async with in_process(tmp_path / "w", WARM) as lab:
+        await filled(lab)
+        old = set(ready(lab))
+        lab.fake.world.build("demo-probe", told=False)
+        await until(lambda: len(ready(lab)) == 2 and not old & set(ready(lab)), "both are new ones")
+
+
+async def test_no_slot_is_claimed_while_its_image_is_in_doubt(warm: Lab) -> None:
+    """F11: from the event on, until the engine has said what the names mean now."""
+    old = set(ready(warm))
+    gate = warm.fake.script.hold("image_ids")
+    warm.fake.world.build("demo-stream")
+    await gate.reached.wait()
+    assert ready(warm) == []
+    session = await (await warm.wire()).call("session.start")
+    assert session["warm"] is False
+    assert session["session_id"] not in old
+    gate.open.set()
+    for slot_id in old:
+        await gone(warm, slot_id)
+
+
+async def test_engine_that_cannot_say_is_asked_again(warm: Lab) -> None:
+    """F11: until then the doubt stays; if nothing has changed, the slots are good again."""
+    old = ready(warm)
+    warm.fake.script.fail("image_ids", EngineUnavailable("not now"))
+    warm.daemon.supervisor.slots.images.doubt()
+    assert ready(warm) == []
+    await until(lambda: ready(warm) == old, "they are as they were")
+
+
+async def test_slot_whose_image_changes_while_it_is_made_is_made_once_more(tmp_path: Path) -> None:
+    """F11: it is never ready with the old one."""
+    async with in_process(tmp_path / "w", {"pipelines": {"segmented": {"warm": 1}}}) as lab:
+        await filled(lab, 1)
+        [old] = ready(lab)
+        gate = lab.fake.script.hold("create")
+        lab.daemon.supervisor.slots.give_up(old)
+        await gate.reached.wait()
+        lab.fake.world.build("demo-probe", told=False)
+        gate.open.set()
+        await filled(lab, 1)
+        [slot] = [s for s in lab.daemon.supervisor.slots if s.id in ready(lab)]
+        assert slot.image_ids["demo-probe"] == "demo-probe@1"
+
+
+async def test_spare_network_is_of_no_image(tmp_path: Path) -> None:
+    """F11: nothing is in doubt about it."""
+    async with in_process(tmp_path / "w", {"slots": {"networks": 1}}) as lab:
+        await until(lambda: len(ready(lab, SPARE)) == 1, "it is there")
+        before = ready(lab, SPARE)
+        gate = lab.fake.script.hold("image_ids")
+        lab.fake.world.build("demo-probe")
+        lab.daemon.supervisor.slots.images.doubt()
+        assert ready(lab, SPARE) == before
+        gate.open.set()
+
+
+# What holds a slot back
+
+
+async def test_slot_of_another_kind_of_network_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S7: before the pool has noticed that the settings have changed."""
+    config = settings(tmp_path / "w", WARM)
+    async with in_process(tmp_path / "w", WARM, reread=lambda: config) as lab:
+        await filled(lab)
+        monkeypatch.setattr(slots_module, "PAUSE", 1e6)
+        rounds = lab.daemon.supervisor.slots
+        monkeypatch.setattr(rounds, "_discard_unfit", lambda: None)
+        config = settings(
+            tmp_path / "w", WARM, {"pipelines": {"segmented": {"network": "separate"}}}
+        )
+        wire = await lab.wire()
+        await wire.call("system.reload")
+        assert len(ready(lab)) == 2
+        assert (await wire.call("session.start"))["warm"] is False
+
+
+@pytest.mark.parametrize(("made", "pause"), [(False, "FAILED_PAUSE"), (True, "PAUSE")])
+async def test_pool_rests_longer_after_a_slot_that_could_not_be_made(
+    monkeypatch: pytest.MonkeyPatch, made: bool, pause: str
+) -> None:
+    """S7: an engine that refuses is not asked again at once."""
+    pool = slots_module.SlotPool(Mock(), Mock(), Mock(), Mock(calm=AsyncMock()))
+    monkeypatch.setattr(pool, "_discard_unfit", Mock())
+    monkeypatch.setattr(pool, "_lacking", Mock(return_value="segmented"))
+    monkeypatch.setattr(pool, "_make", AsyncMock(return_value=made))
+    sleep = AsyncMock(side_effect=asyncio.CancelledError)
+    monkeypatch.setattr(slots_module.asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await pool.run()
+    sleep.assert_awaited_once_with(getattr(slots_module, pause))

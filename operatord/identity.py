@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: MIT
+"""How a copy of a state directory is told from the original, so that never two daemons hold one instance.
+
+Two of them would each take the other's sessions for orphans. A copy has the original's name (`instance`), its
+journal and its lock file, so none of these can tell. But it is another directory: the file ``identity`` says
+on which machine the directory is, with which inode number and at which path, and has a random ``holder`` that
+is kept as long as the first two are right.
+
+- As before, or moved by renaming: the same holder.
+- Another inode, and the original is still at the path that is written down: it is a copy, and refused.
+- Anything else may be a copy or all that is left: put back from a backup, moved to another disk or machine.
+  It gets a new holder, and the engine says whether it knows the instance by an earlier one
+  (`runtime.ownership`).
+
+Not noticed: a machine copied whole, with its id and its inodes, if both use the engine of a third one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import uuid
+from pathlib import Path
+
+import msgspec
+
+log = logging.getLogger(__name__)
+
+IDENTITY = "identity"
+INSTANCE = "instance"
+MACHINE_ID = Path("/etc/machine-id")
+"""machine-id(5). Containers often have none: then all machines count as one, and the inode tells."""
+
+
+class StateDirUnusable(Exception):
+    """The state directory cannot be used by this process; the text says why, and what to do."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Which directory it is."""
+
+    holder: str
+    machine: str
+    inode: int
+    path: str
+
+    def is_at(self, there: Identity) -> bool:
+        """Tell whether the directory that is described is the one that is found, whatever its path."""
+        return (self.machine, self.inode) == (there.machine, there.inode)
+
+
+def identify(directory: Path, instance: str) -> str:
+    """Return the holder of a state directory, and write down where it is.
+
+    Raises `StateDirUnusable` for a copy, `OSError`.
+    """
+    before, now = read_identity(directory), as_found(directory)
+    if before is not None and before.is_at(now):
+        now = msgspec.structs.replace(now, holder=before.holder)
+    elif before is not None:
+        if _is_original(before, now, instance):
+            raise StateDirUnusable(
+                f"{directory} is a copy of {before.path}, and both would take the same sessions for their "
+                "own: use the original, or make the copy an instance of its own with `operatord identity "
+                f"--new --state-dir {directory}`"
+            )
+        log.warning(
+            "%s was %s before: it has been copied, moved or put back", directory, before.path
+        )
+    if now != before:
+        write_identity(directory, now)
+    return now.holder
+
+
+def read_identity(directory: Path) -> Identity | None:
+    """Return what is written down; None if there is nothing that can be read."""
+    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
+        return msgspec.json.decode((directory / IDENTITY).read_bytes(), type=Identity)
+    return None
+
+
+def write_identity(directory: Path, identity: Identity) -> None:
+    """Write down which directory it is. Raises `OSError`."""
+    write_whole(directory / IDENTITY, msgspec.json.encode(identity) + b"\n")
+
+
+def read_instance(directory: Path) -> str | None:
+    """Return the name that a daemon has given itself in a state directory; None when there never was one."""
+    try:
+        return (directory / INSTANCE).read_text("ascii").strip() or None
+    except FileNotFoundError:
+        return None
+
+
+def settle_instance(directory: Path) -> str:
+    """Return the name in a state directory, which gets a new one if it has none. Raises `OSError`."""
+    return read_instance(directory) or new_instance(directory)
+
+
+def new_instance(directory: Path) -> str:
+    """Give a state directory a new name, and return it. Raises `OSError`."""
+    name = uuid.uuid4().hex[:12]
+    write_whole(directory / INSTANCE, name.encode() + b"\n")
+    return name
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file so that whoever reads it finds the old one or the new one. Raises `OSError`."""
+    draft = path.with_name(path.name + ".new")
+    draft.write_bytes(data)
+    draft.chmod(0o600)
+    draft.replace(path)
+
+
+def as_found(directory: Path) -> Identity:
+    """Return what would be written down of a directory now, with a new holder."""
+    machine = ""
+    with contextlib.suppress(OSError):
+        machine = MACHINE_ID.read_text("ascii").strip()
+    inode = directory.stat().st_ino
+    return Identity(uuid.uuid4().hex, machine, inode, str(directory.resolve()))
+
+
+def _is_original(before: Identity, now: Identity, instance: str) -> bool:
+    """Tell whether what is at the path that was written down is the directory that it was written for."""
+    if before.machine != now.machine:
+        return False
+    there = Path(before.path)
+    with contextlib.suppress(OSError):
+        return there.stat().st_ino == before.inode and read_instance(there) == instance
+    return False

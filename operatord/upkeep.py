@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: MIT
+"""What a person does to a state directory: back it up, put it back, settle which instance it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from .choice import choose_engine
+from .config import Config
+from .engines import base
+from .identity import (
+    INSTANCE,
+    as_found,
+    new_instance,
+    read_identity,
+    read_instance,
+    write_identity,
+    write_whole,
+)
+from .runtime.journal import SLOTS
+from .runtime.journal_file import UNKNOWN_PAST, VERSION, JournalFailed, connect_to_read, open_sound
+from .state_dir import JOURNAL, StateDirBusy, StateLock
+
+
+class CannotDo(Exception):
+    """Nothing was changed; the text says why."""
+
+
+def backup(state_dir: Path, target: Path) -> str:
+    """Write a consistent copy of the journal into one file; a daemon may go on meanwhile.
+
+    It has the name of the instance with it, and it says of itself that there may be sessions which it does
+    not know: those that begin from now on. Raises `CannotDo`, `OSError`.
+    """
+    instance = read_instance(state_dir)
+    if instance is None or not (state_dir / JOURNAL).exists():
+        raise CannotDo(f"{state_dir} has nothing to back up: no operatord has worked in it")
+    draft = target.with_name(target.name + ".new")
+    draft.unlink(missing_ok=True)
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with closing(connect_to_read(state_dir / JOURNAL)) as source:
+            _require_version(source, state_dir / JOURNAL)
+            with closing(sqlite3.connect(draft)) as copy:
+                source.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+                facts = ((UNKNOWN_PAST, b"true"), (INSTANCE, instance.encode()))
+                copy.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts)
+                copy.commit()
+        draft.replace(target)
+    except sqlite3.Error as exc:
+        raise CannotDo(f"the journal cannot be copied: {exc}: {target}") from exc
+    finally:
+        draft.unlink(missing_ok=True)
+    return f"the journal of instance {instance} is in {target}"
+
+
+def restore(source: Path, state_dir: Path) -> str:
+    """Make a backup the journal of a state directory that has none. Raises `CannotDo`, `OSError`."""
+    try:
+        with closing(connect_to_read(source)) as db:
+            _require_version(db, source)
+            row = db.execute("SELECT data FROM fact WHERE name = ?", (INSTANCE,)).fetchone()
+    except sqlite3.Error as exc:
+        raise CannotDo(f"{source} is no backup that can be read: {exc}") from exc
+    if row is None:
+        raise CannotDo(f"{source} is a journal, but not one that `operatord backup` wrote")
+    instance = bytes(row[0]).decode()
+    with StateLock(state_dir):
+        if (state_dir / JOURNAL).exists():
+            raise CannotDo(f"{state_dir / JOURNAL} is there already: move it away first")
+        write_whole(state_dir / JOURNAL, source.read_bytes())
+        write_whole(state_dir / INSTANCE, instance.encode() + b"\n")
+    return f"instance {instance} is in {state_dir} again; start operatord there"
+
+
+def _require_version(db: sqlite3.Connection, path: Path) -> None:
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if not 0 < version <= VERSION:
+        raise CannotDo(f"{path} is of version {version}, and this operatord knows {VERSION}")
+
+
+def describe(state_dir: Path) -> str:
+    """Return which instance a state directory is. Raises `CannotDo`."""
+    instance, identity = read_instance(state_dir), read_identity(state_dir)
+    if instance is None:
+        raise CannotDo(f"no operatord has ever worked in {state_dir}")
+    known = "" if identity is None else f", known to the engine by {identity.holder}"
+    return f"instance {instance}{known}"
+
+
+def renew(state_dir: Path) -> str:
+    """Make a copy an instance of its own: sessions that live are the original's.
+
+    Raises `CannotDo`, `StateDirUnusable`, `OSError`.
+    """
+    with StateLock(state_dir):
+        before = read_instance(state_dir)
+        if before is None:
+            raise CannotDo(f"no operatord has ever worked in {state_dir}: it needs no new identity")
+        _forget_what_lives(state_dir / JOURNAL)
+        shutil.rmtree(
+            state_dir / "process", ignore_errors=True
+        )  # what runs there is the original's, too
+        instance = new_instance(state_dir)
+        write_identity(state_dir, as_found(state_dir))
+    return f"instance {before} is instance {instance} now; sessions that lived are left to {before}"
+
+
+def _forget_what_lives(journal: Path) -> None:
+    if not journal.exists():
+        return
+    try:
+        with closing(open_sound(journal)) as db:
+            db.execute("DELETE FROM session WHERE ended IS NULL")
+            db.execute("DELETE FROM fact WHERE name = ?", (SLOTS,))
+            db.commit()
+    except (sqlite3.Error, JournalFailed) as exc:
+        raise CannotDo(f"the journal cannot be changed: {exc}") from exc
+
+
+def take_over(config: Config) -> str:
+    """Let the engine know an instance by this state directory from now on.
+
+    Raises `CannotDo`, `StateDirUnusable`, `OSError`.
+    """
+    state_dir = config.state_path
+    with StateLock(state_dir):
+        instance, before = read_instance(state_dir), read_identity(state_dir)
+        if instance is None:
+            raise CannotDo(
+                f"no operatord has ever worked in {state_dir}: there is nothing to take over"
+            )
+        now = as_found(state_dir)
+        if before is not None and not before.is_at(now) and Path(before.path).is_dir():
+            _require_stopped(Path(before.path), state_dir)
+        engine, _ = choose_engine(config, instance, state_dir, os.environ)
+        try:
+            asyncio.run(_release(engine))
+        except base.EngineError as exc:
+            raise CannotDo(f"the engine has to answer for that: {exc}") from exc
+        write_identity(state_dir, now)
+    return f"instance {instance} belongs to {state_dir} from now on"
+
+
+def _require_stopped(original: Path, state_dir: Path) -> None:
+    """Raise `CannotDo` while a daemon runs in the directory that this one was copied from."""
+    if original.resolve() == state_dir.resolve():
+        return
+    try:
+        StateLock(original).close()
+    except StateDirBusy as exc:
+        raise CannotDo(
+            f"a daemon runs in {original}, which this is a copy of: stop it first"
+        ) from exc
+
+
+async def _release(engine: base.Engine) -> None:
+    try:
+        await engine.connect()
+        await engine.release()
+    finally:
+        await engine.close()

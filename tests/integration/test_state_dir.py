@@ -1,0 +1,376 @@
+# SPDX-License-Identifier: MIT
+"""The state directory: who may look into it, who may use it, and what a copy of it may do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from daemon_lab import (
+    OPERATORD,
+    Lab,
+    StreamingFake,
+    clean_env,
+    in_process,
+    left_of,
+    receive,
+    run,
+    served,
+    settings,
+    until,
+)
+from fake_engine import FakeEngine, World
+
+from operatord import identity as identity_module
+from operatord.daemon import Daemon, Parts
+from operatord.engines.base import NotOurs
+from operatord.identity import StateDirUnusable, read_identity
+from operatord.state_dir import StateDir, StateDirBusy
+from operatord.sweep import CannotSweep, Options, sweep_once
+
+PROCESS = ("--engine", "process")
+
+
+async def operatord(*arguments: str, state_dir: Path) -> tuple[int, str, str]:
+    return await run(OPERATORD, *arguments, "--state-dir", str(state_dir), env=clean_env())
+
+
+async def refused(state_dir: Path) -> str:
+    """Serve where that is not to be; return the one sentence that it says."""
+    code, out, err = await operatord(
+        "serve", "--listen", "127.0.0.1:0", *PROCESS, state_dir=state_dir
+    )
+    assert (code, out) == (1, "")
+    return err.splitlines()[-1]
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# Who may look into it
+
+
+async def test_what_was_open_to_others_is_closed_at_the_start(tmp_path: Path) -> None:
+    """A9: the directory and what is in it, with a line in the log for each."""
+    state = tmp_path / "s"
+    async with served(state, *PROCESS):
+        pass
+    state.chmod(0o755)
+    for each in state.iterdir():
+        each.chmod(0o755 if each.is_dir() else 0o666)
+    async with served(state, *PROCESS) as daemon:
+        entry = await daemon.logged("was open to other users")
+        assert entry is not None
+        assert entry["level"] == "warning"
+        assert mode(state) == 0o700
+        assert {
+            each.name: mode(each) & 0o077 for each in state.iterdir() if mode(each) & 0o077
+        } == {}
+
+
+async def test_new_files_are_nobody_elses_whatever_the_umask(tmp_path: Path) -> None:
+    """A9: with the logs of the journal."""
+    state = tmp_path / "s"
+    state.mkdir(mode=0o700)
+    before = os.umask(0)
+    try:
+        async with in_process(state) as lab:
+            wire = await lab.wire()
+            await wire.call("session.start")
+            there = {each.name for each in state.iterdir()}
+            assert {"journal.sqlite", "journal.sqlite-wal", "lock", "identity"} <= there
+            (state / "instance").chmod(0o600)  # the test's own
+            assert [each.name for each in state.iterdir() if mode(each) & 0o077] == []
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", [".", "lock", "journal.sqlite"])
+async def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path, what: str) -> None:
+    """A9: they could lock the daemon out, or tell it what to remove."""
+    state = tmp_path / "s"
+    StateDir(state).close()
+    (state / "journal.sqlite").touch(0o600)
+    os.chown(state / what, 65534, 65534)
+    said = await refused(state)
+    assert "belongs to another user (uid 65534" in said
+    assert str(state / what) in said
+
+
+def a_fifo(path: Path) -> None:
+    os.mkfifo(path, 0o600)
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir(mode=0o700)
+
+
+def a_link(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.parametrize("make", [a_fifo, a_directory, a_link])
+async def test_lock_that_is_no_file_is_refused(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A9: in a sentence, and at once."""
+    state = tmp_path / "s"
+    state.mkdir(mode=0o700)
+    make(state / "lock")
+    assert str(state / "lock") in await refused(state)
+
+
+async def test_link_to_a_state_directory_is_the_same_directory(tmp_path: Path) -> None:
+    """A9: whoever keeps it elsewhere may."""
+    state, link = tmp_path / "s", tmp_path / "link"
+    link.symlink_to(state)
+    first = StateDir(state)
+    with pytest.raises(StateDirBusy):
+        StateDir(link)
+    first.close()
+    again = StateDir(link)
+    assert (again.instance, again.holder) == (first.instance, first.holder)
+    again.close()
+
+
+async def test_whoever_holds_the_lock_is_named(tmp_path: Path) -> None:
+    """A9: another program of this user's, too, which says nothing of itself."""
+    state = tmp_path / "s"
+    StateDir(state).close()
+    with (state / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert f"(process {os.getpid()}, " in await refused(state)
+
+
+# What a copy may do
+
+
+def copy(state_dir: Path, name: str = "copy") -> Path:
+    copied = state_dir.with_name(name)
+    shutil.copytree(state_dir, copied, symlinks=True)
+    return copied
+
+
+async def test_copy_beside_a_running_original_is_refused(tmp_path: Path) -> None:
+    """N7: its lock is another file, and its journal says that it has all sessions."""
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start", count=20, env={"probe": {"fps": 0}})
+        copied = copy(daemon.state_dir)
+        said = await refused(copied)
+        assert f"{copied} is a copy of {daemon.state_dir}" in said
+        assert "operatord identity --new" in said
+        code, _, err = await operatord("sweep", *PROCESS, "--grace", "0", state_dir=copied)
+        assert code == 1
+        assert "is a copy of" in err
+        assert len((await receive(session["location"]))[1]) == 20
+        await wire.close()
+
+
+async def test_copy_becomes_an_instance_of_its_own(tmp_path: Path) -> None:
+    """N7: it keeps the history, and has no sessions; the original's go on."""
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        done = await wire.call("session.start", count=3)
+        await receive(done["location"])
+        await wire.call("session.wait", session_id=done["session_id"])
+        living = await wire.call("session.start", count=20)
+        copied = copy(daemon.state_dir)
+        code, out, _ = await operatord("identity", "--new", state_dir=copied)
+        assert code == 0
+        assert daemon.instance in out
+        async with served(copied, *PROCESS) as other:
+            assert other.instance != daemon.instance
+            theirs = await other.wire()
+            listed = (await theirs.call("session.list"))["sessions"]
+            assert [each["session_id"] for each in listed] == [done["session_id"]]
+            await theirs.close()
+        assert left_of(daemon.state_dir) != []
+        assert len((await receive(living["location"]))[1]) == 20
+        await wire.close()
+
+
+async def test_directory_that_was_renamed_is_the_same(tmp_path: Path) -> None:
+    """N7: the original is moved, not copied."""
+    first = StateDir(tmp_path / "s")
+    first.close()
+    (tmp_path / "s").rename(tmp_path / "t")
+    again = StateDir(tmp_path / "t")
+    again.close()
+    assert (again.instance, again.holder) == (first.instance, first.holder)
+
+
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be on another machine from now on."""
+    file = tmp_path / "machine-id"
+    file.write_text("another\n")
+    monkeypatch.setattr(identity_module, "MACHINE_ID", file)
+
+
+@pytest.mark.parametrize("how", ["another machine", "the original is out of sight"])
+async def test_engine_knows_a_copy_that_the_directory_does_not_give_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """N7: on another machine with the same engine, or in a container that does not see the original."""
+    world = StreamingFake().world
+    async with in_process(tmp_path / "s", engine=StreamingFake(world)) as lab:
+        wire = await lab.wire()
+        session = await wire.call("session.start")
+        copied = copy(tmp_path / "s")
+        if how == "another machine":
+            elsewhere(tmp_path, monkeypatch)
+        else:
+            (tmp_path / "s").rename(tmp_path / "hidden")
+        await not_ours(copied, world)
+        options = Options(
+            lambda _: None, lambda _: None, 0.0, make_engine=lambda: FakeEngine("test", world)
+        )
+        with pytest.raises(CannotSweep, match="another state directory"):
+            await sweep_once(settings(copied), options)
+        assert len(world.containers) == 3
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"
+        if how != "another machine":
+            (tmp_path / "hidden").rename(tmp_path / "s")
+    assert world.holders == {}, "nothing is left that it would mark"
+
+
+async def not_ours(state_dir: Path, world: World) -> None:
+    """Start a daemon that is told so, and see it off."""
+    daemon = Daemon(settings(state_dir), None, Parts(StreamingFake(world)))
+    with pytest.raises(NotOurs, match="operatord identity --take-over"):
+        await daemon.start()
+    await daemon.stop()
+
+
+async def test_copy_of_a_stopped_original_does_not_take_what_that_has_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N7: with `on_shutdown: keep`; the original goes on with its session."""
+    world = StreamingFake().world
+    keep = {"on_shutdown": "keep"}
+    engine = Lasting(world)
+    async with in_process(tmp_path / "s", keep, engine=engine) as lab:
+        session = await (await lab.wire()).call("session.start")
+    assert len(world.holders) == 1
+    copied = copy(tmp_path / "s")
+    elsewhere(tmp_path, monkeypatch)
+    await not_ours(copied, world)
+    monkeypatch.undo()
+    async with in_process(tmp_path / "s", keep, engine=engine) as lab:
+        wire = await lab.wire()
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"
+        await wire.call("session.stop", session_id=session["session_id"])
+    await engine.end()
+    assert world.holders == {}
+
+
+class Lasting(StreamingFake):
+    """A fake whose streams outlive the daemon."""
+
+    async def close(self) -> None:
+        """Say goodbye to the daemon only."""
+
+    async def end(self) -> None:
+        await super().close()
+
+
+async def test_instance_that_is_taken_while_the_engine_was_away_does_nothing_any_more(
+    lab: Lab,
+) -> None:
+    """N7: somebody took over meanwhile; the daemon says so, and leaves everything alone."""
+    wire = await lab.wire()
+    await wire.call("session.start")
+    world = lab.fake.world
+    await wire.call("events.subscribe", types=["engine.lost"])
+    world.lose()
+    world.holders["test"] = "somebody else"
+    await wire.event("engine.lost")
+    world.come_back()
+    await until(lambda: lab.daemon._ownership.problem is not None, "it is noticed")
+    status = await wire.call("system.status")
+    assert status["engine"]["state"] == "unavailable"
+    assert "another state directory" in status["engine"]["reason"]
+    assert (await wire.refusal("session.start", on_shortage="refuse")).type == "engine_unavailable"
+    await lab.daemon.stop()
+    assert len(world.containers) == 3
+
+
+# Backups
+
+
+async def test_backup_of_a_running_daemon_is_put_back(tmp_path: Path) -> None:
+    """N7: history, probes and the name are there again; what began since is left alone."""
+    state, file = tmp_path / "s", tmp_path / "backup"
+    async with served(state, *PROCESS) as daemon:
+        wire = await daemon.wire()
+        done = await wire.call("session.start", count=3)
+        await receive(done["location"])
+        await wire.call("session.wait", session_id=done["session_id"])
+        await wire.call("probe.register", name="scope", host="127.0.0.1", port=9)
+        code, out, _ = await operatord("backup", str(file), state_dir=state)
+        assert (code, mode(file)) == (0, 0o600)
+        assert daemon.instance in out
+        await wire.close()
+    instance = daemon.instance
+    shutil.rmtree(state)
+    assert (await operatord("restore", str(file), state_dir=state))[0] == 0
+    async with served(state, *PROCESS) as daemon:
+        assert daemon.instance == instance
+        wire = await daemon.wire()
+        listed = (await wire.call("session.list"))["sessions"]
+        assert [each["session_id"] for each in listed] == [done["session_id"]]
+        assert [each["name"] for each in (await wire.call("probe.list"))["probes"]] == ["scope"]
+        await wire.close()
+    with closing(sqlite3.connect(file)) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        fact = db.execute("SELECT data FROM fact WHERE name = 'unknown_past'").fetchone()
+        assert fact == (b"true",)
+
+
+async def test_what_cannot_be_done_is_a_sentence(tmp_path: Path) -> None:
+    """N7: and nothing is changed."""
+    state, other = tmp_path / "s", tmp_path / "other"
+    file = tmp_path / "backup"
+    code, _, err = await operatord("backup", str(file), state_dir=state)
+    assert (code, err.count("\n")) == (1, 1)
+    async with served(state, *PROCESS):
+        for command in (("restore", str(file)), ("identity", "--new"), ("identity", "--take-over")):
+            code, _, err = await operatord(*command, state_dir=state)
+            assert (code, err.count("\n")) == (1, 1), command
+        assert (await operatord("backup", str(file), state_dir=state))[0] == 0
+    code, _, err = await operatord("restore", str(file), state_dir=state)
+    assert code == 1
+    assert "is there already" in err
+    file.write_bytes(b"gibberish")
+    code, _, err = await operatord("restore", str(file), state_dir=other)
+    assert code == 1
+    assert "no backup that can be read" in err
+
+
+async def test_instance_is_taken_over_by_command(tmp_path: Path) -> None:
+    """N7: what was put back elsewhere is known by its new place then."""
+    first = StateDir(tmp_path / "s")
+    moved = copy(tmp_path / "s", "moved")
+    code, _, err = await operatord("identity", "--take-over", *PROCESS, state_dir=moved)
+    assert code == 1
+    assert "stop it first" in err
+    first.close()
+    assert (await operatord("identity", "--take-over", *PROCESS, state_dir=moved))[0] == 0
+    assert (found := read_identity(moved)) is not None
+    assert found.holder != first.holder
+    again = StateDir(moved)
+    assert (again.instance, again.holder) == (first.instance, found.holder)
+    again.close()
+    with pytest.raises(StateDirUnusable):
+        StateDir(copy(moved, "third"))
