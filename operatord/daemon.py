@@ -101,7 +101,7 @@ class Daemon:
     ) -> None:
         """``reread`` returns the settings anew for a reload; ``parts`` replace what would be made.
 
-        Raises `StateDirBusy`, `ConfigError`, `OSError`.
+        Raises `StateDirUnusable`, `ConfigError`, `OSError`.
         """
         parts = parts or Parts()
         self.config = config

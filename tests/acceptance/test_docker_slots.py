@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import signal
 from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Refused, Wire, receive, served, until
-from docker_lab import DockerDaemon, docker_served
+from docker_lab import DockerDaemon, Engine, docker_served
 
 pytestmark = pytest.mark.engine
 
@@ -127,3 +128,42 @@ async def test_spare_network_is_used_and_may_be_removed_by_others(tmp_path: Path
             session = await wire.call("session.start", count=3)
             assert (session["network"], session["phase"]) == (expected, "running")
     assert daemon.left() == []
+
+
+async def test_slot_gives_way_when_its_image_is_built_anew(tmp_path: Path) -> None:
+    """F11: a start right after the build runs what was built, warm again or not."""
+    name = f"operatord-test-f11:{os.getpid()}"
+    config = {
+        "pipelines": {"stream": {"warm": 1, "stages": {"probe": {"image": name}}}},
+        "slots": {"networks": 1},
+        "pressure": {"cpu": None},
+    }
+    engine = Engine()
+    try:
+        await asyncio.to_thread(engine.client.tag, "demo-probe", *name.split(":"))
+        async with docker_served(tmp_path / "s", config=config) as daemon:
+            wire = await daemon.wire()
+            await filled(wire, 1, "stream")
+            built = await asyncio.to_thread(_build, engine, name)
+            session = await wire.call("session.start", plain_stream=True, count=3)
+            inspected = await asyncio.to_thread(engine.client.inspect_container, session["probe"])
+            assert inspected["Image"] == built
+            await receive(session["location"])
+            await wire.call("session.wait", session_id=session["session_id"])
+            await filled(wire, 1, "stream")
+            session = await wire.call("session.start", plain_stream=True, count=3)
+            assert session["warm"] is True
+            inspected = await asyncio.to_thread(engine.client.inspect_container, session["probe"])
+            assert inspected["Image"] == built
+    finally:
+        await asyncio.to_thread(engine.client.remove_image, name, force=True)
+        engine.close()
+
+
+def _build(engine: Engine, name: str) -> str:
+    """Make an image of that name anew, and return its id."""
+    dockerfile = io.BytesIO(f"FROM demo-probe\nLABEL built={os.getpid()}\n".encode())
+    for line in engine.client.build(fileobj=dockerfile, tag=name, rm=True, decode=True):
+        assert "error" not in line, line
+    found: str = engine.client.inspect_image(name)["Id"]
+    return found
