@@ -27,6 +27,7 @@ from .config import Config, ConfigError, to_dict
 from .control.events import EventLog
 from .control.peer import Services
 from .control.server import Server
+from .control.views import Views
 from .core.learning import Learned
 from .core.room import Gpu
 from .core.subnets import SubnetPool
@@ -227,6 +228,7 @@ class Daemon:
             uptime=lambda: self.clock.now() - self._begun,
             connections=lambda: self.server.connections,
             reload=self._reload,
+            views=Views(self.supervisor),
         )
 
     def _start_settings(self) -> StartSettings:

@@ -26,6 +26,7 @@ from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
 from .async_session import AsyncRunningSession
 from .notices import Event, Notice, Progress
 from .options import StartOptions
+from .pages import Pages
 
 T = TypeVar("T")
 OnProgress = Callable[[Progress], None]
@@ -185,9 +186,15 @@ class AsyncClient:
         params = given(name=name, host=host, port=port, labels=labels, lease=lease)
         return await self._quick("probe.register", m.Probe, call_timeout, **params)
 
-    async def probe_list(self, *, call_timeout: float | None = None) -> m.Probes:
-        """Return the registered probes, as last seen."""
-        return await self._quick("probe.list", m.Probes, call_timeout)
+    async def probe_list(
+        self, *, limit: int | None = None, call_timeout: float | None = None
+    ) -> m.Probes:
+        """Return registered probes, as last seen: all, or at most ``limit``."""
+        pages = Pages[m.Probe](limit)
+        while pages.more:
+            found = await self._quick("probe.list", m.Probes, call_timeout, **pages.params())
+            pages.take(found.probes, found.next)
+        return m.Probes(probes=pages.items)
 
     async def probe_get(self, name: str, *, call_timeout: float | None = None) -> m.Probe:
         """Return a probe, after the daemon has connected to it."""
@@ -249,9 +256,13 @@ class AsyncClient:
         limit: int | None = None,
         call_timeout: float | None = None,
     ) -> m.Sessions:
-        """Return sessions, the newest first."""
-        params = given(phase=phase, owner=owner, limit=limit)
-        return await self._quick("session.list", m.Sessions, call_timeout, **params)
+        """Return sessions, the newest first: all, or at most ``limit``."""
+        pages = Pages[m.Session](limit)
+        while pages.more:
+            params = {"phase": phase, "owner": owner, **pages.params()}
+            found = await self._quick("session.list", m.Sessions, call_timeout, **params)
+            pages.take(found.sessions, found.next)
+        return m.Sessions(sessions=pages.items)
 
     async def stop(
         self, session_id: str, *, grace: float | None = None, call_timeout: float | None = None

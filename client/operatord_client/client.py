@@ -25,6 +25,7 @@ from .address import Address, AddressLike, parse_address
 from .feeds import Feed, LastingFeed, open_events, open_log
 from .notices import Event, Notice, Progress
 from .options import StartOptions
+from .pages import Pages
 from .session import RunningSession
 
 T = TypeVar("T")
@@ -185,9 +186,15 @@ class Client:
         params = given(name=name, host=host, port=port, labels=labels, lease=lease)
         return self._quick("probe.register", m.Probe, call_timeout, **params)
 
-    def probe_list(self, *, call_timeout: float | None = None) -> m.Probes:
-        """Return the registered probes, as last seen."""
-        return self._quick("probe.list", m.Probes, call_timeout)
+    def probe_list(
+        self, *, limit: int | None = None, call_timeout: float | None = None
+    ) -> m.Probes:
+        """Return registered probes, as last seen: all, or at most ``limit``."""
+        pages = Pages[m.Probe](limit)
+        while pages.more:
+            found = self._quick("probe.list", m.Probes, call_timeout, **pages.params())
+            pages.take(found.probes, found.next)
+        return m.Probes(probes=pages.items)
 
     def probe_get(self, name: str, *, call_timeout: float | None = None) -> m.Probe:
         """Return a probe, after the daemon has connected to it."""
@@ -247,9 +254,13 @@ class Client:
         limit: int | None = None,
         call_timeout: float | None = None,
     ) -> m.Sessions:
-        """Return sessions, the newest first."""
-        params = given(phase=phase, owner=owner, limit=limit)
-        return self._quick("session.list", m.Sessions, call_timeout, **params)
+        """Return sessions, the newest first: all, or at most ``limit``."""
+        pages = Pages[m.Session](limit)
+        while pages.more:
+            params = {"phase": phase, "owner": owner, **pages.params()}
+            found = self._quick("session.list", m.Sessions, call_timeout, **params)
+            pages.take(found.sessions, found.next)
+        return m.Sessions(sessions=pages.items)
 
     def stop(
         self, session_id: str, *, grace: float | None = None, call_timeout: float | None = None

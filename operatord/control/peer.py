@@ -18,6 +18,7 @@ from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.messages import Reloaded, Trouble
 
 from .events import EventLog
+from .views import Views
 
 Feed = Callable[[float], bool]
 """Sends what is due until a moment by `time.perf_counter`, at least one thing; tells whether more is left."""
@@ -83,6 +84,7 @@ class Services:
     uptime: Callable[[], float]
     connections: Callable[[], int]
     reload: Callable[[], Reloaded]
+    views: Views
     subscription_serial: int = 0
 
     def new_subscription(self) -> int:

@@ -9,21 +9,22 @@ from __future__ import annotations
 from msgspec import Raw
 
 from operatord_protocol.codec import Envelope, Line, encode
-from operatord_protocol.messages import Result, Session, Sessions, session_to_wire
+from operatord_protocol.messages import Result, Session
 
 from .peer import Services
 from .verbs import ALIKE, READS
+from .views import encode_session
 
 Said = dict[str | bytes, Raw]
 """By what was asked, what everybody was answered who asked that in this turn."""
 
 
-def encode_reply(result: Result) -> bytes:
+def encode_reply(result: Result | Raw) -> bytes:
     """Return the ``result`` member of a reply."""
+    if type(result) is Raw:
+        return bytes(result)
     if type(result) is Session:
-        return encode(session_to_wire(result))
-    if type(result) is Sessions:
-        return encode({"sessions": [session_to_wire(session) for session in result.sessions]})
+        return encode_session(result)
     return encode(result)
 
 

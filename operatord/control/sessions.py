@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from operatord.core.plans import Upstream
 from operatord.core.scheduler import Preview, Refuse, Start
 from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
-from operatord.runtime.postmortem import post_mortem
+from operatord.runtime.book import Mark, mark
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import explanation, refusal
 from operatord.runtime.reports import newest_report
@@ -21,13 +22,13 @@ from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors
 from operatord_protocol import messages as m
+from operatord_protocol.codec import encode
 
+from .paging import piece, wanted
 from .peer import Call
 
 LINES_AT_A_TIME = 50
 """Log lines that a follower is sent in one turn: at some twenty microseconds each, a millisecond."""
-EVERY = 10_000
-"""Sessions that a list has at most."""
 OWNER = "local"
 """Who owns the sessions of a caller that does not say."""
 
@@ -139,28 +140,27 @@ def _decision(call: Call, foreseen: Preview, details: dict[str, Any]) -> m.PlanR
     return m.PlanResult(decision="queue", explanation=details)
 
 
-def get(call: Call, params: m.SessionParams) -> m.Session:
+def get(call: Call, params: m.SessionParams) -> Raw:
     """Return one session."""
-    return _whole(call, call.services.supervisor.book.get(params.session_id))
+    return Raw(call.services.views.of(params.session_id))
 
 
-def _whole(call: Call, record: SessionRecord) -> m.Session:
-    """Return a session with all that is known of its end, if it has ended."""
-    session = call.services.supervisor.view(record)
-    if record.phase != "ended":
-        return session
-    return msgspec.structs.replace(session, post_mortem=post_mortem(record))
-
-
-def list_(call: Call, params: m.SessionListParams) -> m.Sessions:
-    """Return sessions, newest first."""
-    supervisor = call.services.supervisor
-    found = supervisor.book.find(
-        params.phase if isinstance(params.phase, str) else None,
-        params.owner if isinstance(params.owner, str) else None,
-        params.limit if isinstance(params.limit, int) else EVERY,
+def list_(call: Call, params: m.SessionListParams) -> Raw:
+    """Return sessions, newest first, a piece of the list at a time."""
+    limit, _ = asked = wanted(params.limit, params.cursor)
+    found, further = piece(
+        call.services.supervisor.book.find(
+            params.phase if isinstance(params.phase, str) else None,
+            params.owner if isinstance(params.owner, str) else None,
+            limit + 1,
+            asked.after(Mark),
+        ),
+        limit,
+        mark,
     )
-    return m.Sessions(sessions=[supervisor.view(record) for record in found])
+    listed = b",".join(filter(None, map(call.services.views.listed, found)))
+    more = b"" if further is UNSET else b',"next":%b' % encode(further)
+    return Raw(b'{"sessions":[%b]%b}' % (listed, more))
 
 
 async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
@@ -170,7 +170,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     grace = params.grace if isinstance(params.grace, float) else None
     supervisor.end(record, Ending("stopped", "client", "stopped on request", grace=grace))
     await record.reach("ended")
-    return _whole(call, record)
+    return call.services.views.whole(record)
 
 
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
@@ -186,7 +186,7 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
             session_id=record.id,
             phase=record.phase,
         ) from None
-    return _whole(call, record)
+    return call.services.views.whole(record)
 
 
 async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:

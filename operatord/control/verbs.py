@@ -21,6 +21,7 @@ from operatord_protocol.checking import suggestion
 
 from . import sessions
 from .events import Reader
+from .paging import piece, wanted
 from .peer import Call, Services
 
 
@@ -180,9 +181,11 @@ async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
     return await probes.register(params, connection)
 
 
-async def probe_list(call: Call, params: m.NoParams) -> m.Probes:
-    """Look at all registered probes."""
-    return m.Probes(probes=await call.services.probes.list())
+async def probe_list(call: Call, params: m.ProbeListParams) -> m.Probes:
+    """Look at registered probes, a piece of the list at a time."""
+    limit, _ = asked = wanted(params.limit, params.cursor)
+    names, further = piece(call.services.probes.names(limit + 1, asked.after(str)), limit, str)
+    return m.Probes(probes=list(await call.services.probes.list(names)), next=further)
 
 
 async def probe_get(call: Call, params: m.ProbeParams) -> m.Probe:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Collection
+from typing import NamedTuple
 
 from operatord.core.phases import TRANSITIONS
 from operatord_protocol import errors
@@ -16,6 +17,22 @@ from .record import SessionRecord
 from .snapshot import Unreadable, from_row
 
 log = logging.getLogger(__name__)
+
+
+Found = SessionRecord | SessionRow
+"""A session that lives, or what is written of one that has ended."""
+
+
+class Mark(NamedTuple):
+    """A place in the order of all sessions."""
+
+    created: float
+    id: str
+
+
+def mark(found: Found) -> Mark:
+    """Return where a session stands: by when it was asked for, and by its id."""
+    return Mark(found.created, found.id)
 
 
 class SessionBook:
@@ -94,16 +111,24 @@ class SessionBook:
         """Return the sessions that have, or make, something on the engine."""
         return [r for r in self.records.values() if r.phase in ("starting", "running")]
 
-    def find(self, phase: Phase | None, owner: str | None, limit: int) -> list[SessionRecord]:
-        """Return sessions, newest first; those that have ended as long as they are remembered."""
+    def find(
+        self, phase: Phase | None, owner: str | None, limit: int, after: Mark | None = None
+    ) -> list[Found]:
+        """Return sessions after the mark, newest first; those that have ended while they are remembered."""
         living = [
             record
             for record in self.records.values()
-            if phase in (None, record.phase) and owner in (None, record.owner)
+            if phase in (None, record.phase)
+            and owner in (None, record.owner)
+            and (after is None or mark(record) < after)
         ]
-        ended = self._journal.history(owner, limit) if phase in (None, "ended") else []
-        found = [*living, *filter(None, (_recalled(row, logs=False) for row in ended))]
-        return sorted(found, key=lambda record: -record.created)[:limit]
+        ended = self._journal.history(owner, limit, after) if phase in (None, "ended") else []
+        found: list[Found] = [*living, *ended]
+        return sorted(found, key=mark, reverse=True)[:limit]
+
+    def recall(self, row: SessionRow) -> SessionRecord | None:
+        """Return a session that has ended, without its log lines; None if it cannot be read."""
+        return _recalled(row, logs=False)
 
     def counts(self) -> dict[str, int]:
         """Return how many sessions there are in each phase."""

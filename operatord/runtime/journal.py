@@ -247,19 +247,30 @@ class Journal:
         rows = self._rows("SELECT * FROM session WHERE id = ? AND ended IS NOT NULL", (session_id,))
         return rows[0] if rows else None
 
-    def history(self, owner: str | None, limit: int) -> list[SessionRow]:
-        """Return sessions that have ended, the newest first."""
+    def history(
+        self, owner: str | None, limit: int, after: tuple[float, str] | None = None
+    ) -> list[SessionRow]:
+        """Return sessions that have ended, the newest first; ``after`` one of that time and that id."""
         limit = min(limit, self.retention.rows)
-        where = "ended IS NOT NULL" + (" AND owner = ?" if owner is not None else "")
-        chosen = (owner,) if owner is not None else ()
+        where, chosen = "ended IS NOT NULL", list[object]()
+        if owner is not None:
+            where += " AND owner = ?"
+            chosen += [owner]
+        if after is not None:
+            where += " AND (created, id) < (?, ?)"
+            chosen += after
         rows = self._rows(
-            f"SELECT * FROM session WHERE {where} ORDER BY created DESC LIMIT ?",  # noqa: S608
+            f"SELECT * FROM session WHERE {where} ORDER BY created DESC, id DESC LIMIT ?",  # noqa: S608
             (*chosen, limit),
         )
         pending = self._pending()
-        newer = [row for row in pending.values() if owner in (None, row.owner)]
+        newer = [
+            row
+            for row in pending.values()
+            if owner in (None, row.owner) and (after is None or (row.created, row.id) < after)
+        ]
         found = [*newer, *(row for row in rows if row.id not in pending)]
-        return sorted(found, key=lambda row: -row.created)[:limit]
+        return sorted(found, key=lambda row: (row.created, row.id), reverse=True)[:limit]
 
     def ended_count(self) -> int:
         """Return how many sessions that have ended are remembered."""

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -132,9 +132,13 @@ class ProbeRegistry:
         """Look at a probe now. Raises `NotFound`."""
         return await self._look(self._entry(name))
 
-    async def list(self) -> list[Probe]:
-        """Return all probes, each looked at a moment ago, or on its way to be."""
-        entries = list(self._entries.values())
+    def names(self, limit: int, after: str | None = None) -> Sequence[str]:
+        """Return the first names, in their order, that come after one."""
+        return sorted(name for name in self._entries if after is None or name > after)[:limit]
+
+    async def list(self, names: Iterable[str]) -> Sequence[Probe]:
+        """Return the probes of these names, each looked at a moment ago, or on its way to be."""
+        entries = [self._entries[name] for name in names if name in self._entries]
         now = asyncio.get_running_loop().time()
         looks = [self._begin(entry) for entry in entries if now - entry.looked > REMEMBERED]
         if looks:

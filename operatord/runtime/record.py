@@ -278,6 +278,27 @@ class SessionRecord:
             return None
         return clock.put_right(self.started, self.moments["running"])
 
+    def shown_by(self, clock: Clock) -> tuple[object, ...]:
+        """Return all that `to_session` goes by: while it is equal, so is the session."""
+        return (
+            self.phase,
+            self.plan,
+            self.owner,
+            tuple(self.phases.values()),
+            self.expires,
+            self.place,
+            self.result,
+            self.location,
+            self.plain_location,
+            self.warm,
+            self.missing,
+            self.attached,
+            self.reports.get(self.base_stages[-1]),
+            tuple(self.timings.items()),
+            tuple(self.containers.items()),
+            tuple(self.exits.items()),
+        )
+
     def to_session(self, clock: Clock) -> Session:
         """Return the session as the wire has it now."""
         if self.end is not None and self.expires is not None:

@@ -223,9 +223,13 @@ class Supervisor:
 
     def view(self, record: SessionRecord) -> Session:
         """Return a session as the wire has it, with its place in the queue as it is now."""
+        self.look_up(record)
+        return record.to_session(self._clock)
+
+    def look_up(self, record: SessionRecord) -> None:
+        """Let ``record`` know its place in the queue as it is now, if it waits."""
         if record.phase == "queued":
             self._teller.refresh(record)
-        return record.to_session(self._clock)
 
     @property
     def draining(self) -> bool:

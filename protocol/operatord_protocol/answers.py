@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from .codec import RequestId
 from .errors import ParseError
@@ -26,6 +27,13 @@ class Answer(msgspec.Struct, frozen=True):
     result: msgspec.Raw = msgspec.Raw()
     """JSON as it came."""
     error: dict[str, Any] | None = None
+
+
+class _Sessions(msgspec.Struct, frozen=True):
+    """`Sessions` before each of them is told from its stages."""
+
+    sessions: list[dict[str, Any]] = []
+    next: str | UnsetType = UNSET
 
 
 _decode = msgspec.json.Decoder(Answer).decode
@@ -53,8 +61,9 @@ def _decode_result(raw: bytes, type_: type[T]) -> T:
     if type_ is Session:
         value = session_from_wire(msgspec.json.decode(raw, type=dict[str, Any]))
     elif type_ is Sessions:
-        wires = msgspec.json.decode(raw, type=dict[str, list[dict[str, Any]]])
-        value = Sessions(sessions=[session_from_wire(wire) for wire in wires.get("sessions", [])])
+        wires = msgspec.json.decode(raw, type=_Sessions)
+        sessions = [session_from_wire(wire) for wire in wires.sessions]
+        value = Sessions(sessions=sessions, next=wires.next)
     else:
         value = msgspec.json.decode(raw, type=type_)
     return value  # type: ignore[no-any-return]

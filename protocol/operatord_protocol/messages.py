@@ -38,6 +38,8 @@ PositiveSeconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Tail = Annotated[int, Meta(ge=0, le=10_000)]
 Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Limit = Annotated[int, Meta(ge=1, le=10_000)]
+Cursor = Annotated[str, Meta(min_length=1, max_length=512)]
 Subscription = Annotated[int, Meta(ge=0, le=2**53)]
 Id = Integer | Annotated[str, Meta(max_length=256)]
 
@@ -217,8 +219,15 @@ class Probe(Result, frozen=True):
     sessions: list[str] = []
 
 
+class ProbeListParams(Params, frozen=True):
+    limit: Limit | UnsetType = UNSET
+    cursor: Cursor | UnsetType = UNSET
+
+
 class Probes(Result, frozen=True):
     probes: list[Probe]
+    next: str | UnsetType = UNSET
+    """The cursor of what comes after these, if anything does."""
 
 
 # --- sessions --------------------------------------------------------------------------------
@@ -344,11 +353,14 @@ class SessionParams(Params, frozen=True):
 class SessionListParams(Params, frozen=True):
     phase: Phase | UnsetType = UNSET
     owner: str | UnsetType = UNSET
-    limit: Annotated[int, Meta(ge=1, le=10_000)] | UnsetType = UNSET
+    limit: Limit | UnsetType = UNSET
+    cursor: Cursor | UnsetType = UNSET
 
 
 class Sessions(Result, frozen=True):
     sessions: list[Session]
+    next: str | UnsetType = UNSET
+    """The cursor of what comes after these, if anything does."""
 
 
 class SessionStopParams(Params, frozen=True):

@@ -31,7 +31,7 @@ METHODS: dict[str, Method] = {
     "auth.login": Method(m.LoginParams, m.Login, "Say who this connection is."),
     "pipeline.list": Method(m.NoParams, m.Pipelines, "The configured pipelines and their stages."),
     "probe.register": Method(m.ProbeRegisterParams, m.Probe, "Make a probe known by name."),
-    "probe.list": Method(m.NoParams, m.Probes, "The registered probes, each checked now."),
+    "probe.list": Method(m.ProbeListParams, m.Probes, "The registered probes, each checked now."),
     "probe.get": Method(m.ProbeParams, m.Probe, "One probe, checked by connecting to it now."),
     "probe.remove": Method(m.ProbeParams, m.Probe, "Forget a probe that no session uses."),
     "session.start": Method(m.SessionStartParams, m.Session, "Start a session; see its location."),

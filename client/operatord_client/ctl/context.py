@@ -53,6 +53,23 @@ class Context:
         """Call, print the result (the wire's own JSON, or as ``render`` has it), and return it."""
         return self.print_result(self.request(method, params), render)
 
+    def answer_list(
+        self, method: str, member: str, params: Mapping[str, Any], render: Callable[[Any], str]
+    ) -> None:
+        """Print a list, all pieces of it in one; at most ``params["limit"]`` items if that is given."""
+        result = {member: self.all_of(method, member, params)}
+        self.print_result(_codec().encode(result), render)
+
+    def all_of(self, method: str, member: str, params: Mapping[str, Any]) -> list[Any]:
+        """Return the items of a list, which come in pieces."""
+        from operatord_client.pages import Pages  # noqa: PLC0415 - not for --help
+
+        pages: Pages[Any] = Pages(params.get("limit"))
+        while pages.more:
+            result = self.call(method, **{**params, **pages.params()})
+            pages.take(result[member], result.get("next"))
+        return pages.items
+
     def request(
         self,
         method: str,
@@ -75,7 +92,7 @@ class Context:
         """Return the one session's id that begins with ``start``. Raises `Refused`."""
         if len(start) == ID_LENGTH:
             return start
-        sessions = self.call("session.list")["sessions"]
+        sessions = self.all_of("session.list", "sessions", {})
         ids = [s["session_id"] for s in sessions if s["session_id"].startswith(start)]
         if not ids:
             raise Refused(f"there is no session {start}…", NOT_FOUND)

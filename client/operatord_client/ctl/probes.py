@@ -22,7 +22,7 @@ def add(ctx: Context, args: Namespace) -> None:
 
 def list_(ctx: Context, args: Namespace) -> None:
     """Print the probes, or with ``--quiet`` their names."""
-    ctx.answer("probe.list", {}, _names if args.quiet else render.probes)
+    ctx.answer_list("probe.list", "probes", {}, _names if args.quiet else render.probes)
 
 
 def _names(result: dict[str, Any]) -> str:

@@ -108,7 +108,7 @@ def _stopped(info: dict[str, Any]) -> str:
 def list_(ctx: Context, args: Namespace) -> None:
     """Print sessions, or with ``--quiet`` their ids."""
     params = {"phase": args.phase, "owner": args.owner, "limit": args.limit}
-    ctx.answer("session.list", params, _ids if args.quiet else render.sessions)
+    ctx.answer_list("session.list", "sessions", params, _ids if args.quiet else render.sessions)
 
 
 def _ids(result: dict[str, Any]) -> str:

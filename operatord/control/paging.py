@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Lists in pieces: how much of one comes at a time, and where the next piece begins.
+
+A cursor names the last item that was given, by what the list is ordered by. So nothing is kept for who reads
+a list, and whatever comes or goes meanwhile shifts nothing. What it looks like is nobody's business but ours.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from operatord_protocol.errors import InvalidParams
+
+PAGE = 100
+"""Items of a list for who does not say how many."""
+MOST = 1000
+"""Items that are given at a time, whatever was asked for: more take everybody's time."""
+
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+
+class Wanted(NamedTuple):
+    """Which piece of a list is asked for."""
+
+    limit: int
+    cursor: str | None
+
+    def after(self, type_: type[Key]) -> Key | None:
+        """Return after what the piece begins; None for the beginning. Raises `InvalidParams`."""
+        if self.cursor is None:
+            return None
+        try:
+            padded = self.cursor + "=" * (-len(self.cursor) % 4)
+            raw = base64.b64decode(padded, altchars=b"-_", validate=True)
+            return msgspec.json.decode(raw, type=type_)
+        except (ValueError, msgspec.MsgspecError):
+            text = "params.cursor: is not one that this list has given; leave it out to begin anew"
+            raise InvalidParams(text, path="params.cursor") from None
+
+
+def wanted(limit: int | UnsetType, cursor: str | UnsetType) -> Wanted:
+    """Return what is asked for by these params."""
+    return Wanted(
+        min(limit, MOST) if isinstance(limit, int) else PAGE,
+        cursor if isinstance(cursor, str) else None,
+    )
+
+
+def piece(
+    found: Sequence[Item], limit: int, key: Callable[[Item], Any]
+) -> tuple[Sequence[Item], str | UnsetType]:
+    """Return the first ``limit`` of what was found and, if there is more, the cursor that goes on there."""
+    if len(found) <= limit:
+        return found, UNSET
+    raw = msgspec.json.encode(key(found[limit - 1]))
+    return found[:limit], base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
