@@ -37,7 +37,8 @@ from .backlog import Backlog
 from .outbox import WRITE, Outbox
 from .peer import Call, Feed, Services
 from .presence import Presence, notice_dead_peers
-from .replies import Said, answer_alike, asked, encode_reply, note
+from .reads import READS
+from .replies import Said, answer_alike, asked, encode_reply
 from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
 from .verbs import VERBS
@@ -50,8 +51,6 @@ TURNED_AWAY = 0.5
 """The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
 LINE_SECONDS = 30.0
 """Longest time from the first byte of a line to its end."""
-ROUTES = {name: (METHODS[name].params, verb) for name, verb in VERBS.items()}
-"""For each method: its params and its verb."""
 PASSING = frozenset(("request.cancel", "system.ping"))
 """Methods that are answered however many requests are pending: the first makes them fewer, and the second
 tells that the daemon is there."""
@@ -303,14 +302,14 @@ class Connection(asyncio.Protocol):
         size = 0
         for line in self._backlog.decoded():
             if isinstance(line, Envelope):
-                result = said.get(asked(line) if line.params else line.method)
-                if result is None and not line.params:
-                    result = answer_alike(line.method, self._services, said)
+                key = asked(line) if line.params else line.method
+                known = said.get(key)
+                result = known or answer_alike(line, key, self._services, said)
                 if result is not None:
                     if line.id is not UNSET or line.jsonrpc is UNSET:
                         replies.append(Reply(line.jsonrpc, line.id, result))
                         size += len(result)
-                    if size > WRITE:
+                    if size > WRITE or (known is None and self._turns.now() >= until):
                         break
                     continue
             other = line
@@ -318,7 +317,8 @@ class Connection(asyncio.Protocol):
         if replies:
             self._out.put(codec.encode_replies(replies))
         if other is not None:
-            note(said, other, self._carry_out(_request(other)))
+            said.clear()  # it may change what is said
+            self._carry_out(_request(other))
 
     def _let_pass(self) -> None:
         """Answer the next line that passes the bound on pending requests; put aside those before it."""
@@ -339,30 +339,22 @@ class Connection(asyncio.Protocol):
             if self._turns.now() >= until:
                 break
 
-    def _carry_out(self, request: Request | Refusal) -> bytes | None:
-        """Do what is asked; return the result in JSON if it was there at once."""
+    def _carry_out(self, request: Request | Refusal) -> None:
+        """Do what is asked, or begin to."""
         if isinstance(request, Refusal):
             self._out.put(codec.encode_error(request.dialect, request.id, request.error))
-            return None
+            return
         try:
-            route = ROUTES.get(request.method)
-            if route is None:
-                raise _unknown_method(request.method)
-            params_type, verb = route
             call = Call(self._services, self, request)
-            outcome = verb(call, convert_params(request.params, params_type))
+            outcome = _outcome(call)
             if type(outcome) is CoroutineType:
                 self._begin(call, outcome)
-                return None
-            result = encode_reply(outcome)
-            if request.wants_reply:
-                self._out.put(codec.encode_result(request, result))
-            return result
+            elif request.wants_reply:
+                self._out.put(codec.encode_result(request, encode_reply(outcome)))
         except WireError as exc:
             self._answer_error(request, exc)
         except Exception as exc:
             self._answer_error(request, _internal(request, exc))
-        return None
 
     def _begin(self, call: Call, work: Coroutine[Any, Any, Result]) -> None:
         request = call.request
@@ -510,6 +502,16 @@ class Connection(asyncio.Protocol):
 
 def _request(line: Line) -> Request | Refusal:
     return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
+
+
+def _outcome(call: Call) -> Any:
+    """Return what the verb for a request returns, or the coroutine that will. Raises `WireError`."""
+    method, services = call.request.method, call.services
+    if method not in METHODS:
+        raise _unknown_method(method)
+    params = convert_params(call.request.params, METHODS[method].params)
+    read = READS.get(method)
+    return read(services, params) if read else VERBS[method](call, params)
 
 
 def _unknown_method(name: str) -> MethodNotFound:

@@ -6,13 +6,15 @@ What is asked alike in the same moment is answered with the same bytes.
 
 from __future__ import annotations
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
-from operatord_protocol.codec import Envelope, Line, encode
+from operatord_protocol.checking import convert_params
+from operatord_protocol.codec import Envelope, encode
 from operatord_protocol.messages import Result, Session
+from operatord_protocol.methods import METHODS
 
 from .peer import Services
-from .verbs import ALIKE, READS
+from .reads import READS
 from .views import encode_session
 
 Said = dict[str | bytes, Raw]
@@ -28,26 +30,23 @@ def encode_reply(result: Result | Raw) -> bytes:
     return encode(result)
 
 
-def answer_alike(method: str, services: Services, said: Said) -> Raw | None:
-    """Return the ``result`` member for whoever asks now, and note it in ``said``; None for most methods."""
-    verb = ALIKE.get(method)
-    if verb is None:
-        return None
-    said[method] = result = Raw(encode_reply(verb(services)))
-    return result
-
-
 def asked(line: Envelope) -> str | bytes:
     """Return what a line asks, whoever does; its method alone where there are no params."""
     return b"%b %b" % (line.method.encode(), encode(line.params)) if line.params else line.method
 
 
-def note(said: Said, line: Line, result: bytes | None) -> None:
-    """Note in ``said`` what a line was answered, for those who ask that next, or forget what was said.
+def answer_alike(line: Envelope, key: str | bytes, services: Services, said: Said) -> Raw | None:
+    """Return the ``result`` member for whoever asks this now, and note it in ``said`` under ``key``.
 
-    A method that only reads is answered alike until another one may have changed something.
+    None if the method is not one that only looks, or if the answer is not a result.
     """
-    if not isinstance(line, Envelope) or line.method not in READS:
-        said.clear()
-    elif result is not None:
-        said[asked(line)] = Raw(result)
+    read = READS.get(line.method)
+    if read is None:
+        return None
+    try:
+        params = {} if line.params is UNSET else line.params
+        result = encode_reply(read(services, convert_params(params, METHODS[line.method].params)))
+    except Exception:  # whoever answers the line by itself finds it again, and says what it is
+        return None
+    said[key] = raw = Raw(result)
+    return raw

@@ -9,23 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw
 
 from operatord.core.plans import Upstream
-from operatord.core.scheduler import Preview, Refuse, Start
 from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
-from operatord.runtime.book import Mark, mark
 from operatord.runtime.record import Ending, SessionRecord
-from operatord.runtime.refusals import explanation, refusal
 from operatord.runtime.reports import newest_report
 from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors
 from operatord_protocol import messages as m
-from operatord_protocol.codec import encode
 
-from .paging import piece, wanted
-from .peer import Call
+from .peer import Call, Services
 
 LINES_AT_A_TIME = 50
 """Log lines that a follower is sent in one turn: at some twenty microseconds each, a millisecond."""
@@ -40,7 +34,7 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     `EngineUnavailable`, `Cancelled`, after everything has been rolled back.
     """
     supervisor = call.services.supervisor
-    record = supervisor.submit(params, _owner(params), _upstream(call, params))
+    record = supervisor.submit(params, owner_of(params), upstream_of(call.services, params))
     if params.lease == "connection":
         gone = Ending("expired", "lease", "the connection that held its lease has ended")
         undo = call.peer.on_close(lambda: supervisor.end(record, gone))
@@ -103,64 +97,6 @@ def _standing(call: Call, record: SessionRecord) -> dict[str, Any]:
         return {"stage": record.step}
     call.services.supervisor.view(record)
     return standing_of(record)
-
-
-def plan(call: Call, params: m.SessionStartParams) -> m.PlanResult:
-    """Say what a start would do. Nothing is created and nothing is taken."""
-    supervisor = call.services.supervisor
-    planned = supervisor.plan(params, _upstream(call, params))
-    details: dict[str, Any] = {
-        "pipeline": planned.pipeline,
-        "stages": {name: stage.image for name, stage in planned.stages.items()},
-        "reservation": supervisor.admission.reservation(planned),
-    }
-    if planned.expected_seconds is not None:
-        details["expected_seconds"] = round(planned.expected_seconds, 3)
-    patient = params.on_shortage != "refuse"
-    if (problem := supervisor.reach.refusal(patient=patient)) is not None:
-        details |= {"type": "engine_unavailable", "reason": problem}
-        return m.PlanResult(decision="refuse", explanation=details)
-    return _decision(call, supervisor.preview(planned, params, _owner(params)), details)
-
-
-def _decision(call: Call, foreseen: Preview, details: dict[str, Any]) -> m.PlanResult:
-    clock, action = call.services.clock, foreseen.action
-    if isinstance(action, Start):
-        degraded = {"degraded": True} if action.degraded else {}
-        return m.PlanResult(decision="start", explanation=details | degraded)
-    if isinstance(action, Refuse):
-        details |= {"type": action.type, "reason": refusal(action, clock).message}
-        return m.PlanResult(decision="refuse", explanation=details | explanation(action.why, clock))
-    standing, why = foreseen.standing, foreseen.why
-    assert standing is not None
-    assert why is not None
-    details |= {"reason": why.text, "position": standing.position, **explanation(why, clock)}
-    if standing.start is not None:
-        details["estimate"] = round(max(0.0, standing.start - clock.now()), 1)
-    return m.PlanResult(decision="queue", explanation=details)
-
-
-def get(call: Call, params: m.SessionParams) -> Raw:
-    """Return one session."""
-    return Raw(call.services.views.of(params.session_id))
-
-
-def list_(call: Call, params: m.SessionListParams) -> Raw:
-    """Return sessions, newest first, a piece of the list at a time."""
-    limit, _ = asked = wanted(params.limit, params.cursor)
-    found, further = piece(
-        call.services.supervisor.book.find(
-            params.phase if isinstance(params.phase, str) else None,
-            params.owner if isinstance(params.owner, str) else None,
-            limit + 1,
-            asked.after(Mark),
-        ),
-        limit,
-        mark,
-    )
-    listed = b",".join(filter(None, map(call.services.views.listed, found)))
-    more = b"" if further is UNSET else b',"next":%b' % encode(further)
-    return Raw(b'{"sessions":[%b]%b}' % (listed, more))
 
 
 async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
@@ -321,9 +257,11 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
                 await record.reach("ended")
 
 
-def _owner(params: m.SessionStartParams) -> str:
+def owner_of(params: m.SessionStartParams) -> str:
+    """Return who is to own the session."""
     return params.owner if isinstance(params.owner, str) else OWNER
 
 
-def _upstream(call: Call, params: m.SessionStartParams) -> Upstream | None:
-    return call.services.probes.upstream(params.probe) if isinstance(params.probe, str) else None
+def upstream_of(services: Services, params: m.SessionStartParams) -> Upstream | None:
+    """Return the registered probe that is asked for, if one is. Raises `NotFound`."""
+    return services.probes.upstream(params.probe) if isinstance(params.probe, str) else None

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What the daemon does for whoever asks: one function for each method, and one table of them.
 
-A verb takes a call and typed params and returns a typed result, or raises a `WireError`. Plain functions
-are quick and answered inline; coroutines may take their time and run as tasks.
+Those that only look are in `reads`. A verb takes a call and typed params and returns a typed result, or
+raises a `WireError`. Plain functions are quick and answered inline; coroutines may take their time and run
+as tasks.
 """
 
 from __future__ import annotations
@@ -10,89 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from operatord.core.learning import Lesson
-from operatord.core.pipelines import Stage
-from operatord.core.resources import MILLI
-from operatord.runtime.clock import rfc3339
-from operatord.runtime.supervisor import Supervisor
-from operatord_protocol import errors, methods
+from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.checking import suggestion
 
 from . import sessions
 from .events import Reader
 from .paging import piece, wanted
-from .peer import Call, Services
-
-
-def ping(call: Call, params: m.NoParams) -> m.Pong:
-    """Answer at once."""
-    return pong(call.services)
-
-
-def pong(services: Services) -> m.Pong:
-    """Say that the daemon lives, and what time it is."""
-    return m.Pong(pong=True, time=rfc3339(services.clock.wall()))
-
-
-def describe(call: Call, params: m.NoParams) -> m.Description:
-    """Say what this daemon is and what it understands."""
-    services = call.services
-    return m.Description(
-        version=services.version,
-        protocol=methods.PROTOCOL_VERSION,
-        instance=services.instance,
-        engine=services.engine_facts(),
-        methods=methods.schemas(),
-        errors={cls.type: {"code": cls.code, "retryable": cls.retryable} for cls in errors.ALL},
-        capabilities=[
-            "events.replay",
-            "logs.follow",
-            "probes",
-            "queue",
-            "request_key",
-            "leases",
-            "degrade",
-            "learned_reservations",
-        ],
-    )
-
-
-def status(call: Call, params: m.NoParams) -> m.Status:
-    """Say how the daemon and its machine are."""
-    services, supervisor = call.services, call.services.supervisor
-    admission = supervisor.admission
-    measured = services.host.measured()
-    del measured["disk_path"]  # no path of the host reaches a client
-    return m.Status(
-        version=services.version,
-        instance=services.instance,
-        engine=services.engine_facts(),
-        host=services.host.facts(),
-        capacity=admission.capacity(),
-        reserved=admission.reserved(),
-        free=admission.free(),
-        measured=measured,
-        pressure=admission.pressure,
-        sessions=supervisor.book.counts(),
-        queue=_queue(supervisor),
-        warm=supervisor.slots.status(),
-        networks=supervisor.slots.spare_networks(),
-        troubles=services.troubles(),
-        draining=supervisor.draining,
-        connections=services.connections(),
-        uptime=round(services.uptime(), 3),
-    )
-
-
-def _queue(supervisor: Supervisor) -> dict[str, Any]:
-    state = supervisor.admission.state
-    found: dict[str, Any] = {"length": state.length, "limit": state.settings.queue}
-    if state.attaching:
-        found["attaching"] = state.attaching
-    if state.pressure:
-        found["reason"] = state.pressure
-    return found
+from .peer import Call
 
 
 async def drain(call: Call, params: m.DrainParams) -> m.Drained:
@@ -119,58 +45,6 @@ def reload(call: Call, params: m.NoParams) -> m.Reloaded:
 def login(call: Call, params: m.LoginParams) -> m.Login:
     """Say who the caller is: without configured logins, whoever reaches the socket owns it."""
     return m.Login(user="local", role="admin")
-
-
-def pipeline_list(call: Call, params: m.NoParams) -> m.Pipelines:
-    """Describe the configured pipelines, with what their stages were seen to use."""
-    learned = call.services.supervisor.admission.learned
-    warm = call.services.supervisor.slots.status()
-    described: list[dict[str, Any]] = []
-    for name, pipeline in call.services.config.pipelines.items():
-        stages = {
-            stage: _stage(settings) | _lesson(learned.of(name, stage))
-            for stage, settings in pipeline.stages.items()
-        }
-        described.append(
-            {
-                "name": name,
-                "network": pipeline.namespaces,
-                "location": pipeline.location_stage,
-                "reservations": pipeline.reservations,
-                "warm": warm.get(name, {"ready": 0, "target": 0}),
-                "stages": stages,
-            }
-        )
-    return m.Pipelines(pipelines=described)
-
-
-def _stage(stage: Stage) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "image": stage.image,
-        "port": stage.port,
-        "cpus": stage.cpus,
-        "memory": int(stage.memory),
-        "memory_limit": int(stage.most_memory),
-        "allow_env": stage.allow_env,
-    }
-    if stage.cpu_limit is not None:
-        found["cpu_limit"] = stage.cpu_limit
-    if stage.gpus:
-        found |= {"gpus": stage.gpus, "gpu_memory": int(stage.gpu_memory)}
-    return found
-
-
-def _lesson(lesson: Lesson | None) -> dict[str, Any]:
-    if lesson is None:
-        return {}
-    peak, steady = lesson.start_peak, lesson.steady_p95
-    return {
-        "learned": {
-            "samples": lesson.samples,
-            "start_peak": {"cpus": peak.cpus / MILLI, "memory": peak.memory},
-            "steady_p95": {"cpus": steady.cpus / MILLI, "memory": steady.memory},
-        }
-    }
 
 
 async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
@@ -246,22 +120,15 @@ def cancel(call: Call, params: m.CancelParams) -> m.CancelResult:
 
 
 VERBS: dict[str, Callable[[Call, Any], Any]] = {
-    "system.ping": ping,
-    "system.describe": describe,
-    "system.status": status,
     "system.drain": drain,
     "system.undrain": undrain,
     "system.reload": reload,
     "auth.login": login,
-    "pipeline.list": pipeline_list,
     "probe.register": probe_register,
     "probe.list": probe_list,
     "probe.get": probe_get,
     "probe.remove": probe_remove,
     "session.start": sessions.start,
-    "session.plan": sessions.plan,
-    "session.get": sessions.get,
-    "session.list": sessions.list_,
     "session.stop": sessions.stop,
     "session.wait": sessions.wait,
     "session.extend": sessions.extend,
@@ -271,18 +138,3 @@ VERBS: dict[str, Callable[[Call, Any], Any]] = {
     "events.unsubscribe": unsubscribe,
     "request.cancel": cancel,
 }
-
-ALIKE: dict[str, Callable[[Services], m.Result]] = {"system.ping": pong}
-"""Methods without params that tell everybody the same at any one moment and never fail."""
-READS = frozenset(
-    (
-        "system.ping",
-        "system.describe",
-        "system.status",
-        "pipeline.list",
-        "session.plan",
-        "session.get",
-        "session.list",
-    )
-)
-"""Methods that change nothing, and tell whoever asks the same."""

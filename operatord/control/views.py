@@ -33,6 +33,7 @@ class Views:
     def __init__(self, supervisor: Supervisor) -> None:
         """Nothing is encoded yet."""
         self._supervisor = supervisor
+        self._clock = supervisor.admission.clock
         self._living: WeakKeyDictionary[SessionRecord, tuple[object, bytes]] = WeakKeyDictionary()
         self._listed = _Kept()
         self._whole = _Kept()
@@ -57,11 +58,12 @@ class Views:
 
     def living(self, record: SessionRecord) -> bytes:
         """Return a session that has not ended."""
-        self._supervisor.look_up(record)
-        key = record.shown_by()
+        if record.phase != "running":  # something is new each time
+            return encode_session(self._supervisor.view(record))
+        key = record.shown_by(self._clock)
         known = self._living.get(record)
         if known is None or known[0] != key:
-            known = key, encode_session(record.to_session())
+            known = key, encode_session(record.to_session(self._clock))
             self._living[record] = known
         return known[1]
 
@@ -72,7 +74,7 @@ class Views:
         known = self._listed.get(found.id)
         if known is None:
             record = self._supervisor.book.recall(found)
-            known = b"" if record is None else encode_session(record.to_session())
+            known = b"" if record is None else encode_session(record.to_session(self._clock))
             self._listed.keep(found.id, known)
         return known
 

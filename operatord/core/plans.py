@@ -57,12 +57,13 @@ class SessionPlan(msgspec.Struct, frozen=True):
     @property
     def expected_seconds(self) -> float | None:
         """How long the stream lasts at the rate that it is asked for; None if that cannot be told."""
-        rates = (_rate(self.env[stage].get("fps", "")) for stage in self.stages)
-        rate = next((rate for rate in rates if rate is not None), None)
-        if rate is None or self.count is None:
+        if self.count is None:
             return None
-        seconds = self.count / rate
-        return seconds if math.isfinite(seconds) else None
+        for stage in self.stages:
+            if (rate := _rate(self.env[stage].get("fps", ""))) is not None:
+                seconds = self.count / rate
+                return seconds if math.isfinite(seconds) else None
+        return None
 
     def digest(self) -> str:
         """Return a short hash that differs whenever anything in the plan does."""

@@ -16,6 +16,7 @@ from operatord.core import demand, scheduler
 from operatord.core.forecast import Standing, standings
 from operatord.core.learning import Learned, Use
 from operatord.core.ledger import Ask, Settings, State
+from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan
 from operatord.core.pressure import Gauge, Kind, Sample, Watermarks
 from operatord.core.resources import DIMENSIONS, MILLI, UNLIMITED, Vector, shown
@@ -30,6 +31,10 @@ from .snapshot import Holding
 
 STARTS_KEPT = 32
 """Durations of starts that are remembered for each pipeline."""
+
+
+FORESEEN = 256
+"""Kinds of requests of which it is remembered that they may start, until something happens."""
 
 
 class Machine(NamedTuple):
@@ -59,6 +64,8 @@ class Admission:
         self._holds: dict[str, str] = {}
         self._starts: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STARTS_KEPT))
         self._standings: dict[str, Standing] | None = None
+        self._foreseen: dict[Ask, scheduler.Preview] = {}
+        self._shapes: dict[tuple[str, ...], tuple[tuple[Stage, ...], Shape]] = {}
         self.learned = learned or Learned()
         self.state = State(_settings(config, machine))
 
@@ -67,6 +74,7 @@ class Admission:
     def decide(self, event: scheduler.Event) -> list[scheduler.Action]:
         """Let the scheduler take ``event`` in; return what is to be done."""
         self._standings = None
+        self._foreseen.clear()
         return scheduler.decide(self.state, event, self.clock.now())
 
     def adjust(
@@ -182,8 +190,18 @@ class Admission:
             return self.learned.hold(plan.pipeline, stage, declared)
 
         pipeline = self.config.pipelines.get(plan.pipeline)
-        wanted = pipeline is not None and pipeline.reservations == "learned"
-        return demand.shape_of(plan, stages, learned if wanted else demand.as_declared)
+        if pipeline is not None and pipeline.reservations == "learned":
+            return demand.shape_of(plan, stages, learned)
+        return self._declared_shape(plan, stages)
+
+    def _declared_shape(self, plan: SessionPlan, stages: Sequence[str]) -> Shape:
+        """Return what ``stages`` declare, worked out once for the same stages of the same settings."""
+        key = (plan.pipeline, *stages)
+        chosen = tuple(map(plan.stages.__getitem__, stages))
+        known = self._shapes.get(key)
+        if known is None or known[0] != chosen:
+            self._shapes[key] = known = chosen, demand.shape_of(plan, stages)
+        return known[1]
 
     def _latest(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
         """Return when it has to be begun at the latest to be ready by its deadline.
@@ -216,9 +234,19 @@ class Admission:
         return None if waiting is None else explain(self.state, waiting, self.clock.now())
 
     def preview(self, ask: Ask) -> scheduler.Preview:
-        """Return what would be decided now, changing nothing."""
+        """Return what would be decided now, changing nothing.
+
+        While nobody waits, what may start may start until something happens, however long it is to last.
+        """
+        kind = ask._replace(seconds=None)
+        if (known := self._foreseen.get(kind)) is not None:
+            return known
         self._standings = None
-        return scheduler.preview(self.state, ask, self.clock.now())
+        found = scheduler.preview(self.state, ask, self.clock.now())
+        lasts = isinstance(found.action, scheduler.Start) and not self.state.length
+        if lasts and ask.latest is None and len(self._foreseen) < FORESEEN:
+            self._foreseen[kind] = found
+        return found
 
     def next_deadline(self) -> float | None:
         """Return the moment of the earliest deadline in the queue."""
@@ -237,9 +265,14 @@ class Admission:
 
     def reservation(self, plan: SessionPlan) -> dict[str, float]:
         """Return what a session with this plan would hold."""
-        need = amounts(self.shape(plan, tuple(plan.stages)).need)
-        bounded = self.capacity()
-        return {name: amount for name, amount in need.items() if amount and name in bounded}
+        need = self.shape(plan, tuple(plan.stages)).need
+        return {
+            name: shown(name, amount)
+            for name, amount, most in zip(
+                DIMENSIONS, need, self.state.settings.capacity, strict=True
+            )
+            if amount and most < UNLIMITED
+        }
 
     def capacity(self) -> dict[str, float]:
         """Return what sessions may take together; dimensions without a bound are left out."""

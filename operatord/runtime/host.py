@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import platform
@@ -58,8 +59,10 @@ class HostMonitor:
         self._ticks = _ticks()
         self._cpu_busy = self._cpu_average = self._own_busy = 0.0
 
-    def facts(self) -> dict[str, Any]:
-        """Return what does not change while the machine runs."""
+    @staticmethod
+    @functools.cache
+    def facts() -> dict[str, Any]:
+        """Return what does not change while the machine runs; the same object each time."""
         return {
             "hostname": platform.node(),
             "kernel": platform.release(),

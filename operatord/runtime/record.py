@@ -278,31 +278,36 @@ class SessionRecord:
             return None
         return clock.put_right(self.started, self.moments["running"])
 
+    def _put_right(self, clock: Clock) -> None:
+        """Say when it ends by the wall clock as it is now."""
+        if self.end is not None and self.expires is not None:
+            self.expires = clock.put_right(self.expires, self.end)
+
     def shown_by(self, clock: Clock) -> tuple[object, ...]:
-        """Return all that `to_session` goes by: while it is equal, so is the session."""
+        """Return all that `to_session` goes by while the session runs: while it is equal, so is the session.
+
+        A session that runs adds to what it has, or takes from it, and replaces nothing.
+        """
+        self._put_right(clock)
         return (
-            self.phase,
             self.plan,
             self.owner,
-            tuple(self.phases.values()),
             self.expires,
-            self.place,
-            self.result,
+            self.unread_since(clock),
             self.location,
             self.plain_location,
             self.warm,
             self.missing,
             self.attached,
-            self.reports.get(self.base_stages[-1]),
-            tuple(self.timings.items()),
-            tuple(self.containers.items()),
-            tuple(self.exits.items()),
+            len(self.reports),
+            len(self.timings),
+            len(self.containers),
+            len(self.exits),
         )
 
     def to_session(self, clock: Clock) -> Session:
         """Return the session as the wire has it now."""
-        if self.end is not None and self.expires is not None:
-            self.expires = clock.put_right(self.expires, self.end)
+        self._put_right(clock)
         result, ended = self.result, self.phase == "ended"
         shown = result if self.phase in ("stopping", "ended") else None
         codes = {

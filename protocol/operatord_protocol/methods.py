@@ -6,6 +6,7 @@ The daemon's verbs, the client's methods, the schemas and the documentation are 
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import msgspec
@@ -53,8 +54,12 @@ METHODS: dict[str, Method] = {
 PROTOCOL_VERSION = 1
 
 
+@functools.cache
 def schemas() -> dict[str, Any]:
-    """Return for each method its summary and the JSON Schemas of params and result, self-contained."""
+    """Return for each method its summary and the JSON Schemas of params and result, self-contained.
+
+    They are worked out once, which takes some thirty milliseconds, and are the same object ever after.
+    """
     return {name: _describe(method) for name, method in METHODS.items()}
 
 
