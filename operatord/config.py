@@ -66,6 +66,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     line_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024**2)] = 64 * 1024
     in_flight: Positive = 64
     output_bytes: Bytes = Bytes(4 * 1024**2)
+    output_total: Bytes = Bytes(64 * 1024**2)
     probes: Positive = 1000
     label_bytes: Annotated[int, Meta(ge=0, le=64 * 1024)] = 4096
 

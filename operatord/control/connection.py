@@ -41,6 +41,7 @@ from .reads import READS
 from .replies import Said, answer_alike, asked, encode_reply
 from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
+from .unread import Unread
 from .verbs import VERBS
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Host(Protocol):
 
     services: Services
     turns: Turns
+    unread: Unread
 
     def opened(self, connection: Connection) -> int | None:
         """Return a number for the connection, or None when there are too many."""
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_turn",
         "_turns",
+        "descriptor",
         "id",
     )
 
@@ -109,6 +112,7 @@ class Connection(asyncio.Protocol):
         """Belong to ``host``."""
         limits = host.services.config.limits
         self.id = 0
+        self.descriptor = -1
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
@@ -138,11 +142,14 @@ class Connection(asyncio.Protocol):
         """Register, or refuse when there are too many."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._out = Outbox(transport, int(self._services.config.limits.output_bytes))
-        notice_dead_peers(transport.get_extra_info("socket"))
+        most = int(self._services.config.limits.output_bytes)
+        self._out = Outbox(transport, most, self._host.unread)
+        sock = transport.get_extra_info("socket")
+        self.descriptor = sock.fileno()
+        notice_dead_peers(sock)
         number = self._host.opened(self)
         if number is None:
-            text = "too many connections; close some, or raise limits.connections"
+            text = "too many connections; close some, or raise limits.connections and the limit on open files"
             self._refuse(TooManyRequests(text, retry_after=1), TURNED_AWAY)
         else:
             self.id = number
@@ -181,9 +188,17 @@ class Connection(asyncio.Protocol):
             text = "the input ended in the middle of a line, which was not executed; end it with a newline"
             self._out.send(codec.encode_error("plain", None, ParseError(text)))
         self._close_when_done()
-        self._presence = Presence(self._transport, lambda: bool(self._pending))
-        self._presence.watch()
+        self._watch()
         return True
+
+    def _watch(self) -> None:
+        """See whether the peer is still there while something is due to it and its input is not read."""
+        if self._presence is None:
+            self._presence = Presence(self._transport, self._is_owed)
+        self._presence.watch()
+
+    def _is_owed(self) -> bool:
+        return (self._eof or not self._reading) and bool(self._pending or self._kept)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what the peer had under way."""
@@ -200,7 +215,7 @@ class Connection(asyncio.Protocol):
         self._backlog.clear()
         self._feeds.clear()
         self._due.clear()
-        self._out.release()
+        self._out.close()
 
     def pause_writing(self) -> None:
         """Answer nothing more until the peer reads."""
@@ -273,6 +288,8 @@ class Connection(asyncio.Protocol):
             backlog.clear()
             return
         self._read_on(not backlog.has_unseen)
+        if not self._reading and not self._has_room:
+            self._watch()
         if not backlog:
             self._close_when_done()
 

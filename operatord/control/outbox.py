@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+from .unread import Unread
+
 WRITE = 64 * 1024
 """Bytes of answers that are joined at most before one write shows whether the peer still reads."""
 
@@ -12,10 +14,14 @@ WRITE = 64 * 1024
 class Outbox:
     """The way out of a connection. There may be thousands, most of them empty: hence the slots."""
 
-    __slots__ = ("_bytes", "_held", "_lines", "_transport", "_waiters", "writable")
+    __slots__ = ("_bytes", "_held", "_lines", "_transport", "_unread", "_waiters", "writable")
 
-    def __init__(self, transport: asyncio.Transport, most: int) -> None:
-        """Take it that the peer reads, until ``most`` bytes wait for it to do so."""
+    def __init__(self, transport: asyncio.Transport, most: int, unread: Unread) -> None:
+        """Take it that the peer reads, until ``most`` bytes wait for it to do so.
+
+        ``unread`` counts what waits for all peers.
+        """
+        self._unread = unread
         transport.set_write_buffer_limits(high=most)
         self._transport = transport
         self._lines: list[bytes] = []
@@ -34,6 +40,15 @@ class Outbox:
     def takes_more(self) -> bool:
         """Whether the peer is there, and reads."""
         return self.writable and not self._transport.is_closing()
+
+    @property
+    def unread(self) -> int:
+        """Bytes that were written and that the system has not taken, for the peer does not read."""
+        return self._transport.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Give up on the peer."""
+        self._transport.abort()
 
     def put(self, lines: bytes) -> None:
         """Add what the next `flush` writes."""
@@ -56,6 +71,8 @@ class Outbox:
         self._held = False
         if self._lines and not self._transport.is_closing():
             self._transport.write(b"".join(self._lines))
+            if size := self.unread:
+                self._unread.note(self, size)
         self._lines.clear()
         self._bytes = 0
 
@@ -69,6 +86,12 @@ class Outbox:
     def resume(self) -> None:
         """Let everybody go on who waits for the peer to read."""
         self.writable = True
+        self._unread.note(self, self.unread)
+        self.release()
+
+    def close(self) -> None:
+        """Nobody is there any more."""
+        self._unread.forget(self)
         self.release()
 
     def release(self) -> None:

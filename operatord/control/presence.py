@@ -4,7 +4,8 @@
 ``nc -N`` half-closes and waits for its answer; a program that was interrupted is gone, and what it had
 asked for should be given up. Only what is sent to them tells them apart: the system of one that is gone
 answers with a reset. So while an answer takes its time, a blank is sent now and then, which is nothing
-before a line of JSON.
+before a line of JSON. The same goes for subscriptions, which may be silent for hours, and for a peer that has
+asked for so much that it is read no more: its end would not be seen either.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 
 FIRST = 2.0
 """Seconds after the end of the input until the first blank; most answers come sooner."""
-EVERY = 10.0
+EVERY = 3.0
 """Seconds between blanks."""
 KEEPALIVE = (15, 5, 3)
 """Seconds of silence before the system asks after a peer, seconds between its questions, how many."""
@@ -35,8 +36,9 @@ class Presence:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self) -> None:
-        """Look from now on."""
-        self._timer = self._loop.call_later(FIRST, self._knock)
+        """Look from now on, until nothing is due. Idempotent."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(FIRST, self._knock)
 
     def end(self) -> None:
         """Look no more. Idempotent."""
@@ -45,9 +47,11 @@ class Presence:
             self._timer = None
 
     def _knock(self) -> None:
+        self._timer = None
         if self._transport.is_closing() or not self._busy():
             return
-        self._transport.write(b" ")
+        if not self._transport.get_write_buffer_size():  # else what waits there knocks as well
+            self._transport.write(b" ")
         self._timer = self._loop.call_later(ROUND_TRIP, self._look)
 
     def _look(self) -> None:

@@ -12,12 +12,14 @@ from collections import deque
 from pathlib import Path
 
 from .connection import Connection
+from .listener import Listener, bound
 from .peer import Services
 from .turns import Turns
+from .unread import Unread
 
-BACKLOG = 1024
-RESERVE = 64
-"""File descriptors that connections leave for the daemon's own work: engine, logs, verification."""
+RESERVE = 96
+"""File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
+a session, which takes some forty with local processes."""
 TURNED_AWAY = 16
 """Connections over the limit that may be reading why at any time; they are part of the reserve."""
 
@@ -29,29 +31,33 @@ class Server:
         """Answer with ``services``."""
         self.services = services
         self.turns = Turns()
-        self._servers: list[asyncio.Server] = []
+        self.unread = Unread(lambda: int(services.config.limits.output_total))
+        self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
         self._turned_away: deque[Connection] = deque()
         self._serial = 0
         self._unix: Path | None = None
-        self._most = _raised_descriptor_limit() - RESERVE
+        self._most = max(RESERVE, _raised_descriptor_limit() - RESERVE)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self), host, port, backlog=BACKLOG)
-        self._servers.append(server)
-        address: tuple[str, int] = server.sockets[0].getsockname()[:2]
+        found = [Listener(sock, lambda: Connection(self)) for sock in await bound(host, port)]
+        self._listeners += found
+        address: tuple[str, int] = found[0].address[:2]
         return address
 
     async def listen_unix(self, path: Path) -> None:
         """Listen on a Unix socket, open to its owner and group. Raises `OSError`."""
         _remove_stale(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        loop = asyncio.get_running_loop()
-        server = await loop.create_unix_server(lambda: Connection(self), path, backlog=BACKLOG)
-        _share_with_group(path)
-        self._servers.append(server)
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.bind(str(path))
+            _share_with_group(path)
+        except OSError:
+            sock.close()
+            raise
+        self._listeners.append(Listener(sock, lambda: Connection(self)))
         self._unix = path
 
     @property
@@ -60,8 +66,12 @@ class Server:
         return len(self._connections)
 
     def opened(self, connection: Connection) -> int | None:
-        """Return a number for the connection, or None when there are too many."""
-        if len(self._connections) >= min(self.services.config.limits.connections, self._most):
+        """Return a number for the connection, or None when there are too many.
+
+        The system gives out the lowest descriptor that is free, so a high one tells how many are in use.
+        """
+        most = self.services.config.limits.connections
+        if len(self._connections) >= most or connection.descriptor >= self._most:
             self._turned_away.append(connection)
             if len(self._turned_away) > TURNED_AWAY:
                 self._turned_away.popleft().end()
@@ -78,9 +88,9 @@ class Server:
 
     def stop_listening(self) -> None:
         """Take no new connections. Idempotent."""
-        servers, self._servers = self._servers, []
-        for server in servers:
-            server.close()
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
         if self._unix is not None:
             self._unix.unlink(missing_ok=True)
             self._unix = None

@@ -241,6 +241,13 @@ class DiskFull(EngineError):
     """The engine's disk has no space left for what was asked of it."""
 
 
+class NoDescriptors(EngineError):
+    """This process has no file descriptor left for what was asked of the engine."""
+
+    def __init__(self) -> None:
+        super().__init__("the daemon has no file descriptor left")
+
+
 class NotThere(EngineError):
     """The container or network that was named is gone."""
 

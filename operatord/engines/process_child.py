@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -22,7 +23,13 @@ from typing import IO, Literal
 import msgspec
 import psutil
 
-from operatord.engines.base import EngineUnavailable, NotThere, StageRefused, StageStats
+from operatord.engines.base import (
+    EngineUnavailable,
+    NoDescriptors,
+    NotThere,
+    StageRefused,
+    StageStats,
+)
 from operatord.engines.logs import LineSplitter, LogBook
 from operatord.engines.pace import Pace
 
@@ -56,7 +63,7 @@ class Child:
     def __init__(self, start: Start, book: LogBook, on_end: Callable[[int], None]) -> None:
         """Start it. ``on_end`` gets the exit code once all output has been read.
 
-        Raises `StageRefused`, `EngineUnavailable`.
+        Raises `StageRefused`, `NoDescriptors`.
         """
         self._loop = asyncio.get_running_loop()
         self._book = book
@@ -254,7 +261,7 @@ def _pidfd_of(popen: subprocess.Popen[bytes]) -> int:
     except OSError as exc:
         signal_group(popen.pid, signal.SIGKILL)
         popen.communicate()
-        raise EngineUnavailable("no file descriptor is left to watch a process with") from exc
+        raise NoDescriptors from exc
 
 
 def _spawn(start: Start) -> subprocess.Popen[bytes]:
@@ -270,6 +277,8 @@ def _spawn(start: Start) -> subprocess.Popen[bytes]:
             umask=0o077,
         )
     except (OSError, ValueError) as exc:
+        if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE):
+            raise NoDescriptors from exc
         raise StageRefused(f"{Path(start.argv[0]).name} cannot be run") from exc
     with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already
         _limit(popen.pid, start.memory)

@@ -72,6 +72,8 @@ def translated(step: str) -> Iterator[None]:
         ) from exc
     except base.DiskFull as exc:
         raise _no_disk(str(exc), exc.stage, step) from exc
+    except base.NoDescriptors as exc:
+        raise _no_descriptors(str(exc), step) from exc
     except base.EngineError as exc:
         raise StepFailed(
             errors.StartFailed, "start_failed", str(exc), exc.stage, step=step
@@ -79,12 +81,19 @@ def translated(step: str) -> Iterator[None]:
     except OSError as exc:
         if exc.errno == errno.ENOSPC:
             raise _no_disk("a disk of this host has no space left", None, step) from exc
+        if exc.errno in (errno.EMFILE, errno.ENFILE):
+            raise _no_descriptors(str(base.NoDescriptors()), step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
 
 
 def _no_disk(reason: str, stage: str | None, step: str) -> StepFailed:
     return StepFailed(errors.NoCapacity, "disk", reason, stage, dimension="disk", step=step)
+
+
+def _no_descriptors(reason: str, step: str) -> StepFailed:
+    advice = "raise its limit on open files (LimitNOFILE, ulimit -n), or run fewer sessions at once"
+    return StepFailed(errors.TooManyRequests, "no_capacity", f"{reason}: {advice}", step=step)
 
 
 async def together(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:

@@ -15,6 +15,7 @@ import pytest
 from operatord.config import Config
 from operatord.control.connection import Connection
 from operatord.control.turns import SLICE, VISIT, Turns
+from operatord.control.unread import Unread
 from operatord_protocol.framing import split_lines
 from operatord_protocol.messages import Reloaded
 
@@ -46,6 +47,9 @@ class Wire(asyncio.Transport):
 
     def is_closing(self) -> bool:
         return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -90,7 +94,11 @@ class Side:
 
     def connect(self) -> tuple[Wire, Connection]:
         host: Any = SimpleNamespace(
-            services=self.services, turns=self.turns, opened=lambda _: 1, closed=lambda _: None
+            services=self.services,
+            turns=self.turns,
+            unread=Unread(lambda: 1 << 30),
+            opened=lambda _: 1,
+            closed=lambda _: None,
         )
         wire, connection = Wire(), Connection(host)
         connection.connection_made(wire)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: MIT
+"""Accepts peers on one listening socket: a few at a time, and none while there are no descriptors.
+
+asyncio's own servers accept as many peers at once as may wait, and without descriptors they try again and
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+WAITING = 1024
+"""Peers that the system lets wait to be accepted."""
+AT_ONCE = 16
+"""Peers that are accepted until the event loop has its turn: some two milliseconds' work."""
+PAUSE = 0.2
+"""Seconds until the next try after the system had no descriptor, or no memory, for a peer."""
+TOLD_EVERY = 60.0
+"""Seconds in which that is said once."""
+
+
+class Listener:
+    """One listening socket."""
+
+    def __init__(self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Make each peer of ``sock`` the transport of a new ``protocol``, from now until `close`."""
+        self._sock = sock
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._making: set[asyncio.Task[Any]] = set()
+        self._paused: asyncio.TimerHandle | None = None
+        self._told = -TOLD_EVERY
+        sock.setblocking(False)
+        sock.listen(WAITING)
+        self._loop.add_reader(sock, self._accept)
+
+    @property
+    def address(self) -> Any:
+        """Where it listens."""
+        return self._sock.getsockname()
+
+    def close(self) -> None:
+        """Accept no more. Idempotent."""
+        if self._paused is not None:
+            self._paused.cancel()
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock)
+            self._sock.close()
+        for task in tuple(self._making):
+            task.cancel()
+
+    def _accept(self) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                peer = self._sock.accept()[0]
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as exc:
+                self._pause(exc)
+                return
+            peer.setblocking(False)
+            task = self._loop.create_task(self._make(peer))
+            self._making.add(task)
+            task.add_done_callback(self._making.discard)
+
+    async def _make(self, peer: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, peer)
+        except BaseException as exc:
+            peer.close()
+            if not isinstance(exc, OSError):
+                raise
+
+    def _pause(self, exc: OSError) -> None:
+        """Let the peers wait for a moment. They are there, so the loop would come back here at once."""
+        self._loop.remove_reader(self._sock)
+        self._paused = self._loop.call_later(PAUSE, self._go_on)
+        if self._loop.time() - self._told >= TOLD_EVERY:
+            self._told = self._loop.time()
+            log.error(
+                "no peer can be accepted just now: %s; connections wait. Raise the limit on open files "
+                "(LimitNOFILE, ulimit -n) or lower limits.connections",
+                exc.strerror,
+            )
+
+    def _go_on(self) -> None:
+        self._paused = None
+        self._loop.add_reader(self._sock, self._accept)
+
+
+async def bound(host: str, port: int) -> list[socket.socket]:
+    """Return a socket bound to each address of ``host``. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as made:
+        sockets = []
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            sock = made.enter_context(socket.socket(family, kind, proto))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(address)
+            sockets.append(sock)
+        made.pop_all()
+    return sockets

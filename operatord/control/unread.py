@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""What all peers together have been sent and have not read: when it is too much, the worst reader goes.
+
+Each connection has a bound of its own, but a thousand peers that do not read would fill the memory with what
+is below it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+RELIEF = 0.75
+"""The share of the bound that is left when peers had to go, so that this is not done again at once."""
+
+
+class Writer(Protocol):
+    """The way out to one peer."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the peer has not read."""
+        ...
+
+    def abort(self) -> None:
+        """Give up on the peer, and on what it has not read."""
+        ...
+
+
+class Unread:
+    """Counts for all connections."""
+
+    def __init__(self, most: Callable[[], int]) -> None:
+        """Let ``most`` bytes wait for all peers together."""
+        self._most = most
+        self._sizes: dict[Writer, int] = {}
+        self._total = 0
+
+    def note(self, writer: Writer, size: int) -> None:
+        """Note that so many bytes wait for this peer."""
+        self._total += size - self._sizes.pop(writer, 0)
+        if size:
+            self._sizes[writer] = size
+            if self._total > self._most():
+                self._relieve()
+
+    def forget(self, writer: Writer) -> None:
+        """The peer has gone."""
+        self._total -= self._sizes.pop(writer, 0)
+
+    def _relieve(self) -> None:
+        """Look at what really waits, for peers read without a word; then let go of the worst readers."""
+        sizes = {writer: writer.unread for writer in self._sizes}
+        self._sizes = {writer: size for writer, size in sizes.items() if size}
+        self._total = sum(sizes.values())
+        if self._total <= RELIEF * self._most():
+            return
+        gone = 0
+        for writer in sorted(self._sizes, key=self._sizes.__getitem__, reverse=True):
+            if self._total <= RELIEF * self._most():
+                break
+            self.forget(writer)
+            writer.abort()
+            gone += 1
+        log.warning("%d connections are ended: they do not read what they are sent", gone)
