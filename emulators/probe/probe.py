@@ -12,9 +12,10 @@ Settings, all from the environment:
     probe_port       port to listen on, 0 for any free one   (12345)
     count            frames in a sequence, 1 … 2^31-1        (1000)
     fps              frames a second, 0 as fast as taken     (30)
-    width, height    pixels, 16 … 1920                       (256)
+    width, height    pixels, 1 … 1920                        (256)
     seed             of the speckle                          (0)
     connect_timeout  seconds for probe_ip to resolve         (30)
+    checked          True: nobody is sent a frame before the first check   (False)
     OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
                            lay it over the environment, having said `waiting`; end of input: exit 0
 
@@ -31,6 +32,7 @@ import json
 import math
 import os
 import random
+import select
 import signal
 import socket
 import struct
@@ -50,7 +52,7 @@ LINE_LIMIT = 64 * 1024  # bytes in any line that is read
 CHECK = b'{"type":"check"}'  # what a check sends, with any white space
 SPACES = b" \t\r\n"
 LINGER = 5.0  # seconds a consumer may take to close once it has everything
-BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM = 2, 3, 4  # exit codes
+BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM, NOT_DELIVERED = 2, 3, 4, 5  # exit codes
 
 T = TypeVar("T")
 
@@ -71,7 +73,7 @@ def say(**message: object) -> None:
 
 def encode(message: dict[str, object]) -> bytes:
     """Return a message as one line of the stream format."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def text(name: str, default: str) -> str:
@@ -240,6 +242,7 @@ class Settings(NamedTuple):
     height: int
     seed: int
     connect_timeout: int
+    checked: bool  # the daemon's check comes first, and nobody is sent a frame before it
 
     @classmethod
     def read(cls) -> Settings:
@@ -249,10 +252,11 @@ class Settings(NamedTuple):
             port=number("probe_port", 12345, 0, 65535),
             frames=number("count", 1000, 1, 2**31 - 1),
             fps=number("fps", 30, 0, 1000),
-            width=number("width", 256, 16, 1920),
-            height=number("height", 256, 16, 1920),
+            width=number("width", 256, 1, 1920),
+            height=number("height", 256, 1, 1920),
             seed=number("seed", 0, 0, 2**31 - 1),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
+            checked=choice("checked", "false", ("true", "false")) == "true",
         )
 
 
@@ -369,6 +373,9 @@ class Probe:
         self._complete = False
         self._sending: set[socket.socket] = set()  # sockets that are being given a frame
         self._reported: tuple[int, int, int] | None = None
+        self._gate, self._latch = socket.socketpair()  # the gate reads an end once it is open
+        if not settings.checked:
+            self._latch.close()
 
     def run(self, listener: socket.socket) -> None:
         """Serve until a sequence is complete and nobody else is being served."""
@@ -404,7 +411,7 @@ class Probe:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.settings.fps:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
-            complete = self._play(sock) and self._received(sock)
+            complete = self._play(sock)
         with self._changed:
             self._sending.discard(sock)
             self._active -= 1
@@ -414,17 +421,23 @@ class Probe:
     def _play(self, sock: socket.socket) -> bool:
         """Send the whole sequence; return False when the peer says that it is only a check."""
         sock.sendall(self._hello())
-        count, fps, heard, due = self.settings.frames, self.settings.fps, b"", time.monotonic()
-        for seq in range(count):
-            heard += (hear(sock) or b"").translate(None, SPACES)[: len(CHECK) - len(heard)]
-            if heard == CHECK:
+        visitor = Visitor(sock)
+        while not select.select([self._gate], [], [], 0)[0]:
+            watched = [self._gate] if visitor.mute else [self._gate, sock]
+            select.select(watched, [], [])
+            if visitor.is_check():
+                break
+        due = time.monotonic()
+        for seq in range(self.settings.frames):
+            if visitor.is_check():
+                self._latch.close()
                 return False
-            if fps:
-                due = wait_until(due) + 1 / fps
+            if self.settings.fps:
+                due = wait_until(due) + 1 / self.settings.fps
             self._send(sock, seq)
             self.frames = max(self.frames, seq + 1)
-        sock.sendall(encode({"type": "end", "frames": count, "dropped": 0}))
-        return True
+        sock.sendall(encode({"type": "end", "frames": self.settings.frames, "dropped": 0}))
+        return self._received(sock, visitor)
 
     def _hello(self) -> bytes:
         said = self.settings
@@ -445,8 +458,8 @@ class Probe:
             sock.sendall((header + picture)[sent:])
         self._sending.discard(sock)
 
-    def _received(self, sock: socket.socket) -> bool:
-        """Return whether the peer took everything.
+    def _received(self, sock: socket.socket, visitor: Visitor) -> bool:
+        """Return whether the peer took everything, and was no check whose line came late.
 
         Its kernel must have confirmed all of it, however long that takes: what is still in our
         kernel is lost when the container's network goes. Then it may close; a reset says that
@@ -454,13 +467,31 @@ class Probe:
         """
         sock.shutdown(socket.SHUT_WR)
         while unacknowledged(sock):
-            hear(sock)  # raises once the peer has reset the connection
+            visitor.is_check()  # raises once the peer has reset the connection
             time.sleep(0.01)
-        sock.settimeout(LINGER)
-        with contextlib.suppress(TimeoutError):
-            while sock.recv(4096):
-                pass
-        return True
+        deadline = time.monotonic() + LINGER
+        while not (visitor.mute or visitor.is_check()):
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([sock], [], [], left)[0]:
+                break
+        return not visitor.is_check()
+
+
+class Visitor:
+    """Whoever has connected, as far as its first words tell who that is."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.mute = False  # it sends no more
+        self._sock = sock
+        self._heard = b""
+
+    def is_check(self) -> bool:
+        """Listen, and tell whether it has said that it is only a check; raise OSError when it is gone."""
+        data = None if self.mute else hear(self._sock)
+        self.mute = self.mute or data == b""
+        words = (data or b"").translate(None, SPACES)
+        self._heard += words[: len(CHECK) - len(self._heard)]
+        return self._heard == CHECK
 
 
 def wait_until(due: float) -> float:

@@ -56,10 +56,10 @@ import time
 from collections import deque
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
 # ---- common to the three stages, word for word; a test holds them equal
 
@@ -67,7 +67,7 @@ LINE_LIMIT = 64 * 1024  # bytes in any line that is read
 CHECK = b'{"type":"check"}'  # what a check sends, with any white space
 SPACES = b" \t\r\n"
 LINGER = 5.0  # seconds a consumer may take to close once it has everything
-BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM = 2, 3, 4  # exit codes
+BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM, NOT_DELIVERED = 2, 3, 4, 5  # exit codes
 
 T = TypeVar("T")
 
@@ -88,7 +88,7 @@ def say(**message: object) -> None:
 
 def encode(message: dict[str, object]) -> bytes:
     """Return a message as one line of the stream format."""
-    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def text(name: str, default: str) -> str:
@@ -244,10 +244,13 @@ def run(
 
 BLOCK = 1024 * 1024  # bytes read ahead of the consumers, unless one frame needs more
 PAYLOAD_LIMIT = 16 * 1024 * 1024  # bytes in a frame's parts
+MOST_PARTS = 16  # of a frame
+MOST_FPS = 1_000_000  # that a hello may announce
 GUEST_TIME = 0.2  # seconds after which a silent connection is a consumer
-GUEST_TIME_CHECKED = 0.02  # the same once a check was seen: then its line is what is waited for
 GUEST_TIME_INNER = 0.002  # the same if visitors=False
-QUIET = 0.001  # seconds that a guest's line is given to come before the first frame is sent
+QUIET = 0.001  # seconds that a guest's line is given to come before anything else
+KEPT_TIME = 2.0  # seconds for which a consumer that was silent may yet say that it is none
+KEPT_BYTES = 4 * 1024 * 1024  # frames that are kept meanwhile for the next, should it say so
 KNOCKS = 4  # first bytes sent singly to a half-closed guest; b'{"ty' or b"FRAM"
 DEPTH = 4  # whole frames kept for a slow consumer under policy=live
 GATHER = 16  # frames in one system call
@@ -255,6 +258,10 @@ STALE_BYTES = 128 * 1024  # unsent bytes in the kernel under policy=live
 REPORT_EVERY = 1  # seconds
 COUNTERS = ("frames", "dropped", "consumers", "blocked")  # in a report
 END_POLL = 0.01  # seconds between looks at consumers that have been sent everything
+LINGER_BEHIND = 60.0  # LINGER of who was slower than the stream: proxies may hold megabytes for it
+LOST_AFTER = 20.0  # seconds for which a peer's kernel may answer nothing, being asked to
+KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}  # seconds
+HELD_UP = 1.0  # seconds without taking anything after which a report names a consumer
 NO_LIMIT = 2**31 - 1  # frames
 SIDES = ("width", "height")
 
@@ -262,6 +269,7 @@ SPARE: list[bytearray] = []  # a rehearsal's buffer: to make another takes a mil
 
 Buffer: TypeAlias = "bytes | memoryview"
 Role: TypeAlias = Literal["guest", "check", "waiting", "consumer"]
+Policy: TypeAlias = Literal["lossless", "fastest", "live"]
 
 ATTACH, CONSUME = b'{"type":"attach"}', b'{"type":"consume"}'
 LINES: dict[bytes, tuple[Role, bool]] = {  # what who says it is, and if frames are dropped for it
@@ -278,7 +286,9 @@ class Settings(NamedTuple):
     upstream: tuple[str, int]
     host: str
     port: int
-    live: bool  # drop frames for a slow consumer instead of slowing everything down
+    policy: str  # who sets the pace: see Terms; empty for what suits the format
+    unread: str  # hold or drop what comes while nobody consumes; empty for what suits the stream
+    checked: bool  # the daemon's check comes first, and nobody is a consumer before it
     attached: bool  # be an addition that nobody else notices, whatever becomes of it
     y4m: bool
     visitors: bool  # somebody may connect who is no consumer
@@ -295,7 +305,9 @@ class Settings(NamedTuple):
             ),
             host=text(f"{own[0]}_ip", "0.0.0.0"),  # noqa: S104 (a container serves its network)
             port=number(f"{own[0]}_port", own[1], 0, 65535),
-            live=choice("policy", "lossless", ("lossless", "live")) == "live",
+            policy=choice("policy", "", ("", "lossless", "fastest", "live")),
+            unread=choice("unread", "", ("", "hold", "drop")),
+            checked=choice("checked", "false", ("true", "false")) == "true",
             attached=choice("attached", "false", ("true", "false")) == "true",
             y4m=choice("format", "json", ("json", "y4m")) == "y4m",
             visitors=choice("visitors", "true", ("true", "false")) == "true",
@@ -316,11 +328,13 @@ def understanding(what: str) -> Iterator[None]:
 class Frame(NamedTuple):
     """A whole frame in the source's buffer: its header line is [start:body], its parts [body:stop].
 
-    The offsets hold until the source reads again.
+    Of these, the image is [image:behind]. The offsets hold until the source reads again.
     """
 
     start: int
     body: int
+    image: int
+    behind: int
     stop: int
 
 
@@ -335,7 +349,7 @@ class Source:
         self.buffer = SPARE.pop() if SPARE else bytearray(BLOCK)
         self.view = memoryview(self.buffer)
         self._start = self._fill = 0
-        self._head: tuple[int, int] | None = None  # bytes of the next frame's header, of all
+        self._head: Frame | None = None  # the next one, which is not whole yet, from offset 0
         self._picture = self.hello["width"] * self.hello["height"]
 
     def read(self) -> list[Frame]:
@@ -363,23 +377,23 @@ class Source:
 
     def _frames(self) -> Iterator[Frame]:
         while (head := self._head or self._read_head()) is not None:
-            start, stop = self._start, self._start + head[1]
-            if stop > self._fill:
+            if self._start + head.stop > self._fill:
                 self._head = head
                 return
-            self._start, self._head = stop, None
-            yield Frame(start, start + head[0], stop)
+            frame = Frame(*(self._start + offset for offset in head))
+            self._start, self._head = frame.stop, None
+            yield frame
 
-    def _read_head(self) -> tuple[int, int] | None:
-        """Return the bytes of the next frame's header and of it all; None if not here or the end.
+    def _read_head(self) -> Frame | None:
+        """Return the next frame, as if it began at 0; None if its header is not here, or at the end.
 
         Most headers say nothing unusual: to match them costs a sixth of reading the JSON.
         """
         limit = min(self._fill, self._start + LINE_LIMIT)
         if usual := USUAL_HEADER.match(self.buffer, self._start, limit):
-            header_bytes, payload = usual.end() - self._start, int(usual[1])
-            if payload == self._picture:
-                return header_bytes, header_bytes + payload
+            body, picture = usual.end() - self._start, self._picture
+            if int(usual[1]) == picture:
+                return Frame(0, body, body, body + picture, body + picture)
         newline = self.buffer.find(b"\n", self._start, limit)
         if newline < 0:
             if limit < self._fill:
@@ -390,8 +404,11 @@ class Source:
             self.ended = True
             self.dropped = int(header.get("dropped", 0))
             return None
-        header_bytes = newline + 1 - self._start
-        return header_bytes, header_bytes + payload_bytes(header, self._picture)
+        body = newline + 1 - self._start
+        before, after = around_image(header, self._picture)
+        image = body + before
+        behind = image + self._picture
+        return Frame(0, body, image, behind, behind + after)
 
 
 USUAL_HEADER = re.compile(
@@ -411,28 +428,42 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
     with understanding("hello"):
         if not line.endswith(b"\n"):
             raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
-        hello: dict[str, Any] = json.loads(line.decode())
-        if hello["type"] != "hello" or hello["format"] != "gray8":
-            raise ValueError("not a hello for gray8")
-        if not all(type(hello[side]) is int and 16 <= hello[side] <= 8192 for side in SIDES):
-            raise ValueError("width or height out of range")
-        if not 0 <= hello["fps"] <= 1000 or type(hello.get("count", 1)) is not int:
-            raise ValueError("fps or count out of range")
+        return understood(json.loads(line.decode()))
+
+
+def understood(said: dict[str, Any]) -> dict[str, Any]:
+    """Return a hello with what it may leave out; raise ValueError for one that cannot be served."""
+    hello = {"format": "gray8", "fps": 0, **said}
+    if hello["type"] != "hello" or hello["format"] != "gray8":
+        raise ValueError("not a hello for gray8")
+    if not all(type(hello[side]) is int and 1 <= hello[side] <= 65536 for side in SIDES):
+        raise ValueError("width or height out of range")
+    if hello["width"] * hello["height"] > PAYLOAD_LIMIT:
+        raise ValueError(f"pictures have more than {PAYLOAD_LIMIT} bytes")
+    if not 0 <= hello["fps"] <= MOST_FPS or not 0 <= hello.get("count", 0) < 2**53:
+        raise ValueError("fps or count out of range")
+    if type(hello.get("count", 0)) is not int:
+        raise ValueError("count is not a whole number")
     return hello
 
 
-def payload_bytes(header: dict[str, Any], picture: int) -> int:
-    """Return the bytes that follow a frame header; an image of so many bytes must come first."""
-    if header["type"] != "frame" or type(header["seq"]) is not int:
+def around_image(header: dict[str, Any], picture: int) -> tuple[int, int]:
+    """Return the bytes of a frame's parts before and after its image, which has that many itself."""
+    if header["type"] != "frame" or type(header["seq"]) is not int or header["seq"] < 0:
         raise ValueError("not a frame with a seq")
-    if not isinstance(header["pts"], int | float):
+    if not isinstance(header.get("pts", 0.0), int | float):
         raise ValueError("pts is not a number")
-    sizes = [part["bytes"] for part in header["parts"]]
-    if not all(type(size) is int and size >= 0 for size in sizes) or sum(sizes) > PAYLOAD_LIMIT:
+    sizes = {part["name"]: part["bytes"] for part in header["parts"]}
+    if len(sizes) < len(header["parts"]) or len(sizes) > MOST_PARTS:
+        raise ValueError(f"more than {MOST_PARTS} parts, or two of one name")
+    if not all(type(size) is int and size >= 0 for size in sizes.values()):
         raise ValueError("bytes out of range")
-    if header["parts"][0]["name"] != "image" or sizes[0] != picture:
-        raise ValueError("the first part is not an image of the size in the hello")
-    return sum(sizes)
+    if sum(sizes.values()) > PAYLOAD_LIMIT:
+        raise ValueError(f"more than {PAYLOAD_LIMIT} bytes in all parts")
+    if sizes.get("image") != picture:
+        raise ValueError("no image of the size in the hello")
+    before = sum(list(sizes.values())[: list(sizes).index("image")])
+    return before, sum(sizes.values()) - before - picture
 
 
 def reach(host: str, port: int, seconds: float) -> socket.socket:
@@ -493,41 +524,53 @@ def rehearse(prepare: Callable[[dict[str, Any]], Callable[[memoryview, Frame], B
 def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
     """Return the header line of a YUV4MPEG2 stream (yuv4mpeg(5)); ffmpeg takes up to 96 bytes."""
     fps = hello["fps"] or 30
-    rate = f"{fps}:1" if isinstance(fps, int) else f"{round(fps * 1000)}:1000"
+    rate = f"{fps}:1" if isinstance(fps, int) else f"{max(1, round(fps * 1000))}:1000"
     size = f"W{hello['width']} H{hello['height']}"
     return f"YUV4MPEG2 {size} F{rate} Ip A1:1 Cmono Xstream={stage}\n".encode()
 
 
 def y4m_frame(header: dict[str, Any]) -> bytes:
     """Return the line that comes before a frame's picture; ffmpeg takes up to 80 bytes."""
-    return f"FRAME Xseq={header['seq']} Xpts={header['pts']}\n".encode()
+    due = f" Xpts={header['pts']}" if "pts" in header else ""
+    return f"FRAME Xseq={header['seq']}{due}\n".encode()
 
 
 class Peer:
     """A connection to this stage: a guest until its words, or time, tell what it is."""
 
-    def __init__(self, sock: socket.socket, due: float) -> None:
-        self.sock = sock
+    def __init__(self, sock: socket.socket, name: str, now: float, guest_time: float) -> None:
+        self.sock, self.name = sock, name
         self.role: Role = "guest"
         self.live = False  # frames are dropped for it rather than that others wait
-        self.due = due  # when a guest becomes a consumer, or a finished consumer is closed
-        self.quiet = 0.0  # when a guest that has said nothing is shown the first frame
-        self.ahead = False  # it has been given the frame that is passed on next
+        self.due = now + guest_time  # when a guest becomes a consumer, or a finished one is closed
+        self.quiet = now  # when a guest that has said nothing may be sent frames …
+        self.watches = False  # … and whether that has come
+        self.sure_at = now + KEPT_TIME  # from when on a consumer is taken for one for good
+        self.seen = 0  # frames that it has been given of those that are kept
         self.heard = b""  # the beginning of what may become one of the known lines
         self.introduced = False  # it has said one of them
         self.deaf = False  # nothing it may still say matters
         self.left = (0, 0, 0)  # what it has yet to take at the end
         self.half_closed = False  # it sends no more; it may well go on receiving
+        self.muted = False  # it was so before the end
         self.knocks = 0
         self.finished = False
         self.queue: deque[Buffer] = deque()  # whole frames, the first sent up to offset
         self.offset = 0
+        self.moved = now  # when it last took something, or had nothing to take
+        self.lagged = False  # it was behind the stream at some time
+        self.asked: float | None = None  # since when its kernel has answered nothing
         self.frames = self.dropped = 0
 
     @property
     def silent(self) -> bool:
         """Whether only time can tell what it is."""
         return self.role == "guest" and not self.heard
+
+    def is_sure(self, now: float) -> bool:
+        """Tell whether it is a consumer by its own words, or has been silent for too long to be none."""
+        words = self.introduced or self.deaf or self.half_closed
+        return self.role == "consumer" and (words or now >= self.sure_at)
 
     def learn(self, said: bytes) -> None:
         """Be what it says it is, in any chunks; whoever says something unknown is a consumer."""
@@ -556,6 +599,8 @@ class Peer:
 
     def offer(self, frame: Buffer) -> None:
         """Queue a whole frame."""
+        if not self.queue:
+            self.moved = time.monotonic()
         self.queue.append(frame)
         self.frames += 1
 
@@ -566,7 +611,9 @@ class Peer:
             try:
                 sent = self.sock.sendmsg((first, *islice(self.queue, 1, GATHER)))
             except BlockingIOError:
+                self.lagged = True
                 return
+            self.moved = time.monotonic()
             self.offset += sent
             while self.queue and self.offset >= len(self.queue[0]):
                 self.offset -= len(self.queue.popleft())
@@ -591,19 +638,48 @@ class Peer:
             with contextlib.suppress(BlockingIOError):
                 self.offset += self.sock.send(first_bytes[self.offset : self.offset + 1])
 
+    def is_lost(self, now: float) -> bool:
+        """Tell whether its kernel has left unanswered for LOST_AFTER what ours sent it again and again.
+
+        One that is alive answers, be it that nothing more fits: who pauses is not lost. So
+        TCP_USER_TIMEOUT does not do, which ends both. The counters are the third and fourth byte of
+        tcp_info: segments and window probes that were sent again since the last answer.
+        """
+        info = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)
+        if not (info[2] or info[3]):
+            self.asked = None
+        elif self.asked is None:
+            self.asked = now
+        return self.asked is not None and now - self.asked >= LOST_AFTER
+
+    def has_all(self) -> bool:
+        """Tell whether its kernel has confirmed the stream to the end; the end of file may be on its way."""
+        return self.finished and not self.queue and unacknowledged(self.sock) <= 1
+
 
 class Terms(NamedTuple):
-    """What a stage says to its consumers, and when it ends."""
+    """What a stage says to its consumers, and when it ends.
+
+    The pace is set by the slowest consumer (lossless), by the fastest (frames are dropped for those
+    who are slower; a single one gets all), or by the upstream alone (live).
+    """
 
     stage: str
-    live: bool
+    policy: Policy
     attached: bool
     visitors: bool
+    checked: bool
+    drops: bool  # what comes while nobody consumes is dropped, but for the newest frame
     hello: bytes
     knock: bytes  # how every message after the hello begins
     end: bool  # whether a last message says that there is no more
     limit: int
     alone_at: float  # time of the monotonic clock from which to read on without a consumer
+
+    @property
+    def live(self) -> bool:
+        """Whether nobody is ever waited for."""
+        return self.policy == "live"
 
     @classmethod
     def agree(
@@ -611,24 +687,29 @@ class Terms(NamedTuple):
     ) -> Terms:
         """Derive the terms from the settings and from what the upstream said in its hello.
 
-        The limit counts only if the upstream goes on for longer: it too must deliver its end.
+        The limit counts only if the upstream goes on for longer: it too must deliver its end. Who
+        reads YUV4MPEG2 cannot ask for frames to be dropped, so the slow do not hold up the fast
+        there. Of a stream without an end, who comes late wants the present.
         """
         count, y4m = said.get("count", NO_LIMIT), settings.y4m
         hello = {**said, "stream": stage}
-        if min(count, settings.frames) < NO_LIMIT:
+        endless = min(count, settings.frames) >= NO_LIMIT
+        if not endless:
             hello["count"] = min(count, settings.frames)
-        if settings.attached:
-            alone_after = 0.0
+        policy = settings.policy or ("fastest" if y4m else "lossless")
+        unread = settings.unread or ("drop" if endless else "hold")
         return cls(
             stage=stage,
-            live=settings.live or settings.attached,
+            policy="live" if settings.attached else cast("Policy", policy),
             attached=settings.attached,
             visitors=settings.visitors,
+            checked=settings.checked,
+            drops=settings.attached or unread == "drop",
             hello=y4m_hello(said, stage) if y4m else encode(hello),
             knock=b"FRAME" if y4m else b'{"type"',
             end=not y4m,
             limit=settings.frames if settings.frames < count else NO_LIMIT,
-            alone_at=time.monotonic() + alone_after,
+            alone_at=time.monotonic() + (0.0 if settings.attached else alone_after),
         )
 
 
@@ -636,12 +717,18 @@ class Relay:
     """Pass the source's frames, rendered, to the consumers; one thread, one selector.
 
     Until the first consumer is there, only one block with a whole frame is read from the upstream.
-    Its first frame is shown to guests, so that they need not wait until they are consumers, but it
-    is passed on only with the first of them: if all leave, the next one is shown the same. Unless
-    the terms are live, nothing is read while some consumer has not been sent all that was read: TCP
-    carries the back-pressure up to the probe, and one block is all that is ever held here. Consumers
-    that are live themselves hold nothing up. An attached stage always reads, so that not even an
-    upstream that knows nothing of attaching ever waits for it.
+    Unless the terms are live, nothing is read while somebody whom all wait for has not been sent all
+    that was read: TCP carries the back-pressure up to the probe, and one block is all that is ever
+    held here.
+
+    Who is silent may yet say that it is none, so it is sent frames at once, as a guest, and what it is
+    sent is kept. Should it turn out to be none, or leave as a guest, the next one gets the same. The
+    frames are let go once somebody is sure to be a consumer, and all who were sent some are consumers
+    then. If the daemon checks first, nobody is sent anything before that.
+
+    Where frames are dropped while nobody consumes, the upstream is always read and there is nothing to
+    keep. An attached stage does so, too, so that not even an upstream that knows nothing of attaching
+    ever waits for it.
     """
 
     def __init__(
@@ -656,8 +743,12 @@ class Relay:
         self.figures: dict[str, object] = {}  # more members for the report
         self._peers: list[Peer] = []
         self._stock: list[Frame] = []  # read, and passed on to nobody yet
-        self._preview: Buffer = b""  # the first of them, rendered, while nobody consumes
+        self._kept: list[bytes] = []  # rendered, in case that who was sent it is no consumer
+        self._kept_bytes = 0
+        self._newest: tuple[memoryview, Frame] | None = None  # of what was dropped
+        self._keeps = True  # nobody is sure to be a consumer
         self._checked = self._begun = self._ended = self._reading = self._asked = False
+        self._left = self._served = 0  # consumers of the end that left early, and that have it all
         self._report_at = time.monotonic() + REPORT_EVERY
         self._reported = (0, 0, 0, 0)
         self._selector = selectors.DefaultSelector()
@@ -674,14 +765,22 @@ class Relay:
                 self._settle(peer, now)
             self._read_or_rest(now)
             if now >= self._report_at and self._has_news():
+                self._give_up_the_lost(now)
                 self.report()
+        if self._left and not (self._served or self.terms.live):
+            raise Fault(NOT_DELIVERED, "the last consumer left before it had the stream to its end")
 
     def report(self) -> None:
-        """Print the counters for the daemon."""
+        """Print the counters for the daemon, and who holds up the stream."""
+        now = time.monotonic()
         self._reported = self._figures()
-        self._report_at = time.monotonic() + REPORT_EVERY
-        counters = dict(zip(COUNTERS, self._reported, strict=True))
-        say(type="report", stage=self.terms.stage, **counters, every=REPORT_EVERY, **self.figures)
+        self._report_at = now + REPORT_EVERY
+        said: dict[str, object] = dict(zip(COUNTERS, self._reported, strict=True))
+        said["every"] = REPORT_EVERY
+        if holding := [peer for peer in self._holding(now) if now - peer.moved >= HELD_UP]:
+            longest = min(holding, key=lambda peer: peer.moved)
+            said |= {"held_up_by": longest.name, "held_up_for": round(now - longest.moved, 1)}
+        say(type="report", stage=self.terms.stage, **said, **self.figures)
 
     def _has_news(self) -> bool:
         """Tell whether to report: while somebody consumes, also that nothing has changed.
@@ -691,24 +790,44 @@ class Relay:
         return bool(self._consumers()) or self._figures() != self._reported
 
     def _figures(self) -> tuple[int, int, int, int]:
-        consumers = self._consumers()
+        consumers = len(self._consumers())
+        frames = self.frames + (len(self._kept) if consumers else 0)
         dropped = self.dropped + sum(peer.dropped for peer in self._peers)
-        blocked = sum(self._holds_up(peer) for peer in consumers)
-        return self.frames, dropped, len(consumers), blocked
+        return frames, dropped, consumers, len(self._holding(time.monotonic()))
 
-    def _holds_up(self, peer: Peer) -> bool:
-        """Tell whether it is what a consumer has yet to take that everybody waits for."""
-        return not peer.live and (bool(peer.queue) or self._ended)
+    def _holding(self, now: float) -> list[Peer]:
+        """Return the consumers for which everybody waits, as they have yet to take something."""
+        paced = [peer for peer in self._consumers() if not peer.live]
+        # Who has just come, and may be none, does not set a pace that loses others frames.
+        led = any(peer.is_sure(now) and not peer.queue for peer in paced)
+        if self.terms.policy == "fastest" and led and not self._ended:
+            return []
+        return [peer for peer in paced if peer.queue or self._ended]
+
+    def _give_up_the_lost(self, now: float) -> None:
+        for peer in [peer for peer in self._peers if peer.is_lost(now)]:
+            sentence = f"{peer.name} has not answered for {LOST_AFTER:g} s and is given up"
+            print(f"{self.terms.stage}: {sentence}", file=sys.stderr, flush=True)
+            self._drop(peer)
+
+    def _is_open(self) -> bool:
+        """Tell whether there may be consumers yet."""
+        return self._checked or not self.terms.checked
 
     def _consumers(self) -> list[Peer]:
-        return [peer for peer in self._peers if peer.role == "consumer"]
+        return [peer for peer in self._peers if peer.role == "consumer" and self._is_open()]
+
+    def _guests(self) -> list[Peer]:
+        """Return who is sent frames that are kept, as it may turn out to be no consumer."""
+        if not (self._keeps or self._kept) or self.terms.attached:
+            return []
+        return [peer for peer in self._peers if peer.silent and peer.watches]
 
     def _patience(self) -> float | None:
         """Return how many seconds the selector may wait; None for as long as it takes."""
         if self._ended:
             return END_POLL
-        times = [peer.due for peer in self._peers if peer.silent]
-        times += [peer.quiet for peer in self._peers if self._may_be_shown(peer)]
+        times = [self._due(peer) for peer in self._peers if peer.silent and self._is_open()]
         if not (self._reading or self._consumers()):
             times.append(self.terms.alone_at)
         if self._has_news():
@@ -718,24 +837,33 @@ class Relay:
 
     def _accept(self, _ready: int) -> None:
         with contextlib.suppress(OSError):  # it may have left the queue already
-            sock, _ = self.listener.accept()
+            sock, address = self.listener.accept()
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            now = time.monotonic()
-            peer = Peer(sock, now + self._guest_time())
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, seconds in KEEPALIVE.items():
+                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+            guest_time = GUEST_TIME if self.terms.visitors else GUEST_TIME_INNER
+            name = ":".join(map(str, address[:2]))
+            peer = Peer(sock, name, time.monotonic(), guest_time)
             # Who comes after a check is who the check was for.
-            patient = self.terms.visitors and not self._checked
-            peer.quiet = now + (QUIET if patient else 0.0)
+            peer.quiet += QUIET if self.terms.visitors and not self._checked else 0.0
             if self.terms.live:
                 peer.go_live()
             sock.send(self.terms.hello)  # a fresh socket takes it whole
             self._peers.append(peer)
             self._watch(peer)
 
-    def _guest_time(self) -> float:
-        if not self.terms.visitors:
-            return GUEST_TIME_INNER
-        return GUEST_TIME_CHECKED if self._checked else GUEST_TIME
+    def _due(self, peer: Peer) -> float:
+        """Return when something is to be done about a silent guest.
+
+        Where nobody can lose a frame, or the end, by that, it is a consumer almost at once.
+        """
+        if not peer.watches:
+            return peer.quiet
+        if self._keeps or self.terms.attached or peer.half_closed or self._is_over():
+            return peer.due
+        return min(peer.due, peer.quiet + QUIET)
 
     def _watch(self, peer: Peer) -> None:
         """Tell the selector what is wanted of a peer."""
@@ -780,79 +908,94 @@ class Relay:
         try:
             if self._ended:
                 self._see_off(peer, now)
-            elif peer.silent and now >= peer.due:
+            elif self._is_open() and peer.silent and now >= self._due(peer):
                 self._judge(peer, now)
-            elif now >= peer.quiet and self._may_be_shown(peer):
-                self._show(peer)
         except OSError:
             self._drop(peer)
 
     def _judge(self, peer: Peer, now: float) -> None:
-        """Take a guest that has been silent for long enough for a consumer."""
+        """Send frames to a guest that has been silent; after a while take it for a consumer."""
         if not peer.half_closed:
             self._listen_to(peer)  # its line may have come while it was us who did not run
             self._watch(peer)
-        if peer.half_closed and peer.knocks < KNOCKS:
+        if not peer.watches:
+            peer.watches = True
+        elif peer.half_closed and peer.knocks < KNOCKS:
             peer.knock(self.terms.knock if self._goes_on(peer) else b"")
-            peer.due = now + self._guest_time() / KNOCKS
+            peer.due = now + (GUEST_TIME if self.terms.visitors else GUEST_TIME_INNER) / KNOCKS
         elif peer.silent:
             peer.role = "consumer"
 
     def _goes_on(self, peer: Peer) -> bool:
         """Tell whether a guest is sure to be sent more than it has."""
-        if self.terms.end or len(self._stock) > peer.ahead:
+        if self.terms.end or self._stock or peer.seen < len(self._kept):
             return True
         count = min(self.source.hello.get("count", NO_LIMIT), self.terms.limit)
-        return self.frames + peer.ahead < count and not self.source.ended
-
-    def _may_be_shown(self, peer: Peer) -> bool:
-        """Tell whether the first frame would be news to a guest."""
-        return bool(self._preview) and peer.silent and not peer.ahead
-
-    def _show(self, peer: Peer) -> None:
-        """Send a guest the first frame, though it may yet turn out to be no consumer."""
-        if not peer.half_closed:
-            self._listen_to(peer)
-        if peer.silent:
-            peer.ahead = True
-            peer.offer(self._preview)
-            peer.flush()
-        self._watch(peer)
+        return self.frames + len(self._kept) < count and not self.source.ended
 
     def _drop(self, peer: Peer) -> None:
+        """Part with a peer. Its last words may yet tell that it was no consumer."""
+        if not (peer.deaf or peer.half_closed):
+            with contextlib.suppress(OSError):
+                peer.learn(hear(peer.sock) or b"")
+        self._checked = self._checked or peer.role == "check"
+        if self._ended and peer.role == "consumer":
+            self._served += peer.has_all()
+            self._left += not peer.has_all()
         self.dropped += peer.dropped
         self._peers.remove(peer)
         if peer.sock in self._selector.get_map():
             self._selector.unregister(peer.sock)
         peer.sock.close()
+        if peer.role == "consumer" and not any(other.seen for other in self._peers):
+            self._let_go(peer.seen)
 
     def _read_or_rest(self, now: float) -> None:
         """Read from the upstream while somebody waits for frames, else until one is in hand."""
         if self._ended:
             return
-        flows, in_hand = self._flows(now), bool(self._stock) or self.source.ended
-        if flows and in_hand:
-            self._pass_on()
-        elif self._stock and not self._preview:
-            with understanding("header"):
-                self._preview = bytes(self.render(self.source.view, self._stock[0]))
-        if self._ended:
-            return
-        held_up = any(self._holds_up(peer) for peer in self._consumers())
-        wanted = not held_up if flows else not in_hand
-        if wanted and not self._reading:
-            self._selector.register(self.source.sock, selectors.EVENT_READ, self._pump)
-        elif self._reading and not wanted:
-            self._selector.unregister(self.source.sock)
-        self._reading = wanted
+        alone = self._goes_on_alone(now)
+        self._keeps = not (self.terms.drops or alone or self._is_certain(now))
+        if not self._keeps:
+            for peer in self._guests():
+                peer.role = "consumer"  # or it would miss what comes next
+        receivers = self._consumers() + self._guests()
+        flows = bool(receivers) or alone or self.terms.drops
+        if flows:
+            self._pass_on(receivers)
+        elif self._stock and not self._kept:
+            self._keep(self._rendered([self._stock.pop(0)]))  # it is there when somebody comes
+        if self._is_over() and (self._consumers() or alone):
+            self._finish()
+        elif flows:
+            self._read_if(not self._waits(now))
+        else:
+            self._read_if(not (self._stock or self._kept or self.source.ended))
 
-    def _flows(self, now: float) -> bool:
-        """Tell whether what comes from the upstream is to be passed on, be it to nobody."""
-        consumed = bool(self._consumers())
-        self._begun = self._begun or consumed
+    def _goes_on_alone(self, now: float) -> bool:
+        """Tell whether what comes from the upstream is passed on, be it to nobody."""
         if self.terms.attached:
-            self._ask(consumed)
-        return consumed or (self._begun and self.terms.live) or now >= self.terms.alone_at
+            self._ask(bool(self._consumers()))
+        return (self._begun and self.terms.live) or now >= self.terms.alone_at
+
+    def _is_certain(self, now: float) -> bool:
+        """Tell whether somebody is a consumer for good; nothing is kept any longer then."""
+        consumers = self._consumers()
+        return any(peer.is_sure(now) for peer in consumers) or bool(consumers and self._is_full())
+
+    def _is_full(self) -> bool:
+        return self._kept_bytes >= KEPT_BYTES
+
+    def _is_over(self) -> bool:
+        """Tell whether nothing is to come that is not in the hands of all who receive."""
+        through = self.frames + len(self._kept) >= self.terms.limit
+        return not self._stock and (self.source.ended or through)
+
+    def _waits(self, now: float) -> bool:
+        """Tell whether others are to take something before more is read."""
+        behind = any(peer.queue and not peer.live for peer in self._guests())
+        full = self._keeps and self._is_full()
+        return behind or full or bool(self._holding(now)) or self._is_over()
 
     def _ask(self, wanted: bool) -> None:
         """As an attached stage, tell the upstream whether frames would reach anybody."""
@@ -861,38 +1004,86 @@ class Relay:
             with contextlib.suppress(OSError):  # a loss shows where it is read
                 self.source.sock.send((CONSUME if wanted else ATTACH) + b"\n")
 
+    def _read_if(self, wanted: bool) -> None:
+        """Have the selector look at the upstream, or no longer."""
+        if wanted and not self._reading:
+            self._selector.register(self.source.sock, selectors.EVENT_READ, self._pump)
+        elif self._reading and not wanted:
+            self._selector.unregister(self.source.sock)
+        self._reading = wanted
+
     def _pump(self, _ready: int) -> None:
         """Read a block from the upstream."""
-        self._stock = self.source.read()[: self.terms.limit - self.frames]
+        if self.terms.policy == "fastest":
+            for peer in self._peers:
+                peer.keep_newest()  # of what it has not taken, which was in the source's buffer
+        room = self.terms.limit - self.frames - len(self._kept)
+        self._stock = self.source.read()[:room]
 
-    def _pass_on(self) -> None:
-        """Render what is in hand for the consumers, guests that have seen the first of it included."""
-        for peer in self._peers:
-            if peer.ahead and peer.role == "guest":
-                peer.role = "consumer"  # or it would miss what comes next
-        consumers = self._consumers()
+    def _pass_on(self, receivers: list[Peer]) -> None:
+        """Send what is kept and what is in hand to who is there."""
+        self._catch_up(receivers)
+        if not self._keeps:
+            self._let_go(len(self._kept))
         frames, self._stock = self._stock, []
-        if self.terms.attached and not consumers:
-            frames = []  # not worth rendering: who is attached to must not wait for that either
+        if self.terms.drops and not receivers:
+            self._put_by(frames)
+        elif self._keeps:
+            self._keep(self._rendered(frames))
+            self._catch_up(receivers)
+        else:
+            self._deliver(self._rendered(frames), receivers)
+
+    def _rendered(self, frames: list[Frame]) -> list[Buffer]:
         with understanding("header"):
-            for frame in frames:
-                self._offer(self._preview or self.render(self.source.view, frame), consumers)
-        for peer in consumers:
-            self._send(peer)
-        if self.source.ended or self.frames == self.terms.limit:
-            self._finish()
+            return [self.render(self.source.view, frame) for frame in frames]
 
-    def _offer(self, rendered: Buffer, consumers: list[Peer]) -> None:
-        """Queue a frame for whoever does not have it yet."""
-        for peer in consumers:
-            if not peer.ahead:
-                peer.offer(rendered)
+    def _keep(self, frames: list[Buffer]) -> None:
+        """Keep frames in case that those who are sent them are no consumers."""
+        self._kept += map(bytes, frames)
+        self._kept_bytes += sum(map(len, frames))
+
+    def _catch_up(self, receivers: list[Peer]) -> None:
+        """Send those who are there what they have not had of the frames that are kept."""
+        for peer in receivers:
+            self._send(peer, self._kept[peer.seen :])
+            peer.seen = len(self._kept)
+
+    def _deliver(self, frames: list[Buffer], receivers: list[Peer]) -> None:
+        """Send those who are there what nobody else will be sent, after the newest that was dropped."""
+        if receivers and self._newest is not None:
+            with understanding("header"):
+                frames.insert(0, self.render(*self._newest))
+            self._newest = None
+        self.frames += len(frames)
+        for peer in receivers:
+            self._send(peer, frames)
+
+    def _put_by(self, frames: list[Frame]) -> None:
+        """Drop frames that nobody is there for, all but the newest.
+
+        An attached stage drops that as well: it would be old once somebody comes.
+        """
+        if frames and not self.terms.attached:
+            newest = frames[-1]
+            copy = memoryview(bytearray(self.source.view[newest.start : newest.stop]))
+            self._newest = copy, Frame(*(offset - newest.start for offset in newest))
+
+    def _let_go(self, count: int) -> None:
+        """Keep the first so many frames no longer: a consumer has had them."""
+        self._begun = self._begun or count > 0
+        self.frames += count
+        self._kept_bytes -= sum(map(len, self._kept[:count]))
+        del self._kept[:count]
         for peer in self._peers:
-            peer.ahead = False
-        self._preview = b""
-        self.frames += 1
+            peer.seen = max(0, peer.seen - count)
 
-    def _send(self, peer: Peer) -> None:
+    def _send(self, peer: Peer, frames: Sequence[Buffer]) -> None:
+        """Queue frames for a peer, and send what its socket takes now."""
+        if peer not in self._peers:
+            return  # dropped since it was found to be there
+        for frame in frames:
+            peer.offer(frame)
         try:
             peer.flush()
         except OSError:
@@ -906,6 +1097,7 @@ class Relay:
     def _finish(self) -> None:
         """Let go of the upstream and the port, queue the end for everybody but the checks."""
         self._ended = True
+        self._let_go(len(self._kept))
         for sock in (self.source.sock, self.listener):
             if sock in self._selector.get_map():
                 self._selector.unregister(sock)
@@ -913,31 +1105,35 @@ class Relay:
         for peer in [peer for peer in self._peers if peer.role != "check"]:
             peer.role, peer.due = "consumer", time.monotonic() + LINGER
             peer.deaf = True  # it gets the end, whatever it says now
+            peer.muted = peer.half_closed
             dropped = peer.dropped + self.source.dropped
             if self.terms.end:
                 peer.queue.append(
                     encode({"type": "end", "frames": peer.frames, "dropped": dropped})
                 )
-            self._send(peer)
+            self._send(peer, ())
 
     def _see_off(self, peer: Peer, now: float) -> None:
-        """Close a consumer that has everything, or if it is live, one that has stopped taking it.
+        """Close a consumer that has everything, or one that others outpace and that has stopped taking it.
 
-        Its kernel must have confirmed all bytes, since ours may be gone with the container;
-        then it has LINGER to close, as a proxy in between may still hold some.
+        Its kernel must have confirmed all bytes, since ours may be gone with the container; then it
+        has some time to close, as a proxy in between may still hold some: more, if it was slow.
         """
         if not (peer.finished or peer.queue or peer.role == "check"):
             peer.finished = True
             peer.sock.shutdown(socket.SHUT_WR)
-        unconfirmed = unacknowledged(peer.sock)
+        unconfirmed, outpaced = unacknowledged(peer.sock), peer.live or peer.dropped > 0
         left = len(peer.queue), peer.offset, unconfirmed
         if left != peer.left:
-            peer.left, peer.due = left, now + LINGER
-        if peer.live and now >= peer.due:
+            peer.left, peer.moved = left, now
+            peer.due = now + (LINGER_BEHIND if peer.lagged and not outpaced else LINGER)
+        if outpaced and now >= peer.due:
             raise ConnectionError("too slow")
         if peer.finished and hear(peer.sock) == b"":
             peer.half_closed = True
-        if peer.finished and not unconfirmed and (peer.half_closed or now >= peer.due):
+        # Of one that had closed its own side before, it cannot be seen when it leaves.
+        gone = peer.half_closed and not (peer.muted and peer.lagged)
+        if peer.finished and not unconfirmed and (gone or now >= peer.due):
             raise ConnectionError("it has everything")
 
 
@@ -945,12 +1141,9 @@ class Relay:
 
 
 def y4m_picture(block: memoryview, frame: Frame) -> Buffer:
-    """Return a frame as YUV4MPEG2, its line written over the longer header right before it."""
+    """Return a frame as YUV4MPEG2: of its parts, only the image."""
     header = json.loads(bytes(block[frame.start : frame.body]))
-    line = y4m_frame(header)
-    start = frame.body - len(line)
-    block[start : frame.body] = line
-    return block[start : frame.body + header["parts"][0]["bytes"]]
+    return y4m_frame(header) + block[frame.image : frame.behind]
 
 
 def as_received(block: memoryview, frame: Frame) -> Buffer:

@@ -83,7 +83,10 @@ def stage_plan(
 def environment(record: SessionRecord, name: str) -> dict[str, str]:
     """Return the whole environment of the stage called ``name``."""
     env = stage_env(record.plan, name, record.addresses, record.id)
-    if not _is_published(record, name):
+    if _is_published(record, name):
+        # The proof of its location comes before anybody is told of that.
+        env.setdefault("checked", "True")
+    else:
         # Only stages connect to it, to consume: nobody's first word has to be waited for.
         env.setdefault("visitors", "False")
     return env | LATE_COMER if name in record.missing else env

@@ -14,7 +14,9 @@ import os
 import socket
 from collections.abc import Sequence
 
-from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, StreamError, parse_hello
+from operatord_protocol.stream import Hello, StreamError
+
+from .visit import Visit, visit
 
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
@@ -56,7 +58,7 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
     place = f"{host}:{port}"
     try:
         async with asyncio.timeout(timeout):
-            return await _exchange_with_any(addresses, port)
+            return (await _visit_any(addresses, port)).hello
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
         raise _silent(place, "it answers, but not with a stream header") from exc
     except TimeoutError as exc:
@@ -89,12 +91,12 @@ async def _addresses(host: str, port: int, timeout: float) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def _exchange_with_any(addresses: Sequence[str], port: int) -> Hello:
-    """Return the header from the first address that can be connected to. Raises what the last one did."""
+async def _visit_any(addresses: Sequence[str], port: int) -> Visit:
+    """Visit the first address that can be connected to. Raises what the last one did."""
     for address in addresses[:-1]:
         with contextlib.suppress(OSError):
-            return await _exchange(address, port)
-    return await _exchange(addresses[-1], port)
+            return await visit(address, port)
+    return await visit(addresses[-1], port)
 
 
 def _silent(place: str, detail: str) -> NoHello:
@@ -102,7 +104,7 @@ def _silent(place: str, detail: str) -> NoHello:
     return NoHello(text, f"{place}: {detail}")
 
 
-async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None) -> Hello:
+async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None) -> Visit:
     """Try until a header comes, with back-off. The caller cancels when it has waited enough.
 
     ``stirred`` is set when the server may have begun to listen: no try is made in vain before that, and
@@ -115,7 +117,7 @@ async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None
         await rest(stirred, HINT_PATIENCE)
     while True:
         try:
-            return await _exchange(host, port)
+            return await visit(host, port)
         except (OSError, asyncio.IncompleteReadError):
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
             # A tenth of what has been waited already is little to lose on top of it.
@@ -134,15 +136,3 @@ async def rest(stirred: asyncio.Event | None, seconds: float) -> None:
         async with asyncio.timeout(seconds):
             await stirred.wait()
     stirred.clear()
-
-
-async def _exchange(host: str, port: int) -> Hello:
-    reader, writer = await asyncio.open_connection(host, port, limit=HEADER_BYTES)
-    try:
-        # Said first, so that this visit is never taken for the consumer whose coming starts the frames.
-        writer.write(CHECK)
-        return parse_hello((await reader.readuntil(b"\n"))[:-1])
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()

@@ -52,7 +52,13 @@ async def _find_stream(
     held = record.inputs.get(name)
     greeting = await_hello(host, port, None if held is None else held.stirred)
     place = Place(host=host, port=port, container_id=record.containers[name], stage=name)
-    hello = await unless_refused(engine, place, settings.timeout, greeting)
+    hello, served = await unless_refused(engine, place, settings.timeout, greeting)
+    if served:
+        reason = (
+            f"the stage {name!r} took the check of its location for a consumer, as this machine was too "
+            "busy to make it in time, and frames are lost; start it again"
+        )
+        raise StepFailed(errors.StartFailed, "start_failed", reason, name)
     record.fps = hello.fps
     if hello.count is not None and hello.fps > 0:
         record.expected_seconds = hello.count / hello.fps

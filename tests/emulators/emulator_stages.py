@@ -41,10 +41,12 @@ sys.exit(stage.run("stage", stage.serve, lambda: None))
 """
 Constants = Mapping[str, float]
 UNALTERED: Constants = {}
-PATIENT: Constants = {"GUEST_TIME": 3600.0, "GUEST_TIME_CHECKED": 3600.0}
+PATIENT: Constants = {"GUEST_TIME": 3600.0}
 """Who says nothing stays a guest for good."""
 BRISK: Constants = {"REPORT_EVERY": 0.1}
 """For tests that wait for reports, and not for how often they come."""
+HASTY: Constants = {"LINGER": 0.5, "LINGER_BEHIND": 0.5}
+"""Who has everything, or takes nothing, at the end is not waited for much longer."""
 
 
 def load(script: str) -> ModuleType:

@@ -14,6 +14,7 @@ from emulator_stages import (
     ATTACH,
     BRISK,
     CONSUME,
+    HASTY,
     HOST,
     PATIENCE,
     Consumer,
@@ -184,7 +185,7 @@ def test_checks_at_an_attached_location_neither_begin_nor_cost_anything(launch: 
 
 
 def test_an_attached_server_that_hangs_holds_up_neither_frames_nor_end(launch: Launcher) -> None:
-    probe, streaming = launch.chain(MANY, constants={**BRISK, "LINGER": 0.5})
+    probe, streaming = launch.chain(MANY, constants={**BRISK, **HASTY})
     segmentation = attach(launch, streaming)
     with begin(streaming) as plain, join(segmentation):
         streaming.reports_until(consumers=2)
@@ -338,7 +339,7 @@ def test_what_a_peer_says_means_the_same_in_any_chunks(streaming_script, words, 
 
     def learnt(*chunks: bytes) -> tuple[object, ...]:
         with socket.socket() as sock:
-            peer = streaming_script.Peer(sock, 0.0)
+            peer = streaming_script.Peer(sock, "somebody", 0.0, 0.0)
             for chunk in chunks:
                 if not peer.deaf:
                     peer.learn(chunk)

@@ -31,7 +31,7 @@ RELAYS = ["streaming", "segmentation"]
         ("probe", "count", "0"),
         ("probe", "count", "2147483648"),
         ("probe", "fps", "-1"),
-        ("probe", "width", "15"),
+        ("probe", "width", "0"),
         ("probe", "height", "1921"),
         ("probe", "probe_port", "many"),
         ("streaming", "probe_port", "0"),
@@ -104,7 +104,10 @@ def test_a_connection_closed_without_hello_is_tried_again(launch: Launcher) -> N
         b"[1]\n",
         b'{"type":"frame"}\n',
         hello(format="rgb24"),
-        hello(width=15),
+        hello(width=0),
+        hello(width=65536, height=257),
+        hello(fps=-1),
+        hello(count=1.5),
         hello(height="16"),
         hello(fps=None),
         hello()[:-1] + b" " * 66000,
@@ -159,18 +162,6 @@ def test_json_that_is_broken_further_on_is_noticed_where_it_is_read(launch: Laun
             assert consumer.line().startswith(b"YUV4MPEG2")
             assert consumer.rest() == b""
         assert streaming.ended().code == 4
-
-
-@pytest.mark.parametrize("truth", [{"cx": 1}, [], 7, dict.fromkeys(("cx", "cy"), 0), "nan"])
-def test_a_malformed_truth_breaks_the_stream_off(launch: Launcher, truth: object) -> None:
-    with ThreadPoolExecutor() as pool:
-        port, _ = play(pool, hello(), frame(0, truth=truth) + PICTURE)
-        segmentation = launch("segmentation", port)
-        _, frames, _ = receive(segmentation.port)
-        ended = segmentation.ended()
-
-    assert (frames, ended.code) == ([], 4)
-    assert ended.sentence.startswith("segmentation: ")
 
 
 @pytest.mark.parametrize("script", RELAYS)

@@ -211,7 +211,7 @@ async def test_what_the_daemon_lacks_is_not_the_probes_fault(
         await wire.call("probe.register", name="p", **address)
         await wire.event("probe.up")
         with monkeypatch.context() as patch:
-            patch.setattr(hello, "_exchange", without)
+            patch.setattr(hello, "visit", without)
             found = await wire.call("probe.get", name="p")
             assert (found["state"], "frame" in found) == ("unknown", False)
             assert "daemon's machine is short" in found["error"]
