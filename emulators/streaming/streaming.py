@@ -553,6 +553,7 @@ class Peer:
         self.left = (0, 0, 0)  # what it has yet to take at the end
         self.half_closed = False  # it sends no more; it may well go on receiving
         self.muted = False  # it was so before the end
+        self.frames_before = 0  # frames it had been given when it closed its side
         self.knocks = 0
         self.finished = False
         self.queue: deque[Buffer] = deque()  # whole frames, the first sent up to offset
@@ -571,6 +572,14 @@ class Peer:
         """Tell whether it is a consumer by its own words, or has been silent for too long to be none."""
         words = self.introduced or self.deaf or self.half_closed
         return self.role == "consumer" and (words or now >= self.sure_at)
+
+    def leads(self, now: float) -> bool:
+        """Tell whether it is sure to be a consumer, and waits for frames that others have yet to take.
+
+        One that has closed its side may have left: it has to have taken some since.
+        """
+        alive = not self.half_closed or self.frames > self.frames_before
+        return self.is_sure(now) and alive and not (self.live or self.queue)
 
     def learn(self, said: bytes) -> None:
         """Be what it says it is, in any chunks; whoever says something unknown is a consumer."""
@@ -757,6 +766,7 @@ class Relay:
 
     def run(self) -> None:
         """Serve until every consumer has got the end."""
+        self._read_or_rest(time.monotonic())
         while not (self._ended and not self._consumers()):
             for key, ready in self._selector.select(self._patience()):
                 key.data(ready)
@@ -799,7 +809,7 @@ class Relay:
         """Return the consumers for which everybody waits, as they have yet to take something."""
         paced = [peer for peer in self._consumers() if not peer.live]
         # Who has just come, and may be none, does not set a pace that loses others frames.
-        led = any(peer.is_sure(now) and not peer.queue for peer in paced)
+        led = any(peer.leads(now) for peer in paced)
         if self.terms.policy == "fastest" and led and not self._ended:
             return []
         return [peer for peer in paced if peer.queue or self._ended]
@@ -894,7 +904,7 @@ class Relay:
         """Learn what a peer is from what it sends."""
         data = hear(peer.sock)
         if data == b"":
-            peer.half_closed = True
+            peer.half_closed, peer.frames_before = True, peer.frames
             if peer.role in ("check", "waiting"):
                 raise ConnectionError("it will never be a consumer")
             if peer.role == "guest":

@@ -35,7 +35,9 @@ CREDULOUS: Constants = {"GUEST_TIME": 0.0, "GUEST_TIME_INNER": 0.0, "QUIET": 0.0
 """Whoever is silent is taken for a consumer at once, as the slowest line finds it on a busy machine."""
 
 
-def last_of(launch: Launcher, script: str, count: int, constants: Constants, **env: object) -> Stage:
+def last_of(
+    launch: Launcher, script: str, count: int, constants: Constants, **env: object
+) -> Stage:
     """Start a chain that ends with a script; the last stage has ``constants``, and the environment."""
     if script == "streaming":
         return launch.chain(count, constants=constants, **SMALL, fps=40, **env)[1]

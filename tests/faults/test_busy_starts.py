@@ -98,5 +98,7 @@ async def test_twenty_at_once_on_busy_cores_lose_no_frame(
                 crowd = (start_and_read(address, number % 2 == 0) for number in range(AT_ONCE))
                 wrong += filter(None, await asyncio.gather(*crowd))
     whole = rounds * AT_ONCE - len(wrong)
-    report.append(f"{engine}: {whole} of {rounds * AT_ONCE} sessions whole, from frame 0 to the end")
+    report.append(
+        f"{engine}: {whole} of {rounds * AT_ONCE} sessions whole, from frame 0 to the end"
+    )
     assert wrong == []
