@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 
 from operatord_protocol.messages import Location
-from operatord_protocol.stream import End, Frame, Hello, StreamError, StreamParser
+from operatord_protocol.stream import End, Frame, Hello, StreamError, StreamParser, check_parts
 
 from .address import Tcp
 
@@ -21,13 +21,19 @@ class Reception:
         self.hello: Hello | None = None
         self.frames: deque[Frame] = deque()
         self._end: End | None = None
+        self._fault: StreamError | None = None
         self._head = b""
         self._parser = StreamParser()
 
     @property
     def end(self) -> End | None:
         """The stream's last line, once every frame before it was taken."""
-        return None if self.frames else self._end
+        return None if self.frames or self._fault else self._end
+
+    def check(self) -> None:
+        """Raise the `StreamError` that comes after what was taken, if something is wrong there."""
+        if self._fault is not None:
+            raise self._fault
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived; no bytes are the end of the connection. Raises `StreamError`."""
@@ -37,11 +43,24 @@ class Reception:
             self._check_head(data)
         for item in self._parser.feed(data):
             if isinstance(item, Frame):
-                self.frames.append(item)
+                self._take(item)
             elif isinstance(item, End):
                 self._end = item
             else:
                 self.hello = item
+        self._fault = self._fault or self._parser.fault
+        if not self.frames:
+            self.check()
+
+    def _take(self, frame: Frame) -> None:
+        """Keep a frame, unless it or one before it is not what the hello says."""
+        try:
+            assert self.hello is not None
+            check_parts(frame.header, self.hello)
+        except StreamError as exc:
+            self._fault = self._fault or exc
+        if self._fault is None:
+            self.frames.append(frame)
 
     def _check_head(self, data: bytes | memoryview) -> None:
         self._head += bytes(data[: len(Y4M_MAGIC) - len(self._head)])

@@ -60,6 +60,7 @@ class AsyncFrameStream:
             if self._reception.end is not None:
                 await self.close()
                 raise StopAsyncIteration
+            self._reception.check()
             await self._read()
         self.received += 1
         return frames.popleft()

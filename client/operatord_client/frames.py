@@ -50,6 +50,7 @@ class FrameStream:
             if self._reception.end is not None:
                 self.close()
                 raise StopIteration
+            self._reception.check()
             self._read()
         self.received += 1
         return frames.popleft()

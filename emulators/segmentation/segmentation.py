@@ -7,15 +7,13 @@ and, where the probe tells the truth, the Dice coefficient. Frames get a second 
 0 and 255; as YUV4MPEG2 they get the mask's contour drawn into the picture.
 
 The hello comes as soon as the streaming server has said its own; frames begin with the first
-consumer. Who sends the line {"type":"check"} is a check: it gets the hello and costs nothing. So
-does whoever closes within 0.2 s, though it is shown the first frame: while nobody consumes, the
-next frame is sent to each silent guest, and only to consumers what follows. A connection that
-stays, or sends anything else, is a consumer; it goes on from what it was shown, or begins with the
-next whole frame. If all consumers leave, the stream is held up until another
-comes; what a consumer had accepted when it left is lost. Who sends {"type":"consume"} is a
-consumer at once, with "policy":"live" in it one that holds up nobody. With segmentation_ip unset
-nobody was told where the results are, so after 5 s without a consumer the stream is taken all the
-same, and only reported; consumers may still join.
+consumer. Who sends the line {"type":"check"} is a check: it gets the hello and costs nothing. Who is
+silent is sent frames at once and is a consumer after 0.2 s; should it leave before, or say by then or
+a little later that it is a check, the next one is sent the same. Others begin with the next whole
+frame. If all consumers leave, the stream is held up until another comes; what a consumer had accepted
+when it left is lost. Who sends {"type":"consume"} is a consumer at once, with "policy":"live" in it
+one that holds up nobody. With segmentation_ip unset nobody was told where the results are, so after
+5 s without a consumer the stream is taken all the same, and only reported; consumers may still join.
 
 With attached=True it joins a stream that belongs to others: its consumers never begin it or hold
 it up, what is too much is dropped and counted, and if nobody ever comes it ends with the stream.
@@ -27,8 +25,12 @@ Settings, all from the environment:
     segmentation_ip    name or address to listen on                         (0.0.0.0)
     segmentation_port  port to listen on, 0 for any free one                (12347)
     format             json, or y4m: YUV4MPEG2 for ffmpeg and OpenCV        (json)
-    policy             lossless: the slowest consumer slows everything down; live: frames are
-                       dropped for whoever is too slow, and counted in its end   (lossless)
+    policy             lossless: the slowest consumer slows everything down; fastest: frames are
+                       dropped for whoever is slower than the fastest; live: for whoever is too slow;
+                       they are counted in its end         (y4m: fastest, json: lossless)
+    unread             hold or drop what comes while nobody consumes, but for the newest
+                       frame                            (drop, if no number is known; else hold)
+    checked            True: nobody is a consumer before the first check (False)
     attached           True: attach to the upstream, and be live            (False)
     visitors           False: whoever connects and says nothing is a consumer, after 2 ms  (True)
     count              frames after which to end, though the stream goes on (the stream's own)
@@ -39,7 +41,7 @@ Settings, all from the environment:
 A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
 Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
 Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
-is not understood, 128+n ended by signal n.
+is not understood, 5 all consumers left before the end, 128+n ended by signal n.
 """
 
 from __future__ import annotations

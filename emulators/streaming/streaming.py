@@ -3,15 +3,13 @@
 """Serve a probe's stream to any number of consumers.
 
 The hello comes as soon as the probe has said its own; frames begin with the first consumer. Who
-sends the line {"type":"check"} is a check: it gets the hello and costs nothing. So does whoever
-closes within 0.2 s, though it is shown the first frame: while nobody consumes, the next frame is
-sent to each silent guest, and only to consumers what follows. A connection that stays, or sends
-anything else, is a consumer; it goes on from what it was shown, or begins with the next whole
-frame. If all consumers leave, the probe is held up until another comes; what a consumer had
-accepted when it left is lost. Who sends {"type":"consume"} is a consumer at once,
-with "policy":"live" in it one that holds up nobody. Who sends {"type":"attach"} gets the hello and
-the end, and as long as it asks for them with a consume, frames, dropped if it is too slow; frames
-neither begin nor wait for it.
+sends the line {"type":"check"} is a check: it gets the hello and costs nothing. Who is silent is
+sent frames at once and is a consumer after 0.2 s; should it leave before, or say by then or a little
+later that it is a check, the next one is sent the same. Others begin with the next whole frame. If
+all consumers leave, the probe is held up until another comes; what a consumer had accepted when it
+left is lost. Who sends {"type":"consume"} is a consumer at once, with "policy":"live" in it one that
+holds up nobody. Who sends {"type":"attach"} gets the hello and the end, and as long as it asks for
+them with a consume, frames, dropped if it is too slow; frames neither begin nor wait for it.
 
 Settings, all from the environment:
 
@@ -21,8 +19,12 @@ Settings, all from the environment:
     stream_port      port to listen on, 0 for any free one              (12346)
     plain_stream     True: the consumers are people's programs; False: segmentation (True)
     format           json, or y4m if plain_stream: YUV4MPEG2 for ffmpeg and OpenCV (json)
-    policy           lossless: the slowest consumer slows everything down; live: frames are
-                     dropped for whoever is too slow, and counted in its end   (lossless)
+    policy           lossless: the slowest consumer slows everything down; fastest: frames are
+                     dropped for whoever is slower than the fastest; live: for whoever is too slow;
+                     they are counted in its end         (y4m: fastest, json: lossless)
+    unread           hold or drop what comes while nobody consumes, but for the newest
+                     frame                            (drop, if no number is known; else hold)
+    checked          True: nobody is a consumer before the first check (False)
     attached         True: attach to the upstream, and be live            (False)
     visitors         False: whoever connects and says nothing is a consumer, after 2 ms  (True)
     count            frames after which to end, though the probe goes on (the probe's own)
@@ -33,7 +35,7 @@ Settings, all from the environment:
 A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
 Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
 Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
-is not understood, 128+n ended by signal n.
+is not understood, 5 all consumers left before the end, 128+n ended by signal n.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ EXITS = {
     3: "{stage} found no upstream within its connect_timeout, or could not listen: read its log, then "
     "that of the stage before it",
     4: "the upstream of {stage} broke off or sent what is no stream: read the log of the stage before it",
+    5: "the consumers of {stage} left before they had the stream to its end: read it to its end, or stop the "
+    "session when it is not wanted any longer",
     126: "the command of {stage} cannot be executed: look at {setting}.command and at the image",
     127: "the command of {stage} is not in its image: look at {setting}.command and at the image",
     130: "{stage} was interrupted from outside the daemon: find out who sent it SIGINT",

@@ -55,15 +55,15 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class FrameHeader(msgspec.Struct, frozen=True, tag="frame", tag_field="type"):
-    seq: int
+    seq: _Count
     parts: Annotated[list[Part], Meta(max_length=16)]
     pts: float = 0.0
     """Seconds since the stream's first frame."""
 
 
 class End(msgspec.Struct, frozen=True, tag="end", tag_field="type"):
-    frames: int
-    dropped: int = 0
+    frames: _Count
+    dropped: _Count = 0
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -82,8 +82,11 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def image(self) -> bytes:
-        """Rows of grey pixels, top to bottom."""
-        return self.payloads["image"]
+        """Rows of grey pixels, top to bottom. Raises `StreamError` if there are none (see `check_parts`)."""
+        try:
+            return self.payloads["image"]
+        except KeyError as exc:
+            raise StreamError(f"frame {self.seq} has no image") from exc
 
     @property
     def mask(self) -> bytes | None:
@@ -141,6 +144,24 @@ def _y4m_number(digits: str) -> int:
     return int(digits)
 
 
+def check_parts(header: FrameHeader, hello: Hello) -> None:
+    """Hold a frame's parts against the hello. Raises `StreamError`."""
+    sizes = {part.name: part.bytes for part in header.parts}
+    if len(sizes) < len(header.parts):
+        raise StreamError(f"frame {header.seq} has two parts of one name")
+    if "image" not in sizes:
+        raise StreamError(f"frame {header.seq} has no image")
+    if hello.format != "gray8":
+        return  # how many bytes such a picture has is not known here
+    for name in ("image", "mask"):
+        size, expected = sizes.get(name, 0), hello.width * hello.height
+        if name in sizes and size != expected:
+            raise StreamError(
+                f"the {name} of frame {header.seq} has {size} bytes, and {hello.width}×{hello.height} "
+                f"pixels have {expected}"
+            )
+
+
 class StreamParser:
     """Bytes in; `Hello`, `Frame` and `End` out, in any chunking."""
 
@@ -148,6 +169,8 @@ class StreamParser:
         self._buffer = bytearray()
         self._header: FrameHeader | None = None
         self._state: Literal["hello", "frames", "end"] = "hello"
+        self.fault: StreamError | None = None
+        """What was wrong with the stream after all that has come out of it."""
 
     @property
     def ended(self) -> bool:
@@ -155,13 +178,24 @@ class StreamParser:
         return self._state == "end"
 
     def feed(self, data: bytes | memoryview) -> list[Hello | Frame | End]:
-        """Return what ``data`` completes; what comes after the end is dropped. Raises `StreamError`."""
+        """Return what ``data`` completes; what comes after the end is dropped.
+
+        Raises `StreamError`, once all that was right before it has been returned: until the next call it is
+        the `fault`.
+        """
+        if self.fault is not None:
+            raise self.fault
         if self.ended:
             return []
         self._buffer += data
         out: list[Hello | Frame | End] = []
-        while (item := self._next()) is not None:
-            out.append(item)
+        try:
+            while (item := self._next()) is not None:
+                out.append(item)
+        except StreamError as exc:
+            self.fault = exc
+            if not out:
+                raise
         return out
 
     def _next(self) -> Hello | Frame | End | None:

@@ -111,3 +111,37 @@ async def test_the_async_twin_says_when_a_stream_is_cut_or_silent(serve: Serve) 
     with pytest.raises(StreamError, match="fell silent"):
         await anext(silent)
     await silent.close()
+
+
+UNFIT = [
+    b'{"type":"frame","seq":2,"parts":[{"name":"depth","bytes":4}]}\nABCD',
+    b'{"type":"frame","seq":2,"parts":[{"name":"image","bytes":3}]}\nABC',
+    b'{"type":"frame","seq":2,"parts":[{"name":"image","bytes":4},{"name":"mask","bytes":1}]}\nABCDE',
+    b'{"type":"frame","parts":[]}\n',
+    b"\xff\n",
+]
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+def test_a_frame_that_does_not_fit_is_a_stream_error_after_those_that_do(
+    serve: Serve, unfit: bytes
+) -> None:
+    """A15: whole frames that came in the same packet are not lost over it."""
+    whole = stream_of(2)
+    said = whole[: whole.rindex(b'{"type": "end"')] + unfit
+    with open_frames(serve(said, hold=True).address, timeout=20) as stream:
+        assert [next(stream).seq, next(stream).seq] == [0, 1]
+        for _ in range(2):
+            with pytest.raises(StreamError):
+                next(stream)
+
+
+@pytest.mark.parametrize("unfit", UNFIT)
+async def test_the_async_twin_says_the_same_of_it(serve: Serve, unfit: bytes) -> None:
+    """A15: whole frames that came in the same packet are not lost over it."""
+    whole = stream_of(2)
+    said = whole[: whole.rindex(b'{"type": "end"')] + unfit
+    async with async_frames.open_frames(serve(said, hold=True).address, timeout=20) as stream:
+        assert [(await anext(stream)).seq, (await anext(stream)).seq] == [0, 1]
+        with pytest.raises(StreamError):
+            await anext(stream)

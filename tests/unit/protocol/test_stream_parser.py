@@ -23,6 +23,7 @@ from operatord_protocol.stream import (
     Hello,
     StreamError,
     StreamParser,
+    check_parts,
     parse_hello,
 )
 
@@ -33,18 +34,15 @@ HEADERS = [vector for vector in VECTORS if "line" in vector]
 
 
 def parse(chunks: Iterable[bytes]) -> tuple[list[Any], bool, bool]:
-    """Return the items of ``chunks`` as plain data, whether it went wrong, whether it ended.
-
-    Items completed by the very chunk that holds an error are not seen; hence byte by byte.
-    """
+    """Return the items of ``chunks`` as plain data, whether it went wrong, whether it ended."""
     parser = StreamParser()
     items: list[Hello | Frame | End] = []
     try:
         for chunk in chunks:
             items += parser.feed(chunk)
     except StreamError:
-        return [plainly(item) for item in items], True, parser.ended
-    return [plainly(item) for item in items], False, parser.ended
+        pass
+    return [plainly(item) for item in items], parser.fault is not None, parser.ended
 
 
 def plainly(item: Hello | Frame | End) -> dict[str, Any]:
@@ -220,3 +218,65 @@ def test_hello_with_a_member_out_of_range_is_none(member: str) -> None:
     """A10: what is computed from a hello has to be a number."""
     with pytest.raises(StreamError):
         parse_hello(HELLO.strip()[:-1] + f",{member}}}".encode())
+
+
+IMAGE = b'{"name":"image","bytes":4}'
+MASK = b'{"name":"mask","bytes":4}'
+GOOD = b'{"type":"frame","seq":0,"parts":[' + IMAGE + b"]}\nABCD"
+WRONG = {
+    "has no image": b'{"name":"depth","bytes":4}',
+    "frame 1 has no image": b"",
+    "the image of frame 1 has 3 bytes, and 2×2 pixels have 4": b'{"name":"image","bytes":3}',
+    "the mask of frame 1 has 5 bytes": IMAGE + b',{"name":"mask","bytes":5}',
+    "two parts of one name": IMAGE + b"," + IMAGE,
+}
+
+
+@pytest.mark.parametrize(("sentence", "parts"), WRONG.items())
+def test_parts_that_do_not_fit_are_told_in_a_sentence(sentence: str, parts: bytes) -> None:
+    """A15: a frame without an image, or of another size than the hello says."""
+    stream = HELLO + b'{"type":"frame","seq":1,"parts":[' + parts + b"]}\nABCDEFGHI"
+    hello, frame = StreamParser().feed(stream)
+    assert isinstance(hello, Hello) and isinstance(frame, Frame)
+    with pytest.raises(StreamError, match=sentence):
+        check_parts(frame.header, hello)
+    if "image" not in frame.payloads:
+        with pytest.raises(StreamError, match="no image"):
+            frame.image  # noqa: B018
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_right_before_a_fault_comes_out_in_any_chunking(whole: bool) -> None:
+    """A15: whole frames before a header that is none are not lost over it."""
+    stream = HELLO + GOOD + b"nonsense\n"
+    parser, items = StreamParser(), []
+    with pytest.raises(StreamError):
+        for chunk in [stream, b""] if whole else each_byte(stream):
+            items += parser.feed(chunk)
+    assert [type(item) for item in items] == [Hello, Frame]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type":"frame","parts":[]}', b'{"type":"frame","seq":0}', b'{"type":"frame","seq":-1,"parts":[]}',
+        b'{"type":"frame","seq":"0","parts":[]}', b'{"type":"frame","seq":0,"parts":{}}',
+        b'{"type":"frame","seq":0,"parts":["image"]}', b'{"type":"frame","seq":0,"parts":[{"name":"image"}]}',
+        b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":"4"}]}', b'{"type":"end"}', b"null", b"{}",
+        b'{"type":"frame","seq":0,"pts":NaN,"parts":[' + IMAGE + b"]}", b'{"type":"end","frames":-1}',
+    ],
+)  # fmt: skip
+def test_wrong_types_are_a_stream_error(line: bytes) -> None:
+    """A15: whatever a header holds, it is never a KeyError or a TypeError."""
+    with pytest.raises(StreamError):
+        parser = StreamParser()
+        parser.feed(HELLO)
+        parser.feed(line + b"\n")
+
+
+def test_parts_may_come_in_any_order_and_others_with_them() -> None:
+    parts = b'{"name":"depth","bytes":3},' + MASK + b"," + IMAGE
+    stream = HELLO + b'{"type":"frame","seq":0,"parts":[' + parts + b"]}\nxyzMASKABCD"
+    [_, frame] = StreamParser().feed(stream)
+    assert isinstance(frame, Frame)
+    assert (frame.image, frame.mask, frame.payloads["depth"]) == (b"ABCD", b"MASK", b"xyz")

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""The proof of a location: how soon it says what it is, and what it makes of a visit that came late."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from daemon_lab import Lab, StreamingFake, in_process, receive
+
+from operatord.runtime import visit as visit_module
+from operatord.runtime.visit import visit
+
+FRAME = b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":4}]}\nABCD'
+
+
+@pytest.fixture
+def always_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every visit count as one that came too late to be told from a consumer's."""
+    monkeypatch.setattr(visit_module, "PATIENCE", -1.0)
+
+
+async def test_the_line_is_sent_before_the_event_loop_turns_to_anything_else() -> None:
+    """N1: on this machine connect and line are two system calls in a row."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        visiting = asyncio.create_task(visit(*server.getsockname()))
+        await asyncio.sleep(0)  # the task has run up to its first wait
+        with server.accept()[0] as accepted:
+            accepted.setblocking(False)
+            assert accepted.recv(100) == b'{"type":"check"}\n'
+            accepted.sendall(StreamingFake.HELLO)
+            assert (await visiting).served is False
+
+
+async def test_a_name_with_several_addresses_is_tried_through() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        loop = asyncio.get_running_loop()
+        visiting = asyncio.create_task(visit("localhost", server.getsockname()[1]))
+        accepted, _ = await loop.sock_accept(server)
+        with accepted:
+            await loop.sock_sendall(accepted, StreamingFake.HELLO)
+            assert (await visiting).hello.stream == "fake"
+
+
+@pytest.mark.usefixtures("always_late")
+async def test_a_late_check_that_was_sent_frames_is_not_answered_as_a_start(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N1: a stage that does not know checks has taken it for a consumer: the start is undone and says so."""
+    monkeypatch.setattr(lab.fake, "HELLO", StreamingFake.HELLO + FRAME)
+    wire = await lab.wire()
+    refused = await wire.refusal("session.start")
+    assert refused.type == "start_failed"
+    assert "took the check of its location for a consumer" in refused.message
+    assert "start it again" in refused.message
+    assert lab.fake.empty
+
+
+@pytest.mark.usefixtures("always_late")
+async def test_a_late_check_that_was_told_from_a_consumer_is_a_proof(lab: Lab) -> None:
+    """N1: a stage that knows what a check is sends nothing more."""
+    wire = await lab.wire()
+    assert (await wire.call("session.start"))["phase"] == "running"
+
+
+@pytest.mark.parametrize(("plain", "ends"), [(True, "stream"), (False, "segmentation")])
+async def test_only_the_stage_with_the_location_is_told_that_a_check_comes(
+    lab: Lab, plain: bool, ends: str
+) -> None:
+    """N1: inner stages know by `visitors` that nobody comes but the next one."""
+    wire = await lab.wire()
+    await wire.call("session.start", plain_stream=plain)
+    told = {}
+    for container in lab.fake.world.containers.values():
+        said = container.said.decode()
+        told[container.plan.stage] = json.loads(said)["env"] if said else container.plan.env
+    for stage, env in told.items():
+        expected = ("True", None) if stage == ends else (None, "False")
+        assert (env.get("checked"), env.get("visitors")) == expected
+
+
+@pytest.mark.usefixtures("always_late")
+@pytest.mark.parametrize("format", ["json", "y4m"])
+async def test_real_stages_pass_a_late_proof_and_lose_no_frame(tmp_path: Path, format: str) -> None:
+    """N1: so it is for a cold start, a slot, and in both formats."""
+    warm = {"pipelines": {"stream": {"warm": 1}}}
+    async with in_process(tmp_path / "p", warm, {"engine": "process"}) as lab:
+        wire = await lab.wire()
+        for _ in range(2):
+            session = await wire.call("session.start", count=4, plain_stream=True, format=format)
+            if format == "json":
+                _, frames, end = await receive(session["location"])
+                assert [header["seq"] for header, _ in frames] == [0, 1, 2, 3]
+                assert end["frames"] == 4
+            else:
+                location = session["location"]
+                reader, writer = await asyncio.open_connection(location["host"], location["port"])
+                assert (await reader.read()).count(b"FRAME Xseq=") == 4
+                writer.close()
+                await writer.wait_closed()
+            over = await wire.call("session.wait", session_id=session["session_id"])
+            assert (over["outcome"], over["frames"]) == ("completed", 4)
