@@ -15,9 +15,9 @@ from typing import NoReturn, TypeVar
 
 from operatord.engines import base
 from operatord_protocol import errors
-from operatord_protocol.stream import CHECK
 
 from .steps import Interrupted, StepFailed, unless
+from .visit import connect
 
 T = TypeVar("T")
 
@@ -80,15 +80,11 @@ async def _refuses(place: Place) -> bool:
     """Tell whether a connection is refused, and not merely unanswered."""
     try:
         async with asyncio.timeout(CONNECTS):
-            _, writer = await asyncio.open_connection(place.host, place.port)
+            (await connect(place.host, place.port)).close()
     except TimeoutError:
         return False
     except OSError as exc:
         return exc.errno in _NO_WAY
-    writer.write(CHECK)  # or it could be taken for a consumer
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
     return False
 
 

@@ -37,7 +37,7 @@ class Visit(NamedTuple):
 async def visit(host: str, port: int) -> Visit:
     """Check an address. Raises `OSError`, `StreamError`, and what `asyncio.StreamReader.readuntil` does."""
     begun = time.monotonic()
-    sock = await _connect(host, port)
+    sock = await connect(host, port)
     late = time.monotonic() - begun > PATIENCE
     reader, writer = await asyncio.open_connection(sock=sock, limit=HEADER_BYTES)
     try:
@@ -50,8 +50,11 @@ async def visit(host: str, port: int) -> Visit:
             await writer.wait_closed()
 
 
-async def _connect(host: str, port: int) -> socket.socket:
-    """Return a connection to the first address of a host that takes one; it has said that it is a check."""
+async def connect(host: str, port: int) -> socket.socket:
+    """Return a connection to the first address of a host that takes one; it has said that it is a check.
+
+    Raises `OSError`.
+    """
     *others, last = await _addresses(host, port)
     for address in others:
         with contextlib.suppress(OSError):
