@@ -342,6 +342,7 @@ def _serve(args: argparse.Namespace) -> int:
         ask_for_short_slices()
         daemon = Daemon(config, lambda: load(_config_file(args), os.environ, _settings(args)))
         daemon.handle_signals()
+        daemon.note_what_breaks()
         try:
             await daemon.start()
         except (OSError, NotOurs):

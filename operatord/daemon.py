@@ -61,6 +61,7 @@ LEARNED = "learned"
 LEARNED_EVERY = 60.0
 """Seconds between notes of what has been learned of the stages."""
 WATCHING = "the watch over the engine"
+CALLBACKS = "what is done later, or on the side"
 COMPARING = "what compares sessions with the engine"
 """What keeps running, as the log and `system.status` call it."""
 FIRST_CONNECT = 2.0
@@ -158,6 +159,7 @@ class Daemon:
         learned = _learned(self.journal)
         admission = Admission(self.config, machine, self.clock, learned)
         supervisor = Supervisor(self.engine, starter, admission, self.journal, self.events.emit)
+        supervisor.on_defect = self.keeper.note
         self.journal.on_trouble = supervisor.note_journal
         return supervisor
 
@@ -283,6 +285,15 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+
+    def note_what_breaks(self) -> None:
+        """Log and show what breaks outside of all tasks, in timers and other callbacks of the event loop."""
+
+        def note(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            exc = context.get("exception")
+            self.keeper.note(CALLBACKS, exc or RuntimeError(context["message"]))
+
+        asyncio.get_running_loop().set_exception_handler(note)
 
     async def run_until_stopped(self) -> None:
         """Return once a signal came, or `stop` was called, and all is ended."""

@@ -58,8 +58,8 @@ RULES = (
     ),
     Rule(
         _is(ssl.SSLCertVerificationError),
-        "the container engine's certificate is not trusted: have it signed by an authority that this "
-        f"machine trusts (REQUESTS_CA_BUNDLE names others), for the name in {_SETTINGS}",
+        "the container engine's certificate is not trusted: have it signed by a public authority, for the "
+        f"name in {_SETTINGS}, or reach the engine by its Unix socket or a tunnel to it",
     ),
     Rule(
         _says("wrong_version_number"),

@@ -57,6 +57,9 @@ class Attacher:
         except StepFailed as exc:
             await self.detach(record, name, exc.reason)
             return
+        except Exception:  # a defect: what was made of it is removed, and its place given back
+            await self.detach(record, name, "an internal error of the daemon; its log says more")
+            raise
         log.info("session %s: the stage %s is attached", record.id, name)
         self._admission.decide(scheduler.Attached(record.id))
         self._tell("session.attached", record, stage=name, degraded=False)

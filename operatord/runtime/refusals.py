@@ -65,11 +65,17 @@ def step_error(record: SessionRecord, exc: StepFailed) -> errors.WireError:
     return exc.kind(exc.reason, session_id=record.id, **data)
 
 
+def _kind(ending: Ending) -> type[errors.WireError]:
+    if ending.cause == "engine_lost":
+        return errors.EngineUnavailable  # another try may well succeed
+    return errors.StartFailed if ending.outcome == "failed" else errors.Cancelled
+
+
 def final_error(record: SessionRecord, ending: Ending) -> errors.WireError:
     """Return what whoever waits for the stream is told, with the last words of the stage at fault."""
     error = ending.error
     if error is None:
-        kind = errors.StartFailed if ending.outcome == "failed" else errors.Cancelled
+        kind = _kind(ending)
         message = f"the session ended before its stream was there: {ending.reason}"
         error = kind(message, step=record.step, session_id=record.id, cause=ending.cause)
     if ending.stage is not None:

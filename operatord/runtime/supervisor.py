@@ -74,6 +74,8 @@ class Supervisor:
         self._calm = asyncio.Event()
         self._calm.set()
         self.reach = Reach(clock)
+        self.on_defect: Callable[[str, BaseException], None] = _log_defect
+        """Hears what broke in the daemon's own work, and how."""
         self._unanswered: list[SessionRecord] = []
         """Starts that were begun since the engine last answered anything."""
         self.on_no_subnets: Callable[[], object] = lambda: None
@@ -306,9 +308,13 @@ class Supervisor:
                 _give_up_start(record, reason)
 
     def note_engine_lost(self, reason: str) -> None:
-        """The engine cannot be used; those who wait go on waiting."""
-        if self.reach.note_silent("unavailable", reason, 0.0):
-            self._act(self.admission.hold("engine", reason))
+        """The engine cannot be used; those who wait go on waiting, but for what has failed already."""
+        if not self.reach.note_silent("unavailable", reason, 0.0):
+            return
+        self._act(self.admission.hold("engine", reason))
+        for record in self.book.living():
+            if record.phase == "stopping" and record.started is None:
+                record.give_up()  # why is known, and nothing that the engine says will change it
 
     def give_up_starts(self, reason: str) -> None:
         """Let the sessions that are being started fail, for the engine does not come back.
@@ -454,8 +460,17 @@ class Supervisor:
         """Run ``work`` as one of the tasks that a shutdown waits for."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self.on_defect("what is done for a session", exc)
+
+
+def _log_defect(name: str, exc: BaseException) -> None:
+    log.critical("%s broke", name, exc_info=exc)
 
 
 def _give_up_start(record: SessionRecord, reason: str) -> None:

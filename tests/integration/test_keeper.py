@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +148,44 @@ async def test_slot_that_meets_a_defect_gives_its_place_back(
         await (await lab.wire()).call("system.reload")
         await until(lambda: broken.calls >= 2, "another is made")
         assert len(list(lab.daemon.supervisor.slots)) <= 1
+
+
+@pytest.fixture
+async def noted(lab: Lab) -> AsyncIterator[Lab]:
+    """A daemon that has the event loop to itself, as `operatord serve` has."""
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    lab.daemon.note_what_breaks()
+    yield lab
+    loop.set_exception_handler(before)
+
+
+async def test_who_waits_is_told_where_it_stands_though_telling_broke_once(
+    noted: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2: what a timer calls is no task, and is shown and gone on with like one."""
+    noted.measure(available=0)
+    teller = noted.daemon.supervisor._teller
+    monkeypatch.setattr(teller, "refresh", Broken(teller.refresh))
+    first, second = await noted.wire(), await noted.wire()
+    first.begin("session.start", wait="accepted")
+
+    async def shown() -> bool:
+        return "what is done later, or on the side" in await troubles(wire)
+
+    await until(shown, "it is shown")
+    second.begin("session.start")
+    assert (await second.note(lambda said: said.get("position") == 2))["reason"]
+
+
+async def test_defect_in_what_is_done_for_a_session_is_shown(lab: Lab, wire: Wire) -> None:
+    """E2"""
+
+    async def broken() -> None:
+        raise KeyError(SECRET)
+
+    await asyncio.wait([lab.daemon.supervisor.own(broken())])
+    assert (await troubles(wire))["what is done for a session"]["times"] == 1
 
 
 class Restless:
