@@ -12,7 +12,9 @@ import msgspec
 
 from operatord.core.plans import Upstream
 from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
+from operatord.runtime.journal_file import JournalFailed
 from operatord.runtime.record import Ending, SessionRecord
+from operatord.runtime.refusals import not_written
 from operatord.runtime.reports import newest_report
 from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
@@ -126,7 +128,11 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
 
 
 async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
-    """Let a lease end later. Raises `Conflict` for a session that has ended or has no such lease."""
+    """Let a lease end later.
+
+    Raises `Conflict` for a session that has ended or has no such lease, and `NoCapacity` when it could not be
+    written down: the lease is longer then, but the next daemon would not know.
+    """
     supervisor = call.services.supervisor
     record = supervisor.book.get(params.session_id)
     if record.ttl is None:
@@ -135,7 +141,11 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
             session_id=record.id,
         )
     supervisor.extend(record, params.ttl)
-    await supervisor.written()
+    try:
+        await supervisor.settled()
+    except JournalFailed as exc:
+        what = "the lease is extended only for as long as this daemon lives"
+        raise not_written(exc, what, session_id=record.id) from exc
     return call.services.supervisor.view(record)
 
 

@@ -67,9 +67,9 @@ async def probe_get(call: Call, params: m.ProbeParams) -> m.Probe:
     return await call.services.probes.get(params.name)
 
 
-def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
+async def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
     """Forget one."""
-    return call.services.probes.remove(params.name)
+    return await call.services.probes.remove(params.name)
 
 
 def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:

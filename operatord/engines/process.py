@@ -38,6 +38,7 @@ from operatord.engines.base import (
     LABEL_SESSION,
     SHIM,
     Address,
+    DiskFull,
     EngineEvent,
     EngineInfo,
     EngineUnavailable,
@@ -59,7 +60,7 @@ from operatord.engines.logs import LogBook
 from operatord.engines.process_child import Child, ChildInput, Start, end_leftover, group_stats
 from operatord.engines.process_guard import Guard
 from operatord.engines.process_images import packaged_programs
-from operatord.engines.process_records import Record, Records, living_process
+from operatord.engines.process_records import Record, Records, living_process, unwritable
 
 _KILL_SECONDS = 5.0
 _EVENTS_HELD = 1024
@@ -332,9 +333,10 @@ class ProcessEngine:
     def _run(self, stage: _Stage, plan: StagePlan) -> None:
         record = stage.record
         home = self._records.home(record.id)
-        home.mkdir(mode=0o700, exist_ok=True)
-        record.started = True
-        self._records.save(record)
+        try:
+            home.mkdir(mode=0o700, exist_ok=True)
+        except OSError as exc:
+            raise unwritable(exc, record.name) from exc
         argv = tuple(plan.command or self._program(plan.image) or ())
         start = Start(
             argv=("sh", "-c", SHIM, "operatord-shim", *argv) if plan.shim else argv,
@@ -343,12 +345,15 @@ class ProcessEngine:
             memory=plan.memory,
             stdin=plan.stdin,
         )
+        record.started = True
         try:
+            self._records.save(record)  # before there is anything of it
             self._watch()
             stage.child = Child(start, stage.book, lambda code: self._ended(stage, code))
         except BaseException:
             record.started = False
-            self._records.save(record)
+            with contextlib.suppress(DiskFull, StageRefused):  # no process is found for it, then
+                self._records.save(record)
             raise
         record.pid, record.pid_time = stage.child.pid, stage.child.pid_time
         self._records.save(record)
@@ -363,7 +368,9 @@ class ProcessEngine:
     def _ended(self, stage: _Stage, code: int) -> None:
         stage.record.exit_code = code
         if stage.record.id in self._stages:
-            self._records.save(stage.record)
+            # Without it the next daemon finds a process that is gone, which is an end as well.
+            with contextlib.suppress(DiskFull, StageRefused):
+                self._records.save(stage.record)
         self._tell("exited", stage.record)
 
     def _status(self, stage: _Stage) -> Literal["created", "running", "exited"]:

@@ -8,12 +8,15 @@ word of a record when more than its id agrees with it: process ids are used agai
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import psutil
+
+from operatord.engines.base import DiskFull, StageRefused
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -42,11 +45,18 @@ class Records:
         return self._directory / f"{object_id}.d"
 
     def save(self, record: Record) -> None:
-        """Write a record so that a reader finds the old one or the new one, never half of it."""
+        """Write a record so that a reader finds the old one or the new one, never half of it.
+
+        Raises `DiskFull`, `StageRefused`.
+        """
         path = self._path(record.id)
         draft = path.with_suffix(".new")
-        draft.write_bytes(msgspec.json.encode(record))
-        draft.replace(path)
+        try:
+            draft.write_bytes(msgspec.json.encode(record))
+            draft.replace(path)
+        except OSError as exc:
+            draft.unlink(missing_ok=True)
+            raise unwritable(exc, record.name) from exc
 
     def forget(self, object_id: str) -> None:
         """Delete a record. Idempotent."""
@@ -60,6 +70,13 @@ class Records:
 
     def _path(self, object_id: str) -> Path:
         return self._directory / f"{object_id}.json"
+
+
+def unwritable(exc: OSError, name: str) -> DiskFull | StageRefused:
+    """Return what it means that something of an object could not be written."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"the disk of the state directory has no space left for {name}")
+    return StageRefused(f"the state directory cannot be written for {name}: {exc.strerror}")
 
 
 def living_process(record: Record, home: Path) -> psutil.Process | None:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +23,7 @@ from operatord_protocol.stream import Hello
 from .journal import Journal
 from .journal_file import JournalFailed
 from .looks import Looks, Seen
+from .refusals import not_written
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class ProbeRegistry:
         """Make a probe known and look at it.
 
         Raises `InvalidParams`, `Conflict` when the name has another address, `TooManyRequests` when there is
-        no room for another probe; then nothing has happened.
+        no room for another probe, `NoCapacity` when it cannot be written down; then nothing has happened.
         """
         known = self._entries.get(params.name)
         self._check(params, known)
@@ -93,10 +93,31 @@ class ProbeRegistry:
             entry.seen, entry.told = known.seen, known.told  # that it is as it was is no news
         self._entries[params.name] = entry
         if entry.holder is None:
-            self._journal.note_probe(params.name, msgspec.json.encode(params))
-            with contextlib.suppress(JournalFailed):  # that is told elsewhere
-                await self._journal.settled()
+            try:
+                await self._write(params.name, entry)
+            except JournalFailed as exc:
+                self._put_back(params.name, known, instead_of=entry)
+                raise not_written(exc, f"the probe {params.name!r} is not registered") from exc
         return await self._look(entry)
+
+    async def _write(self, name: str, entry: _Entry | None) -> None:
+        """Write a probe down, or that it is not known any more. Raises `JournalFailed`."""
+        self._note(name, entry)
+        await self._journal.settled()
+
+    def _note(self, name: str, entry: _Entry | None) -> None:
+        kept = None if entry is None or entry.holder is not None else entry.params
+        self._journal.note_probe(name, None if kept is None else msgspec.json.encode(kept))
+
+    def _put_back(self, name: str, before: _Entry | None, *, instead_of: _Entry | None) -> None:
+        """Undo a change that could not be written, unless somebody has made another one since."""
+        if self._entries.get(name) is not instead_of:
+            return
+        if before is None:
+            self._entries.pop(name, None)
+        else:
+            self._entries[name] = before
+        self._note(name, before)
 
     def is_new_holder(self, connection: int) -> bool:
         """Note that a connection has probes on lease; tell whether that is new."""
@@ -151,15 +172,22 @@ class ProbeRegistry:
             look.cancel()
         await asyncio.gather(*self._looking, return_exceptions=True)
 
-    def remove(self, name: str) -> Probe:
-        """Forget a probe. Raises `NotFound`, and `Conflict` while sessions use it."""
+    async def remove(self, name: str) -> Probe:
+        """Forget a probe.
+
+        Raises `NotFound`, `Conflict` while sessions use it, `NoCapacity` when that cannot be written down.
+        """
         entry = self._entry(name)
         if users := self._users(name):
             raise errors.Conflict(
                 f"the probe {name!r} is in use; stop its sessions first", name=name, sessions=users
             )
         del self._entries[name]
-        self._journal.note_probe(name, None)
+        try:
+            await self._write(name, None)
+        except JournalFailed as exc:
+            self._put_back(name, entry, instead_of=None)
+            raise not_written(exc, f"the probe {name!r} is still registered") from exc
         return self._describe(entry)
 
     def upstream(self, name: str) -> Upstream:

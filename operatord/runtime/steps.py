@@ -79,7 +79,7 @@ def translated(step: str) -> Iterator[None]:
             errors.StartFailed, "start_failed", str(exc), exc.stage, step=step
         ) from exc
     except OSError as exc:
-        if exc.errno == errno.ENOSPC:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_disk("a disk of this host has no space left", None, step) from exc
         if exc.errno in (errno.EMFILE, errno.ENFILE):
             raise _no_descriptors(str(base.NoDescriptors()), step) from exc

@@ -452,6 +452,10 @@ class Supervisor:
         self._chronicle.announce(record, **fields)
         self._note_calm()
 
+    async def settled(self) -> None:
+        """Return when all that has been decided is on disk. Raises `JournalFailed`."""
+        await self._chronicle.settled()
+
     async def written(self) -> None:
         """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
         await self._chronicle.written()
