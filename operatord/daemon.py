@@ -262,8 +262,7 @@ class Daemon:
             await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
-        if self._ownership.problem is not None:
-            raise base.NotOurs(self._ownership.problem)
+        self._ownership.require()
         if not self._remote:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
         keep("the count of subnets", self._subnet_count.run)
@@ -296,9 +295,13 @@ class Daemon:
         asyncio.get_running_loop().set_exception_handler(note)
 
     async def run_until_stopped(self) -> None:
-        """Return once a signal came, or `stop` was called, and all is ended."""
+        """Return once a signal came, or `stop` was called, and all is ended.
+
+        Raises `base.NotOurs` if it had to end because the instance is another's now.
+        """
         await self._stop.wait()
         await self.stop()
+        self._ownership.require()
 
     def _signalled(self, name: str) -> None:
         # The same signal again is impatience; another one may come from whoever passes the first on. What
@@ -328,7 +331,8 @@ class Daemon:
         await self.server.close()
         await self.probes.close()
         await self.keeper.close()
-        await self._ownership.end()
+        if self.supervisor.reach.state == "up":
+            await self._ownership.end()
         await self.engine.close()
         self._write_learned()
         self.events.close()
@@ -354,7 +358,12 @@ class Daemon:
 
     async def _count(self, info: base.EngineInfo) -> None:
         """Count with the engine's machine, if the instance is ours there. Raises `base.EngineError`."""
-        await self._ownership.assure()
+        try:
+            await self._ownership.assure()
+        except base.NotOurs:
+            self.supervisor.abort()  # what is under way would be done to another's sessions
+            self._stop.set()
+            raise
         await self._subnet_count.ask()
         if info.root_dir and not self._remote:
             self.host.watch_disk(Path(info.root_dir))

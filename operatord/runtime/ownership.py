@@ -3,7 +3,8 @@
 
 The mark is made with the first answer of the engine, and looked at again whenever the engine was away. It
 stays as long as the instance has anything there, whether its daemon runs or not: a copy that is started while
-the original is stopped would take its sessions just so. It goes with the last of them.
+the original is stopped would take its sessions just so. It goes with the last of them. A daemon whose mark
+has become another's ends at once, and leaves everything as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class Ownership:
         self.problem: str | None = None
         """Why nothing may be done on the engine."""
 
+    def require(self) -> None:
+        """Raise `base.NotOurs` if it was found out that the instance is another's."""
+        if self.problem is not None:
+            raise base.NotOurs(self.problem)
+
     async def assure(self) -> None:
         """Make sure that the instance is ours. Raises `base.NotOurs`, `base.EngineUnavailable`."""
         self._judge(await self._engine.claim(self._holder))
@@ -44,7 +50,7 @@ class Ownership:
                 "a copy, or was moved or put back: make it an instance of its own with `operatord identity "
                 "--new`, or, if the other one is gone for good, run `operatord identity --take-over`"
             )
-            raise base.NotOurs(self.problem)
+        self.require()
 
     async def end(self) -> None:
         """Take the mark away if nothing of the instance is left; an engine that does not answer keeps it."""

@@ -285,10 +285,10 @@ class Lasting(StreamingFake):
         await super().close()
 
 
-async def test_instance_that_is_taken_while_the_engine_was_away_does_nothing_any_more(
+async def test_instance_that_is_taken_while_the_engine_was_away_ends_its_daemon(
     lab: Lab,
 ) -> None:
-    """N7: somebody took over meanwhile; the daemon says so, and leaves everything alone."""
+    """N7: somebody took over meanwhile; the daemon says so, ends, and leaves everything alone."""
     wire = await lab.wire()
     await wire.call("session.start")
     world = lab.fake.world
@@ -302,8 +302,10 @@ async def test_instance_that_is_taken_while_the_engine_was_away_does_nothing_any
     assert status["engine"]["state"] == "unavailable"
     assert "another state directory" in status["engine"]["reason"]
     assert (await wire.refusal("session.start", on_shortage="refuse")).type == "engine_unavailable"
-    await lab.daemon.stop()
+    with pytest.raises(NotOurs):
+        await lab.daemon.run_until_stopped()
     assert len(world.containers) == 3
+    assert world.holders == {"test": "somebody else"}
 
 
 # Backups
