@@ -159,14 +159,15 @@ class DockerEngine:
     async def claim(self, holder: str) -> str:
         """Make a volume for the instance, which holds nothing; return whose it is by its label.
 
-        A name is given to one volume only, and who asks for it again gets the one that is there.
+        A name is given to one volume only, and who asks for it again gets the one that is there. What Engine
+        20.10 answers to that, though, has no labels once it was restarted; an inspection has.
         """
         body = bodies.mark_body(self._instance, holder)
-        made = await self._look("mark", body["name"], lambda c: c.create_volume(**body))
-        return bodies.marked_holder(made)
+        await self._look("mark", body["name"], lambda c: c.create_volume(**body))
+        return await self.holder() or holder
 
     async def holder(self) -> str | None:
-        """Return whose the instance is by the label of that volume; None if there is none."""
+        """Return whose the instance is by the label of that volume; None if there is none that says so."""
         name = bodies.mark_name(self._instance)
         try:
             return bodies.marked_holder(

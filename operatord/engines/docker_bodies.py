@@ -254,9 +254,10 @@ def mark_body(instance: str, holder: str) -> Json:
     return {"name": mark_name(instance), "labels": labels}
 
 
-def marked_holder(volume: Json) -> str:
-    """Read the answer: the volume that there is now, with the labels it was made with."""
-    return str((volume.get("Labels") or {}).get(LABEL_HOLDER, ""))
+def marked_holder(volume: Json) -> str | None:
+    """Read ``GET /volumes/{name}``: whose the instance is, by the label that the volume was made with."""
+    holder = (volume.get("Labels") or {}).get(LABEL_HOLDER)
+    return str(holder) if holder else None
 
 
 def subnets(networks: list[Json]) -> list[str]:

@@ -172,7 +172,7 @@ class ExitWatch:
         began = state.began
         if began is not None and record.runs.setdefault(container_id, began) != began:
             record.by_others[container_id] = "restarted"
-        if state.start_failed and container_id in record.by_others:
+        if state.start_failed and container_id in record.runs:
             # A stage of a shared namespace cannot come back when its end has ended the others.
             record.by_others[container_id] = "restarted"
         return state

@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import docker
 import pytest
 from daemon_lab import Served, Wire, left_of
 from docker_lab import Engine, Viewer, viewer_at
@@ -122,5 +124,25 @@ async def test_start_that_was_killed_half_way_leaves_nothing(lives: Lives) -> No
     wire = await lives.start()
     found = await wire.call("session.wait", session_id=note["session_id"])
     assert (found["outcome"], found["cause"]) == ("failed", "restart")
+    assert await asyncio.to_thread(lives.left) == []
+    await wire.close()
+
+
+@pytest.mark.parametrize("stage", ["probe", "stream", "segmentation"])
+async def test_stage_that_was_restarted_while_there_was_no_daemon_is_said_so(
+    lives: Lives, stage: str
+) -> None:
+    """F2: whether the engine could start it again or not."""
+    wire = await lives.start()
+    session = await wire.call("session.start", count=100_000, env={"probe": {"fps": 30}})
+    async with viewer_at(session["location"]) as viewer:
+        await viewer.frames(3)
+        await lives.end(wire)
+        with contextlib.suppress(docker.errors.APIError):
+            await asyncio.to_thread(lives.engine.client.restart, session[stage], timeout=5)
+    wire = await lives.start()
+    found = await wire.call("session.wait", session_id=session["session_id"])
+    assert (found["outcome"], found["cause"]) == ("failed", "exit")
+    assert found["reason"] == f"the stage '{stage}' was restarted from outside"
     assert await asyncio.to_thread(lives.left) == []
     await wire.close()

@@ -1042,8 +1042,11 @@ async def test_container_that_died_meanwhile_fails_its_session_with_its_exit(
     assert machine.engine.empty
 
 
-async def test_stage_that_was_restarted_meanwhile_fails_its_session(machine: Machine) -> None:
-    """F2: what was written down of its start tells."""
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_stage_that_was_restarted_meanwhile_fails_its_session(
+    machine: Machine, comes_back: bool
+) -> None:
+    """F2: what was written down of its start tells, or that its start has failed since."""
     wire = await machine.start()
     session, other = [await wire.call("session.start") for _ in range(2)]
     for each in (session, other):
@@ -1051,7 +1054,11 @@ async def test_stage_that_was_restarted_meanwhile_fails_its_session(machine: Mac
         await until(lambda record=record: len(record.runs) == 3, "all were looked at")
     await machine.settled()
     await machine.kill()
-    machine.world.restart(session["stream"])
+    stream = machine.world.containers[session["stream"]]
+    machine.world.restart(stream.id)
+    if not comes_back:
+        machine.world.end(stream.id, 127)
+        stream.start_failed, stream.began = True, stream.began - 1 if stream.began else None
     wire = await machine.start()
     assert await ended(wire, session) == ("failed", "exit")
     reason = (await get(wire, session))["reason"]
