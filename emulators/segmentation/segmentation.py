@@ -442,7 +442,7 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
 
 def understood(said: dict[str, Any]) -> dict[str, Any]:
     """Return a hello with what it may leave out; raise ValueError for one that cannot be served."""
-    hello = {"format": "gray8", "fps": 0, **said}
+    hello = {**said, "format": said.get("format", "gray8"), "fps": said.get("fps", 0)}
     if hello["type"] != "hello" or hello["format"] != "gray8":
         raise ValueError("not a hello for gray8")
     if not all(type(hello[side]) is int and 1 <= hello[side] <= 65536 for side in SIDES):

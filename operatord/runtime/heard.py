@@ -19,6 +19,8 @@ from .reports import report_in
 
 REPORT_LINES = 40
 """Log lines read in search of reports: at one report a second, more than the longest step between looks."""
+HELD_UP = 5.0
+"""Seconds for which a consumer has to have taken nothing before it is said to hold up the stream."""
 MISSED = 3
 """Reports in a row that have to be missing before a stage is taken to hang."""
 
@@ -40,6 +42,22 @@ class Counters(NamedTuple):
         return cls(said.frames, said.consumers, said.blocked, said.every)
 
 
+class Holder(NamedTuple):
+    """A consumer that everybody waits for, and for how many seconds."""
+
+    consumer: str
+    seconds: float
+
+    @classmethod
+    def among(cls, lines: Sequence[base.LogLine]) -> Holder | None:
+        """Return the last that is named in lines, for one that has taken nothing for long enough."""
+        for line in reversed(lines):
+            said = report_in(line) if "held_up_by" in line.line else None
+            if said and said.held_up_by and (said.held_up_for or 0.0) >= HELD_UP:
+                return cls(said.held_up_by, said.held_up_for or 0.0)
+        return None
+
+
 class Heard:
     """All that has been read of one stage's reports. Times are monotonic, in seconds."""
 
@@ -51,6 +69,8 @@ class Heard:
         """When that was written …"""
         self.changed = since
         """… and the first of those that are like it."""
+        self.holder: Holder | None = None
+        """Who was named in what was read last."""
         self._looked = since
         self._newest: base.LogLine | None = None
 
@@ -59,6 +79,7 @@ class Heard:
         fresh, cut = list(lines), len(lines) >= REPORT_LINES
         if self._newest in fresh:
             fresh, cut = fresh[fresh.index(self._newest) + 1 :], False
+        self.holder = Holder.among(fresh) if fresh else self.holder
         said = [(report, line) for line in fresh if (report := Counters.of(line)) is not None]
         if cut and not said:
             self.report = None  # it writes so much else that its reports are not to be found

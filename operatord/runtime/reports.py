@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a stage says of itself on its standard output, read in one place and held against what can be.
 
-A stage's program is anybody's. A member that is no number of its range is as good as not said: it is left
+A stage's program is anybody's. A member that is no value of its range is as good as not said: it is left
 out by itself, and the rest of the report counts. Nothing else of a report is kept or passed on.
 """
 
@@ -27,10 +27,12 @@ MOST_DIGITS = 20
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_SILENCE)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Peer = Annotated[str, Meta(pattern=r"^[0-9A-Za-z.:_%\[\]-]{1,64}\Z")]
+"""An address, as a stage names who has connected."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A stage's counters, each None where it has not said a number of that range.
+    """A stage's counters, each None where it has not said a value of that range.
 
     A further member of reports is a further line here.
     """
@@ -45,12 +47,18 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Longest time in seconds between two reports while it has a consumer; None if it promises nothing."""
     dice_mean: Share | None = None
     """How well its masks agree with the truth of its probe."""
+    held_up_by: Peer | None = None
+    """The consumer that everybody has waited for longest …"""
+    held_up_for: Seconds | None = None
+    """… and for how many seconds it has taken nothing."""
 
     def figures(self) -> dict[str, float]:
-        """Return what it has counted, as the wire has it: all but the promise of when it reports again."""
+        """Return what it has counted, as the wire has it: neither promises nor names."""
         said: dict[str, float] = msgspec.to_builtins(self)
-        said.pop("every", None)
-        return said
+        return {name: number for name, number in said.items() if name not in _NO_FIGURES}
+
+
+_NO_FIGURES = {"every", "held_up_by", "held_up_for"}
 
 
 def report_in(line: LogLine) -> Report | None:
@@ -70,12 +78,12 @@ def newest_report(lines: list[LogLine]) -> Report | None:
 
 
 def checked(said: Mapping[str, Any]) -> Report:
-    """Return what of ``said`` is a number of its member's range."""
+    """Return what of ``said`` is a value of its member's range."""
     found: dict[str, Any] = {}
     for name in Report.__struct_fields__:
-        if isinstance(number := said.get(name), int | float):
-            with contextlib.suppress(msgspec.ValidationError):
-                found[name] = getattr(msgspec.convert({name: number}, Report), name)
+        if isinstance(value := said.get(name), int | float | str):
+            with contextlib.suppress(msgspec.ValidationError, UnicodeEncodeError):
+                found[name] = getattr(msgspec.convert({name: value}, Report), name)
     return Report(**found)
 
 

@@ -6,6 +6,9 @@ held up by none (``blocked``), and has passed on nothing for the time given. A c
 does not read is no stall: it holds up the last stage, and so, by back-pressure, all before it. A degraded
 session that was given the rest has two stages with consumers of their own, and each is looked at.
 
+A consumer that does not read is named: that is not the fault of any stage, and others may want to know whom
+they wait for.
+
 A process that hangs cannot say that it does. But a stage may promise to report so often while it has a
 consumer (``every``). One that has and falls silent hangs, whatever it said last.
 
@@ -24,7 +27,7 @@ from operatord.core.pipelines import PROBE
 from operatord.engines import base
 
 from .clock import Clock
-from .heard import REPORT_LINES, Counters, Heard
+from .heard import REPORT_LINES, Counters, Heard, Holder
 from .record import SessionRecord
 from .usage import Rounds, Sessions, Tempo, Visited
 
@@ -48,6 +51,7 @@ class _Stream(Visited):
         self._begun = self.due
         self._heard: dict[str, Heard] = {}
         self._told: dict[str, tuple[int, str]] = {}
+        self._holders: dict[str, str] = {}
         self.late = False
         """Whether the engine was slow to answer in this look."""
 
@@ -76,6 +80,14 @@ class _Stream(Visited):
         assert report is not None
         self._told[end] = report.frames, fault
         return fault not in known
+
+    def names(self, end: str) -> Holder | None:
+        """Return who holds up the frames at ``end``, if that has not been said of this time yet."""
+        holder = self.heard(end).holder
+        before = self._holders.pop(end, None)
+        if holder is not None:
+            self._holders[end] = holder.consumer
+        return None if holder is None or holder.consumer == before else holder
 
 
 class StallWatch:
@@ -117,6 +129,8 @@ class StallWatch:
             return
         for end in visit.ends:
             await self._listen(visit, end)
+            if visit.has(end) and (holder := visit.names(end)) is not None:
+                self._say_who(visit.record, end, holder)
             if visit.has(end) and not visit.is_told(end):
                 await self._suspect(visit, end, max(timeout, FRAMES / fps if fps else 0.0))
 
@@ -144,6 +158,16 @@ class StallWatch:
     def _say(self, record: SessionRecord, stage: str, seconds: float) -> None:
         log.warning("session %s has stalled for %.0f s at the stage %s", record.id, seconds, stage)
         self._emit("session.stalled", session_id=record.id, stage=stage, seconds=round(seconds, 3))
+
+    def _say_who(self, record: SessionRecord, stage: str, holder: Holder) -> None:
+        log.warning(
+            "session %s: the consumer %s of the stage %s has taken nothing for %.0f s, and all wait for it",
+            record.id, holder.consumer, stage, holder.seconds,
+        )  # fmt: skip
+        self._emit(
+            "session.held_up", session_id=record.id, stage=stage, consumer=holder.consumer,
+            seconds=holder.seconds,
+        )  # fmt: skip
 
     async def _listen(self, visit: _Stream, stage: str) -> None:
         """Read what a stage has said since it was last listened to."""

@@ -73,6 +73,7 @@ EVENT_TYPES = (
     *(f"session.{phase}" for phase in PHASES),
     "session.expiring",
     "session.stalled",
+    "session.held_up",
     "session.attached",
     "session.detached",
     "probe.up",

@@ -193,8 +193,8 @@ class Received(NamedTuple):
 class Consumer:
     """A connection to a stage that reads the stream format."""
 
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection((HOST, port), PATIENCE)
+    def __init__(self, port: int, host: str = HOST) -> None:
+        self.sock = socket.create_connection((host, port), PATIENCE)
         self._file = self.sock.makefile("rb")
         self.end: dict[str, Any] | None = None
 

@@ -52,10 +52,10 @@ def test_pictures_of_any_size_pass(launch: Launcher, script: str, width: int, he
     size, picture = width * height, bytes(range(256)) * (width * height // 256 + 1)
     hello = {"type": "hello", "stream": "tiny", "width": width, "height": height}
     frame = {"type": "frame", "seq": 0, "parts": [{"name": "image", "bytes": size}]}
-    said, [received], end = understood(
-        served_by(launch, script, line(hello), line(frame), picture[:size], line(END))
-    )
+    stream = served_by(launch, script, line(hello), line(frame), picture[:size], line(END))
+    said, [received], end = understood(stream)
 
+    assert stream.startswith(b'{"type":"hello"')  # as it was: some look no further
     assert (said.width, said.height, said.fps, said.count) == (width, height, 0, None)
     assert received.image == picture[:size]
     assert (end.frames, end.dropped) == (1, 0)

@@ -59,6 +59,12 @@ class Watched:
     def _hear(self, type: str, **fields: Any) -> None:
         self._heard.append({"type": type, **fields})
 
+    def holders(self) -> list[tuple[str, str, float]]:
+        """Return stage, consumer and seconds of what has been said since the last call."""
+        heard, self._heard = self._heard, []
+        assert {event["type"] for event in heard} <= {"session.held_up"}
+        return [(event["stage"], event["consumer"], event["seconds"]) for event in heard]
+
     def stalls(self) -> list[tuple[str, int]]:
         """Return stage and seconds of what has been said since the last call."""
         heard, self._heard = self._heard, []
@@ -623,3 +629,50 @@ async def test_segmentation_that_was_attached_and_hangs_is_named(tmp_path: Path)
                 with hanging(lab, session, "segmentation"):
                     event = await stalled(wire, session)
         assert event["stage"] == "segmentation"
+
+
+# Who holds up the stream
+
+
+async def held_up(session: Watched, seconds: int, consumer: str = "10.0.0.9:4711") -> None:
+    """Let the last stage name a consumer for so long."""
+    for past in range(1, seconds + 1):
+        named = {"held_up_by": consumer, "held_up_for": past}
+        session.say("stream", frames=9, blocked=1, every=1, **named)
+        session.say("probe", frames=20, blocked=1, every=1)
+        await session.idle(1)
+
+
+async def test_consumer_that_holds_up_the_stream_is_named_once(session: Watched) -> None:
+    """F9: stage, address and seconds, as soon as it is looked; and again only after it has gone on."""
+    await held_up(session, 60)
+    [(stage, consumer, seconds)] = session.holders()
+    assert (stage, consumer) == ("stream", "10.0.0.9:4711")
+    assert 5 <= seconds <= 20
+    await session.streams(40, every=1)
+    assert session.holders() == []
+    await held_up(session, 40)
+    assert len(session.holders()) == 1
+
+
+async def test_each_consumer_that_holds_up_the_stream_is_named(session: Watched) -> None:
+    """F9: the first was given up, and now there is another."""
+    await held_up(session, 25)
+    await held_up(session, 25, "10.0.0.10:4712")
+    assert [consumer for _, consumer, _ in session.holders()] == ["10.0.0.9:4711", "10.0.0.10:4712"]
+
+
+async def test_consumer_that_is_slow_for_a_moment_is_not_named(session: Watched) -> None:
+    """F9: who goes on taking frames is slow, and no event."""
+    for _ in range(15):
+        await held_up(session, 4)
+    assert session.holders() == []
+
+
+@pytest.mark.parametrize("name", ["\u001b[2J", "", "x" * 65, 7, None, ["10.0.0.9"]])
+async def test_consumer_whose_name_is_none_is_not_passed_on(session: Watched, name: object) -> None:
+    """F9: a stage's program is anybody's; what it says goes to other people's terminals."""
+    for _ in range(30):
+        session.say("stream", frames=9, blocked=1, every=1, held_up_by=name, held_up_for=9)
+        await session.idle(1)
+    assert session.holders() == []
