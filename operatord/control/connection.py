@@ -46,6 +46,8 @@ from .verbs import VERBS
 
 log = logging.getLogger(__name__)
 
+SUBSCRIPTIONS = 64
+"""Subscriptions that one connection may have: each of them costs time with each event."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
 TURNED_AWAY = 0.5
@@ -63,6 +65,8 @@ class Host(Protocol):
     services: Services
     turns: Turns
     unread: Unread
+    buffer: memoryview
+    """Where what a peer has sent is read into; nothing stays there."""
 
     def opened(self, connection: Connection) -> int | None:
         """Return a number for the connection, or None when there are too many."""
@@ -73,7 +77,7 @@ class Host(Protocol):
         ...
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """A peer on a TCP or Unix socket. There may be thousands, most of them silent: hence the slots."""
 
     __slots__ = (
@@ -136,7 +140,7 @@ class Connection(asyncio.Protocol):
         self._late_line: asyncio.TimerHandle | None = None
         self._presence: Presence | None = None
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Register, or refuse when there are too many."""
@@ -153,6 +157,14 @@ class Connection(asyncio.Protocol):
             self._refuse(TooManyRequests(text, retry_after=1), TURNED_AWAY)
         else:
             self.id = number
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Have the next bytes read into what all connections share."""
+        return self._host.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take out what was read."""
+        self.data_received(bytes(self._host.buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in and answer what can be answered at once."""
@@ -225,7 +237,7 @@ class Connection(asyncio.Protocol):
         """Go on where reading the peer's requests was stopped."""
         self._out.resume()
         self._due |= self._feeds
-        self._turns.ask(self._turn)
+        self._turns.wait(self._turn)
 
     # Requests
 
@@ -402,7 +414,7 @@ class Connection(asyncio.Protocol):
         if task.cancelled() and call.cancelled:
             self._answer_error(call.request, Cancelled("the request was cancelled"))
         if not self._transport.is_closing():
-            self._turns.ask(self._turn)
+            self._turns.wait(self._turn)
 
     def _answer(self, request: Request, result: Result) -> None:
         if request.wants_reply:
@@ -481,8 +493,15 @@ class Connection(asyncio.Protocol):
         return lambda: self._on_close.pop(key, None)
 
     def keep(self, key: int, ender: Callable[[], object]) -> None:
-        """Note a subscription."""
+        """Note a subscription; see `check_kept`."""
         self._kept[key] = ender
+
+    def check_kept(self) -> None:
+        """See that there is room for one more subscription. Raises `TooManyRequests`."""
+        if len(self._kept) >= SUBSCRIPTIONS:
+            raise TooManyRequests(
+                f"this connection has {SUBSCRIPTIONS} subscriptions, which are the most; end one first"
+            )
 
     def drop(self, key: int) -> bool:
         """End a subscription."""

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 WAITING = 1024
 """Peers that the system lets wait to be accepted."""
-AT_ONCE = 16
-"""Peers that are accepted until the event loop has its turn: some two milliseconds' work."""
+AT_ONCE = 4
+"""Peers that are accepted until the event loop has its turn: about a millisecond's work."""
 PAUSE = 0.2
 """Seconds until the next try after the system had no descriptor, or no memory, for a peer."""
 TOLD_EVERY = 60.0
@@ -29,9 +29,18 @@ TOLD_EVERY = 60.0
 class Listener:
     """One listening socket."""
 
-    def __init__(self, sock: socket.socket, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """Make each peer of ``sock`` the transport of a new ``protocol``, from now until `close`."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        crowded: Callable[[], bool],
+    ) -> None:
+        """Make each peer of ``sock`` the transport of a new ``protocol``, from now until `close`.
+
+        While it is ``crowded``, peers wait with the system.
+        """
         self._sock = sock
+        self._crowded = crowded
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
         self._making: set[asyncio.Task[Any]] = set()
@@ -58,6 +67,8 @@ class Listener:
 
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
+            if self._crowded():
+                return  # and come again at once, after whoever waits
             try:
                 peer = self._sock.accept()[0]
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):

@@ -49,6 +49,10 @@ class Peer(Protocol):
         """Call ``callback`` when the connection has ended; return how to undo it."""
         ...
 
+    def check_kept(self) -> None:
+        """See that there is room for one more subscription. Raises `TooManyRequests`."""
+        ...
+
     def keep(self, key: int, ender: Callable[[], object]) -> None:
         """Note a subscription; the connection stays open for it, and its end calls ``ender``."""
         ...

@@ -7,6 +7,7 @@ returns a typed result, or one in JSON where that is at hand; or it raises a `Wi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from operatord.runtime.refusals import explanation, refusal
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
-from operatord_protocol.codec import encode
+from operatord_protocol.codec import decode, encode
 
 from .paging import piece, wanted
 from .peer import Services
@@ -34,13 +35,19 @@ def ping(services: Services, params: m.NoParams) -> m.Pong:
     return m.Pong(pong=True, time=rfc3339(services.clock.wall()))
 
 
-def describe(services: Services, params: m.NoParams) -> m.Description:
+def describe(services: Services, params: m.NoParams) -> Raw:
     """Say what this daemon is and what it understands."""
-    return m.Description(
-        version=services.version,
+    return Raw(_description(services.version, services.instance, encode(services.engine_facts())))
+
+
+@functools.lru_cache(maxsize=4)
+def _description(version: str, instance: str, engine: bytes) -> bytes:
+    """Return a description, worked out once for as long as it is the same: it is long."""
+    description = m.Description(
+        version=version,
         protocol=methods.PROTOCOL_VERSION,
-        instance=services.instance,
-        engine=services.engine_facts(),
+        instance=instance,
+        engine=decode(engine),
         methods=methods.schemas(),
         errors={cls.type: {"code": cls.code, "retryable": cls.retryable} for cls in errors.ALL},
         capabilities=[
@@ -54,6 +61,7 @@ def describe(services: Services, params: m.NoParams) -> m.Description:
             "learned_reservations",
         ],
     )
+    return encode(description)
 
 
 def status(services: Services, params: m.NoParams) -> m.Status:

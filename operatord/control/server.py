@@ -17,6 +17,8 @@ from .peer import Services
 from .turns import Turns
 from .unread import Unread
 
+READ = 32 * 1024
+"""Bytes that are taken from a peer at a time: a thousand peers that send all they can fill no memory."""
 RESERVE = 96
 """File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
 a session, which takes some forty with local processes."""
@@ -31,6 +33,7 @@ class Server:
         """Answer with ``services``."""
         self.services = services
         self.turns = Turns()
+        self.buffer = memoryview(bytearray(READ))
         self.unread = Unread(lambda: int(services.config.limits.output_total))
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
@@ -41,7 +44,7 @@ class Server:
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`."""
-        found = [Listener(sock, lambda: Connection(self)) for sock in await bound(host, port)]
+        found = [self._listener(sock) for sock in await bound(host, port)]
         self._listeners += found
         address: tuple[str, int] = found[0].address[:2]
         return address
@@ -57,8 +60,11 @@ class Server:
         except OSError:
             sock.close()
             raise
-        self._listeners.append(Listener(sock, lambda: Connection(self)))
+        self._listeners.append(self._listener(sock))
         self._unix = path
+
+    def _listener(self, sock: socket.socket) -> Listener:
+        return Listener(sock, lambda: Connection(self), lambda: self.turns.crowded)
 
     @property
     def connections(self) -> int:

@@ -154,6 +154,7 @@ async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
     record = call.services.supervisor.book.get(params.session_id)
     stages = _chosen_stages(record, params)
     if params.follow and record.phase != "ended":
+        call.peer.check_kept()
         return m.Logs(lines=[], subscription=_follow(call, record, stages, params.tail))
     found = await asyncio.gather(*(_lines(call, record, s, params.tail) for s in stages))
     lines = sorted((line for each in found for line in each), key=lambda line: line.time)

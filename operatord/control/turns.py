@@ -17,18 +17,21 @@ from time import perf_counter
 
 SLICE = 0.004
 """Seconds of work for connections until the event loop has its turn."""
-VISIT = 0.0005
+VISIT = 0.0002
 """Seconds that one connection is worked for while others wait."""
 SHARE = 0.02
 """Of all time, what a connection may use and still be visited first when it comes."""
-SAVED = 0.001
+SAVED = 0.0005
 """Seconds of that share that a connection can save up while it asks for nothing."""
 DEBT = 0.02
 """Seconds beyond it that are held against a connection at most: a second of silence makes up for them."""
 PATIENT = 4
 """One visit in so many is for those who are not first, if there are any."""
-PAUSE = 0.001
-"""Seconds without any work after which a new slice begins: the event loop has had its turn."""
+AT_ONCE = 0.5
+"""Of all time, what may be worked for connections in the moment in which they ask, without a round of the
+event loop in between: up to a slice, after a time of calm. It saves a single request that round."""
+CROWD = 8
+"""Newcomers that wait when no more peers are let in: each comes before those that wait already."""
 
 
 class Turn:
@@ -47,7 +50,7 @@ class Turn:
 class Turns:
     """Gives each connection its time. One for the whole server."""
 
-    __slots__ = ("_patient", "_prompt", "_scheduled", "_slice_ends", "_visits", "_worked_at", "now")
+    __slots__ = ("_at_once", "_patient", "_prompt", "_scheduled", "_visits", "_worked_at", "now")
 
     def __init__(self, now: Callable[[], float] = perf_counter) -> None:
         """Nobody waits. Time is what ``now`` says, in seconds."""
@@ -55,20 +58,27 @@ class Turns:
         self._prompt: deque[Turn] = deque()
         self._patient: deque[Turn] = deque()
         self._scheduled = False
-        self._slice_ends = 0.0
+        self._at_once = SLICE
         self._worked_at = 0.0
         self._visits = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many wait that no more peers are to be let in just now."""
+        return len(self._prompt) > CROWD
 
     def ask(self, turn: Turn) -> None:
         """Let ``turn`` have its time: at once if nobody waits and this slice is not used up, else soon."""
         if turn.waits:
             return
         now = self.now()
-        if now - self._worked_at > PAUSE:
-            self._slice_ends = now + SLICE
-        if self._scheduled or now >= self._slice_ends:
+        self._at_once = min(SLICE, self._at_once + (now - self._worked_at) * AT_ONCE)
+        if self._scheduled or self._at_once <= 0:
             self._come(turn, now)
-        elif self._visit(turn, now, self._slice_ends):
+            return
+        left = self._visit(turn, now, now + self._at_once)
+        self._at_once -= self._worked_at - now
+        if left:
             self._enqueue(turn, self._patient)
 
     def wait(self, turn: Turn) -> None:
@@ -91,7 +101,7 @@ class Turns:
     def _serve(self) -> None:
         """Work for those who wait until the slice is used up."""
         now = self.now()
-        self._slice_ends = end = now + SLICE
+        end = now + SLICE
         while self._prompt or self._patient:
             turn = self._next()
             turn.waits = False

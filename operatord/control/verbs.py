@@ -75,6 +75,7 @@ async def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
 def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     """Send events to this connection from now on, or from a number on."""
     events, peer, dialect = call.services.events, call.peer, call.request.dialect
+    peer.check_kept()
     types = _known_types(params)
     number = call.services.new_subscription()
 

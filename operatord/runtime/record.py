@@ -22,6 +22,7 @@ from .clock import Clock, rfc3339
 from .moments import Written
 from .relay import Relay
 from .reports import Report
+from .waking import Waiters
 
 ProgressListener = Callable[[dict[str, Any]], None]
 
@@ -153,7 +154,7 @@ class SessionRecord:
     """Requests that wait for it to be ready."""
     given_up: bool = False
     """Waiting for it to be ready is in vain, though it may be long until it is gone."""
-    _changed: asyncio.Future[None] = field(default_factory=_future)
+    _changes: Waiters = field(default_factory=Waiters)
 
     def __post_init__(self) -> None:
         self.expected_seconds = self.plan.expected_seconds
@@ -214,37 +215,33 @@ class SessionRecord:
         """Go to the phase ``to`` and wake whoever waits. Raises `phases.IllegalTransition`."""
         self.phase = phases.advance(self.phase, to)
         self.phases[to] = wall
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.get_running_loop().create_future()
-        changed.set_result(None)
+        self._changes.wake()
 
     async def reach(self, phase: Phase) -> None:
         """Return once the session is in ``phase`` or past it."""
         while not phases.reached(self.phase, phase):
-            await asyncio.shield(self._changed)
+            await self._changes.wait()
 
     async def moved(self) -> None:
         """Return when something has changed."""
-        await asyncio.shield(self._changed)
+        await self._changes.wait()
 
     async def started_stages(self) -> None:
         """Return once its stages run, so that they can be listened to, or never will."""
         while self.phase == "queued" or (self.phase == "starting" and self.step != "verify"):
-            await asyncio.shield(self._changed)
+            await self._changes.wait()
 
     def give_up(self) -> None:
         """Let nobody wait for it to be ready any more."""
         self.given_up = True
-        self._wake()
+        self._changes.wake()
 
     async def ready(self) -> None:
         """Return once the session runs, or never will."""
         while not self.given_up and self.phase != "ended":
             if self.location is not None and phases.reached(self.phase, "running"):
                 return
-            await asyncio.shield(self._changed)
+            await self._changes.wait()
 
     def ask_end(self, ending: Ending) -> None:
         """Let the session end; only the first reason counts."""
@@ -254,7 +251,7 @@ class SessionRecord:
     def progress(self, step: str) -> None:
         """Tell those who wait for the start what is being done."""
         self.step = step
-        self._wake()
+        self._changes.wake()
         self.tell({"stage": step})
 
     def tell(self, fields: dict[str, Any]) -> None:

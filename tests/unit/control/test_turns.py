@@ -97,6 +97,7 @@ class Side:
             services=self.services,
             turns=self.turns,
             unread=Unread(lambda: 1 << 30),
+            buffer=memoryview(b""),
             opened=lambda _: 1,
             closed=lambda _: None,
         )
@@ -268,6 +269,7 @@ async def test_a_peer_that_does_not_read_is_answered_no_more(
     assert wire.written == []
     assert not wire.reading
     connection.resume_writing()
+    await one_round()
     assert wire.ids() == [0, 1, 2]
     assert wire.reading
 
