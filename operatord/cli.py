@@ -334,7 +334,7 @@ def _serve(args: argparse.Namespace) -> int:
     from .engines.base import NotOurs  # noqa: PLC0415
     from .identity import StateDirUnusable  # noqa: PLC0415
     from .runtime.journal_file import JournalFailed  # noqa: PLC0415
-    from .runtime.latency import ask_for_short_slices  # noqa: PLC0415
+    from .runtime.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
 
     logs.configure(config.log)
 
@@ -348,6 +348,7 @@ def _serve(args: argparse.Namespace) -> int:
         except (OSError, NotOurs):
             await daemon.stop()
             raise
+        keep_collections_short()
         await daemon.run_until_stopped()
 
     try:

@@ -16,6 +16,7 @@ Rules every engine keeps:
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Literal, Protocol
 
@@ -239,6 +240,10 @@ class PortTaken(EngineError):
 
 class DiskFull(EngineError):
     """The engine's disk has no space left for what was asked of it."""
+
+
+DESCRIPTORS_GONE = frozenset((errno.EMFILE, errno.ENFILE))
+"""What the system says when this process, or the whole machine, has no file descriptor left."""
 
 
 class NoDescriptors(EngineError):

@@ -33,6 +33,7 @@ from typing import Literal
 import psutil
 
 from operatord.engines.base import (
+    DESCRIPTORS_GONE,
     LABEL_INSTANCE,
     LABEL_PLAN,
     LABEL_SESSION,
@@ -48,6 +49,7 @@ from operatord.engines.base import (
     LogLine,
     Network,
     NetworkPlan,
+    NoDescriptors,
     NotConnected,
     NotThere,
     PortTaken,
@@ -359,10 +361,12 @@ class ProcessEngine:
         self._records.save(record)
 
     def _watch(self) -> None:
-        """Have stages guarded from now on. Raises `EngineUnavailable`."""
+        """Have stages guarded from now on. Raises `EngineUnavailable`, `NoDescriptors`."""
         try:
             self._guard.watch()
         except OSError as exc:
+            if exc.errno in DESCRIPTORS_GONE:
+                raise NoDescriptors from exc
             raise EngineUnavailable("no process can be started that guards stages") from exc
 
     def _ended(self, stage: _Stage, code: int) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import resource
 import signal
@@ -24,6 +23,7 @@ import msgspec
 import psutil
 
 from operatord.engines.base import (
+    DESCRIPTORS_GONE,
     EngineUnavailable,
     NoDescriptors,
     NotThere,
@@ -277,7 +277,7 @@ def _spawn(start: Start) -> subprocess.Popen[bytes]:
             umask=0o077,
         )
     except (OSError, ValueError) as exc:
-        if getattr(exc, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        if getattr(exc, "errno", None) in DESCRIPTORS_GONE:
             raise NoDescriptors from exc
         raise StageRefused(f"{Path(start.argv[0]).name} cannot be run") from exc
     with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended already

@@ -81,7 +81,7 @@ def translated(step: str) -> Iterator[None]:
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_disk("a disk of this host has no space left", None, step) from exc
-        if exc.errno in (errno.EMFILE, errno.ENFILE):
+        if exc.errno in base.DESCRIPTORS_GONE:
             raise _no_descriptors(str(base.NoDescriptors()), step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc

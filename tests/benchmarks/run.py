@@ -24,6 +24,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # shared_host
 import burst
 import chain
 import control
+import costs
 import footprint
 import frames
 import machine
@@ -76,7 +77,8 @@ def bench_burst(bench: Bench) -> list[Table]:
 
 
 def bench_control(bench: Bench) -> list[Table]:
-    return control.measure(bench.pick(15, 2), bench.short)
+    tables = control.measure(bench.pick(15, 2), bench.short)
+    return tables + costs.measure(bench.pick(5, 1), bench.short)
 
 
 def bench_relay(bench: Bench) -> list[Table]:

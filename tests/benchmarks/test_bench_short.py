@@ -48,7 +48,7 @@ def check(section: str, file: Path, names: set[str]) -> None:
 
 
 def test_control_plane(tmp_path: Path) -> None:
-    parts = ("unpipelined", "latency", "batches", "saturated", "crowd", "fairness")
+    parts = ("unpipelined", "latency", "batches", "saturated", "crowd", "fairness", "cost")
     check("control", tmp_path / "bench.json", {f"control.{part}" for part in parts})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import socket
 import sys
@@ -17,7 +18,7 @@ import pytest
 from daemon_lab import until
 from engine_lab import PORT, ProcessLab, collect
 
-from operatord.engines.base import Publish, StageRefused
+from operatord.engines.base import NoDescriptors, Publish, StageRefused
 from operatord.engines.process import ProcessEngine
 from operatord.engines.process_records import Record, living_process
 
@@ -131,6 +132,21 @@ async def test_refused_start_leaves_the_port_free(lab: ProcessLab) -> None:
         await lab.engine.start(container_id)
     where = lab.engine.address(network, "stage", PORT)
     socket.create_server((where.host, where.port)).close()
+
+
+async def test_want_of_descriptors_is_told_as_that(
+    lab: ProcessLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A7: a stage that cannot be started for want of descriptors is not one whose program cannot be run."""
+
+    def short(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    network = await lab.network()
+    stage = await lab.engine.create(lab.plan(network, "nonsense"))
+    monkeypatch.setattr("operatord.engines.process_child.subprocess.Popen", short)
+    with pytest.raises(NoDescriptors, match="no file descriptor left"):
+        await lab.engine.start(stage)
 
 
 def record_of(process: psutil.Process, **change: object) -> Record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -204,6 +205,36 @@ async def test_running_out_of_descriptors_is_told_as_that(tmp_path: Path) -> Non
     complaints = [line for line in served.log if line.get("level") in ("error", "critical")]
     assert len(complaints) <= 2, complaints
     assert not any("Traceback" in str(line) for line in served.log)
+
+
+async def test_listener_without_descriptors_waits_and_says_so_once(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A7: while no descriptor is free peers wait, one line says why, and then they are let in."""
+    monkeypatch.setattr("operatord.control.listener.PAUSE", 0.01)
+    [listener] = lab.daemon.server._listeners
+    tries = 0
+
+    class Short:
+        """A listening socket of a process without descriptors, five times."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(sock, name)
+
+        def accept(self) -> object:
+            nonlocal tries
+            tries += 1
+            if tries <= 5:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return sock.accept()
+
+    sock, listener._sock = listener._sock, Short()  # type: ignore[assignment]
+    assert (await (await lab.wire()).call("system.ping"))["pong"]
+    assert tries > 5
+    listener._sock = sock
+    told = [record for record in caplog.records if "no peer can be accepted" in record.message]
+    assert len(told) == 1
+    assert "open files" in told[0].message
 
 
 async def _served_wire(served: Served) -> Wire:
