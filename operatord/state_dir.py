@@ -83,7 +83,7 @@ def _close_to_others(path: Path) -> None:
         if found.st_uid != os.geteuid():
             raise StateDirUnusable(
                 f"{each} belongs to another user (uid {found.st_uid}, and this is uid {os.geteuid()}): "
-                "change its owner, or give this operatord a --state-dir of its own"
+                "run operatord as that user, change the owner, or use a --state-dir of its own"
             )
         if stat.S_ISLNK(found.st_mode):
             raise StateDirUnusable(f"{each} is a link: put what it leads to in its place")

@@ -133,6 +133,14 @@ class Sweep:
             except base.NotOurs as exc:
                 raise CannotSweep(str(exc)) from exc
 
+    async def take_mark_away(self) -> None:
+        """Remove the instance's mark if nothing else of it is left, and no daemon runs."""
+        with _lock(self._state_dir) as alone:
+            identity = read_identity(self._state_dir)
+            if alone and identity is not None:
+                async with self._engine() as engine:
+                    await Ownership(engine, self._instance, identity.holder).end()
+
     async def remove(self, doomed: Iterable[Doomed], say: Say) -> bool:
         """Remove objects, containers first; return whether all of them are gone."""
         in_order = sorted(doomed, key=lambda each: each.found.kind != "container")
@@ -285,6 +293,8 @@ async def sweep_once(config: Config, options: Options) -> bool:
         await asyncio.sleep(grace)
     orphans = await _still(sweep, patient, alone=False)
     all_gone &= await _dispose(sweep, orphans, options)
+    if not options.dry_run:
+        await sweep.take_mark_away()
     if not (found or orphans):
         say("nothing is left over")
     return all_gone

@@ -308,6 +308,26 @@ async def test_instance_that_is_taken_while_the_engine_was_away_ends_its_daemon(
     assert world.holders == {"test": "somebody else"}
 
 
+async def test_sweep_takes_the_mark_of_a_dead_daemon_away_with_the_last_of_it(
+    tmp_path: Path,
+) -> None:
+    """N7: not before, and not while a daemon runs."""
+    world = StreamingFake().world
+    options = Options(
+        lambda _: None, lambda _: None, 0.0, make_engine=lambda: FakeEngine("test", world)
+    )
+    async with in_process(tmp_path / "s", engine=StreamingFake(world)):
+        assert await sweep_once(settings(tmp_path / "s"), options)
+        assert len(world.holders) == 1
+    left = StateDir(tmp_path / "s")
+    left.close()
+    world.holders["test"] = left.holder  # as a daemon that was killed leaves it
+    assert await sweep_once(settings(tmp_path / "s"), options._replace(dry_run=True))
+    assert len(world.holders) == 1
+    assert await sweep_once(settings(tmp_path / "s"), options)
+    assert world.holders == {}
+
+
 # Backups
 
 
