@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The command line of the daemon.
 
-Exit codes: 0 ok, 1 it did not work, 2 wrong usage or settings that cannot be used, 130 interrupted, 141 the
-reader of the output went away.
+Exit codes: 0 ok, 1 it did not work, 2 wrong usage or settings that cannot be used, 74 the output cannot be
+written, 130 interrupted, 141 the reader of the output went away.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from . import __version__
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_OUTPUT = 74
+"""EX_IOERR of BSD's sysexits(3)."""
 EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
 SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
@@ -26,28 +29,73 @@ SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever letters the locale has
     try:
-        return int(args.run(args))
+        code = _typed(argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output went away, `head` for one; what is left in the buffer has no reader.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        # Whoever read the output went away, `head` for one.
+        code = EXIT_BROKEN_PIPE
+    except OSError as exc:
+        _say(f"the output cannot be written: {exc.strerror}")
+        code = EXIT_OUTPUT
+    if code in (EXIT_OUTPUT, EXIT_BROKEN_PIPE):
+        _give_up_output()
+    return code
+
+
+def _typed(argv: Sequence[str] | None) -> int:
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as exc:  # argparse has printed a help, a version or what is wrong
+        return exc.code if isinstance(exc.code, int) else EXIT_FAILED
+    return int(args.run(args))
+
+
+def _give_up_output() -> None:
+    """Keep the interpreter from complaining, at its exit, of what is left in the buffer."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse's own passes over what cannot be written."""
+
+    def print_help(self, file: object = None) -> None:
+        """Print it. Raises `OSError`."""
+        print(self.format_help(), end="", flush=True)  # noqa: T201
+
+
+class _ShowVersion(argparse.Action):
+    """argparse's own does not tell when it cannot be written either."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it and exit."""
+        print(f"operatord {__version__}", flush=True)  # noqa: T201
+        parser.exit()
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser, every command with its function as ``run``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="operatord",
         description="Turns imaging probes into streams: listens for requests, starts, wires and "
         "stops the containers of each session, and answers with the stream's location.",
         epilog='Try it: "operatord demo". Ask a running one: '
-        """echo '{"method":"system.status"}' | nc -N 127.0.0.1 7733""",
+        """echo '{"method":"system.status"}' | nc -N 127.0.0.1 7733. """
+        "Exit codes: 0 ok, 1 it did not work, 2 usage or settings, 74 output cannot be written, "
+        "130 interrupted, 141 nobody reads the output.",
     )
-    parser.add_argument("--version", action="version", version=f"operatord {__version__}")
+    parser.add_argument("--version", action=_ShowVersion, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_check_config(commands)
@@ -286,7 +334,8 @@ def _config_file(args: argparse.Namespace) -> Path | None:
 
 
 def _say(text: str) -> None:
-    print(f"operatord: {text}", file=sys.stderr)  # noqa: T201
+    with contextlib.suppress(OSError):  # then nobody can be told
+        print(f"operatord: {text}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
@@ -296,8 +345,12 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     """
     from .advertised import bind_address  # noqa: PLC0415
     from .choice import is_remote  # noqa: PLC0415
-    from .config import ConfigError, load  # noqa: PLC0415
+    from .config import ConfigError, load, not_settings  # noqa: PLC0415
 
+    for name in not_settings(os.environ):
+        _say(
+            f"{name} is no setting, and is passed over; `operatord check-config` prints all that are"
+        )
     try:
         config = load(_config_file(args), os.environ, _settings(args))
         if to_serve:
@@ -357,16 +410,23 @@ def _serve(args: argparse.Namespace) -> int:
         _say(str(exc))
         return EXIT_FAILED
     except OSError as exc:
-        _say(f"cannot start: {exc.strerror or exc}{_about(exc, config)}")
+        _say(_cannot_start(exc, config))
         return EXIT_FAILED
     return 0
 
 
-def _about(exc: OSError, config: Any) -> str:
-    """Say which address or file an error of the system is about."""
-    if exc.filename:
-        return f": {exc.filename}"
-    return f" (listen: {config.listen})"
+def _cannot_start(exc: OSError, config: Any) -> str:
+    """Say which address or file an error of the system is about, and what to do."""
+    if not exc.filename:
+        return f"cannot start: {exc.strerror or exc} (listen: {config.listen})"
+    state = config.state_path
+    place = Path(os.fsdecode(exc.filename))
+    if place == state or state in place.parents or place in state.parents:
+        return (
+            f"cannot start: the state directory {state} cannot be used: {exc.strerror}: {exc.filename}; "
+            "choose one that you may write to with --state-dir, or run as who may write there"
+        )
+    return f"cannot start: {exc.strerror or exc}: {exc.filename}"
 
 
 def _can_reach(engine: str) -> bool:

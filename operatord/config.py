@@ -8,6 +8,7 @@ them are found at once, and the daemon does not start.
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import re
@@ -25,6 +26,13 @@ from .core import engine_address
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX
 from .core.units import Bytes, Duration, custom, plain
+
+PREFIX_OF_VARIABLES = "OPERATORD_"
+OTHER_VARIABLES = (
+    "OPERATORD_CONFIG", "OPERATORD_ADDRESS", "OPERATORD_TOKEN", "OPERATORD_SESSION", "OPERATORD_LATE_BIND",
+    "OPERATORD_FAILPOINT", "OPERATORD_GUARD", "OPERATORD_NO_ENGINE_REASON",
+)  # fmt: skip
+"""Variables of ours that are no settings: for the command line, the client, stages and tests."""
 
 EngineChoice = Literal["auto", "docker", "process"]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -276,9 +284,51 @@ def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) 
     ``options`` maps settings to values; those that are None were not given.
     """
     given = {key: value for key, value in options.items() if value is not None}
+    if slips := [said for name in _strange(env) if (said := _slip(name))]:
+        raise ConfigError(slips)
     config = from_dict(_read(path) if path else {}, (_from_env(env), given))
+    try:
+        config.state_path  # noqa: B018
+    except RuntimeError as exc:  # pathlib's, of ~
+        what = "there is no home directory to keep it in; set it, or give --state-dir"
+        raise ConfigError([f"state_dir: {what}"]) from exc
     check_environment(config, env)
     return config
+
+
+def not_settings(env: Mapping[str, str]) -> list[str]:
+    """Return the variables that look like settings and are none, nor near to one."""
+    return [name for name in _strange(env) if not _slip(name)]
+
+
+def _strange(env: Mapping[str, str]) -> list[str]:
+    """Return the variables that have our prefix and are known to nobody of ours.
+
+    Orchestrators describe a service named operatord in variables of such names; those are not meant for us.
+    """
+    known = {*_variables(), *OTHER_VARIABLES}
+    return sorted(
+        name
+        for name, value in env.items()
+        if name.startswith(PREFIX_OF_VARIABLES)
+        and name not in known
+        and not name.startswith("OPERATORD_SERVICE_")
+        and not (name.startswith("OPERATORD_PORT") and ("_TCP" in name or "://" in value))
+    )
+
+
+def _slip(name: str) -> str | None:
+    """Return what was probably meant by an unknown variable, as a sentence; None if nobody can tell."""
+    near = difflib.get_close_matches(name, [*_variables(), *OTHER_VARIABLES], n=1, cutoff=0.85)
+    return f"{name}: there is no such setting; did you mean {near[0]}?" if near else None
+
+
+def _variables() -> list[str]:
+    return [_variable(path) for path in _scalars(to_dict(Config()))]
+
+
+def _variable(path: Sequence[str]) -> str:
+    return PREFIX_OF_VARIABLES + "_".join(path).upper()
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -310,7 +360,7 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
     """Read ``OPERATORD_LISTEN`` for listen, ``OPERATORD_LIMITS_SESSIONS`` for limits.sessions, …"""
     found: dict[str, Any] = {}
     for path in _scalars(to_dict(Config())):
-        text = env.get("OPERATORD_" + "_".join(path).upper())
+        text = env.get(_variable(path))
         if text is None:
             continue
         place = found
@@ -326,7 +376,7 @@ def _env_value(path: tuple[str, ...], text: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        name = "OPERATORD_" + "_".join(path).upper()
+        name = _variable(path)
         raise ConfigError([f"{name}: {_yaml_problem(exc)}; put the value in quotes"]) from exc
 
 

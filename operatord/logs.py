@@ -7,6 +7,8 @@ import json
 import logging
 import sys
 
+from operatord_protocol.visible import on_one_line
+
 from .config import Logging
 from .runtime.clock import rfc3339
 
@@ -24,15 +26,22 @@ class _Json(logging.Formatter):
         return json.dumps(entry)
 
 
+class _Text(logging.Formatter):
+    """One line for each record, whatever clients and stages have put into it; then a traceback, if any."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # logging's name
+        return on_one_line(super().formatMessage(record))
+
+
 def configure(settings: Logging) -> None:
     """Send the log to standard error. ``auto`` is text on a terminal and in a plain pipe alike."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.format == "json":
         handler.setFormatter(_Json())
-    elif sys.stderr.isatty():
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    elif sys.stderr is not None and sys.stderr.isatty():
+        handler.setFormatter(_Text("%(asctime)s %(message)s", "%H:%M:%S"))
     else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_Text("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("operatord")
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from operatord_protocol.hosts import host_problem
+
 DEFAULT = "127.0.0.1:7733"
 DEFAULT_PORT = 7733
 VARIABLE = "OPERATORD_ADDRESS"
@@ -38,31 +40,72 @@ AddressLike = str | tuple[str, int] | Tcp | Unix
 def parse_address(address: AddressLike | None = None) -> Address:
     """Return ``address``, else what ``$OPERATORD_ADDRESS`` says, else 127.0.0.1:7733.
 
-    Text is ``host:port``, ``host``, ``[ipv6]:port``, ``tcp://host:port``, ``unix:/path`` or a path.
-    Raises `ValueError` with a sentence.
+    Text is ``host:port``, ``host``, ``:port``, ``[ipv6]:port``, ``tcp://host:port``, ``unix:/path`` or a path
+    with a ``/``. Raises `ValueError` with a sentence.
     """
-    if address is None:
-        address = os.environ.get(VARIABLE) or DEFAULT
+    if address is None and (text := os.environ.get(VARIABLE)):
+        try:
+            return _parse_text(text)
+        except ValueError as exc:
+            raise ValueError(f"{VARIABLE}: {exc}") from exc
     if isinstance(address, Tcp | Unix):
         return address
     if isinstance(address, tuple):
         return Tcp(*address)
-    return _parse_text(address)
+    return _parse_text(DEFAULT if address is None else address)
 
 
 def _parse_text(text: str) -> Address:
+    scheme, colon, rest = text.partition("://")
     if text.startswith("unix:"):
-        return Unix(text.removeprefix("unix:").removeprefix("//"))
-    if "/" in text and not text.startswith("tcp://"):
-        return Unix(text)
-    return _parse_tcp(text.removeprefix("tcp://"))
+        return _unix(text.removeprefix("unix:").removeprefix("//"))
+    if colon and scheme != "tcp":
+        raise _NoAddress(text, f"{scheme}:// is not spoken there", _example(rest.rstrip("/")))
+    if "/" in text and not colon:
+        return _unix(text)
+    return _parse_tcp(text, rest.rstrip("/") if colon else text)
 
 
-def _parse_tcp(text: str) -> Tcp:
-    host, colon, port = text.rpartition(":")
-    if text.endswith("]") or not colon:
-        host, port = text, str(DEFAULT_PORT)
-    host = host.removeprefix("[").removesuffix("]")
-    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f"{text!r} is no address: expected host:port or unix:/path")
-    return Tcp(host or "127.0.0.1", int(port))
+def _unix(path: str) -> Unix:
+    if not path or "\0" in path:
+        raise _NoAddress(
+            f"unix:{path}", "a socket's path is missing", "unix:/run/operatord/operatord.sock"
+        )
+    return Unix(path)
+
+
+def _parse_tcp(text: str, place: str) -> Tcp:
+    if not place:
+        raise _NoAddress(text, "it names no host and no port")
+    if place.isascii() and place.isdigit():
+        raise _NoAddress(text, "a port needs a host before it", f"127.0.0.1:{place}")
+    if place.endswith(".sock"):
+        raise _NoAddress(text, "a socket's path begins with unix: or has a /", f"unix:{place}")
+    if place.startswith("[") != ("]" in place) or (place.count(":") > 1 and place[0] != "["):
+        raise _NoAddress(text, "an IPv6 address is in brackets", "[::1]:7733")
+    host, colon, port = place.rpartition(":")
+    if place.endswith("]") or not colon:
+        host, port = place, str(DEFAULT_PORT)
+    host = host.removeprefix("[").removesuffix("]") or "127.0.0.1"
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise _NoAddress(text, "a port is a number from 1 to 65535", f"{host}:7733")
+    if problem := host_problem(host):
+        raise _NoAddress(text, problem)
+    return Tcp(host, int(port))
+
+
+def _example(place: str) -> str:
+    """Return what was probably meant by what follows another scheme."""
+    try:
+        return str(_parse_tcp(place, place))
+    except ValueError:
+        return DEFAULT
+
+
+class _NoAddress(ValueError):
+    """The text is no address; the sentence says why, and shows one that is."""
+
+    def __init__(self, text: str, problem: str, example: str = DEFAULT) -> None:
+        super().__init__(
+            f"{text!r} is no address of a daemon: {problem}; write one such as {example}"
+        )

@@ -15,12 +15,40 @@ TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, see `ctl.exits`."""
-    tree = parser.build()
-    args = tree.parse_args(argv)
+    terminal.prepare()
+    try:
+        code = _typed(argv)
+    except SystemExit as exc:  # argparse has printed a help, a version or what is wrong
+        code = exc.code if isinstance(exc.code, int) else exits.FAILED
+    except BrokenPipeError:
+        code = exits.BROKEN_PIPE
+    except terminal.OutputFailed as exc:
+        terminal.note(f"{parser.PROG}: {exc}")
+        code = exits.OUTPUT_FAILED
+    return _settled(code)
+
+
+def _settled(code: int) -> int:
+    """Return the exit code once all of the output is written."""
+    try:
+        terminal.settle()
+    except BrokenPipeError:
+        code = exits.BROKEN_PIPE
+    except terminal.OutputFailed as exc:
+        if code != exits.OUTPUT_FAILED:  # and so has not been said yet
+            terminal.note(f"{parser.PROG}: {exc}")
+        code = exits.OUTPUT_FAILED
+    if code in (exits.BROKEN_PIPE, exits.OUTPUT_FAILED):
+        terminal.give_up_out()
+    return code
+
+
+def _typed(argv: Sequence[str] | None) -> int:
+    args = parser.parse(argv)
     if getattr(args, "frames", False) and (args.format == "y4m" or args.no_wait):
-        tree.error("--frames takes frames of the json format, and waits for them")
+        args.verb.error("--frames takes frames of the json format, and waits for them")
     if getattr(args, "explain", False) and getattr(args, "no_wait", False):
-        tree.error("--explain tells of a start that was waited for")
+        args.verb.error("--explain tells of a start that was waited for")
     token = args.token or os.environ.get(TOKEN_VARIABLE)
     context = Context(args.address, token, as_json=args.output == "json")
     try:
@@ -37,7 +65,6 @@ def _run(command: Callable[[], int | None], *, as_json: bool) -> int:
         terminal.note("")  # after the terminal's own ^C
         return exits.INTERRUPTED
     except BrokenPipeError:
-        terminal.give_up_out()
         return exits.BROKEN_PIPE
     except Exception as exc:
         from .ctl.refusals import report  # noqa: PLC0415 - when all goes well, it is not needed

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from operatord.config import (
+    OTHER_VARIABLES,
     Config,
     ConfigError,
     Gpu,
@@ -19,6 +20,7 @@ from operatord.config import (
     SystemReserved,
     from_dict,
     load,
+    not_settings,
     to_dict,
 )
 from operatord.core.units import Bytes, Duration
@@ -332,3 +334,45 @@ def test_choice_below_the_top_level_is_named_with_what_it_may_be() -> None:
     with pytest.raises(ConfigError) as refused:
         from_dict({"pipelines": {"stream": {"reservations": "guessed"}}})
     assert "known: declared, learned" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("OPERATORD_LISTN", "OPERATORD_LISTEN"),
+        ("OPERATORD_LIMIT_SESSIONS", "OPERATORD_LIMITS_SESSIONS"),
+        ("OPERATORD_STATEDIR", "OPERATORD_STATE_DIR"),
+        ("OPERATORD_CONFG", "OPERATORD_CONFIG"),
+        ("OPERATORD_ADRESS", "OPERATORD_ADDRESS"),
+        ("OPERATORD_PORT", "OPERATORD_PORTS"),
+    ],
+)
+def test_slip_in_the_name_of_a_variable_is_told(name: str, meant: str) -> None:
+    """N12: as in the file, before anything is started."""
+    with pytest.raises(ConfigError) as caught:
+        load(None, {name: "1", "HOME": "/"}, {})
+    assert caught.value.problems == [f"{name}: there is no such setting; did you mean {meant}?"]
+    assert not_settings({name: "1"}) == []
+
+
+def test_variables_of_others_are_passed_over() -> None:
+    """N12: our own that are no settings, those of an orchestrator, and what is like nothing of ours."""
+    links = {
+        "OPERATORD_PORT": "tcp://10.0.0.1:7733", "OPERATORD_PORT_7733_TCP": "tcp://10.0.0.1:7733",
+        "OPERATORD_PORT_7733_TCP_ADDR": "10.0.0.1", "OPERATORD_SERVICE_HOST": "10.0.0.1",
+    }  # fmt: skip
+    ours = dict.fromkeys(OTHER_VARIABLES, "x")
+    others = {"OPERATORD_WEATHER": "fine", "OPERATORS": "x", "operatord_listn": "x"}
+    assert load(None, links | ours | others | {"HOME": "/"}, {}) == load(None, {"HOME": "/"}, {})
+    assert not_settings(links | ours | others) == ["OPERATORD_WEATHER"]
+
+
+def test_no_home_at_all_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N4: a user whom the machine does not know, and no ``HOME``."""
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.geteuid", lambda: 54321)
+    monkeypatch.setattr("os.getuid", lambda: 54321)
+    with pytest.raises(ConfigError, match=r"state_dir: there is no home directory.*--state-dir"):
+        load(None, {}, {})
+    assert load(None, {}, {"state_dir": "/x"}).state_path == Path("/x")

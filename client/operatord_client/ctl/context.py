@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from operatord_protocol.visible import tidied
+
 from . import terminal
 from .exits import NOT_FOUND, USAGE, Refused
 
@@ -83,8 +85,9 @@ class Context:
     def print_result(self, raw: bytes, render: Callable[[Any], str]) -> Any:
         """Print a result, and return it as builtins."""
         result = _codec().decode(raw)
-        text = raw.decode() if self.as_json else render(result)
-        if text:
+        if self.as_json:
+            terminal.out_json(raw)
+        elif text := render(tidied(result)):
             terminal.out(text)
         return result
 
@@ -102,7 +105,10 @@ class Context:
 
     def show(self, item: Mapping[str, Any], render: Callable[[Any], str]) -> None:
         """Print one item of many: a line of JSON, or as ``render`` has it."""
-        terminal.out(_codec().encode(item).decode() if self.as_json else render(item))
+        if self.as_json:
+            terminal.out_json(_codec().encode(item))
+        else:
+            terminal.out(render(tidied(item)))
 
 
 def _codec() -> ModuleType:

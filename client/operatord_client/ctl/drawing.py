@@ -85,7 +85,7 @@ def _head(view: View, rate: float | None) -> Table:
     session = view.session
     grid = Table.grid(padding=(0, 2))
     state = session.get("outcome") or session["phase"]
-    grid.add_row("session", f"{session['session_id']}  {session.get('pipeline', '')}")
+    grid.add_row("session", Text(f"{session['session_id']}  {session.get('pipeline', '')}"))
     grid.add_row("phase", Text(_phase(session), COLOURS.get(state, "")))
     for name, value in (
         ("reason", session.get("reason")),
@@ -93,7 +93,7 @@ def _head(view: View, rate: float | None) -> Table:
         ("frames", _frames(view, rate)),
     ):
         if value:
-            grid.add_row(name, value)
+            grid.add_row(name, Text(value))  # as it is: rich would take brackets for markup
     if view.frames is not None and (count := session.get("count")):
         grid.add_row("", ProgressBar(count, view.frames, width=BAR_WIDTH))
     return grid
@@ -125,8 +125,9 @@ def _stages(view: View, stages: Mapping[str, str]) -> Table:
     columns = list(dict.fromkeys(name for use in uses.values() for name in use))
     table = Table(box=None, padding=(0, 2, 0, 0))
     for heading in ("stage", *columns):
-        table.add_column(heading.replace("_", " "), no_wrap=True)
+        table.add_column(Text(heading.replace("_", " ")), no_wrap=True)
     for stage in stages:
         use = uses.get(stage, {})
-        table.add_row(stage, *(render.quantity(name, use.get(name)) for name in columns))
+        cells = (stage, *(render.quantity(name, use.get(name)) for name in columns))
+        table.add_row(*map(Text, cells))
     return table

@@ -6,11 +6,12 @@
     2    not understood: usage, or a parameter out of range
     4    no such session or probe
     69   no daemon there, or gone in the middle (EX_UNAVAILABLE)
+    74   the output cannot be written (EX_IOERR)
     75   not now; try again later (EX_TEMPFAIL)
     130  interrupted
     141  whoever read the output went away
 
-69 and 75 are those of BSD's sysexits(3); 130 and 141 are 128 and the signal's number, as shells have it.
+69, 74 and 75 are those of BSD's sysexits(3); 130 and 141 are 128 and the signal's number, as shells have it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ FAILED = 1
 USAGE = 2
 NOT_FOUND = 4
 UNAVAILABLE = 69
+OUTPUT_FAILED = 74
 TRY_LATER = 75
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -8,6 +8,7 @@ capitals that `completion` knows (ID, PROBE, PIPELINE) are completed by asking t
 from __future__ import annotations
 
 import os
+import re
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, following, probes, sessions, system, terminal, values, watch
@@ -15,7 +16,7 @@ from . import completion, following, probes, sessions, system, terminal, values,
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from .context import Context
@@ -28,7 +29,7 @@ PHASES = ("queued", "starting", "running", "stopping", "ended")
 EPILOG = """\
 Data goes to standard output, everything else to standard error. Where an ID is expected, the first
 digits will do. Exit codes: 0 done, 1 refused or failed, 2 usage, 4 not found, 69 no daemon,
-75 try again later, 130 interrupted."""
+74 output cannot be written, 75 try again later, 130 interrupted, 141 nobody reads the output."""
 
 
 class Formatter(HelpFormatter):
@@ -49,7 +50,15 @@ def _columns() -> int:
         return 80
 
 
-class LazyParser(ArgumentParser):
+class TellingParser(ArgumentParser):
+    """argparse's own passes over what cannot be written."""
+
+    def print_help(self, file: object = None) -> None:
+        """Print it. Raises `terminal.OutputFailed`, `BrokenPipeError`."""
+        terminal.out(self.format_help().rstrip("\n"))
+
+
+class LazyParser(TellingParser):
     """A command's parser that is made when it is first looked at.
 
     Two dozen parsers take 5 ms to make and one run wants one of them, so `__init__` only takes notes;
@@ -89,23 +98,36 @@ class ShowVersion(Action):
 
 def build() -> ArgumentParser:
     """Return the parser of operatorctl."""
-    parser = ArgumentParser(
+    parser = TellingParser(
         prog=PROG,
         description="Talk to operatord: start, watch and stop streaming sessions.",
         epilog=EPILOG,
         formatter_class=Formatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--address",
-        metavar="A",
-        help="host:port or unix:/path (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
-    )
     parser.add_argument("--version", action=ShowVersion, help="print the version and exit")
-    parser.add_argument("--token", metavar="T", help="log in with it (default: $OPERATORD_TOKEN)")
-    _output(parser, default="table")
+    _common(parser)
+    parser.set_defaults(verb=parser, address=None, token=None, output="table")
     _add(parser, COMMANDS)
     return parser
+
+
+def parse(argv: Sequence[str] | None) -> Namespace:
+    """Return what was typed. Exits with the usage of the command at fault when that cannot be understood."""
+    args, strange = build().parse_known_args(argv)
+    if strange:
+        args.verb.error(f"there is no {strange[0]!r} here{_meant(strange[0], args.verb)}")
+    return args
+
+
+def _meant(word: str, verb: ArgumentParser) -> str:
+    """Return a likely option for a slip, by what the command's own help shows."""
+    if not word.startswith("--"):
+        return ""
+    from operatord_protocol.checking import suggestion  # noqa: PLC0415 - when all goes well, not needed
+
+    known = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", verb.format_help()))
+    return suggestion(word.partition("=")[0], known)
 
 
 def _add(parser: ArgumentParser, commands: tuple[Command, ...]) -> None:
@@ -131,19 +153,28 @@ class Command:
 
     def _equip(self, parser: ArgumentParser) -> None:
         parser.description = f"{self.help[0].upper()}{self.help[1:]}."
+        parser.set_defaults(verb=parser)
         if self._run is not None:
             parser.set_defaults(run=self._run)
-            _output(parser, default=SUPPRESS)
         self._fill(parser)
+        _common(parser)
 
 
-def _output(parser: ArgumentParser, default: str) -> None:
-    """Before or after the command: people write it in both places."""
-    parser.add_argument(
+def _common(parser: ArgumentParser) -> None:
+    """Add what may stand before or after the command: people write it in both places."""
+    add = parser.add_argument
+    add(
+        "--address",
+        metavar="A",
+        default=SUPPRESS,
+        help="host:port or unix:/path (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
+    )
+    add("--token", metavar="T", default=SUPPRESS, help="log in with it (default: $OPERATORD_TOKEN)")
+    add(
         "-o",
         "--output",
         choices=("table", "json"),
-        default=default,
+        default=SUPPRESS,
         help="json: the result as the daemon gave it, on one line",
     )
 

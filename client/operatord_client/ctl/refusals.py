@@ -14,6 +14,7 @@ from operatord_client.errors import (
     WireError,
 )
 from operatord_protocol.codec import encode
+from operatord_protocol.visible import on_one_line, tidied
 
 from . import exits, terminal
 
@@ -47,15 +48,19 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (DaemonUnreachable, exits.UNAVAILABLE),
     (ConnectionLost, exits.UNAVAILABLE),
     (CallTimeout, exits.TRY_LATER),
+    (terminal.OutputFailed, exits.OUTPUT_FAILED),
+    (UnicodeEncodeError, exits.USAGE),
 )
 
 
 def _sentence(exc: Exception) -> str:
     """The daemon's sentence, and what its data adds for a person."""
+    if isinstance(exc, UnicodeEncodeError):  # bytes on the command line that are no text
+        return f"{exc.object!r} cannot be sent: it is not UTF-8, which the daemon takes only"
     if not isinstance(exc, WireError):
-        return str(exc)
+        return on_one_line(str(exc))
     after = exc.data.get("retry_after")
     hint = f" (try again in {after:g} s)" if isinstance(after, int | float) else ""
     log = exc.data.get("log")
     lines = log if isinstance(log, list) else []
-    return f"{exc.message}{hint}" + "".join(f"\n  {line}" for line in lines)
+    return f"{on_one_line(exc.message)}{hint}" + "".join(f"\n  {line}" for line in tidied(lines))

@@ -5,35 +5,92 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+
+from operatord_protocol.visible import on_one_line, visible
+
+TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
+if TYPE_CHECKING:
+    from typing import TextIO
 
 ERASE = "\r\033[K"
 """Back to the first column, and clear the line: ECMA-48's CR and EL."""
 
 
+class OutputFailed(Exception):
+    """Standard output takes no more, and not because its reader has gone. The text is for people."""
+
+
+def prepare() -> None:
+    """Let what a terminal's character set lacks be written as an escape: no text is to end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def out(text: str) -> None:
-    """Write data, with a line end, at once: whoever follows is not to wait for a full buffer."""
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    """Write text for people, with a line end. Raises `OutputFailed`, `BrokenPipeError`."""
+    with _told():
+        _stdout().write(visible(text) + "\n")
+        _stdout().flush()  # at once: whoever follows is not to wait for a full buffer
+
+
+def out_json(text: bytes) -> None:
+    """Write a line of JSON for programs, as it is. Raises `OutputFailed`, `BrokenPipeError`."""
+    with _told():
+        _stdout().flush()
+        _stdout().buffer.write(text + b"\n")
+        _stdout().buffer.flush()
 
 
 def note(text: str) -> None:
-    """Tell the person, not the program that reads the output."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    """Tell the person, not the program that reads the output; if that is impossible, nobody."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            sys.stderr.write(visible(text) + "\n")
+            sys.stderr.flush()
+
+
+def settle() -> None:
+    """Write what is left of the output. Raises `OutputFailed`, `BrokenPipeError`."""
+    if sys.stdout is not None:
+        with _told():
+            sys.stdout.flush()
 
 
 def give_up_out() -> None:
-    """Keep the interpreter from complaining, at its exit, of the rest that nobody will read."""
+    """Keep the interpreter from complaining, at its exit, of the rest that cannot be written."""
+    if sys.stdout is None:
+        return
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
+
+
+def _stdout() -> TextIO:
+    if sys.stdout is None:  # it was closed before we began
+        raise OutputFailed("standard output is closed")
+    return sys.stdout
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turn what the system says of a write into a sentence; a reader that is gone is no failure."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        raise OutputFailed(f"the output cannot be written: {exc.strerror}") from exc
 
 
 class Ticker:
     """One line of a terminal that is written over and in the end erased; nothing elsewhere."""
 
     def __init__(self) -> None:
-        self.on = sys.stderr.isatty()
+        self.on = sys.stderr is not None and sys.stderr.isatty()
         self._shown = False
 
     def __enter__(self) -> Ticker:
@@ -47,8 +104,9 @@ class Ticker:
         """Write over what was there."""
         if self.on:
             self._shown = True
-            self._write(text)
+            self._write(on_one_line(text))
 
     def _write(self, text: str) -> None:
-        sys.stderr.write(ERASE + text)
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.write(ERASE + text)
+            sys.stderr.flush()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import sys
 
+from operatord_protocol.visible import tidied
+
 from . import render, terminal
 from .context import Context
 from .sessions import code_of
@@ -59,6 +61,8 @@ def watch(ctx: Context, args: Namespace) -> int:
 
 def _look(ctx: Context, session_id: str, screen: Screen, event: str) -> View:
     session = ctx.call("session.get", session_id=session_id)
+    if not ctx.as_json:
+        session = tidied(session)
     stats: dict[str, Any] = {}
     if screen.tick is not None and session["phase"] == "running":
         stats = _stats(ctx, session_id)
@@ -74,13 +78,14 @@ def _stats(ctx: Context, session_id: str) -> dict[str, Any]:
         stages: dict[str, Any] = ctx.call("session.stats", session_id=session_id)["stages"]
     except ApplicationError:
         return {}  # it ended meanwhile, or the engine is away: the rest is still worth showing
-    return stages
+    tidy: dict[str, Any] = tidied(stages)
+    return tidy
 
 
 def _screen(ctx: Context) -> Screen:
     if ctx.as_json:
         return JsonScreen(ctx)
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         try:
             from .drawing import LiveScreen  # noqa: PLC0415 - the one that imports rich
         except ImportError:  # rich is an extra

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: MIT
+"""The daemon's command line: where its output goes to nowhere, and where it may not write."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from daemon_lab import OPERATORD, clean_env, run
+
+from operatord import logs
+from operatord.config import Logging
+
+FULL, CLOSED, USAGE, FAILED = 74, 0, 2, 1
+
+
+@pytest.mark.parametrize(
+    "args", ["check-config", "--help", "--version", "serve --help", "simulate --sessions 50"]
+)
+@pytest.mark.parametrize(
+    ("outputs", "code", "said"),
+    [
+        (">/dev/full", FULL, 1),
+        (">/dev/full 2>/dev/full", FULL, 0),
+        (">&-", CLOSED, 0),
+        ("2>&-", 0, 0),
+    ],
+)
+async def test_output_that_cannot_be_written_is_a_sentence_and_a_code(
+    args: str, outputs: str, code: int, said: int
+) -> None:
+    """F13: never a traceback; to whom standard output is closed, nothing is to be written."""
+    found, _, err = await run("sh", "-c", f"{OPERATORD} {args} {outputs}", env=clean_env())
+    assert (found, len(err.splitlines())) == (code, said)
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("outputs", ["2>/dev/full", "2>&-", ">&- 2>&-"])
+async def test_settings_that_are_wrong_are_told_by_the_code_at_least(outputs: str) -> None:
+    """F13"""
+    command = f"{OPERATORD} check-config --listen nowhere {outputs}"
+    assert (await run("sh", "-c", command, env=clean_env()))[0] == USAGE
+
+
+@pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
+async def test_letters_that_the_locale_lacks_are_escaped(locale: dict[str, str]) -> None:
+    """F13"""
+    env = {**clean_env(), **locale}
+    listen = b"M\xfcller\xe2\x80\xa6".decode("utf-8", "surrogateescape")
+    code, out, err = await run(OPERATORD, "check-config", "--listen", listen, env=env)
+    assert (code, out, len(err.splitlines())) == (USAGE, "", 1)
+    assert "HOST:PORT" in err
+
+
+async def test_state_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """N4: as root, who may write everywhere, a file where a directory should be will do."""
+    (tmp_path / "home").write_text("")
+    state = str(tmp_path / "home" / "x")
+    command = [OPERATORD, "serve", "--engine", "process", "--listen", "127.0.0.1:0"]
+    code, out, err = await run(*command, "--state-dir", state, env=clean_env())
+    assert (code, out, len(err.splitlines())) == (FAILED, "", 1)
+    assert "--state-dir" in err
+    assert "Not a directory" in err
+    assert state in err
+
+
+def test_record_of_the_log_is_one_line_whatever_is_in_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """F14: what clients and stages say cannot forge an entry, nor command the terminal."""
+    root = logging.getLogger("operatord")
+    before = root.handlers[:], root.level, root.propagate
+    try:
+        logs.configure(Logging(format="text"))
+        logging.getLogger("operatord.x").info("owner %s", "a\n2030-01-01 INFO \x1b[2J\r\x9b\u202e")
+    finally:
+        root.handlers[:], root.propagate = before[0], before[2]
+        root.setLevel(before[1])
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.endswith("owner a\\n2030-01-01 INFO \\x1b[2J\\r\\x9b\\u202e")
