@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Refused, Wire, netcat, receive, run
+from daemon_lab import PATIENCE, Json, Refused, Wire, netcat, receive, run
 from docker_lab import DockerDaemon, docker_served
 
 from operatord.core.pipelines import shipped
@@ -24,9 +23,12 @@ FAST = {"probe": {"fps": 0}}
 
 @pytest.fixture
 async def fast_daemon(tmp_path: Path) -> AsyncIterator[DockerDaemon]:
-    """A daemon whose probe delivers as fast as it is read, though no request says so."""
+    """A daemon whose probe delivers as fast as it is read, though no request says so.
+
+    It would wait for a stage that does not end longer than any test does.
+    """
     stages = {"probe": {"env": {"fps": 0}}}
-    config = {"pipelines": {"segmented": {"stages": stages}}}
+    config = {"pipelines": {"segmented": {"stages": stages}}, "stop_grace": 4 * PATIENCE}
     async with docker_served(tmp_path / "state", config=config) as running:
         yield running
 
@@ -47,15 +49,14 @@ async def test_seed_line_with_netcat_delivers_200_frames_and_leaves_nothing(
     assert traces.found() != []
 
     hello, frames, end = await receive(reply["location"])
-    delivered = time.monotonic()
     assert (hello["type"], hello["count"]) == ("hello", 200)
     assert [header["seq"] for header, _ in frames] == list(range(200))
     assert all(set(parts) == {"image", "mask"} for _, parts in frames)
     assert all(len(parts["mask"]) == hello["width"] * hello["height"] for _, parts in frames)
     assert end == {"type": "end", "frames": 200, "dropped": 0}
 
+    # Long before the grace is over that stages have to end by themselves.
     event = await watcher.event("session.ended", reply["session_id"])
-    assert time.monotonic() - delivered < 2.0
     assert fast_daemon.left() == []
     assert traces.found() == []
     assert (event["outcome"], event["cause"]) == ("completed", "done")
@@ -282,10 +283,10 @@ async def test_logs_and_stats(docker_daemon: DockerDaemon) -> None:
     assert (await wire.call("session.logs", session_id=sid))["lines"]
 
 
-async def test_stop_takes_everything_away_at_once(docker_daemon: DockerDaemon) -> None:
-    wire = await docker_daemon.wire()
+async def test_stop_takes_everything_away_at_once(fast_daemon: DockerDaemon) -> None:
+    wire = await fast_daemon.wire()
     session = await wire.call("session.start")
-    begun = time.monotonic()
-    await wire.call("session.stop", session_id=session["session_id"])
-    assert docker_daemon.left() == []
-    assert time.monotonic() - begun < 3.0
+    await wire.call(
+        "session.stop", session_id=session["session_id"]
+    )  # long before the grace is over
+    assert fast_daemon.left() == []

@@ -15,6 +15,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from daemon_lab import PATIENCE
 
 from operatord.engines.base import (
     DiskFull,
@@ -34,6 +35,9 @@ from operatord.engines.docker_errors import refusal
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
+LIMIT = 1.0
+"""Seconds for a call where one is to take too long; those that are answered take a few thousandths."""
+
 VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
 FACTS = {"NCPU": 2, "MemTotal": 1 << 30, "DockerRootDir": "/var/lib/docker"}
 EVENT = {
@@ -43,8 +47,13 @@ EVENT = {
 
 
 @asynccontextmanager
-async def engine_that(answer: Answer, folder: Path) -> AsyncIterator[DockerEngine]:
-    """A server whose every request is answered by ``answer(path, writer)``, and an engine on it."""
+async def engine_that(
+    answer: Answer, folder: Path, limit: float = 30.0
+) -> AsyncIterator[DockerEngine]:
+    """A server whose every request is answered by ``answer(path, writer)``, and an engine on it.
+
+    The engine gives up a call after ``limit`` seconds.
+    """
 
     connections: dict[asyncio.Task[None] | None, asyncio.StreamWriter] = {}
 
@@ -57,7 +66,7 @@ async def engine_that(answer: Answer, folder: Path) -> AsyncIterator[DockerEngin
 
     socket = folder / "engine.sock"
     server = await asyncio.start_unix_server(serve, socket)
-    engine = DockerEngine(f"unix://{socket}", "edge", call_timeout=0.3, queue_timeout=0.3)
+    engine = DockerEngine(f"unix://{socket}", "edge", call_timeout=limit, queue_timeout=limit)
     try:
         yield engine
     finally:
@@ -106,7 +115,7 @@ async def test_many_starts_at_once_ask_once_for_an_image(tmp_path: Path) -> None
 
 async def test_absent_engine_is_unavailable_at_once(tmp_path: Path) -> None:
     engine = DockerEngine(f"unix://{tmp_path}/none.sock", "edge")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENCE):  # half of what a call may take
         with pytest.raises(EngineUnavailable):
             await engine.connect()
         with pytest.raises(EngineUnavailable):
@@ -129,7 +138,7 @@ async def test_version_is_pinned_to_what_both_sides_speak(tmp_path: Path) -> Non
 
 
 async def test_hung_engine_is_unavailable_after_the_timeout(tmp_path: Path) -> None:
-    async with engine_that(silent, tmp_path) as engine, asyncio.timeout(2):
+    async with engine_that(silent, tmp_path, LIMIT) as engine, asyncio.timeout(PATIENCE):
         with pytest.raises(EngineUnavailable):
             await engine.connect()
 
@@ -142,10 +151,10 @@ async def test_engine_that_hangs_later_is_unavailable_and_usable_once_it_is_back
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         await current(path, writer)
 
-    async with engine_that(answer, tmp_path) as engine:
+    async with engine_that(answer, tmp_path, LIMIT) as engine:
         await engine.connect()
         current = silent
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             calls = [
                 engine.inspect("x"),
                 engine.stop("x", 0),
@@ -198,11 +207,11 @@ async def test_quiet_stream_outlives_the_call_timeout_and_frees_its_thread(tmp_p
         event = json.dumps(EVENT).encode() + b"\n"
         writer.write(b"%x\r\n%s\r\n" % (len(event), event))
 
-    async with engine_that(answer, tmp_path) as engine:
+    async with engine_that(answer, tmp_path, LIMIT) as engine:
         await engine.connect()
         async with aclosing(engine.events()) as events:
             first = asyncio.ensure_future(anext(events))
-            done, _ = await asyncio.wait([first], timeout=0.6)  # twice the call timeout
+            done, _ = await asyncio.wait([first], timeout=1.5 * LIMIT)
             assert not done
             go_on.set()
             assert (await first).kind == "exited"

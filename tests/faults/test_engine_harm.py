@@ -185,7 +185,7 @@ async def test_frozen_engine_is_said_so_harms_no_stream_and_goes_on_afterwards(
             assert (await four.stopped())["outcome"] == "stopped"
             assert await four.run_from_queue() == 1
             await reader.frames(30)
-        assert pings.p99 < 0.25
+        assert pings.quick
         assert len(daemon.left()) == 9, "of three sessions, two containers and a network each"
 
 
@@ -280,7 +280,7 @@ async def lost_and_back(
         assert await phase(wire, four.running) == "running", "nothing is known about it"
         await asyncio.to_thread(engine.start, live_restore=live)
         await watcher.event("engine.back")
-    assert pings.p99 < 0.25
+    assert pings.quick
     if live:
         # Nothing has become of it: its stages run, and it is still waited for.
         assert await phase(wire, four.starting) == "starting"

@@ -77,24 +77,6 @@ async def test_start_under_way_goes_on_without_its_requester_when_pinned(
     assert (await wire.event("session.running"))["session_id"]
 
 
-async def test_lease_that_is_not_extended_expires(lab: Lab, wire: Wire) -> None:
-    session = await wire.call("session.start", lease={"ttl": 0.1})
-    assert session["expires"] > session["created"]
-    assert await ended(wire, session["session_id"]) == ("expired", "lease")
-    assert lab.fake.empty
-
-
-async def test_lease_that_is_extended_goes_on(lab: Lab, wire: Wire) -> None:
-    session = await wire.call("session.start", lease={"ttl": 0.2})
-    longer = await wire.call("session.extend", session_id=session["session_id"], ttl=3600)
-    assert longer["expires"] > rfc3339(lab.daemon.clock.wall() + 3000)
-    waited = await wire.refusal("session.wait", session_id=session["session_id"], timeout=0.4)
-    assert waited.data["phase"] == "running"
-    short = await wire.call("session.extend", session_id=session["session_id"], ttl=0.05)
-    assert short["expires"] < longer["expires"]
-    assert await ended(wire, session["session_id"]) == ("expired", "lease")
-
-
 async def test_only_a_lease_with_a_time_can_be_extended(wire: Wire) -> None:
     session = await wire.call("session.start")
     refused = await wire.refusal("session.extend", session_id=session["session_id"], ttl=5)
@@ -103,13 +85,6 @@ async def test_only_a_lease_with_a_time_can_be_extended(wire: Wire) -> None:
     await wire.call("session.stop", session_id=leased["session_id"])
     refused = await wire.refusal("session.extend", session_id=leased["session_id"], ttl=5)
     assert refused.type == "conflict"
-
-
-async def test_subscriber_is_told_before_a_lease_ends(wire: Wire) -> None:
-    await wire.call("events.subscribe", types=["session.expiring"])
-    session = await wire.call("session.start", lease={"ttl": 0.4})
-    event = await wire.event("session.expiring", session["session_id"])
-    assert event["expires"] == session["expires"]
 
 
 # With a clock that stands still
@@ -124,6 +99,49 @@ async def bounded(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]
         wire = await running.wire()
         await wire.call("events.subscribe", types=["session.expiring", "session.ended"])
         yield running, wire, clock
+
+
+@pytest.fixture
+async def still(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]:
+    clock = StillClock()
+    async with in_process(tmp_path / "still", clock=clock) as running:
+        yield running, await running.wire(), clock
+
+
+async def test_lease_that_is_not_extended_expires(still: tuple[Lab, Wire, StillClock]) -> None:
+    lab, wire, clock = still
+    session = await wire.call("session.start", lease={"ttl": 30})
+    assert session["expires"] == rfc3339(clock.wall() + 30)
+    clock.advance(29)
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert found["phase"] == "running"
+    clock.advance(1)
+    assert await ended(wire, session["session_id"]) == ("expired", "lease")
+    assert lab.fake.empty
+
+
+async def test_lease_that_is_extended_goes_on(still: tuple[Lab, Wire, StillClock]) -> None:
+    _, wire, clock = still
+    session_id = (await wire.call("session.start", lease={"ttl": 30}))["session_id"]
+    longer = await wire.call("session.extend", session_id=session_id, ttl=3600)
+    assert longer["expires"] == rfc3339(clock.wall() + 3600)
+    clock.advance(3000)
+    assert (await wire.call("session.get", session_id=session_id))["phase"] == "running"
+    short = await wire.call("session.extend", session_id=session_id, ttl=5)
+    assert short["expires"] == rfc3339(clock.wall() + 5)
+    clock.advance(5)
+    assert await ended(wire, session_id) == ("expired", "lease")
+
+
+async def test_subscriber_is_told_before_a_lease_ends(
+    still: tuple[Lab, Wire, StillClock],
+) -> None:
+    _, wire, clock = still
+    await wire.call("events.subscribe", types=["session.expiring"])
+    session = await wire.call("session.start", lease={"ttl": 400})
+    clock.advance(399)
+    event = await wire.event("session.expiring", session["session_id"])
+    assert event["expires"] == session["expires"]
 
 
 def say(lab: Lab, type: str, **members: int) -> None:

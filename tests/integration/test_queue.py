@@ -107,16 +107,22 @@ async def test_plan_tells_queue_and_refuse(wire: Wire, living: Json) -> None:
     assert (await wire.call("system.status"))["queue"]["length"] == 0
 
 
-async def test_deadline_ends_the_wait_and_nothing_is_begun(
-    lab: Lab, wire: Wire, living: Json
-) -> None:
-    calls = len(lab.fake.script.calls)
-    refused = await wire.refusal("session.start", deadline=0.05)
-    assert refused.type == "deadline_exceeded"
-    [newest, _] = (await wire.call("session.list"))["sessions"]
-    assert (newest["phase"], newest["outcome"], newest["cause"]) == ("ended", "refused", "deadline")
-    made = [call for call in lab.fake.script.calls[calls:] if call[0].startswith("create")]
-    assert made == []
+async def test_deadline_ends_the_wait_and_nothing_is_begun(tmp_path: Path) -> None:
+    clock = StillClock()
+    async with in_process(tmp_path / "d", {"limits": {"sessions": 1}}, clock=clock) as lab:
+        wire = await lab.wire()
+        await wire.call("session.start")
+        clock.advance(1)
+        calls = len(lab.fake.script.calls)
+        waiting, request = await queued(lab, deadline=60)
+        clock.advance(60)
+        with pytest.raises(Refused, match="deadline_exceeded"):
+            await waiting.reply(request)
+        [newest, _] = (await wire.call("session.list"))["sessions"]
+        assert (newest["phase"], newest["outcome"]) == ("ended", "refused")
+        assert newest["cause"] == "deadline"
+        made = [call for call in lab.fake.script.calls[calls:] if call[0].startswith("create")]
+        assert made == []
 
 
 async def test_stopping_a_queued_session_frees_its_place_in_the_queue(
@@ -223,7 +229,7 @@ async def test_draining_refuses_and_lets_the_queue_wait(lab: Lab, wire: Wire, li
 async def test_drain_with_a_timeout_waits_for_the_sessions(
     lab: Lab, wire: Wire, living: Json
 ) -> None:
-    drained = await wire.call("system.drain", timeout=0.05)
+    drained = await wire.call("system.drain", timeout=0)
     assert drained["waiting_for"] == [living["session_id"]]
     drain = wire.begin("system.drain", timeout=10)
     other = await lab.wire()

