@@ -1,44 +1,25 @@
 # SPDX-License-Identifier: MIT
 """The README's commands, run in order: what it shows is what happens.
 
-A block fenced as ``console`` is run line by line where lines begin with ``$ ``; other lines are output
-and not compared. A block below ``<!-- not run: reason -->`` is left out. Port 7733 stands for that of a
-daemon that the test has started.
+A block fenced as ``console`` is run line by line where lines begin with ``$ ``; the lines below are what the
+command prints, and are compared but for ids, times, ports and the like (`readme_blocks`). A block below
+``<!-- not run: reason -->`` is left out. Port 7733 stands for that of a daemon that the test has started.
+
+``README=write make test ARGS=tests/acceptance/test_readme.py`` writes what is printed now into it.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import OPERATORD, run, served
+from daemon_lab import OPERATORD, Served, run, served
+from readme_blocks import Shown, alike, shown
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
-BLOCK = re.compile(
-    r"(?P<left_out><!-- not run: .+? -->\n+)?^```console\n(?P<body>.*?)^```",
-    re.MULTILINE | re.DOTALL,
-)
-SILENT = re.compile(
-    r"^(export|cd|cp|mkdir|rm|sleep|kill|true|make clean)\b|>\s*\S+$|check-config -q|=\$\("
-)
-
-
-def commands(text: str) -> Iterator[str]:
-    """Yield the commands of all blocks that are to be run, continued lines joined."""
-    for block in BLOCK.finditer(text):
-        if block["left_out"]:
-            continue
-        lines = iter(block["body"].splitlines())
-        for line in lines:
-            if line.startswith("$ "):
-                command = line.removeprefix("$ ")
-                while command.endswith("\\"):
-                    command = command.removesuffix("\\") + "\n" + next(lines).removeprefix("> ")
-                yield command
+WRITE = os.environ.get("README") == "write"
 
 
 def test_blocks_are_found_as_the_convention_says() -> None:
@@ -46,6 +27,7 @@ def test_blocks_are_found_as_the_convention_says() -> None:
 ```console
 $ one
 output
+of two lines
 $ two \\
 >   more
 ```
@@ -57,25 +39,56 @@ $ three
 $ four
 ```
 """
-    assert list(commands(text)) == ["one", "two \n  more"]
+    found = list(shown(text))
+    assert [(each.command, each.output) for each in found] == [
+        ("one", "output\nof two lines\n"),
+        ("two \\\n  more", ""),
+    ]
+    assert [text[each.start : each.end] for each in found] == [each.output for each in found]
 
 
-@pytest.mark.skipif(not README.exists(), reason="there is no README.md yet")
-async def test_commands_of_the_readme_do_what_it_says(tmp_path: Path, subnets: str) -> None:
-    shown = list(commands(README.read_text("utf-8")))
-    assert shown, "the README shows nothing that can be tried"
-    engine = "docker" if os.environ.get("DOCKER_HOST") else "process"
+def test_what_is_compared_is_what_does_not_vary() -> None:
+    """S13: an error is not alike to an answer, nor one error to another; a port is like any other."""
+    started = '{"session_id":"E6647DC6D3DBCD22","location":{"port":34081},"timings":{"total":4.1}}'
+    later = '{"session_id":"F1D638C15FCAD1AC","location":{"port":41},"timings":{"images":0.3}}\n'
+    assert alike(started) == alike(later)
+    refused = '{"error":{"code":5,"message":"3 of 3 sessions live","data":{"retry_after":100}}}'
+    assert alike(refused) == alike(refused.replace("100", "98.5"))
+    assert len({alike(started), alike(refused), alike(refused.replace("3 of 3", "2 of 2"))}) == 3
+    rows = "  probe         110.7  ------------\n  connect       152.8  ----\n"
+    assert alike(f"start 1.0\n{rows}") == alike("start  9.9  ##\n  connect  0.1\n  probe  2.0\n")
+    assert alike("exit code 1") != alike("exit code 2")
+
+
+async def printed(each: Shown, daemon: Served, home: Path) -> str:
+    """Run a command of the README; return what it prints."""
+    env = {
+        **os.environ,
+        "PATH": f"{Path(OPERATORD).parent}:{os.environ['PATH']}",
+        "OPERATORD_ADDRESS": f"127.0.0.1:{daemon.address[1]}",
+        "HOME": str(home),
+    }
+    here = each.command.replace("7733", str(daemon.address[1]))
+    code, out, err = await run("bash", "-euc", here, env=env, cwd=ROOT)
+    assert (code, err) == (0, ""), f"{each.command}: {err}"
+    return out
+
+
+@pytest.mark.engine
+async def test_commands_of_the_readme_print_what_it_says(
+    tmp_path: Path, subnets: str, nc: str
+) -> None:
+    """S13: ids, times, ports, durations and versions apart; N6: with what goes to standard error."""
+    readme = README.read_text("utf-8")
+    expected = list(shown(readme))
+    assert expected, "the README shows nothing that can be tried"
     config = {"subnets": subnets, "limits": {"sessions": 3}}
-    given = {key: os.environ[key] for key in ("DOCKER_HOST",) if key in os.environ}
-    async with served(tmp_path / "s", "--engine", engine, config=config, env=given) as daemon:
-        env = {
-            **os.environ,
-            "PATH": f"{Path(OPERATORD).parent}:{os.environ['PATH']}",
-            "OPERATORD_ADDRESS": f"127.0.0.1:{daemon.address[1]}",
-            "HOME": str(tmp_path),
-        }
-        for command in shown:
-            here = command.replace("7733", str(daemon.address[1]))
-            code, out, err = await run("bash", "-euc", here, env=env, cwd=ROOT)
-            assert code == 0, f"{command}: {err}"
-            assert out.strip() or SILENT.search(command), f"{command}: said nothing"
+    env = {"DOCKER_HOST": os.environ["DOCKER_HOST"]}
+    async with served(tmp_path / "s", "--engine", "docker", config=config, env=env) as daemon:
+        found = [await printed(each, daemon, tmp_path) for each in expected]
+    if WRITE:
+        for each, out in reversed(list(zip(expected, found, strict=True))):
+            readme = readme[: each.start] + out + readme[each.end :]
+        README.write_text(readme, "utf-8")
+    for each, out in zip(expected, found, strict=True):
+        assert WRITE or alike(out) == alike(each.output), each.command

@@ -235,7 +235,7 @@ async def main():
 
 asyncio.run(main())
 """
-    async with engine_that(silent, tmp_path), asyncio.timeout(10):
+    async with engine_that(silent, tmp_path), asyncio.timeout(2 * PATIENCE):  # half a call's
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
         assert await process.wait() == 0
 
