@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from daemon_lab import until
+from daemon_lab import PATIENCE, until
 from engine_lab import PORT, ProcessLab, collect
 
 from operatord.engines.base import NoDescriptors, Publish, StageRefused
@@ -41,6 +41,20 @@ if os.fork() == 0:
     signal.alarm(20)
     signal.pause()
 signal.pause()
+"""
+# Makes a file ASKED when it is asked to end, and ends once there is a file GO. It writes no line then:
+# its pipes end with the daemon that has started it.
+TAKES_ITS_TIME = """
+import os, signal, time
+def asked(*_):
+    open(os.environ["ASKED"], "w").close()
+    while not os.path.exists(os.environ["GO"]):
+        time.sleep(0.01)
+    os._exit(7)
+signal.signal(signal.SIGTERM, asked)
+print("ready", flush=True)
+while True:
+    signal.pause()
 """
 
 
@@ -179,16 +193,53 @@ async def test_process_that_was_never_written_down_is_found_by_its_directory(
     assert psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # this process is its parent
 
 
-async def test_stop_of_an_earlier_daemons_process_keeps_to_the_grace(lab: ProcessLab) -> None:
+@contextlib.asynccontextmanager
+async def stopping(lab: ProcessLab, container_id: str, grace: float) -> AsyncIterator[asyncio.Task]:
+    """Have a stage stopped meanwhile."""
+    task = asyncio.ensure_future(lab.engine.stop(container_id, grace))
+    try:
+        yield task
+    finally:
+        await lab.engine.remove(container_id)
+        await task
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["own", "of an earlier daemon"])
+async def test_stage_has_the_grace_to_end_by_itself(
+    lab: ProcessLab, tmp_path: Path, earlier: bool
+) -> None:
+    """S11: it is not killed while the grace lasts, and its exit is its own."""
+    asked, go = tmp_path / "asked", tmp_path / "go"
+    command, env = python(TAKES_ITS_TIME), {"ASKED": str(asked), "GO": str(go)}
+    stage = await lab.run_until_ready(await lab.network(), "idle", command=command, env=env)
+    if earlier:
+        await lab.die()
+    async with stopping(lab, stage, grace=3600) as stop:
+        await until(asked.exists, "it has been asked to end")
+        assert not stop.done()
+        go.touch()
+        async with asyncio.timeout(PATIENCE):
+            await stop
+        state = await lab.engine.inspect(stage)
+        assert (state.status, state.exit_code) == ("exited", None if earlier else 7)
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["own", "of an earlier daemon"])
+async def test_stage_that_ignores_the_signal_is_killed_when_its_grace_is_over(
+    lab: ProcessLab, earlier: bool
+) -> None:
+    """S11: and not before: of two that are stopped at once, the one with the longer grace lives on."""
     network = await lab.network()
-    polite = await lab.run_until_ready(network, "idle", stage="a", port=11001)
-    stubborn = await lab.run_until_ready(network, "stubborn", stage="b", port=11002)
-    await lab.die()
-    async with asyncio.timeout(5):
-        await lab.engine.stop(polite, grace=60)
-        await lab.engine.stop(stubborn, grace=0.2)
-    for container_id in (polite, stubborn):
-        assert (await lab.engine.inspect(container_id)).status == "exited"
+    short = await lab.run_until_ready(network, "stubborn", stage="a", port=11001)
+    long = await lab.run_until_ready(network, "stubborn", stage="b", port=11002)
+    if earlier:
+        await lab.die()
+    async with stopping(lab, long, grace=3600) as stop:
+        async with asyncio.timeout(PATIENCE):
+            await lab.engine.stop(short, grace=1)
+        assert (await lab.engine.inspect(short)).status == "exited"
+        assert not stop.done()
+        assert (await lab.engine.inspect(long)).status == "running"
 
 
 async def test_half_a_record_is_no_reason_not_to_start(tmp_path: Path) -> None:

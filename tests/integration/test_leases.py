@@ -102,14 +102,15 @@ async def bounded(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]
 
 
 @pytest.fixture
-async def still(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]:
-    clock = StillClock()
-    async with in_process(tmp_path / "still", clock=clock) as running:
+async def leased(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]:
+    """A daemon whose sessions end by their own leases only."""
+    clock, unread = StillClock(), {"lease": {"unread_timeout": None}}
+    async with in_process(tmp_path / "leased", unread, clock=clock) as running:
         yield running, await running.wire(), clock
 
 
-async def test_lease_that_is_not_extended_expires(still: tuple[Lab, Wire, StillClock]) -> None:
-    lab, wire, clock = still
+async def test_lease_that_is_not_extended_expires(leased: tuple[Lab, Wire, StillClock]) -> None:
+    lab, wire, clock = leased
     session = await wire.call("session.start", lease={"ttl": 30})
     assert session["expires"] == rfc3339(clock.wall() + 30)
     clock.advance(29)
@@ -120,8 +121,8 @@ async def test_lease_that_is_not_extended_expires(still: tuple[Lab, Wire, StillC
     assert lab.fake.empty
 
 
-async def test_lease_that_is_extended_goes_on(still: tuple[Lab, Wire, StillClock]) -> None:
-    _, wire, clock = still
+async def test_lease_that_is_extended_goes_on(leased: tuple[Lab, Wire, StillClock]) -> None:
+    _, wire, clock = leased
     session_id = (await wire.call("session.start", lease={"ttl": 30}))["session_id"]
     longer = await wire.call("session.extend", session_id=session_id, ttl=3600)
     assert longer["expires"] == rfc3339(clock.wall() + 3600)
@@ -134,9 +135,9 @@ async def test_lease_that_is_extended_goes_on(still: tuple[Lab, Wire, StillClock
 
 
 async def test_subscriber_is_told_before_a_lease_ends(
-    still: tuple[Lab, Wire, StillClock],
+    leased: tuple[Lab, Wire, StillClock],
 ) -> None:
-    _, wire, clock = still
+    _, wire, clock = leased
     await wire.call("events.subscribe", types=["session.expiring"])
     session = await wire.call("session.start", lease={"ttl": 400})
     clock.advance(399)

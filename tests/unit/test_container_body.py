@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""The whole of what the Docker Engine is asked to create for a stage: nothing is there by chance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from operatord.engines.base import SHIM, Network, NetworkPlan, Publish, StagePlan
+from operatord.engines.docker_bodies import (
+    NOBODY,
+    Hardening,
+    behind_shim,
+    container_body,
+    network_body,
+)
+
+MIB = 1024**2
+LABELS = {"operatord.instance": "i", "operatord.session": "s"}
+ULIMITS = [
+    {"Name": "nofile", "Soft": 4096, "Hard": 4096},
+    {"Name": "core", "Soft": 0, "Hard": 0},
+]
+PLAIN = {
+    "Image": "demo-stream",
+    "Env": ["stream_port=12346", "plain_stream=True"],
+    "Labels": LABELS,
+    "Tty": False,
+    "OpenStdin": False,
+    "StdinOnce": False,
+    "User": "65534:65534",
+    "NetworkingConfig": {"EndpointsConfig": {"net-id": {"Aliases": ["stream"]}}},
+    "HostConfig": {
+        "NetworkMode": "net-id",
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges"],
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=16m"},
+        "IpcMode": "private",
+        "Init": True,
+        "PidsLimit": 64,
+        "CpuShares": 256,
+        "Memory": 96 * MIB,
+        "MemorySwap": 96 * MIB,
+        "Ulimits": ULIMITS,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m", "max-file": "2"}},
+        "RestartPolicy": {"Name": "no"},
+    },
+}
+
+
+def plan(**changes: Any) -> StagePlan:
+    """Return the plan of a streaming server, with changes."""
+    members: dict[str, Any] = {
+        "name": "network_E6647_stream",
+        "stage": "stream",
+        "image": "demo-stream",
+        "network": Network(id="net-id", name="network_E6647"),
+        "env": {"stream_port": "12346", "plain_stream": "True"},
+        "labels": LABELS,
+        "port": 12346,
+        "aliases": ("stream",),
+        "cpus": 0.25,
+        "memory": 96 * MIB,
+        "pids": 64,
+    }
+    return StagePlan(**(members | changes))
+
+
+def changed(expected: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    """Return a body with members changed, those of its `HostConfig` too; None takes one away."""
+    host = changes.pop("HostConfig", {})
+    body = {**expected, "HostConfig": {**expected["HostConfig"], **host}, **changes}
+    return {key: value for key, value in body.items() if value is not None}
+
+
+def test_the_whole_body_of_a_stage() -> None:
+    """S12: hardened, limited, on its own network, and nothing else."""
+    assert container_body(plan(), NOBODY, Hardening()) == PLAIN
+
+
+PUBLISHED = {"ExposedPorts": {"12346/tcp": {}}}
+EVERYTHING = {
+    "cpu_limit": 0.5,
+    "memory_reservation": 32 * MIB,
+    "gpus": ("GPU-1", "3"),
+    "command": ("serve", "--fast"),
+    "stdin": True,
+    "publish": Publish("127.0.0.1", (20000, 20010)),
+    "publish_port": 12347,
+}
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a port of the engine's choice": (
+        {"publish": Publish("127.0.0.1")},
+        {**PUBLISHED, "HostConfig": {
+            "PortBindings": {"12346/tcp": [{"HostIp": "127.0.0.1", "HostPort": ""}]}
+        }},
+    ),
+    "one certain port": (
+        {"publish": Publish("192.0.2.1", (80, 80))},
+        {**PUBLISHED, "HostConfig": {
+            "PortBindings": {"12346/tcp": [{"HostIp": "192.0.2.1", "HostPort": "80"}]}
+        }},
+    ),
+    "another stage's network namespace": (
+        {"join": "network_E6647_segmentation"},
+        {"NetworkingConfig": None,
+         "HostConfig": {"NetworkMode": "container:network_E6647_segmentation"}},
+    ),
+    "a network that it is connected to later": (
+        {"connect_later": True},
+        {"NetworkingConfig": None, "HostConfig": {"NetworkMode": "none"}},
+    ),
+    "everything that can be asked for": (
+        EVERYTHING,
+        {
+            "Cmd": ["serve", "--fast"],
+            "OpenStdin": True,
+            "ExposedPorts": {"12347/tcp": {}},
+            "HostConfig": {
+                "NanoCpus": 500_000_000,
+                "MemoryReservation": 32 * MIB,
+                "DeviceRequests": [
+                    {"Driver": "nvidia", "DeviceIDs": ["GPU-1", "3"], "Capabilities": [["gpu"]]}
+                ],
+                "PortBindings": {
+                    "12347/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20000-20010"}]
+                },
+            },
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_else_a_plan_asks_for_is_added_and_nothing_goes(case: str) -> None:
+    """S12: the whole body again, whatever the plan."""
+    asked, added = CASES[case]
+    assert container_body(plan(**asked), NOBODY, Hardening()) == changed(PLAIN, **added)
+
+
+def test_image_with_a_user_of_its_own_keeps_it() -> None:
+    """S12: nobody's rights are for images that would run as root."""
+    assert container_body(plan(), None, Hardening()) == changed(PLAIN, User=None)
+
+
+@pytest.mark.parametrize("driver", ["json-file", "local", "none"])
+def test_each_part_of_the_hardening_is_where_it_belongs(driver: str) -> None:
+    """S12: and a log driver that takes no options is given none."""
+    hardening = Hardening(
+        init=False, log_driver=driver, log_size="5m", log_files=7, tmp_size="1m", open_files=99
+    )
+    options = {} if driver == "none" else {"max-size": "5m", "max-file": "7"}
+    expected = changed(
+        PLAIN,
+        HostConfig={
+            "Init": False,
+            "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=1m"},
+            "Ulimits": [{"Name": "nofile", "Soft": 99, "Hard": 99}, ULIMITS[1]],
+            "LogConfig": {"Type": driver, "Config": options},
+        },
+    )
+    assert container_body(plan(), NOBODY, hardening) == expected
+
+
+def test_shim_stands_before_what_the_image_runs() -> None:
+    """S12: the image's own program, or the plan's command, comes behind it."""
+    image = {"Config": {"Entrypoint": ["python3", "-u"], "Cmd": ["serve.py"]}}
+    shim = ["sh", "-c", SHIM, "operatord-shim"]
+    own = {"Entrypoint": shim, "Cmd": ["python3", "-u", "serve.py"]}
+    assert behind_shim(image, ()) == own
+    assert behind_shim(image, ("other.py",)) == {**own, "Cmd": ["python3", "-u", "other.py"]}
+    assert behind_shim({}, ()) == {"Entrypoint": shim, "Cmd": []}
+
+
+def test_the_whole_body_of_a_network() -> None:
+    """S12: a bridge with the addresses of the plan, whose name need not be unique."""
+    assert network_body(NetworkPlan("network_E6647", "10.213.0.16/28", LABELS)) == {
+        "name": "network_E6647",
+        "driver": "bridge",
+        "ipam": {
+            "Driver": "default",
+            "Config": [{"Subnet": "10.213.0.16/28", "Gateway": "10.213.0.17"}],
+        },
+        "labels": LABELS,
+        "check_duplicate": False,
+    }
