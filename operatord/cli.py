@@ -99,6 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve(commands)
     _add_check_config(commands)
+    _add_config(commands)
     _add_build_images(commands)
     _add_sweep(commands)
     _add_backup(commands)
@@ -127,6 +128,19 @@ def _add_check_config(commands: Any) -> None:
     check.add_argument("-q", "--quiet", action="store_true", help="check only, print nothing")
     _add_settings(check)
     check.set_defaults(run=_check_config)
+
+
+def _add_config(commands: Any) -> None:
+    text = (
+        "Print the settings that `serve` would use with the same options; or where to begin from."
+    )
+    config = commands.add_parser("config", help="print the settings", description=text)
+    config.add_argument(
+        "--example", action="store_true",
+        help="print a settings file with every key, its default and what it is for",
+    )  # fmt: skip
+    _add_settings(config)
+    config.set_defaults(run=_config, quiet=False)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -360,6 +374,15 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
         for problem in exc.problems:
             _say(f"{exc.path}: {problem}" if exc.path else problem)
         return None
+
+
+def _config(args: argparse.Namespace) -> int:
+    if not args.example:
+        return _check_config(args)
+    from importlib.resources import files  # noqa: PLC0415
+
+    print(files("operatord").joinpath("operatord.yaml").read_text("utf-8"), end="")  # noqa: T201
+    return 0
 
 
 def _check_config(args: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text("utf-8")
 ALLOWED = {"operatord", "operatord_protocol", "operatord_client"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -80,6 +82,29 @@ def test_the_demo_runs_from_another_folder(installed: Path) -> None:
     )
     assert "30 of 30 frames" in out
     assert "it works" in out
+
+
+def test_example_of_the_settings_is_the_commented_file_and_is_good(
+    installed: Path, tmp_path: Path
+) -> None:
+    """N5: there is no checkout to look at once it is installed."""
+    operatord = installed / "env/bin/operatord"
+    example = run(operatord, "config", "--example", cwd=tmp_path)
+    assert example == (ROOT / "operatord.yaml").read_text("utf-8")
+    (tmp_path / "my.yaml").write_text(example, "utf-8")
+    mine = run(operatord, "config", "--config", "my.yaml", cwd=tmp_path)
+    assert mine == run(operatord, "config", cwd=tmp_path)
+
+
+def test_installing_works_as_the_readme_says(wheel: Path, tmp_path: Path) -> None:
+    """N5: its commands, in a copy of the checkout, by somebody who has no environment yet."""
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    [block] = [body for body in blocks if " -m venv " in body]
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    program = "\n".join([*lines, 'python -c "import rich"', "operatord --version"])
+    source = wheel.parent / "source"
+    said = run("env", f"HOME={tmp_path}", "bash", "-euc", program, cwd=source)
+    assert said.splitlines()[-1].startswith("operatord ")
 
 
 def test_operatorctl_runs_from_another_folder(installed: Path) -> None:

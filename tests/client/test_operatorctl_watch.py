@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -68,6 +69,20 @@ def test_a_session_that_has_failed_is_a_failure(
 def test_a_queued_session_shows_its_place() -> None:
     queued = golden("rpc: accepted and queued")["result"]
     assert f"queued  position {queued['position']}" in summary(View(queued, {}, ""))
+
+
+def test_without_rich_it_says_so_and_how_to_get_it(
+    watched: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N5: a line for each change is not taken for all there is."""
+    monkeypatch.delitem(sys.modules, "operatord_client.ctl.drawing", raising=False)
+    monkeypatch.setitem(sys.modules, "rich.console", None)  # as if it were not installed
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert operatorctl.main(watched) == 0
+    said = capsys.readouterr()
+    assert "running" in said.out
+    assert "rich is not installed" in said.err
+    assert "pip install 'operatord[cli]'" in said.err
 
 
 def test_the_picture_shows_phase_location_stages_and_rate() -> None:

@@ -11,6 +11,11 @@ from . import render, terminal
 from .context import Context
 from .sessions import code_of
 
+WITHOUT_RICH = (
+    "rich is not installed, so this is a line for each change and no picture; "
+    "it comes with the extra `cli`: pip install 'operatord[cli]' (pipx: pipx inject operatord rich)"
+)
+
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -88,7 +93,8 @@ def _screen(ctx: Context) -> Screen:
     if sys.stdout is not None and sys.stdout.isatty():
         try:
             from .drawing import LiveScreen  # noqa: PLC0415 - the one that imports rich
-        except ImportError:  # rich is an extra
+        except ImportError:
+            terminal.note(WITHOUT_RICH)
             return PlainScreen()
         return LiveScreen()
     return PlainScreen()
