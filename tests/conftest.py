@@ -9,7 +9,7 @@ import inspect
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ import shared_host
 from daemon_lab import Lab, Wire, in_process
 
 CI = os.environ.get("CI") == "true"
+NO_LOSS = (
+    "the process engine takes no subnets",
+    "this kernel keeps no PSI",
+    "the daemon asks for nothing on this processor",
+    "the engine has no socket that could be stood in for",
+    "takes its time: FAULTS=all runs it",
+)
+"""Why a test may be skipped under CI: nothing that could be installed would change it."""
 
 
 def pytest_configure() -> None:
@@ -29,21 +37,27 @@ def pytest_configure() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what needs an engine where there is none; under CI that is a failure."""
+    """Skip what needs an engine where there is none."""
     if item.get_closest_marker("engine") is None or os.environ.get("DOCKER_HOST"):
         return
     why = os.environ.get("OPERATORD_NO_ENGINE_REASON", "DOCKER_HOST is not set (tools/engine up)")
-    if CI:
-        pytest.fail(f"no container engine: {why}", pytrace=False)
     pytest.skip(f"no container engine: {why}")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under CI, let a test fail that is skipped, whoever skips it: a green run has run everything."""
+    report = yield
+    if CI and report.skipped and isinstance(report.longrepr, tuple):
+        why = report.longrepr[2].removeprefix("Skipped: ")
+        if why not in NO_LOSS:
+            report.outcome, report.longrepr = "failed", f"skipped under CI=true: {why}"
+    return report
+
+
 def need(program: str) -> str:
-    """Return the path of a program; without it CI fails, elsewhere the test is skipped."""
-    path = shutil.which(program)
-    if path is None and CI:
-        pytest.fail(f"{program} is not installed")
-    return path or pytest.skip(f"{program} is not installed")
+    """Return the path of a program; without it the test is skipped, which fails under CI."""
+    return shutil.which(program) or pytest.skip(f"{program} is not installed")
 
 
 @pytest.fixture

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""`operatord demo`: what it shows, and that whoever stops it half-way is left with nothing."""
+"""`operatord demo`, `make demo`: what they show, and that whoever stops one half-way is left with nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from docker_lab import Engine
 
 DEMO = (sys.executable, "-m", "operatord", "demo", "--engine", "process")
 
@@ -51,4 +54,64 @@ def test_whoever_ends_it_half_way_is_left_with_nothing(tmp_path: Path, number: i
         finally:
             demo.kill()
     assert at_home_in(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+# On a container engine
+
+
+MAKE = ("make", "-s", "-o", "venv", "demo")
+"""As people type it, but that it installs nothing into the environment in which the tests run."""
+ROOT = Path(__file__).parents[2]
+
+
+def left_of(session: str) -> list[str]:
+    """Return the names of what the engine has of a session."""
+    with contextlib.closing(Engine()) as engine:
+        ours = {"label": f"operatord.session={session}"}
+        containers = engine.client.containers(all=True, filters=ours)
+        networks = engine.client.networks(filters=ours)
+    return [name for each in containers for name in each["Names"]] + [n["Name"] for n in networks]
+
+
+def session_of(line: str) -> str:
+    """Return the id of a session in the line that tells of it."""
+    [found] = re.findall(r"\b[0-9A-F]{16}\b", line)
+    return str(found)
+
+
+@pytest.mark.engine
+def test_make_demo_shows_a_session_on_the_engine_and_leaves_nothing() -> None:
+    """S14: make takes the engine that answers."""
+    demo = [*MAKE, "ARGS=--count 40"]
+    done = subprocess.run(demo, cwd=ROOT, check=True, capture_output=True, text=True)
+    said = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line[:10].strip())
+    assert re.match(r"docker: version \S+ answers", said["engine"])
+    assert said["received"].startswith("40 of 40 frames")
+    assert said["left"] == "nothing: the engine lists 0 stages and 0 networks of this daemon"
+    assert said["result"] == "it works"
+    assert left_of(session_of(said["session"])) == []
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_it_half_way_leaves_nothing_on_the_engine(tmp_path: Path, number: int) -> None:
+    """S14: stages, network and the daemon's directory."""
+    command = (*DEMO[:-1], "docker", "--count", "100000")
+    with subprocess.Popen(
+        ["env", "--default-signal", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    ) as demo:
+        assert demo.stdout is not None
+        try:
+            session = session_of(next(line for line in demo.stdout if "session " in line))
+            assert len(left_of(session)) == 4
+            os.killpg(demo.pid, number)
+            assert demo.wait(60) == 128 + number
+        finally:
+            demo.kill()
+    assert left_of(session) == []
     assert list(tmp_path.iterdir()) == []
