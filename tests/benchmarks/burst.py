@@ -56,7 +56,11 @@ class Size:
 
 
 FULL = Size(
-    sessions=30, floors=((4, True), (8, True), (4, False)), stop_among=10, stops=3, idle=3.0
+    sessions=30,
+    floors=((2, True), (3, True), (4, True), (8, True), (4, False)),
+    stop_among=10,
+    stops=3,
+    idle=3.0,
 )
 SHORT = Size(sessions=2, floors=((2, True),), stop_among=1, stops=1, idle=0.5)
 

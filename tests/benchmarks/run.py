@@ -143,7 +143,7 @@ def _measure(options: argparse.Namespace) -> int:
     _print_machine(report["machine"])
     good = [_run(name, bench, report) for name in options.only or SECTIONS]
     options.json.write_text(json.dumps(report, indent=1) + "\n", "utf-8")
-    print("\np99: what 99 of 100 are at least as good as; with fewer values, the worst of them")
+    print("\np99: what 99 of 100 are at least as good as; worst: of fewer than a hundred values")
     print(f"written to {options.json}")
     return 0 if all(good) else 1
 

@@ -27,7 +27,8 @@ NOTES = [
     "operatord's containers carry limits (cpus, memory, pids) and hardening (no capabilities,",
     "read-only root, private tmpfs, init, bounded logs) and its times include admission and its own",
     "verification of the stream; the others run the bare images without any of that.",
-    "as shipped: stages run and wait while their network is made; the floor's, late, run and try again.",
+    "as shipped: stages run and wait while their network is made; the floor's, late, need none: they",
+    "find each other on the loopback that they share, and the network only brings the published port.",
     "late_bind off: they start when it is there; spare network: the same with slots.networks 1.",
 ]
 STOP_NOTES = [

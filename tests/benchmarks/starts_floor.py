@@ -13,6 +13,7 @@ from topology import ENV, IMAGES, PORT
 
 OWNER = "segmentation"
 """The container whose network namespace the others join, where it is shared."""
+LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"
 
 
 class Place(NamedTuple):
@@ -37,7 +38,9 @@ class Floor:
 
     A container may name a network, or a container to join, that comes into being meanwhile: only
     starting needs it. So the network and all three containers are made at once. With ``late`` it is nine:
-    the owner is started without its network, which it is connected to when the others join it.
+    the owner is started without its network, the others join it as soon as it runs, and the network comes
+    when it is made. Nothing then waits for anything that it could do without: stages that share a namespace
+    find each other on its loopback, which needs neither a network nor a name.
     """
 
     def __init__(
@@ -65,8 +68,9 @@ class Floor:
         if self._late:
             _all([creates[OWNER]])
             _all([self._begin(OWNER)])
-            _all([network, *creates.values(), self._change("none/disconnect")])
+            _all(list(creates.values()))
             joining = [self._begin(stage) for stage in IMAGES if stage != OWNER]
+            _all([network, self._change("none/disconnect")])
             _all([self._change(f"{self._key}/connect"), *joining])
             return self._place.host, port
         _all([network, *creates.values()])
@@ -107,13 +111,19 @@ class Floor:
             body["EndpointConfig"] = {"Aliases": list(IMAGES)}
         return self._post(f"/networks/{how}", body)
 
+    def _env(self, stage: str) -> dict[str, str]:
+        if not self._shared:
+            return ENV[stage]
+        near = {key: LOOPBACK for key in ENV[stage] if key.endswith("_ip")}
+        return {**ENV[stage], **near, f"{OWNER}_ip": ANY}  # whose port is published
+
     def _body(self, stage: str, port: int) -> dict[str, Any]:
         joins = self._shared and stage != OWNER
         mode = f"container:{self._key}_{OWNER}" if joins else "none" if self._late else self._key
         host: dict[str, Any] = {"NetworkMode": mode}
         body = {
             "Image": IMAGES[stage],
-            "Env": [f"{key}={value}" for key, value in ENV[stage].items()],
+            "Env": [f"{key}={value}" for key, value in self._env(stage).items()],
             "Labels": {LABEL: RUN},
             "HostConfig": host,
         }
