@@ -14,7 +14,7 @@ from daemon_lab import Json, Wire
 from engine_common import slowfault
 from engine_private import PrivateEngine, private_engine, served_inside
 
-pytestmark = [pytest.mark.engine, slowfault]
+pytestmark = pytest.mark.engine
 
 MIB = 2**20
 
@@ -60,6 +60,7 @@ async def start(wire: Wire) -> Json:
     return session
 
 
+@slowfault
 async def test_nearly_full_disk_holds_starts_back_and_nothing_else(
     engine: PrivateEngine, filler: Filler, tmp_path: Path
 ) -> None:

@@ -5,7 +5,8 @@ Two sessions live through all of it, one read all the time and one by nobody, ne
 somebody else's. Each case is a life of the daemon that ends at a failpoint, during something that it does
 to a third session, and one that finds what is left. Between two cases no daemon lives at all.
 
-``FAULTS=all`` (make faults) goes through the whole matrix, otherwise it is every operation once.
+``FAULTS=all`` (make faults) goes through the whole matrix. Otherwise it is every operation once, and of the
+rest each day another part: in ten days all have had their turn; ``FAULTS_DAY=N`` repeats a day.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ from operatord.runtime.failpoints import FAILPOINTS
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ALL = os.environ.get("FAULTS") == "all"
+DAYS = 10
+"""In so many days each case has been part of a run of all tests."""
 TIGHT = 0.3
 """Cores with which a third session has to do without its segmentation."""
 
@@ -92,11 +96,22 @@ CASES = [
     *cases("finish", STOPPED, "engine.logs 1", "engine.remove 1*", "engine.remove 3"),
     *cases("finish", STOPPED, "engine.remove_network 1", "journal.commit 1"),
 ]
-CHOSEN = [case for case in CASES if ALL or case.often]
+SELDOM = [case for case in CASES if not case.often]
+DAY = int(os.environ.get("FAULTS_DAY") or date.today().toordinal())
+TODAY = SELDOM[DAY % DAYS :: DAYS]
+CHOSEN = [case for case in CASES if ALL or case.often or case in TODAY]
 
 
 def test_every_failpoint_has_a_case() -> None:
     assert {case.place.partition(":")[0] for case in CASES} == set(FAILPOINTS)
+
+
+def test_every_case_has_its_turn() -> None:
+    """S15: within some days, and no day has many more than another."""
+    parts = [SELDOM[day::DAYS] for day in range(DAYS)]
+    assert sorted(map(str, [case for part in parts for case in part])) == sorted(map(str, SELDOM))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert set(CHOSEN) >= {case for case in CASES if case.often} | set(TODAY)
 
 
 @pytest.fixture(scope="module")
