@@ -23,7 +23,7 @@ from engine_common import eventually, pinged, slowfault
 from engine_private import IMAGES, Inside, PrivateEngine, private_engine, served_inside
 from engine_stages import IMAGE, alone
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, slowfault]
 
 THREE = {"limits": {"sessions": 3}, "stop_grace": 1}
 SILENT = {**THREE, **alone("never-binds")}
@@ -149,7 +149,6 @@ async def phase(wire: Wire, session_id: str) -> str:
     return found
 
 
-@slowfault
 @pytest.mark.usefixtures("unharmed")
 async def test_frozen_engine_is_said_so_harms_no_stream_and_goes_on_afterwards(
     engine: PrivateEngine, tmp_path: Path
@@ -210,7 +209,6 @@ async def ask(daemon: Inside, seconds: float) -> tuple[str, float]:
     return said, time.monotonic()
 
 
-@slowfault
 @pytest.mark.usefixtures("unharmed")
 async def test_whoever_would_rather_be_refused_is_while_the_engine_is_frozen(
     engine: PrivateEngine, tmp_path: Path, report: list[str]
@@ -245,7 +243,6 @@ async def nothing_is_left(daemon: Inside) -> None:
     await until(lambda: daemon.left() == [], "all is removed")
 
 
-@slowfault
 @pytest.mark.usefixtures("unharmed")
 async def test_daemon_leaves_in_time_while_its_engine_is_frozen_and_its_sessions_are_taken_on(
     engine: PrivateEngine, tmp_path: Path
@@ -318,7 +315,6 @@ async def test_engine_that_took_its_containers_along(
             await reader.frames(10)
 
 
-@slowfault
 @pytest.mark.usefixtures("unharmed")
 @pytest.mark.parametrize("how", KILLED_OR_STOPPED)
 async def test_engine_that_leaves_its_containers_running(
