@@ -20,6 +20,8 @@ VARIES = [
         (r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+Z)?", "TIME"),
         (r'(127\.0\.0\.1:|"port":)\d+', r"\1PORT"),
         (r"\b(?:10|198)(?:\.\d+){3}\b", "ADDRESS"),
+        # What a start waits for is said when it takes its time.
+        (r"^SESSION  (?:images|turn|network|create|start|verify)\n", ""),
         # How long it took, how long it will take, and how quick that was.
         (r'("timings":\{)[^}]*', r"\1"),
         (r"^(timings +).*", r"\1DURATIONS"),
