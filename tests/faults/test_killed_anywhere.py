@@ -78,11 +78,12 @@ CASES = [
     *cases("start", FAILED, "engine.missing_images 1", "engine.create_network 1*"),
     *cases("start", FAILED, "engine.create 1", "engine.create 2*", "engine.create 3"),
     *cases("start", FAILED, "engine.start 1", "engine.start 2", "engine.start 3*"),
-    *cases("start", FAILED, "engine.connect_stage 1*", "engine.inspect 1"),
+    *cases("start", FAILED, "engine.connect_stage 1*"),
+    *cases("start", f"{FAILED} or {UNKNOWN}", "engine.inspect 1"),  # or it is for one that lives
     Case("stop", "journal.commit.before:1", RUNNING),
     Case("stop", "journal.commit.after:1", STOPPED),
     *cases("stop", STOPPED, "journal.commit 2"),
-    *cases("stop", STOPPED, "engine.inspect 2", "engine.inspect 6"),
+    *cases("stop", f"{STOPPED} or {RUNNING}", "engine.inspect 2", "engine.inspect 6"),
     *cases("stop", STOPPED, "engine.stop 1*", "engine.stop 2", "engine.stop 3"),
     *cases("stop", STOPPED, "engine.logs 1*", "engine.logs 3"),
     *cases("stop", STOPPED, "engine.remove 1", "engine.remove 3*", "engine.remove_network 1*"),
@@ -231,8 +232,8 @@ async def test_death_there_disturbs_nobody_and_leaves_nothing(ground: Ground, ca
     await OPERATIONS[case.operation](ground, case.place)
     async with ground.life() as life:
         third = await third_session(life, before)
-        assert fate(third) == case.fate
-        if third is not None and case.fate == RUNNING:
+        assert fate(third) in case.fate.split(" or ")
+        if third is not None and fate(third) == RUNNING:
             await see_whole_and_stop(ground, life, third)
         assert ground.engine_state() == ground.before
         await check_living(ground, life)
