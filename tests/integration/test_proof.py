@@ -12,6 +12,7 @@ import pytest
 from daemon_lab import Lab, StreamingFake, in_process, receive
 
 from operatord.runtime import visit as visit_module
+from operatord.runtime.relay import Relay
 from operatord.runtime.visit import visit
 
 FRAME = b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":4}]}\nABCD'
@@ -105,3 +106,42 @@ async def test_real_stages_pass_a_late_proof_and_lose_no_frame(tmp_path: Path, f
                 await writer.wait_closed()
             over = await wire.call("session.wait", session_id=session["session_id"])
             assert (over["outcome"], over["frames"]) == ("completed", 4)
+
+
+async def dawdle(host: str, port: int, frames: int) -> None:
+    """Check a location, with the line after so many frames: by time alone, a consumer's."""
+    reader, writer = await asyncio.open_connection(host, port)
+    await reader.readline()
+    for _ in range(frames):
+        header = json.loads(await reader.readline())
+        await reader.readexactly(sum(part["bytes"] for part in header["parts"]))
+    writer.write(b'{"type":"check"}\n')
+    assert b'"type":"end"' not in await until_closed(reader, writer)
+
+
+async def until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    writer.write_eof()
+    rest = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return rest
+
+
+async def test_a_late_check_through_a_relay_costs_the_next_session_no_frame(tmp_path: Path) -> None:
+    """N1: one session's location is another's registered probe, and is looked at on a busy machine."""
+    async with in_process(tmp_path / "p", {"engine": "process"}) as lab:
+        wire = await lab.wire()
+        env = {"probe": {"fps": 50, "width": 32, "height": 32}}
+        lender = await wire.call("session.start", count=60, plain_stream=True, env=env)
+        relay = Relay(lender["location"]["host"], lender["location"]["port"])
+        try:
+            host, port = await relay.open("127.0.0.1")
+            for _ in range(2):
+                await dawdle(host, port, 3)
+            await wire.call("probe.register", name="bed", host=host, port=port)
+            session = await wire.call("session.start", probe="bed")
+            _, frames, end = await receive(session["location"])
+        finally:
+            await relay.close()
+        assert [header["seq"] for header, _ in frames] == list(range(60))
+        assert (end["frames"], end["dropped"]) == (60, 0)
