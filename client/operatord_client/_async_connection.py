@@ -8,8 +8,8 @@ hands the reading on when it has got what it came for, or is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Self, TypeVar
 
 from ._core import Call, Core
@@ -38,47 +38,69 @@ class AsyncConnection:
         return cls(*await open_streams(address, connect_timeout, DaemonUnreachable))
 
     async def close(self) -> None:
-        """Disconnect; whoever waits gets `ConnectionLost`. May be called again."""
+        """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
+
+        May be called again.
+        """
+        self._write(self._core.abandon_all())
         self._core.lose(ConnectionLost("the connection was closed here"))
         self._writer.close()
         with suppress(OSError):  # the peer was faster
             await self._writer.wait_closed()
 
-    def send(self, method: str, params: Mapping[str, Any]) -> Call:
-        """Make a call. Raises `ConnectionLost`."""
+    async def converse(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        take: Callable[[bytes], T],
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> T:
+        """Make a call and return what ``take`` makes of its result, which comes as JSON.
+
+        Whatever goes wrong on the way, a cancellation at any moment included, the call is taken back. Raises
+        its `WireError`, `CallTimeout`, `ConnectionLost`, and what ``take`` and ``on_progress`` raise.
+        """
+        call, line = self.prepare(method, params)
+        try:
+            async for progress in self.progress(call, line, timeout):
+                if on_progress is not None:
+                    on_progress(progress)
+            return take(call.result())
+        except BaseException:
+            self.abandon(call)
+            raise
+
+    def prepare(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
+        """Return a call and the line that makes it; nothing has gone out. Raises `ConnectionLost`.
+
+        The caller has to `abandon` what it leaves unfinished.
+        """
         self._core.check()
-        call, line = self._core.request(method, params)
-        self._writer.write(line)
-        return call
+        return self._core.request(method, params)
 
-    async def finish(self, call: Call, timeout: float | None) -> bytes:
-        """Return the call's result as JSON. Raises its `WireError`, `CallTimeout`, `ConnectionLost`."""
-        async for _ in self.progress(call, timeout):
-            pass
-        return call.result()
-
-    async def progress(self, call: Call, timeout: float | None) -> AsyncGenerator[Progress, None]:
-        """Yield what is reported of the call until it is answered; a call left early is cancelled."""
+    async def progress(
+        self, call: Call, line: bytes, timeout: float | None
+    ) -> AsyncIterator[Progress]:
+        """Make a call; yield what is reported of it until it is answered."""
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        async with self._abandoned(call):
-            while not (call.done and not call.progress):
-                await self._wait(lambda: call.news or None, deadline)
-                while call.progress:
-                    yield call.progress.popleft()
+        self._write(line)
+        while not (call.done and not call.progress):
+            await self._wait(lambda: call.news or None, deadline)
+            while call.progress:
+                yield call.progress.popleft()
+
+    def abandon(self, call: Call) -> None:
+        """Take back a call whose result nobody will have; fine for one that has failed."""
+        self._write(self._core.abandon(call))
+
+    def _write(self, line: bytes) -> None:
+        if line and not self._writer.is_closing():
+            self._writer.write(line)
 
     async def notice(self) -> Notice:
         """Return the next notice. Raises `ConnectionLost`."""
         return await self._wait(self._core.take_notice, None)
-
-    @asynccontextmanager
-    async def _abandoned(self, call: Call) -> AsyncGenerator[None, None]:
-        try:
-            yield
-        except BaseException:
-            line = self._core.abandon(call)
-            if line and not self._writer.is_closing():
-                self._writer.write(line)
-            raise
 
     async def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
         """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
@@ -94,7 +116,7 @@ class AsyncConnection:
     async def _read(self) -> None:
         done = self._read_done = asyncio.Event()
         try:
-            self._core.feed(await self._receive())
+            self._write(self._core.feed(await self._receive()))
         finally:
             self._read_done = None
             done.set()

@@ -9,20 +9,22 @@ answer, without a switch.
 from __future__ import annotations
 
 import select
-import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ._core import Call, Core
+from ._outgoing import Outgoing
 from ._sockets import open_socket
 from .address import Address
 from .errors import CallTimeout, ConnectionLost, DaemonUnreachable
 from .notices import Notice, Progress
 
 READ_BYTES = 256 * 1024
+LOOK_EVERY = 1.0
+"""Seconds after which a thread sees for itself whether anybody reads for it: who did may have been
+interrupted before it could say that it does so no more."""
 T = TypeVar("T")
 
 
@@ -35,9 +37,13 @@ class Connection:
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._core = Core()
-        self._turn = threading.Condition()
-        self._reading = False
-        self._writing = threading.Lock()
+        self._out = Outgoing(self._socket)
+        self._lock = threading.Lock()
+        """Held by itself, and not by way of the condition: an interrupt on entering a method of that, which
+        is written in Python, would leave it locked."""
+        self._turn = threading.Condition(self._lock)
+        self._reader: int | None = None
+        """The thread that reads for all, by its identifier."""
 
     @property
     def lost(self) -> bool:
@@ -45,35 +51,61 @@ class Connection:
         return self._core.lost is not None
 
     def close(self) -> None:
-        """Disconnect; whoever waits gets `ConnectionLost`. May be called again, and by any thread."""
-        self._core.lose(ConnectionLost("the connection was closed here"))
-        with suppress(OSError):  # the peer was faster
-            self._socket.shutdown(socket.SHUT_RDWR)
-        with self._writing:
-            self._socket.close()
+        """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
 
-    def send(self, method: str, params: Mapping[str, Any]) -> Call:
-        """Make a call. Raises `ConnectionLost`."""
-        with self._turn:
+        May be called again, and by any thread.
+        """
+        if self._socket.fileno() >= 0:
+            self._core.lose(ConnectionLost("the connection was closed here"))
+            self._out.put_last(self._core.abandon_all())
+
+    def converse(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        timeout: float | None,
+        take: Callable[[bytes], T],
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> T:
+        """Make a call and return what ``take`` makes of its result, which comes as JSON.
+
+        Whatever goes wrong on the way, an interrupt at any moment included, the call is taken back. Raises
+        its `WireError`, `CallTimeout`, `ConnectionLost`, and what ``take`` and ``on_progress`` raise.
+        """
+        call, line = self.prepare(method, params)
+        try:
+            for progress in self.progress(call, line, timeout):
+                if on_progress is not None:
+                    on_progress(progress)
+            return take(call.result())
+        except BaseException:
+            self.abandon(call)
+            raise
+
+    def prepare(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
+        """Return a call and the line that makes it. Raises `ConnectionLost`.
+
+        Nothing has gone out. From before that on, the caller has to `abandon` what it leaves unfinished.
+        """
+        with self._lock:
             self._core.check()
-            call, line = self._core.request(method, params)
-        self._write(line)
-        return call
+            return self._core.request(method, params)
 
-    def finish(self, call: Call, timeout: float | None) -> bytes:
-        """Return the call's result as JSON. Raises its `WireError`, `CallTimeout`, `ConnectionLost`."""
-        for _ in self.progress(call, timeout):
-            pass
-        return call.result()
-
-    def progress(self, call: Call, timeout: float | None) -> Generator[Progress, None, None]:
-        """Yield what is reported of the call until it is answered; a call left early is cancelled."""
+    def progress(self, call: Call, line: bytes, timeout: float | None) -> Iterator[Progress]:
+        """Make a call; yield what is reported of it until it is answered."""
         deadline = _deadline(timeout)
-        with self._abandoned(call):
-            while not (call.done and not call.progress):
-                self._wait(lambda: call.news or None, deadline)
-                while call.progress:
-                    yield call.progress.popleft()
+        self._out.put(line)
+        while not (call.done and not call.progress):
+            self._wait(lambda: call.news or None, deadline)
+            while call.progress:
+                yield call.progress.popleft()
+
+    def abandon(self, call: Call) -> None:
+        """Take back a call whose result nobody will have; fine for one that has failed."""
+        with self._lock:
+            line = self._core.abandon(call)
+        if line:
+            self._out.put(line)
 
     def notice(self, timeout: float | None) -> Notice | None:
         """Return the next notice, None when none came in time. Raises `ConnectionLost`."""
@@ -82,56 +114,52 @@ class Connection:
         except CallTimeout:
             return None
 
-    @contextmanager
-    def _abandoned(self, call: Call) -> Generator[None, None, None]:
-        try:
-            yield
-        except BaseException:
-            self._abandon(call)
-            raise
-
-    def _abandon(self, call: Call) -> None:
-        with self._turn:
-            line = self._core.abandon(call)
-        self._write(line)
-
-    def _write(self, line: bytes) -> None:
-        # A failure to write is left to the reader to find: it may find a refusal that says why.
-        with self._writing, suppress(OSError):
-            self._socket.sendall(line)
-
     def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
         """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
-        with self._turn:
+        me = threading.get_ident()
+        try:
+            while (taken := self._take_or_be_reader(take, deadline, me)) is None:
+                self._read(_remaining(deadline))
+            return taken
+        finally:
+            if self._reader == me:  # it was interrupted, or has no time left
+                self._reader = None
+                self._wake()
+
+    def _take_or_be_reader(
+        self, take: Callable[[], T | None], deadline: float | None, me: int
+    ) -> T | None:
+        """Return what ``take`` gives, or None once nobody else reads, and this thread is to."""
+        with self._lock:
             while (taken := take()) is None:
                 self._core.check()
-                if self._reading:
-                    self._turn.wait(_remaining(deadline))
-                else:
-                    self._read(deadline)
+                if self._reader in (None, me):
+                    self._reader = me
+                    return None
+                remaining = _remaining(deadline)
+                self._turn.wait(LOOK_EVERY if remaining is None else min(remaining, LOOK_EVERY))
             return taken
 
-    def _read(self, deadline: float | None) -> None:
-        remaining = _remaining(deadline)
-        self._reading = True
-        self._turn.release()
+    def _read(self, timeout: float | None) -> None:
+        """Let the core have what arrives in time, and hand the reading on."""
+        inbox = self._core.inbox
         try:
-            data = self._receive(remaining)
-        finally:
-            self._turn.acquire()
-            self._reading = False
-            self._turn.notify_all()
-        if data is not None:
-            self._core.feed(data)
-
-    def _receive(self, timeout: float | None) -> bytes | None:
-        """Return what arrives, nothing at the end, None when the time is up."""
-        try:
-            if not self._poll.poll(None if timeout is None else timeout * 1000):
-                return None
-            return self._socket.recv(READ_BYTES)
+            if len(inbox) == 1 and self._poll.poll(None if timeout is None else timeout * 1000):
+                # In C at once, as in `Outgoing`: no interrupt comes between the two, and no byte gets lost.
+                inbox.extend(map(self._socket.recv, (READ_BYTES,)))
         except OSError:
-            return b""
+            inbox.append(b"")
+        with self._lock:
+            line = self._core.take_in()
+        if line:
+            self._out.put(line)
+        self._reader = None
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let the others see whether their answers have come, and one of them read on."""
+        with self._lock:
+            self._turn.notify_all()
 
 
 def _deadline(timeout: float | None) -> float | None:

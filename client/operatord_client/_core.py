@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from operatord_protocol import answers, codec
 from operatord_protocol.errors import ParseError, WireError, from_wire
 from operatord_protocol.framing import LineSplitter, LineTooLong
+from operatord_protocol.messages import Session
 
 from .errors import ClientError, ConnectionLost, UnexpectedAnswer
 from .notices import PROGRESS, Notice, Progress
@@ -34,11 +35,13 @@ T = TypeVar("T")
 class Call:
     """A request that was made, and what has come of it."""
 
-    __slots__ = ("_error", "_raw", "done", "id", "method", "progress")
+    __slots__ = ("_error", "_raw", "done", "id", "is_private", "method", "progress")
 
-    def __init__(self, call_id: int, method: str) -> None:
+    def __init__(self, call_id: int, method: str, params: Mapping[str, Any]) -> None:
         self.id = call_id
         self.method = method
+        self.is_private = method == "session.start" and "request_key" not in params
+        """Whether it starts a session that nobody else can know of."""
         self.done = False
         self.progress: deque[Progress] = deque()
         self._raw = b""
@@ -55,6 +58,10 @@ class Call:
             raise self._error
         return self._raw
 
+    def undoing(self) -> bytes:
+        """Return the line that undoes what it has done, as far as that is to be undone."""
+        return b"" if self._error is not None else _undoing(self, self._raw)
+
     def answer(self, raw: bytes, error: WireError | None = None) -> None:
         """Settle it."""
         self._raw, self._error, self.done = raw, error, True
@@ -67,8 +74,11 @@ class Core:
         self._notices: deque[Notice] = deque(maxlen=NOTICES)
         self.lost: ClientError | None = None
         """Why nothing more will come, once that is so."""
-        self._splitter = LineSplitter(ANSWER_BYTES)
+        self.inbox = [b""]
+        """The beginning of a line that has not ended yet, and what arrived after it, for `take_in`."""
         self._pending: dict[int, Call] = {}
+        self._forsaken: dict[int, Call] = {}
+        """Starts that were taken back, until it is known whether that came in time."""
         self._last_id = 0
 
     @property
@@ -83,25 +93,53 @@ class Core:
     def request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
         """Return a new call and the line that makes it."""
         self._last_id += 1
-        call = Call(self._last_id, method)
+        call = Call(self._last_id, method, params)
         self._pending[call.id] = call
         return call, codec.encode_request(method, dict(params), call.id)
 
     def abandon(self, call: Call) -> bytes:
-        """Forget a pending call; return the line that takes it back, empty when none is needed."""
-        if self._pending.pop(call.id, None) is None or self.lost is not None:
+        """Forget a call whose result nobody will have; return the line that takes it back, if one is needed.
+
+        A start whose answer is there already, or on its way, is taken back by stopping its session, which
+        nobody else can know of; one with a ``request_key`` can be asked for again.
+        """
+        if call.done:
+            self._pending.pop(call.id, None)
+            return call.undoing()
+        if call.id not in self._pending:
             return b""
+        self._forsaken[call.id] = call
+        del self._pending[call.id]
         return codec.encode_request("request.cancel", {"id": call.id}, None)
 
-    def feed(self, data: bytes) -> None:
-        """Take what arrived; no bytes are the end of the connection."""
-        if not data:
-            self.lose(ConnectionLost("the daemon closed the connection"))
-        try:
-            for line in self._splitter.feed(data):
-                self._take(line)
-        except (LineTooLong, ParseError) as exc:
-            self.lose(UnexpectedAnswer("what answers is not operatord"), exc)
+    def abandon_all(self) -> bytes:
+        """Forget all pending calls; return the lines that take them back."""
+        return b"".join(self.abandon(call) for call in tuple(self._pending.values()))
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what arrived; no bytes are the end of the connection. Returns as `take_in`."""
+        self.inbox.append(data)
+        return self.take_in()
+
+    def take_in(self) -> bytes:
+        """Take in what is in the `inbox`; return lines that are to go out because of it.
+
+        A step that is interrupted is done anew the next time: a chunk leaves the inbox, and the beginning of
+        a line takes its place, at once and when all its lines have been taken.
+        """
+        out = b""
+        while len(self.inbox) > 1:
+            rest, data = self.inbox[:2]
+            if not data:
+                self.lose(ConnectionLost("the daemon closed the connection"))
+            splitter = LineSplitter(ANSWER_BYTES)
+            try:
+                for line in splitter.feed(rest + data):
+                    out += self._take(line)
+            except (LineTooLong, ParseError) as exc:
+                self.lose(UnexpectedAnswer("what answers is not operatord"), exc)
+            self.inbox[:2] = [splitter.pending]
+        return out
 
     def lose(self, error: ClientError, cause: BaseException | None = None) -> None:
         """Note, once, why nothing more will come."""
@@ -114,15 +152,26 @@ class Core:
         if self.lost is not None:
             raise type(self.lost)(*self.lost.args) from (self.lost.__cause__ or self.lost)
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes) -> bytes:
+        """Take a line in; return one that is to go out because of it, or nothing."""
         answer = answers.decode_answer(line)
         error = None if answer.error is None else from_wire(answer.error)
         if answer.method is not None:
             self._notify(Notice(answer.method, answer.params))
         elif answer.id is None and error is not None:
             self._refuse_all(error)
-        elif isinstance(answer.id, int) and (call := self._pending.pop(answer.id, None)):
-            call.answer(bytes(answer.result), error)
+        elif isinstance(answer.id, int):
+            return self._settle(answer.id, bytes(answer.result), error)
+        return b""
+
+    def _settle(self, call_id: int, raw: bytes, error: WireError | None) -> bytes:
+        """Answer a call; return the line that takes it back if nobody waits for it any more."""
+        if call := self._pending.get(call_id):
+            call.answer(raw, error)
+            self._pending.pop(call_id, None)
+        elif (call := self._forsaken.pop(call_id, None)) and error is None:
+            return _undoing(call, raw)
+        return b""
 
     def _notify(self, notice: Notice) -> None:
         if notice.method != PROGRESS:
@@ -135,6 +184,17 @@ class Core:
         for call in self._pending.values():
             call.answer(b"", error)
         self._pending.clear()
+
+
+def _undoing(call: Call, raw: bytes) -> bytes:
+    """Return the line that stops what a start was answered with, when nobody else knows of it."""
+    if not call.is_private:
+        return b""
+    try:
+        session = decode_result(call.method, raw, Session)
+    except UnexpectedAnswer:
+        return b""
+    return codec.encode_request("session.stop", {"session_id": session.session_id}, None)
 
 
 def decode_result(method: str, raw: bytes, type_: type[T]) -> T:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
@@ -25,7 +24,7 @@ from .address import Address, AddressLike, parse_address
 from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
 from .async_session import AsyncRunningSession
 from .notices import Event, Notice, Progress
-from .options import StartOptions
+from .options import StartOptions, leased
 from .pages import Pages
 
 T = TypeVar("T")
@@ -92,8 +91,8 @@ class AsyncClient:
         connection = await AsyncConnection.open(self.address, self.connect_timeout)
         try:
             if self._token is not None:
-                call = connection.send("auth.login", {"token": self._token})
-                await connection.finish(call, self.timeout)
+                login = {"token": self._token}
+                await connection.converse("auth.login", login, self.timeout, bytes)
         except BaseException:
             await connection.close()
             raise
@@ -118,12 +117,7 @@ class AsyncClient:
     ) -> bytes:
         """Call any method; return its result as JSON, as it came."""
         connection = await self._connected()
-        call = connection.send(method, params or {})
-        async with aclosing(connection.progress(call, call_timeout)) as reports:
-            async for progress in reports:
-                if on_progress is not None:
-                    on_progress(progress)
-        return call.result()
+        return await connection.converse(method, params or {}, call_timeout, bytes, on_progress)
 
     async def _call(self, method: str, type_: type[T], limit: float | None, /, **params: Any) -> T:
         raw = await self.request(method, given(**params), call_timeout=limit)
@@ -216,23 +210,34 @@ class AsyncClient:
         """Start a session; return it once its stream is verified, or accepted with ``wait``.
 
         ``on_progress`` is called in this thread while it is pending. A start that is left by an
-        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled.
+        exception (a timeout, a cancellation, one from ``on_progress``) is cancelled. The session ends with
+        this client's connection, unless a ``lease`` or a ``request_key`` is given.
         """
-        raw = await self.request(
-            "session.start", options, call_timeout=call_timeout, on_progress=on_progress
+        connection = await self._connected()
+        return await connection.converse(
+            "session.start", leased(options), call_timeout, self._started, on_progress
         )
+
+    def _started(self, raw: bytes) -> AsyncRunningSession:
         return AsyncRunningSession(self, decode_result("session.start", raw, m.Session))
 
     async def start_progress(
         self, *, call_timeout: float | None = None, **options: Unpack[StartOptions]
     ) -> AsyncIterator[Progress | AsyncRunningSession]:
-        """Start a session; yield its progress, and last the session. Closed early, it is cancelled."""
+        """Start a session as `start` does; yield its progress, and last the session.
+
+        Closed early, the start is cancelled.
+        """
         connection = await self._connected()
-        call = connection.send("session.start", options)
-        async with aclosing(connection.progress(call, call_timeout)) as reports:
-            async for progress in reports:
+        call, line = connection.prepare("session.start", leased(options))
+        try:
+            async for progress in connection.progress(call, line, call_timeout):
                 yield progress
-        yield AsyncRunningSession(self, decode_result("session.start", call.result(), m.Session))
+            session = self._started(call.result())
+        except BaseException:
+            connection.abandon(call)
+            raise
+        yield session
 
     async def attach(self, session_id: str) -> AsyncRunningSession:
         """Return a session that was started elsewhere."""

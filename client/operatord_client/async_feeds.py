@@ -165,8 +165,12 @@ def lasting_event_feed(
 async def _subscribe(
     connection: AsyncConnection, params: Mapping[str, Any], timeout: float | None
 ) -> Subscribed:
-    raw = await connection.finish(connection.send("events.subscribe", params), timeout)
-    return decode_result("events.subscribe", raw, Subscribed)
+    return await connection.converse(
+        "events.subscribe",
+        params,
+        timeout,
+        lambda raw: decode_result("events.subscribe", raw, Subscribed),
+    )
 
 
 def event_feed(
@@ -188,7 +192,11 @@ def log_feed(
     following = {**params, "follow": True}
 
     async def ask(connection: AsyncConnection) -> Sequence[StageLine]:
-        raw = await connection.finish(connection.send("session.logs", following), timeout)
-        return decode_result("session.logs", raw, Logs).lines
+        return await connection.converse(
+            "session.logs",
+            following,
+            timeout,
+            lambda raw: decode_result("session.logs", raw, Logs).lines,
+        )
 
     return AsyncFeed(connect, ask, notices.read_line)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
@@ -24,7 +23,7 @@ from ._core import decode_result, given
 from .address import Address, AddressLike, parse_address
 from .feeds import Feed, LastingFeed, open_events, open_log
 from .notices import Event, Notice, Progress
-from .options import StartOptions
+from .options import StartOptions, leased
 from .pages import Pages
 from .session import RunningSession
 
@@ -92,8 +91,7 @@ class Client:
         connection = Connection(self.address, self.connect_timeout)
         try:
             if self._token is not None:
-                call = connection.send("auth.login", {"token": self._token})
-                connection.finish(call, self.timeout)
+                connection.converse("auth.login", {"token": self._token}, self.timeout, bytes)
         except BaseException:
             connection.close()
             raise
@@ -117,13 +115,7 @@ class Client:
         on_progress: OnProgress | None = None,
     ) -> bytes:
         """Call any method; return its result as JSON, as it came."""
-        connection = self._connected()
-        call = connection.send(method, params or {})
-        with closing(connection.progress(call, call_timeout)) as reports:
-            for progress in reports:
-                if on_progress is not None:
-                    on_progress(progress)
-        return call.result()
+        return self._connected().converse(method, params or {}, call_timeout, bytes, on_progress)
 
     def _call(self, method: str, type_: type[T], limit: float | None, /, **params: Any) -> T:
         raw = self.request(method, given(**params), call_timeout=limit)
@@ -216,21 +208,32 @@ class Client:
         """Start a session; return it once its stream is verified, or accepted with ``wait``.
 
         ``on_progress`` is called in this thread while it is pending. A start that is left by an
-        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled.
+        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled. The session ends with this
+        client's connection, unless a ``lease`` or a ``request_key`` is given.
         """
-        raw = self.request(
-            "session.start", options, call_timeout=call_timeout, on_progress=on_progress
+        return self._connected().converse(
+            "session.start", leased(options), call_timeout, self._started, on_progress
         )
+
+    def _started(self, raw: bytes) -> RunningSession:
         return RunningSession(self, decode_result("session.start", raw, m.Session))
 
     def start_progress(
         self, *, call_timeout: float | None = None, **options: Unpack[StartOptions]
     ) -> Iterator[Progress | RunningSession]:
-        """Start a session; yield its progress, and last the session. Closed early, it is cancelled."""
+        """Start a session as `start` does; yield its progress, and last the session.
+
+        Closed early, the start is cancelled.
+        """
         connection = self._connected()
-        call = connection.send("session.start", options)
-        yield from connection.progress(call, call_timeout)
-        yield RunningSession(self, decode_result("session.start", call.result(), m.Session))
+        call, line = connection.prepare("session.start", leased(options))
+        try:
+            yield from connection.progress(call, line, call_timeout)
+            session = self._started(call.result())
+        except BaseException:
+            connection.abandon(call)
+            raise
+        yield session
 
     def attach(self, session_id: str) -> RunningSession:
         """Return a session that was started elsewhere."""

@@ -173,8 +173,9 @@ def _ask(
     type_: type[T],
 ) -> T:
     try:
-        raw = connection.finish(connection.send(method, params), timeout)
-        return decode_result(method, raw, type_)
+        return connection.converse(
+            method, params, timeout, lambda raw: decode_result(method, raw, type_)
+        )
     except BaseException:
         connection.close()
         raise

@@ -32,9 +32,21 @@ class StartOptions(TypedDict, total=False):
     """-10 to 10, higher goes first."""
     owner: str
     lease: Literal["pinned", "connection"] | TtlLease
+    """How it is kept alive; what `start` does without one is in `leased`."""
     on_shortage: Literal["queue", "refuse", "degrade"]
     deadline: float
     """Seconds until it must be ready."""
     wait: Literal["ready", "accepted"]
     env: Mapping[str, Mapping[str, str | int | float | bool]]
     """By stage, then by variable."""
+
+
+def leased(options: StartOptions) -> StartOptions:
+    """Return ``options`` with the lease of a client's own session: that of its connection.
+
+    So no session outlives the program that asked for it and was killed. Who says which lease it is to be is
+    heard; and a request with a key is meant to be sent again by another connection, so it is left alone.
+    """
+    if "lease" in options or "request_key" in options:
+        return options
+    return {**options, "lease": "connection"}

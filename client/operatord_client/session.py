@@ -24,7 +24,10 @@ SETTLE_SECONDS = 10.0
 
 
 class RunningSession:
-    """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving."""
+    """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving.
+
+    It ends with the client's connection as well, unless it was started with another lease.
+    """
 
     def __init__(self, client: Client, info: m.Session) -> None:
         self._client = client

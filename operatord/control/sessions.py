@@ -13,6 +13,7 @@ import msgspec
 from operatord.core.plans import Upstream
 from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
 from operatord.runtime.journal_file import JournalFailed
+from operatord.runtime.lifetimes import CONNECTION_GONE
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import not_written
 from operatord.runtime.reports import newest_report
@@ -38,15 +39,26 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     supervisor = call.services.supervisor
     record = supervisor.submit(params, owner_of(params), upstream_of(call.services, params))
     if params.lease == "connection":
-        gone = Ending("expired", "lease", "the connection that held its lease has ended")
-        undo = call.peer.on_close(lambda: supervisor.end(record, gone))
-        record.ending.add_done_callback(lambda _: undo())
+        _hold(call, record)
     if params.wait == "ready":
         with _progress(call, record):
             await _ready(call, record)
     else:
         await supervisor.written()  # whoever was told of it must find it again
     return supervisor.view(record)
+
+
+def _hold(call: Call, record: SessionRecord) -> None:
+    """Let a session end with the last of the connections that have asked for it."""
+    record.holders += 1
+
+    def let_go() -> None:
+        record.holders -= 1
+        if record.holders == 0:
+            call.services.supervisor.end(record, CONNECTION_GONE)
+
+    undo = call.peer.on_close(let_go)
+    record.ending.add_done_callback(lambda _: undo())
 
 
 async def _ready(call: Call, record: SessionRecord) -> None:

@@ -47,6 +47,8 @@ class _Attended(Visited):
         self.mark: _Mark | None = None
         self.missed = False
         """It has written more than was read."""
+        self.consumed = False
+        """Somebody was seen to consume it at the last look."""
         self.was_read: bool | None = None
         """Whether anybody has ever consumed it; None while nobody knows."""
 
@@ -87,6 +89,7 @@ class _Attended(Visited):
     def attended(self, fresh: list[Report], consumers: int, now: float) -> float | None:
         """Return since when the ``consumers`` of the reports are none; None while there are some."""
         if consumers > 0:
+            self.consumed = True
             self.mark = None
             return None
         # Whoever came and left between two looks is in one of the reports between them. And who
@@ -103,6 +106,7 @@ class _Attended(Visited):
             new = now - self.running < NEW or (kind == "frames" and value == 0)
             self.mark = _Mark(kind, value, self.running if new else now)
         elif before.value != value:
+            self.consumed = True
             self.mark = _Mark(kind, value, now)
             return None
         return self.mark.since if self.mark is not None else None
@@ -128,6 +132,10 @@ class Keeper(Protocol):
 
     def on_active(self, record: SessionRecord) -> None:
         """Hear, once, that the idle time of ``record`` is over, be it that another has begun."""
+        ...
+
+    def on_consumed(self, record: SessionRecord) -> None:
+        """Hear, at each look that finds it so, that somebody consumes ``record`` now."""
         ...
 
     def unread_limit(self, record: SessionRecord) -> float | None:
@@ -195,6 +203,8 @@ class IdleWatch:
             return
         if limit is not None:
             self._tell_unread(visit, limit)
+        if visit.consumed:
+            self._keeper.on_consumed(record)
         visit.idle_since = None if timeout is None else since
         if visit.told is not None and visit.told != visit.idle_since:
             visit.told = None  # also when a visitor has come and left: the time begins anew
@@ -226,6 +236,7 @@ class IdleWatch:
         record = visit.record
         container_id = record.containers[record.base_stages[-1]]
         lines = await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
+        visit.consumed = False
         fresh, report = visit.read(lines), visit.report
         visit.was_read = visit.was_read or visit.ever_read(fresh)
         if report is not None:

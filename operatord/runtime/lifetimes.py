@@ -11,8 +11,13 @@ from collections.abc import Callable
 from operatord.core import scheduler
 
 from .admission import Admission
-from .leases import Leases
+from .leases import LOOKING, Leases
 from .record import Ending, SessionRecord
+
+CONNECTION_GONE = Ending("expired", "lease", "the connection that held its lease has ended")
+ORPHANED = 10.0
+"""Seconds without a reader after which a session ends whose connection has ended with the daemon: its reader
+never noticed the daemon's death, and wants it as before."""
 
 
 class Lifetimes:
@@ -61,8 +66,9 @@ class Lifetimes:
     def resume(self, record: SessionRecord) -> None:
         """Let a session that was taken on from an earlier life end when it was to end."""
         if record.params.lease == "connection":
-            gone = Ending("expired", "lease", "the connection that held its lease has ended")
-            record.ask_end(gone)
+            record.orphaned = True
+            # A reader that is seen takes the end back; of who says nothing of readers none is seen.
+            self._leases.bound(record, "lease", ORPHANED + LOOKING, CONNECTION_GONE)
         said = record.expires
         self._bound_lease(record)
         self._bound_age(record)
@@ -120,7 +126,10 @@ class Lifetimes:
 
     def idle_timeout(self, record: SessionRecord) -> float | None:
         """Return after how many seconds without a consumer a session ends."""
-        return self._admission.config.lease.idle_timeout
+        timeout = self._admission.config.lease.idle_timeout
+        if record.orphaned:
+            return ORPHANED if timeout is None else min(timeout, ORPHANED)
+        return timeout
 
     def unread_limit(self, record: SessionRecord) -> float | None:
         """Return the age at which a session ends that nobody has ever read; None once somebody has."""
@@ -132,9 +141,15 @@ class Lifetimes:
         if timeout is None:
             return
         if seconds >= timeout:
-            self._end(record, Ending("expired", "idle", f"nobody read from it for {timeout:g} s"))
+            idle = Ending("expired", "idle", f"nobody read from it for {timeout:g} s")
+            self._end(record, CONNECTION_GONE if record.orphaned else idle)
         elif not self._leases.bounds(record, "idle"):
             self._leases.bound(record, "idle", timeout - seconds)
+
+    def on_consumed(self, record: SessionRecord) -> None:
+        """Somebody consumes ``record`` now."""
+        if record.orphaned:
+            self._leases.unbind(record, "lease")
 
     def on_active(self, record: SessionRecord) -> None:
         """Somebody consumes ``record`` again."""

@@ -150,6 +150,10 @@ class SessionRecord:
     ending: asyncio.Future[Ending] = field(default_factory=_future)
 
     listeners: list[ProgressListener] = field(default_factory=list)
+    holders: int = 0
+    """Connections that it ends with, all together."""
+    orphaned: bool = False
+    """The connection that it was to end with has ended with the daemon's earlier life."""
     waiters: int = 0
     """Requests that wait for it to be ready."""
     given_up: bool = False

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Wire, receive
+from daemon_lab import Json, Wire, receive, until
 from docker_lab import DockerDaemon, docker_served, viewer_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -117,4 +119,58 @@ async def test_session_expires_at_its_greatest_age_though_it_is_read_from(tmp_pa
             assert await viewer.rest() is None, "the stream broke off"
         ended = await expires(wire, session, "max_age")
         assert SECONDS <= age(ended) < SECONDS + LATE
+        assert daemon.left() == []
+
+
+async def test_session_that_nobody_ever_reads_expires(tmp_path: Path) -> None:
+    """N2: a seed line whose answer nobody uses, as `printf … | nc` sends it."""
+    async with bounded(tmp_path / "s", unread_timeout=SECONDS) as (daemon, wire):
+        session = await (await daemon.wire()).ask({"count": 200})
+        assert moment(session["expires"]) - moment(session["started"]) == pytest.approx(SECONDS, 1)
+        ended = await expires(wire, session, "unread")
+        assert SECONDS <= age(ended) < SECONDS + LATE
+        assert daemon.left() == []
+
+
+async def test_session_that_was_read_once_outlives_the_unread_timeout(tmp_path: Path) -> None:
+    """N2: its reader may leave and come back; only idle_timeout would end it."""
+    async with bounded(tmp_path / "s", unread_timeout=SECONDS) as (_, wire):
+        session = await start(wire)
+        async with viewer_at(session["location"]) as viewer:
+            await viewer.frames(20)
+
+        async def seen_to_be_read() -> bool:
+            return "expires" not in await wire.call("session.get", session_id=session["session_id"])
+
+        await until(seen_to_be_read, "its reader has been noticed")
+        async with viewer_at(session["location"]) as viewer:
+            while time.time() < moment(session["started"]) + SECONDS + 1:
+                await viewer.frames(1)
+        found = await wire.call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"
+
+
+KILLED = """
+import os, signal, sys
+from operatord_client import Client
+with Client(sys.argv[1]) as client, client.start(env={"probe": {"fps": 20}}) as session:
+    next(iter(session.frames()))
+    print(session.id, flush=True)
+    signal.pause()
+"""
+
+
+async def test_session_of_a_client_that_is_killed_ends(tmp_path: Path) -> None:
+    """N2: its connection ends with it, and with that its lease."""
+    async with bounded(tmp_path / "s") as (daemon, wire):
+        address = "{}:{}".format(*daemon.address)
+        client = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", KILLED, address, stdout=asyncio.subprocess.PIPE
+        )
+        assert client.stdout is not None
+        session_id = (await client.stdout.readline()).decode().strip()
+        client.kill()
+        await client.wait()
+        event = await wire.event("session.ended", session_id)
+        assert (event["outcome"], event["cause"]) == ("expired", "lease")
         assert daemon.left() == []

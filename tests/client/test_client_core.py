@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from client_stub import golden, vectors
+from client_stub import SESSION_ID, golden, vectors
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,6 +123,43 @@ def test_an_abandoned_call_is_cancelled_once_and_its_answer_passed_over() -> Non
     assert core.abandon(call) == b""
     core.feed(progress(call, "probe") + reply(call, 1))
     assert not call.done
+
+
+def started_line(call: Call) -> bytes:
+    return readdressed(json.dumps(golden("rpc: started")), call)
+
+
+STOP = {"method": "session.stop", "params": {"session_id": SESSION_ID}}
+
+
+def test_a_start_whose_answer_crosses_its_cancellation_is_stopped() -> None:
+    """S1: the daemon had answered before it could hear that the start was taken back."""
+    core = Core()
+    call = ask(core, "session.start")
+    core.abandon(call)
+    out = core.feed(started_line(call))
+    assert json.loads(out) == {"jsonrpc": "2.0", **STOP}
+    assert core.feed(started_line(call)) == b""
+
+
+def test_a_start_that_is_abandoned_once_it_is_answered_is_stopped() -> None:
+    """S1: an interrupt between the answer and the return of it."""
+    core = Core()
+    call = ask(core, "session.start")
+    core.feed(started_line(call))
+    assert json.loads(core.abandon(call)) == {"jsonrpc": "2.0", **STOP}
+
+
+def test_a_start_with_a_key_may_be_somebody_else_s_and_is_not_stopped() -> None:
+    """S1: the same key gives the same session to whoever asks again."""
+    core = Core()
+    for early in (True, False):
+        call, _ = core.request("session.start", {"request_key": "k"})
+        if early:
+            core.abandon(call)
+        assert core.feed(started_line(call)) == b""
+        if not early:
+            assert core.abandon(call) == b""
 
 
 def test_an_answered_call_is_not_cancelled() -> None:

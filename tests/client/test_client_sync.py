@@ -209,7 +209,7 @@ def test_a_start_reports_and_returns_a_running_session(daemon: StubDaemon, clien
     daemon.on("session.start", QUEUED, STARTING, STARTED)
     reports: list[Progress] = []
     session = client.start(count=500, on_progress=reports.append)
-    assert daemon.asked("session.start")["params"] == {"count": 500}
+    assert daemon.asked("session.start")["params"] == {"count": 500, "lease": "connection"}
     assert [(r.position, r.stage, r.reason) for r in reports] == REPORTS
     assert session.id == SESSION_ID
     assert session.location is not None

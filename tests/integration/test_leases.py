@@ -40,6 +40,23 @@ async def test_session_on_a_connection_lease_ends_with_the_connection(lab: Lab, 
     assert lab.fake.empty
 
 
+async def test_session_that_two_connections_asked_for_ends_with_the_last(
+    lab: Lab, wire: Wire
+) -> None:
+    """N2: the same key gave both the same session, and one of them still wants it."""
+    one, two = await lab.wire(), await lab.wire()
+    asked = {"lease": "connection", "request_key": "k"}
+    session = await one.call("session.start", **asked)
+    assert (await two.call("session.start", **asked))["session_id"] == session["session_id"]
+    one.reset()
+    await wire.call("events.subscribe", session_id=session["session_id"])
+    record = lab.daemon.supervisor.book.get(session["session_id"])
+    await until(lambda: record.holders == 1, "the daemon has noticed")
+    assert record.phase == "running"
+    two.reset()
+    assert await ended(wire, session["session_id"]) == ("expired", "lease")
+
+
 async def test_long_lived_connection_remembers_only_what_lives(lab: Lab, wire: Wire) -> None:
     await wire.call("system.ping")
     [connection] = lab.daemon.server._connections

@@ -386,8 +386,32 @@ async def test_lease_of_a_connection_ends_with_the_daemon_that_had_it(machine: M
     session = await wire.call("session.start", lease="connection")
     await machine.kill()
     wire = await machine.start()
+    machine.clock.advance(15.1)
     assert await ended(wire, session) == ("expired", "lease")
     assert machine.engine.empty
+
+
+async def test_reader_of_a_connection_s_session_never_notices_a_restart(machine: Machine) -> None:
+    """N2: its connection ended with the daemon, not because nobody wants it; so it ends with its reader."""
+    wire = await machine.start()
+    session = await wire.call("session.start", lease="connection")
+    listens(machine, session)
+    reports(machine, session, frames=7, consumers=1)
+    wire = await machine.restart()
+    supervisor = machine.daemon.supervisor
+    record = supervisor.book.get(session["session_id"])
+    await until(lambda: not supervisor.leases.bounds(record, "lease"), "its reader is seen")
+    machine.clock.advance(3600)
+    assert (await get(wire, session))["phase"] == "running"
+    reports(machine, session, frames=9, consumers=0)
+    await until(lambda: record.phase == "ended" or idles(machine), "nobody wants it any more")
+    assert await ended(wire, session) == ("expired", "lease")
+
+
+def idles(machine: Machine) -> bool:
+    """Let the time pass in which a watch looks again."""
+    machine.clock.advance(2.6)
+    return False
 
 
 async def test_session_that_nobody_reads_from_ends_in_another_life_too(machine: Machine) -> None:
@@ -462,8 +486,12 @@ def listens(machine: Machine, session: Json) -> None:
 
 
 def reads(machine: Machine, session: Json) -> None:
-    line = '{"type":"report","stage":"segmentation","frames":7,"consumers":0,"blocked":0}'
-    machine.world.write(session["segmentation"], line)
+    reports(machine, session, frames=7, consumers=0)
+
+
+def reports(machine: Machine, session: Json, **counters: int) -> None:
+    line = {"type": "report", "stage": "segmentation", **counters, "blocked": 0}
+    machine.world.write(session["segmentation"], json.dumps(line, separators=(",", ":")))
 
 
 # A clock that is set

@@ -387,6 +387,9 @@ class Book:
     def on_active(self, record: SessionRecord) -> None:
         self.heard.append((record.id, "active"))
 
+    def on_consumed(self, record: SessionRecord) -> None:
+        """Nothing to be written down."""
+
     def unread_limit(self, record: SessionRecord) -> float | None:
         return self.limit
 

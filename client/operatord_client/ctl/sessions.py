@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from . import render
 from .context import Context
@@ -57,6 +58,18 @@ def start(ctx: Context, args: Namespace) -> int:
 
 def _begin(ctx: Context, params: dict[str, Any]) -> bytes:
     """Start a session; until it is there, say what it waits for: on one line of a terminal, or on a few."""
+    try:
+        return _begin_telling(ctx, params)
+    except KeyboardInterrupt:
+        from operatord_client.errors import ClientError, WireError  # noqa: PLC0415 - not for --help
+
+        # The answer may be on its way; with it the client stops what nobody is going to use.
+        with suppress(ClientError, WireError):
+            ctx.client.ping(call_timeout=1)
+        raise
+
+
+def _begin_telling(ctx: Context, params: dict[str, Any]) -> bytes:
     with Ticker() as ticker:
         if ticker.on:
             return ctx.request("session.start", params, lambda at: ticker.show(_progress(at)))

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: MIT
+"""Lines that go out whole and in order, though whoever writes them may be interrupted at any moment.
+
+Python raises `KeyboardInterrupt` between any two steps of the main thread. A line of which nobody knows how
+much has gone out would spoil all that follow it, a ``request.cancel`` first of all. So what has gone out is
+counted by the call that sends it: ``list.extend`` of a ``map`` runs both in C, and there is no step between
+them. Everything else is kept in one tuple, which is replaced at once.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import NamedTuple
+
+
+class _Pending(NamedTuple):
+    """Bytes that are to go out, and how many of them each call has sent."""
+
+    data: bytes
+    sent: list[int]
+
+    @property
+    def left(self) -> bytes:
+        return self.data[sum(self.sent) :]
+
+
+class Outgoing:
+    """The writing half of a blocking socket, for any number of threads."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        """Write to ``sock``. That it takes no more is left to the reader to find, who may find out why."""
+        self._socket = sock
+        self._writing = threading.Lock()
+        self._pending = _Pending(b"", [])
+
+    def put(self, line: bytes) -> None:
+        """Write a line, behind what an interrupted call may have left of an earlier one."""
+        with self._writing, suppress(OSError):
+            self._pending = _Pending(self._pending.left + line, [])
+            while left := self._pending.left:
+                self._pending.sent.extend(map(self._socket.send, (left,)))
+
+    def put_last(self, lines: bytes) -> None:
+        """Write what can be written without waiting, and close."""
+        with suppress(OSError):  # the peer was faster
+            self._socket.setblocking(False)
+            if lines and self._writing.acquire(blocking=False):  # nobody is in the middle of a line
+                try:
+                    self._socket.send(self._pending.left + lines)
+                finally:
+                    self._writing.release()
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with self._writing:
+            self._socket.close()
