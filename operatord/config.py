@@ -109,6 +109,8 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     ageing: Duration = Duration(60)
     """Waiting that counts as one level of priority; 0: none ever does."""
+    deadline: Duration | None = Duration(300)
+    """Longest wait of a request that says no deadline and cannot be told how it stands; None: for ever."""
 
 
 class Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -411,6 +413,7 @@ def _contradictions(config: Config) -> list[str]:
         *_gpu_problems(config),
         *_lease_problems(config.lease),
         *_stall_problems(config.stall_timeout),
+        *_queue_problems(config.queue),
         *_patience_problems(config.engine_patience),
         *_engine_problems(config.docker_host, "docker_host"),
     ]
@@ -512,6 +515,12 @@ def _patience_problems(seconds: Duration) -> list[str]:
         f"engine_patience: expected {LEAST_PATIENCE:g} to {MOST_PATIENCE:g} seconds such as 10s, "
         f"got {seconds:g}"
     ]
+
+
+def _queue_problems(queue: Queue) -> list[str]:
+    if queue.deadline is None or queue.deadline > 0:
+        return []
+    return ["queue.deadline: is longer than 0, or null for no end"]
 
 
 def is_loopback(host: str) -> bool:

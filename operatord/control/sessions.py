@@ -21,6 +21,7 @@ from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors
 from operatord_protocol import messages as m
+from operatord_protocol.codec import Request
 
 from .peer import Call, Services
 
@@ -37,7 +38,8 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     `EngineUnavailable`, `Cancelled`, after everything has been rolled back.
     """
     supervisor = call.services.supervisor
-    record = supervisor.submit(params, owner_of(params), upstream_of(call.services, params))
+    upstream = upstream_of(call.services, params)
+    record = supervisor.submit(params, owner_of(params), upstream, _patience(call, params))
     if params.lease == "connection":
         _hold(call, record)
     if params.wait == "ready":
@@ -46,6 +48,18 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     else:
         await supervisor.written()  # whoever was told of it must find it again
     return supervisor.view(record)
+
+
+def _patience(call: Call, params: m.SessionStartParams) -> float | None:
+    """Return how long a request waits that does not say; None for who is told, or does not wait here."""
+    if _is_told(call.request) or params.wait != "ready":
+        return None
+    return call.services.config.queue.deadline
+
+
+def _is_told(request: Request) -> bool:
+    """Tell whether a requester hears how its start gets on; the other dialects get one line only."""
+    return request.dialect == "rpc" and request.id is not None
 
 
 def _hold(call: Call, record: SessionRecord) -> None:
@@ -89,9 +103,9 @@ def _failure(record: SessionRecord) -> errors.WireError:
 
 @contextlib.contextmanager
 def _progress(call: Call, record: SessionRecord) -> Iterator[None]:
-    """Tell a JSON-RPC requester how its start gets on; the other dialects get one line only."""
+    """Tell a requester how its start gets on, if it is to be told."""
     request, peer = call.request, call.peer
-    if request.dialect != "rpc" or request.id is None:
+    if not _is_told(request):
         yield
         return
 

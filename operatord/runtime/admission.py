@@ -166,9 +166,17 @@ class Admission:
     # Questions
 
     def ask(
-        self, plan: SessionPlan, params: SessionStartParams, owner: str, session_id: str
+        self,
+        plan: SessionPlan,
+        params: SessionStartParams,
+        owner: str,
+        session_id: str,
+        patience: float | None = None,
     ) -> Ask:
-        """Return what the scheduler needs to know of a request."""
+        """Return what the scheduler needs to know of a request.
+
+        One that says no deadline waits for ``patience`` seconds; None: for ever.
+        """
         whole = self.shape(plan, tuple(plan.stages))
         plain = demand.plain_part(plan) if params.on_shortage == "degrade" else None
         return Ask(
@@ -178,7 +186,7 @@ class Admission:
             whole.gpus,
             priority=params.priority,
             on_shortage=params.on_shortage,
-            latest=self._latest(plan, params),
+            latest=self._latest(plan, params, patience),
             seconds=self._seconds(plan, params),
             plain=self.shape(plan, plain).need if plain else None,
         )
@@ -203,14 +211,17 @@ class Admission:
             self._shapes[key] = known = chosen, demand.shape_of(plan, stages)
         return known[1]
 
-    def _latest(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
+    def _latest(
+        self, plan: SessionPlan, params: SessionStartParams, patience: float | None
+    ) -> float | None:
         """Return when it has to be begun at the latest to be ready by its deadline.
 
         Counted with the quickest start that was seen, so that only what cannot be ready is refused.
         """
-        if not isinstance(params.deadline, float):
+        deadline = params.deadline if isinstance(params.deadline, float) else patience
+        if deadline is None:
             return None
-        return self.clock.now() + params.deadline - min(self._starts[plan.pipeline], default=0.0)
+        return self.clock.now() + deadline - min(self._starts[plan.pipeline], default=0.0)
 
     def _seconds(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
         """Return how long the session is expected to live."""

@@ -79,4 +79,5 @@ class Chronicle:
 
 
 def _brief(fields: dict[str, Any]) -> str:
-    return f": {fields['outcome']}, {fields['reason']}" if fields else ""
+    said = [str(fields[name]) for name in ("outcome", "reason") if name in fields]
+    return f": {', '.join(said)}" if said else ""

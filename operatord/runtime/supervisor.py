@@ -125,9 +125,15 @@ class Supervisor:
     # Requests
 
     def submit(
-        self, params: SessionStartParams, owner: str, upstream: Upstream | None = None
+        self,
+        params: SessionStartParams,
+        owner: str,
+        upstream: Upstream | None = None,
+        patience: float | None = None,
     ) -> SessionRecord:
         """Admit, queue or refuse a request; return its session. Nothing has happened if it raises.
+
+        One that says no deadline waits for ``patience`` seconds; None: for ever.
 
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
@@ -144,7 +150,7 @@ class Supervisor:
                 break
         else:
             record = self._new_record(plan, params, owner)
-            ask = self.admission.ask(plan, params, owner, record.id)
+            ask = self.admission.ask(plan, params, owner, record.id, patience)
             actions = self.admission.decide(scheduler.Submitted(ask))
         action, *others = actions
         if isinstance(action, scheduler.Refuse):
@@ -152,7 +158,8 @@ class Supervisor:
         self.book.add(record)
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
-        self._announce(record)
+        why = self.admission.why(record.id)
+        self._announce(record, **({} if why is None else {"reason": why.text}))
         self._act([action, *others])
         return record
 

@@ -291,3 +291,72 @@ async def test_short_memory_holds_back_starts_by_default(tmp_path: Path) -> None
         session = await wire.call("session.start", wait="accepted")
         assert session["phase"] == "queued"
         assert "(system_reserved.memory)" in session["reason"]
+
+
+# Who cannot be told that it waits
+
+
+@pytest.fixture
+async def crowded(tmp_path: Path) -> AsyncIterator[tuple[Lab, Wire, StillClock]]:
+    """A daemon with one place, which somebody has, and a watcher of its queue."""
+    clock = StillClock()
+    async with in_process(tmp_path / "c", {"limits": {"sessions": 1}}, clock=clock) as lab:
+        wire = await lab.wire()
+        await wire.call("session.start", lease={"ttl": 100_000})
+        await wire.call("events.subscribe", types=["session.queued", "session.ended"])
+        yield lab, wire, clock
+
+
+async def test_line_that_cannot_be_told_waits_for_five_minutes(
+    crowded: tuple[Lab, Wire, StillClock],
+) -> None:
+    """F17: and is answered with what it has waited for, as the list and the event say meanwhile."""
+    lab, wire, clock = crowded
+    for line in ({"count": 5}, {"method": "session.start"}):
+        asking = await lab.wire()
+        asking.send(line)
+        event = await wire.event("session.queued")
+        assert "1 of 1 sessions live" in event["reason"]
+        listed = (await wire.call("session.list", phase="queued"))["sessions"]
+        assert [each["reason"] for each in listed] == [event["reason"]]
+        clock.advance(301)
+        error = (await asking.line())["error"]
+        assert error["data"]["type"] == "deadline_exceeded"
+        assert "1 of 1 sessions live" in error["message"]
+
+
+async def test_who_is_told_or_says_how_long_waits_as_long(
+    crowded: tuple[Lab, Wire, StillClock],
+) -> None:
+    """F17: the bound is of those only who neither hear how they stand nor have said."""
+    lab, wire, clock = crowded
+    told, patient = await lab.wire(), await lab.wire()
+    told.begin("session.start")
+    await wire.event("session.queued")
+    patient.send({"count": 5, "deadline": 2000})
+    await wire.event("session.queued")
+    line = {"method": "session.start", "params": {"wait": "accepted"}}
+    accepted = await (await lab.wire()).ask(line)
+    assert accepted["result"]["phase"] == "queued"
+    clock.advance(1999)
+    assert (await wire.call("system.status"))["queue"]["length"] == 3
+    clock.advance(2)
+    error = (await patient.line())["error"]
+    assert error["data"]["type"] == "deadline_exceeded"
+    assert (await wire.call("system.status"))["queue"]["length"] == 2
+
+
+async def test_silent_line_waits_for_ever_where_that_is_wanted(tmp_path: Path) -> None:
+    """F17: null is never."""
+    clock = StillClock()
+    config = {"limits": {"sessions": 1}, "queue": {"deadline": None}}
+    async with in_process(tmp_path / "n", config, clock=clock) as lab:
+        wire = await lab.wire()
+        first = await wire.call("session.start", lease={"ttl": 1_000_000})
+        await wire.call("events.subscribe", types=["session.queued"])
+        asking = await lab.wire()
+        asking.send({"count": 5})
+        await wire.event("session.queued")
+        clock.advance(100_000)
+        await wire.call("session.stop", session_id=first["session_id"])
+        assert (await asking.line())["phase"] == "running"
