@@ -6,8 +6,9 @@ journal and its lock file, so none of these can tell. But it is another director
 on which machine the directory is, with which inode number and at which path, and has a random ``holder`` that
 is kept as long as the first two are right.
 
+- The original is still at the path that is written down, and this is another directory: it is a copy, and
+  refused. Its inode number says nothing then: the top directories of two file systems often have the same.
 - As before, or moved by renaming: the same holder.
-- Another inode, and the original is still at the path that is written down: it is a copy, and refused.
 - Anything else may be a copy or all that is left: put back from a backup, moved to another disk or machine.
   It gets a new holder, and the engine says whether it knows the instance by an earlier one
   (`runtime.ownership`).
@@ -55,15 +56,15 @@ def identify(directory: Path, instance: str) -> str:
     Raises `StateDirUnusable` for a copy, `OSError`.
     """
     before, now = read_identity(directory), as_found(directory)
+    if before is not None and _is_copy(before, now, instance):
+        raise StateDirUnusable(
+            f"{directory} is a copy of {before.path}, and both would take the same sessions for their "
+            "own: use the original, or make the copy an instance of its own with `operatord identity "
+            f"--new --state-dir {directory}`"
+        )
     if before is not None and before.is_at(now):
         now = msgspec.structs.replace(now, holder=before.holder)
     elif before is not None:
-        if _is_original(before, now, instance):
-            raise StateDirUnusable(
-                f"{directory} is a copy of {before.path}, and both would take the same sessions for their "
-                "own: use the original, or make the copy an instance of its own with `operatord identity "
-                f"--new --state-dir {directory}`"
-            )
         log.warning(
             "%s was %s before: it has been copied, moved or put back", directory, before.path
         )
@@ -121,11 +122,10 @@ def as_found(directory: Path) -> Identity:
     return Identity(uuid.uuid4().hex, machine, inode, str(directory.resolve()))
 
 
-def _is_original(before: Identity, now: Identity, instance: str) -> bool:
-    """Tell whether what is at the path that was written down is the directory that it was written for."""
-    if before.machine != now.machine:
-        return False
+def _is_copy(before: Identity, now: Identity, instance: str) -> bool:
+    """Tell whether the directory that was written down is still at its path, and another one than this."""
     there = Path(before.path)
     with contextlib.suppress(OSError):
-        return there.stat().st_ino == before.inode and read_instance(there) == instance
+        is_there = before.is_at(as_found(there)) and read_instance(there) == instance
+        return is_there and not there.samefile(now.path)
     return False

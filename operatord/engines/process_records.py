@@ -84,7 +84,8 @@ def living_process(record: Record, home: Path) -> psutil.Process | None:
 
     The working directory, whose name is random, identifies it where the start time cannot: when
     the clock has been set since (`create_time` follows it), and when a daemon was killed between
-    starting a process and writing down its id.
+    starting a process and writing down its id. One of the same name elsewhere is of the state directory
+    that these records were copied from, and its process is not ours.
     """
     if not record.started:
         return None
@@ -92,9 +93,19 @@ def living_process(record: Record, home: Path) -> psutil.Process | None:
         return _process_in(home)
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(record.pid)
-        is_it = process.create_time() == record.pid_time or process.cwd() == str(home)
+        works_in = Path(process.cwd())
+        if works_in.name == home.name:
+            is_it = _same_directory(works_in, home)
+        else:  # it has gone elsewhere
+            is_it = process.create_time() == record.pid_time
         return process if is_it and _runs(process) else None
     return None
+
+
+def _same_directory(one: Path, other: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return one.samefile(other)
+    return False
 
 
 def _process_in(home: Path) -> psutil.Process | None:

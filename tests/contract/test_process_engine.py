@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -173,6 +174,18 @@ def test_process_with_a_reused_id_is_not_the_recorded_one(tmp_path: Path) -> Non
     me = psutil.Process()
     assert living_process(record_of(me), tmp_path) == me
     assert living_process(record_of(me, pid_time=me.create_time() - 60), tmp_path) is None
+
+
+async def test_process_of_the_original_is_not_that_of_a_copied_record(lab: ProcessLab) -> None:
+    """N7: whoever has a copy of the records has not the processes, wherever the original has gone."""
+    stage = await lab.run_until_ready(await lab.network(), "idle")
+    copied = lab.state_dir.with_name("copied")
+    shutil.copytree(lab.state_dir, copied)
+    other = ProcessEngine(copied)
+    await other.connect()
+    await other.remove(stage)
+    await other.close()
+    assert (await lab.engine.inspect(stage)).status == "running"
 
 
 async def test_process_that_was_never_written_down_is_found_by_its_directory(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from daemon_lab import (
     OPERATORD,
@@ -207,6 +208,26 @@ async def test_directory_that_was_renamed_is_the_same(tmp_path: Path) -> None:
     again = StateDir(tmp_path / "t")
     again.close()
     assert (again.instance, again.holder) == (first.instance, first.holder)
+
+
+def test_copy_with_the_inode_number_of_its_original_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N7: both are the top directories of file systems of the same kind, or of snapshots."""
+    look = identity_module.as_found
+
+    def top(directory: Path) -> identity_module.Identity:
+        return msgspec.structs.replace(look(directory), inode=256)
+
+    monkeypatch.setattr(identity_module, "as_found", top)
+    first = StateDir(tmp_path / "s")
+    copied = copy(tmp_path / "s")
+    with pytest.raises(StateDirUnusable, match="is a copy of"):
+        StateDir(copied)
+    first.close()
+    again = StateDir(tmp_path / "s")
+    again.close()
+    assert again.holder == first.holder
 
 
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
