@@ -293,7 +293,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._answer_some(said, until)
             if out.is_full:
                 out.flush()
-            if self._turns.now() >= until:
+            if self._turns.is_over(until):
                 break
         out.flush()
         if self._transport.is_closing():
@@ -393,6 +393,7 @@ class Connection(asyncio.BufferedProtocol):
                 f"the id {request.id!r} belongs to a request that is still pending"
             )
         task = self.own(self._finish(call, work))
+        self._turns.begun()
         key = request.id if request.id is not None else object()
         self._pending[key] = (call, task)
         task.add_done_callback(lambda _: self._done(key, call, task, work))

@@ -50,7 +50,17 @@ class Turn:
 class Turns:
     """Gives each connection its time. One for the whole server."""
 
-    __slots__ = ("_at_once", "_patient", "_prompt", "_scheduled", "_visits", "_worked_at", "now")
+    __slots__ = (
+        "_at_once",
+        "_beginner",
+        "_patient",
+        "_prompt",
+        "_scheduled",
+        "_slice_over",
+        "_visits",
+        "_worked_at",
+        "now",
+    )
 
     def __init__(self, now: Callable[[], float] = perf_counter) -> None:
         """Nobody waits. Time is what ``now`` says, in seconds."""
@@ -58,6 +68,8 @@ class Turns:
         self._prompt: deque[Turn] = deque()
         self._patient: deque[Turn] = deque()
         self._scheduled = False
+        self._slice_over = False
+        self._beginner: Turn | None = None
         self._at_once = SLICE
         self._worked_at = 0.0
         self._visits = 0
@@ -86,6 +98,19 @@ class Turns:
         if not turn.waits:
             self._come(turn, self.now())
 
+    def begun(self) -> None:
+        """Whoever is visited has begun a task: its first step comes before anybody's next turn.
+
+        The first steps of all that hundreds of connections may begin in a slice would come in one round of
+        the event loop. What that round takes is charged to whoever has begun.
+        """
+        self._slice_over = True
+        self._schedule()
+
+    def is_over(self, until: float) -> bool:
+        """Whether a visit that may last ``until`` then has to end."""
+        return self._slice_over or self.now() >= until
+
     def _come(self, turn: Turn, now: float) -> None:
         turn.credit = min(SAVED, turn.credit + (now - turn.seen) * SHARE)
         turn.seen = now
@@ -94,6 +119,9 @@ class Turns:
     def _enqueue(self, turn: Turn, where: deque[Turn]) -> None:
         turn.waits = True
         where.append(turn)
+        self._schedule()
+
+    def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._serve)
@@ -102,6 +130,9 @@ class Turns:
         """Work for those who wait until the slice is used up."""
         now = self.now()
         end = now + SLICE
+        if self._beginner is not None:
+            self._charge(self._beginner, now - self._worked_at)
+        self._beginner, self._slice_over = None, False
         while self._prompt or self._patient:
             turn = self._next()
             turn.waits = False
@@ -110,11 +141,11 @@ class Turns:
             now = self._worked_at
             if left:
                 self._enqueue(turn, self._patient)
-            if now >= end:
+            if now >= end or self._slice_over:
                 break
-        self._scheduled = bool(self._prompt or self._patient)
-        if self._scheduled:
-            asyncio.get_running_loop().call_soon(self._serve)
+        self._scheduled = False
+        if self._prompt or self._patient or self._slice_over:
+            self._schedule()
 
     def _next(self) -> Turn:
         self._visits += 1
@@ -125,5 +156,10 @@ class Turns:
     def _visit(self, turn: Turn, now: float, until: float) -> bool:
         left = turn.work(until)
         self._worked_at = after = self.now()
-        turn.credit = max(turn.credit - (after - now), -DEBT)
+        self._charge(turn, after - now)
+        if self._slice_over:
+            self._beginner = turn
         return left
+
+    def _charge(self, turn: Turn, seconds: float) -> None:
+        turn.credit = max(turn.credit - seconds, -DEBT)

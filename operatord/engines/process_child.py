@@ -42,6 +42,8 @@ _DATA_SHARE = 4
 """RLIMIT_DATA as a multiple of the plan's memory. It counts writable address space, of which
 CPython takes 8 MiB for each thread's stack (measured: 5 MB idle, 171 MB with 20 threads) without
 ever touching most of it; at the plan's own size it would end healthy servers."""
+_LISTS_CHILDREN = Path("/proc/thread-self/children").exists()
+"""Whether the kernel lists children (CONFIG_PROC_CHILDREN)."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -346,9 +348,36 @@ async def _readable(descriptor: int, timeout: float) -> bool:
     return True
 
 
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    """Return what ``process`` has started, and what that has. Raises `psutil.Error` when it is gone.
+
+    The kernel lists the children of each thread (proc(5)); psutil reads the entry of every process of the
+    machine, some milliseconds for which everybody waits. It is asked where the kernel has no such lists.
+    """
+    if not _LISTS_CHILDREN:
+        return process.children(recursive=True)
+    found, unseen = [], [process.pid]
+    while unseen:
+        children = _children(unseen.pop())
+        unseen += children
+        for pid in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Return the processes that ``pid`` has started and that it has not outlived; none if it is gone."""
+    found: list[int] = []
+    for lists in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, lists.read_text().split())
+    return found
+
+
 def group_stats(process: psutil.Process) -> StageStats:
     """Measure a process with all its descendants. Raises `psutil.Error` when it is gone."""
-    members = [process, *process.children(recursive=True)]
+    members = [process, *_descendants(process)]
     seconds, memory = 0.0, 0
     for member in members:
         with contextlib.suppress(psutil.Error):  # it ended while it was looked at

@@ -85,7 +85,8 @@ def convert_params(params: Any, type_: type[T]) -> T:
 def _named(path: str, params: dict[str, Any], type_: type) -> str:
     """Return ``path`` with names for each ``[...]``, which is how msgspec writes any name in a mapping.
 
-    The name is the first whose member, left alone in its mapping, is refused.
+    The name is the first whose member, left alone in its mapping, is refused. A path that leads nowhere is
+    left as it is: the sender's own words can look like one.
     """
     if "[" in path.replace(
         "[...]", ""
@@ -96,15 +97,26 @@ def _named(path: str, params: dict[str, Any], type_: type) -> str:
     walked = 0
     for tail in rest:
         for name in names[walked:]:
-            inner, hint = inner[name], _mapping(_inside(hint, name))
-        below = sum(len(value) for value in inner.values() if isinstance(value, dict))
-        if len(inner) > _SEARCHED or below > _BELOW:  # nobody wrote so many by hand
+            inner, hint = _member(inner, name), _mapping(_inside(hint, name))
+        if not inner or not _is_small(inner):
             return path
         found = _first_refused(inner, hint)
         inner, hint = inner[found], _mapping(_inside(hint, "[...]"))
         names += [found, *tail.split(".")[1:]]
         walked = len(names) - tail.count(".")
     return ".".join(("params", *map(clip, names)))
+
+
+def _is_small(mapping: Any) -> bool:
+    """Tell whether somebody may have written ``mapping`` by hand."""
+    if type(mapping) is not dict or len(mapping) > _SEARCHED:
+        return False
+    return sum(len(value) for value in mapping.values() if type(value) is dict) <= _BELOW
+
+
+def _member(value: Any, name: str) -> Any:
+    """Return the member of that name; None where there is none."""
+    return value.get(name) if type(value) is dict else None
 
 
 def _mapping(hint: Any) -> Any:

@@ -8,7 +8,9 @@ import contextlib
 import errno
 import os
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 from daemon_lab import PATIENCE, until
 from engine_lab import PORT, ProcessLab, collect
 
+from operatord.engines import process_child
 from operatord.engines.base import NoDescriptors, Publish, StageRefused
 from operatord.engines.process import ProcessEngine
 from operatord.engines.process_records import Record, living_process
@@ -262,3 +265,23 @@ async def test_half_a_record_is_no_reason_not_to_start(tmp_path: Path) -> None:
     await engine.connect()
     assert await engine.list_objects("any") == []
     await engine.close()
+
+
+@pytest.mark.parametrize("kernel_lists", [True, False])
+def test_figures_are_those_of_all_descendants_without_a_look_at_the_whole_machine(
+    monkeypatch: pytest.MonkeyPatch, kernel_lists: bool
+) -> None:
+    """A1: what a stage uses is asked for by anybody, as often as they like."""
+    monkeypatch.setattr(process_child, "_LISTS_CHILDREN", kernel_lists)
+    if kernel_lists:
+        monkeypatch.setattr(psutil.Process, "children", None)
+    nested = "sh -c 'sleep 60 & echo; wait' & wait"
+    with subprocess.Popen(
+        ["sh", "-c", nested], stdout=subprocess.PIPE, start_new_session=True
+    ) as shell:
+        assert shell.stdout is not None
+        shell.stdout.readline()
+        stats = process_child.group_stats(psutil.Process(shell.pid))
+        os.killpg(shell.pid, signal.SIGKILL)
+    assert stats.pids == 3
+    assert stats.memory

@@ -21,6 +21,7 @@ from operatord_protocol.messages import Reloaded
 
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping"}\n'
 WORK = b'{"jsonrpc":"2.0","id":%d,"method":"system.reload"}\n'
+TASK = b'{"jsonrpc":"2.0","id":%d,"method":"system.drain"}\n'
 COST = 0.0003
 """Seconds that one takes which is not answered alike, by the time that these tests go by."""
 IN_A_SLICE = round(SLICE / COST) + 1
@@ -84,7 +85,12 @@ class Side:
         self.time = 1.0
         self.done = 0
         self.turns = Turns(lambda: self.time)
-        self.services = SimpleNamespace(config=Config(), clock=StepClock(), reload=self._work)
+        supervisor = SimpleNamespace(
+            drain=lambda _: self._work(), book=SimpleNamespace(living=list)
+        )
+        self.services = SimpleNamespace(
+            config=Config(), clock=StepClock(), reload=self._work, supervisor=supervisor
+        )
         self._wires: list[Wire] = []
 
     def _work(self) -> Reloaded:
@@ -197,6 +203,32 @@ async def test_who_asks_for_much_is_not_forgotten_for_those_who_ask_for_little(s
             side.connect()[1].data_received(WORK % 1)
         await one_round()
     assert len(wire.ids()) == 200
+
+
+async def test_of_what_is_done_by_tasks_one_begins_in_each_round(side: Side) -> None:
+    """A1: verbs that take their time are as costly to begin; hundreds of them do not begin all at once."""
+    for _ in range(60):
+        side.connect()[1].data_received(some(TASK, 60))
+    while side.done < 60 * 60:
+        before = side.done
+        await one_round()
+        assert side.done - before <= 1
+    await one_round()
+
+
+async def test_what_tasks_take_is_charged_to_who_began_them(side: Side) -> None:
+    """A1: whoever has tasks begun comes after a neighbour who asks for little."""
+    for _ in range(60):
+        side.connect()[1].data_received(some(TASK, 60))
+    await rounds_until(lambda: side.done > 60 * 10)
+    wire, neighbour = side.connect()
+    for number in range(20):
+        side.time += 0.01
+        neighbour.data_received(PING % number)
+        await rounds_until(lambda number=number: wire.ids()[-1:] == [number])
+    assert side.done < 60 * 20
+    await rounds_until(lambda: side.done == 60 * 60)
+    await one_round()
 
 
 async def test_nothing_is_done_for_who_has_gone(side: Side) -> None:

@@ -75,3 +75,22 @@ class Undescribed(msgspec.Struct):
 def test_pattern_without_a_meaning_is_told_itself() -> None:
     with pytest.raises(InvalidParams, match=r"params.word: expected text that matches '\^a\+\$'"):
         convert_params({"word": "b"}, Undescribed)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a` - at `$.env[...]",
+        "a` - at `$[0]",
+        "a` - at `$.env[...].x[...]",
+        "a` - at `key` in `$.env",
+    ],
+)
+@pytest.mark.parametrize("env", [{}, {"env": {}}, {"env": 5}, {"env": {"probe": {"fps": 5}}}])
+def test_name_that_looks_like_a_place_is_refused_as_any_other(
+    name: str, env: dict[str, Any]
+) -> None:
+    """A1: what a client calls a member is no reason for the daemon to break."""
+    for type_ in (m.SessionStartParams, m.SessionListParams, m.NoParams):
+        with pytest.raises(InvalidParams, match="params"):
+            convert_params({name: 1, **env}, type_)
