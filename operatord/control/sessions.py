@@ -43,10 +43,13 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     if params.lease == "connection":
         _hold(call, record)
     if params.wait == "ready":
-        with _progress(call, record):
-            await _ready(call, record)
+        with _progress(call, record), _awaited(call, record):
+            await record.ready()
+        if record.location is None or record.given_up:
+            raise _failure(record)
     else:
-        await supervisor.written()  # whoever was told of it must find it again
+        with _awaited(call, record):
+            await supervisor.written()  # whoever was told of it must find it again
     return supervisor.view(record)
 
 
@@ -75,23 +78,24 @@ def _hold(call: Call, record: SessionRecord) -> None:
     record.ending.add_done_callback(lambda _: undo())
 
 
-async def _ready(call: Call, record: SessionRecord) -> None:
-    supervisor = call.services.supervisor
+@contextlib.contextmanager
+def _awaited(call: Call, record: SessionRecord) -> Iterator[None]:
+    """Count who waits for the answer to a start; undo one that is cancelled before it has come.
+
+    A requester that went away leaves the queue, if it waited there; a start under way belongs to its lease.
+    With a request_key several may wait for the same start: the others still want it.
+    """
     record.waiters += 1
     try:
-        await record.ready()
+        yield
     except asyncio.CancelledError:
-        # A requester that went away leaves the queue; a start under way belongs to its lease.
-        # With a request_key several may wait for the same start: the others still want it.
-        alone = record.waiters == 1
-        if alone and (call.cancelled or record.phase == "queued"):
+        left = record.phase == "queued" and record.params.wait == "ready"
+        if record.waiters == 1 and (call.cancelled or left):
             reason = "cancelled" if call.cancelled else "the requester went away while it waited"
-            supervisor.end(record, Ending("stopped", "client", reason))
+            call.services.supervisor.end(record, Ending("stopped", "client", reason))
         raise
     finally:
         record.waiters -= 1
-    if record.location is None or record.given_up:
-        raise _failure(record)
 
 
 def _failure(record: SessionRecord) -> errors.WireError:

@@ -155,7 +155,7 @@ class SessionRecord:
     orphaned: bool = False
     """The connection that it was to end with has ended with the daemon's earlier life."""
     waiters: int = 0
-    """Requests that wait for it to be ready."""
+    """Requests that wait for the answer to its start."""
     given_up: bool = False
     """Waiting for it to be ready is in vain, though it may be long until it is gone."""
     _changes: Waiters = field(default_factory=Waiters)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -221,6 +222,28 @@ async def test_cancel_rolls_a_start_back(lab: Lab, wire: Wire) -> None:
     await gate.reached.wait()
     gate.open.set()
     assert (await wire.cancel(start)).type == "cancelled"
+    [session] = (await wire.call("session.list"))["sessions"]
+    ended = await wire.call("session.wait", session_id=session["session_id"])
+    assert (ended["outcome"], ended["cause"]) == ("stopped", "client")
+    assert lab.fake.empty
+
+
+async def test_cancel_rolls_a_start_back_that_was_not_answered_as_accepted(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S1: whoever is told that it was cancelled does not know of the session."""
+    disk = asyncio.Event()
+    written = lab.daemon.supervisor.written
+
+    async def slowly() -> None:
+        await disk.wait()
+        await written()
+
+    monkeypatch.setattr(lab.daemon.supervisor, "written", slowly)
+    start = wire.begin("session.start", wait="accepted")
+    await until(lambda: len(lab.daemon.supervisor.book.living()) == 1, "it is being written down")
+    assert (await wire.cancel(start)).type == "cancelled"
+    disk.set()
     [session] = (await wire.call("session.list"))["sessions"]
     ended = await wire.call("session.wait", session_id=session["session_id"])
     assert (ended["outcome"], ended["cause"]) == ("stopped", "client")
