@@ -104,7 +104,7 @@ def _locked(path: Path) -> int:
         who = _holder_of(lock)
         os.close(lock)
         raise StateDirBusy(
-            f"another operatord uses {path.parent}{who}; give this one a --state-dir of its own"
+            f"another operatord uses {path.parent}{who}; stop it, or give this one a --state-dir of its own"
         ) from exc
     return lock
 

@@ -28,7 +28,8 @@ def image_client(url: str | None = None) -> Iterator[APIClient]:
     try:
         client = APIClient(base_url=address, version="auto", timeout=BUILD_TIMEOUT)
     except DockerException as exc:
-        sentence = f"no container engine answers at {address}: {unreachable(exc)}"
+        shown = address.removeprefix("http+")  # docker-py's own word for unix:
+        sentence = f"no container engine answers at {shown}: {unreachable(exc)}"
         raise EngineUnavailable(sentence) from exc
     with contextlib.closing(client):
         yield client

@@ -72,6 +72,10 @@ class Frame(msgspec.Struct, frozen=True):
     header: FrameHeader
     payloads: dict[str, bytes]
 
+    def __repr__(self) -> str:
+        # Of the payloads the header has the sizes; a terminal full of bytes says nothing to anybody.
+        return f"Frame({self.header!r})"
+
     @property
     def seq(self) -> int:
         return self.header.seq

@@ -20,7 +20,9 @@ from operatord_protocol.stream import (
     PAYLOAD_BYTES,
     End,
     Frame,
+    FrameHeader,
     Hello,
+    Part,
     StreamError,
     StreamParser,
     check_parts,
@@ -280,3 +282,10 @@ def test_parts_may_come_in_any_order_and_others_with_them() -> None:
     [_, frame] = StreamParser().feed(stream)
     assert isinstance(frame, Frame)
     assert (frame.image, frame.mask, frame.payloads["depth"]) == (b"ABCD", b"MASK", b"xyz")
+
+
+def test_a_frame_is_shown_without_its_pixels() -> None:
+    described = FrameHeader(seq=7, parts=[Part(name="image", bytes=1_000_000)])
+    shown = repr(Frame(described, {"image": bytes(1_000_000)}))
+    assert "seq=7" in shown
+    assert len(shown) < 1000
