@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -146,3 +147,13 @@ def test_every_source_says_its_licence() -> None:
     for file in (file for folder in folders for file in folder.rglob("*.py")):
         head = file.read_text("utf-8").splitlines()[:2]
         assert "# SPDX-License-Identifier: MIT" in head, file
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if "__" not in name])
+def test_each_module_is_in_the_table_of_rooms(name: str) -> None:
+    """By its name, or its name in words; of twins, one name does for both."""
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    table = text.partition("## The rooms")[2].partition("## ")[0]
+    module = name.rpartition(".")[2].lstrip("_").removeprefix("async_")
+    spellings = {module, f"{module}s", module.removesuffix("s"), module.replace("_", " ")}
+    assert any(re.search(rf"\b{each}\b", table) for each in spellings), name
