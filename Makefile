@@ -21,7 +21,7 @@ engine: ## find a container engine or start a private one; print its DOCKER_HOST
 images: ## build the emulator images (ARGS="--base IMAGE")
 	@tools/images $(ARGS)
 
-# A demo installs nothing and starts no engine: it takes one that answers, else local processes.
+# A demo needs .venv and no more: it starts no engine, but takes one that answers, else local processes.
 demo: venv ## watch a session run, on an engine that answers or as local processes
 	@if host=$$(tools/engine status 2>/dev/null); then export "$$host"; fi; exec .venv/bin/operatord demo $(ARGS)
 
