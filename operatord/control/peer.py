@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from operatord.config import Config
@@ -14,6 +14,7 @@ from operatord.runtime.clock import Clock
 from operatord.runtime.host import HostMonitor
 from operatord.runtime.probes import ProbeRegistry
 from operatord.runtime.supervisor import Supervisor
+from operatord.waking import Turnstile
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.messages import Reloaded, Trouble
 
@@ -89,6 +90,8 @@ class Services:
     connections: Callable[[], int]
     reload: Callable[[], Reloaded]
     views: Views
+    followers: Turnstile = field(default_factory=Turnstile)
+    """Through which goes whoever follows log lines and has many to send."""
     subscription_serial: int = 0
 
     def new_subscription(self) -> int:

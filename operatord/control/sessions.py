@@ -26,7 +26,7 @@ from operatord_protocol.codec import Request
 from .peer import Call, Services
 
 LINES_AT_A_TIME = 50
-"""Log lines that a follower is sent in one turn: at some twenty microseconds each, a millisecond."""
+"""Log lines that a follower is sent in one round: at some twenty microseconds each, a millisecond."""
 OWNER = "local"
 """Who owns the sessions of a caller that does not say."""
 
@@ -249,7 +249,9 @@ async def _follow_stage(
                 await peer.room()
             sent += 1
             if sent % LINES_AT_A_TIME == 0:
-                await asyncio.sleep(0)  # a flood is passed on in the turns that others leave
+                await (
+                    call.services.followers.through()
+                )  # all floods together give others their turns
 
 
 async def stats(call: Call, params: m.SessionParams) -> m.Stats:

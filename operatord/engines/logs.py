@@ -7,13 +7,13 @@ an end, bytes that are not UTF-8 and a stage that never stops writing all have t
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Literal
 
 from operatord.engines.base import LogLine
+from operatord.waking import Waiters
 
 LINE_BYTES = 8 * 1024
 """Longest line that is kept; what a line has beyond that is dropped."""
@@ -138,7 +138,7 @@ class LogBook:
         self._tail = Tail(size)
         self._end = 0  # the number of lines ever written; the oldest kept is _end - len(_lines)
         self._closed = False
-        self._changed = asyncio.Event()
+        self._changed = Waiters()
 
     def write(self, stream: Literal["stdout", "stderr"], *lines: str) -> None:
         """Add lines that were written now, and forget the oldest beyond the bounds."""
@@ -146,12 +146,12 @@ class LogBook:
         for line in lines:
             self._tail.add(LogLine(time=now, stream=stream, line=line))
         self._end += len(lines)
-        self._wake()
+        self._changed.wake()
 
     def close(self) -> None:
         """Say that nothing more will be written: followers end. Idempotent."""
         self._closed = True
-        self._wake()
+        self._changed.wake()
 
     def tail(self, count: int) -> list[LogLine]:
         """Return the last ``count`` lines, oldest first."""
@@ -174,10 +174,6 @@ class LogBook:
             if self._closed:
                 return
             await self._changed.wait()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
 
 
 def _now() -> str:

@@ -15,6 +15,7 @@ from operatord.core.endings import Meddling
 from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
+from operatord.waking import Waiters
 from operatord_protocol.errors import WireError
 from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
 
@@ -22,7 +23,6 @@ from .clock import Clock, rfc3339
 from .moments import Written
 from .relay import Relay
 from .reports import Report
-from .waking import Waiters
 
 ProgressListener = Callable[[dict[str, Any]], None]
 

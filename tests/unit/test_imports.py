@@ -27,11 +27,11 @@ RULES: dict[str, set[str]] = {
     "operatord.engines.docker": {"operatord.engines", "msgspec", "docker", "requests", "urllib3"},
     "operatord.runtime": {
         "operatord.runtime", "operatord.core", "operatord.engines.base", "operatord.config",
-        "operatord_protocol", "psutil", "msgspec",
+        "operatord.waking", "operatord_protocol", "psutil", "msgspec",
     },
     "operatord.control": {
         "operatord.control", "operatord.runtime", "operatord.core", "operatord.engines.base",
-        "operatord.config", "operatord_protocol", "msgspec",
+        "operatord.config", "operatord.waking", "operatord_protocol", "msgspec",
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {"operatord.core", "operatord_protocol", "msgspec", "yaml"},

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Waking those who wait for one thing: a few at a time, for there may be tens of thousands of them."""
+"""Waking those who wait: a few at a time, for there may be tens of thousands of them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 AT_ONCE = 32
 """Tasks that are woken until the event loop has its turn: each goes on for some fifty microseconds."""
@@ -29,6 +30,36 @@ class Waiters:
         """Let all go on who wait now, soon."""
         waiting, self._waiting = self._waiting, {}
         _wake(list(waiting), 0)
+
+
+class Turnstile:
+    """Lets one task go on in each round of the event loop, in the order in which they came."""
+
+    def __init__(self) -> None:
+        """Nobody waits."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turns = False
+
+    async def through(self) -> None:
+        """Return when it is the caller's turn."""
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
+        self._waiting.append(waiter)
+        if not self._turns:
+            self._turns = True
+            loop.call_soon(self._turn)
+        await waiter
+
+    def _turn(self) -> None:
+        """Let the next one through who has not been cancelled."""
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+        self._turns = bool(self._waiting)
+        if self._turns:
+            asyncio.get_running_loop().call_soon(self._turn)
 
 
 def _wake(waiting: list[asyncio.Future[None]], begin: int) -> None:
