@@ -42,7 +42,7 @@ from .replies import Said, answer_alike, asked, encode_reply
 from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
 from .unread import Unread
-from .verbs import VERBS
+from .verbs import TASKS, VERBS
 
 log = logging.getLogger(__name__)
 
@@ -288,6 +288,8 @@ class Connection(asyncio.BufferedProtocol):
             if not self._has_room:
                 self._let_pass()
             elif backlog.aside:
+                if self._turns.has_begun:
+                    break
                 self._carry_out(codec.decode_line(backlog.take_back()))
             else:
                 self._answer_some(said, until)
@@ -347,17 +349,24 @@ class Connection(asyncio.BufferedProtocol):
             self._out.put(codec.encode_replies(replies))
         if other is not None:
             said.clear()  # it may change what is said
-            self._carry_out(_request(other))
+            request = _request(other)
+            if self._turns.has_begun and _takes_task(request):
+                self._put_aside(other)
+            else:
+                self._carry_out(request)
 
     def _let_pass(self) -> None:
         """Answer the next line that passes the bound on pending requests; put aside those before it."""
         for line in self._backlog.decoded():
             request = _request(line)
             if isinstance(request, Request) and request.method not in PASSING:
-                self._backlog.put_aside(line if isinstance(line, bytes) else codec.encode(line))
+                self._put_aside(line)
                 continue
             self._carry_out(request)
             break
+
+    def _put_aside(self, line: Line) -> None:
+        self._backlog.put_aside(line if isinstance(line, bytes) else codec.encode(line))
 
     def _feed_until(self, until: float) -> None:
         """Send what subscriptions have due, at least something of each visit."""
@@ -539,6 +548,10 @@ class Connection(asyncio.BufferedProtocol):
 
 def _request(line: Line) -> Request | Refusal:
     return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
+
+
+def _takes_task(request: Request | Refusal) -> bool:
+    return isinstance(request, Request) and request.method in TASKS
 
 
 def _outcome(call: Call) -> Any:

@@ -56,9 +56,9 @@ class Turns:
         "_patient",
         "_prompt",
         "_scheduled",
-        "_slice_over",
         "_visits",
         "_worked_at",
+        "has_begun",
         "now",
     )
 
@@ -68,7 +68,8 @@ class Turns:
         self._prompt: deque[Turn] = deque()
         self._patient: deque[Turn] = deque()
         self._scheduled = False
-        self._slice_over = False
+        self.has_begun = False
+        """Whether somebody has begun a task in this round of the event loop."""
         self._beginner: Turn | None = None
         self._at_once = SLICE
         self._worked_at = 0.0
@@ -99,17 +100,17 @@ class Turns:
             self._come(turn, self.now())
 
     def begun(self) -> None:
-        """Whoever is visited has begun a task: its first step comes before anybody's next turn.
+        """Whoever is visited has begun a task: no other is begun before its first step.
 
         The first steps of all that hundreds of connections may begin in a slice would come in one round of
         the event loop. What that round takes is charged to whoever has begun.
         """
-        self._slice_over = True
+        self.has_begun = True
         self._schedule()
 
     def is_over(self, until: float) -> bool:
         """Whether a visit that may last ``until`` then has to end."""
-        return self._slice_over or self.now() >= until
+        return self.has_begun or self.now() >= until
 
     def _come(self, turn: Turn, now: float) -> None:
         turn.credit = min(SAVED, turn.credit + (now - turn.seen) * SHARE)
@@ -132,32 +133,35 @@ class Turns:
         end = now + SLICE
         if self._beginner is not None:
             self._charge(self._beginner, now - self._worked_at)
-        self._beginner, self._slice_over = None, False
-        while self._prompt or self._patient:
-            turn = self._next()
+        self._beginner, self.has_begun = None, False
+        while (turn := self._next()) is not None:
             turn.waits = False
             others = self._prompt or self._patient
             left = self._visit(turn, now, now + VISIT if others else end)
             now = self._worked_at
             if left:
                 self._enqueue(turn, self._patient)
-            if now >= end or self._slice_over:
+            if now >= end:
                 break
         self._scheduled = False
-        if self._prompt or self._patient or self._slice_over:
+        if self._prompt or self._patient or self.has_begun:
             self._schedule()
 
-    def _next(self) -> Turn:
+    def _next(self) -> Turn | None:
+        """Return who is visited next; once a task has begun, only who may want something else."""
+        if self.has_begun or not self._patient:
+            return self._prompt.popleft() if self._prompt else None
         self._visits += 1
-        if self._patient and (not self._prompt or self._visits % PATIENT == 0):
+        if not self._prompt or self._visits % PATIENT == 0:
             return self._patient.popleft()
         return self._prompt.popleft()
 
     def _visit(self, turn: Turn, now: float, until: float) -> bool:
+        begun = self.has_begun
         left = turn.work(until)
         self._worked_at = after = self.now()
         self._charge(turn, after - now)
-        if self._slice_over:
+        if self.has_begun and not begun:
             self._beginner = turn
         return left
 

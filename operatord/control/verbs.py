@@ -8,6 +8,7 @@ as tasks.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -139,3 +140,5 @@ VERBS: dict[str, Callable[[Call, Any], Any]] = {
     "events.unsubscribe": unsubscribe,
     "request.cancel": cancel,
 }
+TASKS = frozenset(name for name, verb in VERBS.items() if asyncio.iscoroutinefunction(verb))
+"""Methods that run as tasks."""

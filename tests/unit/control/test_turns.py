@@ -216,6 +216,20 @@ async def test_of_what_is_done_by_tasks_one_begins_in_each_round(side: Side) -> 
     await one_round()
 
 
+async def test_ping_passes_hundreds_who_each_want_one_task(side: Side) -> None:
+    """A1: whoever wants what takes no task does not wait for those who have just come and want one."""
+    for _ in range(300):
+        side.connect()[1].data_received(TASK % 1)
+    wire, neighbour = side.connect()
+    neighbour.data_received(PING % 2)
+    await one_round()
+    await one_round()
+    assert wire.ids() == [2]
+    assert side.done <= 4
+    await rounds_until(lambda: side.done == 300)
+    await one_round()
+
+
 async def test_what_tasks_take_is_charged_to_who_began_them(side: Side) -> None:
     """A1: whoever has tasks begun comes after a neighbour who asks for little."""
     for _ in range(60):
