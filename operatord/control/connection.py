@@ -289,6 +289,7 @@ class Connection(asyncio.BufferedProtocol):
                 self._let_pass()
             elif backlog.aside:
                 if self._turns.has_begun:
+                    self._turn.wants_task = True
                     break
                 self._carry_out(codec.decode_line(backlog.take_back()))
             else:
@@ -352,6 +353,7 @@ class Connection(asyncio.BufferedProtocol):
             request = _request(other)
             if self._turns.has_begun and _takes_task(request):
                 self._put_aside(other)
+                self._turn.wants_task = True
             else:
                 self._carry_out(request)
 

@@ -37,7 +37,7 @@ CROWD = 8
 class Turn:
     """One connection's place. ``work`` is told until when to work, and returns whether more is left."""
 
-    __slots__ = ("credit", "seen", "waits", "work")
+    __slots__ = ("credit", "seen", "waits", "wants_task", "work")
 
     def __init__(self, work: Callable[[float], bool]) -> None:
         """Begin with all that can be saved up, waiting for nothing."""
@@ -45,6 +45,8 @@ class Turn:
         self.credit = SAVED
         self.seen = 0.0
         self.waits = False
+        self.wants_task = False
+        """Whether a task is next for it, and another one has begun in this round."""
 
 
 class Turns:
@@ -57,6 +59,7 @@ class Turns:
         "_prompt",
         "_scheduled",
         "_visits",
+        "_wanting",
         "_worked_at",
         "has_begun",
         "now",
@@ -67,6 +70,7 @@ class Turns:
         self.now = now
         self._prompt: deque[Turn] = deque()
         self._patient: deque[Turn] = deque()
+        self._wanting: deque[Turn] = deque()
         self._scheduled = False
         self.has_begun = False
         """Whether somebody has begun a task in this round of the event loop."""
@@ -140,16 +144,18 @@ class Turns:
             left = self._visit(turn, now, now + VISIT if others else end)
             now = self._worked_at
             if left:
-                self._enqueue(turn, self._patient)
+                self._enqueue(turn, self._wanting if turn.wants_task else self._patient)
             if now >= end:
                 break
         self._scheduled = False
-        if self._prompt or self._patient or self.has_begun:
+        if self._prompt or self._patient or self._wanting or self.has_begun:
             self._schedule()
 
     def _next(self) -> Turn | None:
-        """Return who is visited next; once a task has begun, only who may want something else."""
-        if self.has_begun or not self._patient:
+        """Return who is visited next: who wants a task once in a round, before all others."""
+        if self._wanting and not self.has_begun:
+            return self._wanting.popleft()
+        if not self._patient:
             return self._prompt.popleft() if self._prompt else None
         self._visits += 1
         if not self._prompt or self._visits % PATIENT == 0:
@@ -157,7 +163,7 @@ class Turns:
         return self._prompt.popleft()
 
     def _visit(self, turn: Turn, now: float, until: float) -> bool:
-        begun = self.has_begun
+        begun, turn.wants_task = self.has_begun, False
         left = turn.work(until)
         self._worked_at = after = self.now()
         self._charge(turn, after - now)

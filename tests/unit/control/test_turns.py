@@ -225,8 +225,10 @@ async def test_ping_passes_hundreds_who_each_want_one_task(side: Side) -> None:
     await one_round()
     await one_round()
     assert wire.ids() == [2]
-    assert side.done <= 4
-    await rounds_until(lambda: side.done == 300)
+    neighbour.data_received(some(PING, 100) + some(WORK, 100))
+    await rounds_until(lambda: len(wire.ids()) == 201)
+    assert side.done < 120, "the neighbour has used much, too, and wants no task all the same"
+    await rounds_until(lambda: side.done == 400)
     await one_round()
 
 
