@@ -260,6 +260,7 @@ GUEST_TIME_INNER = 0.002  # the same if visitors=False
 QUIET = 0.001  # seconds that a guest's line is given to come before anything else
 KEPT_TIME = 2.0  # seconds for which a consumer that was silent may yet say that it is none
 KEPT_BYTES = 4 * 1024 * 1024  # frames that are kept meanwhile for the next, should it say so
+ACCEPTED = 128  # connections in one turn: as many as can have waited for it
 KNOCKS = 4  # first bytes sent singly to a half-closed guest; b'{"ty' or b"FRAM"
 DEPTH = 4  # whole frames kept for a slow consumer under policy=live
 GATHER = 16  # frames in one system call
@@ -855,23 +856,31 @@ class Relay:
         return None if first == math.inf else max(0.0, first - time.monotonic())
 
     def _accept(self, _ready: int) -> None:
-        with contextlib.suppress(OSError):  # it may have left the queue already
-            sock, address = self.listener.accept()
-            sock.setblocking(False)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for option, seconds in KEEPALIVE.items():
-                sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
-            guest_time = GUEST_TIME if self.terms.visitors else GUEST_TIME_INNER
-            name = ":".join(map(str, address[:2]))
-            peer = Peer(sock, name, time.monotonic(), guest_time)
-            # Who comes after a check is who the check was for.
-            peer.quiet += QUIET if self.terms.visitors and not self._checked else 0.0
-            if self.terms.live:
-                peer.go_live()
-            sock.send(self.terms.hello)  # a fresh socket takes it whole
-            self._peers.append(peer)
-            self._watch(peer)
+        """Let in all who have connected: they were there before whatever is sent next."""
+        for _ in range(ACCEPTED):
+            try:
+                sock, address = self.listener.accept()
+            except OSError:
+                return  # nobody is left in the queue; who has left it is not missed
+            with contextlib.suppress(OSError):  # it may have gone already
+                self._welcome(sock, ":".join(map(str, address[:2])))
+
+    def _welcome(self, sock: socket.socket, name: str) -> None:
+        """Say the hello to who has connected. Raises `OSError`."""
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, seconds in KEEPALIVE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
+        guest_time = GUEST_TIME if self.terms.visitors else GUEST_TIME_INNER
+        peer = Peer(sock, name, time.monotonic(), guest_time)
+        # Who comes after a check is who the check was for.
+        peer.quiet += QUIET if self.terms.visitors and not self._checked else 0.0
+        if self.terms.live:
+            peer.go_live()
+        sock.send(self.terms.hello)  # a fresh socket takes it whole
+        self._peers.append(peer)
+        self._watch(peer)
 
     def _due(self, peer: Peer) -> float:
         """Return when something is to be done about a silent guest.
@@ -974,10 +983,10 @@ class Relay:
         if self._ended:
             return
         alone = self._goes_on_alone(now)
+        kept = self._keeps
         self._keeps = not (self.terms.drops or alone or self._is_certain(now))
-        if not self._keeps:
-            for peer in self._guests():
-                peer.role = "consumer"  # or it would miss what comes next
+        if kept and not (self._keeps or self.terms.attached):
+            self._believe_all()
         receivers = self._consumers() + self._guests()
         flows = bool(receivers) or alone or self.terms.drops
         if flows:
@@ -990,6 +999,12 @@ class Relay:
             self._read_if(not self._waits(now))
         else:
             self._read_if(not (self._stock or self._kept or self.source.ended))
+
+    def _believe_all(self) -> None:
+        """Take everybody who is silent for a consumer, or it would miss what comes next."""
+        if self._is_open():
+            for peer in [peer for peer in self._peers if peer.silent]:
+                peer.role = "consumer"
 
     def _goes_on_alone(self, now: float) -> bool:
         """Tell whether what comes from the upstream is passed on, be it to nobody."""

@@ -16,6 +16,7 @@ from emulator_stages import (
     HOST,
     PATIENCE,
     PATIENT,
+    PICTURE,
     Constants,
     Consumer,
     Launcher,
@@ -106,6 +107,28 @@ def test_nobody_is_sent_a_frame_before_the_daemons_check(
             for each in held:
                 expect(each, 0)
     assert last.process.poll() is None
+
+
+@pytest.mark.parametrize("said", [b"", CONSUME, None], ids=["silent", "consume", "half-closed"])
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("script", RELAYS)
+def test_all_who_wait_for_the_upstream_get_every_frame(
+    launch: Launcher, script: str, checked: bool, said: bytes | None
+) -> None:
+    """N1: they connected before there was a hello; whoever is let in first takes no frame from the others."""
+    frames = b"".join(frame(seq) + PICTURE for seq in range(4))
+    with socket.create_server((HOST, 0)) as server, contextlib.ExitStack() as stack:
+        last = launch(script, server.getsockname()[1], checked=checked)
+        checker, first, *others = [stack.enter_context(Consumer(last.port)) for _ in range(8)]
+        checker.sock.sendall(CHECK)
+        first.sock.sendall(CONSUME)
+        for other in others:
+            other.sock.shutdown(socket.SHUT_WR) if said is None else other.sock.sendall(said)
+        upstream = stack.enter_context(server.accept()[0])
+        upstream.sendall(hello(count=4) + frames + b'{"type":"end","frames":4}\n')
+        for consumer in (first, *others):
+            consumer.hello()
+            assert sequence(list(consumer.frames())) == [0, 1, 2, 3]
 
 
 def test_a_checked_stage_lets_a_check_pass_that_is_the_only_one_to_come(launch: Launcher) -> None:
