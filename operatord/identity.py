@@ -86,15 +86,26 @@ def write_identity(directory: Path, identity: Identity) -> None:
 
 
 def read_instance(directory: Path) -> str | None:
-    """Return the name that a daemon has given itself in a state directory; None when there never was one."""
+    """Return the name that a daemon has given itself in a state directory; None when there never was one.
+
+    Raises `StateDirUnusable`, `OSError`.
+    """
     try:
         return (directory / INSTANCE).read_text("ascii").strip() or None
     except FileNotFoundError:
         return None
+    except UnicodeDecodeError as exc:
+        raise StateDirUnusable(
+            f"{directory / INSTANCE} is damaged, and with it which sessions are whose: put it back "
+            "from a backup, or remove it to begin as a new instance"
+        ) from exc
 
 
 def settle_instance(directory: Path) -> str:
-    """Return the name in a state directory, which gets a new one if it has none. Raises `OSError`."""
+    """Return the name in a state directory, which gets a new one if it has none.
+
+    Raises `StateDirUnusable`, `OSError`.
+    """
     return read_instance(directory) or new_instance(directory)
 
 

@@ -75,7 +75,11 @@ class Chronicle:
     def former_slots(self) -> frozenset[str]:
         """Return the slots that were written down last: those of an earlier life, before `write_slots`."""
         data = self._journal.fact(SLOTS)
-        return frozenset() if data is None else frozenset(msgspec.json.decode(data, type=list[str]))
+        try:
+            return frozenset() if data is None else msgspec.json.decode(data, type=frozenset[str])
+        except ValueError as exc:  # what they have on the engine is in no session, and goes as that
+            log.warning("the slots of an earlier life cannot be read from the journal: %s", exc)
+            return frozenset()
 
 
 def _brief(fields: dict[str, Any]) -> str:

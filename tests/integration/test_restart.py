@@ -1234,6 +1234,18 @@ async def test_slot_that_was_being_made_is_known_to_the_next_life(machine: Machi
     assert machine.engine.empty
 
 
+async def test_slots_that_cannot_be_read_keep_no_daemon_from_starting(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F8: what they have on the engine is an orphan like any other."""
+    await machine.start()
+    machine.daemon.journal.note_fact(journal_module.SLOTS, b'{"not": "a list"}')
+    await machine.daemon.journal.settled()
+    await machine.kill()
+    await machine.start()
+    assert "slots of an earlier life cannot be read" in caplog.text
+
+
 async def test_orphan_that_cannot_be_removed_does_not_count_as_a_lost_engine(
     machine: Machine, caplog: pytest.LogCaptureFixture
 ) -> None:

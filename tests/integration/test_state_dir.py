@@ -210,6 +210,14 @@ async def test_directory_that_was_renamed_is_the_same(tmp_path: Path) -> None:
     assert (again.instance, again.holder) == (first.instance, first.holder)
 
 
+def test_damaged_name_of_the_instance_is_a_sentence(tmp_path: Path) -> None:
+    """F8: a new name would leave what runs on the engine to nobody."""
+    StateDir(tmp_path).close()
+    (tmp_path / "instance").write_bytes(b"\xff\xfe")
+    with pytest.raises(StateDirUnusable, match="is damaged"):
+        StateDir(tmp_path)
+
+
 def test_copy_with_the_inode_number_of_its_original_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
