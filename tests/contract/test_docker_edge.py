@@ -40,9 +40,11 @@ LIMIT = 1.0
 
 VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
 FACTS = {"NCPU": 2, "MemTotal": 1 << 30, "DockerRootDir": "/var/lib/docker"}
+LABELS = {"operatord.instance": "edge", "operatord.stage": "s"}
 EVENT = {
+    "Type": "container",
     "Action": "die",
-    "Actor": {"ID": "abc", "Attributes": {"operatord.stage": "s", "image": "i"}},
+    "Actor": {"ID": "abc", "Attributes": {**LABELS, "image": "i"}},
 }
 
 
@@ -190,7 +192,7 @@ async def test_end_of_the_event_stream_is_not_silent(tmp_path: Path) -> None:
         await engine.connect()
         events = engine.events()
         event = await anext(events)
-        assert (event.kind, event.id, event.labels) == ("exited", "abc", {"operatord.stage": "s"})
+        assert (event.kind, event.id, event.labels) == ("exited", "abc", LABELS)
         with pytest.raises(EngineUnavailable):
             await anext(events)
 
