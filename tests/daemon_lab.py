@@ -143,7 +143,7 @@ class Wire:
             message = await self.line()
             if "method" not in message:
                 replies[message["id"]] = message
-        assert replies[cancel]["result"] == {"cancelled": True}
+        assert replies[cancel].get("result") == {"cancelled": True}
         return Refused(replies[request_id]["error"])
 
     async def note(

@@ -70,7 +70,8 @@ class Flood:
             task.cancel()
         await asyncio.gather(*self._reading, return_exceptions=True)
         for wire in self.wires:
-            wire.reset()
+            if not wire.writer.transport.is_closing():
+                wire.reset()
 
 
 @contextlib.asynccontextmanager

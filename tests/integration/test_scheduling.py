@@ -414,7 +414,7 @@ async def test_pipeline_that_can_never_run_here_is_said_at_the_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with in_process(tmp_path / "s", {"pipelines": {"huge": pipeline(5)}}):
-        [record] = [r for r in caplog.records if "can never run here" in r.message]
+        [record] = [r for r in caplog.records if "cannot run here" in r.message]
         assert "pipeline huge" in record.message
 
 
