@@ -243,11 +243,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begins_well(self, data: bytes) -> bool:
         """Turn away what is not talking to us: a browser must not be able to drive the daemon."""
-        if not data.strip(BLANKS):
+        begin = (self._splitter.pending + data).lstrip(BLANKS)
+        if not begin:
+            return True
+        # A brace may still begin a line of HTTP, which shows only where that ends.
+        self._begun = b"\n" in begin
+        if (refusal := stranger(begin)) is None:
             return True
         self._begun = True
-        if (refusal := stranger(data)) is None:
-            return True
         self._turn_away(refusal, LINGER)
         return False
 

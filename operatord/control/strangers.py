@@ -2,15 +2,20 @@
 """Who is not talking to us: told by the first byte, before anything of a connection is looked at.
 
 A web page can have a browser send nearly anything to a port of this machine, but not before its own first
-line, and no request line, no handshake and no greeting of another protocol begins as an object of JSON does.
+line, and no handshake and no greeting of another protocol begins as an object of JSON does. A request line of
+HTTP can: its method may be a brace. But it ends as no object does.
 """
 
 from __future__ import annotations
+
+import re
 
 from operatord_protocol.codec import BATCH, EXAMPLE, Refusal
 from operatord_protocol.encodings import foreign_encoding, what_to_send
 from operatord_protocol.errors import InvalidRequest, ParseError
 
+REQUEST_LINE = re.compile(rb"[^\n]* HTTP/\d(\.\d)?\r?\n")
+"""How HTTP begins (RFC 9112, section 3), whatever its method."""
 BLANKS = b" \t\r\n"
 """What may come before the first line, and means nothing."""
 STRANGE = (
@@ -20,9 +25,8 @@ STRANGE = (
 
 
 def stranger(begin: bytes) -> Refusal | None:
-    """Return how a connection that begins so is turned away, or None. ``begin`` has more than blanks."""
-    begin = begin.lstrip(BLANKS)
-    if begin.startswith(b"{"):
+    """Return how a connection that begins so is turned away, or None. ``begin`` has no blanks before it."""
+    if begin.startswith(b"{") and not REQUEST_LINE.match(begin):
         return None
     if begin.startswith(b"["):  # only a client of JSON-RPC sends batches
         return Refusal("rpc", None, InvalidRequest(f"{BATCH}; the connection is closed"))

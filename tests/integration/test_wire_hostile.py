@@ -186,7 +186,8 @@ STRANGERS |= {
     f"a request of the method {method!r}": method + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n"
     b'{"count": 7}\n{"method":"system.drain"}\n'
     for method in (b"track", b"true", b"false", b"null", b"nop", b"1", b"0", b"-x", b'"str"', b"[1]", b"[]",
-                   b"!", b"~", b"\x00", b"\x7f", b"\x80", b"\xe2\x82\xac", b"\xff", b"\x0b", b"\xa0", b"}")
+                   b"!", b"~", b"\x00", b"\x7f", b"\x80", b"\xe2\x82\xac", b"\xff", b"\x0b", b"\xa0", b"}",
+                   b"{", b"{}x", b'{"count":7}')
 } | {
     "HTTP/2": b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n{"count": 7}\n',
     "the PROXY protocol": b'PROXY TCP4 127.0.0.1 127.0.0.1 1 7733\r\n{"count": 7}\n',
