@@ -52,9 +52,12 @@ class Backlog:
         self.aside.append(line)
         self._aside_bytes += len(line)
 
-    def take_back(self) -> bytes:
-        """Return the first line that was put aside."""
-        line = self.aside.popleft()
+    def take_back(self, line: bytes | None = None) -> bytes:
+        """Return the first line that was put aside, or the one that is asked for."""
+        if line is None:
+            line = self.aside.popleft()
+        else:
+            self.aside.remove(line)
         self._aside_bytes -= len(line)
         return line
 

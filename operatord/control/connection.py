@@ -427,7 +427,7 @@ class Connection(asyncio.BufferedProtocol):
         # A task cancelled before its first step has not run anything, not even its own handlers.
         work.close()
         if task.cancelled() and call.cancelled:
-            self._answer_error(call.request, Cancelled("the request was cancelled"))
+            self._answer_error(call.request, _cancelled())
         if not self._transport.is_closing():
             self._turns.wait(self._turn)
 
@@ -533,9 +533,19 @@ class Connection(asyncio.BufferedProtocol):
         """Cancel a pending request."""
         call, task = self._pending.get(request_id, (None, None))
         if call is None or task is None:
-            return False
+            return self._cancel_aside(request_id)
         call.cancelled = True
         return task.cancel()
+
+    def _cancel_aside(self, request_id: RequestId) -> bool:
+        """Cancel a request that waits for room among the pending ones: it has done nothing yet."""
+        for line in self._backlog.aside:
+            request = codec.decode_line(line)
+            if isinstance(request, Request) and request.id == request_id:
+                self._backlog.take_back(line)
+                self._answer_error(request, _cancelled())
+                return True
+        return False
 
     def own(self, work: Awaitable[None]) -> asyncio.Task[None]:
         """Run ``work`` until it is done or the connection ends."""
@@ -549,6 +559,10 @@ class Connection(asyncio.BufferedProtocol):
         """Close from our side: what is written still goes out."""
         self._out.flush()
         self._transport.close()
+
+
+def _cancelled() -> Cancelled:
+    return Cancelled("the request was cancelled")
 
 
 def _request(line: Line) -> Request | Refusal:

@@ -74,6 +74,22 @@ async def test_cancel_and_ping_pass_the_in_flight_bound(lab: Lab, form: str) -> 
     assert rest == {f"w{number}" for number in range(64 + 40)} - {"w7"}
 
 
+async def test_request_that_waits_for_room_is_cancelled_and_never_begins(lab: Lab) -> None:
+    """A13: what is behind the 64 pending ones can be cancelled, too, each by its own id."""
+    wire, other = await lab.wire(), await lab.wire()
+    session = await other.call("session.start")
+    wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
+    wire.send(*[wait] * 64)
+    for number in (100, 101, 102):
+        wire.send({"jsonrpc": "2.0", "method": "session.start", "id": number})
+    for number in (101, 100, 102):
+        refused = await wire.cancel(number)
+        assert refused.type == "cancelled"
+    await other.call("session.stop", session_id=session["session_id"])
+    assert all(["result" in await wire.line() for _ in range(64)])
+    assert len((await other.call("session.list"))["sessions"]) == 1
+
+
 async def test_what_is_put_aside_for_others_to_pass_is_bounded(lab: Lab) -> None:
     """A13: behind the bound the daemon reads on for a ping, but not without end."""
     wire, other = await lab.wire(), await lab.wire()
