@@ -30,8 +30,9 @@ UNHARMED = {
 }
 """Calls that change nothing, and whose answers lead to no change by themselves."""
 MARKING = {"claim", "release"}
-"""Calls that make and remove the instance's mark, and touch no session. A mark that a dead daemon left names its
-own state directory, so the next daemon on that finds it to be its own. Deaths around them are not gone through."""
+"""Calls that make and remove the instance's mark, and touch no session. A mark that a dead daemon left names
+its own state directory, so the next daemon on that finds it to be its own. Deaths around them are not gone
+through."""
 
 
 def died(place: str, name: str, visits: int) -> bool:
