@@ -42,10 +42,11 @@ bench: ## measure, and compare with docker-compose and socat (ARGS="--only start
 	@tools/apt docker-compose socat || true
 	@host=$$(tools/engine up) && export "$$host" && exec $(PYTHON) tests/benchmarks/run.py $(ARGS)
 
-clean: ## delete caches and build products (.venv stays)
+clean: ## delete caches and build products (.venv, images and other releases' roots stay)
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	@find . -path ./.venv -prune -o -path ./.engine -prune -o \
+	@find . -path ./.venv -prune -o -path ./.engine -prune -o -path ./.roots -prune -o \
 	    \( -name __pycache__ -o -name '*.egg-info' \) -type d -print0 | xargs -0r rm -rf
 
-engine-down: ## stop the private engine (ARGS=--purge: and delete its images)
+engine-down: ## stop the private engines (ARGS=--purge: and delete their images and roots)
 	@tools/engine down $(ARGS)
+	@tools/roots down $(ARGS)

@@ -31,7 +31,7 @@ import docker
 import pytest
 from daemon_lab import Json, Served, Wire
 
-TOOL = Path(__file__).parents[2] / "tools" / "engine"
+PARTS = Path(__file__).parents[2] / "tools" / "engine-parts"
 NEEDED = ("dockerd", "unshare", "nsenter", "setpriv", "ip", "iptables")
 IMAGES = ("demo-probe", "demo-stream")
 ANSWER = 30.0
@@ -45,8 +45,8 @@ _OWN = frozenset(["bash", "dockerd", "containerd", "operatord"])
 # Whoever reads the other end of its input: when that ends, for whatever reason, all ends.
 KEEPER = r"""
 set -e
-tool=$1 folder=$2 size=$3 cgroup=$4 pool=$5
-eval "$(sed -n '/^mount_cgroups()/,/^}/p' "$tool")"
+parts=$1 folder=$2 size=$3 cgroup=$4 pool=$5
+. "$parts"
 ip link set lo up
 mkdir -p /run/containerd "$folder/data"
 mount -t tmpfs -o mode=711 containerd /run/containerd
@@ -77,7 +77,7 @@ class PrivateEngine:
         self.pid = 0
         self._keeper = subprocess.Popen(
             ["unshare", "--net", "--mount", "--propagation", "slave",
-             "bash", "-c", KEEPER, "keeper", TOOL, self.folder, size, self.cgroup, POOL],
+             "bash", "-c", KEEPER, "keeper", PARTS, self.folder, size, self.cgroup, POOL],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             preexec_fn=_adopt_orphans,  # noqa: PLW1509  # it makes one call, and takes no lock
         )  # fmt: skip
