@@ -9,6 +9,7 @@ every await is cancelled, before what it waits for has come and after.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import threading
 import types
@@ -29,27 +30,36 @@ MOST = 2000
 
 
 class Interrupter:
-    """Raises `KeyboardInterrupt` at one moment of what runs below it in this thread."""
+    """Raises `KeyboardInterrupt` at one moment of what runs below it in this thread.
+
+    No garbage is collected meanwhile: that of other tests has finalisers, whose moments are not the client's.
+    """
 
     def __init__(self, moment: int) -> None:
         self._left = moment
         self.done = False
 
     def __enter__(self) -> Interrupter:
+        gc.disable()
         sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         sys.setprofile(None)
+        gc.enable()
 
     def _profile(self, frame: types.FrameType, event: str, _: object) -> None:
-        if event not in MOMENTS or frame.f_code in (Interrupter.__exit__.__code__,):
+        if event not in MOMENTS or frame.f_code in OWN:
             return
         self._left -= 1
         if self._left < 0 and not self.done:
             self.done = True
             sys.setprofile(None)
             raise KeyboardInterrupt
+
+
+OWN = (Interrupter.__enter__.__code__, Interrupter.__exit__.__code__)
+"""What is not interrupted, or the garbage collector would stay off."""
 
 
 def every_moment(attempt: Callable[[Interrupter], None]) -> int:

@@ -3,7 +3,7 @@
 
 How long a ping takes depends on whatever else the machine does, so it is counted instead: of what a flood
 asked for before the neighbour came, the greater part must still be unanswered when the neighbour has its
-answer.
+answer. The cheaper a request is, the more of them a flood has, or it would be over within a few turns.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ def calls(number: int, method: str, **params: object) -> list[Json]:
 
 FLOODS: dict[str, tuple[int, list[Json]]] = {
     "descriptions": (1, calls(3000, "system.describe")),
-    "lists": (1, calls(3000, "session.list")),
-    "status": (1, calls(3000, "system.status")),
+    "lists": (1, calls(40_000, "session.list")),
+    "status": (1, calls(40_000, "system.status")),
     "something wrong deep inside": (1, calls(30, "session.plan", env=ENV)),
     "methods that are none": (
         1, [{"id": n, "method": f"m{n}".ljust(200, "x")} for n in range(8000)]),
     "methods that are nearly one": (1, [{"id": n, "method": f"session.gat{n}"} for n in range(400)]),
-    "a crowd": (60, calls(60, "system.describe")),
+    "a crowd": (60, calls(600, "system.describe")),
     "plans that all differ": (
         1, [{"id": n, "method": "session.plan", "params": {"count": n + 1}} for n in range(3000)]),
 }  # fmt: skip
@@ -91,9 +91,8 @@ async def test_neighbour_is_answered_while_a_flood_waits(lab: Lab, name: str) ->
     neighbour = await lab.wire()
     await neighbour.call("system.ping")
     async with flooded(lab, name) as flood:
-        before = flood.answered
         await neighbour.call("system.ping")
-        assert flood.answered - before < flood.asked / 2
+        assert flood.answered < flood.asked / 2
 
 
 async def test_nothing_is_worked_out_for_a_flood_that_has_gone(lab: Lab) -> None:
@@ -135,9 +134,8 @@ async def test_replay_gives_way_to_others(lab: Lab) -> None:
     flood = Flood([await lab.wire() for _ in range(4)], calls(1, "events.subscribe", since=0))
     flood.asked *= 10_000
     await flood.begin()
-    before = flood.answered
     await neighbour.call("system.ping")
-    assert flood.answered - before < flood.asked / 2
+    assert flood.answered < flood.asked / 2
     await until(lambda: flood.answered >= flood.asked, "all of them come")
     await flood.end()
 
