@@ -16,6 +16,11 @@ from typing import Any
 import pytest
 import shared_host
 from daemon_lab import Lab, Wire, in_process
+from hypothesis import HealthCheck, settings
+
+# Property tests are judged by what they find, never by how fast a busy machine is.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 CI = os.environ.get("CI") == "true"
 NO_LOSS = (

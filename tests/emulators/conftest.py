@@ -9,11 +9,6 @@ from types import ModuleType
 import emulator_stages
 import pytest
 from emulator_stages import Launcher, load
-from hypothesis import settings
-
-# Judged by what they find, never by how fast a busy machine is.
-settings.register_profile("emulators", deadline=None, max_examples=50)
-settings.load_profile("emulators")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from emulator_stages import EMULATORS, PICTURE, frame, hello
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 
@@ -27,6 +27,7 @@ def variance_between(histogram: list[int], threshold: int) -> float:
     return sum(dark) * sum(bright) * (dark_mean - bright_mean) ** 2
 
 
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=40))
 def test_otsu_finds_the_largest_variance(segmentation_script, histogram: list[int]) -> None:
     threshold = segmentation_script.otsu(histogram)
@@ -40,6 +41,7 @@ def test_otsu_takes_pictures_without_contrast(segmentation_script, histogram) ->
     assert segmentation_script.otsu(histogram) in range(256)
 
 
+@settings(max_examples=50)
 @given(st.integers(16, 24), st.integers(16, 24), st.integers(0, 2**32))
 def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, seed) -> None:
     picture = random.Random(seed).randbytes(width * height)
@@ -64,6 +66,7 @@ masks = st.integers(2, 20).flatmap(
 )
 
 
+@settings(max_examples=50)
 @given(masks)
 def test_the_bounding_box_is_the_tightest(segmentation_script, drawn) -> None:
     width, pixels = drawn
@@ -97,6 +100,7 @@ shapes = st.tuples(
 )
 
 
+@settings(max_examples=50)
 @given(shapes)
 def test_spans_are_the_pixels_inside_the_ellipse(probe_script: ModuleType, numbers) -> None:
     shape, width, height = probe_script.Ellipse(*numbers), 40, 30
@@ -112,6 +116,7 @@ def test_spans_are_the_pixels_inside_the_ellipse(probe_script: ModuleType, numbe
             assert (index in covered) == (distance < 1)
 
 
+@settings(max_examples=50)
 @given(masks, st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=4))
 def test_dice_compares_sets_of_pixels(segmentation_script, drawn, steps) -> None:
     mask, truth, at = bytes(drawn[1]), [], 0
@@ -178,6 +183,7 @@ def read_all(script: ModuleType, sock: Pieces) -> list[bytes]:
     return found
 
 
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
 def test_any_chunking_gives_the_same_frames(streaming_script: ModuleType, cuts) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]

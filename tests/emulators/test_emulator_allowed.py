@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from emulator_stages import CONSUME, Consumer, Launcher, Received, play
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operatord_protocol.stream import End, Frame, Hello, StreamParser
@@ -142,6 +142,7 @@ def test_a_truth_that_is_none_gives_no_dice(launch: Launcher, truth: object) -> 
     assert mask is not None and mask.dice is None
 
 
+@settings(max_examples=50)
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
 def test_the_mask_of_a_small_picture_is_what_most_of_its_boxes_say(
     segmentation_script: ModuleType, width: int, height: int, data: st.DataObject

@@ -29,7 +29,7 @@ from emulator_stages import (
     receive,
     sequence,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 MANY = 1000  # frames of 64 KiB: more than all the kernel's buffers between two stages hold
@@ -332,6 +332,7 @@ def test_any_other_first_words_make_a_consumer_under_the_servers_policy(
 WORDS = [CONSUME, CONSUME_LIVE, ATTACH, b'{"type":"check"}\n', b"\r\n", b"{}\n", b'{"type":"c']
 
 
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(WORDS), max_size=4), st.data())
 def test_what_a_peer_says_means_the_same_in_any_chunks(streaming_script, words, data) -> None:
     said = b"".join(words)

@@ -902,7 +902,7 @@ class Writer:
 
 
 @given(steps)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_crash_at_any_moment_leaves_all_that_was_noted_up_to_some_moment(steps: list[Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         writer = Writer(Path(folder))

@@ -35,7 +35,7 @@ def test_it_begins_empty() -> None:
     assert list(backlog.decoded()) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, SLICE // 3), min_size=1, max_size=30),
     st.lists(st.integers(0, 5), max_size=60),

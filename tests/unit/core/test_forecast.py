@@ -106,7 +106,7 @@ def test_far_back_there_is_a_place_but_no_moment() -> None:
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 30)), min_size=1, max_size=20),
     st.integers(0, 5),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_is_foreseen_comes_true_when_ends_are_exact(
     jobs: list[tuple[int, int]], now: int
 ) -> None:

@@ -467,7 +467,7 @@ def assert_empty(state: State, now: Settings) -> None:
     assert state.late == []
 
 
-Admission.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Admission.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
 TestAdmission = Admission.TestCase
 
 
@@ -563,7 +563,7 @@ class Order(RuleBasedStateMachine):
         return max(shares) if self.settings.fair else 0.0
 
 
-Order.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Order.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
 TestOrder = Order.TestCase
 
 
@@ -632,7 +632,7 @@ class Simulation:
 
 
 @given(jobs)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_head_starts_no_later_than_was_foreseen(work: list[Job]) -> None:
     simulation = Simulation(work)
     simulation.run()
@@ -642,7 +642,7 @@ def test_the_head_starts_no_later_than_was_foreseen(work: list[Job]) -> None:
 
 
 @given(jobs)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_without_backfilling_nobody_passes(work: list[Job]) -> None:
     simulation = Simulation(sorted(work), backfill=False)
     simulation.run()
@@ -654,7 +654,7 @@ def test_without_backfilling_nobody_passes(work: list[Job]) -> None:
 
 
 @given(st.data(), st.integers(2, 6), st.integers(0, 3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_large_one_starts_after_a_bounded_number_have_passed(
     data: st.DataObject, cpus: int, spare: int
 ) -> None:
@@ -676,7 +676,7 @@ def test_a_large_one_starts_after_a_bounded_number_have_passed(
 
 
 @given(st.integers(1, 6), st.integers(2, 4), st.randoms(use_true_random=False))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_equal_owners_get_equal_shares_in_the_end(places: int, owners: int, random: Random) -> None:
     """The first one floods the queue before the others come."""
     state = machine(places)
@@ -695,7 +695,7 @@ def test_equal_owners_get_equal_shares_in_the_end(places: int, owners: int, rand
 
 
 @given(st.integers(1, 6), st.integers(2, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_equal_owners_get_equal_starts(places: int, owners: int) -> None:
     """Sessions last equally long, so whoever came first goes first."""
     state = machine(places)
@@ -713,7 +713,7 @@ def test_equal_owners_get_equal_starts(places: int, owners: int) -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 10))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ageing_brings_the_least_urgent_to_its_turn(gap: int, ageing: int) -> None:
     """Each second something more urgent comes, and one session ends."""
     state = machine(1, ageing=float(ageing))

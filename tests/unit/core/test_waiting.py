@@ -191,7 +191,7 @@ def assert_empty(line: WaitingList) -> None:
     assert (line._owners, line._bands, line._shapes, line._by_session) == ({}, {}, {}, {})
 
 
-Line.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+Line.TestCase.settings = settings(max_examples=100, stateful_step_count=30)
 TestLine = Line.TestCase
 
 
