@@ -23,6 +23,15 @@ STRANGE = (
     f"such as {EXAMPLE}"
 )
 
+HTTP = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|CONNECT|PRI) ")
+TLS = b"\x16\x03"
+"""The beginning of a handshake's record (RFC 8446, section 5.1)."""
+LINES = f"send JSON, a line each, such as {EXAMPLE}"
+NOT_HTTP = f"this is operatord's control port, which does not speak HTTP: {LINES}"
+NOT_TLS = (
+    f"this is operatord's control port, and is not encrypted: connect without TLS, and {LINES}"
+)
+
 
 def stranger(begin: bytes) -> Refusal | None:
     """Return how a connection that begins so is turned away, or None. ``begin`` has no blanks before it."""
@@ -30,6 +39,13 @@ def stranger(begin: bytes) -> Refusal | None:
         return None
     if begin.startswith(b"["):  # only a client of JSON-RPC sends batches
         return Refusal("rpc", None, InvalidRequest(f"{BATCH}; the connection is closed"))
+    return Refusal("plain", None, ParseError(f"{_what_to_do(begin)}; the connection is closed"))
+
+
+def _what_to_do(begin: bytes) -> str:
+    if HTTP.match(begin) or REQUEST_LINE.match(begin):
+        return NOT_HTTP
+    if begin.startswith(TLS):
+        return NOT_TLS
     name = foreign_encoding(begin)
-    text = STRANGE if name is None else what_to_send(name)
-    return Refusal("plain", None, ParseError(f"{text}; the connection is closed"))
+    return STRANGE if name is None else what_to_send(name)

@@ -43,8 +43,19 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 @functools.lru_cache(maxsize=256)
 def _suggestion(word: str, known: tuple[str, ...]) -> str:
     near = sorted(known, key=lambda each: abs(len(each) - len(word)))[:_COMPARED]
-    close = difflib.get_close_matches(word, sorted(near), n=1, cutoff=_CUTOFF)
-    return f"; did you mean {close[0]!r}?" if close else _listed(known)
+    by_small = {each.casefold(): each for each in sorted(near)}
+    small = word.strip().casefold()
+    # Of `session.list` and the like, the last word may be all that somebody remembers.
+    meant = sorted(by_small[each] for each in by_small if each.rpartition(".")[2] == small)
+    close = difflib.get_close_matches(small, by_small, n=1, cutoff=_CUTOFF)
+    meant = meant or [by_small[each] for each in close]
+    return f"; did you mean {_either(meant)}?" if meant else _listed(known)
+
+
+def _either(words: Sequence[str]) -> str:
+    """Return the words as a choice between them."""
+    *others, last = (repr(word) for word in words)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 @functools.lru_cache(maxsize=64)
@@ -67,19 +78,29 @@ _MSGSPEC_MESSAGE = re.compile(
 )
 _INVALID_ENUM = re.compile(r"Invalid enum value '(?P<value>.*)'\Z", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
+_MISMATCH = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`\Z")
+_UNQUOTED = {"int": "a number", "float": "a number", "bool": "true or false"}
 _NO_MATCH = re.compile(r"Expected `str` matching regex (?P<pattern>'.*')\Z", re.DOTALL)
 
 
 def convert_params(params: Any, type_: type[T]) -> T:
     """Return ``params`` as ``type_``. Raises `InvalidParams`, whose path names the member."""
     if type(params) is not dict:
-        raise InvalidParams('params are given by name: an object such as {"count": 200}')
+        raise InvalidParams(_not_by_name(params, type_))
     try:
         return msgspec.convert(params, type_)
     except (msgspec.ValidationError, RecursionError) as exc:
         path, message = explain(exc, type_)
         path = _named(path, params, type_)
         raise InvalidParams(f"{path}: {message}", path=path) from exc
+
+
+def _not_by_name(params: Any, type_: type) -> str:
+    names = getattr(type_, "__struct_fields__", ())
+    if not names:
+        return "this method has no params: leave them out"
+    quotes = ", without quotes around it" if type(params) is str else ""
+    return f'params are given by name, in an object such as {{"{names[0]}":…}}{quotes}'
 
 
 def _named(path: str, params: dict[str, Any], type_: type) -> str:
@@ -154,7 +175,7 @@ def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str
     what = match["what"]
     unknown = match["unknown"]
     if unknown is not None:
-        fields = getattr(type_, "__struct_fields__", ()) if path == root else ()
+        fields = _names(type_, path.removeprefix(root).removeprefix("."))
         hint = suggestion(unknown, fields) if fields or path == root else ""
         return f"{path}.{clip(unknown)}", f"unknown member{hint}"
     if missing := _MISSING_FIELD.match(what):
@@ -164,14 +185,42 @@ def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str
         return path, f"{clip(enum['value'])!r} is not one of its values{known}"
     if pattern := _NO_MATCH.match(what):
         what = f"Expected {_meaning(type_, path.removeprefix(f'{root}.'), pattern['pattern'])}"
+    elif mismatch := _MISMATCH.match(what):
+        what = _mismatched(mismatch, _hints(type_, path.removeprefix(f"{root}.")))
     what = clip((what[:1].lower() + what[1:]).replace("`", ""))
     return path, f"a name in it is wrong: {what}" if match["key"] else what
 
 
+def _mismatched(mismatch: re.Match[str], hints: Sequence[Any]) -> str:
+    """Return what to write in place of a value of another type."""
+    wanted, got = mismatch["wanted"], mismatch["got"]
+    if wanted == "str | object":  # one of some words, or an object for what takes a number
+        words = [repr(word) for hint in hints for word in _words(hint)]
+        shapes = [f'{{"{name}":…}}' for hint in hints for name in _fields(hint)]
+        return (
+            f"Expected one of {', '.join(words + shapes)}; got {got}" if words else mismatch.string
+        )
+    if got == "str" and wanted in _UNQUOTED:
+        return f"{mismatch.string}: {_UNQUOTED[wanted]}, without quotes"
+    return mismatch.string
+
+
+def _words(hint: Any) -> Sequence[str]:
+    return typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+
+
+def _fields(hint: Any) -> Sequence[str]:
+    return getattr(hint, "__struct_fields__", ())
+
+
+def _names(type_: type, path: str) -> list[str]:
+    """Return the members of what a member, at any depth, may be; of ``type_`` itself without a path."""
+    return [name for hint in _hints(type_, path) for name in _fields(hint)]
+
+
 def _choices(type_: type, path: str) -> list[str]:
     """Return the strings that a member, at any depth, may be when it is a choice of strings."""
-    hints = _hints(type_, path)
-    return [v for h in hints if typing.get_origin(h) is Literal for v in typing.get_args(h)]
+    return [word for hint in _hints(type_, path) for word in _words(hint)]
 
 
 def _meaning(type_: type, path: str, quoted: str) -> str:

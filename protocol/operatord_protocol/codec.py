@@ -15,10 +15,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from .checking import clip, suggestion
+from .checking import clip
 from .encodings import foreign_encoding, what_to_send
-from .errors import InvalidRequest, ParseError, WireError
+from .errors import InvalidParams, InvalidRequest, ParseError, WireError
 from .framing import split_lines
+from .slips import ENVELOPE, not_a_start, unknown_member, what_is_typed_wrong
 
 Dialect = Literal["rpc", "plain", "seed"]
 RequestId = int | str | None
@@ -28,7 +29,6 @@ SEED_METHOD = "session.start"
 EXAMPLE = '{"method":"system.status"}'
 BATCH = "batches are not supported: send one request object per line"
 
-_ENVELOPE = frozenset(("jsonrpc", "id", "method", "params"))
 _ID_BOUND = 2**63
 _ID_LENGTH = 256
 _DEPTH = 64
@@ -165,7 +165,7 @@ def decode_with_care(line: bytes) -> Request | Refusal:
     if type(obj) is not dict:
         return Refusal("rpc", None, _not_an_object(obj))
     if "jsonrpc" not in obj and "method" not in obj:
-        return Request("seed", None, SEED_METHOD, obj, True)
+        return _without_method(obj)
     dialect: Dialect = "rpc" if "jsonrpc" in obj else "plain"
     request_id = obj.get("id")
     try:
@@ -175,6 +175,17 @@ def decode_with_care(line: bytes) -> Request | Refusal:
     params = obj.get("params", {})
     wants_reply = dialect == "plain" or "id" in obj
     return Request(dialect, request_id, obj["method"], {} if params == [] else params, wants_reply)
+
+
+def _without_method(obj: dict[str, Any]) -> Request | Refusal:
+    """Return the start that an object without a method stands for, unless something else was meant."""
+    wrong = not_a_start(obj)
+    if wrong is None:
+        return Request("seed", None, SEED_METHOD, obj, True)
+    if isinstance(wrong, InvalidParams):
+        return Refusal("seed", None, wrong)
+    request_id = obj.get("id")
+    return Refusal("plain", request_id if _is_id(request_id) else None, wrong)
 
 
 def _parse(line: bytes) -> Any:
@@ -199,8 +210,11 @@ def _no_json(line: bytes, exc: ValueError) -> str:
     if (name := foreign_encoding(line)) is not None:
         return what_to_send(name)
     if isinstance(exc, UnicodeDecodeError):
-        return "this line is not valid UTF-8"
-    return f"this line is not JSON ({_plainly(exc)}); an example: {EXAMPLE}"
+        return "this line is not valid UTF-8: send that, or other characters as in \\u00fc"
+    fault = _plainly(exc)
+    return (
+        f"this line is not JSON ({fault}){what_is_typed_wrong(line, fault)}; an example: {EXAMPLE}"
+    )
 
 
 def _plainly(exc: ValueError) -> str:
@@ -261,11 +275,15 @@ def _check_envelope(obj: dict[str, Any], dialect: Dialect) -> None:
         raise InvalidRequest(
             f"an id is a 64-bit integer or a string of at most {_ID_LENGTH} characters"
         )
+    if "method" not in obj and (
+        wrong := not_a_start({k: obj[k] for k in obj if k not in ENVELOPE})
+    ):
+        raise InvalidRequest(wrong.message)
     method = obj.get("method")
     if type(method) is not str:
         raise InvalidRequest(f"a request needs a method, a string; an example: {EXAMPLE}")
-    for key in (key for key in obj if key not in _ENVELOPE):
-        raise InvalidRequest(f"unknown member {clip(key)!r}{suggestion(key, _ENVELOPE)}")
+    for key in (key for key in obj if key not in ENVELOPE):
+        raise InvalidRequest(unknown_member(key, method))
 
 
 def encode_result(request: Request, result: bytes) -> bytes:

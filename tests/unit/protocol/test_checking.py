@@ -12,6 +12,7 @@ from msgspec import Meta
 from operatord_protocol import messages as m
 from operatord_protocol.checking import convert_params, suggestion
 from operatord_protocol.errors import InvalidParams
+from operatord_protocol.methods import METHODS
 
 ADDRESS = {"name": "us-1", "port": 1}
 
@@ -22,6 +23,10 @@ ADDRESS = {"name": "us-1", "port": 1}
         ("segmentd", ["segmented", "stream"], "; did you mean 'segmented'?"),
         ("zebra", ["b", "a"], "; known: a, b"),
         ("zebra", [], "; there are none"),
+        ("STREAM", ["segmented", "stream"], "; did you mean 'stream'?"),
+        ("ping", METHODS, "; did you mean 'system.ping'?"),
+        ("SESSION.STOP", METHODS, "; did you mean 'session.stop'?"),
+        ("list", METHODS, "; did you mean 'pipeline.list', 'probe.list' or 'session.list'?"),
     ],
 )
 def test_suggestion(word: str, known: list[str], hint: str) -> None:
