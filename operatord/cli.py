@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import __version__
 
@@ -70,6 +71,12 @@ class _Parser(argparse.ArgumentParser):
     def print_help(self, file: object = None) -> None:
         """Print it. Raises `OSError`."""
         print(self.format_help(), end="", flush=True)  # noqa: T201
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the usage, and with a likely word for a slip."""
+        from operatord_protocol.checking import likely_choice  # noqa: PLC0415
+
+        super().error(message + likely_choice(message))
 
 
 class _ShowVersion(argparse.Action):
@@ -359,12 +366,14 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     """
     from .advertised import bind_address  # noqa: PLC0415
     from .choice import is_remote  # noqa: PLC0415
-    from .config import ConfigError, load, not_settings  # noqa: PLC0415
+    from .config import ConfigError, in_small_letters, load, not_settings  # noqa: PLC0415
 
     for name in not_settings(os.environ):
         _say(
             f"{name} is no setting, and is passed over; `operatord check-config` prints all that are"
         )
+    for name in in_small_letters(os.environ):
+        _say(f"{name} is passed over: settings are in capital letters, {name.upper()}")
     try:
         config = load(_config_file(args), os.environ, _settings(args))
         if to_serve:
@@ -440,6 +449,11 @@ def _serve(args: argparse.Namespace) -> int:
 
 def _cannot_start(exc: OSError, config: Any) -> str:
     """Say which address or file an error of the system is about, and what to do."""
+    if exc.errno == errno.EADDRINUSE and not exc.filename:
+        return (
+            f"cannot start: {config.listen} is in use, perhaps by another operatord: stop that, or give "
+            "this one another address with --listen"
+        )
     if not exc.filename:
         return f"cannot start: {exc.strerror or exc} (listen: {config.listen})"
     state = config.state_path

@@ -42,7 +42,11 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 
 # Without the comma and the white space that would make two devices of one.
 _GPU_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9:._/=-]{0,127}\Z")
-_EXPECTED = {"gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory: 8GiB}]"}
+_EXPECTED = {
+    "gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory: 8GiB}]",
+    "listen": "expected HOST:PORT such as 127.0.0.1:7733",
+    "ports": "expected a range such as 20000-20999",
+}
 """What is said of a setting whose type cannot say it."""
 
 
@@ -288,7 +292,13 @@ def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) 
     given = {key: value for key, value in options.items() if value is not None}
     if slips := [said for name in _strange(env) if (said := _slip(name))]:
         raise ConfigError(slips)
-    config = from_dict(_read(path) if path else {}, (_from_env(env), given))
+    try:
+        config = from_dict(_read(path) if path else {}, (_from_env(env), given))
+    except ConfigError as exc:
+        if exc.path is not None:
+            raise
+        told = [_with_variable(each, env, given) for each in exc.problems]
+        raise ConfigError(told, path if told == exc.problems else None) from exc
     try:
         config.state_path  # noqa: B018
     except RuntimeError as exc:  # pathlib's, of ~
@@ -301,6 +311,12 @@ def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) 
 def not_settings(env: Mapping[str, str]) -> list[str]:
     """Return the variables that look like settings and are none, nor near to one."""
     return [name for name in _strange(env) if not _slip(name)]
+
+
+def in_small_letters(env: Mapping[str, str]) -> list[str]:
+    """Return the variables that would be settings, were they written in capital letters."""
+    known = {*_variables(), *OTHER_VARIABLES}
+    return sorted(name for name in env if name not in known and name.upper() in known)
 
 
 def _strange(env: Mapping[str, str]) -> list[str]:
@@ -498,6 +514,16 @@ def _stall_problems(seconds: Duration | None) -> list[str]:
 def _engine_problems(address: str | None, name: str) -> list[str]:
     wrong = engine_address.problem(address) if address else None
     return [f"{name}: {wrong}"] if wrong else []
+
+
+def _with_variable(problem: str, env: Mapping[str, str], given: Mapping[str, Any]) -> str:
+    """Return a sentence about a setting with the variable that it was read from, if it was."""
+    setting = re.split(r"[:\[]", problem)[0]
+    for path in _scalars(to_dict(Config())):
+        variable = _variable(path)
+        if setting == ".".join(path) and path[0] not in given and variable in env:
+            return f"{variable}: {problem}"
+    return problem
 
 
 def check_environment(config: Config, env: Mapping[str, str]) -> None:

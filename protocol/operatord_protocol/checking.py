@@ -66,6 +66,21 @@ def _listed(known: tuple[str, ...]) -> str:
     return f"; known: {', '.join(choices)}" if choices else "; there are none"
 
 
+_NO_CHOICE = re.compile(
+    r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>[^()]*)\)\Z", re.DOTALL
+)
+
+
+def likely_choice(said: str) -> str:
+    """Return ``; did you mean '…'?`` for what argparse says of a word that is none of its choices.
+
+    It is empty where no choice is likely: argparse lists all of them itself.
+    """
+    match = _NO_CHOICE.search(said)
+    hint = suggestion(match["word"], re.findall(r"[\w.-]+", match["known"])) if match else ""
+    return hint if hint.endswith("?") else ""
+
+
 def clip(text: str) -> str:
     """Return ``text``, cut where a peer's own words would make an answer long."""
     return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"

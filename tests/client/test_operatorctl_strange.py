@@ -240,6 +240,16 @@ def test_slip_in_an_option_is_told_with_the_usage_of_its_command(
     assert meant in ran.err.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("args", "meant"),
+    [(["lsit"], "list"), (["probe", "lits"], "list"), (["start", "--format", "Y4M"], "y4m")],
+)
+def test_slip_in_a_word_is_told_with_what_was_meant(ctl: Run, args: list[str], meant: str) -> None:
+    ran = ctl(*args)
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert ran.err.endswith(f"did you mean {meant!r}?\n")
+
+
 def test_common_options_are_taken_before_and_after_the_verb(
     daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from operatord.config import (
     Pressure,
     SystemReserved,
     from_dict,
+    in_small_letters,
     load,
     not_settings,
     to_dict,
@@ -334,6 +335,66 @@ def test_choice_below_the_top_level_is_named_with_what_it_may_be() -> None:
     with pytest.raises(ConfigError) as refused:
         from_dict({"pipelines": {"stream": {"reservations": "guessed"}}})
     assert "known: declared, learned" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"limits": {"sesions": 3}}, "limits.sesions: unknown member; did you mean 'sessions'?"),
+        (chain(memroy="1GiB"), "pipelines.x.stages.camera.memroy: unknown member; did you mean 'memory'?"),
+        ({"pipelines": {"x": {"stagse": {}}}}, "pipelines.x.stagse: unknown member; did you mean 'stages'?"),
+    ],
+)  # fmt: skip
+def test_slip_in_a_key_below_the_top_level_is_told_with_what_was_meant(
+    data: dict[str, Any], sentence: str
+) -> None:
+    assert refused(data) == [sentence]
+
+
+@pytest.mark.parametrize("number", [7733, True])
+def test_address_without_a_host_is_told_what_one_looks_like(number: object) -> None:
+    assert refused({"listen": number}) == ["listen: expected HOST:PORT such as 127.0.0.1:7733"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [
+        ("OPERATORD_LISTEN", "7733", "listen"),
+        ("OPERATORD_LIMITS_SESSIONS", "many", "limits.sessions"),
+        ("OPERATORD_GPUS", "[{id: '-'}]", "gpus"),
+    ],
+)
+def test_variable_with_a_wrong_value_is_named(variable: str, value: str, setting: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(SHIPPED, {variable: value, "HOME": "/"}, {})
+    assert [each.startswith(f"{variable}: {setting}") for each in caught.value.problems] == [True]
+    assert caught.value.path is None
+
+
+def test_what_the_command_line_says_is_no_variable_s_fault(tmp_path: Path) -> None:
+    env = {"OPERATORD_LISTEN": "127.0.0.1:1", "HOME": "/"}
+    with pytest.raises(ConfigError) as caught:
+        load(None, env, {"listen": "7733"})
+    assert caught.value.problems == [
+        "listen: expected HOST:PORT such as 127.0.0.1:7733, got '7733'"
+    ]
+
+
+def test_file_with_a_wrong_value_is_known_to_whoever_may_hear_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text("limits: {sesions: 3}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {"HOME": "/"}, {})
+    assert caught.value.path == file
+    assert str(file) not in str(caught.value)
+
+
+def test_variables_in_small_letters_are_told() -> None:
+    env = {"operatord_listen": "x", "Operatord_Engine": "x", "operatord_weather": "x", "home": "/"}
+    assert in_small_letters(env | {"OPERATORD_UNIX": "x"}) == [
+        "Operatord_Engine",
+        "operatord_listen",
+    ]
 
 
 @pytest.mark.parametrize(

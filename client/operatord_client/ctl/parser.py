@@ -17,7 +17,7 @@ TYPE_CHECKING = False  # as typing's; importing typing would cost more than all 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from .context import Context
 
@@ -56,6 +56,12 @@ class TellingParser(ArgumentParser):
     def print_help(self, file: object = None) -> None:
         """Print it. Raises `terminal.OutputFailed`, `BrokenPipeError`."""
         terminal.out(self.format_help().rstrip("\n"))
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with the usage, and with a likely word for a slip."""
+        from operatord_protocol.checking import likely_choice  # noqa: PLC0415 - seldom needed
+
+        super().error(message + likely_choice(message))
 
 
 class LazyParser(TellingParser):

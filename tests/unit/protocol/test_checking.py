@@ -10,7 +10,7 @@ import pytest
 from msgspec import Meta
 
 from operatord_protocol import messages as m
-from operatord_protocol.checking import convert_params, suggestion
+from operatord_protocol.checking import convert_params, likely_choice, suggestion
 from operatord_protocol.errors import InvalidParams
 from operatord_protocol.methods import METHODS
 
@@ -31,6 +31,23 @@ ADDRESS = {"name": "us-1", "port": 1}
 )
 def test_suggestion(word: str, known: list[str], hint: str) -> None:
     assert suggestion(word, known) == hint
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        (
+            "argument C: invalid choice: 'lsit' (choose from 'start', 'list')",
+            "; did you mean 'list'?",
+        ),
+        ("argument C: invalid choice: 'lsit' (choose from start, list)", "; did you mean 'list'?"),
+        ("argument C: invalid choice: 'zebra' (choose from 'start', 'list')", ""),
+        ("the following arguments are required: COMMAND", ""),
+    ],
+)
+def test_likely_choice_in_what_argparse_says(said: str, hint: str) -> None:
+    """Python 3.12 lists the choices with quotes, later ones without."""
+    assert likely_choice(said) == hint
 
 
 @pytest.mark.parametrize(
