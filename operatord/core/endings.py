@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -33,6 +34,8 @@ class Exit(NamedTuple):
     at: float | None = None
     """When, by any clock that is the same for all; None is before all others."""
     by_others: Meddling | None = None
+    unwatched: bool = False
+    """Nobody watched when it ended: what was done to it is not known."""
 
 
 class Verdict(NamedTuple):
@@ -83,6 +86,20 @@ def failure(stage: str, how: Exit) -> Verdict | None:
     if how.by_others is not None:
         reason = f"the stage {stage!r} was {how.by_others} from outside"
         return Verdict("failed", "exit", reason, stage)
-    if how.code != 0:
-        return Verdict("failed", "exit", f"the stage {stage!r} ended with code {how.code}", stage)
+    if how.code:
+        return Verdict("failed", "exit", f"the stage {stage!r} {_ended(how.code, how)}", stage)
     return None
+
+
+def _ended(code: int, how: Exit) -> str:
+    """Return how a stage ended with ``code``. Of a signal that nobody saw sent, its number is all there is.
+
+    Shells and engines add 128 to it.
+    """
+    if not how.unwatched:
+        return f"ended with code {code}"
+    try:
+        what = f"was killed by signal {code - 128} ({signal.Signals(code - 128).name})"
+    except ValueError:
+        what = f"ended with code {code}"
+    return f"{what} while no daemon watched"

@@ -67,6 +67,8 @@ class ExitWatch:
         """Set when the engine is back: what the next relist misses was lost with it."""
         self._looked_at: dict[str, float] = {}
         """By container id, when each was inspected last."""
+        self._seen_alive: set[str] = set()
+        """Containers that were found alive in this life of the daemon."""
 
     def hint(
         self, session_id: str, stage: str, with_engine: bool = False, *, at_last: bool = False
@@ -122,6 +124,8 @@ class ExitWatch:
                     running[container_id] = session_id, stage
                 else:
                     self.hint(session_id, stage, was_away)
+        self._seen_alive &= {each for containers in known.values() for each in containers.values()}
+        self._seen_alive |= running.keys()
         for container_id in self._due(running, was_away):
             self.note_started(*running[container_id])
 
@@ -180,7 +184,11 @@ class ExitWatch:
     def _judge(self, record: SessionRecord, with_engine: bool) -> None:
         exits = {
             name: Exit(
-                s.exit_code, s.oom_killed or name in record.oom, s.ended, record.by_others.get(s.id)
+                s.exit_code,
+                s.oom_killed or name in record.oom,
+                s.ended,
+                record.by_others.get(s.id),
+                record.restored and s.id not in self._seen_alive,
             )
             for name, s in record.exits.items()
         }

@@ -1070,6 +1070,24 @@ async def test_container_that_died_meanwhile_fails_its_session_with_its_exit(
     assert machine.engine.empty
 
 
+async def test_stage_that_was_killed_meanwhile_is_told_apart_from_one_that_is_killed_later(
+    machine: Machine,
+) -> None:
+    wire = await machine.start()
+    session, out_of_memory, later = [await wire.call("session.start") for _ in range(3)]
+    await machine.kill()
+    machine.world.end(session["stream"], 137)
+    machine.world.end(out_of_memory["stream"], 137, oom=True)
+    wire = await machine.start()
+    assert await ended(wire, session) == ("failed", "exit")
+    reason = (await get(wire, session))["reason"]
+    assert reason == "the stage 'stream' was killed by signal 9 (SIGKILL) while no daemon watched"
+    assert await ended(wire, out_of_memory) == ("failed", "oom")
+    machine.world.end(later["stream"], 137)
+    assert await ended(wire, later) == ("failed", "exit")
+    assert (await get(wire, later))["reason"] == "the stage 'stream' ended with code 137"
+
+
 @pytest.mark.parametrize("comes_back", [True, False])
 async def test_stage_that_was_restarted_meanwhile_fails_its_session(
     machine: Machine, comes_back: bool

@@ -125,6 +125,22 @@ def test_failure_of_any_stage_fails_the_session(stage: str, how: Exit, cause: st
         assert (verdict.outcome, verdict.cause, verdict.stage) == ("failed", cause, stage)
 
 
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (Exit(137, unwatched=True), "was killed by signal 9 (SIGKILL) while no daemon watched"),
+        (Exit(4, unwatched=True), "ended with code 4 while no daemon watched"),
+        (Exit(255, unwatched=True), "ended with code 255 while no daemon watched"),
+        (Exit(137), "ended with code 137"),
+        (Exit(137, True, unwatched=True), "used more memory than its limit and was killed"),
+    ],
+)
+def test_end_that_nobody_watched_is_told_as_far_as_it_is_known(how: Exit, reason: str) -> None:
+    verdict = judge(CHAIN, {"stream": how})
+    assert verdict is not None
+    assert verdict.reason == f"the stage 'stream' {reason}"
+
+
 def test_of_those_that_fail_together_the_first_to_end_is_to_blame() -> None:
     for decide in (judge, judge_start):
         ends = {
