@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from operatord.core.plans import Upstream
-from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable
+from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable, NoDescriptors
 from operatord.runtime.journal_file import JournalFailed
 from operatord.runtime.lifetimes import CONNECTION_GONE
 from operatord.runtime.record import Ending, SessionRecord
@@ -284,9 +284,8 @@ def _engine_errors() -> Iterator[None]:
     try:
         yield
     except EngineUnavailable as exc:
-        happened = (
-            str(exc) if isinstance(exc, EngineFailed) else "the container engine does not answer"
-        )
+        is_told = isinstance(exc, (EngineFailed, NoDescriptors))
+        happened = str(exc) if is_told else "the container engine does not answer"
         raise errors.EngineUnavailable(happened, retry_after=1) from exc
     except EngineError as exc:
         raise errors.Conflict("the stage is gone") from exc

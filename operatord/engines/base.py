@@ -246,11 +246,14 @@ DESCRIPTORS_GONE = frozenset((errno.EMFILE, errno.ENFILE))
 """What the system says when this process, or the whole machine, has no file descriptor left."""
 
 
-class NoDescriptors(EngineError):
-    """This process has no file descriptor left for what was asked of the engine."""
+class NoDescriptors(EngineSilent):
+    """This process has no file descriptor left to ask the engine with: that says nothing of the engine."""
 
     def __init__(self) -> None:
-        super().__init__("the daemon has no file descriptor left")
+        super().__init__(
+            "the daemon has no file descriptor left: raise its limit on open files (LimitNOFILE, ulimit -n), "
+            "or run fewer sessions at once"
+        )
 
 
 class NotThere(EngineError):

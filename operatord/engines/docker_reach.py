@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import requests
 
-from operatord.engines.base import EngineSilent, EngineUnavailable
+from operatord.engines.base import DESCRIPTORS_GONE, EngineSilent, EngineUnavailable, NoDescriptors
 
 _SETTINGS = "docker_host or DOCKER_HOST"
 
@@ -85,12 +85,6 @@ RULES = (
         f"{_SETTINGS}",
     ),
     Rule(
-        _errno(errno.EMFILE, errno.ENFILE),
-        "operatord has no file descriptors left to ask the container engine with: raise its limit "
-        "(LimitNOFILE, ulimit -n)",
-        EngineSilent,
-    ),
-    Rule(
         _is(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
         f"the container engine's address cannot be used: correct {_SETTINGS}",
     ),
@@ -108,6 +102,9 @@ _BROKEN_OFF = Rule(
 def unreachable(exc: BaseException) -> EngineUnavailable:
     """Return what an exception of docker-py, requests or the system's means for whoever needs the engine."""
     below = list(_below(exc))
+    # Not one of the rows: it is this process that is short of something, whatever came of it.
+    if any(isinstance(each, OSError) and each.errno in DESCRIPTORS_GONE for each in below):
+        return NoDescriptors()
     rule = next((rule for rule in RULES if any(map(rule.fits, below))), _BROKEN_OFF)
     return rule.kind(rule.sentence)
 

@@ -56,6 +56,8 @@ def translated(step: str) -> Iterator[None]:
         raise StepFailed(
             errors.ImageMissing, "image_missing", reason, image=exc.image, step=step
         ) from exc
+    except base.NoDescriptors as exc:
+        raise _no_descriptors(exc, step) from exc
     except base.EngineUnavailable as exc:
         failed = isinstance(exc, base.EngineFailed)
         happened = str(exc) if failed else "the container engine stopped answering"
@@ -72,8 +74,6 @@ def translated(step: str) -> Iterator[None]:
         ) from exc
     except base.DiskFull as exc:
         raise _no_disk(str(exc), exc.stage, step) from exc
-    except base.NoDescriptors as exc:
-        raise _no_descriptors(str(exc), step) from exc
     except base.EngineError as exc:
         raise StepFailed(
             errors.StartFailed, "start_failed", str(exc), exc.stage, step=step
@@ -82,7 +82,7 @@ def translated(step: str) -> Iterator[None]:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_disk("a disk of this host has no space left", None, step) from exc
         if exc.errno in base.DESCRIPTORS_GONE:
-            raise _no_descriptors(str(base.NoDescriptors()), step) from exc
+            raise _no_descriptors(base.NoDescriptors(), step) from exc
         reason = f"the step {step!r} failed on this host: {exc.strerror or 'the name is not known'}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, step=step) from exc
 
@@ -91,9 +91,8 @@ def _no_disk(reason: str, stage: str | None, step: str) -> StepFailed:
     return StepFailed(errors.NoCapacity, "disk", reason, stage, dimension="disk", step=step)
 
 
-def _no_descriptors(reason: str, step: str) -> StepFailed:
-    advice = "raise its limit on open files (LimitNOFILE, ulimit -n), or run fewer sessions at once"
-    return StepFailed(errors.TooManyRequests, "no_capacity", f"{reason}: {advice}", step=step)
+def _no_descriptors(exc: base.NoDescriptors, step: str) -> StepFailed:
+    return StepFailed(errors.TooManyRequests, "no_capacity", str(exc), step=step)
 
 
 async def together(calls: Iterator[Awaitable[Any]] | Sequence[Awaitable[Any]]) -> None:

@@ -7,6 +7,8 @@ long as the settings are patient is it lost. A ping is sent whenever somebody as
 a second while it is being done, so that a silence is noticed within a second. Nothing is concluded about its
 containers, nor about what it was asked to do and may still be doing.
 
+A ping that could not be sent for want of a file descriptor is neither an answer nor a silence.
+
 Only time in which this process itself could have heard an answer counts as the engine's silence.
 
 One that ends its stream of events, which engines do to slow listeners, or fails to list, and answers, is not
@@ -75,6 +77,8 @@ class EngineWatch:
         self._missed = asyncio.Event()
         """Events may have been missed: a relist is due now."""
         self._asked = asyncio.Event()
+        self._is_short = False
+        """This process lacks what it takes to ask the engine, and has said so."""
         self.first_try = asyncio.Event()
         """Set once the engine has been asked for the first time, whatever it said."""
 
@@ -124,8 +128,8 @@ class EngineWatch:
                 async for event in self._engine.events():
                     self._do.hint(event)
                     pause = FIRST_PAUSE
-            await self._answer()
-            log.warning("the engine ended its stream of events; it is asked for another")
+            if await self._answer():
+                log.warning("the engine ended its stream of events; it is asked for another")
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
             self._do.gap()
@@ -157,19 +161,30 @@ class EngineWatch:
                 patience = self._patience()
                 if not await _done(ping, patience - SILENT):
                     raise base.EngineUnavailable(f"the engine has been silent for {patience:g} s")
-            ping.result()
-            self._do.answered()
+            if ping.result():
+                self._do.answered()
         finally:
             ping.cancel()
             await asyncio.gather(ping, return_exceptions=True)
 
-    async def _answer(self) -> None:
-        """Return once the engine has answered. Raises `base.EngineError` when nothing is there to answer."""
+    async def _answer(self) -> bool:
+        """Return whether the engine has answered, once it has or could not be asked.
+
+        Raises `base.EngineError` when nothing is there to answer.
+        """
         while True:
-            with contextlib.suppress(base.EngineSilent):
+            try:
                 await self._engine.alive()
-                return
-            await asyncio.sleep(FIRST_PAUSE)
+            except base.NoDescriptors as exc:
+                if not self._is_short:
+                    log.error("the engine cannot be asked whether it is there: %s", exc)
+                self._is_short = True
+                return False
+            except base.EngineSilent:
+                await asyncio.sleep(FIRST_PAUSE)
+            else:
+                self._is_short = False
+                return True
 
 
 def _leaves(exc: Exception) -> Iterator[Exception]:
@@ -189,7 +204,7 @@ async def _set(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
 
 
-async def _done(future: asyncio.Future[None], seconds: float) -> bool:
+async def _done(future: asyncio.Future[bool], seconds: float) -> bool:
     """Tell whether it is done within so many seconds in which this process was not held up itself."""
     now, left = asyncio.get_running_loop().time, seconds
     while left > 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -16,7 +18,7 @@ from daemon_lab import Wire, in_process
 from shared_host import free_port
 from urllib3.exceptions import MaxRetryError
 
-from operatord.engines.base import EngineSilent, EngineUnavailable
+from operatord.engines.base import EngineSilent, EngineUnavailable, NoDescriptors
 from operatord.engines.docker import DockerEngine
 from operatord.engines.docker_client import _Connection
 from operatord.engines.docker_reach import unreachable
@@ -144,3 +146,16 @@ async def test_reason_is_in_the_log_the_status_and_the_answers(
         assert str(tmp_path) not in f"{status}{refused.message}{plan}"
     assert "socket is not there" in caplog.text
     assert "No such file or directory" in caplog.text, "the log has the system's own words"
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+@pytest.mark.parametrize("wrapped", [requests.ConnectionError, requests.Timeout, PermissionError])
+def test_want_of_descriptors_is_told_as_that_whatever_the_libraries_make_of_it(
+    number: int, wrapped: type[Exception]
+) -> None:
+    """A7: it is this process that is short of something, and the engine is not said to be silent."""
+    error = wrapped("the engine does not answer")
+    error.__cause__ = OSError(number, os.strerror(number))
+    found = unreachable(error)
+    assert isinstance(found, NoDescriptors)
+    assert "raise its limit on open files (LimitNOFILE, ulimit -n)" in str(found)

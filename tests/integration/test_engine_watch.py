@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Lab, Refused, StreamingFake, Wire, in_process, until
 
-from operatord.engines.base import EngineFailed, EngineSilent, EngineUnavailable
+from operatord.engines.base import EngineFailed, EngineSilent, EngineUnavailable, NoDescriptors
 from operatord.runtime import watch
 
 IMPATIENT = {"engine_patience": 1}
@@ -264,3 +264,40 @@ async def test_engine_that_answers_that_it_failed_is_not_said_to_be_silent(
     lab.fake.script.fail("stats", EngineFailed("the engine failed to measure it (status 500)"))
     error = await wire.refusal("session.stats", session_id=session["session_id"])
     assert "failed to measure it" in error.message
+
+
+async def test_want_of_descriptors_is_not_the_engine_s_silence(
+    lab: Lab, wire: Wire, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A7: nothing is concluded about the engine; who asks for something is told what to raise."""
+    session = await wire.call("session.start")
+    failed = asyncio.Event()
+
+    async def alive() -> None:
+        if failed.is_set():
+            lasted.set()
+        failed.set()
+        raise NoDescriptors
+
+    lasted = asyncio.Event()
+    with monkeypatch.context() as short:
+        short.setattr(lab.fake, "alive", alive)
+        lab.daemon._watch.asked()
+        await failed.wait()
+        lab.fake.script.fail("list_objects", NoDescriptors())
+        lab.daemon._watch._missed.set()
+        lab.daemon._watch.asked()
+        await lasted.wait()
+        for operation, method, params in (
+            ("create", "session.start", {}),
+            ("stats", "session.stats", {"session_id": session["session_id"]}),
+        ):
+            lab.fake.script.fail(operation, NoDescriptors())
+            error = await wire.refusal(method, **params)
+            assert "no file descriptor left: raise its limit" in error.message
+            assert "LimitNOFILE" in error.message
+        assert (await wire.call("system.status"))["engine"]["state"] == "up"
+    await pinged_again(lab)
+    assert "is lost" not in caplog.text
+    assert caplog.text.count("the engine cannot be asked whether it is there") == 1
+    assert (await wire.call("session.start"))["phase"] == "running"
