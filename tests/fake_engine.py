@@ -75,6 +75,7 @@ class Container(msgspec.Struct):
     began: float | None = None
     ended: float | None = None
     start_failed: bool = False
+    paused: bool = False
     published: Address | None = None
     lines: list[LogLine] = []
     said: bytes = b""
@@ -140,6 +141,13 @@ class World:
         self.tell("exited", container)
         self._wake(container)
 
+    def pause(self, container_id: str, *, told: bool = True) -> None:
+        """Let somebody freeze a stage past the daemon; unless ``told``, without an event."""
+        container = self.containers[container_id]
+        container.paused = True
+        if told:
+            self.tell("paused", container)
+
     def restart(self, container_id: str, code: int = SIGTERM_CODE, *, told: bool = True) -> None:
         """Let somebody restart a stage past the daemon; unless ``told``, without an event."""
         listeners = self.listeners
@@ -191,7 +199,7 @@ class World:
 
     def tell(
         self,
-        kind: Literal["exited", "oom", "removed", "stopped", "started"],
+        kind: Literal["exited", "oom", "removed", "stopped", "started", "paused"],
         container: Container,
     ) -> None:
         """Send an event to those of the container's instance."""
@@ -386,6 +394,7 @@ class FakeEngine:
             ended=container.ended if container.status == "exited" else None,
             published=container.published if container.status == "running" else None,
             ip="192.0.2.2" if container.status == "running" else None,
+            paused=container.paused,
         )
 
     async def stop(self, container_id: str, grace: float) -> None:
@@ -450,7 +459,12 @@ class FakeEngine:
         await self._begin("list_objects", instance)
         containers = [
             Found(
-                kind="container", id=c.id, name=c.plan.name, labels=c.plan.labels, status=c.status
+                kind="container",
+                id=c.id,
+                name=c.plan.name,
+                labels=c.plan.labels,
+                status=c.status,
+                paused=c.paused,
             )
             for c in self.world.containers.values()
         ]

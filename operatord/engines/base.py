@@ -146,6 +146,8 @@ class StageState(msgspec.Struct, frozen=True):
     """Whether that is another address than the one that was asked for."""
     ip: str | None = None
     """Its address in the session's network, once running."""
+    paused: bool = False
+    """Whether somebody has frozen it: it runs, and does nothing."""
 
     def where_published(self) -> Address | None:
         """Return where it is published. Raises `NotOurAddress` where nobody wanted it to be."""
@@ -165,6 +167,8 @@ class Found(msgspec.Struct, frozen=True):
     name: str
     labels: Mapping[str, str]
     status: Literal["created", "running", "exited"] = "running"
+    paused: bool = False
+    """Whether somebody has frozen it: it runs, and does nothing."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
@@ -191,7 +195,7 @@ class StageStats(msgspec.Struct, frozen=True):
 class EngineEvent(msgspec.Struct, frozen=True):
     """A hint that something changed. It may be missing: a relist is the truth."""
 
-    kind: Literal["exited", "oom", "removed", "stopped", "started", "image"]
+    kind: Literal["exited", "oom", "removed", "stopped", "started", "paused", "image"]
     """``stopped``: somebody, maybe the daemon, has asked the engine to end it. ``image``: a name may mean
     another image now; it is no container's and has no labels."""
     id: str

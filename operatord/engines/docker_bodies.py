@@ -41,13 +41,14 @@ _SHARES = 1024
 _SHARES_MIN, _SHARES_MAX = 2, 262_144
 _MEMORY_MIN = 6 * 1024**2
 _OUR_LABELS = "operatord."
-_EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "started"]] = {
+_EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "started", "paused"]] = {
     "die": "exited",
     "oom": "oom",
     "destroy": "removed",
     "kill": "stopped",  # with a deadly signal: it is told before the end
     "stop": "stopped",
     "start": "started",
+    "pause": "paused",
 }
 _IMAGE_EVENTS = ("tag", "untag", "import", "load", "pull", "delete")
 _DEADLY = frozenset(["2", "3", "9", "15"])
@@ -293,6 +294,7 @@ def stage_state(answer: Json) -> StageState:
         published=_published(settings) if status == "running" else None,
         astray=status == "running" and not _is_where_asked(answer),
         ip=_ip(settings) if status == "running" else None,
+        paused=state.get("Status") == "paused",
     )
 
 
@@ -335,6 +337,7 @@ def found_container(item: Json) -> Found:
         name=names[0].removeprefix("/"),
         labels=item.get("Labels") or {},
         status=_STATUS.get(item.get("State", ""), "exited"),
+        paused=item.get("State") == "paused",
     )
 
 

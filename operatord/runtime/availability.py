@@ -120,6 +120,8 @@ class Availability:
                     exits.note_stopped(session_id, event.id)
                 case "started":
                     exits.note_started(session_id, stage)
+                case "paused":
+                    self._do.supervisor.slots.paused(session_id)
                 case "exited" | "removed":
                     exits.hint(session_id, stage)
 

@@ -28,11 +28,25 @@ async def prove(
         async with asyncio.timeout(timeout):
             return await unless(record.ending, _find_stream(engine, record, name, settings))
     except TimeoutError as exc:
+        if (paused := await _paused(engine, record)) is not None:
+            reason = (
+                f"the stage {paused!r} was paused from outside, and no stream comes through it: leave the "
+                "containers of sessions to operatord, and start it again"
+            )
+            raise StepFailed(errors.StartFailed, "start_failed", reason, paused) from exc
         reason = f"no stream came through the chain to the stage {name!r} within {timeout:g} s"
         raise StepFailed(errors.StartFailed, "start_timeout", reason, name) from exc
     except NoHello as exc:
         reason = f"the stage {name!r} does not speak the stream format"
         raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
+
+
+async def _paused(engine: base.Engine, record: SessionRecord) -> str | None:
+    """Return the first stage that somebody has paused, if any. Raises `base.EngineError`."""
+    for name in record.stages:
+        if (await engine.inspect(record.containers[name])).paused:
+            return name
+    return None
 
 
 async def _find_stream(

@@ -57,6 +57,9 @@ class Reconciler:
         known = {record.id: dict(record.containers) for record in supervisor.book.present()}
         found = await self._engine.list_objects(self._instance)
         supervisor.exits.compare(found, known)
+        for each in found:
+            if each.paused:
+                supervisor.slots.paused(session_of(each))
         orphans = [each for each in found if self._is_orphan(each)]
         spared = self._forgotten.spare([each for each in orphans if self._is_unknown(each)])
         orphans = [each for each in orphans if each.id not in spared]

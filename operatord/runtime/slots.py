@@ -178,6 +178,13 @@ class SlotPool:
         log.info("slot %s is given up: an image of it has been made anew", slot.id)
         self.give_up(slot.id)
 
+    def paused(self, slot_id: str) -> None:
+        """Give up what somebody has paused a stage of, if it is a slot."""
+        slot = self._slots.get(slot_id)
+        if slot is not None and not slot.ending.done():
+            log.warning("slot %s is given up: a stage of it has been paused from outside", slot_id)
+            self.give_up(slot_id)
+
     def _lacking(self) -> str | None:
         """Return a pipeline that has too few slots, unless one has just been claimed."""
         if self._admission.clock.now() - self._claimed_at < REST:

@@ -127,6 +127,23 @@ async def test_stream_that_never_comes_times_out(tmp_path: Path) -> None:
         await rolled_back(lab, wire)
 
 
+async def test_start_that_somebody_has_paused_does_not_blame_another_stage(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"start_timeout": 0.2}) as lab:
+        lab.fake.mute = True
+        gate = lab.fake.script.hold("inspect")
+        wire = await lab.wire()
+        start = wire.begin("session.start", count=5)
+        await gate.reached.wait()
+        [probe] = [c for c in lab.fake.world.containers.values() if c.plan.stage == "probe"]
+        lab.fake.world.pause(probe.id)
+        gate.open.set()
+        with pytest.raises(Refused) as refused:
+            await wire.reply(start)
+        assert "the stage 'probe' was paused from outside" in refused.value.message
+        lab.fake.mute = False
+        await rolled_back(lab, wire)
+
+
 @pytest.mark.parametrize(
     "said", [b"220 ftp ready\n", b'{"type":"end","frames":0}\n', b"x" * 70_000]
 )

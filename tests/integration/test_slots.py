@@ -113,6 +113,39 @@ async def test_slot_whose_container_died_is_never_handed_out(warm: Lab) -> None:
     await filled(warm)
 
 
+def container_of(lab: Lab, slot_id: str, stage: str) -> str:
+    [found] = [
+        c.id for c in lab.fake.world.containers.values()
+        if c.plan.labels["operatord.session"] == slot_id and c.plan.stage == stage
+    ]  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["with an event", "found by a list"])
+async def test_slot_of_which_a_stage_was_paused_is_given_up(warm: Lab, told: bool) -> None:
+    wire = await warm.wire()
+    paused = ready(warm)[0]
+    warm.fake.world.pause(container_of(warm, paused, "probe"), told=told)
+    if not told:
+        warm.daemon._watch._missed.set()
+    await gone(warm, paused)
+    session = await wire.call("session.start")
+    assert session["session_id"] != paused
+    assert (await wire.call("session.get", session_id=session["session_id"]))["phase"] == "running"
+    assert not any(c.paused for c in warm.fake.world.containers.values())
+
+
+async def test_pause_of_a_session_s_stage_is_not_the_pool_s_business(warm: Lab) -> None:
+    wire = await warm.wire()
+    session = await wire.call("session.start")
+    before = ready(warm)
+    warm.fake.world.pause(session["probe"])
+    warm.daemon._watch._missed.set()
+    await filled(warm)
+    assert set(before) <= set(ready(warm))
+    assert (await wire.call("session.get", session_id=session["session_id"]))["phase"] == "running"
+
+
 async def test_slots_of_real_stages_serve_exactly_what_is_asked_for(tmp_path: Path) -> None:
     async with in_process(tmp_path / "w", WARM, {"engine": "process"}) as lab:
         await filled(lab)
