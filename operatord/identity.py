@@ -4,7 +4,8 @@
 Two of them would each take the other's sessions for orphans. A copy has the original's name (`instance`), its
 journal and its lock file, so none of these can tell. But it is another directory: the file ``identity`` says
 on which machine the directory is, with which inode number and at which path, and has a random ``holder`` that
-is kept as long as the first two are right.
+is kept as long as the first two are right. It repeats the name, for the case that a loss of power empties
+`instance`: another name would leave all that runs on the engine to nobody.
 
 - The original is still at the path that is written down, and this is another directory: it is a copy, and
   refused. Its inode number says nothing then: the top directories of two file systems often have the same.
@@ -44,6 +45,8 @@ class Identity(msgspec.Struct, frozen=True):
     machine: str
     inode: int
     path: str
+    instance: str = ""
+    """Its name; empty in what a daemon wrote that did not repeat it."""
 
     def is_at(self, there: Identity) -> bool:
         """Tell whether the directory that is described is the one that is found, whatever its path."""
@@ -55,7 +58,7 @@ def identify(directory: Path, instance: str) -> str:
 
     Raises `StateDirUnusable` for a copy, `OSError`.
     """
-    before, now = read_identity(directory), as_found(directory)
+    before, now = read_identity(directory), as_found(directory, instance)
     if before is not None and _is_copy(before, now, instance):
         raise StateDirUnusable(
             f"{directory} is a copy of {before.path}, and both would take the same sessions for their "
@@ -102,18 +105,43 @@ def read_instance(directory: Path) -> str | None:
 
 
 def settle_instance(directory: Path) -> str:
-    """Return the name in a state directory, which gets a new one if it has none.
+    """Return the name in a state directory, which gets a new one if it has none and never had.
 
     Raises `StateDirUnusable`, `OSError`.
     """
-    return read_instance(directory) or new_instance(directory)
+    if name := read_instance(directory):
+        return name
+    if not (directory / INSTANCE).exists():
+        return new_instance(directory)
+    known = read_identity(directory)
+    if known is not None and known.instance:
+        log.warning(
+            "%s is empty: the name %s is taken from %s",
+            directory / INSTANCE,
+            known.instance,
+            IDENTITY,
+        )
+        write_instance(directory, known.instance)
+        return known.instance
+    name = new_instance(directory)
+    log.warning(
+        "%s was empty, and nothing else tells the name: this is the instance %s from now on. What an earlier "
+        "one left on the engine is not removed; docker ps --filter label=operatord.instance shows it",
+        directory / INSTANCE, name,
+    )  # fmt: skip
+    return name
 
 
 def new_instance(directory: Path) -> str:
     """Give a state directory a new name, and return it. Raises `OSError`."""
     name = uuid.uuid4().hex[:12]
-    write_whole(directory / INSTANCE, name.encode() + b"\n")
+    write_instance(directory, name)
     return name
+
+
+def write_instance(directory: Path, name: str) -> None:
+    """Write down the name of a state directory. Raises `OSError`."""
+    write_whole(directory / INSTANCE, name.encode() + b"\n")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -124,13 +152,13 @@ def write_whole(path: Path, data: bytes) -> None:
     draft.replace(path)
 
 
-def as_found(directory: Path) -> Identity:
-    """Return what would be written down of a directory now, with a new holder."""
+def as_found(directory: Path, instance: str = "") -> Identity:
+    """Return what would be written down of a directory with that name now, with a new holder."""
     machine = ""
     with contextlib.suppress(OSError):
         machine = MACHINE_ID.read_text("ascii").strip()
     inode = directory.stat().st_ino
-    return Identity(uuid.uuid4().hex, machine, inode, str(directory.resolve()))
+    return Identity(uuid.uuid4().hex, machine, inode, str(directory.resolve()), instance)
 
 
 def _is_copy(before: Identity, now: Identity, instance: str) -> bool:

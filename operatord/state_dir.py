@@ -82,8 +82,9 @@ def _close_to_others(path: Path) -> None:
         )  # the directory itself may be behind a link
         if found.st_uid != os.geteuid():
             raise StateDirUnusable(
-                f"{each} belongs to another user (uid {found.st_uid}, and this is uid {os.geteuid()}): "
-                "run operatord as that user, change the owner, or use a --state-dir of its own"
+                f"{each} belongs to another user (uid {found.st_uid}, and this is uid {os.geteuid()}), who "
+                "could decide what operatord removes: run operatord as that user, take the directory over "
+                f"(chown -R {os.geteuid()} {path}), or use a --state-dir of its own"
             )
         if stat.S_ISLNK(found.st_mode):
             raise StateDirUnusable(f"{each} is a link: put what it leads to in its place")

@@ -20,6 +20,7 @@ from .identity import (
     read_identity,
     read_instance,
     write_identity,
+    write_instance,
     write_whole,
 )
 from .runtime.journal import SLOTS
@@ -75,7 +76,7 @@ def restore(source: Path, state_dir: Path) -> str:
         if (state_dir / JOURNAL).exists():
             raise CannotDo(f"{state_dir / JOURNAL} is there already: move it away first")
         write_whole(state_dir / JOURNAL, source.read_bytes())
-        write_whole(state_dir / INSTANCE, instance.encode() + b"\n")
+        write_instance(state_dir, instance)
     return f"instance {instance} is in {state_dir} again; start operatord there"
 
 
@@ -108,7 +109,7 @@ def renew(state_dir: Path) -> str:
             state_dir / "process", ignore_errors=True
         )  # what runs there is the original's, too
         instance = new_instance(state_dir)
-        write_identity(state_dir, as_found(state_dir))
+        write_identity(state_dir, as_found(state_dir, instance))
     return f"instance {before} is instance {instance} now; sessions that lived are left to {before}"
 
 
@@ -136,7 +137,7 @@ def take_over(config: Config) -> str:
             raise CannotDo(
                 f"no operatord has ever worked in {state_dir}: there is nothing to take over"
             )
-        now = as_found(state_dir)
+        now = as_found(state_dir, instance)
         if before is not None and not before.is_at(now) and Path(before.path).is_dir():
             _require_stopped(Path(before.path), state_dir)
         engine, _ = choose_engine(config, instance, state_dir, os.environ)

@@ -93,7 +93,6 @@ async def test_slot_with_a_paused_stage_is_replaced_and_not_handed_out(tmp_path:
         await until(lambda: f"/{paused}" not in daemon.left(), "its slot is removed")
         session = await wire.call("session.start", count=3, plain_stream=True)
         assert session["session_id"] not in paused
-        await filled(wire, pipeline="stream")
 
 
 async def test_slots_of_a_killed_daemon_are_removed_by_the_next(tmp_path: Path) -> None:

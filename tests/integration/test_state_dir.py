@@ -105,6 +105,41 @@ async def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path, what: st
     said = await refused(state)
     assert "belongs to another user (uid 65534" in said
     assert str(state / what) in said
+    assert f"(chown -R {os.geteuid()} {state})" in said
+
+
+def test_name_that_was_emptied_is_known_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A loss of power may leave a file empty: under another name, what runs would be nobody's."""
+    with StateDir(tmp_path / "s") as before:
+        name, holder = before.instance, before.holder
+    (tmp_path / "s" / "instance").write_bytes(b"")
+    with StateDir(tmp_path / "s") as again:
+        assert (again.instance, again.holder) == (name, holder)
+    assert f"is empty: the name {name} is taken from identity" in caplog.text
+    assert (tmp_path / "s" / "instance").read_text() == f"{name}\n"
+
+
+def test_name_that_nothing_tells_any_more_is_replaced_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StateDir(tmp_path / "s") as before:
+        name = before.instance
+    assert "was empty" not in caplog.text
+    for each in ("instance", "identity"):
+        (tmp_path / "s" / each).write_bytes(b"")
+    with StateDir(tmp_path / "s") as again:
+        assert again.instance != name
+        assert f"this is the instance {again.instance} from now on" in caplog.text
+
+
+def test_name_that_was_removed_is_a_wish_for_another(tmp_path: Path) -> None:
+    with StateDir(tmp_path / "s") as before:
+        name = before.instance
+    (tmp_path / "s" / "instance").unlink()
+    with StateDir(tmp_path / "s") as again:
+        assert again.instance != name
 
 
 def a_fifo(path: Path) -> None:
@@ -224,8 +259,8 @@ def test_copy_with_the_inode_number_of_its_original_is_refused(
     """N7: both are the top directories of file systems of the same kind, or of snapshots."""
     look = identity_module.as_found
 
-    def top(directory: Path) -> identity_module.Identity:
-        return msgspec.structs.replace(look(directory), inode=256)
+    def top(directory: Path, instance: str = "") -> identity_module.Identity:
+        return msgspec.structs.replace(look(directory, instance), inode=256)
 
     monkeypatch.setattr(identity_module, "as_found", top)
     first = StateDir(tmp_path / "s")
