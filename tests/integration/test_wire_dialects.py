@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
-from daemon_lab import Lab, Wire, netcat
+import pytest
+from daemon_lab import Json, Lab, Wire, netcat
+
+PROTOCOL = Path(__file__).parents[2] / "protocol" / "PROTOCOL.md"
+REPLIES = PROTOCOL.with_name("vectors") / "replies.jsonl"
 
 
 async def test_plain_line_gets_one_result(wire: Wire) -> None:
@@ -65,6 +70,25 @@ async def test_seed_line_gets_one_flat_reply(lab: Lab, wire: Wire) -> None:
     assert location["url"] == f"tcp://{location['host']}:{location['port']}"
     assert location["format"] == "json"
     assert reply["phase"] == "running"
+
+
+SEED = [
+    ({"count": 100000, "plain_stream": False}, "seed: segmented"),
+    ({"count": 5, "plain_stream": True}, "seed: plain has no segmentation"),
+]
+
+
+@pytest.mark.parametrize(("line", "name"), SEED, ids=["segmented", "plain"])
+async def test_what_the_golden_lines_show_is_what_is_sent_whole(
+    wire: Wire, line: Json, name: str
+) -> None:
+    golden = {
+        each["name"]: each for each in map(json.loads, REPLIES.read_text("utf-8").splitlines())
+    }
+    reply = await wire.ask(line)
+    assert list(reply) == list(json.loads(golden[name]["line"]))
+    if name == "seed: segmented":
+        assert golden[name]["line"] in PROTOCOL.read_text("utf-8")
 
 
 async def test_seed_line_for_a_plain_stream_has_no_segmentation(wire: Wire) -> None:
