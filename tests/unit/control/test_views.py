@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: MIT
+"""What is told of a session that runs is encoded once, for as long as nothing of it has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from operatord.config import Config
+from operatord.core.plans import make_plan
+from operatord.engines.base import StageState
+from operatord.runtime.clock import Clock
+from operatord.runtime.record import SessionRecord
+from operatord.runtime.reports import Report
+from operatord_protocol.messages import Location, Session, SessionStartParams
+
+STILL = {
+    "id": "it is given once",
+    "phase": "only what runs is kept",
+    "phases": "a session that runs has come into its last phase before it ends",
+    "place": "it left the queue before it ran",
+    "result": "it is shown from the phase `stopping` on",
+    "moments": "with the phase `running` it has the last of them",
+}
+"""What `to_session` goes by and no session changes while it runs, and why."""
+LOCATION = Location(host="127.0.0.1", port=1, url="tcp://127.0.0.1:1", format="json")
+LAST = ("segmentation",)
+CHANGES: dict[str, Callable[[SessionRecord], object]] = {
+    "plan": lambda r: setattr(r, "plan", make_plan(SessionStartParams(count=6), Config().pipelines, 1)),
+    "owner": lambda r: setattr(r, "owner", "somebody else"),
+    "expires": lambda r: r.set_end(None, Clock()),
+    "end": lambda r: setattr(r, "end", 1e9),
+    "unread": lambda r: setattr(r, "unread", False),
+    "location": lambda r: setattr(r, "location", LOCATION),
+    "plain_location": lambda r: setattr(r, "plain_location", LOCATION),
+    "warm": lambda r: setattr(r, "warm", True),
+    "missing": lambda r: setattr(r, "missing", LAST),
+    "attached": lambda r: (r.reports.update(stream=Report(frames=3)), setattr(r, "attached", LAST)),
+    "timings": lambda r: r.timings.update(attach=1.0),
+    "containers": lambda r: r.containers.pop("segmentation"),
+    "exits": lambda r: r.exits.update(probe=StageState("c", "exited", 0)),
+    "reports": lambda r: r.reports.update(segmentation=Report(frames=3)),
+}  # fmt: skip
+
+
+class Traced(SessionRecord):
+    """A record that notes which of its members are read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in SessionRecord.__dataclass_fields__:
+            super().__getattribute__("__dict__").setdefault("read", set()).add(name)
+        return super().__getattribute__(name)
+
+
+def running(cls: type[SessionRecord] = SessionRecord) -> SessionRecord:
+    plan = make_plan(SessionStartParams(count=5), Config().pipelines, 1)
+    clock = Clock()
+    record = cls("EE705B6538693C50", plan, SessionStartParams(), "local", {"queued": clock.wall()})
+    record.phases["running"], record.moments["running"] = clock.wall(), clock.now()
+    record.phase, record.unread = "running", True
+    record.containers = {name: name for name in plan.stages}
+    record.set_end(clock.now() + 60, clock)
+    return record
+
+
+def read_by(look: Callable[[SessionRecord], object]) -> set[str]:
+    record = running(Traced)
+    record.__dict__["read"] = set()
+    look(record)
+    read: set[str] = record.__dict__["read"]
+    return read
+
+
+async def test_whatever_is_shown_of_a_running_session_is_looked_at_before_it_is_shown_again() -> (
+    None
+):
+    """A member that is added to `to_session` has to be one of `shown_by`, too, or never change."""
+    shown = read_by(lambda record: record.to_session(Clock()))
+    looked_at = read_by(lambda record: record.shown_by(Clock()))
+    assert shown - looked_at - STILL.keys() == set()
+    assert shown - STILL.keys() <= CHANGES.keys()
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_session_that_is_shown_otherwise_is_not_the_same(name: str) -> None:
+    clock = Still()
+    record = running()
+    before, key = record.to_session(clock), record.shown_by(clock)
+    assert (record.to_session(clock), record.shown_by(clock)) == (before, key)
+    CHANGES[name](record)
+    after: Session = record.to_session(clock)
+    assert after != before, f"the change of {name} shows nothing"
+    assert record.shown_by(clock) != key
+
+
+class Still(Clock):
+    """A clock that shows one moment for ever."""
+
+    def __init__(self) -> None:
+        self._now, self._wall = super().now(), super().wall()
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._wall
