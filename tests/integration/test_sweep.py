@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from daemon_lab import (
     OPERATORD,
@@ -427,17 +428,32 @@ async def test_command_leaves_what_ran_when_the_daemon_was_killed(tmp_path: Path
             await wire.close()
 
 
+SLEEPING: Json = {"image": "demo-probe", "command": ["sleep", "1000"]}
+"""A stage that writes nothing, and so never notices that nobody reads what it writes."""
+
+
 async def test_command_ends_the_processes_of_a_start_that_killed_its_daemon(
     tmp_path: Path,
 ) -> None:
-    env = {"OPERATORD_FAILPOINT": "engine.start.after:2"}
-    async with served(tmp_path / "s", "--engine", "process", env=env) as daemon:
+    armed = tmp_path / "armed"
+    stages = {f"stage{number}": {**SLEEPING, "port": 12345 + number} for number in range(3)}
+    config = {"pipelines": {"sleeping": {"stages": stages}}}
+    env = {"OPERATORD_FAILPOINT": f"engine.start.after:2@{armed}"}
+    async with served(tmp_path / "s", "--engine", "process", config=config, env=env) as daemon:
         wire = await daemon.wire()
-        wire.begin("session.start")
-        assert await daemon.ended() == -signal.SIGKILL
-        await wire.close()
-        assert len(left_of(tmp_path / "s")) == 2, "two stages had been started"
-        code, out, _ = await sweep_command(tmp_path / "s")
+        session = await wire.call("session.start", plain_stream=True)
+        await wire.call("session.stop", session_id=session["session_id"])
+        [guard] = psutil.Process(daemon.process.pid).children()
+        guard.suspend()  # it would end them as well, and nobody knows who is first
+        try:
+            armed.touch()
+            wire.begin("session.start", pipeline="sleeping")
+            assert await daemon.ended() == -signal.SIGKILL
+            await wire.close()
+            assert len(left_of(tmp_path / "s")) == 2, "two stages had been started"
+            code, out, _ = await sweep_command(tmp_path / "s")
+        finally:
+            guard.resume()
         said = out.splitlines()
         assert (code, len(said)) == (0, 4), "three stages and a network"
         assert {line.rpartition(": ")[2] for line in said} == {
