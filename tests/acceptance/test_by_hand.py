@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 import shared_host
+from daemon_lab import PATIENCE
 from docker_lab import Engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -38,7 +39,6 @@ RUNS = (
     "docker run --env stream_ip=stream --env stream_port=12346 --network client_server_network"
     " -it demo-segmentation",
 )
-PATIENCE = 30.0
 
 
 class Terminal:

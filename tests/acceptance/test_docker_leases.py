@@ -12,14 +12,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Wire, receive, until
+from daemon_lab import PATIENCE, Json, Wire, receive, until
 from docker_lab import DockerDaemon, docker_served, viewer_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 SECONDS = 3.0
 """Of idle time, or of age, after which a session ends."""
-LATE = 12.0
+LATE = PATIENCE
 """Seconds that this may take to be noticed, on a machine on which much else goes on."""
 
 

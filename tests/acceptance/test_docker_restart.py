@@ -12,7 +12,7 @@ from pathlib import Path
 
 import docker
 import pytest
-from daemon_lab import Served, Wire, left_of
+from daemon_lab import PATIENCE, Served, Wire, left_of
 from docker_lab import Engine, Viewer, viewer_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -94,7 +94,7 @@ async def test_stream_goes_on_while_the_daemon_is_stopped_killed_and_started(
 
 async def _frames_go_on(viewer: Viewer, reading: asyncio.Task[None]) -> None:
     """Read while there is no daemon: none of it comes from what was under way before."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         await reading
         await viewer.frames(50)
 

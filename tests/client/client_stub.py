@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from daemon_lab import PATIENCE
+
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 
 CLOSE = "close the connection"
@@ -110,7 +112,7 @@ class StubDaemon(Listener):
     def asked(self, method: str) -> dict[str, Any]:
         """Return the next request for ``method``; the others before it are passed over."""
         while True:
-            request = self.requests.get(timeout=5)
+            request = self.requests.get(timeout=PATIENCE)
             if request["method"] == method:
                 return request
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from client_stub import Ran, Run, StreamServer, StubDaemon
+from daemon_lab import PATIENCE
 
 from operatord_client import AsyncClient, Client, operatorctl
 
@@ -21,13 +22,13 @@ def daemon() -> Iterator[StubDaemon]:
 
 @pytest.fixture
 def client(daemon: StubDaemon) -> Iterator[Client]:
-    with Client(daemon.address, timeout=5) as client:
+    with Client(daemon.address, timeout=PATIENCE) as client:
         yield client
 
 
 @pytest.fixture
 async def aclient(daemon: StubDaemon) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(daemon.address, timeout=5) as client:
+    async with AsyncClient(daemon.address, timeout=PATIENCE) as client:
         yield client
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from client_stub import QUEUED, SESSION_ID, STARTED, Item, StubDaemon, golden
+from daemon_lab import PATIENCE
 
 from operatord_client import AsyncClient, Client
 from operatord_client.errors import ConnectionLost
@@ -75,7 +76,7 @@ def every_moment(attempt: Callable[[Interrupter], None]) -> int:
 def requests_of(daemon: StubDaemon) -> list[dict[str, Any]]:
     """Return what has been asked since the last call, up to a ping that comes last."""
     found = []
-    while (request := daemon.requests.get(timeout=5))["method"] != "system.ping":
+    while (request := daemon.requests.get(timeout=PATIENCE))["method"] != "system.ping":
         found.append(request)
     return found
 
@@ -106,14 +107,14 @@ def test_start_that_is_interrupted_at_any_moment_is_taken_back(
     """S1: between writing and protection, in the middle of the answer, and on its way to the caller."""
 
     def attempt(interrupter: Interrupter) -> None:
-        with Client(quick.address, timeout=5) as client:
+        with Client(quick.address, timeout=PATIENCE) as client:
             client.connect()
             with suppress(KeyboardInterrupt), interrupter:
                 client.start(lease=lease, on_progress=lambda _: None)
             client.ping()  # which reads what has crossed the interrupt
             other = threading.Thread(target=client.ping)
             other.start()
-            other.join(5)
+            other.join(PATIENCE)
             assert not other.is_alive(), "whoever was interrupted still reads for all"
         requests = requests_of(quick) + requests_of(quick)
         assert taken_back(requests) is interrupter.done
@@ -125,7 +126,7 @@ def test_iterator_of_a_start_is_taken_back_whenever_it_is_interrupted(quick: Stu
     """S1: `start_progress` goes through the same moments."""
 
     def attempt(interrupter: Interrupter) -> None:
-        with Client(quick.address, timeout=5) as client:
+        with Client(quick.address, timeout=PATIENCE) as client:
             client.connect()
             progress = client.start_progress()
             with suppress(KeyboardInterrupt), interrupter:
@@ -153,7 +154,7 @@ def test_closing_a_client_takes_back_what_another_thread_has_begun(daemon: StubD
     starter.start()
     request = daemon.asked("session.start")
     client.close()
-    starter.join(5)
+    starter.join(PATIENCE)
     assert len(lost) == 1
     assert daemon.asked("request.cancel")["params"] == {"id": request["id"]}
 
@@ -197,7 +198,7 @@ async def test_start_that_is_cancelled_at_any_await_is_taken_back(
 ) -> None:
     """S1: whether or not the answer was there already."""
     for step in range(MOST):
-        async with AsyncClient(quick.address, timeout=5) as client:
+        async with AsyncClient(quick.address, timeout=PATIENCE) as client:
             cancelled, session = await cancelled_at(client.start(lease="pinned"), step, late)
             await client.ping()  # which reads what has crossed the cancellation
             await client.ping()

@@ -72,7 +72,7 @@ class AsyncReader:
     """Reads events with the client for asyncio."""
 
     def __init__(self, address: Any, **options: Any) -> None:
-        self._client = AsyncClient(address, timeout=5)
+        self._client = AsyncClient(address, timeout=PATIENCE)
         self.feed = self._client.events(reconnect=True, **options)
 
     async def open(self) -> None:
@@ -90,7 +90,7 @@ class SyncReader:
     """Reads events with the blocking client, on a thread."""
 
     def __init__(self, address: Any, **options: Any) -> None:
-        self._client = Client(address, timeout=5)
+        self._client = Client(address, timeout=PATIENCE)
         self._options = options
 
     async def open(self) -> None:
@@ -259,7 +259,7 @@ def in_turn(*answers: list[Any]) -> Callable[[dict[str, Any]], list[Any]]:
 @pytest.fixture
 def events(daemon: StubDaemon) -> Iterator[Any]:
     """Return the events of a feed that reconnects, read by the blocking client."""
-    with Client(daemon.address, timeout=5) as client:
+    with Client(daemon.address, timeout=PATIENCE) as client:
         yield lambda **options: client.events(reconnect=True, **options)
 
 

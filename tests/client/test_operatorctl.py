@@ -27,6 +27,7 @@ from client_stub import (
     stream_of,
     vectors,
 )
+from daemon_lab import PATIENCE
 
 from operatord_client.ctl import exits
 
@@ -107,7 +108,7 @@ def test_an_interrupted_start_is_cancelled(daemon: StubDaemon, ctl: Run) -> None
     daemon.asked("session.start")
     process.send_signal(2)
     assert daemon.asked("request.cancel")["params"] == {"id": 1}
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == exits.INTERRUPTED
     assert "Traceback" not in err
 

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from daemon_lab import PATIENCE
 
 from operatord_client.ctl import completion, parser
 
@@ -63,9 +64,8 @@ def shell(request: pytest.FixtureRequest) -> str:
 def test_what_is_offered(shell: str, typed: list[str], offered: set[str], tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(completion.script(parser.build(), shell))
-    asked = subprocess.run(
-        [*ASK[shell], str(script), *typed], capture_output=True, text=True, check=True, timeout=20
-    )
+    command = [*ASK[shell], str(script), *typed]
+    asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     words = set(asked.stdout.split())
     # zsh's own compadd picks what fits; this test's stand-in for it prints all.
     fitting = {word for word in words if word.startswith(typed[-1])}

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from client_stub import EVENT, QUEUED, REPORTS, SESSION_ID, STARTED, Item, Run, StubDaemon, golden
+from daemon_lab import PATIENCE
 
 from operatord_client.ctl import bulletins, terminal
 from operatord_client.ctl.receive import bar
@@ -280,7 +281,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
 
     def until_said(lines: int) -> None:
         for _ in range(lines):
-            assert count.acquire(timeout=5)
+            assert count.acquire(timeout=PATIENCE)
 
     return until_said
 

@@ -116,8 +116,8 @@ async def test_many_starts_at_once_ask_once_for_an_image(tmp_path: Path) -> None
 
 
 async def test_absent_engine_is_unavailable_at_once(tmp_path: Path) -> None:
-    engine = DockerEngine(f"unix://{tmp_path}/none.sock", "edge")
-    async with asyncio.timeout(PATIENCE):  # half of what a call may take
+    engine = DockerEngine(f"unix://{tmp_path}/none.sock", "edge", call_timeout=4 * PATIENCE)
+    async with asyncio.timeout(PATIENCE):  # and not after what a call may take
         with pytest.raises(EngineUnavailable):
             await engine.connect()
         with pytest.raises(EngineUnavailable):
@@ -229,7 +229,7 @@ import asyncio
 from operatord.engines.docker import DockerEngine
 
 async def main():
-    engine = DockerEngine("unix://{tmp_path}/engine.sock", "edge", call_timeout=60)
+    engine = DockerEngine("unix://{tmp_path}/engine.sock", "edge", call_timeout={4 * PATIENCE})
     hung = asyncio.ensure_future(engine.connect())
     await asyncio.wait([hung], timeout=0.2)
     hung.cancel()
@@ -237,7 +237,10 @@ async def main():
 
 asyncio.run(main())
 """
-    async with engine_that(silent, tmp_path), asyncio.timeout(2 * PATIENCE):  # half a call's
+    async with (
+        engine_that(silent, tmp_path),
+        asyncio.timeout(PATIENCE),
+    ):  # and not after what a call may take
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
         assert await process.wait() == 0
 

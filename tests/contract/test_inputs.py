@@ -7,6 +7,7 @@ import asyncio
 import http.client
 
 import pytest
+from daemon_lab import PATIENCE
 from engine_lab import IMAGE, Lab
 
 from operatord.engines.base import NotThere, Publish
@@ -34,7 +35,7 @@ async def test_what_was_said_before_somebody_holds_the_input_stirs(docker_lab: L
     for _ in range(10):  # it may come with the engine's answer, or after it
         held = await lab.engine.hold_input(container_id)
         assert held.stirred is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await held.stirred.wait()
         held.close()
 
@@ -43,7 +44,7 @@ async def test_end_of_a_stage_is_noticed_at_its_input(lab: Lab) -> None:
     container_id = await lab.run_until_ready(await lab.network(), "idle", stdin=True)
     held = await lab.engine.hold_input(container_id)
     await lab.engine.stop(container_id, grace=1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not held.closed:
             await asyncio.sleep(0.01)
     with pytest.raises(NotThere):
@@ -73,7 +74,7 @@ async def test_foreign_image_waits_warm_and_serves_where_it_is_told(docker_lab: 
     published = (await lab.engine.inspect(container_id)).published
     assert published is not None
     held.send(b"ADDRESS=0.0.0.0\nWHERE=12345\n\n")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while (status := await asyncio.to_thread(_status, published.host, published.port)) is None:
             await asyncio.sleep(0.01)
     assert status == 200

@@ -8,6 +8,7 @@ import contextlib
 import time
 
 import pytest
+from daemon_lab import PATIENCE
 from engine_lab import Lab
 
 from operatord.engines.base import ImageMissing, NotThere, StageRefused
@@ -46,8 +47,8 @@ async def test_ends_are_told_in_their_order(lab: Lab) -> None:
 
 async def test_stop_ends_a_program_that_does_nothing_about_sigterm(lab: Lab) -> None:
     container_id = await lab.run_until_ready(await lab.network(), "idle")
-    async with asyncio.timeout(10):
-        await lab.engine.stop(container_id, grace=30)
+    async with asyncio.timeout(PATIENCE):
+        await lab.engine.stop(container_id, grace=4 * PATIENCE)
     state = await lab.engine.inspect(container_id)
     assert (state.status, state.exit_code) == ("exited", 128 + 15)
 

@@ -100,7 +100,7 @@ async def test_pipe_held_by_a_stranger_does_not_hold_up_the_end(lab: ProcessLab)
     [line] = await lab.engine.logs(container_id, 1)
     try:
         await lab.engine.stop(container_id, grace=10)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             [event] = await collect(events, 1)
         assert event.kind == "exited"
     finally:

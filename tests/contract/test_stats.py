@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from daemon_lab import PATIENCE
 from engine_lab import Lab
 
 from operatord.engines.base import StageStats
@@ -13,7 +14,7 @@ from operatord.engines.base import StageStats
 
 async def grown(lab: Lab, container_id: str, before: StageStats) -> StageStats:
     """Return the first figures with more processor time than ``before``."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             stats = await lab.engine.stats(container_id)
             assert stats.cpu_seconds is not None

@@ -24,7 +24,7 @@ import pytest
 
 EMULATORS = Path(__file__).resolve().parents[2] / "emulators"
 HOST = "127.0.0.1"
-PATIENCE = 20.0  # seconds for anything that is waited for
+PATIENCE = 60.0  # seconds for anything that is waited for
 OWN = {"probe": "probe", "streaming": "stream", "segmentation": "segmentation"}
 UPSTREAM = {"streaming": "probe", "segmentation": "stream"}
 CHECK = b'{"type":"check"}\n'

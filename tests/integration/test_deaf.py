@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Lab, Wire, in_process, until
+from daemon_lab import PATIENCE, Json, Lab, Wire, in_process, until
 from daemon_lab import served as serving
 
 ENV = {f"stage{n}": {f"key{m}": "x" * 4 for m in range(30)} for n in range(40)}
@@ -56,7 +56,7 @@ class Flood:
         for wire in self.wires:
             wire.writer.write(self._block)
         self._reading = [asyncio.create_task(self._read(wire)) for wire in self.wires]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while self.answered < min(10, self.asked // 10):
                 await asyncio.sleep(0)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from daemon_lab import Lab, Served, Wire, in_process, until
+from daemon_lab import PATIENCE, Lab, Served, Wire, in_process, until
 from daemon_lab import served as serving
 
 from operatord.control.listener import AT_ONCE
@@ -239,7 +239,7 @@ async def test_listener_without_descriptors_waits_and_says_so_once(
 
 async def _served_wire(served: Served) -> Wire:
     """Return a connection that is not turned away."""
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while True:
             wire = await Wire.connect(served.address)
             with contextlib.suppress(AssertionError, ConnectionResetError):
