@@ -22,6 +22,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
+pytest_plugins = ["summary"]
+
 CI = os.environ.get("CI") == "true"
 NO_LOSS = (
     "the process engine takes no subnets",
