@@ -5,42 +5,80 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from .config import Config
+from .config import Config, ConfigError
+from .core import engine_address
+from .engines import docker_endpoint, docker_tls
 from .engines.base import Engine
+from .engines.docker_endpoint import Endpoint, Wanted
 
-DEFAULT_SOCKET = Path("/var/run/docker.sock")
+DEFAULT = Endpoint(f"unix://{docker_endpoint.DEFAULT_SOCKET}", because="the settings ask for it")
 
 
-def choose_engine(
-    config: Config, instance: str, state_dir: Path, env: Mapping[str, str]
-) -> tuple[Engine, str]:
-    """Return the engine that the settings ask for and a phrase that says why. No I/O but a look."""
-    url = config.docker_host or env.get("DOCKER_HOST")
-    if config.engine == "docker":
-        return _docker(url, instance), "the settings ask for it"
+class Choice(NamedTuple):
+    """An engine, and why it is that one."""
+
+    engine: Engine
+    because: str
+    """A phrase."""
+    warning: str | None = None
+    """What a person has to hear of it, as a sentence."""
+
+
+def choose_engine(config: Config, instance: str, state_dir: Path, env: Mapping[str, str]) -> Choice:
+    """Return the engine that the settings ask for. No I/O but a look at files. Raises `ConfigError`."""
     if config.engine == "process":
-        return _process(state_dir, instance), "the settings ask for it"
-    if url:
-        return _docker(url, instance), "DOCKER_HOST is set"
-    if DEFAULT_SOCKET.exists():
-        return _docker(None, instance), f"{DEFAULT_SOCKET} is there"
-    reason = "no DOCKER_HOST is set and there is no " + str(DEFAULT_SOCKET)
-    return _process(state_dir, instance), reason
+        return Choice(_process(state_dir, instance), "the settings ask for it")
+    if (endpoint := engine_endpoint(config, env)) is not None:
+        return Choice(_docker(endpoint, instance), endpoint.because)
+    looked_at = ", ".join(map(str, docker_endpoint.sockets(env)))
+    because = f"no DOCKER_HOST and no docker context is set, and there is none of {looked_at}"
+    warning = (
+        f"no container engine was found, so stages run as local processes, without limits and isolation: "
+        f"{because}; write `engine: process` if that is what you want, or set DOCKER_HOST or docker_host"
+    )
+    return Choice(_process(state_dir, instance), because, warning)
+
+
+def engine_endpoint(config: Config, env: Mapping[str, str]) -> Endpoint | None:
+    """Return where the container engine is; None where the settings leave it open and none was found.
+
+    What somebody has named, and nobody can connect to, is never passed over. Raises `ConfigError`.
+    """
+    if config.engine == "process":
+        return None
+    wanted = Wanted(
+        config.docker_host,
+        config.docker_context,
+        config.docker_cert_path,
+        config.docker_tls_verify,
+        config.docker_tls,
+    )
+    try:
+        endpoint = docker_endpoint.named(wanted, env)
+        if endpoint is None:
+            found = docker_endpoint.find(docker_endpoint.sockets(env))
+            return found or (DEFAULT if config.engine == "docker" else None)
+        if wrong := engine_address.problem(endpoint.url):
+            raise ConfigError([f"{endpoint.source}: {wrong}"])
+        if endpoint.tls is not None:
+            docker_tls.check(endpoint.tls)
+    except docker_tls.BadEndpoint as exc:
+        raise ConfigError([str(exc)], exc.path) from exc
+    return endpoint
 
 
 def is_remote(config: Config, env: Mapping[str, str]) -> bool:
-    """Tell whether the settings name a container engine of another machine."""
-    host = config.docker_host or env.get("DOCKER_HOST") or ""
-    return (
-        config.engine != "process" and bool(host) and not host.startswith(("unix:", "http+unix:"))
-    )
+    """Tell whether the settings name a container engine of another machine. Raises `ConfigError`."""
+    endpoint = engine_endpoint(config, env)
+    return endpoint is not None and bool(docker_endpoint.host_of(endpoint.url))
 
 
-def _docker(url: str | None, instance: str) -> Engine:
+def _docker(endpoint: Endpoint, instance: str) -> Engine:
     from .engines.docker import DockerEngine  # noqa: PLC0415  # 100 ms that a process engine need not pay
 
-    return DockerEngine(url=url, instance=instance)
+    return DockerEngine(endpoint, instance)
 
 
 def _process(state_dir: Path, instance: str) -> Engine:

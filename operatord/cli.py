@@ -365,7 +365,7 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     ``to_serve`` has names looked up that a daemon needs.
     """
     from .advertised import bind_address  # noqa: PLC0415
-    from .choice import is_remote  # noqa: PLC0415
+    from .choice import engine_endpoint, is_remote  # noqa: PLC0415
     from .config import ConfigError, in_small_letters, load, not_settings  # noqa: PLC0415
 
     for name in not_settings(os.environ):
@@ -376,6 +376,7 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
         _say(f"{name} is passed over: settings are in capital letters, {name.upper()}")
     try:
         config = load(_config_file(args), os.environ, _settings(args))
+        engine_endpoint(config, os.environ)
         if to_serve:
             bind_address(config, remote=is_remote(config, os.environ))
         return config
@@ -466,27 +467,28 @@ def _cannot_start(exc: OSError, config: Any) -> str:
     return f"cannot start: {exc.strerror or exc}: {exc.filename}"
 
 
-def _can_reach(engine: str) -> bool:
-    """Tell whether the environment names an engine that can be one; say what is wrong if not."""
-    from .config import ConfigError, check_environment, from_dict  # noqa: PLC0415
+def _endpoint(engine: str) -> Any:
+    """Return where the environment has the engine, or None after having said what is wrong with that."""
+    from .choice import DEFAULT, engine_endpoint  # noqa: PLC0415
+    from .config import ConfigError, from_dict  # noqa: PLC0415
 
     try:
-        check_environment(from_dict({"engine": engine}), os.environ)
+        return engine_endpoint(from_dict({"engine": engine}), os.environ) or DEFAULT
     except ConfigError as exc:
-        _say(str(exc))
-        return False
-    return True
+        _say(f"{exc.path}: {exc}" if exc.path else str(exc))
+        return None
 
 
 def _build_images(args: argparse.Namespace) -> int:
-    if not _can_reach("docker"):
+    endpoint = _endpoint("docker")
+    if endpoint is None:
         return EXIT_USAGE
     from .engines.base import EngineUnavailable  # noqa: PLC0415
     from .engines.docker_images import image_client  # noqa: PLC0415
     from .images import ImageError, build_images  # noqa: PLC0415
 
     try:
-        with image_client() as client:
+        with image_client(endpoint) as client:
             build_images(client, args.base, _say)
     except (ImageError, EngineUnavailable) as exc:
         _say(str(exc))
@@ -564,7 +566,7 @@ def _upkeep(args: argparse.Namespace, act: Callable[[Any], str]) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    if not _can_reach(args.engine):
+    if _endpoint(args.engine) is None:
         return EXIT_USAGE
     from .demo import run_demo  # noqa: PLC0415
 

@@ -173,6 +173,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     unix: str | None = None
     engine: EngineChoice = "auto"
     docker_host: str | None = None
+    docker_context: str | None = None
+    docker_tls_verify: bool | None = None
+    docker_tls: bool | None = None
+    docker_cert_path: str | None = None
     state_dir: str | None = None
     advertise_host: str = "127.0.0.1"
     subnets: str = "10.213.0.0/16"
@@ -304,7 +308,6 @@ def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) 
     except RuntimeError as exc:  # pathlib's, of ~
         what = "there is no home directory to keep it in; set it, or give --state-dir"
         raise ConfigError([f"state_dir: {what}"]) from exc
-    check_environment(config, env)
     return config
 
 
@@ -431,7 +434,7 @@ def _contradictions(config: Config) -> list[str]:
         *_stall_problems(config.stall_timeout),
         *_queue_problems(config.queue),
         *_patience_problems(config.engine_patience),
-        *_engine_problems(config.docker_host, "docker_host"),
+        *_engine_problems(config),
     ]
     for name, pipeline in config.pipelines.items():
         found += problems(name, pipeline)
@@ -511,9 +514,13 @@ def _stall_problems(seconds: Duration | None) -> list[str]:
     return ["stall_timeout: is longer than 0, or null for never"]
 
 
-def _engine_problems(address: str | None, name: str) -> list[str]:
-    wrong = engine_address.problem(address) if address else None
-    return [f"{name}: {wrong}"] if wrong else []
+def _engine_problems(config: Config) -> list[str]:
+    if not config.docker_host:
+        return []
+    if config.docker_context:
+        return ["docker_context: names another engine than docker_host does; set one of them"]
+    wrong = engine_address.problem(config.docker_host)
+    return [f"docker_host: {wrong}"] if wrong else []
 
 
 def _with_variable(problem: str, env: Mapping[str, str], given: Mapping[str, Any]) -> str:
@@ -524,14 +531,6 @@ def _with_variable(problem: str, env: Mapping[str, str], given: Mapping[str, Any
         if setting == ".".join(path) and path[0] not in given and variable in env:
             return f"{variable}: {problem}"
     return problem
-
-
-def check_environment(config: Config, env: Mapping[str, str]) -> None:
-    """Raise `ConfigError` if ``DOCKER_HOST`` is what names the engine, and cannot."""
-    if config.engine == "process" or config.docker_host:
-        return
-    if found := _engine_problems(env.get("DOCKER_HOST"), "DOCKER_HOST"):
-        raise ConfigError(found)
 
 
 def _patience_problems(seconds: Duration) -> list[str]:

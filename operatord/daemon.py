@@ -74,6 +74,10 @@ NEEDS_RESTART = frozenset(
         "unix",
         "engine",
         "docker_host",
+        "docker_context",
+        "docker_tls_verify",
+        "docker_tls",
+        "docker_cert_path",
         "state_dir",
         "subnets",
         "gpus",
@@ -113,7 +117,8 @@ class Daemon:
         self._begun = self.clock.now()
         self._state = StateDir(config.state_path)
         self.instance = self._state.instance
-        self.engine, reason = self._choose_engine(parts.engine)
+        self._choice = self._choose_engine(parts.engine)
+        self.engine = fail_around(self._choice.engine)
         self.engine.be_patient(config.engine_patience)
         self.keeper = Keeper(self.clock)
         self.journal = self._open_journal()
@@ -132,7 +137,7 @@ class Daemon:
         self.probes = ProbeRegistry(
             self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
         )
-        self.availability = self._make_availability(reason)
+        self.availability = self._make_availability(self._choice.because)
         self._watch = EngineWatch(self.engine, self._reactions(), self._engine_patience)
         self.supervisor.reach.on_ask = self._watch.asked
         self._looks = self._make_watches()
@@ -143,14 +148,11 @@ class Daemon:
         self._signals: dict[str, float] = {}
         """When each first came, on the monotonic clock."""
 
-    def _choose_engine(self, given: base.Engine | None) -> tuple[base.Engine, str]:
-        """Return the engine, and why it is that one."""
+    def _choose_engine(self, given: base.Engine | None) -> choice.Choice:
+        """Return the engine, and why it is that one. Raises `ConfigError`."""
         if given is not None:
-            return fail_around(given), "it was given"
-        engine, reason = choice.choose_engine(
-            self.config, self.instance, self._state.path, os.environ
-        )
-        return fail_around(engine), reason
+            return choice.Choice(given, "it was given")
+        return choice.choose_engine(self.config, self.instance, self._state.path, os.environ)
 
     def _make_supervisor(self) -> Supervisor:
         starter = Starter(self.engine, self._subnets, self._start_settings, self.clock)
@@ -252,6 +254,8 @@ class Daemon:
         """
         chosen_because = self.availability.chosen_because
         log.info("operatord %s, engine %s: %s", __version__, self.engine.name, chosen_because)
+        if self._choice.warning is not None:
+            log.warning("%s", self._choice.warning)
         if self._gpus is None:
             self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in await find_gpus())
         self.supervisor.restore(keeps=self.engine.name != "process")

@@ -23,9 +23,10 @@ from typing import IO, Any, NamedTuple, NoReturn
 from operatord_client import Client, ClientError, WireError
 from operatord_client.session import RunningSession
 
-from .choice import DEFAULT_SOCKET, choose_engine
+from .choice import DEFAULT, choose_engine, engine_endpoint
 from .config import Config, from_dict
 from .engines.base import Engine, EngineError
+from .engines.docker_endpoint import Endpoint
 from .images import EMULATORS, ImageError, build_images
 
 FPS = 60
@@ -121,8 +122,7 @@ async def _try_docker(folder: Path) -> str:
             _line("images", f"building {', '.join(missing)}")
             await asyncio.to_thread(_build)
     except EngineError as exc:
-        where = os.environ.get("DOCKER_HOST", str(DEFAULT_SOCKET))
-        raise _Failed(f"no container engine answers at {where}: {exc}") from exc
+        raise _Failed(f"no container engine answers at {_endpoint().url}: {exc}") from exc
     except ImageError as exc:
         raise _Failed(f"the emulator images cannot be built ({exc})") from exc
     finally:
@@ -133,13 +133,17 @@ async def _try_docker(folder: Path) -> str:
 def _build() -> None:
     from .engines.docker_images import image_client  # noqa: PLC0415
 
-    with image_client() as client:
+    with image_client(_endpoint()) as client:
         build_images(client, None, lambda text: _line("images", text))
+
+
+def _endpoint() -> Endpoint:
+    return engine_endpoint(from_dict({"engine": "docker"}), os.environ) or DEFAULT
 
 
 def _engine(kind: str, folder: Path, instance: str) -> Engine:
     config: Config = from_dict({"engine": kind})
-    return choose_engine(config, instance, folder, os.environ)[0]
+    return choose_engine(config, instance, folder, os.environ).engine
 
 
 async def _left_over(kind: str, folder: Path) -> str:

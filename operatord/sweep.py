@@ -32,7 +32,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .choice import choose_engine
+from .choice import Choice, choose_engine
 from .config import Config
 from .engines import base
 from .identity import StateDirUnusable, read_identity, read_instance
@@ -317,12 +317,12 @@ async def _dispose(sweep: Sweep, doomed: list[Doomed], options: Options) -> bool
 def _chosen(config: Config, instance: str, note: Say) -> MakeEngine:
     """Return what makes the engine of these settings; a wrong one would have nothing to show."""
 
-    def make() -> tuple[base.Engine, str]:
+    def make() -> Choice:
         return choose_engine(config, instance, config.state_path, os.environ)
 
-    engine, why = make()
-    note(f"engine {engine.name}: {why}")
-    return lambda: make()[0]
+    chosen = make()
+    note(f"engine {chosen.engine.name}: {chosen.because}")
+    return lambda: make().engine
 
 
 def run_sweep(config: Config, options: Options) -> int:

@@ -140,7 +140,7 @@ def take_over(config: Config) -> str:
         now = as_found(state_dir, instance)
         if before is not None and not before.is_at(now) and Path(before.path).is_dir():
             _require_stopped(Path(before.path), state_dir)
-        engine, _ = choose_engine(config, instance, state_dir, os.environ)
+        engine = choose_engine(config, instance, state_dir, os.environ).engine
         try:
             asyncio.run(_release(engine))
         except base.EngineError as exc:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -43,6 +42,7 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.docker_client import APIClient, APIError, Clients, edge
+from operatord.engines.docker_endpoint import Endpoint
 from operatord.engines.docker_errors import not_connected, port_in_use
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
@@ -64,20 +64,19 @@ _PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 class DockerEngine:
     """A Docker Engine, as `operatord.engines.base.Engine`.
 
-    ``url`` is a ``unix://`` or ``tcp://`` address; None means ``DOCKER_HOST`` or the default socket.
-    ``instance`` is the label value whose events are of interest. ``call_timeout`` (seconds) bounds
-    the engine's part of every call, ``queue_timeout`` the wait for a thread of the lane.
+    ``where`` may be an address alone. ``instance`` is the label value whose events are of interest.
+    ``call_timeout`` (seconds) bounds the engine's part of every call, ``queue_timeout`` the wait for a thread
+    of the lane.
     """
 
     name = "docker"
     joins_by_name = True
     connects_late = True
-    """Until an engine refuses: Docker 20.10 does it, and nothing promises that each version will. Nor can
-    a stage be told late over an encrypted connection."""
+    """Until an engine refuses: Docker 20.10 does it, and nothing promises that each version will."""
 
     def __init__(
         self,
-        url: str | None,
+        where: Endpoint | str,
         instance: str,
         *,
         call_timeout: float = 30.0,
@@ -88,7 +87,9 @@ class DockerEngine:
         self._least_timeout = self._timeout = call_timeout
         self._queue_timeout = queue_timeout
         self._hardening = hardening or bodies.Hardening()
-        self._clients = Clients(url or os.environ.get("DOCKER_HOST"), call_timeout)
+        self._clients = Clients(
+            where if isinstance(where, Endpoint) else Endpoint(where), call_timeout
+        )
         self._images: dict[str, tuple[float, bodies.Json]] = {}
         """Descriptions by name, each with the time of the monotonic clock when it was asked for."""
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

@@ -11,12 +11,14 @@ import logging
 import socket
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import requests
+import urllib3
 from docker import APIClient
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException
+from docker.tls import TLSConfig
 from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
 from docker.utils import parse_host
 
@@ -28,8 +30,10 @@ from operatord.engines.base import (
     NotThere,
 )
 from operatord.engines.docker_bodies import engine_info
+from operatord.engines.docker_endpoint import Endpoint
 from operatord.engines.docker_errors import in_one_line, refusal
 from operatord.engines.docker_reach import unreachable
+from operatord.engines.docker_tls import Tls
 
 __all__ = ["APIClient", "APIError", "Clients", "edge"]
 
@@ -64,8 +68,10 @@ def _level(error: EngineError) -> int:
 class Clients:
     """The idle clients; a client is used by one thread at a time, and keeps one connection."""
 
-    def __init__(self, url: str | None, timeout: float) -> None:
-        self._url = str(parse_host(url))
+    def __init__(self, endpoint: Endpoint, timeout: float) -> None:
+        """Make clients of an engine, whose calls take ``timeout`` seconds at most. No I/O yet."""
+        self._tls = library_tls(endpoint.tls)
+        self._url = str(parse_host(endpoint.url, tls=bool(self._tls)))
         self._timeout: Any = timeout  # docker-py's stubs want an int, requests takes a float
         self._version: str | None = None
         self._lock = threading.Lock()
@@ -133,11 +139,23 @@ class Clients:
 
     def _new(self, version: str) -> APIClient:
         with edge("connect", "the engine"):
-            client = APIClient(self._url, version=version, timeout=self._timeout)
+            client = APIClient(self._url, version=version, timeout=self._timeout, tls=self._tls)
         client.trust_env = False  # no proxies or netrc on the way to the engine
         if self._url.startswith("http+unix://"):
             client.mount("http+docker://", _OneConnection(self._url, self._timeout, 1, 1))
         return client
+
+
+def library_tls(tls: Tls | None) -> TLSConfig | Literal[False]:
+    """Return it as docker-py takes it. Raises `EngineUnavailable` if a file of it has gone."""
+    if tls is None:
+        return False
+    if not tls.verify:  # or each request would say so; it was asked for
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    pair = (str(tls.cert), str(tls.key)) if tls.cert and tls.key else None
+    with edge("connect", "the engine"):
+        ca = str(tls.ca) if tls.ca else None
+        return TLSConfig(client_cert=pair, ca_cert=ca, verify=tls.verify)
 
 
 class _OneConnection(UnixHTTPAdapter):

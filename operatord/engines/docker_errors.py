@@ -78,8 +78,8 @@ RULES = (
     Rule(
         (), (400,), "http request to an https server",
         _because(
-            "the container engine speaks TLS only: write https:// instead of tcp:// in docker_host or "
-            "DOCKER_HOST, or use its Unix socket", EngineUnavailable,
+            "the container engine speaks TLS only: set DOCKER_TLS_VERIFY=1 or docker_tls_verify, and "
+            "DOCKER_CERT_PATH or docker_cert_path to the folder of its certificates", EngineUnavailable,
         ),
     ),
     Rule(

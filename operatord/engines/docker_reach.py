@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import requests
+from docker.errors import TLSParameterError
 
 from operatord.engines.base import DESCRIPTORS_GONE, EngineSilent, EngineUnavailable, NoDescriptors
 
-_SETTINGS = "docker_host or DOCKER_HOST"
+_SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
+_CERTIFICATES = "docker_cert_path or DOCKER_CERT_PATH, or the docker context"
 
 
 class Rule(NamedTuple):
@@ -36,8 +38,16 @@ def _errno(*numbers: int) -> Callable[[BaseException], bool]:
     return lambda exc: isinstance(exc, OSError) and exc.errno in numbers
 
 
-def _says(text: str) -> Callable[[BaseException], bool]:
-    return lambda exc: text in str(exc).lower()
+def _says(*texts: str) -> Callable[[BaseException], bool]:
+    return lambda exc: any(text in str(exc).lower() for text in texts)
+
+
+def _verified(*codes: int) -> Callable[[BaseException], bool]:
+    return lambda exc: getattr(exc, "verify_code", None) in codes
+
+
+# Of OpenSSL, x509_vfy.h.
+_NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
 
 
 # Read from the top; the first row that fits wins.
@@ -57,18 +67,55 @@ RULES = (
         f"engine, or correct {_SETTINGS}",
     ),
     Rule(
-        _is(ssl.SSLCertVerificationError),
-        "the container engine's certificate is not trusted: have it signed by a public authority, for the "
-        f"name in {_SETTINGS}, or reach the engine by its Unix socket or a tunnel to it",
+        _verified(_EXPIRED),
+        "the container engine's certificate has expired: have a new one made, or set this machine's clock",
     ),
     Rule(
-        _says("wrong_version_number"),
-        f"the container engine does not speak TLS: write tcp:// instead of https:// in {_SETTINGS}",
+        _verified(_NOT_YET_VALID),
+        "the container engine's certificate is not valid yet: set this machine's clock, or the engine's",
+    ),
+    Rule(
+        _verified(_OTHER_HOST, _OTHER_ADDRESS),
+        f"the container engine's certificate is for another host than {_SETTINGS} names: name it as its "
+        "certificate does (subjectAltName), or have one made for that name",
+    ),
+    Rule(
+        _is(ssl.SSLCertVerificationError),
+        "the container engine's certificate is not trusted, for none of the authorities that are known has "
+        f"signed it: put the certificate of the one that has, ca.pem, where {_CERTIFICATES} looks, and set "
+        "DOCKER_TLS_VERIFY=1 or docker_tls_verify",
+    ),
+    Rule(
+        _says("wrong_version_number", "record_layer_failure", "packet length too long"),
+        f"the container engine does not speak TLS: unset DOCKER_TLS_VERIFY and docker_tls_verify, or write "
+        f"tcp:// instead of https:// in {_SETTINGS}",
+    ),
+    Rule(
+        _says("certificate_required", "certificate required"),
+        "the container engine wants a client's certificate: put cert.pem and key.pem where "
+        f"{_CERTIFICATES} looks",
+    ),
+    Rule(
+        _says("certificate_expired", "certificate expired"),
+        "the container engine refuses the client's certificate, cert.pem, because it has expired: have a new "
+        "one made, or set the clocks of both machines",
+    ),
+    Rule(
+        _says(
+            "bad_certificate", "bad certificate", "unknown_ca", "unknown ca", "certificate_unknown"
+        ),
+        "the container engine refuses the client's certificate, cert.pem: there is none, it has expired, or "
+        "another authority has signed it than the engine trusts; put the right one where "
+        f"{_CERTIFICATES} looks",
     ),
     Rule(
         _is(ssl.SSLError, requests.exceptions.SSLError),
-        "the container engine and operatord agree on no encrypted connection; it may want a client's "
-        "certificate, which operatord does not have: use its Unix socket, or a tunnel to it",
+        "the container engine and operatord agree on no encrypted connection: look after the certificates "
+        f"where {_CERTIFICATES} looks",
+    ),
+    Rule(
+        _is(TLSParameterError),
+        f"a certificate or key for the container engine is not there any more: {_CERTIFICATES} names where",
     ),
     Rule(
         _says("paramiko"),

@@ -7,10 +7,16 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 from typing import Any, NamedTuple
+
+import requests
 
 from operatord.engines.base import NotThere, StageRefused
 from operatord.engines.docker_client import Clients, edge
+
+_MOST_AT_ONCE = 65536
+"""Bytes."""
 
 
 class Attached(NamedTuple):
@@ -19,13 +25,14 @@ class Attached(NamedTuple):
     sock: socket.socket
     stirred: bool
     """Whether some of what the container has said has been read from it already."""
+    response: requests.Response | None = None
+    """What would close it if nobody held on to it; None where nothing would."""
 
 
 def attach(clients: Clients, container_id: str) -> Attached:
     """Return a connection to the container's standard input; blocking, for a thread.
 
-    Raises `StageRefused` where the way to the engine is encrypted: such a connection cannot be taken
-    away from the library that made it.
+    Raises `StageRefused` where the way to the engine cannot be held open in both directions.
     """
     client = clients.make()
     try:
@@ -35,11 +42,15 @@ def attach(clients: Clients, container_id: str) -> Attached:
             asked = {"stdin": 1, "stdout": 1, "stream": 1, "logs": 1}
             output: Any = client.attach_socket(container_id, params=asked)
         raw = getattr(output, "_sock", output)
-        if not isinstance(raw, socket.socket) or type(raw).__module__ == "ssl":
-            raise StageRefused("standard input cannot be held open over an encrypted connection")
+        if not isinstance(raw, socket.socket):
+            raise StageRefused(
+                "standard input cannot be held open over this kind of connection to the engine"
+            )
         raw.setblocking(False)
-        # What came with the answer's headers lies in the library's buffer.
-        stirred = bool(output._response.raw._fp.fp.peek())
+        stirred = _has_spoken(output._response)
+        if isinstance(raw, ssl.SSLSocket):
+            # The keys of an encrypted connection are in this object, and nowhere else.
+            return Attached(raw, stirred, output._response)
         # A duplicate outlives the library's own objects.
         held = socket.socket(fileno=os.dup(raw.fileno()))
         output.close()
@@ -49,12 +60,20 @@ def attach(clients: Clients, container_id: str) -> Attached:
         client.close()
 
 
+def _has_spoken(response: Any) -> bool:
+    """Tell whether some of the output came with the answer's headers, and lies in the library's buffer."""
+    with contextlib.suppress(ssl.SSLWantReadError):  # nothing has come
+        return bool(response.raw._fp.fp.peek())
+    return False
+
+
 class HeldInput:
     """One container's standard input, on the event loop's side."""
 
     def __init__(self, attached: Attached) -> None:
         """Own its socket, and notice when the other side ends it."""
         self._sock = sock = attached.sock
+        self._response = attached.response
         sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self.stirred = asyncio.Event()
@@ -67,10 +86,11 @@ class HeldInput:
 
     def _readable(self) -> None:
         try:
-            if self._sock.recv(65536):
-                self.stirred.set()
-                return  # what it says is in its log
-        except BlockingIOError:
+            while self._sock.recv(_MOST_AT_ONCE):
+                self.stirred.set()  # what it says is in its log
+                if not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
+                    return  # what is pending has been taken from the kernel, which says nothing of it again
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError:
             pass
@@ -93,3 +113,5 @@ class HeldInput:
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
+            if self._response is not None:
+                self._response.close()

@@ -88,7 +88,7 @@ async def test_engine_that_speaks_tls_only_is_said_so() -> None:
     head = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n"
     async with answering(head + TLS_ONLY) as port:
         error = await told(f"tcp://127.0.0.1:{port}")
-    assert "speaks TLS only: write https://" in str(error)
+    assert "speaks TLS only: set DOCKER_TLS_VERIFY=1" in str(error)
 
 
 async def test_engine_that_speaks_no_tls_is_said_so() -> None:

@@ -90,7 +90,7 @@ async def test_session_starts_beside_three_hundred_networks(
     docker_daemon: DockerDaemon, subnets: str
 ) -> None:
     instance = f"many-{docker_daemon.instance}"
-    engine = DockerEngine(None, instance)
+    engine = DockerEngine(os.environ["DOCKER_HOST"], instance)
     await engine.connect()
     networks = Networks(engine, SubnetPool(subnets), Clock())
     places, turns = [Place(number) for number in range(300)], asyncio.Semaphore(6)
