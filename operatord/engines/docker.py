@@ -124,7 +124,7 @@ class DockerEngine:
             self._looking, self._measuring, self._pulse,
         ):  # fmt: skip
             lane.close()
-        self._clients.drop()
+        self._clients.close()
 
     async def alive(self) -> None:
         """Return when the engine has answered a ping. Raises `EngineUnavailable`.

@@ -7,24 +7,29 @@ Clients are made, lent and dropped here, and no exception of docker-py or reques
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import requests
 import urllib3
 from docker import APIClient
-from docker.constants import DEFAULT_DOCKER_API_VERSION
 from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
-from docker.transport.unixconn import UnixHTTPAdapter, UnixHTTPConnection, UnixHTTPConnectionPool
+from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import parse_host
+from urllib3.connection import HTTPConnection
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import HTTPError, InsecureRequestWarning
 
 from operatord.engines.base import (
     EngineError,
     EngineInfo,
+    EngineSilent,
     EngineUnavailable,
     ImageMissing,
     NotThere,
@@ -33,13 +38,17 @@ from operatord.engines.docker_bodies import engine_info
 from operatord.engines.docker_endpoint import Endpoint
 from operatord.engines.docker_errors import in_one_line, refusal
 from operatord.engines.docker_reach import unreachable
+from operatord.engines.docker_ssh import SshConnections, last_words
 from operatord.engines.docker_tls import Tls
+from operatord.engines.docker_versions import NEWEST, negotiate, refused
 
 __all__ = ["APIClient", "APIError", "Clients", "edge"]
 
 log = logging.getLogger(__name__)
 
 _IDLE_CLIENTS = 16
+_NOWHERE = "/dev/null"
+"""A path that is no socket."""
 
 
 @contextlib.contextmanager
@@ -49,11 +58,20 @@ def edge(during: str, subject: str) -> Iterator[None]:
         yield
     except requests.HTTPError as exc:  # docker-py's APIError is one
         status, sentence = exc.response.status_code, in_one_line(_sentence(exc))
-        error = refusal(during, status, sentence, subject)
+        error = refused(sentence) or refusal(during, status, sentence, subject)
         log.log(_level(error), "%s: the engine says, with status %d: %s", error, status, sentence)
         raise error from exc
-    except (requests.RequestException, DockerException, OSError) as exc:
+    except EngineError:
+        raise
+    except (requests.RequestException, HTTPError, DockerException, OSError) as exc:
         raise unreachable(exc) from exc
+    except (
+        Exception
+    ) as exc:  # whatever a library lets out: no watch over the engine is to die of it
+        log.exception("the way to the engine broke in an unexpected way, during: %s", during)
+        raise EngineSilent(
+            "the connection to the container engine broke in an unexpected way"
+        ) from exc
 
 
 def _sentence(exc: requests.HTTPError) -> str:
@@ -72,6 +90,7 @@ class Clients:
         """Make clients of an engine, whose calls take ``timeout`` seconds at most. No I/O yet."""
         self._tls = library_tls(endpoint.tls)
         self._url = str(parse_host(endpoint.url, tls=bool(self._tls)))
+        self._ssh = SshConnections(self._url) if self._url.startswith("ssh://") else None
         self._timeout: Any = timeout  # docker-py's stubs want an int, requests takes a float
         self._version: str | None = None
         self._lock = threading.Lock()
@@ -87,10 +106,10 @@ class Clients:
     def connect(self) -> EngineInfo:
         """Drop all clients, and settle the version of the interface that both sides speak."""
         self.drop()
-        with contextlib.closing(self._new(DEFAULT_DOCKER_API_VERSION)) as client:
+        with contextlib.closing(self._new(NEWEST)) as client:
             with edge("connect", "the engine"):
                 version = client.version(api_version=False)
-            self._version = min(version["ApiVersion"], DEFAULT_DOCKER_API_VERSION, key=_as_numbers)
+            self._version = negotiate(version)
         with self.lease() as client, edge("connect", "the engine"):
             return engine_info(version, client.info(), self._version)
 
@@ -100,7 +119,8 @@ class Clients:
         if client is None:
             # Kept, because to make one takes longer than to ping; it has no connection in between.
             client = self._pinging = self.make()
-            client.headers["Connection"] = "close"
+            if self._ssh is None:  # there, a connection takes longer than most answers
+                client.headers["Connection"] = "close"
         with edge("connect", "the engine"):
             client.ping()
 
@@ -130,6 +150,12 @@ class Clients:
         for client in idle:
             client.close()
 
+    def close(self) -> None:
+        """Close all that is idle, and what leads to the engine's host. Idempotent."""
+        self.drop()
+        if self._ssh is not None:
+            self._ssh.close()
+
     def _take_back(self, client: APIClient, generation: int) -> None:
         with self._lock:
             if generation == self._generation and len(self._idle) < _IDLE_CLIENTS:
@@ -138,11 +164,20 @@ class Clients:
         client.close()
 
     def _new(self, version: str) -> APIClient:
+        # For ssh, docker-py would connect at once, for each client; what it makes here is never connected.
+        base = f"unix://{_NOWHERE}" if self._ssh is not None else self._url
         with edge("connect", "the engine"):
-            client = APIClient(self._url, version=version, timeout=self._timeout, tls=self._tls)
+            client = APIClient(base, version=version, timeout=self._timeout, tls=self._tls)
         client.trust_env = False  # no proxies or netrc on the way to the engine
-        if self._url.startswith("http+unix://"):
-            client.mount("http+docker://", _OneConnection(self._url, self._timeout, 1, 1))
+        if self._ssh is not None:
+            client.base_url = "http+docker://ssh"  # or docker-py would take a channel for a socket
+            opened = partial(_SshConnection, self._ssh, self._timeout)
+            client.mount("http+docker://", _OneConnection(base, opened))
+        elif self._url.startswith("http+unix://"):
+            client.mount(
+                "http+docker://",
+                _OneConnection(self._url, partial(_Connection, self._url, self._timeout)),
+            )
         return client
 
 
@@ -151,7 +186,7 @@ def library_tls(tls: Tls | None) -> TLSConfig | Literal[False]:
     if tls is None:
         return False
     if not tls.verify:  # or each request would say so; it was asked for
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        urllib3.disable_warnings(InsecureRequestWarning)
     pair = (str(tls.cert), str(tls.key)) if tls.cert and tls.key else None
     with edge("connect", "the engine"):
         ca = str(tls.ca) if tls.ca else None
@@ -161,31 +196,54 @@ def library_tls(tls: Tls | None) -> TLSConfig | Literal[False]:
 class _OneConnection(UnixHTTPAdapter):
     """docker-py keeps a connection for each URL it ever asked for; here there is one for all."""
 
-    def get_connection(self, url: bytes | str, proxies: object = None) -> UnixHTTPConnectionPool:
+    def __init__(self, url: str, make: Callable[[], HTTPConnection]) -> None:
+        super().__init__(url)
+        self._make = make
+
+    def get_connection(self, url: bytes | str, proxies: object = None) -> Any:
         with self.pools.lock:
             pool = self.pools.get(self.socket_path)
             if pool is None:
-                pool = _Pool(self.socket_path, self.socket_path, self.timeout, maxsize=1)
-                self.pools[self.socket_path] = pool
+                pool = self.pools[self.socket_path] = _Pool(self._make)
             return pool
 
 
-class _Pool(UnixHTTPConnectionPool):
+class _Pool(HTTPConnectionPool):
+    def __init__(self, make: Callable[[], HTTPConnection]) -> None:
+        super().__init__("localhost", maxsize=1)
+        self._make = make
+
     def _new_conn(self) -> Any:  # urllib3 and docker-py name different types for it
-        timeout: Any = self.timeout
-        return _Connection(self.base_url, self.socket_path, timeout)
+        return self._make()
 
 
-class _Connection(UnixHTTPConnection):
+class _Connection(HTTPConnection):
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = url.removeprefix("http+unix://")
+
     def connect(self) -> None:
         """Connect. Unlike docker-py's, a socket that is not connected is closed."""
         with contextlib.ExitStack() as on_failure:
             sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             sock.settimeout(self.timeout)
-            sock.connect(self.unix_socket)
+            sock.connect(self._path)
             on_failure.pop_all()
         self.sock = sock
 
 
-def _as_numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+class _SshConnection(HTTPConnection):
+    def __init__(self, ssh: SshConnections, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._ssh, self._seconds = ssh, timeout
+
+    def connect(self) -> None:
+        self.sock = self._ssh.open(self._seconds)
+
+    def getresponse(self) -> Any:
+        """Return the answer. Where none comes, the command at the other end has often said why."""
+        channel = self.sock
+        try:
+            return super().getresponse()
+        except (http.client.HTTPException, ConnectionError) as exc:
+            raise last_words(channel) or exc from exc

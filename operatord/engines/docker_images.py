@@ -24,4 +24,4 @@ def image_client(endpoint: Endpoint) -> Iterator[APIClient]:
         raise EngineUnavailable(f"no container engine answers at {endpoint.url}: {exc}") from exc
     with contextlib.closing(clients.make()) as client:
         yield client
-    clients.drop()
+    clients.close()

@@ -17,6 +17,7 @@ import requests
 from docker.errors import TLSParameterError
 
 from operatord.engines.base import DESCRIPTORS_GONE, EngineSilent, EngineUnavailable, NoDescriptors
+from operatord.engines.docker_ssh import SshFailed
 
 _SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
 _CERTIFICATES = "docker_cert_path or DOCKER_CERT_PATH, or the docker context"
@@ -118,11 +119,6 @@ RULES = (
         f"a certificate or key for the container engine is not there any more: {_CERTIFICATES} names where",
     ),
     Rule(
-        _says("paramiko"),
-        "an engine at an ssh:// address needs the Python package paramiko, which is not installed: pip "
-        "install paramiko, or let ssh forward the engine's socket and name that with unix://",
-    ),
-    Rule(
         _is(socket.gaierror),
         f"the name of the container engine's host is not known: correct it in {_SETTINGS}",
     ),
@@ -152,6 +148,9 @@ def unreachable(exc: BaseException) -> EngineUnavailable:
     # Not one of the rows: it is this process that is short of something, whatever came of it.
     if any(isinstance(each, OSError) and each.errno in DESCRIPTORS_GONE for each in below):
         return NoDescriptors()
+    for each in below:
+        if isinstance(each, SshFailed):
+            return EngineUnavailable(str(each))
     rule = next((rule for rule in RULES if any(map(rule.fits, below))), _BROKEN_OFF)
     return rule.kind(rule.sentence)
 

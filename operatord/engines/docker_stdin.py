@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import requests
 
-from operatord.engines.base import NotThere, StageRefused
+from operatord.engines.base import NotThere
 from operatord.engines.docker_client import Clients, edge
 
 _MOST_AT_ONCE = 65536
@@ -22,7 +22,8 @@ _MOST_AT_ONCE = 65536
 class Attached(NamedTuple):
     """A connection to a container's standard input."""
 
-    sock: socket.socket
+    sock: Any
+    """A socket: the kernel's, TLS's, or a channel of ssh's, which has the same methods."""
     stirred: bool
     """Whether some of what the container has said has been read from it already."""
     response: requests.Response | None = None
@@ -30,10 +31,7 @@ class Attached(NamedTuple):
 
 
 def attach(clients: Clients, container_id: str) -> Attached:
-    """Return a connection to the container's standard input; blocking, for a thread.
-
-    Raises `StageRefused` where the way to the engine cannot be held open in both directions.
-    """
+    """Return a connection to the container's standard input; blocking, for a thread."""
     client = clients.make()
     try:
         with edge("attach", container_id):
@@ -42,13 +40,9 @@ def attach(clients: Clients, container_id: str) -> Attached:
             asked = {"stdin": 1, "stdout": 1, "stream": 1, "logs": 1}
             output: Any = client.attach_socket(container_id, params=asked)
         raw = getattr(output, "_sock", output)
-        if not isinstance(raw, socket.socket):
-            raise StageRefused(
-                "standard input cannot be held open over this kind of connection to the engine"
-            )
         raw.setblocking(False)
         stirred = _has_spoken(output._response)
-        if isinstance(raw, ssl.SSLSocket):
+        if type(raw) is not socket.socket:
             # The keys of an encrypted connection are in this object, and nowhere else.
             return Attached(raw, stirred, output._response)
         # A duplicate outlives the library's own objects.
@@ -62,9 +56,19 @@ def attach(clients: Clients, container_id: str) -> Attached:
 
 def _has_spoken(response: Any) -> bool:
     """Tell whether some of the output came with the answer's headers, and lies in the library's buffer."""
+    below = response.raw._fp.fp
+    if hasattr(
+        below, "channel"
+    ):  # by ssh: docker's command there passes on what comes, as it comes
+        return bool(below._rbuffer)
     with contextlib.suppress(ssl.SSLWantReadError):  # nothing has come
-        return bool(response.raw._fp.fp.peek())
+        return bool(below.peek())
     return False
+
+
+def _more(sock: Any) -> bool:
+    """Tell whether some has been taken from the kernel already, which says nothing of it again."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
 class HeldInput:
@@ -88,9 +92,9 @@ class HeldInput:
         try:
             while self._sock.recv(_MOST_AT_ONCE):
                 self.stirred.set()  # what it says is in its log
-                if not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
-                    return  # what is pending has been taken from the kernel, which says nothing of it again
-        except (BlockingIOError, ssl.SSLWantReadError):
+                if not _more(self._sock):
+                    return
+        except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):
             return
         except OSError:
             pass

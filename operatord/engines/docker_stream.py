@@ -29,10 +29,7 @@ class ResponseStream:
         self._response = response
         self._edge = edge
         self._release = release
-        # A duplicate, because shutting it down wakes a reader of the original without closing the
-        # descriptor under it: a closed one could already be another connection's.
-        self._handle = socket.socket(fileno=os.dup(response.raw.fileno()))
-        _read_without_timeout(response)
+        self._handle = _handle(response)
 
     def __iter__(self) -> Generator[bytes, None, None]:
         try:
@@ -44,16 +41,24 @@ class ResponseStream:
 
     def close(self) -> None:
         """End a read that is under way, from any thread. Idempotent."""
-        with contextlib.suppress(OSError):  # already shut down, or closed
+        with contextlib.suppress(OSError, EOFError):  # already shut down, or closed
             self._handle.shutdown(socket.SHUT_RDWR)
         self._handle.close()
 
 
-def _read_without_timeout(response: requests.Response) -> None:
-    """Let reads wait for ever: a stage that says nothing for an hour is a good stage.
+def _handle(response: requests.Response) -> Any:
+    """Return what wakes a reader when it is closed, and let it wait until then.
 
-    The timeout that guarded the connection and the headers sits in the socket object, which
-    neither requests nor urllib3 gives out; docker-py reaches for it in the same way.
+    A stage that says nothing for an hour is a good stage, so the timeout that guarded connection and headers
+    goes. It sits in the socket object, which neither requests nor urllib3 gives out; docker-py reaches for it
+    in the same way.
     """
     raw: Any = response.raw
-    raw._fp.fp.raw._sock.settimeout(None)
+    below = raw._fp.fp
+    if (channel := getattr(below, "channel", None)) is not None:  # by ssh
+        channel.settimeout(None)
+        return channel
+    below.raw._sock.settimeout(None)
+    # A duplicate, because shutting it down wakes a reader of the original without closing the descriptor
+    # under it: a closed one could already be another connection's.
+    return socket.socket(fileno=os.dup(raw.fileno()))

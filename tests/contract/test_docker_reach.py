@@ -107,11 +107,6 @@ def test_certificate_that_is_not_trusted_is_said_so() -> None:
     assert "certificate is not trusted" in str(error)
 
 
-async def test_missing_library_for_ssh_is_named() -> None:
-    """F4"""
-    assert "paramiko, which is not installed" in str(await told("ssh://somebody@example.invalid"))
-
-
 async def test_name_that_is_not_known_is_said_so() -> None:
     """F4"""
     assert "name of the container engine's host is not known" in str(

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: MIT
+"""Which version of its interface is spoken with a Docker Engine: the newest that both ends know."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from docker.constants import DEFAULT_DOCKER_API_VERSION
+
+from operatord.engines.base import EngineUnavailable
+
+NEWEST = DEFAULT_DOCKER_API_VERSION
+OLDEST = "1.41"
+"""That of Docker 20.10: what is asked of an engine is all there from then on."""
+_VERSION = re.compile(r"\d+\.\d+")
+_TOO_OLD = re.compile(
+    r"client version (\d+\.\d+) is too (old|new)\b.*?supported API version is (\d+\.\d+)",
+    re.I | re.S,
+)
+
+
+def negotiate(answer: dict[str, Any]) -> str:
+    """Return the version to speak by what ``GET /version`` gave. Raises `EngineUnavailable`."""
+    newest = answer.get("ApiVersion")
+    oldest = answer.get("MinAPIVersion") or newest
+    if not all(isinstance(v, str) and _VERSION.fullmatch(v) for v in (oldest, newest)):
+        raise EngineUnavailable(
+            "what answers at the container engine's address is no container engine: it tells no version of "
+            "Docker's interface"
+        )
+    name = f"the container engine (version {answer.get('Version', 'unknown')})"
+    if _numbers(newest) < _numbers(OLDEST):
+        raise EngineUnavailable(
+            f"{name} is too old: it speaks version {newest} of Docker's interface at most, and operatord "
+            f"{OLDEST} (Docker 20.10) at least; update the engine"
+        )
+    if _numbers(oldest) > _numbers(NEWEST):
+        raise EngineUnavailable(
+            f"{name} is too new: it speaks version {oldest} of Docker's interface at least, and operatord "
+            f"{NEWEST} at most; update operatord, and the Python package docker that it uses"
+        )
+    return str(min(newest, NEWEST, key=_numbers))
+
+
+def refused(sentence: str) -> EngineUnavailable | None:
+    """Return what it means that an engine has refused a request for its version; None if it has not.
+
+    That is so when another engine has come in place of the one that was asked for its version.
+    """
+    found = _TOO_OLD.search(sentence)
+    if found is None:
+        return None
+    ours, how, theirs = found.groups()
+    return EngineUnavailable(
+        f"the container engine does not speak version {ours} of Docker's interface any more, which is too "
+        f"{how}: it wants {theirs}; it is asked anew which it speaks"
+    )
+
+
+def _numbers(version: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in str(version).split("."))
