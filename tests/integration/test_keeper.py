@@ -12,6 +12,7 @@ import pytest
 from daemon_lab import Lab, StillClock, Wire, in_process, settings, until
 
 from operatord import daemon as daemon_module
+from operatord.engines.base import EngineError, EngineUnavailable
 from operatord.runtime.keeper import FIRST_PAUSE, LONGEST_PAUSE, SOUND, Keeper
 
 SECRET = "/etc/secret"
@@ -232,3 +233,17 @@ async def test_pauses_grow_and_begin_anew_after_a_sound_time(
     [trouble] = keeper.troubles()
     assert (trouble.task, trouble.times) == ("something", 12)
     assert trouble.since < trouble.last
+
+
+async def test_what_is_meant_for_the_caller_gets_to_it_and_the_rest_is_noted() -> None:
+    """E2: an engine's loss is no defect of the daemon's."""
+    keeper = Keeper(StillClock())
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(EngineUnavailable):
+        await keeper.attempt("a task", lambda: fail(EngineUnavailable("gone")), EngineError)
+    assert keeper.troubles() == []
+    await keeper.attempt("a task", lambda: fail(KeyError(SECRET)), EngineError)
+    assert [trouble.task for trouble in keeper.troubles()] == ["a task"]

@@ -44,6 +44,7 @@ async def test_list_comes_in_pieces_and_nothing_is_left_out_or_told_twice(
     found = await pieces(wire, limit=limit)
     assert joined(found) == ids
     assert all(len(piece) == limit for piece in found[:-1])
+    assert found[-1], "no cursor leads to nothing"
 
 
 async def test_what_comes_and_goes_between_two_pieces_shifts_nothing(wire: Wire) -> None:

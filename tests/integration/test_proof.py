@@ -7,6 +7,7 @@ import asyncio
 import json
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from daemon_lab import Lab, StreamingFake, in_process, receive
@@ -46,6 +47,41 @@ async def test_a_name_with_several_addresses_is_tried_through() -> None:
         with accepted:
             await loop.sock_sendall(accepted, StreamingFake.HELLO)
             assert (await visiting).hello.stream == "fake"
+
+
+async def test_addresses_that_refuse_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N1: of a name's addresses a stage often listens on one only."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+
+        async def addresses(_host: str, _port: int) -> list[visit_module.Address]:
+            return [(socket.AF_INET, f"127.0.0.{last}") for last in (3, 1, 2)]
+
+        monkeypatch.setattr(visit_module, "_addresses", addresses)
+        loop = asyncio.get_running_loop()
+        visiting = asyncio.create_task(visit("stage", server.getsockname()[1]))
+        accepted, _ = await loop.sock_accept(server)
+        with accepted:
+            await loop.sock_sendall(accepted, StreamingFake.HELLO)
+            assert (await visiting).hello.stream == "fake"
+
+
+@pytest.mark.parametrize("late", ["connect", "line"])
+async def test_a_check_is_late_if_its_connect_or_its_line_was(
+    monkeypatch: pytest.MonkeyPatch, late: str
+) -> None:
+    """N1: either way the other side may have taken it for a consumer, and frames say so."""
+    times = iter([0.0, 1.0 if late == "connect" else 0.0])
+    monkeypatch.setattr(visit_module, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    monkeypatch.setattr(visit_module, "_silence", lambda _: 1.0 if late == "line" else 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        loop = asyncio.get_running_loop()
+        visiting = asyncio.create_task(visit(*server.getsockname()))
+        accepted, _ = await loop.sock_accept(server)
+        with accepted:
+            await loop.sock_sendall(accepted, StreamingFake.HELLO + FRAME)
+            assert (await visiting).served is True
 
 
 @pytest.mark.usefixtures("always_late")

@@ -43,6 +43,13 @@ def test_member_that_is_no_count_is_left_out_and_the_others_stay(name: str, valu
     assert found == Report(**{key: count for key, count in counters.items() if key != name})
 
 
+@pytest.mark.parametrize("digits", [20, 21, 5000, 60_000])
+def test_number_of_any_length_costs_no_other_member(digits: int) -> None:
+    """A10: Python reads none of more than 4300 digits."""
+    text = '{"type":"report","frames":3,"dropped":' + "9" * digits + "}"
+    assert said(text) == Report(frames=3)
+
+
 @pytest.mark.parametrize("value", [*NO_COUNTS[:3], 0, 1e9, float("nan")])
 def test_promise_out_of_range_promises_nothing(value: Any) -> None:
     """A10"""

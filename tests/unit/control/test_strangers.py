@@ -30,3 +30,34 @@ def test_stranger_is_told_what_to_do(begin: bytes, sentence: str) -> None:
 @pytest.mark.parametrize("begin", [b"{", b"{}", b'{"method":"system.ping"}\n', b"{'"])
 def test_who_begins_with_an_object_is_none(begin: bytes) -> None:
     assert stranger(begin) is None
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("version", [b"0.9", b"1.0", b"1.1", b"2", b"3"])
+@pytest.mark.parametrize("method", [b"{", b"{}", b'{"count":7}'])
+def test_request_of_http_is_none_of_ours_though_its_method_is_a_brace(
+    method: bytes, version: bytes, end: bytes
+) -> None:
+    """A4"""
+    refusal = stranger(method + b" / HTTP/" + version + end)
+    assert refusal is not None
+    assert "does not speak HTTP" in refusal.error.message
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        b'{"owner":"a HTTP/1.1"}\n', b"{ / HTTP/1.1", b'{"count":5}\n{ / HTTP/1.1\n',
+        b"{ / HTTP/1.1}\n", b"{ / HTTP/x\n",
+    ],
+)  # fmt: skip
+def test_object_is_ours_whatever_is_in_it(begin: bytes) -> None:
+    """A4"""
+    assert stranger(begin) is None
+
+
+def test_batch_is_refused_as_clients_of_json_rpc_read_it() -> None:
+    """A4"""
+    refusal = stranger(b'[{"method":"system.ping"}]\n')
+    assert refusal is not None
+    assert (refusal.dialect, refusal.error.code) == ("rpc", -32600)

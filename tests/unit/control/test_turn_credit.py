@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: MIT
+"""What a connection has used, for how long it is held against it, and what it can save up."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from operatord.control.turns import CROWD, DEBT, SAVED, SHARE, Turn, Turns
+
+
+class Side:
+    """Turns by a clock that goes on only where something is done."""
+
+    def __init__(self) -> None:
+        self.time = 1.0
+        self.turns = Turns(lambda: self.time)
+        self.visited: list[str] = []
+
+    def turn(self, name: str, cost: float = 0.0, *, begins: bool = False) -> Turn:
+        """Return the turn of somebody whose visits take so many seconds, and may begin a task."""
+
+        def work(until: float) -> bool:
+            self.time += cost
+            self.visited.append(name)
+            if begins:
+                self.turns.begun()
+            return False
+
+        return Turn(work)
+
+    async def order(self, *turns: Turn) -> list[str]:
+        """Let them all come in one moment; return in which order they are visited."""
+        self.visited.clear()
+        for turn in turns:
+            self.turns.wait(turn)
+        while len(self.visited) < len(turns):
+            await asyncio.sleep(0)
+        return list(self.visited)
+
+
+@pytest.fixture
+def side() -> Side:
+    return Side()
+
+
+async def test_an_hour_of_silence_saves_up_no_more_than_a_moment(side: Side) -> None:
+    """A1: whoever was silent for long and now asks for much soon comes after those who ask for little."""
+    greedy, other = side.turn("greedy", SAVED), side.turn("other")
+    side.time += 3600
+    for _ in range(2):
+        assert await side.order(greedy) == ["greedy"]
+    assert await side.order(greedy, other) == ["other", "greedy"]
+
+
+async def test_what_was_used_is_held_against_nobody_for_much_more_than_a_second(side: Side) -> None:
+    """A1: one request that took half a second does not put its connection off for half a minute."""
+    greedy, other = side.turn("greedy", 0.5), side.turn("other")
+    await side.order(greedy)
+    assert await side.order(greedy, other) == ["other", "greedy"]
+    side.time += 1.1 * DEBT / SHARE
+    assert await side.order(greedy, other) == ["greedy", "other"]
+
+
+async def test_the_round_in_which_a_task_begins_is_charged_to_who_began_it(side: Side) -> None:
+    """A1: what a task costs shows only when it runs, after the visit that began it."""
+    beginner, other = side.turn("beginner", begins=True), side.turn("other")
+    await side.order(beginner)
+    side.time += 0.05
+    await asyncio.sleep(0)
+    assert await side.order(beginner, other) == ["other", "beginner"]
+    await asyncio.sleep(0)
+
+
+async def test_a_visit_ends_with_the_task_that_it_begins(side: Side) -> None:
+    """A1: whatever time is left; and so does any other until that task has had its first step."""
+    assert not side.turns.is_over(side.time + 1)
+    side.turns.begun()
+    assert side.turns.is_over(side.time + 1)
+    await asyncio.sleep(0)
+    assert not side.turns.is_over(side.time + 1)
+
+
+async def test_more_than_a_few_newcomers_are_a_crowd_until_they_were_visited(side: Side) -> None:
+    """A12: those who have used much and wait are none: they would keep all others out."""
+    greedy = [side.turn("greedy", DEBT) for _ in range(2 * CROWD)]
+    for _ in range(2):
+        await side.order(*greedy)
+    for turn in greedy:
+        side.turns.wait(turn)
+    assert not side.turns.crowded
+    assert not await _crowded_by(side, CROWD)
+    assert await _crowded_by(side, CROWD + 1)
+    assert not side.turns.crowded
+
+
+async def _crowded_by(side: Side, number: int) -> bool:
+    """Tell whether so many newcomers are a crowd; they are visited then."""
+    newcomers = [side.turn("newcomer") for _ in range(number)]
+    for turn in newcomers:
+        side.turns.wait(turn)
+    crowded = side.turns.crowded
+    while any(turn.waits for turn in newcomers):
+        await asyncio.sleep(0)
+    return crowded
