@@ -124,6 +124,19 @@ async def test_journal_whose_writing_breaks_keeps_what_was_noted_and_goes_on(
     assert (await wire.call("session.start"))["phase"] == "running"
 
 
+async def test_what_was_noted_when_a_commit_broke_is_in_the_journal_afterwards(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2: whoever noted it is not there any more to note it again."""
+    journal = lab.daemon.journal
+    await journal.settled()
+    broken = Broken(journal._commit)
+    monkeypatch.setattr(journal, "_commit", broken)
+    journal.note_fact("a fact", b"1")
+    await until(lambda: journal.fact("a fact") == b"1", "it is written")
+    assert broken.calls > 1
+
+
 async def test_removal_that_meets_a_defect_is_tried_again(
     lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:

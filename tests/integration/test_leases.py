@@ -311,6 +311,7 @@ async def test_first_reader_takes_the_bound_away_for_good(
     """N2: once it has been read it lives on without a reader, as idle_timeout says."""
     lab, wire, clock = still
     session = await wire.call("session.start")
+    assert "expires" in session
     say(lab, "listening")
     say(lab, "report", consumers=0, frames=5)
     clock.advance(20)
@@ -327,6 +328,7 @@ async def test_reader_of_whom_nobody_has_heard_yet_keeps_it(
     """N2: nothing ends before it has been looked at once more."""
     lab, wire, clock = still
     session = await wire.call("session.start")
+    assert "expires" in session
     say(lab, "listening")
     clock.advance(30)
     say(lab, "report", consumers=1, frames=5)
@@ -364,6 +366,8 @@ async def test_leases_that_are_looked_after_need_no_reader(
     session = await wire.call("session.start", lease=lease)
     say(lab, "listening")
     assert "unread_since" not in session
+    pinned = await wire.call("session.start")
+    assert "unread_since" in pinned
     clock.advance(700)
     found = await wire.call("session.get", session_id=session["session_id"])
     assert found["phase"] == "running"
@@ -375,6 +379,7 @@ async def test_image_that_does_not_say_whether_it_is_read_is_left_alone(
     """N2: the end that was announced is taken back once it is known that nobody can know."""
     lab, wire, clock = still
     session = await wire.call("session.start")
+    assert "expires" in session
     clock.advance(20)
     await bound(lab, session, "unread", expected=False)
     clock.advance(10_000)

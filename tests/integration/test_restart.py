@@ -450,6 +450,7 @@ async def test_that_it_was_read_is_known_in_another_life(machine: Machine) -> No
     """N2: once somebody has read it the bound is gone for good, whatever its log still has."""
     wire = await machine.start()
     session = await wire.call("session.start")
+    assert "expires" in session
     listens(machine, session)
     reads(machine, session)
     supervisor = machine.daemon.supervisor
@@ -471,6 +472,7 @@ async def test_reader_that_came_while_the_daemon_was_away_keeps_the_session(
     """N2: a bound that has passed meanwhile ends nothing before somebody has looked."""
     wire = await machine.start()
     session = await wire.call("session.start")
+    assert "expires" in session
     listens(machine, session)
     reads(machine, session)
     wire = await machine.restart(away=3600)
@@ -1334,8 +1336,9 @@ async def test_what_runs_is_left_alone_when_its_journal_is_lost(
 async def test_what_the_lost_journal_knew_goes_when_it_has_ended(machine: Machine) -> None:
     """F8: then nobody can need it; and from then on nothing is unknown."""
     wire, session = await without_its_journal(machine, "damaged")
-    await machine.daemon.reconciler.look()
+    await look_for_long(machine)
     for name in STAGES:
+        assert machine.world.containers[session[name]].status == "running"
         machine.world.end(session[name])
     await look_for_long(machine)
     assert machine.engine.empty
