@@ -65,7 +65,8 @@ def test_whole_number_counts_however_it_is_written(text: str, frames: int) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        "", "report", "{", "[" * 8000, "{" * 8000, '{"type":"report"', "[1]", '{"type":["report"]}',
+        "", "report", "{", "[" * 8000, "{" * 8000, '{"a":' * 8000, '{"type":"report"', "[1]",
+        '{"type":["report"]}',
         '{"type":"reporter"}', '{"frames":1}', '\x1b[2J{"type":"report"}', '{"type":"report"}{}',
     ],
 )  # fmt: skip

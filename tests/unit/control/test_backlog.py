@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.control.backlog import SLICE, Backlog
+from operatord.control.backlog import ASIDE, SLICE, Backlog
 from operatord_protocol.codec import Envelope, Line
 
 LONG = b'{"method":"%b"}\n' % (b"x" * SLICE)
@@ -76,3 +76,19 @@ def test_blank_lines_alone_give_nothing_and_are_gone() -> None:
     backlog.add(b"\n\r\n")
     assert list(backlog.decoded()) == []
     assert not backlog
+
+
+def test_what_was_put_aside_and_taken_back_leaves_room_for_as_much_again() -> None:
+    """A13: the bound is on what is put aside at a time, not on all that ever was."""
+    backlog = Backlog()
+    lines = [b"%06d" % number + b" " * (ASIDE // 8) for number in range(40)]
+    for each in lines:
+        backlog.add(line(1))
+        assert backlog.lets_pass
+        backlog.put_aside(each)
+        assert backlog.take_back() == each
+    for each in lines[:8]:
+        backlog.put_aside(each)
+    assert not backlog.lets_pass
+    assert backlog.take_back(lines[3]) == lines[3]
+    assert backlog.lets_pass
