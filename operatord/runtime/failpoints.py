@@ -34,6 +34,8 @@ FAILPOINTS = (
     "engine.remove.before", "engine.remove.after",
     "engine.remove_network.before", "engine.remove_network.after",
     "engine.list_objects.before", "engine.list_objects.after",
+    "engine.claim.before", "engine.claim.after",
+    "engine.release.before", "engine.release.after",
 )  # fmt: skip
 """All of them. The tests under tests/faults go through them one by one."""
 
@@ -77,11 +79,11 @@ class FailingEngine:
         self.remove = _around("remove", engine.remove)
         self.remove_network = _around("remove_network", engine.remove_network)
         self.list_objects = _around("list_objects", engine.list_objects)
+        self.claim = _around("claim", engine.claim)
+        self.release = _around("release", engine.release)
         self.alive = engine.alive
-        self.claim = engine.claim
         self.holder = engine.holder
         self.image_ids = engine.image_ids
-        self.release = engine.release
         self.hold_input = engine.hold_input
         self.subnets_in_use = engine.subnets_in_use
         self.address = engine.address

@@ -29,10 +29,6 @@ UNHARMED = {
     "close",
 }
 """Calls that change nothing, and whose answers lead to no change by themselves."""
-MARKING = {"claim", "release"}
-"""Calls that make and remove the instance's mark, and touch no session. A mark that a dead daemon left names
-its own state directory, so the next daemon on that finds it to be its own. Deaths around them are not gone
-through."""
 
 
 def died(place: str, name: str, visits: int) -> bool:
@@ -65,7 +61,7 @@ def test_every_call_of_an_engine_has_its_failpoints_or_a_reason() -> None:
     calls = {name for name, _ in inspect.getmembers(base.Engine, inspect.isfunction)}
     calls = {name for name in calls if not name.startswith("_")}
     named = {name.split(".")[1] for name in failpoints.FAILPOINTS if name.startswith("engine.")}
-    assert calls - UNHARMED - MARKING == named
+    assert calls - UNHARMED == named
 
 
 async def test_call_goes_past_its_failpoints_to_the_engine(

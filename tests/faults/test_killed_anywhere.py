@@ -12,13 +12,17 @@ rest each day another part: in ten days all have had their turn; ``FAULTS_DAY=N`
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import docker
 import pytest
 from daemon_lab import Json, until
 from fault_lab import SMALL_FRAMES, Ground, Life, ground_with_people, hello, settings
@@ -97,6 +101,8 @@ CASES = [
     *cases("finish", STOPPED, "engine.logs 1", "engine.remove 1*", "engine.remove 3"),
     *cases("finish", STOPPED, "engine.remove_network 1", "journal.commit 1"),
 ]
+MARKING = [*cases("claim", "", "engine.claim 1"), *cases("release", "", "engine.release 1")]
+"""Around the instance's mark there is no third session, and at its end no session at all."""
 SELDOM = [case for case in CASES if not case.often]
 DAY = int(os.environ.get("FAULTS_DAY") or date.today().toordinal())
 TODAY = SELDOM[DAY % DAYS :: DAYS]
@@ -104,7 +110,7 @@ CHOSEN = [case for case in CASES if ALL or case.often or case in TODAY]
 
 
 def test_every_failpoint_has_a_case() -> None:
-    assert {case.place.partition(":")[0] for case in CASES} == set(FAILPOINTS)
+    assert {case.place.partition(":")[0] for case in [*CASES, *MARKING]} == set(FAILPOINTS)
 
 
 def test_every_case_has_its_turn() -> None:
@@ -242,6 +248,53 @@ async def test_death_there_disturbs_nobody_and_leaves_nothing(ground: Ground, ca
         await life.depart()
     assert ground.engine_state() == ground.before
     assert ground.neighbours.touched() == 0
+
+
+async def claim(ground: Ground, place: str) -> None:
+    async with ground.life(place) as life:
+        await life.died()
+
+
+async def release(ground: Ground, place: str) -> None:
+    code = 0
+    while code == 0:  # an engine that takes longer than the daemon waits at its end keeps the mark
+        async with ground.life(place) as life:
+            await life.served.logged("answers")
+            life.served.process.terminate()
+            code = await life.served.ended()
+    assert code == -signal.SIGKILL
+
+
+MARKED = {"claim": claim, "release": release}
+
+
+def mark(ground: Ground) -> str | None:
+    """Return whose the instance is by its mark on the engine; None if there is none."""
+    try:
+        volume = ground.engine.client.inspect_volume(f"operatord-{ground.instance}")
+    except (docker.errors.NotFound, FileNotFoundError):
+        return None
+    holder: str = volume["Labels"]["operatord.holder"]
+    return holder
+
+
+@pytest.mark.parametrize("case", MARKING, ids=str)
+async def test_death_around_the_mark_leaves_the_instance_to_its_next_life(
+    tmp_path: Path, case: Case
+) -> None:
+    """A mark that a dead daemon left names its state directory, and goes with the next one's end."""
+    with contextlib.closing(Ground(tmp_path)) as ground:
+        await MARKED[case.operation](ground, case.place)
+        made = case.place in ("engine.claim.after:1", "engine.release.before:1")
+        assert (mark(ground) is not None) is made
+        identity = json.loads((ground.state_dir / "identity").read_bytes())
+        ended = False
+        while not ended:
+            async with ground.life() as life:
+                await life.served.logged("answers")
+                assert mark(ground) == identity["holder"]
+                await life.depart()
+            ended = mark(ground) is None
 
 
 @pytest.mark.timeout(240)
