@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""From the setting `advertise_host` to the address that ports are published on.
+"""From the setting `advertise_host`, or the engine's host, to the address that ports are published on.
 
 An engine takes numbers only: for a name, Docker publishes on all its addresses. So a name is looked up here,
 and has to stand for an address of this machine, unless the engine is on another.
@@ -10,16 +10,42 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import socket
+from typing import NamedTuple
 
 from .config import Config, ConfigError
 
+LOOPBACK = "127.0.0.1"
 
-def bind_address(config: Config, *, remote: bool) -> str:
-    """Return the address for `advertise_host`; it may wait for a name service. Raises `ConfigError`.
+
+class Advertised(NamedTuple):
+    """What locations have, and the address that it is."""
+
+    host: str
+    address: str
+
+
+def advertised(config: Config, engine_host: str | None) -> Advertised:
+    """Return what the settings say, or else the engine's host; None for that is this machine.
+
+    It may wait for a name service. Raises `ConfigError`.
+    """
+    host = config.advertise_host or engine_host or LOOPBACK
+    return Advertised(host, _address(host, config, remote=engine_host is not None))
+
+
+def is_this_machine(host: str) -> bool:
+    """Tell whether a name or an address is one of this machine's; it may wait for a name service."""
+    try:
+        return any(_is_ours(address) for address in _addresses(host))
+    except ConfigError:
+        return False
+
+
+def _address(host: str, config: Config, *, remote: bool) -> str:
+    """Return the address for a name. Raises `ConfigError`.
 
     An address is taken as it is: only the engine knows what its host has, and says so at a start.
     """
-    host = config.advertise_host
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host))
     if config.engine == "process":
@@ -42,7 +68,8 @@ def _addresses(host: str) -> list[str]:
     except (OSError, UnicodeError) as exc:
         raise ConfigError(
             [
-                f"advertise_host: no address is known for the name {host}; correct it, or write an address"
+                f"advertise_host: no address is known for the name {host}; correct it, or write an address "
+                "of the engine's host"
             ]
         ) from exc
     found = dict.fromkeys(str(place[0]) for *_, place in infos)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from .config import Config, ConfigError
+from .advertised import is_this_machine
+from .config import Config, ConfigError, is_loopback
 from .core import engine_address
-from .engines import docker_endpoint, docker_tls
+from .engines import docker_endpoint, docker_ssh, docker_tls
 from .engines.base import Engine
 from .engines.docker_endpoint import Endpoint, Wanted
 
@@ -69,10 +70,18 @@ def engine_endpoint(config: Config, env: Mapping[str, str]) -> Endpoint | None:
     return endpoint
 
 
-def is_remote(config: Config, env: Mapping[str, str]) -> bool:
-    """Tell whether the settings name a container engine of another machine. Raises `ConfigError`."""
+def engine_host(config: Config, env: Mapping[str, str]) -> str | None:
+    """Return the name or address of the engine's host; None if that is this machine, as far as one can tell.
+
+    It may wait for a name service. Raises `ConfigError`.
+    """
     endpoint = engine_endpoint(config, env)
-    return endpoint is not None and bool(docker_endpoint.host_of(endpoint.url))
+    host = "" if endpoint is None else docker_endpoint.host_of(endpoint.url)
+    if not host or is_loopback(host):
+        return None
+    if endpoint is not None and endpoint.url.lower().startswith("ssh://"):
+        host = docker_ssh.real_host(host)
+    return None if is_this_machine(host) else host
 
 
 def _docker(endpoint: Endpoint, instance: str) -> Engine:

@@ -161,7 +161,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unix", metavar="PATH", help="listen on a Unix socket as well")
     parser.add_argument(
         "--engine", choices=("auto", "docker", "process"),
-        help="where stages run: containers, or local processes where there is no engine",
+        help="where stages run: containers of the engine that is named or found, or local processes",
     )  # fmt: skip
     parser.add_argument("--state-dir", metavar="DIR", help="what outlives a restart is kept there")
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
@@ -169,7 +169,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_build_images(commands: Any) -> None:
-    text = "Build the three emulator images on the container engine ($DOCKER_HOST or its socket)."
+    text = (
+        "Build the three emulator images on the container engine, which is found as the docker command finds "
+        "it: $DOCKER_HOST, $DOCKER_CONTEXT, the current context, or a socket."
+    )
     build = commands.add_parser("build-images", help="build the emulator images", description=text)
     build.add_argument(
         "--base", metavar="IMAGE",
@@ -364,8 +367,8 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
 
     ``to_serve`` has names looked up that a daemon needs.
     """
-    from .advertised import bind_address  # noqa: PLC0415
-    from .choice import engine_endpoint, is_remote  # noqa: PLC0415
+    from .advertised import advertised  # noqa: PLC0415
+    from .choice import engine_endpoint, engine_host  # noqa: PLC0415
     from .config import ConfigError, in_small_letters, load, not_settings  # noqa: PLC0415
 
     for name in not_settings(os.environ):
@@ -378,7 +381,7 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
         config = load(_config_file(args), os.environ, _settings(args))
         engine_endpoint(config, os.environ)
         if to_serve:
-            bind_address(config, remote=is_remote(config, os.environ))
+            advertised(config, engine_host(config, os.environ))
         return config
     except ConfigError as exc:
         for problem in exc.problems:

@@ -178,7 +178,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     docker_tls: bool | None = None
     docker_cert_path: str | None = None
     state_dir: str | None = None
-    advertise_host: str = "127.0.0.1"
+    advertise_host: str | None = None
     subnets: str = "10.213.0.0/16"
     ports: str | None = None
     engine_patience: Duration = Duration(10)
@@ -471,9 +471,15 @@ def _network_problems(config: Config) -> list[str]:
         found.append(f"subnets: expected a CIDR such as 10.213.0.0/16, got {config.subnets!r}")
     if config.ports is not None:
         found += _ports_problems(config)
-    if problem := host_problem(config.advertise_host):
-        found.append(f"advertise_host: {problem}")
-    if config.engine == "process" and not is_loopback(config.advertise_host):
+    if config.advertise_host is not None:
+        found += _advertised_problems(config.advertise_host, config.engine)
+    return found
+
+
+def _advertised_problems(host: str, engine: EngineChoice) -> list[str]:
+    problem = host_problem(host)
+    found = [f"advertise_host: {problem}"] if problem else []
+    if engine == "process" and not is_loopback(host):
         found.append("advertise_host: the process engine serves on loopback addresses only")
     return found
 

@@ -22,7 +22,7 @@ from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
 
 from . import __version__, choice
-from .advertised import bind_address
+from .advertised import advertised
 from .config import Config, ConfigError, to_dict
 from .control.events import EventLog
 from .control.peer import Services
@@ -111,7 +111,9 @@ class Daemon:
         """
         parts = parts or Parts()
         self.config = config
-        self._bind_address = _bind_address(config)
+        self._engine_host = choice.engine_host(config, os.environ)
+        """None where the engine is on this machine; of another one, nothing can be measured here."""
+        self._advertised = advertised(config, self._engine_host)
         self._reread = reread or (lambda: config)
         self.clock = parts.clock or Clock()
         self._begun = self.clock.now()
@@ -127,7 +129,9 @@ class Daemon:
         self._gpus = _configured_gpus(config)
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
-        self._subnet_count = SubnetCount(self.engine, self._subnets, self.supervisor.note_subnets)
+        self._subnet_count = SubnetCount(
+            self.engine, self._subnets, self.supervisor.note_subnets, here=self._engine_host is None
+        )
         self.supervisor.on_no_subnets = self._subnet_count.doubt
         self._forgotten = Forgotten(self.journal)
         self._ownership = Ownership(self.engine, self.instance, self._state.holder)
@@ -155,7 +159,8 @@ class Daemon:
         return choice.choose_engine(self.config, self.instance, self._state.path, os.environ)
 
     def _make_supervisor(self) -> Supervisor:
-        starter = Starter(self.engine, self._subnets, self._start_settings, self.clock)
+        here = self._engine_host is None
+        starter = Starter(self.engine, self._subnets, self._start_settings, self.clock, here=here)
         facts = self.host.facts()
         machine = Machine(facts["cpus"], facts["memory"], self._gpus or ())
         learned = _learned(self.journal)
@@ -226,6 +231,7 @@ class Daemon:
             probes=self.probes,
             events=self.events,
             host=self.host,
+            measures_engine=self._engine_host is None,
             clock=self.clock,
             engine_facts=lambda: self.availability.facts() | self._forgotten.facts(),
             troubles=self.keeper.troubles,
@@ -239,10 +245,10 @@ class Daemon:
         config = self.config
         return StartSettings(
             self.instance,
-            config.advertise_host,
+            self._advertised.host,
             config.port_range,
             config.start_timeout,
-            self._bind_address,
+            self._advertised.address,
         )
 
     # Life
@@ -257,7 +263,8 @@ class Daemon:
         if self._choice.warning is not None:
             log.warning("%s", self._choice.warning)
         if self._gpus is None:
-            self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in await find_gpus())
+            here = await find_gpus() if self._engine_host is None else []
+            self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in here)
         self.supervisor.restore(keeps=self.engine.name != "process")
         keep = self.keeper.keep
         keep(WATCHING, self._watch.run)
@@ -267,7 +274,7 @@ class Daemon:
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
         self._ownership.require()
-        if not self._remote:
+        if self._engine_host is None:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
         keep("the count of subnets", self._subnet_count.run)
         keep("what prepares slots", self.supervisor.slots.run)
@@ -369,7 +376,7 @@ class Daemon:
             self._stop.set()
             raise
         await self._subnet_count.ask()
-        if info.root_dir and not self._remote:
+        if info.root_dir and self._engine_host is None:
             self.host.watch_disk(Path(info.root_dir))
         self._subnet_count.tell()
         machine = self.supervisor.admission.machine
@@ -378,11 +385,6 @@ class Daemon:
         )
         for name, problem in self.supervisor.admission.too_large().items():
             log.warning("pipeline %s cannot run here: %s", name, problem)
-
-    @property
-    def _remote(self) -> bool:
-        """Whether the engine is on another machine, of which nothing can be measured here."""
-        return self.engine.name == "docker" and choice.is_remote(self.config, os.environ)
 
     @property
     def _keeps(self) -> bool:
@@ -408,7 +410,7 @@ class Daemon:
         try:
             config = self._reread()
             same = config.advertise_host == self.config.advertise_host
-            published_on = self._bind_address if same else _bind_address(config)
+            new = self._advertised if same else advertised(config, self._engine_host)
         except ConfigError as exc:
             raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
         before, after = to_dict(self.config), to_dict(config)
@@ -416,7 +418,7 @@ class Daemon:
         if fixed := NEEDS_RESTART.intersection(changed):
             raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
         self.config = self.services.config = config
-        self._bind_address = published_on
+        self._advertised = new
         self.engine.be_patient(config.engine_patience)
         self.supervisor.configure(config)
         self.journal.retention = self._retention()
@@ -428,10 +430,6 @@ class Daemon:
             self._reload()
         except Conflict as exc:
             log.error("%s", exc.message)
-
-
-def _bind_address(config: Config) -> str:
-    return bind_address(config, remote=choice.is_remote(config, os.environ))
 
 
 def _learned(journal: Journal) -> Learned:

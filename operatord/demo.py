@@ -83,6 +83,7 @@ def _run(wanted: str, count: int, folder: Path) -> int:
     _line("engine", f"{chosen.engine}: {chosen.why}")
     with _daemon(chosen.engine, folder) as address, Client(address) as client:
         _line("daemon", f"listening on {address}")
+        _await_engine(client)
         session = _start(client, count)
         received = _receive(session, count)
         ended = session.wait(timeout=READY_SECONDS)
@@ -191,6 +192,15 @@ def _await_address(process: subprocess.Popen[bytes], lines: IO[str]) -> str:
             return match[1]
         time.sleep(0.02)
     raise _Failed(f"the daemon did not come up:\n{seen + lines.read()}")
+
+
+def _await_engine(client: Client) -> None:
+    """Return once the daemon's engine answers it: one that is far away is a while in coming."""
+    deadline = time.monotonic() + READY_SECONDS
+    while (engine := client.status().engine)["state"] != "up" and time.monotonic() < deadline:
+        if engine["name"] == "process":
+            return
+        time.sleep(0.05)
 
 
 # The requester

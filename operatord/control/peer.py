@@ -83,6 +83,8 @@ class Services:
     probes: ProbeRegistry
     events: EventLog
     host: HostMonitor
+    measures_engine: bool
+    """Whether ``host`` is where sessions run: nothing is measured of another machine."""
     clock: Clock
     engine_facts: Callable[[], dict[str, Any]]
     troubles: Callable[[], list[Trouble]]

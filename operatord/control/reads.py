@@ -70,11 +70,13 @@ def status(services: Services, params: m.NoParams) -> m.Status:
     admission = supervisor.admission
     measured = services.host.measured()
     del measured["disk_path"]  # no path of the host reaches a client
+    if not services.measures_engine:
+        measured = {"daemon": measured["daemon"]}
     return m.Status(
         version=services.version,
         instance=services.instance,
         engine=services.engine_facts(),
-        host=services.host.facts(),
+        host=services.host.facts() if services.measures_engine else {},
         capacity=admission.capacity(),
         reserved=admission.reserved(),
         free=admission.free(),

@@ -118,6 +118,13 @@ def settings_for(host: str, paramiko: Any) -> dict[str, Any]:
     return found
 
 
+def real_host(host: str) -> str:
+    """Return what stands behind a name that the user's ssh configuration may have given to a host."""
+    with contextlib.suppress(SshFailed, OSError):
+        return str(settings_for(host, load_paramiko()).get("hostname") or host)
+    return host
+
+
 def _channel(connection: _Connection, timeout: float) -> Any:
     transport = connection.client.get_transport()
     if transport is None:

@@ -21,8 +21,10 @@ from .visit import connect
 
 T = TypeVar("T")
 
+SOON = 1.5
+"""Seconds until the first look: most stages listen by then, and who waits in vain is told at once."""
 EVERY = 4.0
-"""Seconds between looks: far more than any stage takes from its word that it listens to its first answer."""
+"""Seconds between further looks: each is a visit to a stage that may be busy with its start."""
 CONNECTS = 1.0
 """Seconds that an address has to take or to refuse a connection."""
 LISTENING = '{"type":"listening"'
@@ -61,19 +63,25 @@ async def unless_refused(
 async def _doubt(engine: base.Engine, place: Place, timeout: float) -> NoReturn:
     """Look now and then. Raises `StepFailed`, and never returns."""
     now = asyncio.get_running_loop().time
-    last = now() + timeout - 2 * CONNECTS
+    last, pause = now() + timeout - 2 * CONNECTS, SOON
     while True:
-        await asyncio.sleep(max(min(EVERY, last - now()), CONNECTS))
-        if await _refuses(place) and (now() >= last or await _listens(engine, place.container_id)):
+        await asyncio.sleep(max(min(pause, last - now()), CONNECTS))
+        pause = EVERY
+        if await _refuses(place) and (now() >= last or await _in_vain(engine, place)):
             raise StepFailed(
                 errors.StartFailed,
                 "start_failed",
                 f"the stage {place.stage!r} runs and is published, but its address {place.host}:{place.port} "
                 "refuses connections from the daemon: the two are in different networks, as when one of "
-                "them is in a container; set `advertise_host` to an address of the engine's host that the "
-                "daemon reaches, too",
+                "them is in a container or on another machine; set `advertise_host` to an address of the "
+                "engine's host that the daemon reaches, too",
                 place.stage,
             )
+
+
+async def _in_vain(engine: base.Engine, place: Place) -> bool:
+    """Tell whether it refuses a stage that listens, and not merely one that did not when it was looked at."""
+    return await _listens(engine, place.container_id) and await _refuses(place)
 
 
 async def _refuses(place: Place) -> bool:

@@ -23,8 +23,14 @@ and costs what it would cost to ask each time."""
 class Networks:
     """Makes networks on one engine, and knows which subnets are taken."""
 
-    def __init__(self, engine: base.Engine, subnets: SubnetPool, clock: Clock) -> None:
-        """Nothing is asked before the first network is wanted."""
+    def __init__(
+        self, engine: base.Engine, subnets: SubnetPool, clock: Clock, *, here: bool = True
+    ) -> None:
+        """Nothing is asked before the first network is wanted.
+
+        ``here``: the engine is on this machine, whose routes count.
+        """
+        self._here = here
         self._engine = engine
         self._subnets = subnets
         self._clock = clock
@@ -80,12 +86,12 @@ class Networks:
             if in_use is None:
                 return []
             self._foreign, self._asked_at = in_use, now
-        return list(occupants(self._foreign))
+        return list(occupants(self._foreign, here=self._here))
 
     def _exhausted(self, taken: Sequence[str]) -> SubnetsExhausted:
         """Return why there is no subnet, and what to do about it."""
         foreign = self._subnets.others([*(self._foreign or ()), *taken])
-        problem = self._subnets.obstacle(occupants(foreign)) or (
+        problem = self._subnets.obstacle(occupants(foreign, here=self._here)) or (
             f"sessions hold all {self._subnets.capacity} subnets of `subnets` that others have left over: "
             "widen it, or wait for a session to end"
         )

@@ -24,6 +24,12 @@ PROGRAM = Path(__file__).with_name("relay_process.py")
 OPEN_TIMEOUT = 10.0
 """Seconds in which the process has to listen; it takes a few hundredths of one."""
 
+CANNOT_LISTEN = (
+    "only the daemon's machine reaches the probe, and the session's network is on another, the engine's: "
+    "register the probe with an address that the engine's host reaches, or run the daemon beside the engine"
+)
+"""What it means if the network's address is none of this machine's, in this network namespace."""
+
 
 class Relay:
     """Connections to it become connections to the target."""
@@ -39,7 +45,7 @@ class Relay:
         """Listen on ``host`` and return the address. Raises `OSError`; `close` is needed even then."""
         line = await _first_line(self._spawn(host))
         if not line.endswith(b"\n"):
-            raise OSError(errno.EADDRNOTAVAIL, f"the relay to the probe cannot listen on {host}")
+            raise OSError(errno.EADDRNOTAVAIL, CANNOT_LISTEN)
         return host, int(line)
 
     def _spawn(self, host: str) -> IO[bytes]:

@@ -59,10 +59,12 @@ class Starter:
         subnets: SubnetPool,
         settings: Callable[[], StartSettings],
         clock: Clock,
+        *,
+        here: bool = True,
     ) -> None:
-        """``settings`` is asked at every start, so that a reload takes effect."""
+        """``settings`` is asked at every start, so that a reload takes effect; ``here`` as for `Networks`."""
         self._engine = engine
-        self._networks = Networks(engine, subnets, clock)
+        self._networks = Networks(engine, subnets, clock, here=here)
         self._maker = Maker(engine, self._networks, settings, clock)
         self._settings = settings
         self._clock = clock

@@ -12,7 +12,7 @@ from operatord.core.resources import UNLIMITED
 from operatord.core.subnets import SubnetPool
 from operatord.engines import base
 
-from .routes import host_routes
+from .routes import Route, host_routes
 
 INTERVAL = 1.0
 """Seconds between two looks at the routes, which come and go with a VPN for one. The kernel would tell by
@@ -25,12 +25,19 @@ class SubnetCount:
     """Counts the subnets of a range that are not in use by networks of the engine or routes of the host."""
 
     def __init__(
-        self, engine: base.Engine, pool: SubnetPool, on_count: Callable[[int, str | None], None]
+        self,
+        engine: base.Engine,
+        pool: SubnetPool,
+        on_count: Callable[[int, str | None], None],
+        *,
+        here: bool = True,
     ) -> None:
         """``on_count`` is told how many there are, and who leaves none over if there are none.
 
-        All there are can be had before the engine is asked for the first time.
+        All there are can be had before the engine is asked for the first time. ``here``: the engine is on
+        this machine, whose routes count.
         """
+        self._here = here
         self._engine = engine
         self._pool = pool
         self._on_count = on_count
@@ -49,7 +56,7 @@ class SubnetCount:
         if self._foreign is None:
             self._on_count(UNLIMITED, None)
             return
-        found = occupants(self._foreign)
+        found = occupants(self._foreign, here=self._here)
         before, self._obstacle = self._obstacle, self._pool.obstacle(found)
         if self._obstacle not in (None, before):
             log.warning("%s", self._obstacle)
@@ -62,7 +69,7 @@ class SubnetCount:
 
     async def run(self) -> None:
         """Count when routes have changed, and ask the engine when that is in doubt; until cancelled."""
-        routes = host_routes()
+        routes = self._routes()
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):
@@ -72,15 +79,19 @@ class SubnetCount:
                 with contextlib.suppress(base.EngineError):  # the engine's watch says so
                     await self.ask()
                     self.tell()
-            elif (now := host_routes()) != routes:
+            elif (now := self._routes()) != routes:
                 routes = now
                 self.tell()
 
+    def _routes(self) -> list[Route]:
+        return host_routes() if self._here else []
 
-def occupants(foreign: list[str]) -> dict[str, str]:
-    """Return what has address ranges beside sessions, as CIDR and in words."""
+
+def occupants(foreign: list[str], *, here: bool) -> dict[str, str]:
+    """Return what has address ranges beside sessions, as CIDR and in words; also routes, if ``here``."""
     networks = {cidr: f"the engine's network {cidr}" for cidr in foreign}
     routes = {
-        route.network: f"the route {route.network} by {route.device}" for route in host_routes()
+        route.network: f"the route {route.network} by {route.device}"
+        for route in (host_routes() if here else ())
     }
     return routes | networks  # a network of the engine has a route as well

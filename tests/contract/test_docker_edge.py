@@ -31,7 +31,9 @@ from operatord.engines.base import (
     SubnetTaken,
 )
 from operatord.engines.docker import DockerEngine
+from operatord.engines.docker_client import APIClient
 from operatord.engines.docker_errors import refusal
+from operatord.engines.docker_versions import NEWEST
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
@@ -137,6 +139,46 @@ async def test_version_is_pinned_to_what_both_sides_speak(tmp_path: Path) -> Non
     assert (info.version, info.api_version, info.cpus) == ("20.10.24", "1.41", 2.0)
     assert (info.memory, info.root_dir) == (1 << 30, "/var/lib/docker")
     assert asked == ["/version", "/v1.41/info"]
+
+
+async def test_version_is_one_that_an_engine_with_a_minimum_takes(tmp_path: Path) -> None:
+    """E8: as Docker 29 has it."""
+    asked: list[str] = []
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        asked.append(path)
+        if path == "/version":
+            send(writer, VERSION | {"ApiVersion": "1.52", "MinAPIVersion": "1.44"})
+        elif path.startswith(("/v1.44/", "/v1.45/")):
+            send(writer, FACTS)
+        else:
+            body = b'{"message":"client version 1.41 is too old. Minimum supported API version is 1.44"}'
+            head = b"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+            writer.write(head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
+
+    async with engine_that(answer, tmp_path) as engine:
+        assert (await engine.connect()).api_version in ("1.44", "1.45")
+        assert asked == ["/version", f"/v{NEWEST}/info"]
+        engine._clients.drop()
+        engine._clients._version = "1.41"  # of the engine that was there before
+        with pytest.raises(EngineUnavailable, match="does not speak version 1"):
+            await engine.inspect("x")
+
+
+async def test_whatever_a_library_lets_out_is_the_engines_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """E2, E5: no watch over the engine dies of it, and the log has where it came from."""
+
+    def breaks(*_: object) -> None:
+        raise AttributeError("fileno")
+
+    async with engine_that(healthy, tmp_path) as engine:
+        await engine.connect()
+        monkeypatch.setattr(APIClient, "inspect_container", breaks)
+        with pytest.raises(EngineUnavailable, match="unexpected way"):
+            await engine.inspect("x")
+    assert "AttributeError: fileno" in caplog.text
 
 
 async def test_hung_engine_is_unavailable_after_the_timeout(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,14 @@ mount -t tmpfs -o mode=711 containerd /run/containerd
 mount -t tmpfs -o "size=$size" data "$folder/data"
 mount_cgroups
 echo ready
-while read -r _; do
+while read -r options; do
     setpriv --pdeathsig TERM dockerd --host "unix://$folder/docker.sock" \
         --pidfile "$folder/dockerd.pid" --config-file "$folder/daemon.json" \
         --data-root "$folder/data" --exec-root "$folder/exec" \
         --bip 10.250.0.1/24 --default-address-pool "base=$pool,size=26" \
         --exec-opt native.cgroupdriver=cgroupfs --cgroup-parent "/$cgroup" \
-        --storage-driver overlay2 --shutdown-timeout 5 --log-level warn >>"$folder/log" 2>&1 </dev/null &
+        --storage-driver overlay2 --shutdown-timeout 5 --log-level warn $options \
+        >>"$folder/log" 2>&1 </dev/null &
     echo $!
 done
 """
@@ -87,11 +88,11 @@ class PrivateEngine:
         assert self._keeper.stdout is not None
         return self._keeper.stdout.readline().strip()
 
-    def start(self, *, live_restore: bool = False) -> None:
-        """Start dockerd, and return when it answers."""
+    def start(self, *options: str, live_restore: bool = False) -> None:
+        """Start dockerd with these options as well, and return when it answers."""
         (self.folder / "daemon.json").write_text(json.dumps({"live-restore": live_restore}))
         assert self._keeper.stdin is not None
-        print(file=self._keeper.stdin, flush=True)
+        print(*options, file=self._keeper.stdin, flush=True)
         self.pid = int(self._said())
         deadline = time.monotonic() + ANSWER
         while not self.answers():
@@ -282,14 +283,17 @@ def _remove_cgroups(top: Path) -> None:
 
 
 @contextlib.contextmanager
-def private_engine(size: str, *images: str) -> Iterator[PrivateEngine]:
-    """Have an engine of one's own with the emulators' images, and leave nothing of it behind."""
+def private_engine(size: str, *images: str, options: Sequence[str] = ()) -> Iterator[PrivateEngine]:
+    """Have an engine of one's own with the emulators' images, and leave nothing of it behind.
+
+    ``options`` are dockerd's.
+    """
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing or os.geteuid() != 0 or sys.platform != "linux":
         pytest.skip(f"an engine of its own needs Linux, root and {', '.join(missing or NEEDED)}")
     engine = PrivateEngine(size)
     try:
-        engine.start()
+        engine.start(*options)
         engine.load(*(images or IMAGES))
         yield engine
     finally:
@@ -324,14 +328,17 @@ class Inside:
 
 @contextlib.asynccontextmanager
 async def served_inside(
-    engine: PrivateEngine, state_dir: Path, config: Mapping[str, Any] | None = None
+    engine: PrivateEngine,
+    state_dir: Path,
+    config: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Inside]:
-    """Run a daemon on a private engine."""
+    """Run a daemon on a private engine; ``env`` says how it is reached, in place of its socket."""
     control = engine.folder / "control.sock"
     settings = {"subnets": SUBNETS, "unix": str(control), "shutdown_timeout": 5, **(config or {})}
     daemon = await Served.start(
         state_dir, "--engine", "docker",
-        config=settings, env={"DOCKER_HOST": engine.host}, below=engine.enter(),
+        config=settings, env=env or {"DOCKER_HOST": engine.host}, below=engine.enter(),
     )  # fmt: skip
     running = Inside(daemon, engine, control)
     try:

@@ -12,7 +12,7 @@ import pytest
 from daemon_lab import OPERATORD, Lab, Wire, clean_env, in_process, run, settings, until
 
 from operatord import advertised
-from operatord.advertised import bind_address
+from operatord.advertised import advertised as advertised_as
 from operatord.config import ConfigError, from_dict
 from operatord.engines.base import NotOurAddress, StageState
 from operatord.engines.docker_bodies import stage_state
@@ -27,17 +27,21 @@ def names(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
     monkeypatch.setattr(advertised.socket, "getaddrinfo", lambda *_, **__: found)
 
 
+def address(host: str, engine_host: str | None = None) -> str:
+    """Return the address that is published on for `advertise_host`."""
+    return advertised_as(from_dict({"advertise_host": host}), engine_host).address
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "192.0.2.1", "::1"])
 def test_address_is_taken_as_it_is(host: str) -> None:
     """F1: only the engine knows what its host has."""
-    assert bind_address(from_dict({"advertise_host": host}), remote=False) == host
+    assert address(host) == host
 
 
 def test_name_becomes_an_address_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """F1: never a wildcard, nor another machine's; IPv4 where there is a choice."""
     names(monkeypatch, "192.0.2.1", "::", "0.0.0.0", "::1", LOOPBACK)
-    config = from_dict({"advertise_host": "here.example"})
-    assert bind_address(config, remote=False) == LOOPBACK
+    assert address("here.example") == LOOPBACK
 
 
 @pytest.mark.parametrize("addresses", [["192.0.2.1"], ["0.0.0.0", "::"]])
@@ -46,10 +50,9 @@ def test_name_of_another_machine_is_refused(
 ) -> None:
     """F1: unless the engine is there."""
     names(monkeypatch, *addresses)
-    config = from_dict({"advertise_host": "there.example"})
     with pytest.raises(ConfigError, match="stands for no address of this machine"):
-        bind_address(config, remote=False)
-    assert bind_address(config, remote=True) in addresses
+        address("there.example")
+    assert address("there.example", engine_host="there.example") in addresses
 
 
 @pytest.mark.parametrize("command", ["serve", "check-config"])
@@ -132,6 +135,7 @@ async def publish_nowhere(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         return msgspec.structs.replace(state, published=where)
 
     monkeypatch.setattr(lab.fake, "inspect", elsewhere)
+    monkeypatch.setattr(doubt, "SOON", 0.05)
     monkeypatch.setattr(doubt, "EVERY", 0.05)
     monkeypatch.setattr(doubt, "CONNECTS", 0.05)
 
