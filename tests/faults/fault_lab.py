@@ -35,6 +35,7 @@ def settings(capacity: float = 1.0, **more: Any) -> Json:
         "on_shutdown": "keep",
         "stop_grace": 0.5,
         "start_timeout": 20,
+        "lease": {"unread_timeout": None},  # those that stay are checked, and read by nobody
         "pressure": {"cpu": None, "memory_stall": None},  # the tests beside these are none of ours
         "system_reserved": {"cpus": round(CORES - capacity, 3)},
         "pipelines": {"segmented": {"stages": {"segmentation": {"cpus": SEGMENTATION_CPUS}}}},

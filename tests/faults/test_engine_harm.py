@@ -103,12 +103,21 @@ class Four:
     @classmethod
     async def begin(cls, daemon: Inside, pipeline: str = "stream", step: str = "create") -> Four:
         """Have two that run, and a third that has come to a step of its start at this moment."""
-        wires = [await daemon.wire() for _ in range(3)]
-        four = cls(await start(wires[1]), await start(wires[2]), wires)
-        four._start = wires[0].begin("session.start", pipeline=pipeline)
-        note = await wires[0].note(lambda said: said.get("stage") == step)
-        four.starting = note["session_id"]
+        four = await cls.two(daemon)
+        await four.third(pipeline, step)
         return four
+
+    @classmethod
+    async def two(cls, daemon: Inside) -> Four:
+        """Have the two that run."""
+        wires = [await daemon.wire() for _ in range(3)]
+        return cls(await start(wires[1]), await start(wires[2]), wires)
+
+    async def third(self, pipeline: str = "stream", step: str = "create") -> None:
+        """Ask for the third, and return when its start has come to this step."""
+        self._start = self._starter.begin("session.start", pipeline=pipeline)
+        note = await self._starter.note(lambda said: said.get("stage") == step)
+        self.starting = note["session_id"]
 
     def harmed(self) -> None:
         """Now that the engine is harmed, ask for an end and for one more."""
@@ -157,11 +166,11 @@ async def test_frozen_engine_is_said_so_harms_no_stream_and_goes_on_afterwards(
     config = {**THREE, "engine_patience": 5}
     async with served_inside(engine, tmp_path / "s", config) as daemon:
         watcher, wire = await daemon.watcher("engine.lost", "engine.back"), await daemon.wire()
-        four = await Four.begin(daemon)
+        four, other = await Four.two(daemon), await daemon.wire()
         async with reader_at(engine, four.location) as reader, pinged(wire) as pings:
+            await four.third()
             engine.send(signal.SIGSTOP)
             four.harmed()
-            other = await daemon.wire()
 
             async def slow() -> bool:
                 return await engine_state(other) == "slow"
