@@ -245,6 +245,7 @@ def test_slip_in_an_option_is_told_with_the_usage_of_its_command(
     [(["lsit"], "list"), (["probe", "lits"], "list"), (["start", "--format", "Y4M"], "y4m")],
 )
 def test_slip_in_a_word_is_told_with_what_was_meant(ctl: Run, args: list[str], meant: str) -> None:
+    """N14"""
     ran = ctl(*args)
     assert (ran.code, ran.out) == (exits.USAGE, "")
     assert ran.err.endswith(f"did you mean {meant!r}?\n")

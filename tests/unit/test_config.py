@@ -365,6 +365,7 @@ def test_address_without_a_host_is_told_what_one_looks_like(number: object) -> N
     ],
 )
 def test_variable_with_a_wrong_value_is_named(variable: str, value: str, setting: str) -> None:
+    """N12"""
     with pytest.raises(ConfigError) as caught:
         load(SHIPPED, {variable: value, "HOME": "/"}, {})
     assert [each.startswith(f"{variable}: {setting}") for each in caught.value.problems] == [True]
@@ -390,6 +391,7 @@ def test_file_with_a_wrong_value_is_known_to_whoever_may_hear_its_path(tmp_path:
 
 
 def test_variables_in_small_letters_are_told() -> None:
+    """N12"""
     env = {"operatord_listen": "x", "Operatord_Engine": "x", "operatord_weather": "x", "home": "/"}
     assert in_small_letters(env | {"OPERATORD_UNIX": "x"}) == [
         "Operatord_Engine",
