@@ -314,7 +314,7 @@ async def living_sessions(wire: Wire, but: set[str]) -> list[str]:
     return sorted(each for each in living if each not in but)
 
 
-@pytest.mark.timeout(120 + 20 * ROUNDS)
+@pytest.mark.timeout(300 + 20 * ROUNDS)
 async def test_churn_and_sudden_death_disturb_nobody_and_leave_nothing(
     ground: Ground, report: list[str]
 ) -> None:

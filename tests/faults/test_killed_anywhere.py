@@ -297,7 +297,6 @@ async def test_death_around_the_mark_leaves_the_instance_to_its_next_life(
             ended = mark(ground) is None
 
 
-@pytest.mark.timeout(240)
 async def test_in_the_end_the_stream_was_whole_and_all_is_gone(ground: Ground) -> None:
     traces = ground.before["traces"]
     async with ground.life() as life:
