@@ -32,6 +32,8 @@ from test_emulator_preview import RESET, expect
 
 RELAYS = ["streaming", "segmentation"]
 SMALL = {"width": 16, "height": 16}
+COUNT = 200
+"""Frames of a stream that lasts for five seconds: the line comes long before its end, on busy cores, too."""
 CREDULOUS: Constants = {"GUEST_TIME": 0.0, "GUEST_TIME_INNER": 0.0, "QUIET": 0.0, **BRISK}
 """Whoever is silent is taken for a consumer at once, as the slowest line finds it on a busy machine."""
 
@@ -52,7 +54,7 @@ def test_whose_line_comes_when_it_is_a_consumer_already_costs_no_frame(
     launch: Launcher, script: str, said: bytes
 ) -> None:
     """N1: a later check, or an attached stage, on a machine that is too busy to say so in time."""
-    last = last_of(launch, script, 60, CREDULOUS)
+    last = last_of(launch, script, COUNT, CREDULOUS)
     with Consumer(last.port) as late:
         late.hello()
         expect(late, 0)
@@ -62,8 +64,8 @@ def test_whose_line_comes_when_it_is_a_consumer_already_costs_no_frame(
 
         _, frames, end = receive(last.port)
 
-    assert sequence(frames) == list(range(60))
-    assert end == {"type": "end", "frames": 60, "dropped": 0}
+    assert sequence(frames) == list(range(COUNT))
+    assert end == {"type": "end", "frames": COUNT, "dropped": 0}
 
 
 @pytest.mark.parametrize("script", RELAYS)
@@ -71,7 +73,7 @@ def test_a_check_that_is_gone_before_its_line_is_read_costs_no_frame(
     launch: Launcher, script: str
 ) -> None:
     """N1: the line and a reset come together, to a stage that has sent frames to it."""
-    last = last_of(launch, script, 60, CREDULOUS)
+    last = last_of(launch, script, COUNT, CREDULOUS)
     late = Consumer(last.port)
     late.hello()
     last.reports_until(consumers=1)
@@ -80,7 +82,7 @@ def test_a_check_that_is_gone_before_its_line_is_read_costs_no_frame(
     late.__exit__()
     last.reports_until(consumers=0)
 
-    assert sequence(receive(last.port)[1]) == list(range(60))
+    assert sequence(receive(last.port)[1]) == list(range(COUNT))
 
 
 @pytest.mark.parametrize("policy", ["lossless", "fastest", "live"])
