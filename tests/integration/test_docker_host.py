@@ -40,7 +40,7 @@ async def test_setting_that_is_no_address_is_named(tmp_path: Path, command: str)
         command, tmp_path, OPERATORD_DOCKER_HOST="unix://", DOCKER_HOST="docker.sock"
     )
     assert (code, said.count("\n")) == (2, 1)
-    assert said.startswith("operatord: docker_host: the address names no socket")
+    assert said.startswith("operatord: OPERATORD_DOCKER_HOST: docker_host: the address names no")
 
 
 async def test_local_processes_need_no_address(tmp_path: Path) -> None:
