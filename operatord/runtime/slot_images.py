@@ -33,6 +33,11 @@ class SlotImages:
         self._stirred = asyncio.Event()
 
     @property
+    def doubts(self) -> int:
+        """How often something has happened to an image, or may have."""
+        return self._doubts
+
+    @property
     def in_doubt(self) -> bool:
         """Whether a name may mean another image now than when the engine was asked last."""
         return self._settled < self._doubts

@@ -29,6 +29,7 @@ from operatord_protocol.messages import SessionStartParams
 from .admission import Admission
 from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
+from .slot_failures import FIRST_PAUSE, SlotFailures
 from .slot_images import SlotImages
 from .starter import Starter
 from .steps import Interrupted, StepFailed
@@ -40,8 +41,8 @@ PAUSE = 0.5
 REST = 1.0
 """Seconds without a claim before a slot is replaced: requests often come in groups, and an engine that is
 making containers takes several times as long over the next claim, or the next stop."""
-FAILED_PAUSE = 10.0
-"""Seconds without an attempt after a slot could not be made."""
+FAILED_PAUSE = FIRST_PAUSE
+"""Seconds without any attempt after a slot could not be made; for the same pipeline they grow."""
 SPARE = ""
 """What stands for the pipeline of a slot that is no more than a network."""
 UNKNOWN = 1.0
@@ -84,6 +85,7 @@ class SlotPool:
         self._arrivals: defaultdict[str, Arrivals] = defaultdict(Arrivals)
         self._refill: dict[str, float] = {}
         """Seconds that it took to make the last one."""
+        self._failures = SlotFailures(admission.clock.now)
         self._claimed_at = -REST
         self._open = True
         self._forgotten = asyncio.Event()
@@ -160,6 +162,7 @@ class SlotPool:
         while True:
             pause = PAUSE
             self._discard_unfit()
+            self._failures.reconsider((self.images.doubts, self._admission.config))
             pipeline = self._lacking()
             if pipeline is not None:
                 await self._do.calm()
@@ -191,7 +194,7 @@ class SlotPool:
             return None
         for name in (*self._admission.config.pipelines, SPARE):
             count = len([s for s in self._slots.values() if s.plan.pipeline == name])
-            if count < self.target(name):
+            if count < self.target(name) and self._failures.may_try(name):
                 return name
         return None
 
@@ -224,7 +227,8 @@ class SlotPool:
             await self._do.write(list(self._slots))  # before there is anything of it
             current = await self._prepare(slot)
         except (StepFailed, JournalFailed, base.EngineError) as exc:
-            log.warning("a slot for %s could not be made: %s", pipeline or "any session", exc)
+            level = logging.WARNING if self._failures.note(pipeline, str(exc)) else logging.DEBUG
+            log.log(level, "a slot for %s could not be made: %s", pipeline or "any session", exc)
             await self._remove(slot)
             return False
         except Interrupted:
@@ -241,6 +245,7 @@ class SlotPool:
         self._made_at[slot.id] = self._admission.clock.now()
         self._refill[pipeline] = self._made_at[slot.id] - begun
         self._ready.add(slot.id)
+        self._failures.forget(pipeline)
         log.info("slot %s for %s is ready", slot.id, pipeline or "any session")
         return True
 

@@ -316,6 +316,7 @@ async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         slots = lab.daemon.supervisor.slots
         assert await slots._make("segmented") is False
         assert (lab.fake.empty, list(slots)) == (True, [])
+        assert not slots._failures.may_try("segmented"), "E4: it is not tried again and again"
         assert (await wire.call("system.status"))["reserved"]["cpus"] == 0
 
 
