@@ -180,13 +180,13 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(
                 ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
             )
-            self._turns.ask(self._turn)
+            self._turns.ask(self._turn, len(exc.block))
             return
         if self._splitter.pending or self._late_line is not None:
             self._expect_end(bool(self._splitter.pending), begun_now=bool(block))
         if block:
             self._backlog.add(block)
-            self._turns.ask(self._turn)
+            self._turns.ask(self._turn, len(block))
             if self._backlog.has_unseen:
                 self._read_on(False)
 
@@ -237,7 +237,7 @@ class Connection(asyncio.BufferedProtocol):
         """Go on where reading the peer's requests was stopped."""
         self._out.resume()
         self._due |= self._feeds
-        self._turns.wait(self._turn)
+        self._turns.go_on(self._turn)
 
     # Requests
 

@@ -5,7 +5,10 @@ What a request costs is known only afterwards, so it is time that is counted, ov
 slice of it the event loop has its turn, with signals, timers, the engine's answers and whatever has arrived
 meanwhile. Within a slice connections are visited one after the other, in two lists, as flow queueing does it
 (RFC 8290, section 4.1): those that come with something new and have used little time lately, and those that
-had their visit and have more to do, or have used much.
+had their visit and have more to do, or bring much, or have used much.
+
+Until when to work is told by the clock, so that the event loop has its turn soon whatever else the machine does.
+What is charged is processor time: nobody pays for the time in which the machine did something else.
 """
 
 from __future__ import annotations
@@ -13,18 +16,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 
 SLICE = 0.004
 """Seconds of work for connections until the event loop has its turn."""
 VISIT = 0.0002
 """Seconds that one connection is worked for while others wait."""
-SHARE = 0.02
+SHARE = 0.05
 """Of all time, what a connection may use and still be visited first when it comes."""
-SAVED = 0.0005
+SAVED = 0.002
 """Seconds of that share that a connection can save up while it asks for nothing."""
 DEBT = 0.02
 """Seconds beyond it that are held against a connection at most: a second of silence makes up for them."""
+BYTE = 1e-6
+"""Seconds that each byte of a request is charged in advance. So who brings much comes after those who bring
+little, though nobody knows yet what it takes."""
 PATIENT = 4
 """One visit in so many is for those who are not first, if there are any."""
 AT_ONCE = 0.5
@@ -58,6 +64,8 @@ class Turns:
         "_patient",
         "_prompt",
         "_scheduled",
+        "_used",
+        "_used_at",
         "_visits",
         "_wanting",
         "_worked_at",
@@ -65,9 +73,13 @@ class Turns:
         "now",
     )
 
-    def __init__(self, now: Callable[[], float] = perf_counter) -> None:
-        """Nobody waits. Time is what ``now`` says, in seconds."""
+    def __init__(
+        self, now: Callable[[], float] = perf_counter, used: Callable[[], float] = thread_time
+    ) -> None:
+        """Nobody waits. Time is what ``now`` says, and processor time what ``used`` says, in seconds."""
         self.now = now
+        self._used = used
+        self._used_at = 0.0
         self._prompt: deque[Turn] = deque()
         self._patient: deque[Turn] = deque()
         self._wanting: deque[Turn] = deque()
@@ -84,16 +96,21 @@ class Turns:
         """Whether so many wait that no more peers are to be let in just now."""
         return len(self._prompt) > CROWD
 
-    def ask(self, turn: Turn) -> None:
-        """Let ``turn`` have its time: at once if nobody waits and this slice is not used up, else soon."""
+    def ask(self, turn: Turn, size: int) -> None:
+        """Let ``turn`` have its time, for ``size`` bytes of requests have come.
+
+        That is at once if nobody waits and this slice is not used up, else soon.
+        """
+        now = self.now()
+        self._save_up(turn, now)
+        self._charge(turn, size * BYTE)
         if turn.waits:
             return
-        now = self.now()
         self._at_once = min(SLICE, self._at_once + (now - self._worked_at) * AT_ONCE)
         if self._scheduled or self._at_once <= 0:
-            self._come(turn, now)
+            self._come(turn)
             return
-        left = self._visit(turn, now, now + self._at_once)
+        left = self._visit(turn, now + self._at_once)
         self._at_once -= self._worked_at - now
         if left:
             self._enqueue(turn, self._patient)
@@ -101,7 +118,13 @@ class Turns:
     def wait(self, turn: Turn) -> None:
         """Let ``turn`` have its time soon, and nothing now."""
         if not turn.waits:
-            self._come(turn, self.now())
+            self._save_up(turn, self.now())
+            self._come(turn)
+
+    def go_on(self, turn: Turn) -> None:
+        """Let ``turn`` have its time for what it could not do before: it comes after those with something new."""
+        if not turn.waits:
+            self._enqueue(turn, self._patient)
 
     def begun(self) -> None:
         """Whoever is visited has begun a task: no other is begun before its first step.
@@ -116,9 +139,11 @@ class Turns:
         """Whether a visit that may last ``until`` then has to end."""
         return self.has_begun or self.now() >= until
 
-    def _come(self, turn: Turn, now: float) -> None:
+    def _save_up(self, turn: Turn, now: float) -> None:
         turn.credit = min(SAVED, turn.credit + (now - turn.seen) * SHARE)
         turn.seen = now
+
+    def _come(self, turn: Turn) -> None:
         self._enqueue(turn, self._prompt if turn.credit > 0 else self._patient)
 
     def _enqueue(self, turn: Turn, where: deque[Turn]) -> None:
@@ -136,20 +161,28 @@ class Turns:
         now = self.now()
         end = now + SLICE
         if self._beginner is not None:
-            self._charge(self._beginner, now - self._worked_at)
+            self._charge(self._beginner, self._used() - self._used_at)
         self._beginner, self.has_begun = None, False
         while (turn := self._next()) is not None:
             turn.waits = False
             others = self._prompt or self._patient
-            left = self._visit(turn, now, now + VISIT if others else end)
+            left = self._visit(turn, now + VISIT if others else end)
             now = self._worked_at
             if left:
                 self._enqueue(turn, self._wanting if turn.wants_task else self._patient)
             if now >= end:
                 break
-        self._scheduled = False
         if self._prompt or self._patient or self._wanting or self.has_begun:
-            self._schedule()
+            asyncio.get_running_loop().call_soon(self._look)
+        else:
+            self._scheduled = False
+
+    def _look(self) -> None:
+        """Have what has arrived meanwhile read before anybody is worked for: it may be more urgent.
+
+        What is called in a round of the event loop comes before what that round finds to be read.
+        """
+        asyncio.get_running_loop().call_soon(self._serve)
 
     def _next(self) -> Turn | None:
         """Return who is visited next: who wants a task once in a round, before all others."""
@@ -162,11 +195,12 @@ class Turns:
             return self._patient.popleft()
         return self._prompt.popleft()
 
-    def _visit(self, turn: Turn, now: float, until: float) -> bool:
+    def _visit(self, turn: Turn, until: float) -> bool:
         begun, turn.wants_task = self.has_begun, False
+        before = self._used()
         left = turn.work(until)
-        self._worked_at = after = self.now()
-        self._charge(turn, after - now)
+        self._worked_at, self._used_at = self.now(), self._used()
+        self._charge(turn, self._used_at - before)
         if self.has_begun and not begun:
             self._beginner = turn
         return left
