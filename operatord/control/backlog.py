@@ -14,7 +14,10 @@ from operator import length_hint
 from operatord_protocol.codec import Line, decode_block
 
 SLICE = 16 * 1024
-"""Bytes that are decoded at once, or one line if it is longer."""
+"""Bytes that are decoded at once at most, or one line if it is longer."""
+FIRST = 2 * 1024
+"""Bytes that are decoded at once to begin with, and after a line that needs care: thousands of these in one
+slice would take several milliseconds. With each slice that needs none the next may be twice as long."""
 ASIDE = 64 * 1024
 """Bytes of requests that are put aside at most while others are let pass, but for the slice at hand."""
 NOTHING: Iterator[Line] = iter(())
@@ -23,13 +26,14 @@ NOTHING: Iterator[Line] = iter(())
 class Backlog:
     """The lines of one connection, in their order."""
 
-    __slots__ = ("_aside_bytes", "_begin", "_block", "_decoded", "aside")
+    __slots__ = ("_aside_bytes", "_at_once", "_begin", "_block", "_decoded", "aside")
 
     def __init__(self) -> None:
         """Begin empty."""
         self._block = b""
         self._begin = 0
         self._decoded = NOTHING
+        self._at_once = FIRST
         self._aside_bytes = 0
         self.aside: deque[bytes] = deque()
         """Lines that have been seen, and come before all others once there is room for them."""
@@ -78,15 +82,23 @@ class Backlog:
         What is not taken is there again at the next call. Blank lines alone give nothing.
         """
         if not length_hint(self._decoded):
-            self._decoded = iter(decode_block(self._slice())) if self._block else NOTHING
+            self._decoded = self._decode() if self._block else NOTHING
         return self._decoded
+
+    def _decode(self) -> Iterator[Line]:
+        lines = decode_block(self._slice())
+        needs_care = any(isinstance(line, bytes) for line in lines)
+        self._at_once = FIRST if needs_care else min(SLICE, 2 * self._at_once)
+        return iter(lines)
 
     def _slice(self) -> bytes:
         """Take the lines that are to be decoded next."""
         block, begin = self._block, self._begin
         end = len(block)
-        if end - begin > SLICE:
-            end = (block.rfind(b"\n", begin, begin + SLICE) + 1) or (block.find(b"\n", begin) + 1)
+        if end - begin > self._at_once:
+            end = (block.rfind(b"\n", begin, begin + self._at_once) + 1) or (
+                block.find(b"\n", begin) + 1
+            )
         self._begin = end
         if end == len(block):
             self._block, self._begin = b"", 0

@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.control.backlog import ASIDE, SLICE, Backlog
+from operatord.control.backlog import ASIDE, FIRST, SLICE, Backlog
 from operatord_protocol.codec import Envelope, Line
 
 LONG = b'{"method":"%b"}\n' % (b"x" * SLICE)
@@ -61,6 +61,18 @@ def test_only_a_slice_is_decoded_at_a_time() -> None:
     backlog.add(b"".join(line(number, 1000) for number in range(100)))
     assert 0 < len(list(backlog.decoded())) <= SLICE // 1000
     assert len(drain(backlog)) >= 100 - SLICE // 1000
+
+
+def test_after_a_line_that_needs_care_few_are_decoded_at_a_time() -> None:
+    """A1: to find nothing in thousands of lines that are no requests takes milliseconds."""
+    backlog = Backlog()
+    backlog.add(b"".join(line(number) for number in range(5000)) + b"{}\n" * 20_000)
+    found = [list(backlog.decoded()) for _ in range(20)]
+    assert max(len(each) * len(line(1)) for each in found) > SLICE // 2
+    while isinstance(found[-1][-1], Envelope):
+        found.append(list(backlog.decoded()))
+    while backlog:
+        assert 0 < len(list(backlog.decoded())) <= FIRST // 3
 
 
 def test_a_line_longer_than_a_slice_comes_alone() -> None:
