@@ -7,6 +7,7 @@ place, holds up nobody, and is told which events it missed when it reads again.
 
 from __future__ import annotations
 
+import asyncio
 import bisect
 import math
 from collections.abc import Callable
@@ -21,6 +22,8 @@ RING = 10_000
 RESERVED = 1000
 """Numbers that are written down as used before they are."""
 MARK = "events.mark"
+TOLD_AT_ONCE = 64
+"""Subscriptions that are told of an event until the event loop has its turn: there may be tens of thousands."""
 
 Send = Callable[[dict[str, Any]], bool]
 """Sends the params of one notification; False when the peer takes no more just now."""
@@ -40,7 +43,7 @@ class Reader(NamedTuple):
 
     send: Send
     due: Callable[[], None]
-    """Told that there are new ones; calls `Subscription.pump` when it is its turn."""
+    """Told that there are new ones; calls `Subscription.pump` when it is its turn, as often as more is left."""
 
 
 class Subscription:
@@ -78,8 +81,11 @@ class Subscription:
                 return False
             if perf_counter() >= until:
                 return True
-        if self._cursor < self._ring.seq and self._send(_lost(self._cursor + 1, self._ring.seq)):
-            self._cursor = self._ring.seq  # the last numbers of a life that ended without a word
+        if self._cursor < self._ring.seq:  # the last numbers of a life that ended without a word
+            if not self._send(_lost(self._cursor + 1, self._ring.seq)):
+                return False
+            self._cursor = self._ring.seq
+        self._ring.wait(self)
         return False
 
     def _pass(self, event: Event) -> bool:
@@ -113,6 +119,8 @@ class EventLog:
         self._size = size
         self._events: list[Event] = []
         self._subscriptions: set[Subscription] = set()
+        self._waiting: set[Subscription] = set()
+        """Those that have read all there is. The others go on by themselves."""
         self.seq = 0
         self._mark = 0
         if journal is not None:
@@ -159,8 +167,21 @@ class EventLog:
             del self._events[: -self._size]
         if self._journal is not None:
             self._journal.note_event(event.seq, event.params)
-        for subscription in tuple(self._subscriptions):
-            subscription.due()
+        if self._waiting:
+            waiting, self._waiting = tuple(self._waiting), set()
+            self._tell(waiting)
+
+    def _tell(self, waiting: tuple[Subscription, ...]) -> None:
+        for subscription in waiting[:TOLD_AT_ONCE]:
+            if subscription in self._subscriptions:
+                subscription.due()
+        if rest := waiting[TOLD_AT_ONCE:]:
+            asyncio.get_running_loop().call_soon(self._tell, rest)
+
+    def wait(self, subscription: Subscription) -> None:
+        """Tell a subscription that has read all of the next event."""
+        if subscription in self._subscriptions:
+            self._waiting.add(subscription)
 
     def subscribe(
         self,
@@ -173,11 +194,14 @@ class EventLog:
         cursor = self.seq if since is None else since
         subscription = Subscription(self, reader, cursor, types, session_id)
         self._subscriptions.add(subscription)
+        if cursor == self.seq:
+            self.wait(subscription)
         return subscription
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Send no more. Idempotent."""
         self._subscriptions.discard(subscription)
+        self._waiting.discard(subscription)
 
 
 def _seq(event: Event) -> int:

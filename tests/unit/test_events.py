@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -89,3 +90,34 @@ def test_reader_with_room_gets_events_as_they_happen() -> None:
     log.unsubscribe(subscription)
     log.emit("a", session_id="S")
     assert len(reader.got) == 1
+
+
+class Asleep:
+    """A peer that is told of events and has not come to read them yet."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def due(self) -> None:
+        self.told += 1
+
+
+async def test_thousands_of_subscriptions_are_told_a_few_at_a_time_and_once_until_they_have_read() -> (
+    None
+):
+    """A1: an event costs those that have nothing to do with it next to nothing, and many cost no more."""
+    log = EventLog(Clock())
+    peers = [Asleep() for _ in range(20 * events.TOLD_AT_ONCE)]
+    readers = [log.subscribe(events.Reader(lambda _: True, peer.due)) for peer in peers]
+    log.emit("a")
+    told = sum(peer.told for peer in peers)
+    while told < len(peers):
+        before = told
+        log.emit("a")
+        assert sum(peer.told for peer in peers) == before
+        await asyncio.sleep(0)
+        told = sum(peer.told for peer in peers)
+        assert 0 < told - before <= events.TOLD_AT_ONCE
+    readers[0].pump()
+    log.emit("a")
+    assert [peer.told for peer in peers[:2]] == [2, 1]
