@@ -20,6 +20,7 @@ import msgspec
 
 from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
+from operatord_protocol.methods import schemas
 
 from . import __version__, choice
 from .advertised import advertised
@@ -282,6 +283,7 @@ class Daemon:
         for name, watch in self._looks.items():
             keep(name, watch)
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
+        schemas()  # worked out before anybody asks, or all wait for whoever asks first
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
         if self.config.unix:

@@ -18,8 +18,9 @@ from operatord_protocol.errors import InvalidParams
 
 PAGE = 100
 """Items of a list for who does not say how many."""
-MOST = 1000
-"""Items that are given at a time, whatever was asked for: more take everybody's time."""
+MOST = 200
+"""Items that are given at a time, whatever was asked for: more take everybody's time, some ten milliseconds for
+each thousand."""
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
