@@ -15,7 +15,7 @@ class Side:
 
     def __init__(self) -> None:
         self.time = 1.0
-        self.turns = Turns(lambda: self.time)
+        self.turns = Turns(lambda: self.time, lambda: self.time)
         self.visited: list[str] = []
 
     def turn(self, name: str, cost: float = 0.0, *, begins: bool = False) -> Turn:
