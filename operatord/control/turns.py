@@ -26,8 +26,8 @@ SHARE = 0.05
 """Of all time, what a connection may use and still be visited first when it comes."""
 SAVED = 0.002
 """Seconds of that share that a connection can save up while it asks for nothing."""
-DEBT = 0.02
-"""Seconds beyond it that are held against a connection at most: half a second of silence makes up for them."""
+DEBT = 0.05
+"""Seconds beyond it that are held against a connection at most: a second of silence makes up for them."""
 BYTE = 1e-6
 """Seconds that each byte of a request is charged in advance. So who brings much comes after those who bring
 little, though nobody knows yet what it takes."""
