@@ -160,9 +160,7 @@ class Turns:
         """Work for those who wait until the slice is used up."""
         now = self.now()
         end = now + SLICE
-        if self._beginner is not None:
-            self._charge(self._beginner, self._used() - self._used_at)
-        self._beginner, self.has_begun = None, False
+        self._settle()
         while (turn := self._next()) is not None:
             turn.waits = False
             others = self._prompt or self._patient
@@ -182,7 +180,14 @@ class Turns:
 
         What is called in a round of the event loop comes before what that round finds to be read.
         """
+        self._settle()
         asyncio.get_running_loop().call_soon(self._serve)
+
+    def _settle(self) -> None:
+        """Charge whoever began a task for the round in which that had its first step, and allow another."""
+        if self._beginner is not None:
+            self._charge(self._beginner, self._used() - self._used_at)
+        self._beginner, self.has_begun = None, False
 
     def _next(self) -> Turn | None:
         """Return who is visited next: who wants a task once in a round, before all others."""
