@@ -23,7 +23,7 @@ RESERVED = 1000
 """Numbers that are written down as used before they are."""
 MARK = "events.mark"
 TOLD_AT_ONCE = 64
-"""Subscriptions that are told of an event until the event loop has its turn: there may be tens of thousands."""
+"""Subscriptions that are told of an event until the event loop has its turn, of tens of thousands."""
 
 Send = Callable[[dict[str, Any]], bool]
 """Sends the params of one notification; False when the peer takes no more just now."""
@@ -43,7 +43,7 @@ class Reader(NamedTuple):
 
     send: Send
     due: Callable[[], None]
-    """Told that there are new ones; calls `Subscription.pump` when it is its turn, as often as more is left."""
+    """Told that there are new ones; calls `Subscription.pump` when it is its turn, until nothing is left."""
 
 
 class Subscription:

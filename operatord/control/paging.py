@@ -19,8 +19,8 @@ from operatord_protocol.errors import InvalidParams
 PAGE = 100
 """Items of a list for who does not say how many."""
 MOST = 200
-"""Items that are given at a time, whatever was asked for: more take everybody's time, some ten milliseconds for
-each thousand."""
+"""Items that are given at a time, whatever was asked for. To put a thousand together takes some thirty
+milliseconds, in which everybody else waits."""
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")

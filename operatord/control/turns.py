@@ -7,8 +7,8 @@ meanwhile. Within a slice connections are visited one after the other, in two li
 (RFC 8290, section 4.1): those that come with something new and have used little time lately, and those that
 had their visit and have more to do, or bring much, or have used much.
 
-Until when to work is told by the clock, so that the event loop has its turn soon whatever else the machine does.
-What is charged is processor time: nobody pays for the time in which the machine did something else.
+Until when to work is told by the clock: the event loop gets its turn soon on a busy machine, too. What
+is charged is processor time: nobody pays for the time in which the machine did something else.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Turns:
             self._come(turn)
 
     def go_on(self, turn: Turn) -> None:
-        """Let ``turn`` have its time for what it could not do before: it comes after those with something new."""
+        """Let ``turn`` have its time for what it could not do before, after those with something new."""
         if not turn.waits:
             self._enqueue(turn, self._patient)
 
