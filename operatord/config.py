@@ -81,6 +81,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     output_total: Bytes = Bytes(64 * 1024**2)
     probes: Positive = 1000
     label_bytes: Annotated[int, Meta(ge=0, le=64 * 1024)] = 4096
+    log_followers: Positive = 256
 
 
 class SystemReserved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -94,6 +94,8 @@ class Services:
     views: Views
     followers: Turnstile = field(default_factory=Turnstile)
     """Through which goes whoever follows log lines and has many to send."""
+    followed: int = 0
+    """How many stages' logs are followed, over all connections."""
     subscription_serial: int = 0
 
     def new_subscription(self) -> int:

@@ -5,13 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+import heapq
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from operatord.core.plans import Upstream
-from operatord.engines.base import EngineError, EngineFailed, EngineUnavailable, NoDescriptors
+from operatord.engines.base import (
+    EngineError,
+    EngineFailed,
+    EngineUnavailable,
+    LogLine,
+    NoDescriptors,
+)
 from operatord.runtime.journal_file import JournalFailed
 from operatord.runtime.lifetimes import CONNECTION_GONE
 from operatord.runtime.record import Ending, SessionRecord
@@ -25,6 +32,11 @@ from operatord_protocol.codec import Request
 
 from .peer import Call, Services
 
+LOGS_BYTES = 256 * 1024
+"""Size of the lines that one answer has, in characters and with `LINE_OVERHEAD` for each: it takes some ten
+milliseconds at most, in which everybody else waits."""
+LINE_OVERHEAD = 100
+"""What a line takes beside its text: its stage, its time, and their names."""
 LINES_AT_A_TIME = 50
 """Log lines that a follower is sent in one round: at some twenty microseconds each, a millisecond."""
 OWNER = "local"
@@ -187,8 +199,23 @@ async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
         call.peer.check_kept()
         return m.Logs(lines=[], subscription=_follow(call, record, stages, params.tail))
     found = await asyncio.gather(*(_lines(call, record, s, params.tail) for s in stages))
-    lines = sorted((line for each in found for line in each), key=lambda line: line.time)
-    return m.Logs(lines=lines)
+    return newest_lines(dict(zip(stages, found, strict=True)))
+
+
+def newest_lines(found: Mapping[str, Sequence[LogLine]]) -> m.Logs:
+    """Return the lines of all stages, oldest first, and of more than `LOGS_BYTES` only the newest."""
+    backwards = (_backwards(stage, lines) for stage, lines in found.items())
+    lines, size = list[m.StageLine](), 0
+    for line in heapq.merge(*backwards, key=lambda line: line.time, reverse=True):
+        size += len(line.line) + LINE_OVERHEAD
+        if size > LOGS_BYTES:
+            return m.Logs(lines=lines[::-1], truncated=True)
+        lines.append(line)
+    return m.Logs(lines=lines[::-1])
+
+
+def _backwards(stage: str, lines: Sequence[LogLine]) -> Iterator[m.StageLine]:
+    return (m.StageLine(stage=stage, time=line.time, line=line.line) for line in reversed(lines))
 
 
 def _chosen_stages(record: SessionRecord, params: m.SessionLogsParams) -> list[str]:
@@ -203,21 +230,41 @@ def _chosen_stages(record: SessionRecord, params: m.SessionLogsParams) -> list[s
     return [params.stage]
 
 
-async def _lines(call: Call, record: SessionRecord, stage: str, tail: int) -> list[m.StageLine]:
+async def _lines(call: Call, record: SessionRecord, stage: str, tail: int) -> Sequence[LogLine]:
     found = record.log_tails.get(stage)
     if found is None and stage in record.containers:
         with _engine_errors():
             asked = call.services.engine.logs(record.containers[stage], tail)
             found = await call.services.supervisor.reach.answer(asked)
-    kept = (found or [])[-tail:] if tail else []
-    return [m.StageLine(stage=stage, time=line.time, line=line.line) for line in kept]
+    return (found or [])[-tail:] if tail else []
 
 
 def _follow(call: Call, record: SessionRecord, stages: list[str], tail: int) -> int:
+    """Begin to follow, and return the subscription. Raises `TooManyRequests`."""
+    give_back = _take_followings(call.services, len(stages))
     number = call.services.new_subscription()
     task = call.peer.own(_follow_stages(call, record, stages, tail, number))
+    task.add_done_callback(lambda _: give_back())
     call.peer.keep(number, task.cancel)
     return number
+
+
+def _take_followings(services: Services, number: int) -> Callable[[], None]:
+    """Count so many stages as followed, and return what counts them no more. Raises `TooManyRequests`.
+
+    With containers each takes a thread and two descriptors of the daemon.
+    """
+    most = services.config.limits.log_followers
+    if services.followed + number > most:
+        text = f"the logs of {services.followed} stages are followed, and {most} are the most"
+        hint = "end some, name one stage, ask without follow, or raise limits.log_followers"
+        raise errors.TooManyRequests(f"{text}: {hint}", retry_after=1)
+    services.followed += number
+
+    def give_back() -> None:
+        services.followed -= number
+
+    return give_back
 
 
 async def _follow_stages(

@@ -396,6 +396,7 @@ class StageLine(Result, frozen=True):
 class Logs(Result, frozen=True):
     lines: list[StageLine]
     subscription: int | UnsetType = UNSET
+    truncated: bool | UnsetType = UNSET
 
 
 class Stats(Result, frozen=True):

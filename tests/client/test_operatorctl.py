@@ -252,6 +252,14 @@ def test_a_plan_that_would_be_refused_is_a_failure(daemon: StubDaemon, ctl: Run)
     assert (ran.code, ran.out) == (exits.FAILED, "decision  refuse\nasked     64\n")
 
 
+def test_logs_that_do_not_fit_into_one_answer_say_so(daemon: StubDaemon, ctl: Run) -> None:
+    lines = [{"stage": "probe", "time": "t", "line": "the newest"}]
+    daemon.on("session.logs", {"result": {"lines": lines, "truncated": True}})
+    first, second = ctl("logs", SESSION_ID).out.splitlines()
+    assert "--follow" in first
+    assert second == "probe | the newest"
+
+
 def test_logs_are_followed_to_their_end(daemon: StubDaemon, ctl: Run) -> None:
     daemon.on("session.logs", golden("rpc: logs, followed"), LOG, LOG_END)
     ran = ctl("logs", "-f", SESSION_ID)

@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-import pytest
-from daemon_lab import Lab, Wire, until
+from pathlib import Path
 
-from operatord.engines.base import EngineUnavailable
+import pytest
+from daemon_lab import Lab, Wire, in_process, until
+
+from operatord.control.sessions import LINE_OVERHEAD, LOGS_BYTES, newest_lines
+from operatord.engines.base import EngineUnavailable, LogLine
 
 
 async def test_logs_of_all_stages_or_one(lab: Lab, wire: Wire) -> None:
@@ -47,6 +50,50 @@ async def test_last_words_are_bounded_in_size(lab: Lab, wire: Wire) -> None:
     lines = (await wire.call("session.logs", session_id=sid, stage="stream"))["lines"]
     assert [line["line"].split()[0] for line in lines] == [str(n) for n in range(92, 100)]
     assert len((await wire.call("session.logs", session_id=sid, stage="probe"))["lines"]) == 1
+
+
+async def test_one_answer_has_no_more_lines_than_fit_and_says_so(lab: Lab, wire: Wire) -> None:
+    """A1: to put together megabytes of lines takes everybody's time; who follows gets them all."""
+    session = await wire.call("session.start")
+    sid = session["session_id"]
+    for number in range(1000):
+        lab.fake.world.write(session["stream"], f"{number} {'x' * 1000}")
+    answer = await wire.call("session.logs", session_id=sid, tail=10_000)
+    lines = answer["lines"]
+    assert answer["truncated"] is True
+    numbers = [int(line["line"].split()[0]) for line in lines]
+    assert numbers == list(range(1000 - len(numbers), 1000))
+    assert (
+        LOGS_BYTES - 1200 < sum(len(each["line"]) + LINE_OVERHEAD for each in lines) <= LOGS_BYTES
+    )
+    assert "truncated" not in await wire.call("session.logs", session_id=sid, tail=100)
+
+
+def test_lines_of_all_stages_come_in_the_order_of_their_times() -> None:
+    def at(*seconds: int) -> list[LogLine]:
+        return [LogLine(time=f"{each:02}", stream="stdout", line=str(each)) for each in seconds]
+
+    found = newest_lines({"a": at(1, 4, 5), "b": at(2, 3, 6), "c": []})
+    assert [(line.stage, line.line) for line in found.lines] == [
+        ("a", "1"), ("b", "2"), ("b", "3"), ("a", "4"), ("a", "5"), ("b", "6"),
+    ]  # fmt: skip
+
+
+async def test_followers_are_bounded_over_all_connections(tmp_path: Path) -> None:
+    """A1: with containers each takes a thread and descriptors, of which the daemon has only so many."""
+    async with in_process(tmp_path / "s", {"limits": {"log_followers": 4}}) as lab:
+        one, other = await lab.wire(), await lab.wire()
+        sid = (await one.call("session.start"))["session_id"]
+        await one.call("session.logs", session_id=sid, follow=True)
+        refused = await other.refusal("session.logs", session_id=sid, follow=True)
+        assert refused.type == "too_many_requests"
+        assert "limits.log_followers" in refused.message
+        await other.call("session.logs", session_id=sid, stage="probe", follow=True)
+        await one.close()
+        await until(lambda: lab.daemon.services.followed == 1, "it follows no more")
+        ended = await other.call("session.logs", session_id=sid, follow=True)
+        await other.call("events.unsubscribe", subscription=ended["subscription"])
+        await until(lambda: lab.daemon.services.followed == 1, "nor does this one")
 
 
 async def test_followed_logs_come_as_notifications_until_the_end(lab: Lab, wire: Wire) -> None:

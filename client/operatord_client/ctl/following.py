@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+OLDER = "… there are older lines, more than fit into one answer; --follow prints them, too"
+
 
 def logs(ctx: Context, args: Namespace) -> None:
     """Print what a session's stages wrote, and with ``--follow`` what they go on writing."""
@@ -19,8 +21,12 @@ def logs(ctx: Context, args: Namespace) -> None:
     def rendered(line: dict[str, Any]) -> str:
         return render.log_line(line, times=args.times)
 
+    def rendered_all(result: dict[str, Any]) -> str:
+        lines = [OLDER] if result.get("truncated") else []
+        return "\n".join((*lines, *map(rendered, result["lines"])))
+
     if not args.follow:
-        ctx.answer("session.logs", params, lambda result: "\n".join(map(rendered, result["lines"])))
+        ctx.answer("session.logs", params, rendered_all)
         return
     with ctx.client.logs(params.pop("session_id"), follow=True, **params) as feed:
         for line in feed:
