@@ -109,6 +109,8 @@ class Daemon:
     address: tuple[str, int]
     instance: str
     pid: int
+    log: Path = Path(os.devnull)
+    """Where it writes what it has to say."""
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Return a result, over a connection of its own, as a requester would. Raises `BenchFailed`."""
@@ -128,16 +130,24 @@ class Daemon:
 @contextlib.contextmanager
 def operatord(engine: str, config: Mapping[str, Any] | None = None) -> Iterator[Daemon]:
     """Run a daemon of its own state and port; ``config`` is laid over its defaults."""
-    with scratch() as folder:
-        settings, log = folder / "operatord.yaml", folder / "log"
-        overlay = {"on_shutdown": "stop", **(config or {})}
-        settings.write_text(json.dumps(overlay), "utf-8")  # JSON is YAML
-        command = [sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"]
-        command += ["--engine", engine, "--state-dir", str(folder), "--config", str(settings)]
-        with process(*command, log=log) as child:
-            address = await_address(child, log)
-            instance = (folder / "instance").read_text("ascii").strip()
-            yield Daemon(address, instance, child.pid)
+    with scratch() as folder, operatord_in(folder, engine, config) as daemon:
+        yield daemon
+
+
+@contextlib.contextmanager
+def operatord_in(
+    folder: Path, engine: str, config: Mapping[str, Any] | None = None
+) -> Iterator[Daemon]:
+    """Run one in a folder, where it goes on from what an earlier one has left there."""
+    settings, log = folder / "operatord.yaml", folder / "log"
+    overlay = {"on_shutdown": "stop", **(config or {})}
+    settings.write_text(json.dumps(overlay), "utf-8")  # JSON is YAML
+    command = [sys.executable, "-m", "operatord", "serve", "--listen", "127.0.0.1:0"]
+    command += ["--engine", engine, "--state-dir", str(folder), "--config", str(settings)]
+    with process(*command, log=log) as child:
+        address = await_address(child, log)
+        instance = (folder / "instance").read_text("ascii").strip()
+        yield Daemon(address, instance, child.pid, log)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # shared_host
 
+import attacks
 import burst
 import chain
 import control
@@ -111,6 +112,10 @@ def bench_scheduling(bench: Bench) -> list[Table]:
     return scheduling.measure(bench.pick(5, 1), bench.short)
 
 
+def bench_attacks(bench: Bench) -> list[Table]:
+    return attacks.measure(0.5, ["describe"]) if bench.short else attacks.measure(3.0)
+
+
 SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "start": bench_start,
     "warm": bench_warm,
@@ -121,6 +126,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "chain": bench_chain,
     "footprint": bench_footprint,
     "scheduling": bench_scheduling,
+    "attacks": bench_attacks,
 }
 
 

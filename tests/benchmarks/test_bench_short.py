@@ -56,6 +56,11 @@ def test_relay(tmp_path: Path) -> None:
     check("relay", tmp_path / "bench.json", {"relay"})
 
 
+def test_attacks(tmp_path: Path) -> None:
+    parts = ("ping", "work", "sigterm")
+    check("attacks", tmp_path / "bench.json", {f"attacks.{part}" for part in parts})
+
+
 def test_frames(tmp_path: Path) -> None:
     check("frames", tmp_path / "bench.json", {"frames"})
 

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: MIT
+"""Ping a daemon on one connection until SIGTERM, and write a line for each ping as soon as it is answered.
+
+    python neighbour.py HOST PORT PID
+
+The line has two numbers: the milliseconds that the ping took, and the milliseconds of processor time that the
+daemon used meanwhile, for whomever. On a machine that is busy with other things the second is what counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+import time
+
+from control import REQUEST
+from daemons import cpu_seconds
+
+PAUSE = 0.005
+"""Seconds between an answer and the next request."""
+
+
+def main(host: str, port: str, pid: str) -> None:
+    """Ping for ever."""
+    line, daemon = REQUEST % 1, int(pid)
+    with contextlib.suppress(PermissionError):
+        os.nice(-10)  # or what it waits for a core is counted, too
+    with socket.create_connection((host, int(port))) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            begun, used = time.perf_counter(), cpu_seconds(daemon)
+            sock.sendall(line)
+            while not (data := sock.recv(4096)).endswith(b"\n"):
+                if not data:
+                    raise ConnectionResetError("the daemon closed the connection")
+            taken, work = time.perf_counter() - begun, cpu_seconds(daemon) - used
+            print(f"{taken * 1000:.3f} {work * 1000:.3f}", flush=True)
+            time.sleep(PAUSE)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
