@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, following, probes, sessions, system, terminal, values, watch
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 PROG = "operatorctl"
 PHASES = ("queued", "starting", "running", "stopping", "ended")
+TAKES_VALUE = ("--address", "--token", "--output", "-o")
+"""Options that may stand before the command and whose value may be a word of its own."""
 EPILOG = """\
 Data goes to standard output, everything else to standard error. Where an ID is expected, the first
 digits will do. Exit codes: 0 done, 1 refused or failed, 2 usage, 4 not found, 69 no daemon,
@@ -120,7 +123,10 @@ def build() -> ArgumentParser:
 
 def parse(argv: Sequence[str] | None) -> Namespace:
     """Return what was typed. Exits with the usage of the command at fault when that cannot be understood."""
-    args, strange = build().parse_known_args(argv)
+    parser, words = build(), sys.argv[1:] if argv is None else argv
+    if (slip := _slip_before_command(words)) is not None:
+        parser.error(f"there is no {slip!r} here{_meant(slip, parser)}")
+    args, strange = parser.parse_known_args(words)
     if strange:
         args.verb.error(f"there is no {strange[0]!r} here{_meant(strange[0], args.verb)}")
     return args
@@ -132,8 +138,29 @@ def _meant(word: str, verb: ArgumentParser) -> str:
         return ""
     from operatord_protocol.checking import suggestion  # noqa: PLC0415 - when all goes well, not needed
 
-    known = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", verb.format_help()))
-    return suggestion(word.partition("=")[0], known)
+    # The dashes are alike in all of them, and would make short words near to any.
+    known = {name.removeprefix("--") for name in _options(verb)}
+    hint = suggestion(word.partition("=")[0].removeprefix("--"), known)
+    return hint.replace("did you mean '", "did you mean '--") if hint.endswith("?") else hint
+
+
+def _options(parser: ArgumentParser) -> set[str]:
+    """Return the long options of a command, by what its help shows."""
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", parser.format_help()))
+
+
+def _slip_before_command(words: Sequence[str]) -> str | None:
+    """Return the first option before the command that is none; argparse takes its value for the command."""
+    rest = iter(words)
+    for word in rest:
+        name, is_whole, _ = word.partition("=")
+        if not name.startswith("-"):
+            break
+        if name in TAKES_VALUE and not is_whole:
+            next(rest, None)
+        elif name.startswith("--") and not is_whole and name not in ("--help", "--version"):
+            return name
+    return None
 
 
 def _add(parser: ArgumentParser, commands: tuple[Command, ...]) -> None:
