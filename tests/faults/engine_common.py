@@ -69,7 +69,7 @@ async def pinged(wire: Wire) -> AsyncIterator[Pings]:
     finally:
         over.set()
         await task
-        await other.communicate()  # the end of its input is its own
+        await other.communicate(b"")  # the end of its input is its own
 
 
 async def _timed(what: Awaitable[object]) -> float:
