@@ -65,8 +65,6 @@ WATCHING = "the watch over the engine"
 CALLBACKS = "what is done later, or on the side"
 COMPARING = "what compares sessions with the engine"
 """What keeps running, as the log and `system.status` call it."""
-FIRST_CONNECT = 2.0
-"""Seconds that listening waits for the engine's first answer; requests are served without it, too."""
 SAME_WISH = 1.0
 """Seconds in which a signal that comes again says the same once more; later it says: leave at once."""
 NEEDS_RESTART = frozenset(
@@ -270,8 +268,8 @@ class Daemon:
         keep = self.keeper.keep
         keep(WATCHING, self._watch.run)
         keep("what writes down what was learned", self._note_learned)
-        try:
-            await asyncio.wait_for(self._watch.first_try.wait(), FIRST_CONNECT)
+        try:  # who asks at once is not to be refused because the cores are busy
+            await asyncio.wait_for(self._watch.first_try.wait(), self._engine_patience())
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
         self._ownership.require()

@@ -57,6 +57,23 @@ async def test_who_would_rather_be_refused_is_told_while_the_engine_is_silent(
     assert (await wire.call("session.start", on_shortage="refuse"))["phase"] == "running"
 
 
+async def test_engine_that_takes_its_time_to_answer_first_refuses_nobody(tmp_path: Path) -> None:
+    """On busy cores an engine takes seconds to say who it is; nobody is let in before it has."""
+    engine = StreamingFake()
+    gate = engine.script.hold("connect")
+    asyncio.get_running_loop().call_later(2.5, gate.open.set)
+    async with in_process(tmp_path / "s", engine=engine) as lab:
+        assert (await (await lab.wire()).call("session.start"))["phase"] == "running"
+
+
+async def test_daemon_serves_without_an_engine_that_says_nothing(tmp_path: Path) -> None:
+    engine = StreamingFake()
+    engine.script.hold("connect")
+    async with in_process(tmp_path / "s", IMPATIENT, engine=engine) as lab:
+        error = await (await lab.wire()).refusal("session.start")
+        assert (error.type, error.data["retryable"]) == ("engine_unavailable", True)
+
+
 async def test_who_can_wait_is_queued_while_the_engine_is_slow(lab: Lab, wire: Wire) -> None:
     """S2: new starts queue with that reason, and run once it answers."""
     lab.fake.hang()
