@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images demo test faults check bench clean engine-down
+.PHONY: help venv engine images demo test engines pythons faults check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +27,12 @@ demo: venv ## watch a session run, on an engine that answers or as local process
 
 test: ## run the tests, with containers where an engine is to be had (ARGS="-k name")
 	@tools/test $(ARGS)
+
+engines: ## test on other releases' engines, and print a table (ARGS="docker-28 podman")
+	@tools/engines $(ARGS)
+
+pythons: ## run the tests that need no engine with other Pythons (ARGS=3.14)
+	@tools/pythons $(ARGS)
 
 faults: ## kill the daemon everywhere, ROUNDS=30 times at random, and harm the engine
 	@FAULTS=all ROUNDS=$(ROUNDS) tools/test tests/faults $(ARGS)

@@ -8,7 +8,7 @@ as tasks.
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -140,5 +140,5 @@ VERBS: dict[str, Callable[[Call, Any], Any]] = {
     "events.unsubscribe": unsubscribe,
     "request.cancel": cancel,
 }
-TASKS = frozenset(name for name, verb in VERBS.items() if asyncio.iscoroutinefunction(verb))
+TASKS = frozenset(name for name, verb in VERBS.items() if inspect.iscoroutinefunction(verb))
 """Methods that run as tasks."""

@@ -66,6 +66,7 @@ async def lives(tmp_path: Path, subnets: str) -> AsyncIterator[Lives]:
     await lives.close()
 
 
+@pytest.mark.every_engine
 async def test_stream_goes_on_while_the_daemon_is_stopped_killed_and_started(
     lives: Lives,
 ) -> None:

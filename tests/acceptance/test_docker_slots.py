@@ -34,6 +34,7 @@ def containers(daemon: DockerDaemon) -> int:
     return len([name for name in daemon.left() if name.startswith("/")])
 
 
+@pytest.mark.every_engine
 async def test_claimed_slots_deliver_exactly_what_was_asked_for(tmp_path: Path) -> None:
     async with docker_served(tmp_path / "s", config=WARM) as daemon:
         wire = await daemon.wire()

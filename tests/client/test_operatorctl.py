@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +31,7 @@ from client_stub import (
 from daemon_lab import PATIENCE
 
 from operatord_client.ctl import exits
+from operatord_client.ctl.parser import LazyParser
 
 OTHER_ID = "EE705B00000000AA"
 
@@ -281,6 +283,22 @@ def test_events_are_lines_and_a_lost_daemon_is_69(daemon: StubDaemon, ctl: Run) 
 
 
 # --- cost --------------------------------------------------------------------------------------------
+
+
+def test_a_commands_parser_that_is_looked_at_early_is_whole() -> None:
+    """E1: Python's own parts may look at it when they make it, as argparse does from 3.14 on."""
+    parser = LazyParser(prog="early")
+    assert parser.prog == "early"
+    parser.on_first_use(lambda made: made.add_argument("--late", action="store_true") and None)
+    assert parser.parse_args(["--late"]).late
+
+
+def test_nothing_is_asked_of_a_commands_parser_until_it_is_used() -> None:
+    """E1: or two dozen parsers are made for the one that is wanted."""
+    filled = []
+    parsers = ArgumentParser().add_subparsers(parser_class=LazyParser)
+    parsers.add_parser("word", help="for people").on_first_use(filled.append)
+    assert filled == []
 
 
 def test_help_loads_neither_messages_nor_sockets_nor_rich() -> None:

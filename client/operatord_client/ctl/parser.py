@@ -78,8 +78,18 @@ class LazyParser(TellingParser):
         self._notes: tuple[dict[str, Any], Fill] = (settings, _nothing)
 
     def on_first_use(self, fill: Fill) -> None:
-        """Have ``fill`` add the arguments."""
-        self._notes = (self._notes[0], fill)
+        """Have ``fill`` add the arguments; at once if the parser has been looked at already."""
+        notes = self.__dict__.get("_notes")
+        if notes is None:
+            fill(self)
+        else:
+            self._notes = (notes[0], fill)
+
+    def _check_help(self, action: Action) -> None:
+        """Pass over a check of argparse's: from Python 3.14 on it would make every parser at once.
+
+        What it looks for, a help text that cannot be printed, `--help` would show.
+        """
 
     def __getattr__(self, name: str) -> Any:
         notes = self.__dict__.pop("_notes", None)
