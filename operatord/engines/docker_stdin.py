@@ -45,9 +45,10 @@ def attach(clients: Clients, container_id: str) -> Attached:
         if type(raw) is not socket.socket:
             # The keys of an encrypted connection are in this object, and nowhere else.
             return Attached(raw, stirred, output._response)
-        # A duplicate outlives the library's own objects.
+        # A duplicate outlives the library's own objects, which are closed from the top: each of them
+        # writes out what it has left when it is closed, and could not with those below it closed.
         held = socket.socket(fileno=os.dup(raw.fileno()))
-        output.close()
+        output._response.close()
         raw.close()
         return Attached(held, stirred)
     finally:

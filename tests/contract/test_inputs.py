@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 
 import pytest
@@ -38,6 +39,28 @@ async def test_what_was_said_before_somebody_holds_the_input_stirs(docker_lab: L
         async with asyncio.timeout(PATIENCE):
             await held.stirred.wait()
         held.close()
+
+
+@pytest.mark.engine
+async def test_answer_that_an_input_came_with_is_closed_from_the_top(
+    docker_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E11: what is closed below first cannot be closed above, and newer Pythons say so on stderr."""
+    failed = []
+    close = http.client.HTTPResponse.close
+
+    def closed(response: http.client.HTTPResponse) -> None:
+        try:
+            close(response)
+        except ValueError as exc:
+            failed.append(exc)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "close", closed)
+    lab = docker_lab
+    container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
+    (await lab.engine.hold_input(container_id)).close()
+    gc.collect()
+    assert failed == []
 
 
 async def test_end_of_a_stage_is_noticed_at_its_input(lab: Lab) -> None:
