@@ -3,12 +3,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import SplitResult, urlsplit
 
 EXAMPLE = "write it as unix:///run/docker.sock or tcp://127.0.0.1:2375"
 _WITH_PORT = ("tcp", "http", "https")
 _SCHEMES = ("unix", "http+unix", "ssh", *_WITH_PORT)
+LONGEST_PATH = 107
+"""Bytes that the path of a Unix socket has at most, see unix(7)."""
 _BARE = re.compile(r"\d[\d.]*:\d+")
 """The one form without a scheme that the engine's library takes for TCP."""
 
@@ -41,6 +44,8 @@ def _wrong(address: str) -> str | None:
 def _wrong_place(parts: SplitResult, port: int | None) -> str | None:
     if parts.scheme in ("unix", "http+unix"):
         named = (parts.netloc + parts.path).strip("/")
+        if len(os.fsencode(f"/{named}")) > LONGEST_PATH:
+            return f"the address names a socket by more than {LONGEST_PATH} bytes, which no socket can have"
         return None if named else "the address names no socket"
     if parts.scheme == "ssh":
         return None if parts.hostname else "the address names no host"

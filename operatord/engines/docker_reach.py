@@ -8,6 +8,8 @@ its own way. The sentences name the kind of the trouble, and no path: clients re
 from __future__ import annotations
 
 import errno
+import http.client
+import json
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -49,6 +51,12 @@ def _verified(*codes: int) -> Callable[[BaseException], bool]:
 
 # Of OpenSSL, x509_vfy.h.
 _NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
+
+
+def _answers_as_no_engine(exc: BaseException) -> bool:
+    """Tell whether something else was answered than HTTP and JSON, and not nothing at all."""
+    strange = isinstance(exc, http.client.BadStatusLine | json.JSONDecodeError)
+    return strange and not isinstance(exc, ConnectionError)
 
 
 # Read from the top; the first row that fits wins.
@@ -130,6 +138,10 @@ RULES = (
     Rule(
         _is(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
         f"the container engine's address cannot be used: correct {_SETTINGS}",
+    ),
+    Rule(
+        _answers_as_no_engine,
+        f"what answers at the container engine's address is no container engine: correct {_SETTINGS}",
     ),
     Rule(
         _is(TimeoutError, requests.exceptions.Timeout, BlockingIOError),

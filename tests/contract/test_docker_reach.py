@@ -83,6 +83,29 @@ async def test_refused_connection_is_said_so(tmp_path: Path, kind: str) -> None:
     assert "is refused, for nothing listens at its address" in str(error)
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"SSH-2.0-OpenSSH_9.2\r\n", b'{"error":{"code":-32700}}\n', b"-ERR unknown command\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+    ],
+)  # fmt: skip
+async def test_somebody_else_at_the_engines_address_is_said_to_be_no_engine(said: bytes) -> None:
+    """F4: the right port of another program."""
+    async with answering(said) as port:
+        error = await told(f"tcp://127.0.0.1:{port}")
+    assert "what answers at the container engine's address is no container engine" in str(error)
+    assert not isinstance(error, EngineSilent)
+
+
+async def test_engine_that_goes_without_an_answer_is_not_said_to_be_none() -> None:
+    """F4: as one does that is ended."""
+    async with answering(b"") as port:
+        error = await told(f"tcp://127.0.0.1:{port}")
+    assert "was broken off" in str(error)
+    assert isinstance(error, EngineSilent)
+
+
 async def test_engine_that_speaks_tls_only_is_said_so() -> None:
     """F4"""
     head = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n"

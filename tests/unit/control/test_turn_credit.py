@@ -73,6 +73,17 @@ async def test_the_round_in_which_a_task_begins_is_charged_to_who_began_it(side:
     await asyncio.sleep(0)
 
 
+async def test_who_waits_has_one_visit_however_often_it_asks(side: Side) -> None:
+    """S5: at once, or later."""
+    asks, other = side.turn("asks", DEBT), side.turn("other")
+    for turn in (asks, other, asks, asks, other, asks):
+        side.turns.wait(turn)
+        side.turns.ask(turn)
+    for _ in range(4):
+        await asyncio.sleep(0)
+    assert sorted(side.visited) == ["asks", "other"]
+
+
 async def test_a_visit_ends_with_the_task_that_it_begins(side: Side) -> None:
     """A1: whatever time is left; and so does any other until that task has had its first step."""
     assert not side.turns.is_over(side.time + 1)

@@ -11,7 +11,7 @@ from operatord.core.engine_address import EXAMPLE, problem
 
 GOOD = [
     "unix:///run/docker.sock", "unix:///var/run/docker.sock", "unix://run/docker.sock",
-    "http+unix:///run/docker.sock", "tcp://127.0.0.1:2375", "tcp://[::1]:2375", "tcp://host.example:1",
+    "http+unix:///run/docker.sock", f"unix:///{'x' * 106}", "tcp://127.0.0.1:2375", "tcp://[::1]:2375", "tcp://host.example:1",
     "tcp://:2375", "TCP://host:65535", "http://host:2375", "https://host:2376", "tcp://host:2375/behind",
     "ssh://me@host", "ssh://host:22", "127.0.0.1:2375",
 ]  # fmt: skip
@@ -33,6 +33,8 @@ BAD = {
     "tcp://[::1:2375": "no host and port that can be understood",
     "unix://": "names no socket",
     "unix:///": "names no socket",
+    f"unix:///{'x' * 107}": "which no socket can have",
+    f"unix:///{'é' * 54}": "which no socket can have",
     "unix:///run/docker.sock?x=1": "behind a ? or #",
     "tcp://host:2375#x": "behind a ? or #",
     "ssh://": "names no host",
