@@ -20,6 +20,8 @@ import pytest
 from daemon_lab import PATIENCE, Json, Lab, Wire, in_process, until
 from daemon_lab import served as serving
 
+from operatord.control import reads
+
 ENV = {f"stage{n}": {f"key{m}": "x" * 4 for m in range(30)} for n in range(40)}
 ENV["stage39"]["key29"] = "\x00"
 
@@ -93,6 +95,15 @@ async def test_neighbour_is_answered_while_a_flood_waits(lab: Lab, name: str) ->
     async with flooded(lab, name) as flood:
         await neighbour.call("system.ping")
         assert flood.answered < flood.asked / 2
+
+
+async def test_what_describes_the_daemon_is_worked_out_once(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1: the schemas of all methods take as long as hundreds of other answers."""
+    before = await wire.call("system.describe")
+    monkeypatch.delattr(reads.methods, "schemas")
+    assert await wire.call("system.describe") == before
 
 
 async def test_nothing_is_worked_out_for_a_flood_that_has_gone(lab: Lab) -> None:
