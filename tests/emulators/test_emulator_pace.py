@@ -152,13 +152,14 @@ def test_a_late_consumer_of_an_endless_stream_begins_with_the_present(
 def test_an_endless_stream_that_ends_unread_waits_with_its_newest_frame(launch: Launcher) -> None:
     """F19: the end is nobody's before somebody has come for it."""
     with endless(launch, "streaming") as (sock, stage):
-        for seq in range(3):
+        for seq in range(COUNT):
             send_frame(sock, seq)
-        sock.sendall(b'{"type":"end","frames":3}\n')
+        sock.sendall(b'{"type":"end","frames":%d}\n' % COUNT)
         with Consumer(stage.port) as consumer:
             consumer.hello()
             frames = list(consumer.frames())
-    assert sequence(frames)[-1] == 2
+    assert sequence(frames)[-1] == COUNT - 1
+    assert len(frames) < COUNT
     assert consumer.end is not None
     assert stage.ended().code == 0
 
