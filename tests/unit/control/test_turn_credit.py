@@ -78,7 +78,7 @@ async def test_who_waits_has_one_visit_however_often_it_asks(side: Side) -> None
     asks, other = side.turn("asks", DEBT), side.turn("other")
     for turn in (asks, other, asks, asks, other, asks):
         side.turns.wait(turn)
-        side.turns.ask(turn)
+        side.turns.ask(turn, 0)
     for _ in range(4):
         await asyncio.sleep(0)
     assert sorted(side.visited) == ["asks", "other"]
