@@ -36,6 +36,7 @@ from .engines import base
 from .runtime.admission import Admission, Machine
 from .runtime.availability import Availability, Means
 from .runtime.blueprint import StartSettings
+from .runtime.capabilities import CapabilityMemory
 from .runtime.clock import Clock
 from .runtime.failpoints import fail_around
 from .runtime.forgotten import Forgotten
@@ -132,6 +133,7 @@ class Daemon:
             self.engine, self._subnets, self.supervisor.note_subnets, here=self._engine_host is None
         )
         self.supervisor.on_no_subnets = self._subnet_count.doubt
+        self._capabilities = CapabilityMemory(self.engine, self.journal)
         self._forgotten = Forgotten(self.journal)
         self._ownership = Ownership(self.engine, self.instance, self._state.holder)
         self.reconciler = Reconciler(
@@ -196,7 +198,12 @@ class Daemon:
 
     def _make_availability(self, chosen_because: str) -> Availability:
         means = Means(
-            self.supervisor, self.events.emit, self.clock, self._engine_patience, self._count
+            self.supervisor,
+            self.events.emit,
+            self.clock,
+            self._engine_patience,
+            self._count,
+            self._capabilities.image_came,
         )
         return Availability(self.engine, chosen_because, means)
 
@@ -264,7 +271,7 @@ class Daemon:
         if self._gpus is None:
             here = await find_gpus() if self._engine_host is None else []
             self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in here)
-        self.supervisor.restore(keeps=self.engine.name != "process")
+        self.supervisor.restore(keeps=self.engine.capabilities.adopts)
         keep = self.keeper.keep
         keep(WATCHING, self._watch.run)
         keep("what writes down what was learned", self._note_learned)
@@ -275,6 +282,7 @@ class Daemon:
         self._ownership.require()
         if self._engine_host is None:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
+        keep("what finds out what the engine can do", self._capabilities.run)
         keep("the count of subnets", self._subnet_count.run)
         keep("what prepares slots", self.supervisor.slots.run)
         keep("the watch over slots' images", self.supervisor.slots.watch_images)
@@ -375,6 +383,7 @@ class Daemon:
             self.supervisor.abort()  # what is under way would be done to another's sessions
             self._stop.set()
             raise
+        await self._capabilities.settle(info)
         await self._subnet_count.ask()
         if info.root_dir and self._engine_host is None:
             self.host.watch_disk(Path(info.root_dir))
@@ -388,8 +397,8 @@ class Daemon:
 
     @property
     def _keeps(self) -> bool:
-        """Whether sessions go on without the daemon; local processes cannot, for want of their pipes."""
-        return self.config.on_shutdown == "keep" and self.engine.name != "process"
+        """Whether sessions go on without the daemon."""
+        return self.config.on_shutdown == "keep" and self.engine.capabilities.adopts
 
     async def _note_learned(self) -> None:
         while True:

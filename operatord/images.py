@@ -98,6 +98,8 @@ class ImageClient(Protocol):
         changes: list[str] | None = ...,
     ) -> Any: ...
 
+    def tag(self, image: str, repository: str, tag: str | None = None) -> Any: ...
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltImages:
@@ -288,7 +290,19 @@ def _import(client: ImageClient, root: Path) -> None:
             answer = client.import_image_from_stream(tar.stdout, repository, tag, _CHANGES)
     if tar.returncode != 0:
         raise ImageError(f"{OWN_BASE} could not be packed: tar ended with {tar.returncode}.")
-    _raise_error_items(_lines(answer), f"{OWN_BASE} could not be imported")
+    items = list(_lines(answer))
+    _raise_error_items(items, f"{OWN_BASE} could not be imported")
+    if missing_images(client, [OWN_BASE]):
+        _tag(client, items, repository, tag)
+
+
+def _tag(client: ImageClient, items: list[Any], repository: str, tag: str) -> None:
+    """Give the imported image its name: Podman 4.3 leaves the tag out of account."""
+    said = items[-1].get("status") if items else None
+    with _told_as(f"{OWN_BASE} was imported and could not be named"):
+        client.tag(str(said), repository, tag)
+    if missing_images(client, [OWN_BASE]):
+        raise ImageError(f"{OWN_BASE} was imported, but the engine does not have it afterwards.")
 
 
 def _admin_path() -> str:

@@ -30,6 +30,7 @@ from operatord.engines.base import (
     LABEL_PLAN,
     LABEL_SESSION,
     Address,
+    Capabilities,
     EngineError,
     EngineEvent,
     EngineInfo,
@@ -275,11 +276,12 @@ class FakeEngine:
     """The fake, as `operatord.engines.base.Engine`. Scripted operations bear the methods' names."""
 
     name = "fake"
-    joins_by_name = True
-    connects_late = True
 
     def __init__(self, instance: str = "test", world: World | None = None) -> None:
         self.instance = instance
+        self.capabilities = Capabilities(joins_by_name=True, connects_late=True)
+        self.says: Capabilities | None = None
+        """What it says that it can do; None: what is assumed anyway."""
         self.world = world or World()
         self.script = Script()
         self.pongs = 0
@@ -307,6 +309,13 @@ class FakeEngine:
         if self._hung is not None:
             self._hung.set()
             self._hung = None
+
+    def assume(self, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
+
+    async def find_out(self) -> Capabilities | None:
+        await self._begin("find_out", "")
+        return self.says or self.capabilities if self.world.programs else None
 
     def be_patient(self, seconds: float) -> None:
         pass

@@ -39,6 +39,35 @@ class Address(msgspec.Struct, frozen=True):
     port: int
 
 
+class Capabilities(msgspec.Struct, frozen=True):
+    """What an engine can do that not every engine can.
+
+    Unless an engine has said otherwise, nothing is relied on that one might refuse: starts take longer then,
+    and none fails for it.
+    """
+
+    adopts: bool = True
+    """Stages go on when the daemon ends, and the next daemon takes them on."""
+    joins_by_name: bool = False
+    """A stage can be created to join one that is not there yet, in a network that is not there yet: both are
+    needed when it is started."""
+    connects_late: bool = False
+    """A stage can be started before its network is there, and connected to it then."""
+    holds_input: bool = True
+    """The standard input of a stage can be held, on the way that leads to this engine."""
+    reaps: bool = True
+    """A stage can have a reaper as its process 1. Without one, a program that does nothing about SIGTERM is
+    stopped only when its grace is over."""
+    takes_port_ranges: bool = True
+    """The engine picks a free port of a range by itself."""
+    takes_devices: bool = True
+    """Devices can be asked for. An engine that leaves that out of account would run a stage without them."""
+    filters_events: bool = True
+    """Events can be asked for by type and action."""
+    one_shot_stats: bool = True
+    """What a stage uses can be asked for once, without a second measurement to compare it with."""
+
+
 class EngineInfo(msgspec.Struct, frozen=True):
     """What answered: facts for `system.status`, all as the engine reports them."""
 
@@ -50,6 +79,8 @@ class EngineInfo(msgspec.Struct, frozen=True):
     """Bytes of memory that the engine sees."""
     root_dir: str = ""
     """The directory that it writes to, whose disk must not fill up. Not for clients to read."""
+    endpoint: str = ""
+    """The address at which it answered. Not for clients to read."""
 
 
 class NetworkPlan(msgspec.Struct, frozen=True):
@@ -96,9 +127,10 @@ class StagePlan(msgspec.Struct, frozen=True):
     """Names under which the network's other members find it. With ``join``, the owner has them."""
     join: str | None = None
     """Id of the container whose network namespace is shared instead of an endpoint of its own; where the
-    engine `joins_by_name`, or its name."""
+    engine has `Capabilities.joins_by_name`, or its name."""
     connect_later: bool = False
-    """Start without an endpoint, which `Engine.connect_stage` makes: where the engine `connects_late`."""
+    """Start without an endpoint, which `Engine.connect_stage` makes, where the engine has
+    `Capabilities.connects_late`."""
     publish: Publish | None = None
     publish_port: int | None = None
     """The inside port to publish when it is not ``port`` (the namespace's owner publishes for all)."""
@@ -268,6 +300,10 @@ class StageRefused(EngineError):
     """The engine will not create or start this stage as planned (a bad command, a bad limit)."""
 
 
+class OutOfMemory(StageRefused):
+    """The stage may use less memory than it takes to start it."""
+
+
 class NotOurAddress(StageRefused):
     """The address that is to be published on is none of the engine's host."""
 
@@ -306,11 +342,23 @@ class Engine(Protocol):
     """Where stages run. All calls are safe to use concurrently from one event loop."""
 
     name: str
-    joins_by_name: bool
-    """Whether a stage can be created to join one that is not there yet, in a network that is not there yet:
-    both are needed when it is started."""
-    connects_late: bool
-    """Whether a stage can be started before its network is there, and connected to it then."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What is relied on: what was assumed last, less what the engine has refused since."""
+        ...
+
+    def assume(self, capabilities: Capabilities) -> None:
+        """Rely on these from now on."""
+        ...
+
+    async def find_out(self) -> Capabilities | None:
+        """Ask the engine what it can do, and leave nothing behind; None while there is nothing to ask with.
+
+        What is left of a call that is killed carries the instance's label, and no session's. Raises
+        `EngineError`.
+        """
+        ...
 
     async def connect(self) -> EngineInfo:
         """Make sure that the engine answers. Raises `EngineUnavailable`."""

@@ -16,14 +16,17 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
-from http import HTTPStatus
 from typing import Any, TypeVar
 
+import msgspec
+
+from operatord.engines import docker_asking, docker_ports, docker_stdin
 from operatord.engines import docker_bodies as bodies
-from operatord.engines import docker_stdin
+from operatord.engines import docker_calls as calls
 from operatord.engines.base import (
     LABEL_INSTANCE,
     Address,
+    Capabilities,
     EngineEvent,
     EngineFailed,
     EngineInfo,
@@ -41,9 +44,8 @@ from operatord.engines.base import (
     StageState,
     StageStats,
 )
-from operatord.engines.docker_client import APIClient, APIError, Clients, edge
+from operatord.engines.docker_client import APIClient, Clients, edge
 from operatord.engines.docker_endpoint import Endpoint
-from operatord.engines.docker_errors import not_connected, port_in_use
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
 from operatord.engines.logs import MOST_LINES, FrameReader, LineSplitter, Tail
@@ -56,7 +58,6 @@ _OUTLASTS = 3.0
 """How many times as long as a silence that is borne a call may take: the silence, as long again until who
 waits is told that it was in vain, and the call's own time."""
 _EVENT_BYTES = 64 * 1024
-_PORT_TRIES = 10
 _PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds before each attempt at something that the engine says is under way or in use."""
 
@@ -70,9 +71,6 @@ class DockerEngine:
     """
 
     name = "docker"
-    joins_by_name = True
-    connects_late = True
-    """Until an engine refuses: Docker 20.10 does it, and nothing promises that each version will."""
 
     def __init__(
         self,
@@ -84,6 +82,7 @@ class DockerEngine:
         hardening: bodies.Hardening | None = None,
     ) -> None:
         self._instance = instance
+        self.capabilities = Capabilities()
         self._least_timeout = self._timeout = call_timeout
         self._queue_timeout = queue_timeout
         self._hardening = hardening or bodies.Hardening()
@@ -106,6 +105,19 @@ class DockerEngine:
     async def connect(self) -> EngineInfo:
         """Make sure that the engine answers. Raises `EngineUnavailable`."""
         return await self._looking.run(self._clients.connect, self._timeout)
+
+    def assume(self, capabilities: Capabilities) -> None:
+        """Rely on these from now on, until the engine refuses one."""
+        self.capabilities = capabilities
+
+    async def find_out(self) -> Capabilities | None:
+        """Ask what it can do, by making containers that are never started. Raises `EngineError`."""
+
+        def work() -> Capabilities | None:
+            with edge("ask", "what it can do"):
+                return docker_asking.find_out(self._clients, self._instance)
+
+        return await self._looking.run(work, self._patience)
 
     def be_patient(self, seconds: float) -> None:
         """Let calls outlast a silence of so many seconds, and as long until somebody is told of it."""
@@ -143,7 +155,7 @@ class DockerEngine:
 
         async def image_id(image: str) -> str | None:
             try:
-                found = await self._look("image", image, lambda c: _image(c, image))
+                found = await self._look("image", image, lambda c: calls.image(c, image))
             except ImageMissing:
                 return None
             return str(found["Id"])
@@ -208,7 +220,8 @@ class DockerEngine:
 
         What happened since the call is yielded too, however late the iteration begins.
         """
-        return self._events(bodies.event_query(since=time.time()))
+        filtered = self.capabilities.filters_events
+        return self._events(bodies.event_query(since=time.time(), filtered=filtered))
 
     async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[EngineEvent, None]:
         splitter = LineSplitter(_EVENT_BYTES)
@@ -232,14 +245,14 @@ class DockerEngine:
 
     async def create_network(self, plan: NetworkPlan) -> Network:
         """Create a bridge. Raises `SubnetTaken`, `EngineUnavailable`."""
-        body = bodies.network_body(plan)
-        answer = await self._launch("network", plan.name, lambda c: c.create_network(**body))
+        make = partial(calls.create_network, plan=plan)
+        answer = await self._launch("network", plan.name, make)
         return bodies.network(answer, plan)
 
     async def remove_network(self, network_id: str) -> None:
         """Remove it, disconnecting whatever foreign endpoint still holds on to it."""
         await self._insist(
-            "release", f"network {network_id[:12]}", lambda c: _remove_network(c, network_id)
+            "release", f"network {network_id[:12]}", lambda c: calls.remove_network(c, network_id)
         )
 
     # -- stages
@@ -251,10 +264,13 @@ class DockerEngine:
         """
         image = await self._described(plan.image)
         user = bodies.NOBODY if bodies.runs_as_root(image) else None
-        body = bodies.container_body(plan, user, self._hardening)
+        plan = await self._within_capabilities(plan)
+        init = self._hardening.init and self.capabilities.reaps
+        hardening = msgspec.structs.replace(self._hardening, init=init)
+        body = bodies.container_body(plan, user, hardening)
         if plan.shim:
             body |= bodies.behind_shim(image, plan.command)
-        make = partial(_create_or_adopt, plan=plan, body=body)
+        make = partial(calls.create, plan=plan, body=body)
         try:
             return await self._launch("create", plan.name, make)
         except ImageMissing as exc:
@@ -262,9 +278,23 @@ class DockerEngine:
             self._images.pop(plan.image, None)
             raise ImageMissing(plan.image) from exc
 
+    async def _within_capabilities(self, plan: StagePlan) -> StagePlan:
+        """Return the plan as the engine can carry it out. Raises `StageRefused`, `PortTaken`."""
+        if plan.gpus and not self.capabilities.takes_devices:
+            raise StageRefused(f"the engine cannot give {plan.name} the devices that it is to have")
+        if (
+            self.capabilities.takes_port_ranges
+            or plan.publish is None
+            or plan.publish.ports is None
+        ):
+            return plan
+        choose = partial(docker_ports.choose, plan.publish)
+        publish = await self._look("list", "containers", choose)
+        return msgspec.structs.replace(plan, publish=publish)
+
     async def start(self, container_id: str) -> None:
         """Start it. Raises `PortTaken`, `StageRefused`, `NotThere`, `EngineUnavailable`."""
-        await self._launch("start", _called(container_id), lambda c: _start(c, container_id))
+        await self._launch("start", _called(container_id), lambda c: calls.start(c, container_id))
 
     async def connect_stage(
         self, container_id: str, network: Network, aliases: Sequence[str]
@@ -275,12 +305,17 @@ class DockerEngine:
         tried again. Raises `NotConnected`, `NotThere`, `EngineUnavailable`.
         """
         called = _called(container_id)
+        if not self.capabilities.connects_late:
+            raise NotConnected("the engine connects no stage late")
         try:
-            await self._launch("leave", called, lambda c: _leave_none(c, container_id))
+            await self._launch("leave", called, lambda c: calls.leave_none(c, container_id))
         except (StageRefused, EngineFailed) as exc:
-            self.connects_late = isinstance(exc, EngineFailed)  # trouble passes, a refusal does not
+            if isinstance(exc, StageRefused):  # trouble passes, a refusal does not
+                self._cannot(connects_late=False)
             raise NotConnected(str(exc)) from exc
-        connect = partial(_connect, container_id=container_id, network=network, aliases=aliases)
+        connect = partial(
+            calls.connect, container_id=container_id, network=network, aliases=aliases
+        )
         await self._launch("connect stage", called, connect)
 
     async def hold_input(self, container_id: str) -> Input:
@@ -290,7 +325,7 @@ class DockerEngine:
                 lambda: docker_stdin.attach(self._clients, container_id), self._patience
             )
         except StageRefused:
-            self.connects_late = False  # stages that need not wait had better not, then
+            self._cannot(holds_input=False)  # stages that need not wait had better not, then
             raise
         return docker_stdin.HeldInput(attached)
 
@@ -318,7 +353,7 @@ class DockerEngine:
 
     async def remove(self, container_id: str) -> None:
         """Kill it if it runs, remove it, and return once the engine says that it is gone."""
-        await self._insist("remove", _called(container_id), lambda c: _remove(c, container_id))
+        await self._insist("remove", _called(container_id), lambda c: calls.remove(c, container_id))
 
     async def logs(self, container_id: str, tail: int) -> list[LogLine]:
         """Return its last ``tail`` lines (at most 10 000), oldest first; empty when it is gone."""
@@ -358,13 +393,17 @@ class DockerEngine:
         """Return what it uses now. Raises `NotThere`."""
         # Engine 20.10 answers even a one-shot request only when it next collects, once a second
         # (moby#40478 has 0.7 s, too); in a lane of its own, that holds up no other look.
+        one_shot = self.capabilities.one_shot_stats or None
         answer = await self._call(
             self._measuring,
             "stats",
             _called(container_id),
-            lambda c: c.stats(container_id, stream=False, one_shot=True),
+            lambda c: c.stats(container_id, stream=False, one_shot=one_shot),
         )
         return bodies.stage_stats(answer)
+
+    def _cannot(self, **refused: bool) -> None:
+        self.capabilities = msgspec.structs.replace(self.capabilities, **refused)
 
     # -- how calls are made
 
@@ -410,7 +449,7 @@ class DockerEngine:
         async with self._asking[image]:
             asked_at, found = self._images.get(image, (-math.inf, None))
             if found is None or time.monotonic() - asked_at > _IMAGE_REMEMBERED:
-                found = await self._look("image", image, lambda c: _image(c, image))
+                found = await self._look("image", image, lambda c: calls.image(c, image))
                 self._images[image] = time.monotonic(), found
             return found
 
@@ -435,83 +474,3 @@ class DockerEngine:
 
 def _called(container_id: str) -> str:
     return f"container {container_id[:12]}"
-
-
-def _image(client: APIClient, name: str) -> bodies.Json:
-    found: bodies.Json = client.inspect_image(name)  # type: ignore[no-untyped-call]
-    return found
-
-
-def _create_or_adopt(client: APIClient, plan: StagePlan, body: bodies.Json) -> str:
-    """Create a container, or take the one of that name when it is the very same plan's."""
-    try:
-        answer = client.create_container_from_config(body, plan.name)  # type: ignore[no-untyped-call]
-    except APIError as exc:
-        if exc.status_code != HTTPStatus.CONFLICT:
-            raise
-        answer = client.inspect_container(plan.name)
-        if not bodies.is_planned(answer, plan):
-            raise StageRefused(f"the name {plan.name} is taken by another container") from exc
-    return str(answer["Id"])
-
-
-def _start(client: APIClient, container_id: str) -> None:
-    """Start a container. After a foreign program's port, go on to the next of the range.
-
-    The engine itself looks for a port past its own containers' only; each attempt makes it look
-    from where the last one ended.
-    """
-    attempts = 1
-    while True:
-        try:
-            client.start(container_id)
-            return
-        except APIError as exc:
-            if not port_in_use(str(exc.explanation)):
-                raise
-            room = bodies.ports_to_choose_from(client.inspect_container(container_id))
-            if attempts >= min(_PORT_TRIES, room):
-                raise
-            attempts += 1
-
-
-def _leave_none(client: APIClient, container_id: str) -> None:
-    """Take a container out of the network of those that have none, which admits no second one. Idempotent."""
-    try:
-        client.disconnect_container_from_network(container_id, bodies.NO_NETWORK)
-    except APIError as exc:
-        if not not_connected(str(exc.explanation)):
-            raise
-
-
-def _connect(
-    client: APIClient, container_id: str, network: Network, aliases: Sequence[str]
-) -> None:
-    client.connect_container_to_network(container_id, network.id, aliases=list(aliases))
-
-
-def _remove(client: APIClient, container_id: str) -> bool:
-    """Remove a container; False when the engine is already at it and has to be asked again."""
-    try:
-        client.remove_container(container_id, force=True, v=True)
-    except APIError as exc:
-        if exc.status_code != HTTPStatus.CONFLICT:
-            raise
-        return False
-    return True
-
-
-def _remove_network(client: APIClient, network_id: str) -> bool:
-    """Remove a network; False when it was in use and its endpoints have been disconnected."""
-    try:
-        client.remove_network(network_id)
-    except APIError as exc:
-        if exc.status_code != HTTPStatus.FORBIDDEN:
-            raise
-        for key, endpoint in (client.inspect_network(network_id).get("Containers") or {}).items():
-            # An endpoint that outlived its container is listed as ep-…, and goes by its name.
-            member = endpoint["Name"] if key.startswith("ep-") else key
-            with contextlib.suppress(APIError):  # the next attempt tells
-                client.disconnect_container_from_network(member, network_id, force=True)
-        return False
-    return True

@@ -45,11 +45,17 @@ _EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "start
     "die": "exited",
     "oom": "oom",
     "destroy": "removed",
+    "remove": "removed",  # as Podman calls it
     "kill": "stopped",  # with a deadly signal: it is told before the end
     "stop": "stopped",
     "start": "started",
     "pause": "paused",
 }
+_STOP_TIMEOUT = 1
+"""Seconds between SIGTERM and SIGKILL for whoever names none. Podman takes them over the removal of a stage
+that runs, too: ten, unless it is told."""
+_PODMAN = "Podman Engine"
+"""The component by which Podman says who it is."""
 _IMAGE_EVENTS = ("tag", "untag", "import", "load", "pull", "delete")
 _DEADLY = frozenset(["2", "3", "9", "15"])
 """Signals that are sent to end a program: interrupt, quit, kill and terminate."""
@@ -109,6 +115,7 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         "Tty": False,
         "OpenStdin": plan.stdin,
         "StdinOnce": False,
+        "StopTimeout": _STOP_TIMEOUT,
         "HostConfig": _host_config(plan, hardening) | _ports(plan),
     }
     if plan.command:
@@ -227,15 +234,28 @@ def runs_as_root(image: Json) -> bool:
     return user.partition(":")[0] in ("", "0", "root")
 
 
-def engine_info(version: Json, info: Json, api_version: str) -> EngineInfo:
+def asking_body(image: str, instance: str, host_config: Json) -> Json:
+    """Return the body of a container that is never started: whether it can be made is the answer."""
+    return {
+        "Image": image,
+        "Cmd": ["true"],
+        "Labels": {LABEL_INSTANCE: instance},
+        "OpenStdin": True,
+        "HostConfig": host_config,
+    }
+
+
+def engine_info(version: Json, info: Json, api_version: str, endpoint: str = "") -> EngineInfo:
     """Read ``GET /version`` and ``GET /info``."""
+    components = [part.get("Name") for part in version.get("Components") or ()]
     return EngineInfo(
-        name="docker",
+        name="podman" if _PODMAN in components else "docker",
         version=str(version.get("Version", "")),
         api_version=api_version,
         cpus=float(info.get("NCPU", 0)),
         memory=int(info.get("MemTotal", 0)),
         root_dir=str(info.get("DockerRootDir") or ""),
+        endpoint=endpoint,
     )
 
 
@@ -269,9 +289,18 @@ def subnets(networks: list[Json]) -> list[str]:
     return [config["Subnet"] for config in configs if config.get("Subnet")]
 
 
-def is_planned(answer: Json, plan: StagePlan) -> bool:
-    """Tell whether a container (as ``GET /containers/{id}/json``) is the one that is planned."""
-    there = answer["Config"].get("Labels") or {}
+def overlaps(subnet: str, networks: list[Json]) -> bool:
+    """Tell whether a CIDR overlaps with one of a list of networks."""
+    wanted = ipaddress.ip_network(subnet)
+    return any(
+        wanted.version == other.version and wanted.overlaps(other)
+        for other in (ipaddress.ip_network(each, strict=False) for each in subnets(networks))
+    )
+
+
+def is_planned(labels: Json | None, plan: StagePlan | NetworkPlan) -> bool:
+    """Tell by its labels whether what is there is what is planned."""
+    there = labels or {}
     return all(
         key in plan.labels and there.get(key) == plan.labels[key]
         for key in (LABEL_INSTANCE, LABEL_SESSION, LABEL_PLAN)
@@ -379,11 +408,13 @@ def log_query(tail: int, *, follow: bool) -> dict[str, str]:
     return query | {"follow": "1"} if follow else query
 
 
-def event_query(since: float) -> dict[str, str]:
+def event_query(since: float, *, filtered: bool = True) -> dict[str, str]:
     """Return the query of ``GET /events``; ``since`` is seconds since the epoch.
 
     A filter by label would leave out images, which have none of ours.
     """
+    if not filtered:
+        return {"since": f"{since:.6f}"}
     events = [*_EVENT_KINDS, *_IMAGE_EVENTS]
     filters = {"type": ["container", "image"], "event": events}
     return {"filters": msgspec.json.encode(filters).decode(), "since": f"{since:.6f}"}

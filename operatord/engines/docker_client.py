@@ -111,7 +111,7 @@ class Clients:
                 version = client.version(api_version=False)
             self._version = negotiate(version)
         with self.lease() as client, edge("connect", "the engine"):
-            return engine_info(version, client.info(), self._version)
+            return engine_info(version, client.info(), self._version, self._url)
 
     def ping(self) -> None:
         """Make sure that the engine takes a new connection, and answers on it. For one thread at a time."""

@@ -23,6 +23,7 @@ from operatord.engines.base import (
     NotConnected,
     NotOurAddress,
     NotThere,
+    OutOfMemory,
     PortTaken,
     StageRefused,
     SubnetTaken,
@@ -61,6 +62,12 @@ _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_U
 
 _PORT_TAKEN = _because("no host port that {name} may be published on is free", PortTaken)
 _GONE = _because("{name} is not there any more", NotThere)
+_REAPERS = ("catatonit", "docker-init")
+"""What engines run as process 1 of a stage: a package of its own on some systems."""
+_NO_REAPER = _because(
+    "the engine has no program that it could run as process 1 of {name}: install catatonit for Podman, tini "
+    "or docker-init for Docker, on the engine's machine"
+)
 _NO_PROGRAM = _because(
     "the program that {name} is to run is not in its image: correct the stage's `command`, or the image"
 )
@@ -86,6 +93,11 @@ RULES = (
         ("network",), (), "overlap",
         _because("the subnet of {name} overlaps with another network's", SubnetTaken),
     ),
+    # Podman's, where it is a route or an interface of the host's that has it.
+    Rule(
+        ("network",), (500,), "is already used",
+        _because("the subnet of {name} is in use on the engine's host", SubnetTaken),
+    ),
     Rule(("create", "image"), (404,), "no such image", _image_missing),
     Rule(
         (*_RUN, "connect stage"), (), "cannot assign requested address",
@@ -95,6 +107,12 @@ RULES = (
         ),
     ),
     *(Rule(("start",), (), says, _PORT_TAKEN) for says in _PORT_SENTENCES),
+    # runc 1.1 and later say so; the kernel has told nobody else yet.
+    Rule(
+        ("start",), (), "oom-killed",
+        _because("{name} may use less memory than it takes to start it", OutOfMemory),
+    ),
+    *(Rule(_RUN, (), f'"{program}": executable file not found', _NO_REAPER) for program in _REAPERS),
     Rule(
         _RUN, (), "no command specified",
         _because(
@@ -186,7 +204,13 @@ def not_connected(sentence: str) -> bool:
     return "is not connected to" in sentence.lower()
 
 
+def still_needed(sentence: str) -> bool:
+    """Tell whether a container could not be removed because others share its namespace."""
+    return "dependent containers" in sentence.lower()
+
+
 _TASKS = {
+    "ask": "answer",
     "attach": "attach to",
     "connect": "answer for",
     "connect stage": "connect",

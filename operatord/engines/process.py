@@ -39,6 +39,7 @@ from operatord.engines.base import (
     LABEL_SESSION,
     SHIM,
     Address,
+    Capabilities,
     DiskFull,
     EngineEvent,
     EngineInfo,
@@ -86,8 +87,6 @@ class ProcessEngine:
     """
 
     name = "process"
-    joins_by_name = False  # stages find each other by the network's address
-    connects_late = False
 
     def __init__(
         self, state_dir: Path, commands: Mapping[str, tuple[str, ...]] | None = None
@@ -100,6 +99,8 @@ class ProcessEngine:
         self._listeners: set[asyncio.Queue[EngineEvent | None]] = set()
         self._guard = Guard()
         self._closed = False
+        self.capabilities = Capabilities(adopts=False)
+        """Stages find each other by address, and end with the daemon, which has their pipes."""
 
     # -- the engine itself
 
@@ -117,6 +118,14 @@ class ProcessEngine:
             memory=psutil.virtual_memory().total,
             root_dir=str(self._state_dir),
         )
+
+    def assume(self, capabilities: Capabilities) -> None:
+        """Rely on these from now on."""
+        self.capabilities = capabilities
+
+    async def find_out(self) -> Capabilities:
+        """Return what local processes can; there is nobody to ask."""
+        return self.capabilities
 
     def be_patient(self, seconds: float) -> None:
         """There is nobody to wait for: its answers come from this machine's kernel."""

@@ -45,6 +45,8 @@ class Means(NamedTuple):
     """Returns the seconds of silence after which an engine is lost, as the settings are now."""
     measure: Callable[[base.EngineInfo], Awaitable[None]]
     """Counts with the machine that the engine is on. Raises `base.EngineError`."""
+    image_came: Callable[[], None]
+    """Hears that there may be another image."""
 
 
 class Availability:
@@ -109,6 +111,7 @@ class Availability:
         """It says that something has happened to a stage."""
         if event.kind == "image":
             self._do.supervisor.slots.images.doubt()
+            self._do.image_came()
         exits = self._do.supervisor.exits
         session_id = event.labels.get(base.LABEL_SESSION)
         stage = event.labels.get(base.LABEL_STAGE)
@@ -133,10 +136,11 @@ class Availability:
             "state": reach.state,
             "silent_for": round(reach.silent_for, 3),
             "chosen_because": self.chosen_because,
+            "capabilities": msgspec.to_builtins(self._engine.capabilities),
         }
         if reach.problem is not None:
             facts["reason"] = reach.problem
         if self._info is not None:
             facts |= msgspec.to_builtins(self._info)
-            del facts["root_dir"]  # no path of the host reaches a client
+            del facts["root_dir"], facts["endpoint"]  # no path of the host reaches a client
         return facts

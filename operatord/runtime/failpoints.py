@@ -64,9 +64,10 @@ class FailingEngine:
 
     def __init__(self, engine: base.Engine) -> None:
         """Delegate to ``engine``."""
+        self._engine = engine
         self.name = engine.name
-        self.joins_by_name = engine.joins_by_name
-        self.connects_late = engine.connects_late
+        self.assume = engine.assume
+        self.find_out = engine.find_out
         self.connect = _around("connect", engine.connect)
         self.missing_images = _around("missing_images", engine.missing_images)
         self.create_network = _around("create_network", engine.create_network)
@@ -92,6 +93,11 @@ class FailingEngine:
         self.events = engine.events
         self.be_patient = engine.be_patient
         self.close = engine.close
+
+    @property
+    def capabilities(self) -> base.Capabilities:
+        """What the engine is relied on for now."""
+        return self._engine.capabilities
 
 
 def _around(

@@ -60,7 +60,8 @@ class Maker:
     def _knows_addresses(self, record: SessionRecord) -> bool:
         """Tell whether where stages will find each other is known before there is a network."""
         plan = record.plan
-        return self._engine.joins_by_name and plan.network == "shared" and plan.upstream is None
+        joins = self._engine.capabilities.joins_by_name
+        return joins and plan.network == "shared" and plan.upstream is None
 
     def _create_joining(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
         *joining, owner = record.stages or ("",)

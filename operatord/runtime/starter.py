@@ -100,7 +100,9 @@ class Starter:
         return bindings == {"native"} and self._can_connect_later(record)
 
     def _can_connect_later(self, record: SessionRecord) -> bool:
-        return self._engine.connects_late and record.plan.network == "shared"
+        engine = self._engine.capabilities
+        late = engine.connects_late and engine.joins_by_name and engine.holds_input
+        return late and record.plan.network == "shared"
 
     async def prepare(self, slot: SessionRecord, calm: Callable[[], Awaitable[object]]) -> None:
         """Make everything of a slot, up to stages, if it has any, that wait on their standard input.

@@ -72,6 +72,9 @@ def translated(step: str) -> Iterator[None]:
         raise StepFailed(
             errors.NoCapacity, "no_capacity", reason, dimension="ports", step=step
         ) from exc
+    except base.OutOfMemory as exc:
+        reason = f"{exc}: raise its `memory_limit`"
+        raise StepFailed(errors.StartFailed, "oom", reason, exc.stage, step=step) from exc
     except base.DiskFull as exc:
         raise _no_disk(str(exc), exc.stage, step) from exc
     except base.EngineError as exc:

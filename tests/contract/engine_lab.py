@@ -136,7 +136,13 @@ class Lab:
     async def open(self) -> None:
         block = self._stack.enter_context(self.block())
         self._subnets = block.subnets(new_prefix=28)
+        await self.connect()
+
+    async def connect(self) -> None:
+        """Connect, as a daemon does, which knows what the engine can."""
         await self.engine.connect()
+        if (found := await self.engine.find_out()) is not None:
+            self.engine.assume(found)
 
     def block(self) -> contextlib.AbstractContextManager[ipaddress.IPv4Network]:
         """Have addresses for networks: any will do where networks are only names."""
@@ -155,7 +161,7 @@ class Lab:
         """Let the daemon be dead, and another one have come."""
         await self.engine.close()
         self.engine = self.another_engine(self.instance)
-        await self.engine.connect()
+        await self.connect()
 
     async def sweep(self, engine: Engine, instance: str) -> None:
         found = await engine.list_objects(instance)

@@ -18,15 +18,21 @@ import pytest
 from daemon_lab import PATIENCE
 
 from operatord.engines.base import (
+    LABEL_INSTANCE,
+    LABEL_PLAN,
+    LABEL_SESSION,
     DiskFull,
     EngineError,
     EngineFailed,
     EngineSilent,
     EngineUnavailable,
     ImageMissing,
+    Network,
     NotOurAddress,
     NotThere,
+    OutOfMemory,
     PortTaken,
+    StagePlan,
     StageRefused,
     SubnetTaken,
 )
@@ -64,8 +70,11 @@ async def engine_that(
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connections[asyncio.current_task()] = writer
         while request := await reader.readline():
-            while (await reader.readline()).strip():
-                pass
+            length = 0
+            while header := (await reader.readline()).strip():
+                if header.lower().startswith(b"content-length:"):
+                    length = int(header.partition(b":")[2])
+            await reader.readexactly(length)
             await answer(request.split()[1].decode(), writer)
 
     socket = folder / "engine.sock"
@@ -84,6 +93,12 @@ async def engine_that(
 def send(writer: asyncio.StreamWriter, body: object) -> None:
     data = json.dumps(body).encode()
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+
+
+def refuse(writer: asyncio.StreamWriter, status: int, sentence: str) -> None:
+    data = json.dumps({"message": sentence}).encode()
+    head = b"HTTP/1.1 %d No\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    writer.write(head % (status, len(data)) + data)
 
 
 def begin_stream(writer: asyncio.StreamWriter, chunk: bytes) -> None:
@@ -295,6 +310,8 @@ asyncio.run(main())
         ("create", 500, "mkdir /var/lib/docker/overlay2/0123: no space left on device", DiskFull),
         ("start", 500, "OCI runtime create failed: write x: No space left on device", DiskFull),
         ("remove", 500, "write x: no space left on device", EngineFailed),
+        ("network", 500, "subnet 10.0.0.0/28 is already used on the host", SubnetTaken),
+        ("start", 500, "container init was OOM-killed (memory limit too low?)", OutOfMemory),
         ("create", 404, "No such image: demo-probe:latest", ImageMissing),
         ("create", 404, "network 0123 not found", NotThere),
         ("create", 400, "Minimum memory limit allowed is 6MB", StageRefused),
@@ -336,10 +353,15 @@ asyncio.run(main())
 def test_refusals_are_told_apart(
     during: str, status: int, sentence: str, error: type[EngineError]
 ) -> None:
-    """F6: by what the engine says, and in words of ours."""
+    """F6, E10: by what the engine says, and in words of ours."""
     raised = refusal(during, status, sentence, "stage-1")
     assert type(raised) is error
     assert sentence not in str(raised)
+
+
+def test_reaper_that_is_missing_is_not_taken_for_the_stages_program() -> None:
+    sentence = 'lookup init binary: exec: "catatonit": executable file not found in $PATH'
+    assert "install catatonit" in str(refusal("create", 500, sentence, "stage-1"))
 
 
 def test_bad_request_that_no_row_knows_is_told_in_the_engines_words_without_paths() -> None:
@@ -370,3 +392,87 @@ async def test_engines_own_sentence_is_always_in_the_log(
     assert "graph driver" not in str(caught.value)
     [entry] = [record.getMessage() for record in caplog.records]
     assert entry.endswith("the engine says, with status 500: the graph driver is at /var/lib/x")
+
+
+async def test_limit_below_what_a_start_takes_is_told_as_memory(tmp_path: Path) -> None:
+    """E10: whatever the engine's words are, the container says that it was killed for it."""
+    there = {"Name": "/stage-1", "State": {"OOMKilled": True}}
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if path.endswith("/start"):
+            refuse(writer, 500, "runtime create failed: broken pipe")
+        elif path.endswith("/json"):
+            send(writer, there)
+        else:
+            await healthy(path, writer)
+
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        with pytest.raises(OutOfMemory, match="stage-1"):
+            await engine.start("0123")
+
+
+async def test_whom_the_start_was_about_is_looked_at_before_the_words(tmp_path: Path) -> None:
+    """E9: Docker 28 and Podman have status 500 for what is gone, each in other words."""
+    joining = {"Name": "/s", "State": {}, "HostConfig": {"NetworkMode": "container:abc"}}
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if path.endswith("/start"):
+            refuse(writer, 500, "joining network namespace of container: it is gone")
+        elif path.endswith("/0123/json"):
+            send(writer, joining)
+        elif path.endswith("/json"):
+            refuse(writer, 404, "none such")
+        else:
+            await healthy(path, writer)
+
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        with pytest.raises(NotThere, match="to share is not there"):
+            await engine.start("0123")
+
+
+async def test_container_that_others_need_is_asked_for_again_until_it_goes(tmp_path: Path) -> None:
+    """E3: Podman's ways with a removal: what stands in the way is told with 500, and so is a success."""
+    refused = ["has dependent containers which must be removed before it", "network not found"]
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if path.endswith("/json"):
+            send(writer, {"Id": "0123"}) if refused else refuse(writer, 404, "none such")
+        elif "/containers/" in path:
+            refuse(writer, 500, refused.pop(0))
+        else:
+            await healthy(path, writer)
+
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        await engine.remove("0123")
+    assert refused == []
+
+
+@pytest.mark.parametrize("status", [409, 500])
+async def test_name_that_is_taken_is_seen_by_looking(tmp_path: Path, status: int) -> None:
+    """E3: a creation whose answer got lost is adopted; what is another's is refused."""
+    labels: dict[str, str] = {}
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if "/containers/create" in path:
+            refuse(writer, status, "that name is already in use")
+        elif "/containers/" in path:
+            send(writer, {"Id": "0123", "Config": {"Labels": labels}})
+        elif "/images/" in path:
+            send(writer, {"Id": "sha256:0", "Config": {}})
+        else:
+            await healthy(path, writer)
+
+    network = Network(id="n", name="n")
+    plan = StagePlan(
+        name="s", stage="s", image="i", network=network, env={}, port=1,
+        labels={LABEL_INSTANCE: "edge", LABEL_SESSION: "A", LABEL_PLAN: "1"},
+    )  # fmt: skip
+    async with engine_that(answer, tmp_path) as engine:
+        await engine.connect()
+        with pytest.raises(StageRefused, match="taken by another"):
+            await engine.create(plan)
+        labels |= plan.labels
+        assert await engine.create(plan) == "0123"

@@ -9,7 +9,7 @@ import time
 
 import pytest
 from daemon_lab import PATIENCE
-from engine_lab import Lab
+from engine_lab import Lab, collect
 
 from operatord.engines.base import ImageMissing, NotThere, StageRefused
 
@@ -46,6 +46,8 @@ async def test_ends_are_told_in_their_order(lab: Lab) -> None:
 
 
 async def test_stop_ends_a_program_that_does_nothing_about_sigterm(lab: Lab) -> None:
+    if not lab.engine.capabilities.reaps:
+        pytest.skip("this engine has no reaper: such a program is stopped when its grace is over")
     container_id = await lab.run_until_ready(await lab.network(), "idle")
     async with asyncio.timeout(PATIENCE):
         await lab.engine.stop(container_id, grace=4 * PATIENCE)
@@ -103,8 +105,8 @@ async def test_stage_that_cannot_run_is_refused_or_ends_at_once(lab: Lab) -> Non
     except StageRefused:
         assert (await lab.engine.inspect(container_id)).status == "created"
     else:
-        await anext(events)
-        assert (await lab.engine.inspect(container_id)).exit_code == 127
+        await collect(events, 1)
+        assert (await lab.engine.inspect(container_id)).exit_code in (1, 127)  # the reaper's
     await events.aclose()
     await lab.engine.remove(container_id)
 

@@ -88,7 +88,7 @@ async def test_joined_stages_find_each_other_under_the_owners_aliases(real_lab: 
 
 async def test_stage_may_be_created_before_the_one_that_it_joins(lab: Lab) -> None:
     owner = f"{lab.instance}-probe"
-    if not lab.engine.joins_by_name:
+    if not lab.engine.capabilities.joins_by_name:
         with pytest.raises(NotThere):
             await lab.engine.create(lab.plan(NOWHERE, "idle", stage="stream", join=owner))
         return
@@ -104,8 +104,25 @@ async def test_stage_cannot_join_one_that_does_not_run(lab: Lab) -> None:
     network = await lab.network()
     owner = await lab.engine.create(lab.plan(network, "idle", stage="probe"))
     joining = await lab.engine.create(lab.plan(network, "idle", stage="stream", join=owner))
-    with pytest.raises(StageRefused):
+    try:
         await lab.engine.start(joining)
+    except StageRefused:
+        return
+    # Or it is started along, as Podman does: in no case does a stage run without whom it joins.
+    assert (await lab.engine.inspect(owner)).status == "running"
+
+
+async def test_stage_cannot_join_one_that_is_gone(real_lab: Lab) -> None:
+    """E9: whichever of the two calls says it."""
+    network = await real_lab.network()
+    owner = await real_lab.engine.create(real_lab.plan(network, "idle", stage="probe"))
+    plan = real_lab.plan(network, "idle", stage="stream", join=owner)
+    with pytest.raises(NotThere):
+        if not real_lab.engine.capabilities.joins_by_name:
+            await real_lab.engine.remove(owner)
+        joining = await real_lab.engine.create(plan)
+        await real_lab.engine.remove(owner)
+        await real_lab.engine.start(joining)
 
 
 async def test_published_port_is_reachable_where_inspect_says(real_lab: Lab) -> None:
@@ -124,7 +141,7 @@ async def test_owner_publishes_the_port_of_a_stage_that_joined_it(real_lab: Lab)
 
 
 async def test_stage_may_run_before_there_is_a_network(lab: Lab) -> None:
-    if not lab.engine.connects_late:
+    if not lab.engine.capabilities.connects_late:
         network = await lab.network()
         with pytest.raises(NotConnected):
             await lab.engine.connect_stage(await lab.run(network, "idle"), network, ("stage",))
@@ -152,6 +169,7 @@ async def test_stage_may_run_before_there_is_a_network(lab: Lab) -> None:
 @pytest.mark.engine
 async def test_stages_connected_late_are_reached_and_find_each_other(docker_lab: Lab) -> None:
     lab, target = docker_lab, {"TARGET": f"stream:{PORT}"}
+    _require_late_connection(lab)
     owner = await lab.run_until_ready(
         NOWHERE, "serves", stage="stream", connect_later=True, publish=Publish(LOOPBACK)
     )
@@ -160,6 +178,11 @@ async def test_stages_connected_late_are_reached_and_find_each_other(docker_lab:
     await lab.engine.connect_stage(owner, await lab.network(), ("stream", "view"))
     assert [line.line for line in await lab.output(asking)] == ["hello from stream"]
     assert await _ask(lab, owner) == b"hello from stream"
+
+
+def _require_late_connection(lab: Lab) -> None:
+    if not lab.engine.capabilities.connects_late:
+        pytest.skip("this engine connects nothing late")
 
 
 async def _ask(lab: Lab, container_id: str) -> bytes:
@@ -210,6 +233,7 @@ async def test_free_port_of_a_range_is_found_past_the_taken_ones(docker_lab: Lab
 
 @pytest.mark.engine
 async def test_taken_port_hinders_a_late_connection_and_not_the_removal(docker_lab: Lab) -> None:
+    _require_late_connection(docker_lab)
     network = await docker_lab.network()
     with socket.create_server((LOOPBACK, 0)) as thief:
         publish = Publish(LOOPBACK, (thief.getsockname()[1],) * 2)
@@ -217,7 +241,7 @@ async def test_taken_port_hinders_a_late_connection_and_not_the_removal(docker_l
         for _ in range(2):
             with pytest.raises(NotConnected):
                 await docker_lab.engine.connect_stage(robbed, network, ("stage",))
-    assert docker_lab.engine.connects_late, "it was not for the engine"
+    assert docker_lab.engine.capabilities.connects_late, "it was not for the engine"
     await docker_lab.engine.remove(robbed)
     await docker_lab.engine.remove_network(network.id)
 

@@ -129,6 +129,10 @@ async def test_more_cores_than_the_kernel_has_weights_for_can_be_reserved(docker
 @pytest.mark.engine
 async def test_device_that_is_not_there_is_a_sentence_of_ours(docker_lab: Lab) -> None:
     plan = docker_lab.plan(await docker_lab.network(), "idle", gpus=("GPU-1", "3"))
+    if not docker_lab.engine.capabilities.takes_devices:
+        with pytest.raises(StageRefused):
+            await docker_lab.engine.create(plan)
+        return
     container_id = await docker_lab.engine.create(plan)
     with looking() as client:
         [asked] = client.inspect_container(container_id)["HostConfig"]["DeviceRequests"]

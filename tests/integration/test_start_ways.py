@@ -14,6 +14,7 @@ import pytest
 from daemon_lab import Lab, Refused, StreamingFake, Wire, in_process, relays_to
 
 from operatord.engines.base import (
+    Capabilities,
     EngineUnavailable,
     Network,
     NetworkPlan,
@@ -91,7 +92,7 @@ async def test_stages_with_a_namespace_each_are_started_in_order(tmp_path: Path)
 @pytest.fixture
 def ordinary(lab: Lab) -> Lab:
     """An engine that connects nothing late."""
-    lab.fake.connects_late = False
+    lab.fake.assume(Capabilities(joins_by_name=True))
     return lab
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from daemon_lab import StillClock
 
-from operatord.engines.base import EngineInfo, EngineUnavailable
+from operatord.engines.base import EngineEvent, EngineInfo, EngineUnavailable
 from operatord.runtime.availability import Availability, Means
 
 INFO = EngineInfo(name="test", version="1", api_version=None, cpus=2, memory=1 << 30, root_dir=None)
@@ -23,6 +23,7 @@ class Watched:
         self.emitted: list[str] = []
         self.given_up: list[str] = []
         self.doubts = 0
+        self.images: list[str] = []
         self.exits = SimpleNamespace(engine_was_away=False)
         self.clock = StillClock()
         supervisor: Any = SimpleNamespace(
@@ -33,7 +34,10 @@ class Watched:
             give_up_starts=self.given_up.append,
         )
         engine: Any = SimpleNamespace(name="test")
-        means = Means(supervisor, self._emit, self.clock, lambda: PATIENCE, self._measure)
+        means = Means(
+            supervisor, self._emit, self.clock, lambda: PATIENCE, self._measure,
+            lambda: self.images.append("one"),
+        )  # fmt: skip
         self.availability = Availability(engine, "a test asks for it", means)
 
     def _emit(self, type: str, **_: Any) -> None:
@@ -86,3 +90,9 @@ async def test_an_engine_that_was_away_may_have_done_anything_meanwhile(watched:
     await watched.availability.up(INFO)
     assert (watched.exits.engine_was_away, watched.doubts) == (True, 1)
     assert watched.emitted == ["engine.lost", "engine.back"]
+
+
+def test_image_that_comes_is_a_reason_to_look_at_slots_and_to_ask(watched: Watched) -> None:
+    """E3: what an engine can do is asked with an image."""
+    watched.availability.hint(EngineEvent(kind="image", id="an-image", labels={}))
+    assert (watched.doubts, watched.images) == (1, ["one"])

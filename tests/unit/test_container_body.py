@@ -29,6 +29,7 @@ PLAIN = {
     "Tty": False,
     "OpenStdin": False,
     "StdinOnce": False,
+    "StopTimeout": 1,
     "User": "65534:65534",
     "NetworkingConfig": {"EndpointsConfig": {"net-id": {"Aliases": ["stream"]}}},
     "HostConfig": {

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""What the engine can do, as it was found out once for its version and address, and remembered.
+
+An engine without images cannot be asked. It is when one comes; until then, starts do without what not every
+engine can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from operatord.engines import base
+
+from .journal import Journal
+
+log = logging.getLogger(__name__)
+
+FACT = "capabilities"
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What the journal has: the answers, and whose they are."""
+
+    endpoint: str
+    name: str
+    version: str
+    api_version: str
+    capabilities: base.Capabilities
+
+    def is_of(self, info: base.EngineInfo) -> bool:
+        """Tell whether these are the answers of the engine that answers now."""
+        asked = (self.endpoint, self.name, self.version, self.api_version)
+        return asked == (info.endpoint, info.name, info.version, info.api_version)
+
+
+class CapabilityMemory:
+    """Asks an engine what it can do, when nobody has asked this version at this address before."""
+
+    def __init__(self, engine: base.Engine, journal: Journal) -> None:
+        """Nothing is asked before `settle`."""
+        self._engine = engine
+        self._journal = journal
+        self._without_asking = engine.capabilities
+        self._remembered = _read(journal.fact(FACT))
+        self._info: base.EngineInfo | None = None
+        """Whom to ask."""
+        self._image_came = asyncio.Event()
+
+    async def settle(self, info: base.EngineInfo) -> None:
+        """Rely on what ``info``'s engine can do: as remembered, or as it says now."""
+        remembered = self._remembered
+        if remembered is None or not remembered.is_of(info):
+            self._engine.assume(self._without_asking)
+            await self._ask(info)
+        elif self._info != info:  # or what it has refused since would be believed again
+            self._engine.assume(remembered.capabilities)
+        self._info = info
+
+    async def _ask(self, info: base.EngineInfo) -> None:
+        try:
+            found = await self._engine.find_out()
+        except base.EngineError as exc:
+            log.warning(
+                "what the engine can do is not known, so starts take longer: %s", base.in_full(exc)
+            )
+            return
+        if found is None:
+            log.info("what the engine can do is found out when it has an image")
+            return
+        self._engine.assume(found)
+        self._remembered = Remembered(
+            info.endpoint, info.name, info.version, info.api_version, found
+        )
+        self._journal.note_fact(FACT, msgspec.json.encode(self._remembered))
+        able = [name for name, is_able in msgspec.to_builtins(found).items() if is_able]
+        log.info(
+            "engine %s %s was asked what it can do: %s", info.name, info.version, ", ".join(able)
+        )
+
+    def image_came(self) -> None:
+        """There may be an image to ask with."""
+        self._image_came.set()
+
+    async def run(self) -> None:
+        """Ask when an image has come, for as long as that has not been possible."""
+        while True:
+            await self._image_came.wait()
+            self._image_came.clear()
+            if self._info is not None:
+                await self.settle(self._info)
+
+
+def _read(data: bytes | None) -> Remembered | None:
+    """Return what was remembered; what cannot be read, or lacks something, was never asked."""
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Remembered)
+    except msgspec.DecodeError as exc:
+        log.warning("what the engine can do cannot be read, and is asked anew: %s", exc)
+        return None
