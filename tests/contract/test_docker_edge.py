@@ -310,7 +310,7 @@ asyncio.run(main())
         ("create", 500, "mkdir /var/lib/docker/overlay2/0123: no space left on device", DiskFull),
         ("start", 500, "OCI runtime create failed: write x: No space left on device", DiskFull),
         ("remove", 500, "write x: no space left on device", EngineFailed),
-        ("network", 500, "subnet 10.0.0.0/28 is already used on the host", SubnetTaken),
+        ("network", 500, "subnet … is already used on the host", SubnetTaken),
         ("start", 500, "container init was OOM-killed (memory limit too low?)", OutOfMemory),
         ("create", 404, "No such image: demo-probe:latest", ImageMissing),
         ("create", 404, "network 0123 not found", NotThere),
