@@ -19,9 +19,14 @@ from operatord.engines.docker_client import APIClient
 
 
 def choose(publish: Publish, client: APIClient) -> Publish:
-    """Return ``publish`` with one port of its range that seems free. Blocking. Raises `PortTaken`."""
+    """Return ``publish`` with one port of its range that seems free. Blocking.
+
+    A range of one is left to the engine. Raises `PortTaken`.
+    """
     assert publish.ports is not None
     first, last = publish.ports
+    if first == last:
+        return publish
     taken = {
         port.get("PublicPort")
         for container in client.containers(all=True)

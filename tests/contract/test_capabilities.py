@@ -50,12 +50,18 @@ class Others:
     """An engine whose containers have ports."""
 
     def containers(self, **_: object) -> list[dict[str, object]]:
-        return [{"Ports": [{"PublicPort": 20001}, {"PrivatePort": 80}]}, {"Ports": None}, {}]
+        return [
+            {"Ports": [{"PublicPort": 20001}, {"PrivatePort": 80}]},
+            {"Ports": None},
+            {"Ports": [{"PublicPort": 20003}, {"PublicPort": 20004}]},
+        ]
 
 
 def test_port_that_a_container_has_is_not_chosen() -> None:
     client: APIClient = Others()  # type: ignore[assignment]
     # An address that is not this machine's: only the engine knows what is taken there.
     assert choose(Publish("192.0.2.1", (20001, 20002)), client).ports == (20002, 20002)
+    one = Publish("192.0.2.1", (20001, 20001))
     with pytest.raises(PortTaken):
-        choose(Publish("192.0.2.1", (20001, 20001)), client)
+        choose(Publish("192.0.2.1", (20003, 20004)), client)
+    assert choose(one, client) == one, "whether it is free is told at the start"
