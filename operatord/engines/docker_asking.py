@@ -114,10 +114,9 @@ class _Asking:
 
 def _holds_input(clients: Clients, container_id: str) -> bool:
     try:
-        sock = docker_stdin.attach(clients, container_id).sock
+        docker_stdin.attach(clients, container_id).close()
     except EngineError:  # whatever stands in the way does so for stages as well
         return False
-    sock.close()
     return True
 
 

@@ -29,6 +29,12 @@ class Attached(NamedTuple):
     response: requests.Response | None = None
     """What would close it if nobody held on to it; None where nothing would."""
 
+    def close(self) -> None:
+        """Close both: the socket stays open below while the response can still be read. Idempotent."""
+        self.sock.close()
+        if self.response is not None:
+            self.response.close()
+
 
 def attach(clients: Clients, container_id: str) -> Attached:
     """Return a connection to the container's standard input; blocking, for a thread."""
@@ -77,8 +83,8 @@ class HeldInput:
 
     def __init__(self, attached: Attached) -> None:
         """Own its socket, and notice when the other side ends it."""
+        self._attached = attached
         self._sock = sock = attached.sock
-        self._response = attached.response
         sock.setblocking(False)
         self._loop = asyncio.get_running_loop()
         self.stirred = asyncio.Event()
@@ -117,6 +123,4 @@ class HeldInput:
             self._loop.remove_reader(self._sock.fileno())
             with contextlib.suppress(OSError):
                 self._sock.shutdown(socket.SHUT_RDWR)
-            self._sock.close()
-            if self._response is not None:
-                self._response.close()
+            self._attached.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -87,8 +88,17 @@ async def test_stage_lives_is_watched_and_measured(far_lab: Lab) -> None:
     await far_lab.engine.alive()
     assert (await far_lab.engine.stats(container_id)).memory
     talks = await far_lab.run_until_ended(network, "talks", stage="talks")
-    assert [line.line for line in await far_lab.output(talks)] == ["one", "two", "oops"]
-    assert [line.line for line in await far_lab.engine.logs(talks, 1)] == ["oops"]
+    lines = await far_lab.output(talks)
+    # The engine reads the two streams side by side: only within each there is an order.
+    assert [line.line for line in lines if line.stream == "stdout"] == ["one", "two"]
+    assert [line.line for line in lines if line.stream == "stderr"] == ["oops"]
+    assert await far_lab.engine.logs(talks, 1) == lines[-1:]
+
+
+async def test_asking_what_it_can_do_closes_its_connections(far_lab: Lab) -> None:
+    """E3: one that carries an input is closed by whoever attached to it."""
+    assert await far_lab.engine.find_out() == far_lab.engine.capabilities
+    gc.collect()  # what is found open now is warned of, and a warning is an error
 
 
 async def test_input_is_held_heard_and_ends_with_the_stage(far_lab: Lab) -> None:
