@@ -25,10 +25,12 @@ OPEN_TIMEOUT = 10.0
 """Seconds in which the process has to listen; it takes a few hundredths of one."""
 
 CANNOT_LISTEN = (
-    "only the daemon's machine reaches the probe, and the session's network is on another, the engine's: "
-    "register the probe with an address that the engine's host reaches, or run the daemon beside the engine"
+    "only the daemon's machine reaches the probe, and a relay there cannot listen on {host}, the engine's "
+    "address in the session's network: the engine is on another machine, or the daemon in a network "
+    "namespace of its own; register the probe with an address that the engine's host reaches, or run the "
+    "daemon beside the engine"
 )
-"""What it means if the network's address is none of this machine's, in this network namespace."""
+"""What it means, in all likelihood, if the process ends at once: it has nothing else to fail at."""
 
 
 class Relay:
@@ -45,7 +47,7 @@ class Relay:
         """Listen on ``host`` and return the address. Raises `OSError`; `close` is needed even then."""
         line = await _first_line(self._spawn(host))
         if not line.endswith(b"\n"):
-            raise OSError(errno.EADDRNOTAVAIL, CANNOT_LISTEN)
+            raise OSError(errno.EADDRNOTAVAIL, CANNOT_LISTEN.format(host=host))
         return host, int(line)
 
     def _spawn(self, host: str) -> IO[bytes]:
