@@ -572,6 +572,8 @@ async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> 
         session = await wire.call("session.start", plain_stream=True, count=10_000)
         async with reading(session):
             await until(lambda: has_passed_on(wire, session, 5), "frames flow")
+            # Of a stage that hangs before its first report, nobody knows that it gives any.
+            await until(lambda: has_passed_on(wire, session, 5, "probe"), "the probe reports, too")
             with hanging(lab, session, stage):
                 begun = time.monotonic()
                 event = await stalled(wire, session)
