@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Wire, receive, run, until
-from docker_lab import DockerDaemon, docker_served, host_probe, viewer_at
+from docker_lab import DockerDaemon, Viewer, docker_served, host_probe, viewer_at
 from test_docker_slots import filled
 
 from operatord_client import AsyncClient, Client
@@ -85,8 +85,10 @@ async def test_segmentation_is_attached_to_the_stream_of_a_registered_probe(tmp_
         first = await wire.call("session.start", env=FAST)
         session = await wire.call("session.start", probe="bed-3", on_shortage="degrade")
         assert session["degraded"] is True
-        async with viewer_at(session["location"]) as viewer:
+        async with viewer_at(session["location"]) as viewer, asyncio.TaskGroup() as meanwhile:
             await viewer.frames(5)
+            masks = asyncio.Event()
+            reading = meanwhile.create_task(view_until(masks, viewer))
             await wire.call("session.stop", session_id=first["session_id"])
             await watcher.event("session.attached", session["session_id"])
             found = await wire.call("session.get", session_id=session["session_id"])
@@ -98,7 +100,15 @@ async def test_segmentation_is_attached_to_the_stream_of_a_registered_probe(tmp_
             header = json.loads(await reader.readline())
             assert {part["name"] for part in header["parts"]} == {"image", "mask"}
             writer.close()
+            masks.set()
+            await reading
             await viewer.frames(5)
+
+
+async def view_until(over: asyncio.Event, viewer: Viewer) -> None:
+    """Take every frame meanwhile: who does not read holds up the stream for everybody."""
+    while not over.is_set():
+        await viewer.frames(1)
 
 
 # Requests
