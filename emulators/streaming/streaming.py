@@ -598,6 +598,8 @@ class Peer:
         if role == "check" and self.introduced:
             return
         self.role, self.deaf, self.introduced = role, role == "check", True
+        if role == "waiting":  # what it was sent as a guest reached nobody: it is owed that yet
+            self.frames, self.seen = self.frames - self.seen, 0
         if live:
             self.go_live()
         if role == "check":

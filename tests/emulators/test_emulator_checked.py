@@ -69,6 +69,28 @@ def test_whose_line_comes_when_it_is_a_consumer_already_costs_no_frame(
 
 
 @pytest.mark.parametrize("script", RELAYS)
+def test_attached_stage_whose_line_came_late_is_sent_all_once_it_has_a_consumer(
+    launch: Launcher, script: str
+) -> None:
+    """N1: what it was sent when it seemed to be a consumer reached nobody."""
+    last = last_of(launch, script, COUNT, CREDULOUS)
+    with Consumer(last.port) as late:
+        late.hello()
+        expect(late, 0)
+        last.reports_until(consumers=1)
+        late.sock.sendall(ATTACH)
+        last.reports_until(consumers=0)
+        late.sock.sendall(CONSUME)
+
+        seqs = sequence(list(late.frames()))
+
+    begun = seqs.index(0)
+    assert seqs[:begun] == list(range(1, begun + 1))
+    assert seqs[begun:] == list(range(COUNT))
+    assert late.end == {"type": "end", "frames": COUNT, "dropped": 0}
+
+
+@pytest.mark.parametrize("script", RELAYS)
 def test_a_check_that_is_gone_before_its_line_is_read_costs_no_frame(
     launch: Launcher, script: str
 ) -> None:
