@@ -77,7 +77,7 @@ class DockerEngine:
         where: Endpoint | str,
         instance: str,
         *,
-        call_timeout: float = 30.0,
+        call_timeout: float = 60.0,
         queue_timeout: float = 30.0,
         hardening: bodies.Hardening | None = None,
     ) -> None:

@@ -161,7 +161,7 @@ async def test_call_that_takes_effect_long_after_it_was_given_up_leaves_nothing(
         with proxy.rule(START["network"], "hold"):
             request = wire.begin("session.start", plain_stream=True)
             with pytest.raises(Refused) as caught:
-                await wire.reply(request, 70)  # the engine has half a minute for each call
+                await wire.reply(request, 130)  # the engine has a minute for each call
             refused = caught.value
             assert (refused.type, refused.data["step"]) == ("engine_unavailable", "network")
             await nothing_is_left(daemon, wire)
