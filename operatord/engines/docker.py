@@ -270,7 +270,8 @@ class DockerEngine:
         body = bodies.container_body(plan, user, hardening)
         if plan.shim:
             body |= bodies.behind_shim(image, plan.command)
-        make = partial(calls.create, plan=plan, body=body)
+        by_name = self.capabilities.joins_by_name
+        make = partial(calls.create, plan=plan, body=body, joins_by_name=by_name)
         try:
             return await self._launch("create", plan.name, make)
         except ImageMissing as exc:

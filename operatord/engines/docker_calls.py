@@ -54,8 +54,11 @@ def create_network(client: APIClient, plan: NetworkPlan) -> bodies.Json:
     return answer
 
 
-def create(client: APIClient, plan: StagePlan, body: bodies.Json) -> str:
-    """Create a container, or take the one of that name when it is the very same plan's; return its id."""
+def create(client: APIClient, plan: StagePlan, body: bodies.Json, *, joins_by_name: bool) -> str:
+    """Create a container, or take the one of that name when it is the very same plan's; return its id.
+
+    With ``joins_by_name`` the one whose network it shares need not be there yet, and is not missed.
+    """
     try:
         answer = client.create_container_from_config(body, plan.name)  # type: ignore[no-untyped-call]
         return str(answer["Id"])
@@ -64,7 +67,8 @@ def create(client: APIClient, plan: StagePlan, body: bodies.Json) -> str:
             raise
         there = _found(lambda: client.inspect_container(plan.name))
         if there is None:
-            _require(client, plan.name, _join_of(body), plan.network.id)
+            join = None if joins_by_name else _join_of(body)
+            _require(client, plan.name, join, plan.network.id)
             raise
         if not bodies.is_planned(there["Config"].get("Labels"), plan):
             raise StageRefused(f"the name {plan.name} is taken by another container") from exc
