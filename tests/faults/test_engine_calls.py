@@ -184,9 +184,11 @@ async def test_start_goes_on_though_the_event_stream_is_cut(
 
 
 async def test_exit_that_no_event_tells_of_is_noticed(tmp_path: Path, proxy: EngineProxy) -> None:
-    with proxy.rule("GET /events", "hold"):
-        async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
-            wire = await daemon.wire()
+    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+        wire = await daemon.wire()
+        with proxy.rule("GET /events", "hold") as rule:
+            await proxy.cut("/events")
+            await rule.met.wait()
             session = await start(wire)
             daemon.engine.client.kill(session["probe"])
             # In every five seconds all is listed and compared.
