@@ -22,6 +22,9 @@ VARIES = [
         (r"\b(?:10|198)(?:\.\d+){3}\b", "ADDRESS"),
         # What a start waits for is said when it takes its time.
         (r"^SESSION  (?:images|turn|network|create|start|verify)\n", ""),
+        # What a busy host's steps wait for one another is a row of its own, and what took longest is said.
+        (r"^between steps +[\d.]+.*\n", ""),
+        (r"^(cold|warm): .+$", r"\1: WHY"),
         # How long it took, how long it will take, and how quick that was.
         (r'("timings":\{)[^}]*', r"\1"),
         (r"^(timings +).*", r"\1DURATIONS"),

@@ -58,6 +58,12 @@ def test_what_is_compared_is_what_does_not_vary() -> None:
     rows = "  probe         110.7  ------------\n  connect       152.8  ----\n"
     assert alike(f"start 1.0\n{rows}") == alike("start  9.9  ##\n  connect  0.1\n  probe  2.0\n")
     assert alike("exit code 1") != alike("exit code 2")
+    table = "verify  2.7\ntotal  352.8\n\ncold: no warm slot was ready for it\n"
+    slow = (
+        "verify  2.7\nbetween steps  9.1  ##\ntotal  361.9\n\ncold: most of it was spent waiting\n"
+    )
+    assert alike(table) == alike(slow)
+    assert alike(table) != alike(slow.replace("cold", "warm"))
 
 
 async def printed(each: Shown, daemon: Served, home: Path) -> str:
