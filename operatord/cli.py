@@ -460,6 +460,11 @@ def _cannot_start(exc: OSError, config: Any) -> str:
         )
     if not exc.filename:
         return f"cannot start: {exc.strerror or exc} (listen: {config.listen})"
+    if exc.filename == config.unix:
+        return (
+            f"cannot start: the Unix socket {config.unix} cannot be listened on: {exc.strerror}; choose "
+            "another path with --unix"
+        )
     state = config.state_path
     place = Path(os.fsdecode(exc.filename))
     if place == state or state in place.parents or place in state.parents:

@@ -429,6 +429,7 @@ def _lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
 def _contradictions(config: Config) -> list[str]:
     found = [
         *_listen_problems(config),
+        *_path_problems(config),
         *_network_problems(config),
         *_gpu_problems(config),
         *_lease_problems(config.lease),
@@ -455,6 +456,23 @@ def _listen_problems(config: Config) -> list[str]:
             "listen on 127.0.0.1 and let ssh or a tunnel carry the connection"
         ]
     return []
+
+
+def _path_problems(config: Config) -> list[str]:
+    paths = {name: getattr(config, name) for name in ("unix", "state_dir", "docker_cert_path")}
+    found = [
+        f"{name}: a path has no control characters, and {path!r} has one"
+        for name, path in paths.items()
+        if path and not path.isprintable()
+    ]
+    if config.state_dir == "":
+        found.append("state_dir: is empty; name a directory, or leave it out for the usual one")
+    if (length := len(os.fsencode(config.unix or ""))) > engine_address.LONGEST_PATH:
+        found.append(
+            f"unix: the path of a socket has {engine_address.LONGEST_PATH} bytes at most, and this one "
+            f"has {length}"
+        )
+    return found
 
 
 def _network_problems(config: Config) -> list[str]:

@@ -3,7 +3,8 @@
 
 Whoever can write into it decides what the daemon removes from the engine, and whoever can read it knows who
 asked for what. So it belongs to the user that the daemon runs as, and nobody else can look into it: what was
-left open is closed at the start. `identity` says how a copy of it is told from the original.
+left open is closed at the start. A directory that serves others as well, such as ``/tmp``, is refused instead,
+for they would be locked out. `identity` says how a copy of it is told from the original.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ JOURNAL = "journal.sqlite"
 LOCK = "lock"
 OURS = (LOCK, INSTANCE, IDENTITY, JOURNAL, "process")
 """What begins the names of what the daemon has in it; other files are none of its business."""
+MADE_BY_MKFS = "lost+found"
+"""Is in a file system that was made for the state directory alone, and in no use."""
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -41,6 +44,7 @@ class StateLock:
         """
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = path
+        _require_own(path)
         _close_to_others(path)
         self._lock = _locked(path / LOCK)
 
@@ -69,6 +73,29 @@ class StateDir(StateLock):
         except BaseException:
             self.close()
             raise
+
+
+def _require_own(path: Path) -> None:
+    """Refuse a directory in which others may have something to do. Raises `StateDirUnusable`, `OSError`.
+
+    It is told by what it holds, or by the sticky bit, which is for directories that everybody writes to. One
+    that is closed to others, or where a daemon has worked already, is taken as it is.
+    """
+    mode = path.stat().st_mode
+    if not mode & OPEN_TO_OTHERS or (path / INSTANCE).exists():
+        return
+    foreign = sorted(each.name for each in path.iterdir() if not _is_ours(each.name))
+    if foreign or mode & stat.S_ISVTX:
+        what = f"such as {foreign[0]!r}" if foreign else "and everybody may write there"
+        raise StateDirUnusable(
+            f"{path.resolve()} is no directory of operatord's alone: it is open to other users and serves "
+            f"for something else, {what}. Nobody else could use it any more; choose a --state-dir that is "
+            "empty or not there yet"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    return name == MADE_BY_MKFS or name.startswith(OURS)
 
 
 def _close_to_others(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import resource
 import socket
 import stat
@@ -39,7 +40,8 @@ class Server:
         self._connections: set[Connection] = set()
         self._turned_away: deque[Connection] = deque()
         self._serial = 0
-        self._unix: Path | None = None
+        self._unix: tuple[Path, int] | None = None
+        """The Unix socket and its inode number: whoever else listens at its path later keeps theirs."""
         self._most = max(RESERVE, _raised_descriptor_limit() - RESERVE)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -50,18 +52,13 @@ class Server:
         return address
 
     async def listen_unix(self, path: Path) -> None:
-        """Listen on a Unix socket, open to its owner and group. Raises `OSError`."""
-        _remove_stale(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sock = socket.socket(socket.AF_UNIX)
+        """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``."""
         try:
-            sock.bind(str(path))
-            _share_with_group(path)
-        except OSError:
-            sock.close()
-            raise
+            sock, inode = _bound_unix(path)
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, str(path)) from exc
         self._listeners.append(self._listener(sock))
-        self._unix = path
+        self._unix = path, inode
 
     def _listener(self, sock: socket.socket) -> Listener:
         return Listener(sock, lambda: Connection(self), lambda: self.turns.crowded)
@@ -98,7 +95,10 @@ class Server:
         for listener in listeners:
             listener.close()
         if self._unix is not None:
-            self._unix.unlink(missing_ok=True)
+            path, inode = self._unix
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_ino == inode:
+                    path.unlink()
             self._unix = None
 
     async def close(self) -> None:
@@ -117,18 +117,28 @@ def _raised_descriptor_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _share_with_group(path: Path) -> None:
-    path.chmod(0o660)
+def _bound_unix(path: Path) -> tuple[socket.socket, int]:
+    """Return a socket that its owner and group may connect to, and its inode number. Raises `OSError`."""
+    _remove_stale(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o660)
+        return sock, path.lstat().st_ino
+    except OSError:
+        sock.close()
+        raise
 
 
 def _remove_stale(path: Path) -> None:
     """Remove a socket that nobody listens on any more, and nothing else. Raises `OSError`."""
     try:
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise FileExistsError(17, "exists and is not a socket", str(path))
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "is there, and is no socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
         probe.connect(str(path))
-        raise OSError(98, "another daemon listens on it", str(path))
+        raise OSError(errno.EADDRINUSE, "another daemon listens on it")
     path.unlink()

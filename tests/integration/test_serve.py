@@ -139,8 +139,33 @@ async def test_file_in_the_place_of_the_unix_socket_is_left_alone(tmp_path: Path
     said = await serve_fails(
         "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "s"), *PROCESS, "--unix", str(path)
     )
-    assert str(path) in said
+    assert f"the Unix socket {path} cannot be listened on: is there, and is no socket" in said
+    assert "--unix" in said
     assert path.read_text() == "data"
+
+
+async def test_unix_socket_that_cannot_be_made_is_not_blamed_on_something_else(
+    tmp_path: Path,
+) -> None:
+    """A link to nowhere looks like an address that is in use; the directory above holds the state as well."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere" / "o.sock")
+    for path in (link, tmp_path):
+        said = await serve_fails(
+            "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "s"), *PROCESS,
+            "--unix", str(path),
+        )  # fmt: skip
+        assert f"the Unix socket {path} cannot be listened on" in said
+
+
+async def test_unix_socket_that_somebody_else_has_put_there_stays(tmp_path: Path) -> None:
+    path = tmp_path / "o.sock"
+    async with served(tmp_path / "s", *PROCESS, "--unix", str(path)) as daemon:
+        assert await daemon.logged(str(path))
+        path.rename(tmp_path / "away")
+        with socket.socket(socket.AF_UNIX) as other:
+            other.bind(str(path))
+    assert path.is_socket()
 
 
 async def test_kill_leaves_stages_that_the_next_start_removes(tmp_path: Path) -> None:

@@ -77,6 +77,36 @@ async def test_what_was_open_to_others_is_closed_at_the_start(tmp_path: Path) ->
         } == {}
 
 
+@pytest.mark.parametrize(("mode_before", "holds"), [(0o755, "thesis.tex"), (0o1777, None)])
+async def test_directory_that_serves_others_is_refused_and_left_as_it_is(
+    tmp_path: Path, mode_before: int, holds: str | None
+) -> None:
+    """A9: a home directory, ``/tmp`` or ``/`` would be closed to everybody else."""
+    state = tmp_path / "s"
+    state.mkdir()
+    if holds:
+        (state / holds).touch()
+    state.chmod(mode_before)
+    said = await refused(state)
+    assert f"{state} is no directory of operatord's alone" in said
+    assert "choose a --state-dir that is empty or not there yet" in said
+    assert mode(state) == mode_before
+    assert [each.name for each in state.iterdir()] == ([holds] if holds else [])
+
+
+@pytest.mark.parametrize(
+    ("mode_before", "holds"), [(0o755, "lost+found"), (0o755, "journal.sqlite"), (0o700, "notes")]
+)
+def test_directory_of_ours_alone_is_taken(tmp_path: Path, mode_before: int, holds: str) -> None:
+    """A9: a file system of its own, one into which a backup was put, one that was closed by hand."""
+    state = tmp_path / "s"
+    state.mkdir()
+    (state / holds).touch(0o600)
+    state.chmod(mode_before)
+    StateDir(state).close()
+    assert mode(state) == 0o700
+
+
 async def test_new_files_are_nobody_elses_whatever_the_umask(tmp_path: Path) -> None:
     """A9: with the logs of the journal."""
     state = tmp_path / "s"

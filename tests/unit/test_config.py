@@ -439,3 +439,18 @@ def test_no_home_at_all_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ConfigError, match=r"state_dir: there is no home directory.*--state-dir"):
         load(None, {}, {})
     assert load(None, {}, {"state_dir": "/x"}).state_path == Path("/x")
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"state_dir": ""}, "state_dir: is empty; name a directory"),
+        ({"state_dir": "a\0b"}, "state_dir: a path has no control characters"),
+        ({"unix": "/run/a\nb"}, "unix: a path has no control characters"),
+        ({"unix": "/" + "é" * 54}, "unix: the path of a socket has 107 bytes at most, and this one has 109"),
+    ],
+)  # fmt: skip
+def test_path_that_can_be_none_is_told(data: dict[str, Any], said: str) -> None:
+    """An empty one would be the directory that the daemon happens to be started in."""
+    [problem] = refused(data)
+    assert problem.startswith(said)
