@@ -3,7 +3,7 @@
 
 Whoever can write into it decides what the daemon removes from the engine, and whoever can read it knows who
 asked for what. So it belongs to the user that the daemon runs as, and nobody else can look into it: what was
-left open is closed at the start. A directory that serves others as well, such as ``/tmp``, is refused instead,
+left open is closed at the start. A directory that serves others as well, such as ``/tmp``, is refused,
 for they would be locked out. `identity` says how a copy of it is told from the original.
 """
 
