@@ -6,8 +6,8 @@
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
-- A stage that somebody stopped or restarted past the daemon has ended, and it is to blame: those that fail
-  with it often do so before it is seen to have ended.
+- A stage that somebody stopped, restarted or disconnected past the daemon has ended, and it is to blame:
+  those that fail with it often do so before it is seen to have ended.
 - While the session starts, nobody can have had the stream yet, so a last stage that ends fails the start.
   Earlier ones may have ended: a short stream lies whole in the sockets of the next stage.
 """
@@ -18,9 +18,11 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-Meddling = Literal["stopped", "restarted"]
-"""What somebody has done to a stage past the daemon. One that was restarted may run now: it has ended all the
-same, for its connections and what it was told are gone."""
+Meddling = Literal["stopped", "restarted", "disconnected"]
+"""What somebody has done to a stage past the daemon. With its network, a stage loses its published port."""
+RUNS_IN_VAIN: frozenset[Meddling | None] = frozenset(("restarted", "disconnected"))
+"""After these a stage may run. It has ended all the same: its connections are gone, and with them what it was
+told before a restart, or the location that its port was."""
 
 LINGER = 2.0
 """Seconds that earlier stages get to end by themselves after the last one has."""
@@ -80,11 +82,12 @@ def failure(stage: str, how: Exit) -> Verdict | None:
     if how.oom_killed:
         reason = f"the stage {stage!r} used more memory than its limit and was killed"
         return Verdict("failed", "oom", reason, stage)
-    if how.code is None and how.by_others != "restarted":
+    if how.code is None and how.by_others not in RUNS_IN_VAIN:
         reason = f"the container of the stage {stage!r} was removed by somebody else"
         return Verdict("failed", "exit", reason, stage)
     if how.by_others is not None:
-        reason = f"the stage {stage!r} was {how.by_others} from outside"
+        what = "disconnected from its network" if how.by_others == "disconnected" else how.by_others
+        reason = f"the stage {stage!r} was {what} from outside"
         return Verdict("failed", "exit", reason, stage)
     if how.code:
         return Verdict("failed", "exit", f"the stage {stage!r} {_ended(how.code, how)}", stage)

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Protocol
 
-from operatord.core.endings import Exit, Verdict, failure, judge, judge_start
+from operatord.core.endings import RUNS_IN_VAIN, Exit, Verdict, failure, judge, judge_start
 from operatord.engines import base
 
 from .clock import Clock
@@ -170,7 +170,7 @@ class ExitWatch:
         return {name: await self._inspect(record, container) for name, container in left.items()}
 
     async def _inspect(self, record: SessionRecord, container_id: str) -> base.StageState:
-        """Return a container's state, and note when somebody has restarted it."""
+        """Return a container's state, and note when somebody has restarted or disconnected it."""
         state = await self._engine.inspect(container_id)
         self._looked_at[container_id] = self._clock.now()
         began = state.began
@@ -179,6 +179,8 @@ class ExitWatch:
         if state.start_failed and container_id in record.runs:
             # A stage of a shared namespace cannot come back when its end has ended the others.
             record.by_others[container_id] = "restarted"
+        if state.status == "running" and _has_lost_location(record, state):
+            record.by_others.setdefault(container_id, "disconnected")
         return state
 
     def _judge(self, record: SessionRecord, with_engine: bool) -> None:
@@ -199,7 +201,7 @@ class ExitWatch:
             return
         ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)
         blamed = exits[verdict.stage]
-        if with_engine and ending.outcome == "failed" and blamed.by_others != "restarted":
+        if with_engine and ending.outcome == "failed" and blamed.by_others not in RUNS_IN_VAIN:
             reason = f"the container engine was away, and since then {verdict.reason}"
             ending = ending._replace(cause="engine_lost", reason=reason)
         self._clock.call_later(_after(record, verdict, exits), record.ask_end, ending)
@@ -221,7 +223,16 @@ def _over(
 
 
 def _is_over(record: SessionRecord, state: base.StageState) -> bool:
-    return state.status in ("exited", "gone") or record.by_others.get(state.id) == "restarted"
+    return state.status in ("exited", "gone") or record.by_others.get(state.id) in RUNS_IN_VAIN
+
+
+def _has_lost_location(record: SessionRecord, state: base.StageState) -> bool:
+    """Tell whether a stage is not published any more where its location says."""
+    port = None if state.published is None else state.published.port
+    return any(
+        record.containers.get(name) == state.id and location.port != port
+        for name, location in record.locations().items()
+    )
 
 
 def _failed(record: SessionRecord, state: base.StageState) -> bool:

@@ -204,6 +204,14 @@ class SessionRecord:
             held.close()
         self.inputs.clear()
 
+    def locations(self) -> dict[str, Location]:
+        """Return where it delivers, by the stage that is published there."""
+        plain = self.plain_location or self.location
+        found = {} if plain is None else {self.base_stages[-1]: plain}
+        if self.plain_location is not None and self.location is not None:
+            found |= dict.fromkeys(self.attached, self.location)
+        return found
+
     def join(self, name: str, location: Location) -> None:
         """The missing stage ``name`` is there, and delivers at ``location``."""
         self.plain_location, self.location = self.location, location

@@ -61,6 +61,25 @@ async def test_stage_that_is_stopped_and_started_by_hand_was_restarted(
     assert (await ended(wire, session))["reason"] == "the stage 'probe' was restarted from outside"
 
 
+@pytest.mark.parametrize("and_back", [False, True])
+async def test_stage_that_is_disconnected_by_hand_has_ended(
+    running: DockerDaemon, and_back: bool
+) -> None:
+    """F2: its location is gone with its endpoint, and a new endpoint has another port."""
+    wire = await running.wire()
+    session = await wire.call("session.start", **ENDLESS)
+    client, stage = running.engine.client, session["segmentation"]
+    await asyncio.to_thread(
+        client.disconnect_container_from_network, stage, session["network"], force=True
+    )
+    if and_back:
+        await asyncio.to_thread(client.connect_container_to_network, stage, session["network"])
+    found = await ended(wire, session)
+    reason = "the stage 'segmentation' was disconnected from its network from outside"
+    assert found["reason"] == reason
+    assert await asyncio.to_thread(running.left) == []
+
+
 async def test_what_changes_nothing_of_a_stage_leaves_its_session_alone(
     running: DockerDaemon,
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
 
+from operatord.engines.base import Address
 from operatord.runtime.exits import COMES_BACK
 
 STAGES = ("probe", "stream", "segmentation")
@@ -40,6 +41,24 @@ async def test_restarted_stage_has_ended_whoever_noticed(
     found = await ended(wire, session)
     assert (found["outcome"], found["cause"]) == ("failed", "exit")
     assert found["reason"] == f"the stage '{stage}' was restarted from outside"
+    assert "engine's own commands" in found["post_mortem"]["advice"]
+    assert lab.fake.empty
+
+
+@pytest.mark.parametrize("port", [None, 4711])
+async def test_stage_whose_port_is_gone_or_another_has_ended(
+    lab: Lab, wire: Wire, port: int | None
+) -> None:
+    """F2: ``docker network disconnect``, and ``connect`` after it; the stage itself runs on."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    container = lab.fake.world.containers[session["segmentation"]]
+    container.published = None if port is None else Address(host="127.0.0.1", port=port)
+    await lab.daemon.reconciler.look()
+    found = await ended(wire, session)
+    assert (found["outcome"], found["cause"]) == ("failed", "exit")
+    reason = "the stage 'segmentation' was disconnected from its network from outside"
+    assert found["reason"] == reason
     assert "engine's own commands" in found["post_mortem"]["advice"]
     assert lab.fake.empty
 
