@@ -56,8 +56,11 @@ class Connection:
         May be called again, and by any thread.
         """
         if self._socket.fileno() >= 0:
-            self._core.lose(ConnectionLost("the connection was closed here"))
-            self._out.put_last(self._core.abandon_all())
+            with self._lock:
+                # At once: who sees the one without the other would take its call back when all has gone out.
+                self._core.lose(ConnectionLost("the connection was closed here"))
+                lines = self._core.abandon_all()
+            self._out.put_last(lines)
 
     def converse(
         self,

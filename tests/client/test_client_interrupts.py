@@ -22,6 +22,8 @@ from client_stub import QUEUED, SESSION_ID, STARTED, Item, StubDaemon, golden
 from daemon_lab import PATIENCE
 
 from operatord_client import AsyncClient, Client
+from operatord_client._connection import Connection
+from operatord_client._core import Core
 from operatord_client.errors import ConnectionLost
 
 MOMENTS = ("call", "c_return")
@@ -157,6 +159,23 @@ def test_closing_a_client_takes_back_what_another_thread_has_begun(daemon: StubD
     starter.join(PATIENCE)
     assert len(lost) == 1
     assert daemon.asked("request.cancel")["params"] == {"id": request["id"]}
+
+
+def test_nobody_sees_the_end_before_all_calls_are_taken_back(
+    daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """N2: who would, and takes its call back itself, might do so when the connection is closed already."""
+    connection = Connection(Client(daemon.address).address, PATIENCE)
+    alone: list[bool] = []
+    abandon_all = Core.abandon_all
+
+    def look(core: Core) -> bytes:
+        alone.append(core.lost is not None and connection._lock.locked())
+        return abandon_all(core)
+
+    monkeypatch.setattr(Core, "abandon_all", look)
+    connection.close()
+    assert alone == [True]
 
 
 # --- asyncio ------------------------------------------------------------------------------------------
