@@ -48,15 +48,18 @@ class Consumer:
 
     PACE = 0.03
     """Seconds between frames, until it is to hurry …"""
-    LAST, TRICKLE = 400, 0.5
-    """… or only so many frames are left, so that the stream lasts as long as it is needed."""
+    LAST, TRICKLE = 400, 5.0
+    """… or only so many frames are left: then who waits for one gets it at once, and else one comes so seldom
+    that the stream lasts as long as it is needed, on a busy machine too."""
 
     def __init__(self, location: Json, count: int) -> None:
         self._socket = socket.create_connection((location["host"], location["port"]), PATIENCE)
         self._file = self._socket.makefile("rb")
         self.count = count
-        self._hurry = threading.Event()
+        self._hurry = False
         self._grown = threading.Condition()
+        self._wanted = 0
+        """How many frames somebody waits for."""
         self.frames = 0
         self.end: Json | None = None
         self.trouble = ""
@@ -80,16 +83,23 @@ class Consumer:
             with self._grown:
                 self.frames += 1
                 self._grown.notify_all()
-            self._hurry.wait(self.PACE if self.count - self.frames > self.LAST else self.TRICKLE)
+                self._rest()
         self.end = header
         # Leave, as consumers do: the stage waits some seconds for one that has everything and stays.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
+    def _rest(self) -> None:
+        if self.count - self.frames > self.LAST:
+            self._grown.wait_for(lambda: self._hurry, self.PACE)
+        else:
+            self._grown.wait_for(lambda: self._hurry or self._wanted > self.frames, self.TRICKLE)
+
     def wait_for_more(self, frames: int = 2) -> None:
         """Return once so many more frames have come."""
         with self._grown:
-            wanted = self.frames + frames
+            wanted = self._wanted = self.frames + frames
+            self._grown.notify_all()
             self._grown.wait_for(lambda: self.frames >= wanted or not self._alive(), PATIENCE)
             assert self.frames >= wanted, f"the stream broke off: {self.trouble or self.end}"
 
@@ -98,18 +108,23 @@ class Consumer:
 
     def finish(self) -> Json | None:
         """Read the rest as fast as it comes, and return the end."""
-        self._hurry.set()
+        self._make_haste()
         self._thread.join(200)
         return self.end
 
     def close(self) -> None:
         """Leave, if it is still there."""
-        self._hurry.set()
+        self._make_haste()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._file.close()
         self._socket.close()
+
+    def _make_haste(self) -> None:
+        with self._grown:
+            self._hurry = True
+            self._grown.notify_all()
 
 
 class Neighbours:
