@@ -57,6 +57,7 @@ def _quoted(name: str, says: str) -> StageRefused:
 
 _RUN = ("create", "start")
 _IN_USE = "address already in use"  # by a program of the host's
+_NO_COMMAND_SENTENCES = ("no command specified", "cannot find `` in $path")  # the second is crun's
 _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_USE)
 
 
@@ -70,6 +71,10 @@ _NO_REAPER = _because(
 )
 _NO_PROGRAM = _because(
     "the program that {name} is to run is not in its image: correct the stage's `command`, or the image"
+)
+_NO_COMMAND = _because(
+    "the image of {name} has no command of its own: set the stage's `command`, or build the image with CMD "
+    "or ENTRYPOINT"
 )
 _REFUSED = _because(
     "the engine refuses to run {name} as planned; its own words are in the daemon's log"
@@ -113,14 +118,13 @@ RULES = (
         _because("{name} may use less memory than it takes to start it", OutOfMemory),
     ),
     *(Rule(_RUN, (), f'"{program}": executable file not found', _NO_REAPER) for program in _REAPERS),
-    Rule(
-        _RUN, (), "no command specified",
-        _because(
-            "the image of {name} has no command of its own: set the stage's `command`, or build the image "
-            "with CMD or ENTRYPOINT"
-        ),
-    ),
+    *(Rule(_RUN, (), says, _NO_COMMAND) for says in _NO_COMMAND_SENTENCES),
     Rule(_RUN, (), "executable file not found", _NO_PROGRAM),
+    Rule(("start",), (), "command that was not found", _NO_PROGRAM),  # Podman's, with any runtime
+    Rule(
+        _RUN, (), "unable to find user",
+        _because("the user that {name} is to run as is not known in its image: correct USER of the image"),
+    ),
     Rule(
         _RUN, (), "exec format error",
         _because(
