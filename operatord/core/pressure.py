@@ -17,6 +17,9 @@ Kind = Literal["none", "cpu", "memory", "disk"]
 CPU_SECONDS = 30.0
 """Time constant of the average: a machine that becomes fully busy shows 63 % after this long, 95 %
 after three times as long. A session's start takes a second or two and must not look like pressure."""
+NEWS = 0.1
+"""The part of itself by which a figure has to change before it is told anew. Everybody who waits is sent each
+reason that differs, and free memory is never the same twice."""
 _CPU_BAND = 0.07
 """How far below its watermark the average has to fall, unless half the watermark is nearer."""
 
@@ -57,14 +60,15 @@ class Gauge:
         self._cpu = False
         self._memory = False
         self._disk = False
-        self._sample: Sample | None = None
+        self._told: Sample | None = None
+        """What the reason speaks of, with the average for ``cpu_busy``."""
+        self._figure: tuple[str, float] = "", 0.0
 
     def update(self, sample: Sample, watermarks: Watermarks, seconds: float) -> Kind:
         """Take a sample in, ``seconds`` after the one before, and return what is the worst now.
 
         The watermarks may be others than the last time: old states are judged by the new borders.
         """
-        self._sample = sample
         self._average = averaged(self._average, sample.cpu_busy, seconds)
         self._cpu = _cpu_pressed(self._cpu, self._average, watermarks.cpu)
         self._memory = _memory_pressed(self._memory, sample, watermarks)
@@ -73,7 +77,15 @@ class Gauge:
             beyond=sample.disk_free < watermarks.disk,
             back=sample.disk_free >= _disk_clear(watermarks.disk),
         )
+        self._note(sample._replace(cpu_busy=self._average), watermarks)
         return self.kind
+
+    def _note(self, sample: Sample, watermarks: Watermarks) -> None:
+        """Keep ``sample`` for the reason, if that would be another one."""
+        name, now = _figure(self.kind, sample, watermarks)
+        before, then = self._figure
+        if name != before or abs(now - then) > NEWS * max(now, then):
+            self._told, self._figure = sample, (name, now)
 
     @property
     def kind(self) -> Kind:
@@ -91,14 +103,14 @@ class Gauge:
 
     def reason(self, watermarks: Watermarks) -> str:
         """Say for a person what is the matter and what starts wait for; nothing when all is well."""
-        kind, sample = self.kind, self._sample
+        kind, sample = self.kind, self._told
         if sample is None or kind == "none":
             return ""
         if kind == "disk":
             return _disk_reason(sample, watermarks)
         if kind == "memory":
             return _memory_reason(sample, watermarks)
-        return _cpu_reason(self._average, watermarks)
+        return _cpu_reason(sample.cpu_busy, watermarks)
 
 
 def averaged(average: float, value: float, seconds: float) -> float:
@@ -139,6 +151,25 @@ def _memory_pressed(before: bool, sample: Sample, watermarks: Watermarks) -> boo
     )
 
 
+def _figure(kind: Kind, sample: Sample, watermarks: Watermarks) -> tuple[str, float]:
+    """Return the figure that the reason for ``kind`` has, and its name."""
+    if kind == "disk":
+        return "disk_free", sample.disk_free
+    if kind == "cpu":
+        return "cpu_busy", sample.cpu_busy
+    if kind == "none":
+        return "", 0.0
+    if _lacks_memory(sample, watermarks):
+        return "memory_available", sample.memory_available
+    return "memory_stall", sample.memory_stall
+
+
+def _lacks_memory(sample: Sample, watermarks: Watermarks) -> bool:
+    """Tell whether it is want of memory that is told; else it is stalls."""
+    wanted = _memory_clear(watermarks.memory)
+    return watermarks.memory_stall is None or sample.memory_available < wanted
+
+
 def _cpu_clear(watermark: float) -> float:
     """A low watermark, for trying this out, needs a border above zero to come back below."""
     return max(watermark - _CPU_BAND, watermark / 2)
@@ -168,7 +199,7 @@ def _cpu_reason(average: float, watermarks: Watermarks) -> str:
 
 def _memory_reason(sample: Sample, watermarks: Watermarks) -> str:
     wanted, limit = _memory_clear(watermarks.memory), watermarks.memory_stall
-    if limit is None or sample.memory_available < wanted:
+    if limit is None or _lacks_memory(sample, watermarks):
         return (
             f"the machine is short of memory: {_size(sample.memory_available)} are available and "
             f"{_size(watermarks.memory)} are to stay free; starts wait until {_size(wanted)} are "

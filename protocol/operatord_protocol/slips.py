@@ -103,6 +103,8 @@ _FOUND = (
     (("\u00a0",), "there is a no-break space: type a plain one"),
 )  # fmt: skip
 """By what stands where the line goes wrong."""
+_HALF_LETTER = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?:[^\\]|\\[^u])")
+"""The first half of an escaped pair without the second, near whose end a line is said to be truncated."""
 
 
 def what_is_typed_wrong(line: bytes, fault: str) -> str:
@@ -114,6 +116,8 @@ def what_is_typed_wrong(line: bytes, fault: str) -> str:
 
 def _hint(line: bytes, fault: str, at: int) -> str:
     rest = line[at:]
+    if "surrogate" in fault or _HALF_LETTER.search(line):
+        return "a lone surrogate is half a letter: write the letter itself, in UTF-8"
     if fault.startswith("truncated"):
         return "an object is whole in one line, and this one lacks its end"
     if fault.startswith("trailing comma"):

@@ -244,6 +244,18 @@ def test_a_nearly_full_disk_waits_for_a_tenth_more() -> None:
     assert gauge.update(CALM._replace(disk_free=int(2.2 * GIB)), MARKS, 1) == "none"
 
 
+def test_reason_is_another_only_when_its_figure_has_changed_by_a_tenth() -> None:
+    """N3: whoever waits is told each reason once, and free memory and disk are never the same twice."""
+    gauge, said = Gauge(), set()
+    for step in range(100):
+        sample = CALM._replace(disk_free=GIB + step * MIB, cpu_busy=step % 2, memory_available=step)
+        gauge.update(sample, MARKS, 1)
+        said.add(gauge.reason(MARKS))
+    assert len(said) == 1
+    gauge.update(CALM._replace(disk_free=GIB // 2), MARKS, 1)
+    assert "512 MiB are free" in gauge.reason(MARKS)
+
+
 def test_disk_comes_before_memory_before_cores() -> None:
     gauge, full = Gauge(), Sample(1.0, 0, 0, 1.0)
     assert gauge.update(full, MARKS, 1000) == "disk"

@@ -110,6 +110,8 @@ def test_what_is_json_and_wrong(line: str, sentence: str) -> None:
         ("{method:system.ping}", ": names stand in double quotes, which a shell leaves alone if "),
         ('{"method":system.ping}', ": text stands in double quotes, which a shell leaves alone if "),
         ('{"method":"system.ping"', ": an object is whole in one line, and this one lacks its end; "),
+        ('{"owner":"\\ud83d"}', ": a lone surrogate is half a letter: write the letter itself"),
+        ('{"owner":"\\ude00 and more"}', ": a lone surrogate is half a letter: "),
         ('{"method":"system.ping"} {"count":1}', ": send one object a line; "),
         ('{"method":"system.ping"}}', ": there is one } too many; "),
         ('{"method":"system.ping"} # me', ": there are no comments in JSON; "),
