@@ -8,16 +8,18 @@ hundred bytes of a request out of each thirty that came, for whoever does not re
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from operator import length_hint
 
-from operatord_protocol.codec import Line, decode_block
+from operatord_protocol.codec import Envelope, Line, decode_block
 
 SLICE = 16 * 1024
 """Bytes that are decoded at once at most, or one line if it is longer."""
 FIRST = 2 * 1024
 """Bytes that are decoded at once to begin with, and after a line that needs care: thousands of these in one
 slice would take several milliseconds. With each slice that needs none the next may be twice as long."""
+SHORT = 256
+"""Bytes of requests that are looked at at most before it is their turn: they are decoded only once."""
 ASIDE = 64 * 1024
 """Bytes of requests that are put aside at most while others are let pass, but for the slice at hand."""
 NOTHING: Iterator[Line] = iter(())
@@ -75,6 +77,14 @@ class Backlog:
         """Add whole lines with their ends."""
         self._block = self._block[self._begin :] + block if self._block else block
         self._begin = 0
+
+    def asks_only(self, methods: Container[str]) -> bool:
+        """Tell whether all that there is is short, and asks for nothing but these methods."""
+        if self.aside or length_hint(self._decoded) or len(self._block) - self._begin > SHORT:
+            return False
+        lines = decode_block(self._slice())
+        self._decoded = iter(lines)
+        return all(isinstance(line, Envelope) and line.method in methods for line in lines)
 
     def decoded(self) -> Iterator[Line]:
         """Return what comes next, to be taken from until there is no more of it; see `__bool__`.

@@ -34,6 +34,7 @@ from operatord_protocol.messages import Result
 from operatord_protocol.methods import METHODS
 
 from .backlog import Backlog
+from .intake import Intake
 from .outbox import WRITE, Outbox
 from .peer import Call, Feed, Services
 from .presence import Presence, notice_dead_peers
@@ -55,8 +56,8 @@ TURNED_AWAY = 0.5
 LINE_SECONDS = 30.0
 """Longest time from the first byte of a line to its end."""
 PASSING = frozenset(("request.cancel", "system.ping"))
-"""Methods that are answered however many requests are pending: the first makes them fewer, and the second
-tells that the daemon is there."""
+"""Methods that are answered however many requests are pending, and before those of others: the first makes
+them fewer, and the second tells that the daemon is there."""
 
 
 class Host(Protocol):
@@ -65,8 +66,7 @@ class Host(Protocol):
     services: Services
     turns: Turns
     unread: Unread
-    buffer: memoryview
-    """Where what a peer has sent is read into; nothing stays there."""
+    intake: Intake
 
     def opened(self, connection: Connection) -> int | None:
         """Return a number for the connection, or None when there are too many."""
@@ -97,6 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         "_out",
         "_pending",
         "_presence",
+        "_put_off",
         "_reading",
         "_refused",
         "_services",
@@ -124,8 +125,9 @@ class Connection(asyncio.BufferedProtocol):
         self._in_flight = limits.in_flight
         self._backlog = Backlog()
         self._turns = host.turns
-        self._turn = Turn(self._work)
+        self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
         self._reading = True
+        self._put_off = False
         self._begun = False
         self._eof = False
         self._refused = False
@@ -160,11 +162,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Have the next bytes read into what all connections share."""
-        return self._host.buffer
+        return self._host.intake.room(self)
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take out what was read."""
-        self.data_received(bytes(self._host.buffer[:nbytes]))
+        self.data_received(self._host.intake.take(self, nbytes))
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in and answer what can be answered at once."""
@@ -243,7 +245,10 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begins_well(self, data: bytes) -> bool:
         """Turn away what is not talking to us: a browser must not be able to drive the daemon."""
-        begin = (self._splitter.pending + data).lstrip(BLANKS)
+        pending = self._splitter.pending.lstrip(BLANKS)
+        if pending and b"\n" not in data:
+            return True  # what it begins with was looked at when that came
+        begin = pending + data if pending else data.lstrip(BLANKS)
         if not begin:
             return True
         # A brace may still begin a line of HTTP, which shows only where that ends.
@@ -264,7 +269,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _line_is_late(self) -> None:
         self._late_line = None
-        if not self._reading:
+        if not self._reading or self._put_off:
             self._expect_end(True)  # it is we who did not read on
         elif not self._refused:
             text = f"a line must end within {LINE_SECONDS:g} s of its beginning; the connection is closed"
@@ -325,7 +330,20 @@ class Connection(asyncio.BufferedProtocol):
     def _read_on(self, wanted: bool) -> None:
         if wanted != self._reading and not self._eof:
             self._reading = wanted
-            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+            if not self._put_off:
+                (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    def put_off(self) -> None:
+        """Read nothing until it is this peer's turn to be read."""
+        self._put_off = True
+        if self._reading:
+            self._transport.pause_reading()
+
+    def read_again(self) -> None:
+        """Read on, unless too much waits already."""
+        self._put_off = False
+        if self._reading and not self._eof:
+            self._transport.resume_reading()
 
     def _answer_some(self, said: Said, until: float) -> None:
         """Answer some lines, up to the first that is not one of many alike.
@@ -334,13 +352,16 @@ class Connection(asyncio.BufferedProtocol):
         """
         replies: list[Reply] = []
         other: Line | None = None
+        wrong: WireError | None = None
         size = 0
         for line in self._backlog.decoded():
             if isinstance(line, Envelope):
                 key = asked(line) if line.params else line.method
                 known = said.get(key)
                 result = known or answer_alike(line, key, self._services, said)
-                if result is not None:
+                if isinstance(result, WireError):
+                    wrong = result
+                elif result is not None:
                     if line.id is not UNSET or line.jsonrpc is UNSET:
                         replies.append(Reply(line.jsonrpc, line.id, result))
                         size += len(result)
@@ -351,14 +372,20 @@ class Connection(asyncio.BufferedProtocol):
             break
         if replies:
             self._out.put(codec.encode_replies(replies))
-        if other is not None:
+        if isinstance(other, Envelope) and wrong is not None:
+            self._answer_error(other.request(), wrong)
+        elif other is not None:
             said.clear()  # it may change what is said
-            request = _request(other)
-            if self._turns.has_begun and _takes_task(request):
-                self._put_aside(other)
-                self._turn.wants_task = True
-            else:
-                self._carry_out(request)
+            self._answer_alone(other)
+
+    def _answer_alone(self, line: Line) -> None:
+        """Answer a line that is not one of many alike, or begin to, or put it aside if it has to wait."""
+        request = _request(line)
+        if self._turns.has_begun and _takes_task(request):
+            self._put_aside(line)
+            self._turn.wants_task = True
+        else:
+            self._carry_out(request)
 
     def _let_pass(self) -> None:
         """Answer the next line that passes the bound on pending requests; put aside those before it."""

@@ -4,11 +4,16 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 from .unread import Unread
 
 WRITE = 64 * 1024
 """Bytes of answers that are joined at most before one write shows whether the peer still reads."""
+SYSTEM = 128 * 1024
+"""Bytes that the system is asked to keep for a peer that does not read them. By itself Linux keeps up to
+4 MiB, and then each write to one that reads again, and the end of one that never does, takes some tenths of
+a millisecond."""
 
 
 class Outbox:
@@ -22,6 +27,8 @@ class Outbox:
         ``unread`` counts what waits for all peers.
         """
         self._unread = unread
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SYSTEM)
         transport.set_write_buffer_limits(high=most)
         self._transport = transport
         self._lines: list[bytes] = []

@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw
 
 from operatord_protocol.checking import convert_params
 from operatord_protocol.codec import Envelope, encode
+from operatord_protocol.errors import WireError
 from operatord_protocol.messages import Result, Session
 from operatord_protocol.methods import METHODS
 
@@ -35,10 +36,12 @@ def asked(line: Envelope) -> str | bytes:
     return b"%b %b" % (line.method.encode(), encode(line.params)) if line.params else line.method
 
 
-def answer_alike(line: Envelope, key: str | bytes, services: Services, said: Said) -> Raw | None:
+def answer_alike(
+    line: Envelope, key: str | bytes, services: Services, said: Said
+) -> Raw | WireError | None:
     """Return the ``result`` member for whoever asks this now, and note it in ``said`` under ``key``.
 
-    None if the method is not one that only looks, or if the answer is not a result.
+    An error if that is the answer; None if the method is not one that only looks, or if looking failed.
     """
     read = READS.get(line.method)
     if read is None:
@@ -46,6 +49,8 @@ def answer_alike(line: Envelope, key: str | bytes, services: Services, said: Sai
     try:
         params = {} if line.params is UNSET else line.params
         result = encode_reply(read(services, convert_params(params, METHODS[line.method].params)))
+    except WireError as exc:
+        return exc
     except Exception:  # whoever answers the line by itself finds it again, and says what it is
         return None
     said[key] = raw = Raw(result)

@@ -13,13 +13,12 @@ from collections import deque
 from pathlib import Path
 
 from .connection import Connection
+from .intake import Intake
 from .listener import Listener, bound
 from .peer import Services
 from .turns import Turns
 from .unread import Unread
 
-READ = 32 * 1024
-"""Bytes that are taken from a peer at a time: a thousand peers that send all they can fill no memory."""
 RESERVE = 96
 """File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
 a session, which takes some forty with local processes."""
@@ -34,7 +33,7 @@ class Server:
         """Answer with ``services``."""
         self.services = services
         self.turns = Turns()
-        self.buffer = memoryview(bytearray(READ))
+        self.intake = Intake()
         self.unread = Unread(lambda: int(services.config.limits.output_total))
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()

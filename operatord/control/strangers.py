@@ -14,8 +14,9 @@ from operatord_protocol.codec import BATCH, EXAMPLE, Refusal
 from operatord_protocol.encodings import foreign_encoding, what_to_send
 from operatord_protocol.errors import InvalidRequest, ParseError
 
-REQUEST_LINE = re.compile(rb"[^\n]* HTTP/\d(\.\d)?\r?\n")
-"""How HTTP begins (RFC 9112, section 3), whatever its method."""
+VERSION = re.compile(rb" HTTP/\d(\.\d)?\r?\n\Z")
+"""How the first line of HTTP ends (RFC 9112, section 3), whatever its method."""
+LONGEST_VERSION = len(b" HTTP/1.1\r\n")
 BLANKS = b" \t\r\n"
 """What may come before the first line, and means nothing."""
 STRANGE = (
@@ -35,15 +36,21 @@ NOT_TLS = (
 
 def stranger(begin: bytes) -> Refusal | None:
     """Return how a connection that begins so is turned away, or None. ``begin`` has no blanks before it."""
-    if begin.startswith(b"{") and not REQUEST_LINE.match(begin):
+    if begin.startswith(b"{") and not _is_request_line(begin):
         return None
     if begin.startswith(b"["):  # only a client of JSON-RPC sends batches
         return Refusal("rpc", None, InvalidRequest(f"{BATCH}; the connection is closed"))
     return Refusal("plain", None, ParseError(f"{_what_to_do(begin)}; the connection is closed"))
 
 
+def _is_request_line(begin: bytes) -> bool:
+    """Tell whether the first line, if it has ended, is one of HTTP. It may be long: only its end counts."""
+    end = begin.find(b"\n") + 1
+    return VERSION.search(begin[max(0, end - LONGEST_VERSION) : end]) is not None
+
+
 def _what_to_do(begin: bytes) -> str:
-    if HTTP.match(begin) or REQUEST_LINE.match(begin):
+    if HTTP.match(begin) or _is_request_line(begin):
         return NOT_HTTP
     if begin.startswith(TLS):
         return NOT_TLS

@@ -5,7 +5,8 @@ What a request costs is known only afterwards, so it is time that is counted, ov
 slice of it the event loop has its turn, with signals, timers, the engine's answers and whatever has arrived
 meanwhile. Within a slice connections are visited one after the other, in two lists, as flow queueing does it
 (RFC 8290, section 4.1): those that come with something new and have used little time lately, and those that
-had their visit and have more to do, or bring much, or have used much.
+had their visit and have more to do, or bring much, or have used much. Among the former those come first
+whose visits are brief.
 
 Until when to work is told by the clock: the event loop gets its turn soon on a busy machine, too. What
 is charged is processor time: nobody pays for the time in which the machine did something else.
@@ -17,6 +18,8 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter, thread_time
+
+from .brief import BriefFirst
 
 SLICE = 0.004
 """Seconds of work for connections until the event loop has its turn."""
@@ -32,7 +35,8 @@ BYTE = 1e-6
 """Seconds that each byte of a request is charged in advance. So who brings much comes after those who bring
 little, though nobody knows yet what it takes."""
 PATIENT = 4
-"""One visit in so many is for those who are not first, if there are any."""
+"""One visit in so many is for those who are not first, if there are any. Another one is for whoever of the
+first has waited longest."""
 AT_ONCE = 0.5
 """Of all time, what may be worked for connections in the moment in which they ask, without a round of the
 event loop in between: up to a slice, after a time of calm. It saves a single request that round."""
@@ -40,16 +44,26 @@ CROWD = 8
 """Newcomers that wait when no more peers are let in: each comes before those that wait already."""
 
 
+def _never() -> bool:
+    return False
+
+
 class Turn:
-    """One connection's place. ``work`` is told until when to work, and returns whether more is left."""
+    """One connection's place. ``work`` is told until when to work, and returns whether more is left.
 
-    __slots__ = ("credit", "seen", "waits", "wants_task", "work")
+    ``urgent`` tells whether what has come is to be answered before all others; it is asked if it has to wait.
+    """
 
-    def __init__(self, work: Callable[[float], bool]) -> None:
+    __slots__ = ("credit", "seen", "urgent", "usual", "waits", "wants_task", "work")
+
+    def __init__(self, work: Callable[[float], bool], urgent: Callable[[], bool] = _never) -> None:
         """Begin with all that can be saved up, waiting for nothing."""
         self.work = work
+        self.urgent = urgent
         self.credit = SAVED
         self.seen = 0.0
+        self.usual = VISIT
+        """Seconds that a visit has taken lately; of a newcomer, nothing is known."""
         self.waits = False
         self.wants_task = False
         """Whether a task is next for it, and another one has begun in this round."""
@@ -80,7 +94,7 @@ class Turns:
         self.now = now
         self._used = used
         self._used_at = 0.0
-        self._prompt: deque[Turn] = deque()
+        self._prompt: BriefFirst[Turn] = BriefFirst()
         self._patient: deque[Turn] = deque()
         self._wanting: deque[Turn] = deque()
         self._scheduled = False
@@ -103,12 +117,13 @@ class Turns:
         """
         now = self.now()
         self._save_up(turn, now)
-        self._charge(turn, size * BYTE)
+        advance = size * BYTE
+        self._charge(turn, advance)
         if turn.waits:
             return
         self._at_once = min(SLICE, self._at_once + (now - self._worked_at) * AT_ONCE)
         if self._scheduled or self._at_once <= 0:
-            self._come(turn)
+            self._come(turn, 0.0 if turn.urgent() else max(turn.usual, advance))
             return
         left = self._visit(turn, now + self._at_once)
         self._at_once -= self._worked_at - now
@@ -119,7 +134,7 @@ class Turns:
         """Let ``turn`` have its time soon, and nothing now."""
         if not turn.waits:
             self._save_up(turn, self.now())
-            self._come(turn)
+            self._come(turn, turn.usual)
 
     def go_on(self, turn: Turn) -> None:
         """Let ``turn`` have its time for what it could not do before, after those with something new."""
@@ -143,8 +158,13 @@ class Turns:
         turn.credit = min(SAVED, turn.credit + (now - turn.seen) * SHARE)
         turn.seen = now
 
-    def _come(self, turn: Turn) -> None:
-        self._enqueue(turn, self._prompt if turn.credit > 0 else self._patient)
+    def _come(self, turn: Turn, expected: float) -> None:
+        if turn.credit <= 0:
+            self._enqueue(turn, self._patient)
+            return
+        turn.waits = True
+        self._prompt.add(turn, expected)
+        self._schedule()
 
     def _enqueue(self, turn: Turn, where: deque[Turn]) -> None:
         turn.waits = True
@@ -193,19 +213,22 @@ class Turns:
         """Return who is visited next: who wants a task once in a round, before all others."""
         if self._wanting and not self.has_begun:
             return self._wanting.popleft()
-        if not self._patient:
-            return self._prompt.popleft() if self._prompt else None
+        if not self._prompt and not self._patient:
+            return None
         self._visits += 1
-        if not self._prompt or self._visits % PATIENT == 0:
+        number = self._visits % PATIENT
+        if self._patient and (number == 0 or not self._prompt):
             return self._patient.popleft()
-        return self._prompt.popleft()
+        return self._prompt.oldest() if number == 1 else self._prompt.briefest()
 
     def _visit(self, turn: Turn, until: float) -> bool:
         begun, turn.wants_task = self.has_begun, False
         before = self._used()
         left = turn.work(until)
         self._worked_at, self._used_at = self.now(), self._used()
-        self._charge(turn, self._used_at - before)
+        took = self._used_at - before
+        self._charge(turn, took)
+        turn.usual += (min(took, SLICE) - turn.usual) / 2
         if self.has_begun and not begun:
             self._beginner = turn
         return left

@@ -106,9 +106,8 @@ def decode_block(block: bytes) -> Sequence[Line]:
     """
     if block.find(b"\n") == len(block) - 1:  # one line, and its end is a blank to the decoder
         one = _decode_quickly(block)
-        found = None if one is None else [one]
-    else:
-        found = _decode_together(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
+        return split_lines(block) if one is None else [one]
+    found = _decode_together(block.replace(b"\r\n", b"\n") if b"\r" in block else block)
     if found is not None:
         return found
     return [_decode_quickly(line) or line for line in split_lines(block)]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import sys
 from collections.abc import Awaitable, Callable
@@ -111,14 +112,18 @@ def _leave_early(*lines: bytes) -> Attack:
     return one
 
 
-async def _read_nothing(host: str, port: int) -> None:
-    block = line("system.describe") * 400
-    while True:
-        with contextlib.suppress(*LOSS):
-            peer = await Peer.connect(host, port)
-            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
-            while True:
-                await peer.send(block)
+def _read_nothing(peers: int, *lines: bytes) -> Attack:
+    """Return the attack of so many that ask for all that again and again, and read no answer."""
+
+    async def one(host: str, port: int) -> None:
+        while True:
+            with contextlib.suppress(*LOSS):
+                peer = await Peer.connect(host, port)
+                peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                while True:
+                    await peer.send(*lines)
+
+    return together(peers, one)
 
 
 def _waiting_for_sessions(method: str, **params: Any) -> Attack:
@@ -224,6 +229,38 @@ async def _cancel(host: str, port: int) -> None:
         await peer.ask(*waits, *back)
 
 
+def _at_once(peers: int, *lines: bytes) -> Attack:
+    """Return an attack in which so many connect, send that, and are all gone in the same moment."""
+
+    async def run(host: str, port: int) -> None:
+        while True:
+            there: list[Peer] = []
+            with contextlib.suppress(*LOSS):
+                for _ in range(peers):
+                    there.append(await Peer.connect(host, port))
+                    await there[-1].ask(*lines)
+            for peer in there:
+                peer.close()
+
+    return run
+
+
+def _misspelt() -> Attack:
+    """Return the attack of 900 that each ask once for a method that is nearly one, never the same."""
+    numbers = itertools.count()
+
+    async def one(host: str, port: int) -> None:
+        while True:
+            with contextlib.suppress(*LOSS):
+                peer = await Peer.connect(host, port)
+                try:
+                    await peer.ask(line(f"session.gat{next(numbers)}"))
+                finally:
+                    peer.close()
+
+    return together(900, one)
+
+
 def _objects(members: int) -> bytes:
     return b'{"method":"system.ping","params":{%b}}\n' % b",".join(
         b'"k\\u0061%d":1' % n for n in range(members)
@@ -246,7 +283,12 @@ ATTACKS: dict[str, tuple[str, Attack]] = {
     "plans": (
         "plans that all differ", flood(8, *(line("session.plan", count=n + 1) for n in range(2000)))),
     "leave": ("events.subscribe, and away", together(20, _subscribe_and_leave)),
-    "no-readers": ("120 peers that read nothing", together(120, _read_nothing)),
+    "no-readers": (
+        "120 peers that read nothing", _read_nothing(120, *[line("system.describe")] * 400)),
+    "no-readers-lists": (
+        "900 peers that read no lists", _read_nothing(900, *[line("session.list")] * 400)),
+    "no-readers-events": (
+        "900 peers that read no events", _read_nothing(900, *[line("events.subscribe", since=0)] * 60)),
     "probes": ("probes with long labels", _register_probes),
     "connect": ("connect, and close", together(50, _come_and_go)),
     "connect-describe": (
@@ -260,6 +302,18 @@ ATTACKS: dict[str, tuple[str, Attack]] = {
     "wrong-once": (
         "900 connections, each with one wrong plan",
         flood(900, line("session.plan", env=WRONG), stays=False)),
+    "status-once": (
+        "900 connections, each with one wrong status", flood(900, line("system.status", x=1), stays=False)),
+    "start-once": (
+        "900 connections, each with one wrong start", flood(900, line("session.start", x=1), stays=False)),
+    "misspelt-once": ("900 connections, each with a method of its own that is nearly one", _misspelt()),
+    "list-once": ("900 connections, each with one list", flood(900, line("session.list"), stays=False)),
+    "lists": ("900 connections that ask for one list after another", flood(900, line("session.list"))),
+    "wrong-statuses": (
+        "900 connections with one wrong status after another", flood(900, line("system.status", x=1))),
+    "connect-at-once": ("900 connect, and close in one moment", _at_once(900)),
+    "leave-at-once": (
+        "400 subscribers that are gone in one moment", _at_once(400, line("events.subscribe"))),
     "subscriptions": ("60 × 64 subscriptions, and events", _many_subscriptions),
     "queue": ("starts that queue, and stops", together(8, _queued)),
     "blanks": ("empty lines", flood(20, b"\n" * 32_000 + line("system.ping"))),

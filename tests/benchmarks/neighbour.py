@@ -9,14 +9,14 @@ daemon used meanwhile, for whomever. On a machine that is busy with other things
 
 from __future__ import annotations
 
-import contextlib
-import os
 import socket
 import sys
 import time
 
 from control import REQUEST
 from daemons import cpu_seconds
+
+from operatord.runtime.latency import ask_for_short_slices
 
 PAUSE = 0.005
 """Seconds between an answer and the next request."""
@@ -25,8 +25,7 @@ PAUSE = 0.005
 def main(host: str, port: str, pid: str) -> None:
     """Ping for ever."""
     line, daemon = REQUEST % 1, int(pid)
-    with contextlib.suppress(PermissionError):
-        os.nice(-10)  # or what it waits for a core is counted, too
+    ask_for_short_slices()  # or what it waits for a core is counted, too
     with socket.create_connection((host, int(port))) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         while True:

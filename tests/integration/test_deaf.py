@@ -39,6 +39,7 @@ FLOODS: dict[str, tuple[int, list[Json]]] = {
         1, [{"id": n, "method": f"m{n}".ljust(200, "x")} for n in range(8000)]),
     "methods that are nearly one": (1, [{"id": n, "method": f"session.gat{n}"} for n in range(400)]),
     "a crowd": (60, calls(600, "system.describe")),
+    "one list of many": (600, calls(1, "session.list")),
     "plans that all differ": (
         1, [{"id": n, "method": "session.plan", "params": {"count": n + 1}} for n in range(3000)]),
 }  # fmt: skip

@@ -104,3 +104,34 @@ def test_what_was_put_aside_and_taken_back_leaves_room_for_as_much_again() -> No
     assert not backlog.lets_pass
     assert backlog.take_back(lines[3]) == lines[3]
     assert backlog.lets_pass
+
+
+ONLY = ("m", "n")
+
+
+def test_whether_only_some_methods_are_asked_for_is_told_and_nothing_is_lost() -> None:
+    """A1: what was looked at for that is there to be answered afterwards."""
+    backlog = Backlog()
+    backlog.add(line(1) + b'{"id":2,"method":"n"}\n')
+    assert backlog.asks_only(ONLY)
+    assert numbers(drain(backlog)) == [1, 2]
+
+
+def test_what_is_long_in_doubt_put_aside_or_something_else_is_not_only_that() -> None:
+    """A1: no time is spent on a long line before it is its turn."""
+    for block in (
+        line(1, 2000),
+        b'{"id":1,"method":"o"}\n',
+        line(1) + b'{"id":2,"method":"o"}\n',
+        b"x\n",
+    ):
+        backlog = Backlog()
+        backlog.add(block)
+        assert not backlog.asks_only(ONLY), block
+        assert drain(backlog)
+    backlog = Backlog()
+    backlog.put_aside(line(1))
+    backlog.add(line(2))
+    assert not backlog.asks_only(ONLY)
+    assert backlog.take_back() == line(1)
+    assert numbers(drain(backlog)) == [2]

@@ -48,7 +48,7 @@ def test_request_of_http_is_none_of_ours_though_its_method_is_a_brace(
     "begin",
     [
         b'{"owner":"a HTTP/1.1"}\n', b"{ / HTTP/1.1", b'{"count":5}\n{ / HTTP/1.1\n',
-        b"{ / HTTP/1.1}\n", b"{ / HTTP/x\n",
+        b"{ / HTTP/1.1}\n", b"{ / HTTP/x\n", b"{" + b" " * 90_000 + b"\n HTTP/1.1\n",
     ],
 )  # fmt: skip
 def test_object_is_ours_whatever_is_in_it(begin: bytes) -> None:

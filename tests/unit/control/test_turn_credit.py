@@ -7,7 +7,7 @@ import asyncio
 
 import pytest
 
-from operatord.control.turns import CROWD, DEBT, SAVED, SHARE, Turn, Turns
+from operatord.control.turns import CROWD, DEBT, PATIENT, SAVED, SHARE, SLICE, VISIT, Turn, Turns
 
 
 class Side:
@@ -18,7 +18,9 @@ class Side:
         self.turns = Turns(lambda: self.time, lambda: self.time)
         self.visited: list[str] = []
 
-    def turn(self, name: str, cost: float = 0.0, *, begins: bool = False) -> Turn:
+    def turn(
+        self, name: str, cost: float = 0.0, *, begins: bool = False, urgent: bool = False
+    ) -> Turn:
         """Return the turn of somebody whose visits take so many seconds, and may begin a task."""
 
         def work(until: float) -> bool:
@@ -28,7 +30,17 @@ class Side:
                 self.turns.begun()
             return False
 
-        return Turn(work)
+        return Turn(work, lambda: urgent)
+
+    async def asked(self, *turns: Turn) -> list[str]:
+        """As `order`, for those who ask for something, while the slice is used up."""
+        self.turns.wait(self.turn("first", SLICE))
+        self.visited.clear()
+        for turn in turns:
+            self.turns.ask(turn, 0)
+        while len(self.visited) <= len(turns):
+            await asyncio.sleep(0)
+        return [name for name in self.visited if name != "first"]
 
     async def order(self, *turns: Turn) -> list[str]:
         """Let them all come in one moment; return in which order they are visited."""
@@ -60,7 +72,9 @@ async def test_what_was_used_is_held_against_nobody_for_much_more_than_a_second(
     await side.order(greedy)
     assert await side.order(greedy, other) == ["other", "greedy"]
     side.time += 1.1 * DEBT / SHARE
-    assert await side.order(greedy, other) == ["greedy", "other"]
+    late = side.turn("late", 0.5)
+    await side.order(late)
+    assert await side.order(late, greedy) == ["greedy", "late"]
 
 
 async def test_the_round_in_which_a_task_begins_is_charged_to_who_began_it(side: Side) -> None:
@@ -91,6 +105,52 @@ async def test_a_visit_ends_with_the_task_that_it_begins(side: Side) -> None:
     assert side.turns.is_over(side.time + 1)
     await asyncio.sleep(0)
     assert not side.turns.is_over(side.time + 1)
+
+
+async def test_whose_visits_are_brief_comes_before_hundreds_whose_visits_are_not(
+    side: Side,
+) -> None:
+    """A1: none of them uses more than its share, and all together they are a second's work."""
+    brief = side.turn("brief", VISIT / 8)
+    lists = [side.turn("list", SAVED / 2) for _ in range(300)]
+    for turn in (brief, *lists):  # so that it is known what they need
+        side.time += 1
+        await side.order(turn)
+    side.time += 1
+    order = await side.order(*lists, brief)
+    assert order.index("brief") < PATIENT
+
+
+async def test_of_whom_nothing_is_known_comes_after_those_whose_visits_are_brief(
+    side: Side,
+) -> None:
+    """A1: hundreds of newcomers may each ask for what takes long."""
+    brief = side.turn("brief", VISIT / 8)
+    for _ in range(4):
+        side.time += 1
+        await side.order(brief)
+    order = await side.order(*(side.turn("newcomer", SAVED / 2) for _ in range(300)), brief)
+    assert order.index("brief") < PATIENT
+
+
+async def test_what_is_urgent_comes_first_and_not_from_who_uses_much(side: Side) -> None:
+    """A1: a connection that was never heard of pings while hundreds of others ask for lists."""
+    lists = [side.turn("list", SAVED / 2) for _ in range(300)]
+    floods = [side.turn("flood", DEBT, urgent=True) for _ in range(8)]
+    await side.order(*floods)
+    order = await side.asked(*lists, *floods, side.turn("ping", urgent=True))
+    assert order.index("ping") < PATIENT
+    assert order[: 4 * PATIENT].count("flood") <= 4
+
+
+async def test_one_visit_in_a_few_is_for_who_has_waited_longest(side: Side) -> None:
+    """A1: who takes long is not forgotten for those whose visits are brief."""
+    turns = [side.turn("list", SAVED / 2), *(side.turn("brief", VISIT / 8) for _ in range(300))]
+    for turn in turns:
+        side.time += 1
+        await side.order(turn)
+    side.time += 1
+    assert (await side.order(*turns)).index("list") < PATIENT
 
 
 async def test_more_than_a_few_newcomers_are_a_crowd_until_they_were_visited(side: Side) -> None:

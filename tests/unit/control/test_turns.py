@@ -14,8 +14,11 @@ import pytest
 
 from operatord.config import Config
 from operatord.control.connection import Connection
+from operatord.control.intake import Intake
+from operatord.control.outbox import SYSTEM
 from operatord.control.turns import SLICE, VISIT, Turn, Turns
 from operatord.control.unread import Unread
+from operatord_protocol.checking import convert_params
 from operatord_protocol.framing import split_lines
 from operatord_protocol.messages import Reloaded
 
@@ -103,7 +106,7 @@ class Side:
             services=self.services,
             turns=self.turns,
             unread=Unread(lambda: 1 << 30),
-            buffer=memoryview(b""),
+            intake=Intake(),
             opened=lambda _: 1,
             closed=lambda _: None,
         )
@@ -202,6 +205,17 @@ async def test_who_brings_little_is_served_before_hundreds_who_have_just_come_wi
     """A1: what a long line takes is not known before, and yet it does not go before a ping."""
     for _ in range(900):
         side.connect()[1].data_received(b" " * 4000 + WORK % 1)
+    wire, neighbour = side.connect()
+    neighbour.data_received(PING % 1)
+    await one_round()
+    assert wire.ids() == [1]
+    assert side.done <= 2 * IN_A_SLICE
+
+
+async def test_ping_of_a_newcomer_is_answered_before_what_hundreds_ask_for(side: Side) -> None:
+    """A1: each of them asks for little, and all of them together for a second's work."""
+    for _ in range(900):
+        side.connect()[1].data_received(WORK % 1)
     wire, neighbour = side.connect()
     neighbour.data_received(PING % 1)
     await one_round()
@@ -321,6 +335,54 @@ async def test_a_line_for_which_all_breaks_ends_its_connection_only(
     await one_round()
     assert aborted == [True]
     assert other_wire.ids() == [2]
+
+
+async def test_a_long_first_line_is_looked_at_where_it_begins_and_where_it_ends(
+    wire: Wire, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1: to look through all of it with each of its pieces costs more than to read them."""
+    looked: list[bytes] = []
+    monkeypatch.setattr(
+        "operatord.control.connection.stranger", lambda begin: looked.append(begin[:1])
+    )
+    for piece in (
+        b" ",
+        b"\n ",
+        b'{"id":1,',
+        *[b" " * 4096] * 10,
+        b'"method":"system.ping"}\n',
+        PING % 2,
+    ):
+        connection.data_received(piece)
+    assert looked == [b"{", b"{"]
+    assert wire.ids() == [1, 2]
+
+
+async def test_what_is_wrong_with_a_question_is_found_out_once(
+    wire: Wire, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A1: for a long line this takes milliseconds."""
+    looked: list[Any] = []
+
+    def counted(params: Any, type_: Any) -> Any:
+        looked.append(params)
+        return convert_params(params, type_)
+
+    for where in ("connection", "replies"):
+        monkeypatch.setattr(f"operatord.control.{where}.convert_params", counted)
+    wrong = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping","params":{"x":1}}\n'
+    connection.data_received(PING % 1 + wrong % 2 + PING % 3)
+    assert wire.ids() == [1, 2, 3]
+    assert [list(reply)[-1] for reply in wire.replies()] == ["result", "error", "result"]
+    assert looked.count({"x": 1}) == 1
+
+
+async def test_the_system_keeps_little_for_who_does_not_read(
+    wire: Wire, connection: Connection
+) -> None:
+    """A5: megabytes for each of a thousand take long to write, and to forget."""
+    kept = wire.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert kept <= 2 * SYSTEM, "the kernel doubles what is asked for (socket(7))"
 
 
 async def test_silent_requests_use_up_time_as_well(

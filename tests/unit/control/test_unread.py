@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from operatord.control.unread import Unread
+import asyncio
+
+from operatord.control.unread import AT_ONCE, Unread
 
 
 class Peer:
@@ -57,3 +59,33 @@ def test_what_one_had_who_has_gone_counts_no_more() -> None:
     [other] = noted(unread, 90)
     unread.note(other, 95)
     assert not any(peer.aborted for peer in (gone, reader, other))
+
+
+async def test_of_hundreds_who_do_not_read_a_few_go_until_the_loop_has_its_turn() -> None:
+    """A5: each end takes a while, and all of them in one moment would hold up everybody."""
+    unread = Unread(lambda: 1000)
+    peers = noted(unread, *[10] * 101)
+    gone = sum(peer.aborted for peer in peers)
+    assert gone == AT_ONCE
+    reader = next(peer for peer in peers if not peer.aborted)
+    unread.note(reader, 9)  # which is no reason to begin once more
+    while gone < 26:
+        await asyncio.sleep(0)
+        before, gone = gone, sum(peer.aborted for peer in peers)
+        assert 0 < gone - before <= AT_ONCE
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert sum(peer.aborted for peer in peers) == gone
+
+
+async def test_who_has_gone_by_itself_is_not_ended_once_more() -> None:
+    """A5: some go while others are let go of."""
+    unread = Unread(lambda: 1000)
+    peers = noted(unread, *[10] * 101)
+    by_itself = [peer for peer in peers if not peer.aborted][-4:]
+    for peer in by_itself:
+        unread.forget(peer)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not any(peer.aborted for peer in by_itself)
+    assert sum(peer.aborted for peer in peers) == 26 - 4

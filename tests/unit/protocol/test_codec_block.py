@@ -113,6 +113,15 @@ def test_good_lines_need_one_look_only(some: list[bytes], end: bytes) -> None:
     assert all(isinstance(found, Envelope) for found in decode_block(join(some, end)))
 
 
+def test_a_line_that_needs_care_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A1: a look at a long line takes most of a millisecond."""
+    looked: list[bytes] = []
+    monkeypatch.setattr(codec, "_decode_quickly", looked.append)
+    line = b'{"method":"\\u0061"}'
+    assert decode_block(line + b"\n") == [line]
+    assert len(looked) == 1
+
+
 @pytest.mark.parametrize("bad", DOUBTFUL[:13])
 def test_a_bad_line_spoils_nothing_for_its_neighbours(bad: bytes) -> None:
     first, *_, last = decode_block(join([PING, bad, PING]))

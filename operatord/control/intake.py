@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: MIT
+"""How much is read of all peers in one round of the event loop.
+
+A round reads of everybody who has sent something. To read as much of each as there may be takes a third of a
+second when a thousand of them send long lines, and a short request among these waits for all of it. So when
+a few have been read, the others are read as far as a short request goes. Who has sent more is put off, until
+it is its turn to be read in full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+READ = 32 * 1024
+"""Bytes that are taken from a peer at a time: a thousand peers that send all they can fill no memory."""
+ROUND = 8 * READ
+"""Bytes that are read in one round before the others are read briefly."""
+BRIEF = 4 * 1024
+"""Bytes that are taken from each of these: few requests are longer."""
+
+
+class Reader(Protocol):
+    """One connection, as the intake sees it."""
+
+    def put_off(self) -> None:
+        """Read nothing more for now."""
+        ...
+
+    def read_again(self) -> None:
+        """Read on."""
+        ...
+
+
+class Intake:
+    """One for the whole server."""
+
+    __slots__ = ("_buffer", "_called", "_calling", "_left", "_put_off", "_scheduled")
+
+    def __init__(self) -> None:
+        """Nothing has been read in this round."""
+        self._buffer = memoryview(bytearray(READ))
+        self._left = ROUND
+        self._put_off: deque[Reader] = deque()
+        self._calling: set[Reader] = set()
+        """Those who read again from this round on: what they have sent comes with the next."""
+        self._called: set[Reader] = set()
+        """Those who may be read in full in this round, whoever comes before them."""
+        self._scheduled = False
+
+    def room(self, reader: Reader) -> memoryview:
+        """Return where the next bytes of this peer go to. They are to be taken out at once."""
+        if self._left > 0 or reader in self._called:
+            return self._buffer
+        return self._buffer[:BRIEF]
+
+    def take(self, reader: Reader, size: int) -> bytes:
+        """Return the bytes that have been put there, and put the peer off if it may have sent more."""
+        if reader in self._called:
+            self._called.discard(reader)
+        elif self._left > 0:
+            self._left -= size
+        elif size >= BRIEF:
+            self._put_off.append(reader)
+            reader.put_off()
+        self._go_on()
+        return bytes(self._buffer[:size])
+
+    def _go_on(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._next_round)
+
+    def _next_round(self) -> None:
+        """Begin a round, before anything is read in it, and call some of those who were put off."""
+        self._scheduled = False
+        self._called, self._calling = self._calling, set()
+        self._left = ROUND - READ * len(self._called)
+        for _ in range(min(ROUND // READ, len(self._put_off))):
+            reader = self._put_off.popleft()
+            self._calling.add(reader)
+            reader.read_again()
+        if self._called or self._calling:
+            self._go_on()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""How much is read of whom in one round of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from operatord.control.intake import BRIEF, READ, ROUND, Intake
+
+AT_ONCE = ROUND // READ
+
+
+class Peer:
+    """A peer that has sent so many bytes, and is read when it may be."""
+
+    def __init__(self, intake: Intake, sent: int) -> None:
+        self._intake = intake
+        self.sent = sent
+        self.reading = True
+
+    def put_off(self) -> None:
+        self.reading = False
+
+    def read_again(self) -> None:
+        self.reading = True
+
+    def read(self) -> int:
+        """Do what the event loop does with a peer that has sent something; return how much was read."""
+        if not self.reading or not self.sent:
+            return 0
+        size = min(self.sent, len(self._intake.room(self)))
+        self.sent -= size
+        return len(self._intake.take(self, size))
+
+
+async def round_of(peers: list[Peer]) -> int:
+    """Read of everybody who may be read, as a round does; return how much that was."""
+    read = sum(peer.read() for peer in [peer for peer in peers if peer.reading])
+    await asyncio.sleep(0)
+    return read
+
+
+async def test_hundreds_who_send_much_are_not_all_read_in_full_in_one_round() -> None:
+    """A1: a short request that came after them is read in the same round."""
+    intake = Intake()
+    many = [Peer(intake, 10 * READ) for _ in range(900)]
+    short = Peer(intake, BRIEF - 1)
+    assert await round_of([*many, short]) <= ROUND + 900 * BRIEF
+    assert short.sent == 0
+    assert short.reading
+    for _ in range(100):
+        assert await round_of([*many, short]) <= ROUND + READ
+
+
+async def test_who_is_put_off_is_read_in_full_when_its_turn_has_come() -> None:
+    """A1: in the order in which they were put off, though others are read before them."""
+    intake = Intake()
+    many = [Peer(intake, READ + BRIEF) for _ in range(4 * AT_ONCE)]
+    await round_of(many)
+    assert [peer.sent for peer in many] == [BRIEF] * AT_ONCE + [READ] * 3 * AT_ONCE
+    late = [Peer(intake, 10 * READ) for _ in range(20 * AT_ONCE)]
+    while many[-1].sent:
+        before = sum(not peer.sent for peer in many)
+        await round_of([*late, *many])
+        assert sum(not peer.sent for peer in many) - before <= 2 * AT_ONCE
+    assert sum(bool(peer.sent) for peer in late) > 8 * AT_ONCE, "they had their turns, too"
+
+
+async def test_one_peer_alone_is_always_read_in_full() -> None:
+    intake = Intake()
+    peer = Peer(intake, 100 * READ)
+    for _ in range(100):
+        assert await round_of([peer]) == READ
+
+
+async def test_nobody_is_forgotten() -> None:
+    intake = Intake()
+    many = [Peer(intake, 3 * READ + number) for number in range(300)]
+    for _ in range(2000):
+        await round_of(many)
+    assert not any(peer.sent for peer in many)
+    assert all(peer.reading for peer in many)
+
+
+async def test_who_was_called_and_sends_later_is_read_as_all_others() -> None:
+    """A1: a right to be read in full that could be kept would be kept by hundreds, for one moment."""
+    intake = Intake()
+    many = [Peer(intake, BRIEF) for _ in range(900)]
+    await round_of([Peer(intake, READ) for _ in range(AT_ONCE)] + many)
+    assert not any(peer.sent for peer in many)
+    assert sum(peer.reading for peer in many) <= AT_ONCE
+    for _ in range(300):
+        await asyncio.sleep(0)
+    assert all(peer.reading for peer in many)
+    for peer in many:
+        peer.sent = 10 * READ
+    assert await round_of(many) <= ROUND + 900 * BRIEF
