@@ -23,11 +23,13 @@ class Case(NamedTuple):
     code: int | None = None
     """How that stage exited; None when its container was gone."""
     by_others: bool = False
-    """Whether that stage was stopped or restarted past the daemon."""
+    """Whether something was done to that stage past the daemon."""
     memory_limit: int = 0
     """Bytes that that stage may use."""
     probe: str | None = None
     """The registered probe that the session used."""
+    reads_probe: bool = False
+    """Whether the stage at fault reads from that probe."""
     ran: bool = False
     """Whether its location had been proven."""
     leased_by: str = "connection"
@@ -60,6 +62,8 @@ EXITS = {
     143: "{stage} was ended from outside the daemon: find out who sent it SIGTERM",
 }
 """By exit code: those of the stage contract, and those that shells and kernels give."""
+UPSTREAM_FAILED = (3, 4)
+"""Exit codes that say so; they speak of a stage before, which a registered probe is not."""
 
 
 def advise(case: Case) -> str | None:
@@ -89,6 +93,11 @@ def _exit(case: Case) -> str:
     if case.code == 0:
         return (
             f"{case.at_fault} ended as if its work were done: its log says why it had nothing to do"
+        )
+    if case.reads_probe and case.code in UPSTREAM_FAILED:
+        return (
+            f"{case.at_fault} reads from the registered probe {case.probe!r}, which broke off, was not "
+            "there or sent what is no stream: look after that probe"
         )
     known = EXITS.get(case.code)
     if known is None:

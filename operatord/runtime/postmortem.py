@@ -97,6 +97,7 @@ def _case(record: SessionRecord, stage: str | None) -> Case:
         by_others=record.containers.get(stage or "") in record.by_others,
         memory_limit=int(plan.stages[stage].most_memory) if stage in plan.stages else 0,
         probe=None if upstream is None else upstream.name,
+        reads_probe=upstream is not None and stage == next(iter(plan.stages)),
         ran=record.started is not None,
         leased_by="ttl" if isinstance(record.params.lease, Ttl) else "connection",
     )

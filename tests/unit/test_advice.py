@@ -40,6 +40,15 @@ def test_advice_is_one_sentence_with_nothing_left_open(
         assert "{" not in words and "None" not in words and "  " not in words
 
 
+@pytest.mark.parametrize("code", [3, 4])
+def test_registered_probe_that_broke_off_has_no_log_to_read(code: int) -> None:
+    words = advise(case("exit", code=code, probe="bedside", reads_probe=True))
+    assert words is not None
+    assert "the registered probe 'bedside', which broke off" in words
+    assert "log" not in words
+    assert "'bedside'" not in str(advise(case("exit", code=code, probe="bedside")))
+
+
 def test_memory_is_said_with_the_setting_and_what_it_is_now() -> None:
     words = advise(case("oom"))
     assert words is not None
