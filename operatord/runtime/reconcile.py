@@ -60,6 +60,7 @@ class Reconciler:
         for each in found:
             if each.paused:
                 supervisor.slots.paused(session_of(each))
+        await supervisor.slots.look()
         orphans = [each for each in found if self._is_orphan(each)]
         spared = self._forgotten.spare([each for each in orphans if self._is_unknown(each)])
         orphans = [each for each in orphans if each.id not in spared]

@@ -188,6 +188,16 @@ class SlotPool:
             log.warning("slot %s is given up: a stage of it has been paused from outside", slot_id)
             self.give_up(slot_id)
 
+    async def look(self) -> None:
+        """Give up what somebody has taken off its network. Raises `base.EngineError`."""
+        for slot in self._made():
+            if not await self._starter.is_published(slot) and slot.id in self._ready:
+                log.warning(
+                    "slot %s is given up: it was disconnected from its network from outside",
+                    slot.id,
+                )
+                self.give_up(slot.id)
+
     def _lacking(self) -> str | None:
         """Return a pipeline that has too few slots, unless one has just been claimed."""
         if self._admission.clock.now() - self._claimed_at < REST:

@@ -129,6 +129,14 @@ class Starter:
                 await rest(held.stirred, LOADED)
         await self._maker.see_published(slot)
 
+    async def is_published(self, slot: SessionRecord) -> bool:
+        """Tell whether a slot that runs is published where it was when made. Raises `base.EngineError`."""
+        expected = slot.published
+        if expected is None:
+            return True  # a network alone, or claimed already
+        state = await self._engine.inspect(slot.containers[slot.stages[-1]])
+        return state.status != "running" or state.published == expected
+
     async def claim(self, record: SessionRecord) -> None:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()

@@ -135,6 +135,17 @@ async def test_slot_of_which_a_stage_was_paused_is_given_up(warm: Lab, told: boo
     assert not any(c.paused for c in warm.fake.world.containers.values())
 
 
+async def test_slot_that_was_disconnected_is_given_up(warm: Lab) -> None:
+    """F2: nobody could be told of a location that is gone."""
+    wire = await warm.wire()
+    disconnected, alive = ready(warm)
+    warm.fake.world.containers[container_of(warm, disconnected, "segmentation")].published = None
+    await warm.daemon.reconciler.look()
+    assert ready(warm) == [alive]
+    await gone(warm, disconnected)
+    assert (await wire.call("session.start"))["session_id"] == alive
+
+
 async def test_pause_of_a_session_s_stage_is_not_the_pool_s_business(warm: Lab) -> None:
     wire = await warm.wire()
     session = await wire.call("session.start")
