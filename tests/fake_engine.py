@@ -279,7 +279,9 @@ class FakeEngine:
 
     def __init__(self, instance: str = "test", world: World | None = None) -> None:
         self.instance = instance
-        self.capabilities = Capabilities(joins_by_name=True, connects_late=True)
+        self.capabilities = Capabilities(
+            joins_by_name=True, connects_late=True, bridges_at_once=True
+        )
         self.says: Capabilities | None = None
         """What it says that it can do; None: what is assumed anyway."""
         self.world = world or World()

@@ -62,6 +62,9 @@ class Capabilities(msgspec.Struct, frozen=True):
     """The engine picks a free port of a range by itself."""
     takes_devices: bool = True
     """Devices can be asked for. An engine that leaves that out of account would run a stage without them."""
+    bridges_at_once: bool = False
+    """A network's gateway is an address of the engine's host as soon as the network is made, and not only
+    when its first stage is started."""
     filters_events: bool = True
     """Events can be asked for by type and action."""
     one_shot_stats: bool = True

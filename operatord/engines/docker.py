@@ -46,6 +46,7 @@ from operatord.engines.base import (
 )
 from operatord.engines.docker_client import APIClient, Clients, edge
 from operatord.engines.docker_endpoint import Endpoint
+from operatord.engines.docker_errors import no_command
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
 from operatord.engines.logs import MOST_LINES, FrameReader, LineSplitter, Tail
@@ -264,6 +265,10 @@ class DockerEngine:
         """
         image = await self._described(plan.image)
         user = bodies.NOBODY if bodies.runs_as_root(image) else None
+        if not bodies.has_command(
+            image, plan
+        ):  # some engines say so when it is started, others not at all
+            raise no_command(plan.name)
         plan = await self._within_capabilities(plan)
         init = self._hardening.init and self.capabilities.reaps
         hardening = msgspec.structs.replace(self._hardening, init=init)

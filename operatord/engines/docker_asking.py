@@ -49,6 +49,7 @@ def find_out(clients: Clients, instance: str) -> Capabilities | None:
                 joins_by_name=joins,
                 connects_late=_leaves_none(client, container_id),
                 holds_input=_holds_input(clients, container_id),
+                bridges_at_once=not bodies.is_podman(client.version()),
                 filters_events=_filters_events(client),
                 one_shot_stats=_numbers(client.api_version) >= _ONE_SHOT,
                 **taken,

@@ -48,6 +48,7 @@ _EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "start
     "remove": "removed",  # as Podman calls it
     "kill": "stopped",  # with a deadly signal: it is told before the end
     "stop": "stopped",
+    "restart": "stopped",  # Podman tells it before the end, and no "stop"; Docker after the new start
     "start": "started",
     "pause": "paused",
 }
@@ -56,7 +57,8 @@ _STOP_TIMEOUT = 1
 that runs, too: ten, unless it is told."""
 _PODMAN = "Podman Engine"
 """The component by which Podman says who it is."""
-_IMAGE_EVENTS = ("tag", "untag", "import", "load", "pull", "delete")
+_IMAGE_EVENTS = ("tag", "untag", "import", "load", "pull", "delete", "build")
+"""The last one is Podman's, which tells of no tag that a build gives."""
 _DEADLY = frozenset(["2", "3", "9", "15"])
 """Signals that are sent to end a program: interrupt, quit, kill and terminate."""
 _STATUS: Mapping[str, Literal["created", "running", "exited"]] = {
@@ -128,6 +130,12 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         endpoint = {"Aliases": list(plan.aliases)}
         body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
     return body
+
+
+def has_command(image: Json, plan: StagePlan) -> bool:
+    """Tell whether a stage has a program to run, as far as the image's settings are told."""
+    config = image.get("Config")
+    return config is None or bool(plan.command or config.get("Cmd") or config.get("Entrypoint"))
 
 
 def behind_shim(image: Json, command: Sequence[str]) -> Json:
@@ -245,11 +253,15 @@ def asking_body(image: str, instance: str, host_config: Json) -> Json:
     }
 
 
+def is_podman(version: Json) -> bool:
+    """Tell from ``GET /version`` who it is."""
+    return any(part.get("Name") == _PODMAN for part in version.get("Components") or ())
+
+
 def engine_info(version: Json, info: Json, api_version: str, endpoint: str = "") -> EngineInfo:
     """Read ``GET /version`` and ``GET /info``."""
-    components = [part.get("Name") for part in version.get("Components") or ()]
     return EngineInfo(
-        name="podman" if _PODMAN in components else "docker",
+        name="podman" if is_podman(version) else "docker",
         version=str(version.get("Version", "")),
         api_version=api_version,
         cpus=float(info.get("NCPU", 0)),

@@ -198,6 +198,11 @@ def refusal(during: str, status: int, sentence: str, subject: str) -> EngineErro
     return EngineFailed(f"the engine failed to {_TASKS[during]} {subject} (status {status})")
 
 
+def no_command(name: str) -> EngineError:
+    """Return the error for a stage without a program to run."""
+    return _NO_COMMAND(name, "")
+
+
 def port_in_use(sentence: str) -> bool:
     """Tell whether a start failed on a port that a program outside the engine has."""
     return _IN_USE in sentence.lower()

@@ -236,7 +236,8 @@ class Maker:
         if network.gateway is None or await self._networks.reaches(host, network):
             return host, upstream.port
         record.relay = Relay(host, upstream.port)
-        return await record.relay.open(network.gateway)
+        early = not self._engine.capabilities.bridges_at_once
+        return await record.relay.open(network.gateway, early=early)
 
 
 async def _resolve(host: str, port: int) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from .processes import ProcessId, end, identify
-from .relay_process import STAY
+from .relay_process import EARLY, STAY
 
 PROGRAM = Path(__file__).with_name("relay_process.py")
 OPEN_TIMEOUT = 10.0
@@ -43,17 +43,20 @@ class Relay:
         """What it is known by, once there is one."""
         self._input: IO[bytes] | None = None
 
-    async def open(self, host: str) -> tuple[str, int]:
-        """Listen on ``host`` and return the address. Raises `OSError`; `close` is needed even then."""
-        line = await _first_line(self._spawn(host))
+    async def open(self, host: str, *, early: bool = False) -> tuple[str, int]:
+        """Listen on ``host`` and return the address. Raises `OSError`; `close` is needed even then.
+
+        ``early``: the address may come to this machine later.
+        """
+        line = await _first_line(self._spawn(host, early))
         if not line.endswith(b"\n"):
             raise OSError(errno.EADDRNOTAVAIL, CANNOT_LISTEN.format(host=host))
         return host, int(line)
 
-    def _spawn(self, host: str) -> IO[bytes]:
+    def _spawn(self, host: str, early: bool) -> IO[bytes]:
         """Start the process and return its standard output. Raises `OSError`."""
         popen = subprocess.Popen(
-            [sys.executable, "-IS", str(PROGRAM), host, *self._target],
+            [sys.executable, "-IS", str(PROGRAM), host, *self._target, *([EARLY] if early else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

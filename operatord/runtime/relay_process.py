@@ -30,6 +30,10 @@ FIRST_WITHIN = 300.0
 """Seconds in which the first connection must come. A session that runs most often has one already, as its
 proof came through here: this is for one that has lost all its stages with its daemon."""
 STAY = b"stay\n"
+EARLY = "early"
+"""An argument: the address to listen on may not be this machine's yet."""
+_IP_FREEBIND = 15
+"""Of linux/in.h; `socket` has no name for it."""
 
 Address = tuple[object, ...]
 
@@ -229,11 +233,18 @@ class Server:
             os.close(self._control)
 
 
-def main(listen: str, host: str, port: str) -> None:
-    """Listen on the address ``listen``, say on which port, and relay to ``host``:``port``."""
+def main(listen: str, host: str, port: str, when: str = "") -> None:
+    """Listen on the address ``listen``, say on which port, and relay to ``host``:``port``.
+
+    With ``when`` `EARLY` the address need not be this machine's yet.
+    """
     family, _, _, _, target = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
     own = socket.AF_INET6 if ":" in listen else socket.AF_INET
-    listener = socket.create_server((listen, 0), family=own)
+    listener = socket.socket(own)
+    if when == EARLY:
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+    listener.bind((listen, 0))
+    listener.listen()
     os.write(1, b"%d\n" % listener.getsockname()[1])
     os.dup2(2, 1)  # which leads nowhere: nobody reads any more
     Server(listener, (family, target), control=0).run()

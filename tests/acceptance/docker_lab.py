@@ -114,7 +114,7 @@ class Chronicle:
     """
 
     def __init__(self, client: docker.APIClient) -> None:
-        filters = {"type": ["container", "network"], "event": ["create", "destroy"]}
+        filters = {"type": ["container", "network"], "event": ["create", *_GONE]}
         # Since now, or what happens before the engine has begun to tell would be missing.
         self._stream = client.events(since=int(time.time()), filters=filters, decode=True)
         self._all: list[Happened] = []
@@ -142,14 +142,20 @@ class Chronicle:
         return _most_and_last(self.of(sessions))[0]
 
 
+_GONE = ("destroy", "remove")
+"""What Docker calls it, and Podman."""
+
+
 def _happened(event: Json) -> Happened | None:
     attributes = event["Actor"]["Attributes"]
     session = attributes.get("operatord.session")
-    if event["Type"] == "network" and attributes["name"].startswith("network_"):
-        session = attributes["name"].removeprefix("network_")
+    network = attributes.get("network") or attributes["name"]  # the first is Podman's
+    if event["Type"] == "network" and network.startswith("network_"):
+        session = network.removeprefix("network_")
     if session is None:
         return None
-    return Happened(event["Action"], event["Type"], session[:5], event["timeNano"])
+    verb = "destroy" if event["Action"] in _GONE else event["Action"]
+    return Happened(verb, event["Type"], session[:5], event["timeNano"])
 
 
 def _most_and_last(happened: list[Happened]) -> tuple[int, set[str]]:
@@ -263,7 +269,13 @@ class Traces:
         return [*self._links(), *self._rules(), *self._proxies()]
 
     def _links(self) -> list[str]:
-        return [name for name in self.bridges if Path("/sys/class/net", name).exists()]
+        """Return Docker's bridges, by their names, and those of whatever name with an address of a subnet."""
+        named = {name for name in self.bridges if Path("/sys/class/net", name).exists()}
+        return sorted(named | {
+            name
+            for name, addresses in psutil.net_if_addrs().items()
+            if any(self._inside(each.address) for each in addresses)
+        })  # fmt: skip
 
     def _rules(self) -> list[str]:
         if shutil.which("iptables") is None or os.geteuid() != 0:

@@ -112,7 +112,8 @@ def test_commands_of_the_original_run_a_session(engine: Engine, network: str) ->
 
         # From the end of the chain: who loses its upstream ends with a code that says so.
         running = {
-            each["Image"]: each for each in engine.client.containers(filters={"network": NETWORK})
+            each["Image"].rpartition("/")[2].partition(":")[0]: each
+            for each in engine.client.containers(filters={"network": NETWORK})
         }
         for container in (running[f"demo-{name}"] for name in ("segmentation", "stream", "probe")):
             engine.client.stop(container["Id"], timeout=int(PATIENCE))

@@ -19,6 +19,11 @@ from operatord.core.pipelines import shipped
 pytestmark = pytest.mark.engine
 
 FAST = {"probe": {"fps": 0}}
+BOUNDING = """
+for line in open("/proc/1/status"):
+    if line.startswith("CapBnd:"):
+        print(line.split()[1])
+"""
 
 
 @pytest.fixture
@@ -108,14 +113,26 @@ async def test_twenty_at_once_are_all_verified_and_all_gone_after(
     assert traces.found() == []
 
 
+def _log_size(daemon: DockerDaemon, container: str, logs: Json) -> str:
+    """Return how much is kept of a log. Podman says so by an interface of its own only."""
+    if logs["Config"]:
+        size: str = logs["Config"]["max-size"]
+        return size
+    client = daemon.engine.client
+    answer = client.get(f"{client.base_url}/v4.0.0/libpod/containers/{container}/json").json()
+    own: str = answer["HostConfig"]["LogConfig"]["Size"]
+    return own
+
+
 async def test_containers_are_hardened_limited_and_labelled(docker_daemon: DockerDaemon) -> None:
     wire = await docker_daemon.wire()
     session = await wire.call("session.start")
     for stage, limits in shipped()["segmented"].stages.items():
         found: Json = docker_daemon.engine.client.inspect_container(session[stage])
         host, config = found["HostConfig"], found["Config"]
-        assert host["CapDrop"] == ["ALL"]
-        assert not host["CapAdd"]
+        # As the kernel has it: engines write down in different ways what they were told.
+        said = docker_daemon.engine.python(session[stage], BOUNDING)
+        assert int(said.strip(), 16) == 0
         assert not host["Privileged"]
         assert not host["Binds"]
         assert "no-new-privileges" in host["SecurityOpt"]
@@ -129,14 +146,16 @@ async def test_containers_are_hardened_limited_and_labelled(docker_daemon: Docke
         assert 0 < host["PidsLimit"] <= 128
         assert host["RestartPolicy"]["Name"] in ("no", "")
         logs = host["LogConfig"]
-        assert logs["Type"] == "local" or logs["Config"]["max-size"]
+        assert logs["Type"] == "local" or _log_size(docker_daemon, session[stage], logs) != "0B"
         labels = config["Labels"]
         assert labels["operatord.instance"] == docker_daemon.instance
         assert labels["operatord.session"] == session["session_id"]
         assert labels["operatord.stage"] == stage
         ports = found["NetworkSettings"]["Ports"] or {}
         published = [port for bindings in ports.values() for port in bindings or ()]
-        assert len(published) == (1 if stage == "segmentation" else 0)
+        # Some engines list what the owner of a shared namespace publishes with each who joined it.
+        asked = [port for bindings in (host["PortBindings"] or {}).values() for port in bindings]
+        assert len(asked) == (1 if stage == "segmentation" else 0)
         assert all(port["HostIp"] == "127.0.0.1" for port in published)
 
 
@@ -232,10 +251,11 @@ async def test_stage_that_uses_too_much_memory_is_said_so(tmp_path: Path) -> Non
     config = {"pipelines": {"stream": {"stages": {"probe": sizes}}}}
     async with docker_served(tmp_path / "s", config=config) as daemon:
         wire = await daemon.wire()
-        refused = await wire.refusal("session.start", plain_stream=True)
-        assert refused.type == "start_failed"
-        [session] = (await wire.call("session.list"))["sessions"]
-        assert session["cause"] == "oom", session
+        # Some engines need that much to start it, others have it run until its first pictures.
+        env = {"probe": {"width": 1920, "height": 1920, "fps": 0}}
+        started = await wire.call("session.start", plain_stream=True, env=env, wait="accepted")
+        session = await wire.call("session.wait", session_id=started["session_id"])
+        assert (session["outcome"], session["cause"]) == ("failed", "oom"), session
 
 
 async def test_networks_of_others_are_passed_over(docker_daemon: DockerDaemon) -> None:

@@ -157,6 +157,10 @@ async def test_slot_gives_way_when_its_image_is_built_anew(tmp_path: Path) -> No
             wire = await daemon.wire()
             await filled(wire, 1, "stream")
             built = await asyncio.to_thread(_build, engine, name)
+            if engine.client.version()["Platform"]["Name"].startswith(
+                "linux/"
+            ):  # Podman tells a moment later
+                await until(lambda: _has_a_slot_of(daemon, built), "the slot is of what was built")
             session = await wire.call("session.start", plain_stream=True, count=3)
             inspected = await asyncio.to_thread(engine.client.inspect_container, session["probe"])
             assert inspected["Image"] == built
@@ -170,6 +174,11 @@ async def test_slot_gives_way_when_its_image_is_built_anew(tmp_path: Path) -> No
     finally:
         await asyncio.to_thread(engine.client.remove_image, name, force=True)
         engine.close()
+
+
+def _has_a_slot_of(daemon: DockerDaemon, image: str) -> bool:
+    """Tell whether a container of this image, by its id, is kept ready."""
+    return any(each["ImageID"] == image for each in daemon.engine.containers(daemon.instance))
 
 
 def _build(engine: Engine, name: str) -> str:

@@ -274,6 +274,15 @@ async def test_relay_that_cannot_listen_says_so() -> None:
     assert "register the probe with an address that the engine's host reaches" in sentence
 
 
+async def test_relay_may_listen_before_the_address_is_there() -> None:
+    """Podman makes the bridge of a network when its first container is started."""
+    relay = Relay(HOST, free_port())
+    try:
+        assert (await relay.open("192.0.2.1", early=True))[0] == "192.0.2.1"
+    finally:
+        await relay.close()
+
+
 async def test_relay_that_was_let_stay_is_ended_by_who_reads_of_it() -> None:
     async with relayed(echo) as (relay, address):
         relay.stay()

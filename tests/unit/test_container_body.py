@@ -13,6 +13,9 @@ from operatord.engines.docker_bodies import (
     Hardening,
     behind_shim,
     container_body,
+    engine_event,
+    has_command,
+    is_podman,
     network_body,
 )
 
@@ -163,6 +166,30 @@ def test_each_part_of_the_hardening_is_where_it_belongs(driver: str) -> None:
         },
     )
     assert container_body(plan(), NOBODY, hardening) == expected
+
+
+def test_stage_has_a_command_of_its_plan_or_its_image() -> None:
+    assert has_command({"Config": {"Cmd": ["serve.py"]}}, plan(command=()))
+    assert has_command({"Config": {"Cmd": None}}, plan(command=("serve.py",)))
+    assert has_command({}, plan(command=())), "nothing is known of it"
+    assert not has_command({"Config": {"Cmd": None, "Entrypoint": []}}, plan(command=()))
+
+
+def test_podman_is_known_by_its_component() -> None:
+    assert is_podman({"Components": [{"Name": "Podman Engine"}, {"Name": "Conmon"}]})
+    assert not is_podman({"Components": [{"Name": "Engine"}]})
+    assert not is_podman({})
+
+
+@pytest.mark.parametrize(("action", "kind"), [("restart", "stopped"), ("remove", "removed")])
+def test_events_as_podman_calls_them_are_hints(action: str, kind: str) -> None:
+    line = (
+        f'{{"Type":"container","Action":"{action}","Actor":'
+        '{"ID":"a","Attributes":{"operatord.instance":"i"}}}'
+    )
+    event = engine_event(line, "i")
+    assert event is not None
+    assert event.kind == kind
 
 
 def test_shim_stands_before_what_the_image_runs() -> None:
