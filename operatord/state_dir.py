@@ -42,7 +42,7 @@ class StateLock:
 
         Raises `StateDirBusy`, `StateDirUnusable`, `OSError`.
         """
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make(path)
         self.path = path
         _require_own(path)
         _close_to_others(path)
@@ -73,6 +73,17 @@ class StateDir(StateLock):
         except BaseException:
             self.close()
             raise
+
+
+def _make(path: Path) -> None:
+    """Make the directory if it is not there yet. Raises `StateDirUnusable`, `OSError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError) as exc:
+        raise StateDirUnusable(
+            f"{path} is no directory, or lies in something that is none: choose another --state-dir, or move "
+            "away what is there"
+        ) from exc
 
 
 def _require_own(path: Path) -> None:

@@ -265,9 +265,8 @@ class DockerEngine:
         """
         image = await self._described(plan.image)
         user = bodies.NOBODY if bodies.runs_as_root(image) else None
-        if not bodies.has_command(
-            image, plan
-        ):  # some engines say so when it is started, others not at all
+        if not bodies.has_command(image, plan):
+            # Some engines say so when it is started, others not at all.
             raise no_command(plan.name)
         plan = await self._within_capabilities(plan)
         init = self._hardening.init and self.capabilities.reaps

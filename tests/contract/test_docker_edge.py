@@ -121,7 +121,7 @@ async def test_many_starts_at_once_ask_once_for_an_image(tmp_path: Path) -> None
     async def counting(path: str, writer: asyncio.StreamWriter) -> None:
         if "/images/" in path:
             asked.append(path)
-            send(writer, {"Id": "sha256:0", "Config": {}})
+            send(writer, {"Id": "sha256:0", "Config": {"Cmd": ["p"]}})
         else:
             await healthy(path, writer)
 
@@ -475,7 +475,7 @@ async def test_name_that_is_taken_is_seen_by_looking(tmp_path: Path, status: int
         elif "/containers/" in path:
             send(writer, {"Id": "0123", "Config": {"Labels": labels}})
         elif "/images/" in path:
-            send(writer, {"Id": "sha256:0", "Config": {}})
+            send(writer, {"Id": "sha256:0", "Config": {"Cmd": ["p"]}})
         else:
             await healthy(path, writer)
 

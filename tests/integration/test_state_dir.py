@@ -77,6 +77,12 @@ async def test_what_was_open_to_others_is_closed_at_the_start(tmp_path: Path) ->
         } == {}
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+async def test_state_directory_that_is_a_file_is_told_as_one(tmp_path: Path, below: str) -> None:
+    (tmp_path / "s").touch()
+    assert f"{tmp_path / 's' / below} is no directory" in await refused(tmp_path / "s" / below)
+
+
 @pytest.mark.parametrize(("mode_before", "holds"), [(0o755, "thesis.tex"), (0o1777, None)])
 async def test_directory_that_serves_others_is_refused_and_left_as_it_is(
     tmp_path: Path, mode_before: int, holds: str | None
