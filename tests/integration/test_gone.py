@@ -137,10 +137,13 @@ async def test_output_that_nobody_reads_is_bounded_over_all_connections(tmp_path
         for wire in crowd:
             wire.writer.transport.pause_reading()
             wire.send(*['{"method":"system.describe"}'] * 400)
-        await until(lambda: lab.daemon.server.connections < 60, "the worst have gone")
+        await until(lambda: lab.daemon.server.connections < 60, "the worst begin to go")
         assert (await other.call("system.ping"))["pong"]
-        waiting = sum(c._out.unread for c in lab.daemon.server._connections)
-        assert waiting <= 10 * 1024**2
+
+        def waiting() -> int:
+            return sum(c._out.unread for c in lab.daemon.server._connections)
+
+        await until(lambda: waiting() <= 8 * 1024**2, "the worst have gone, a few at a time")
         grown = psutil.Process(os.getpid()).memory_info().rss - before
         assert grown < 64 * 1024**2, f"{grown >> 20} MiB"
         for wire in crowd:
