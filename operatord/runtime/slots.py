@@ -249,7 +249,7 @@ class SlotPool:
         ):  # a defect: its place is given back, or it would count as one that is made
             await self._remove(slot)
             raise
-        if not current:
+        if not current or slot.ending.done():  # given up during its last step
             await self._remove(slot)
             return True
         self._made_at[slot.id] = self._admission.clock.now()

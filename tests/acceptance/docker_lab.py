@@ -379,7 +379,7 @@ async def docker_served(
                 code = await daemon.stop() if daemon.process.returncode is None else 0
                 left = await asyncio.to_thread(running.left)
         assert code == 0
-        assert left == [], "the daemon left containers or networks behind"
+        assert left == [], f"the daemon left containers or networks behind: {left}"
 
 
 @contextlib.asynccontextmanager

@@ -442,3 +442,16 @@ async def test_pool_rests_longer_after_a_slot_that_could_not_be_made(
     with pytest.raises(asyncio.CancelledError):
         await pool.run()
     sleep.assert_awaited_once_with(getattr(slots_module, pause))
+
+
+async def test_slot_that_is_given_up_in_its_last_step_does_not_stay(tmp_path: Path) -> None:
+    """A spare network has no other step; a daemon that ends meanwhile would wait for it in vain."""
+    async with in_process(tmp_path / "w") as lab:
+        slots = lab.daemon.supervisor.slots
+        gate = lab.fake.script.hold("create_network")
+        making = asyncio.create_task(slots._make(SPARE))
+        await gate.reached.wait()
+        slots.close()
+        gate.open.set()
+        await making
+        assert (lab.fake.empty, list(slots)) == (True, [])
