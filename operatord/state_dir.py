@@ -115,9 +115,8 @@ def _close_to_others(path: Path) -> None:
     Raises `StateDirUnusable`, `OSError`.
     """
     for each in (path, *(each for each in path.iterdir() if each.name.startswith(OURS))):
-        found = (
-            each.stat() if each == path else each.lstat()
-        )  # the directory itself may be behind a link
+        # The directory itself may be behind a link.
+        found = each.stat() if each == path else each.lstat()
         if found.st_uid != os.geteuid():
             raise StateDirUnusable(
                 f"{each} belongs to another user (uid {found.st_uid}, and this is uid {os.geteuid()}), who "

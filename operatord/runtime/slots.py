@@ -192,10 +192,8 @@ class SlotPool:
         """Give up what somebody has taken off its network. Raises `base.EngineError`."""
         for slot in self._made():
             if not await self._starter.is_published(slot) and slot.id in self._ready:
-                log.warning(
-                    "slot %s is given up: it was disconnected from its network from outside",
-                    slot.id,
-                )
+                why = "it was disconnected from its network from outside"
+                log.warning("slot %s is given up: %s", slot.id, why)
                 self.give_up(slot.id)
 
     def _lacking(self) -> str | None:
@@ -244,9 +242,8 @@ class SlotPool:
         except Interrupted:
             await self._remove(slot)
             return True
-        except (
-            Exception
-        ):  # a defect: its place is given back, or it would count as one that is made
+        except Exception:
+            # A defect: its place is given back, or it would count as one that is made.
             await self._remove(slot)
             raise
         if not current or slot.ending.done():  # given up during its last step

@@ -294,9 +294,8 @@ class Traces:
 
     def _proxies(self) -> list[str]:
         found = []
-        here = Path(
-            "/proc/self/ns/net"
-        ).readlink()  # elsewhere the same addresses are somebody else's
+        # In another network namespace the same addresses are somebody else's.
+        here = Path("/proc/self/ns/net").readlink()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
                 line = process.cmdline() if process.name() == "docker-proxy" else []

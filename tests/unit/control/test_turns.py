@@ -199,23 +199,13 @@ async def test_who_asks_for_little_is_served_before_those_who_ask_for_much(side:
     assert side.done < 120 * 80
 
 
-async def test_who_brings_little_is_served_before_hundreds_who_have_just_come_with_much(
-    side: Side,
+@pytest.mark.parametrize("each", [WORK % 1, b" " * 4000 + WORK % 1], ids=["little", "much"])
+async def test_who_brings_little_is_served_before_hundreds_who_have_just_come(
+    side: Side, each: bytes
 ) -> None:
-    """A1: what a long line takes is not known before, and yet it does not go before a ping."""
+    """A1: what a line takes is not known before, and all of them together ask for a second's work."""
     for _ in range(900):
-        side.connect()[1].data_received(b" " * 4000 + WORK % 1)
-    wire, neighbour = side.connect()
-    neighbour.data_received(PING % 1)
-    await one_round()
-    assert wire.ids() == [1]
-    assert side.done <= 2 * IN_A_SLICE
-
-
-async def test_ping_of_a_newcomer_is_answered_before_what_hundreds_ask_for(side: Side) -> None:
-    """A1: each of them asks for little, and all of them together for a second's work."""
-    for _ in range(900):
-        side.connect()[1].data_received(WORK % 1)
+        side.connect()[1].data_received(each)
     wire, neighbour = side.connect()
     neighbour.data_received(PING % 1)
     await one_round()
