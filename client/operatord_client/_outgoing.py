@@ -9,10 +9,14 @@ them. Everything else is kept in one tuple, which is replaced at once.
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from contextlib import suppress
 from typing import NamedTuple
+
+LOOK_EVERY = 0.02
+"""Seconds after which whoever closes sees whether the peer still takes what another thread writes."""
 
 
 class _Pending(NamedTuple):
@@ -43,10 +47,10 @@ class Outgoing:
                 self._pending.sent.extend(map(self._socket.send, (left,)))
 
     def put_last(self, lines: bytes) -> None:
-        """Write what can be written without waiting, and close."""
+        """Write what the peer takes without waiting for it, and close."""
         with suppress(OSError):  # the peer was faster
             self._socket.setblocking(False)
-            if lines and self._writing.acquire(blocking=False):  # nobody is in the middle of a line
+            if lines and self._writes_alone():
                 try:
                     self._socket.send(self._pending.left + lines)
                 finally:
@@ -55,3 +59,15 @@ class Outgoing:
             self._socket.shutdown(socket.SHUT_RDWR)
         with self._writing:
             self._socket.close()
+
+    def _writes_alone(self) -> bool:
+        """Have the writing to ourselves; False if another thread waits for a peer that does not read.
+
+        A thread whose line has gone out, or is going out, only has to get its turn to say so.
+        """
+        poll = select.poll()
+        poll.register(self._socket, select.POLLOUT)
+        while not self._writing.acquire(timeout=LOOK_EVERY):
+            if not poll.poll(0):
+                return False
+        return True

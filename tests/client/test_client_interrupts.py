@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import select
+import socket
 import sys
 import threading
 import types
@@ -24,6 +26,7 @@ from daemon_lab import PATIENCE
 from operatord_client import AsyncClient, Client
 from operatord_client._connection import Connection
 from operatord_client._core import Core
+from operatord_client._outgoing import Outgoing
 from operatord_client.errors import ConnectionLost
 
 MOMENTS = ("call", "c_return")
@@ -159,6 +162,75 @@ def test_closing_a_client_takes_back_what_another_thread_has_begun(daemon: StubD
     starter.join(PATIENCE)
     assert len(lost) == 1
     assert daemon.asked("request.cancel")["params"] == {"id": request["id"]}
+
+
+def test_closing_takes_back_while_the_thread_that_began_still_holds_the_pen() -> None:
+    """N2: its line has gone out, but it has not got its turn since, as on a busy machine."""
+    ours, peer = socket.socketpair()
+    with peer:
+        out = Outgoing(LateSender(ours, late := threading.Event()))  # type: ignore[arg-type]
+        out._writing = ToldOfFailure(late)  # type: ignore[assignment]
+        starter = threading.Thread(target=out.put, args=(b"start\n",))
+        starter.start()
+        assert peer.recv(100) == b"start\n"
+        out.put_last(b"cancel\n")
+        starter.join(PATIENCE)
+        assert peer.recv(100) == b"cancel\n"
+        assert peer.recv(100) == b""
+
+
+def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
+    ours, peer = socket.socketpair()
+    with peer:
+        out = Outgoing(ours)
+        writer = threading.Thread(target=out.put, args=(bytes(1 << 22),))
+        writer.start()
+        while select.select([], [ours], [], 0)[1]:
+            threading.Event().wait(0.001)
+        out.put_last(b"cancel\n")
+        writer.join(PATIENCE)
+        assert not writer.is_alive()
+        assert ours.fileno() == -1
+
+
+class LateSender:
+    """A socket whose sender goes on, after a line has gone out, only when it is allowed to."""
+
+    def __init__(self, sock: socket.socket, late: threading.Event) -> None:
+        self._socket = sock
+        self._late = late
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def send(self, data: bytes) -> int:
+        sent = self._socket.send(data)
+        if data == b"start\n":
+            assert self._late.wait(PATIENCE)
+        return sent
+
+
+class ToldOfFailure:
+    """A lock that lets it be known when somebody did not get it at once."""
+
+    def __init__(self, failed: threading.Event) -> None:
+        self._lock = threading.Lock()
+        self._failed = failed
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        if self._lock.acquire(blocking=False):
+            return True
+        self._failed.set()
+        return blocking and self._lock.acquire(timeout=timeout)
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
 
 def test_nobody_sees_the_end_before_all_calls_are_taken_back(
