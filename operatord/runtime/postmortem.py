@@ -20,7 +20,7 @@ from operatord_protocol.messages import PHASES, Peak, PostMortem, Ttl
 from .advice import Case, advise
 from .clock import rfc3339
 from .record import SessionRecord
-from .reports import newest_report, report_in
+from .reports import is_for_people, newest_report, report_in
 
 KEPT_LINES = 100
 """Log lines of each stage that stay readable after the session has ended …"""
@@ -108,13 +108,13 @@ def _shown_logs(record: SessionRecord, at_fault: str | None) -> dict[str, list[s
     shown: dict[str, list[str]] = {}
     for name in sorted(record.plan.stages, key=lambda name: name != at_fault):
         count = SHOWN_AT_FAULT if name == at_fault else SHOWN_LINES
-        if lines := _without_old_reports(record.log_tails.get(name, ()))[-count:]:
+        if lines := _words_and_last_report(record.log_tails.get(name, ()))[-count:]:
             shown[name] = lines
     return shown
 
 
-def _without_old_reports(lines: Sequence[LogLine]) -> list[str]:
+def _words_and_last_report(lines: Sequence[LogLine]) -> list[str]:
     """Return what a stage wrote. It reports once a second: its words would be lost among that."""
     reports = [place for place, line in enumerate(lines) if report_in(line) is not None]
-    old = set(reports[:-1])
-    return [line.line for place, line in enumerate(lines) if place not in old]
+    last = reports[-1] if reports else None
+    return [line.line for place, line in enumerate(lines) if place == last or is_for_people(line)]

@@ -13,10 +13,11 @@ from operatord_protocol import errors
 from .clock import Clock, rfc3339
 from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
+from .reports import is_for_people
 from .steps import StepFailed
 
 ERROR_LINES = 10
-"""How many of a stage's last log lines go into an error."""
+"""How many of a stage's last log lines go into an error; what it says to the daemon is none of them."""
 
 _REFUSALS: dict[scheduler.RefusalType, tuple[type[errors.WireError], str]] = {
     "no_capacity": (errors.NoCapacity, "stop a session, or ask with on_shortage: queue"),
@@ -88,6 +89,7 @@ def final_error(record: SessionRecord, ending: Ending) -> errors.WireError:
         message = f"the session ended before its stream was there: {ending.reason}"
         error = kind(message, step=record.step, session_id=record.id, cause=ending.cause)
     if ending.stage is not None:
-        lines = record.log_tails.get(ending.stage, [])[-ERROR_LINES:]
-        error.data |= {"stage": ending.stage, "log": [line.line for line in lines]}
+        lines = filter(is_for_people, record.log_tails.get(ending.stage, []))
+        words = [line.line for line in lines][-ERROR_LINES:]
+        error.data |= {"stage": ending.stage, "log": words}
     return error

@@ -59,6 +59,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _NO_FIGURES = {"every", "held_up_by", "held_up_for"}
+_TO_DAEMON = ("waiting", "listening", "report")
 
 
 def report_in(line: LogLine) -> Report | None:
@@ -70,6 +71,11 @@ def report_in(line: LogLine) -> Report | None:
 def is_listening(line: LogLine) -> bool:
     """Tell whether a stage says in this line that it listens."""
     return _said(line).get("type") == "listening"
+
+
+def is_for_people(line: LogLine) -> bool:
+    """Tell whether a line is none of those with which a stage speaks to the daemon."""
+    return _said(line).get("type") not in _TO_DAEMON
 
 
 def newest_report(lines: list[LogLine]) -> Report | None:

@@ -100,7 +100,8 @@ async def test_image_that_vanishes_after_it_was_looked_for(lab: Lab, wire: Wire)
 async def test_stage_that_ends_at_once_fails_the_start_with_its_last_words(
     lab: Lab, wire: Wire, stage: str, code: int
 ) -> None:
-    program = Program(lines=(("stdout", "one"), ("stderr", "cannot open /dev/x")), exit_code=code)
+    waits, words = ("stdout", '{"type":"waiting"}'), ("stdout", "one")
+    program = Program(lines=(waits, words, ("stderr", "cannot open /dev/x")), exit_code=code)
     before = dict(lab.fake.world.programs)
     lab.fake.world.programs[f"demo-{stage}"] = program
     lab.fake.mute = True  # as the other stages would be, without this one

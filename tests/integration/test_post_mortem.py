@@ -62,12 +62,13 @@ async def test_stages_that_are_not_at_fault_say_ten_lines_and_their_newest_repor
     for number in range(30):
         lab.fake.world.write(stages["probe"], f"word {number}", "stderr")
         lab.fake.world.write(stages["probe"], report(number))
+    lab.fake.world.write(stages["probe"], '{"type":"listening","port":1}')
     lab.fake.world.end(stages["segmentation"], 4)
     ended = await wire.call("session.wait", session_id=session["session_id"])
     log = ended["post_mortem"]["log"]
     assert log["probe"] == [*(f"word {number}" for number in range(21, 30)), report(29)]
     logs = await wire.call("session.logs", session_id=session["session_id"], stage="probe")
-    assert len(logs["lines"]) == 60, "the logs themselves have all of it"
+    assert len(logs["lines"]) == 61, "the logs themselves have all of it"
 
 
 async def test_memory_that_ran_out_is_told_with_its_limit_and_the_peaks(
