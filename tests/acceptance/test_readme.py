@@ -65,6 +65,7 @@ def test_what_is_compared_is_what_does_not_vary() -> None:
     )
     assert alike(table) == alike(slow)
     assert alike(table) != alike(slow.replace("cold", "warm"))
+    assert alike("s running (unread for 1m 18s) -") == alike("s running -")
     late, early = f"start 1.0\n{rows}", "start 1.0\n  stream 0.4\n"
     assert alike(late) != alike(early)
     assert alike_but_for_stages(late) == alike_but_for_stages(early) == alike("start 1.0")
