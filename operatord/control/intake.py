@@ -57,13 +57,12 @@ class Intake:
 
     def take(self, reader: Reader, size: int) -> bytes:
         """Return the bytes that have been put there, and put the peer off if it may have sent more."""
-        if reader in self._called:
-            self._called.discard(reader)
-        elif self._left > 0:
-            self._left -= size
-        elif size >= BRIEF:
-            self._put_off.append(reader)
-            reader.put_off()
+        if reader not in self._called:
+            if self._left > 0:
+                self._left -= size
+            elif size >= BRIEF:
+                self._put_off.append(reader)
+                reader.put_off()
         self._go_on()
         return bytes(self._buffer[:size])
 

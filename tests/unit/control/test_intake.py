@@ -34,10 +34,13 @@ class Peer:
 
 
 async def round_of(peers: list[Peer]) -> int:
-    """Read of everybody who may be read, as a round does; return how much that was."""
-    read = sum(peer.read() for peer in [peer for peer in peers if peer.reading])
+    """Read of everybody who may be read, as a round does; return how much that was.
+
+    Who has sent something is found out first. What has been called for this round comes before they are read.
+    """
+    ready = [peer for peer in peers if peer.reading]
     await asyncio.sleep(0)
-    return read
+    return sum(peer.read() for peer in ready)
 
 
 async def test_hundreds_who_send_much_are_not_all_read_in_full_in_one_round() -> None:
@@ -63,6 +66,7 @@ async def test_who_is_put_off_is_read_in_full_when_its_turn_has_come() -> None:
         before = sum(not peer.sent for peer in many)
         await round_of([*late, *many])
         assert sum(not peer.sent for peer in many) - before <= 2 * AT_ONCE
+        assert all(peer.sent in (0, READ) for peer in many[AT_ONCE:]), "it was read in full"
     assert sum(bool(peer.sent) for peer in late) > 8 * AT_ONCE, "they had their turns, too"
 
 
