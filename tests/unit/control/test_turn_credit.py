@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from itertools import zip_longest
 
 import pytest
 
@@ -32,12 +34,13 @@ class Side:
 
         return Turn(work, lambda: urgent)
 
-    async def asked(self, *turns: Turn) -> list[str]:
-        """As `order`, for those who ask for something, while the slice is used up."""
+    async def asked(self, *turns: Turn, sizes: Sequence[int] = ()) -> list[str]:
+        """As `order`, for those who ask for something of these sizes, while the slice is used up."""
         self.turns.wait(self.turn("first", SLICE))
         self.visited.clear()
-        for turn in turns:
-            self.turns.ask(turn, 0)
+        for turn, size in zip_longest(turns, sizes, fillvalue=0):
+            assert isinstance(turn, Turn)
+            self.turns.ask(turn, size)
         while len(self.visited) <= len(turns):
             await asyncio.sleep(0)
         return [name for name in self.visited if name != "first"]
@@ -141,6 +144,18 @@ async def test_what_is_urgent_comes_first_and_not_from_who_uses_much(side: Side)
     order = await side.asked(*lists, *floods, side.turn("ping", urgent=True))
     assert order.index("ping") < PATIENT
     assert order[: 4 * PATIENT].count("flood") <= 4
+
+
+async def test_who_brings_much_comes_after_those_who_bring_little(side: Side) -> None:
+    """A1: though so far its visits have been brief."""
+    turns = [*(side.turn("long", VISIT / 8) for _ in range(300)), side.turn("short", VISIT / 8)]
+    for _ in range(4):
+        for turn in turns:
+            side.time += 1
+            await side.order(turn)
+    side.time += 1
+    order = await side.asked(*turns, sizes=[1000] * 300)
+    assert order.index("short") < PATIENT
 
 
 async def test_one_visit_in_a_few_is_for_who_has_waited_longest(side: Side) -> None:
