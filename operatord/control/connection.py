@@ -34,6 +34,7 @@ from operatord_protocol.messages import Result
 from operatord_protocol.methods import METHODS
 
 from .backlog import Backlog
+from .fragments import Fragment, fragment
 from .intake import Intake
 from .outbox import WRITE, Outbox
 from .peer import Call, Feed, Services
@@ -88,6 +89,7 @@ class Connection(asyncio.BufferedProtocol):
         "_eof",
         "_farewell",
         "_feeds",
+        "_fragment",
         "_host",
         "_in_flight",
         "_kept",
@@ -129,6 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reading = True
         self._put_off = False
         self._begun = False
+        self._fragment: Fragment | None = None
         self._eof = False
         self._refused = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -300,6 +303,8 @@ class Connection(asyncio.BufferedProtocol):
                     self._turn.wants_task = True
                     break
                 self._carry_out(codec.decode_line(backlog.take_back()))
+            elif self._fragment is not None:
+                self._answer_next()
             else:
                 self._answer_some(said, until)
             if out.is_full:
@@ -378,9 +383,15 @@ class Connection(asyncio.BufferedProtocol):
             said.clear()  # it may change what is said
             self._answer_alone(other)
 
+    def _answer_next(self) -> None:
+        """Answer one line by itself, for it may be a part of what the last ones began."""
+        line = next(self._backlog.decoded(), None)
+        if line is not None:
+            self._answer_alone(line)
+
     def _answer_alone(self, line: Line) -> None:
         """Answer a line that is not one of many alike, or begin to, or put it aside if it has to wait."""
-        request = _request(line)
+        request = self._understand(line)
         if self._turns.has_begun and _takes_task(request):
             self._put_aside(line)
             self._turn.wants_task = True
@@ -390,12 +401,25 @@ class Connection(asyncio.BufferedProtocol):
     def _let_pass(self) -> None:
         """Answer the next line that passes the bound on pending requests; put aside those before it."""
         for line in self._backlog.decoded():
-            request = _request(line)
+            request = self._understand(line)
             if isinstance(request, Request) and request.method not in PASSING:
                 self._put_aside(line)
                 continue
             self._carry_out(request)
             break
+
+    def _understand(self, line: Line) -> Request | Refusal:
+        """Return what a line asks for, which is nothing if it is a part of a text over several lines."""
+        request, text = _request(line), self._fragment
+        if isinstance(request, Request):
+            if text is None or not text.holds(request):
+                self._fragment = None
+                return request
+            self._fragment = text.after_object()
+            return text.refuse(request)
+        if isinstance(line, bytes) and (text is not None or isinstance(request.error, ParseError)):
+            self._fragment = fragment(text, line)
+        return request
 
     def _put_aside(self, line: Line) -> None:
         self._backlog.put_aside(line if isinstance(line, bytes) else codec.encode(line))

@@ -235,6 +235,27 @@ async def test_slip_in_a_first_line_that_is_meant_as_an_object_is_forgiven(wire:
     await nothing_happened(wire)
 
 
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "line by line"])
+async def test_lines_of_a_text_over_several_lines_are_not_carried_out(
+    wire: Wire, at_once: bool
+) -> None:
+    """A4: whoever pastes what was printed for reading starts nothing, and may go on afterwards."""
+    await opened(wire)
+    lines = [
+        "{", '"session":', '{"count":5}', ",",
+        '"others": [', "{}", "{},", '{"method":"system.drain"}', "]", "}",
+    ]  # fmt: skip
+    if at_once:
+        wire.send(*lines)
+        replies = [await wire.line() for _ in lines]
+    else:
+        replies = [await wire.ask(line) for line in lines]
+    assert {reply["error"]["code"] for reply in replies} == {PARSE}
+    assert "whole in one line" in replies[2]["error"]["message"]
+    assert (await wire.call("system.status"))["draining"] is False
+    await nothing_happened(wire)
+
+
 ENCODED = {
     "a byte order mark": ("utf-8-sig", "UTF-8 with a byte order mark"),
     "UTF-16 with a mark": ("utf-16", "UTF-16"),

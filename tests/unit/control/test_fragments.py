@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Which lines are parts of a JSON text that is spread over several, and which are requests."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operatord.control.fragments import Fragment, fragment
+from operatord_protocol.codec import Request, decode_line
+from operatord_protocol.errors import ParseError
+
+START = '{"count":5}'
+PING = '{"method":"system.ping"}'
+
+
+def carried_out(*lines: str) -> list[str]:
+    """Return which of ``lines``, that come one after another, are requests."""
+    found = []
+    text: Fragment | None = None
+    for line in lines:
+        request = decode_line(line.encode())
+        if isinstance(request, Request):
+            if text is None or not text.holds(request):
+                found.append(line)
+                text = None
+            else:
+                text = text.after_object()
+        elif text is not None or isinstance(request.error, ParseError):
+            text = fragment(text, line.encode())
+    return found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{\n"session":\n{"count":5}\n}',
+        '{"session":\n{"count":5}\n}',
+        '{\n  "starts": [\n    {}\n  ]\n}',
+        '{"starts": [\n{"count":5},\n{"count":6},\n{"count":7}\n]}',
+        '{"starts": [\n{"count":5}\n{"count":6}\n]}',
+        '[\n  {"method":"session.start"},\n  {"method":"session.start"}\n]',
+        '{\n"a": [\n{"method":"session.start"}\n]}',
+        '{\n"a":\n{"method":"session.start"}\n}',
+        '{"a": {"b": "]}", "c": [\n{"count":5}\n]}}',
+        '{"a": [[1, 2], {"b": []}, [\n{"count":5}\n], \n{"count":6}\n]}',
+        '{"a": "\\"", "b": [\n{"count":5}\n]}',
+    ],
+)  # fmt: skip
+def test_parts_of_a_text_over_several_lines_are_not_carried_out(text: str) -> None:
+    assert carried_out(*text.splitlines()) == []
+    assert carried_out(*text.splitlines(), START, PING) == [START, PING], "the text is over"
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        "{", '{"count": 5', '{"count":', '{"method":"system.ping"', '{"method":"system.ping', '{"a":["x"',
+        '{"events":[', "{}}", "]", "{count: 5", '{"count":5,}', '{"a": [}', '{"a":' * 100, "[" * 100,
+        '{"method": "foobar, "params": "bar", "baz]', "{'a': 1}", '{"a": "x\\',
+    ],
+)  # fmt: skip
+def test_request_after_a_slip_is_carried_out(slip: str) -> None:
+    assert carried_out(slip, PING, START) == [PING, START]
+    assert carried_out(slip, slip, PING, PING, START)[-2:] == [PING, START], "one is lost at most"
+
+
+@pytest.mark.parametrize("slip", ["{", '{"count": 5', '{"count": 5,', "{}}", '{"owner":"a'])
+def test_start_after_a_slip_is_carried_out_where_it_cannot_be_a_part(slip: str) -> None:
+    assert carried_out(slip, START) == [START]
+
+
+VALUES = st.recursive(
+    st.none() | st.integers() | st.text(max_size=5) | st.just({}) | st.just({"count": 5}),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=50)
+@given(st.dictionaries(st.text(max_size=3), VALUES, min_size=1), st.integers(0, 2))
+def test_no_line_of_a_pretty_printed_object_is_carried_out(value: object, indent: int) -> None:
+    """Whatever is in it; in one line it is one request or none, and the connection goes on."""
+    lines = json.dumps(value, indent=indent).splitlines()
+    assert carried_out(*lines, START, PING) == [START, PING]
+
+
+def test_refusal_says_what_to_do_and_to_whom() -> None:
+    text = fragment(None, b'{"a": [')
+    request = decode_line(b'{"jsonrpc":"2.0","id":7,"method":"system.ping"}')
+    assert text is not None
+    assert isinstance(request, Request)
+    dialect, request_id, error = text.refuse(request)
+    assert (dialect, request_id, error.code) == ("rpc", 7, ParseError.code)
+    assert "a request is whole in one line" in error.message
