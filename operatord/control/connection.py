@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from operatord_protocol import codec
-from operatord_protocol.checking import convert_params, suggestion
+from operatord_protocol.checking import suggestion
 from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
 from operatord_protocol.errors import (
     Cancelled,
@@ -37,6 +37,7 @@ from .backlog import Backlog
 from .fragments import Fragment, fragment
 from .intake import Intake
 from .outbox import WRITE, Outbox
+from .params import take_params
 from .peer import Call, Feed, Services
 from .presence import Presence, notice_dead_peers
 from .reads import READS
@@ -629,7 +630,7 @@ def _outcome(call: Call) -> Any:
     method, services = call.request.method, call.services
     if method not in METHODS:
         raise _unknown_method(method)
-    params = convert_params(call.request.params, METHODS[method].params)
+    params = take_params(method, call.request.params, services.config.pipelines)
     read = READS.get(method)
     return read(services, params) if read else VERBS[method](call, params)
 

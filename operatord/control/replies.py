@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from msgspec import UNSET, Raw
 
-from operatord_protocol.checking import convert_params
 from operatord_protocol.codec import Envelope, encode
 from operatord_protocol.errors import WireError
 from operatord_protocol.messages import Result, Session
-from operatord_protocol.methods import METHODS
 
+from .params import take_params
 from .peer import Services
 from .reads import READS
 from .views import encode_session
@@ -48,7 +47,8 @@ def answer_alike(
         return None
     try:
         params = {} if line.params is UNSET else line.params
-        result = encode_reply(read(services, convert_params(params, METHODS[line.method].params)))
+        typed = take_params(line.method, params, services.config.pipelines)
+        result = encode_reply(read(services, typed))
     except WireError as exc:
         return exc
     except Exception:  # whoever answers the line by itself finds it again, and says what it is

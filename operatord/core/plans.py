@@ -177,17 +177,46 @@ def _check_env(params: SessionStartParams, pipeline: str, stages: Mapping[str, S
     for stage, values in params.env.items():
         where = f"params.env.{stage}"
         if stage not in stages:
-            raise InvalidParams(
-                f"{where}: the session has no such stage{suggestion(stage, stages)}", path=where
-            )
+            is_variable = _takes(stage, stages)
+            hint = by_stage(stage, None, stages) if is_variable else suggestion(stage, stages)
+            raise InvalidParams(f"{where}: the session has no such stage{hint}", path=where)
         allowed = stages[stage].allow_env
         for key, value in values.items():
             path = f"{where}.{key}"
             if key not in allowed:
-                hint = suggestion(key, allowed)
+                is_of_another = _takes(key, stages)
+                hint = by_stage(key, value, stages) if is_of_another else suggestion(key, allowed)
                 raise InvalidParams(
                     f"{path}: the pipeline {pipeline!r} does not allow this key{hint}", path=path
                 )
             # Late binding hands the environment over in lines: a line break would smuggle keys in.
             if isinstance(value, str) and not _CONTROL.isdisjoint(value):
                 raise InvalidParams(f"{path}: control characters are not allowed", path=path)
+
+
+def _takes(key: str, stages: Mapping[str, Stage]) -> list[str]:
+    """Return the stages whose ``key`` a request may set."""
+    return [name for name, stage in stages.items() if key in stage.allow_env]
+
+
+def by_stage(key: str, value: object, stages: Mapping[str, Stage]) -> str:
+    """Return how a variable is given that was not given by its stage; nothing if there is none to give.
+
+    A ``key`` that no stage takes is met with an example.
+    """
+    if takers := _takes(key, stages):
+        shown = _shown(value)
+        return f"; did you mean {' or '.join(_in_json(each, key, shown) for each in takers)}?"
+    examples = [
+        _in_json(name, stage.allow_env[0], "…") for name, stage in stages.items() if stage.allow_env
+    ]
+    return f"; env is given by stage, such as {examples[0]}" if examples else ""
+
+
+def _in_json(stage: str, key: str, value: str) -> str:
+    return f'{{"{stage}":{{"{key}":{value}}}}}'
+
+
+def _shown(value: object) -> str:
+    is_short = isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) < 32)
+    return msgspec.json.encode(value).decode() if is_short else "…"

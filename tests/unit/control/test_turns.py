@@ -358,8 +358,7 @@ async def test_what_is_wrong_with_a_question_is_found_out_once(
         looked.append(params)
         return convert_params(params, type_)
 
-    for where in ("connection", "replies"):
-        monkeypatch.setattr(f"operatord.control.{where}.convert_params", counted)
+    monkeypatch.setattr("operatord.control.params.convert_params", counted)
     wrong = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping","params":{"x":1}}\n'
     connection.data_received(PING % 1 + wrong % 2 + PING % 3)
     assert wire.ids() == [1, 2, 3]

@@ -105,6 +105,26 @@ def test_env_that_is_refused(env: dict[str, Any], path: str) -> None:
     assert caught.value.data["path"] == path
 
 
+@pytest.mark.parametrize(
+    ("env", "hint"),
+    [
+        ({"fps": {"probe": 60}}, '; did you mean {"probe":{"fps":…}}?'),
+        ({"stream": {"fps": 60}}, '; did you mean {"probe":{"fps":60}}?'),
+        ({"stream": {"seed": "x" * 99}}, '; did you mean {"probe":{"seed":…}}?'),
+        (
+            {"probe": {"policy": "live"}},
+            '; did you mean {"stream":{"policy":"live"}} or {"segmentation":{"policy":"live"}}?',
+        ),
+        ({"prob": {"fps": 60}}, "; did you mean 'probe'?"),
+        ({"probe": {"fsp": 60}}, "; did you mean 'fps'?"),
+    ],
+)
+def test_variable_at_another_place_is_told_where_it_belongs(env: Any, hint: str) -> None:
+    with pytest.raises(InvalidParams) as caught:
+        plan(env=env)
+    assert caught.value.message.endswith(hint)
+
+
 def test_values_may_name_where_stages_are_found() -> None:
     stage = Stage(image="i", port=1, env={"probe_ip": "{stream.host}", "at": "x:{stream.port}"})
     pipelines = {"x": Pipeline(stages={"relay": stage})}
