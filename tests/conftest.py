@@ -9,10 +9,12 @@ import inspect
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
+import orphans
 import pytest
 import shared_host
 from daemon_lab import Lab, Wire, in_process
@@ -34,13 +36,22 @@ NO_LOSS = (
 )
 """Why a test may be skipped under CI: nothing that could be installed would change it."""
 
+ORPHANS = pytest.StashKey[subprocess.Popen[bytes]]()
 
-def pytest_configure() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Let Ctrl-C reach what tests start, also when they run in the background of a shell.
 
-    There it is ignored, and whoever is started inherits that, but not a handler.
+    There it is ignored, and whoever is started inherits that, but not a handler. What is left because a
+    process of pytest was killed ends all the same.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.stash[ORPHANS] = orphans.begin()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what is still left, which is nothing unless tests were interrupted."""
+    config.stash[ORPHANS].communicate()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
