@@ -22,6 +22,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -146,10 +147,30 @@ def write_instance(directory: Path, name: str) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file so that whoever reads it finds the old one or the new one. Raises `OSError`."""
+    with draft_of(path) as draft:
+        draft.write_bytes(data)
+        draft.chmod(0o600)
+
+
+@contextlib.contextmanager
+def draft_of(path: Path) -> Iterator[Path]:
+    """Give the name of a file beside ``path`` that takes its place at the end, or is gone after an error.
+
+    Raises `OSError`, which names ``path`` and not a file that nobody has asked for.
+    """
     draft = path.with_name(path.name + ".new")
-    draft.write_bytes(data)
-    draft.chmod(0o600)
-    draft.replace(path)
+    try:
+        yield draft
+        draft.replace(path)
+    except OSError as exc:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        if exc.filename == str(draft):
+            raise OSError(exc.errno, exc.strerror, str(path)) from exc
+        raise
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def as_found(directory: Path, instance: str = "") -> Identity:

@@ -16,6 +16,7 @@ from .engines import base
 from .identity import (
     INSTANCE,
     as_found,
+    draft_of,
     new_instance,
     read_identity,
     read_instance,
@@ -41,24 +42,27 @@ def backup(state_dir: Path, target: Path) -> str:
     instance = read_instance(state_dir)
     if instance is None or not (state_dir / JOURNAL).exists():
         raise CannotDo(f"{state_dir} has nothing to back up: no operatord has worked in it")
-    draft = target.with_name(target.name + ".new")
-    draft.unlink(missing_ok=True)
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
-        with closing(connect_to_read(state_dir / JOURNAL)) as source:
-            _require_version(source, state_dir / JOURNAL)
-            with closing(sqlite3.connect(draft)) as copy:
-                source.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-                facts = ((UNKNOWN_PAST, b"true"), (INSTANCE, instance.encode()))
-                copy.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts)
-                copy.commit()
-        draft.replace(target)
-    except sqlite3.Error as exc:
-        raise CannotDo(f"the journal cannot be copied: {exc}: {target}") from exc
-    finally:
+    if target.exists() and not target.is_file():
+        raise CannotDo(f"{target} is no file, and is left as it is: name a file")
+    with draft_of(target.resolve()) as draft:  # where a link leads, or the link would be lost
         draft.unlink(missing_ok=True)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            _copy(state_dir / JOURNAL, draft, instance)
+        except sqlite3.Error as exc:
+            raise CannotDo(f"the journal cannot be copied: {exc}: {target}") from exc
     return f"the journal of instance {instance} is in {target}"
+
+
+def _copy(journal: Path, draft: Path, instance: str) -> None:
+    """Raises `CannotDo`, `sqlite3.Error`."""
+    with closing(connect_to_read(journal)) as source, closing(sqlite3.connect(draft)) as copy:
+        _require_version(source, journal)
+        source.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
+        facts = ((UNKNOWN_PAST, b"true"), (INSTANCE, instance.encode()))
+        copy.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts)
+        copy.commit()
 
 
 def restore(source: Path, state_dir: Path) -> str:

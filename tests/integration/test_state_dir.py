@@ -480,6 +480,34 @@ async def test_what_cannot_be_done_is_a_sentence(tmp_path: Path) -> None:
     assert "no backup that can be read" in err
 
 
+async def test_backup_that_cannot_be_written_names_the_file_that_was_meant(tmp_path: Path) -> None:
+    """And what is no file is left as it is, also where whoever asks may do everything."""
+    async with in_process(tmp_path / "s"):
+        pass
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for target, reason in (
+        (tmp_path / "nope" / "x", "No such file or directory"),
+        (fifo, "is no file"),
+        (tmp_path, "is no file"),
+    ):
+        code, _, err = await operatord("backup", str(target), state_dir=tmp_path / "s")
+        assert (code, err.count("\n")) == (1, 1)
+        assert reason in err
+        assert str(target) in err
+        assert ".new" not in err
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["fifo", "s"]
+
+
+async def test_backup_by_a_link_is_written_where_that_leads(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s"):
+        pass
+    link = tmp_path / "newest"
+    link.symlink_to(tmp_path / "monday")
+    assert (await operatord("backup", str(link), state_dir=tmp_path / "s"))[0] == 0
+    assert link.readlink().is_file()
+
+
 async def test_instance_is_taken_over_by_command(tmp_path: Path) -> None:
     """N7: what was put back elsewhere is known by its new place then."""
     first = StateDir(tmp_path / "s")
