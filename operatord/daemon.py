@@ -66,6 +66,13 @@ WATCHING = "the watch over the engine"
 CALLBACKS = "what is done later, or on the side"
 COMPARING = "what compares sessions with the engine"
 """What keeps running, as the log and `system.status` call it."""
+MEANINGLESS = (
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO),
+    *(signal.SIGXCPU, signal.SIGPWR, signal.SIGSTKFLT),
+    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
+)  # fmt: skip
+"""Signals that end a process which does nothing about them, though nobody wants that of a daemon. They are
+not ignored, for whatever it starts would ignore them, too."""
 SAME_WISH = 1.0
 """Seconds in which a signal that comes again says the same once more; later it says: leave at once."""
 NEEDS_RESTART = frozenset(
@@ -151,6 +158,7 @@ class Daemon:
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._signals: dict[str, float] = {}
+        self._passed_over: set[int] = set()
         """When each first came, on the monotonic clock."""
 
     def _choose_engine(self, given: base.Engine | None) -> choice.Choice:
@@ -298,11 +306,16 @@ class Daemon:
         return host, port
 
     def handle_signals(self) -> None:
-        """Let SIGTERM and SIGINT end `run_until_stopped`, and SIGHUP reread the settings."""
+        """Let SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings.
+
+        Any other signal that would end the process means nothing here.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, signal.Signals(number).name)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._signalled, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
+        for number in MEANINGLESS:
+            loop.add_signal_handler(number, self._pass_over, number)
 
     def note_what_breaks(self) -> None:
         """Log and show what breaks outside of all tasks, in timers and other callbacks of the event loop."""
@@ -333,6 +346,13 @@ class Daemon:
         if not self._stop.is_set():
             log.info("%s: stopping", name)
         self._stop.set()
+
+    def _pass_over(self, number: int) -> None:
+        if number not in self._passed_over:
+            self._passed_over.add(number)
+            is_named = number <= signal.SIGRTMIN
+            name = signal.Signals(number).name if is_named else f"signal {number}"
+            log.warning("%s means nothing to operatord and is passed over, now and later", name)
 
     async def stop(self) -> None:
         """Shut down in order. Idempotent: whoever comes second waits for the first."""

@@ -14,10 +14,12 @@ import pytest
 from daemon_lab import OPERATORD, Wire, clean_env, left_of, netcat, receive, run, served
 from shared_host import free_port
 
+from operatord.daemon import MEANINGLESS
+
 PROCESS = ("--engine", "process")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 async def test_signal_ends_all_sessions_and_exits_with_0(tmp_path: Path, number: int) -> None:
     async with served(tmp_path / "s", *PROCESS) as daemon:
         wire = await daemon.wire()
@@ -71,6 +73,24 @@ async def test_hangup_rereads_the_settings(tmp_path: Path) -> None:
         daemon.process.send_signal(signal.SIGHUP)
         assert (await daemon.logged("nothing was changed"))["level"] == "error"
         assert (await wire.call("system.status"))["capacity"]["sessions"] == 5
+        await wire.close()
+
+
+async def test_signals_that_mean_nothing_end_no_daemon(tmp_path: Path) -> None:
+    """Each is told once, however often it comes."""
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start", plain_stream=True)
+        for number in MEANINGLESS:
+            for _ in range(2):
+                daemon.process.send_signal(number)
+                assert (await wire.call("system.ping"))["pong"]
+        stage = await wire.call("session.get", session_id=session["session_id"])
+        assert stage["phase"] == "running"
+        told = [entry["message"] for entry in daemon.log if "passed over" in entry["message"]]
+        assert len(told) == len(MEANINGLESS)
+        assert any(each.startswith("SIGUSR1 ") for each in told)
+        assert await daemon.stop() == 0
         await wire.close()
 
 
