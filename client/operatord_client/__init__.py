@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .async_session import AsyncRunningSession as AsyncRunningSession
     from .client import Client as Client
     from .errors import CallTimeout as CallTimeout
+    from .errors import ClientClosed as ClientClosed
     from .errors import ClientError as ClientError
     from .errors import ConnectionLost as ConnectionLost
     from .errors import DaemonUnreachable as DaemonUnreachable
@@ -54,6 +55,7 @@ _HOMES = {
     "client": ("Client",),
     "errors": (
         "CallTimeout",
+        "ClientClosed",
         "ClientError",
         "ConnectionLost",
         "DaemonUnreachable",

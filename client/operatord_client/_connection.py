@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from . import _forks
 from ._core import Call, Core
 from ._outgoing import Outgoing
 from ._sockets import open_socket
@@ -44,6 +45,15 @@ class Connection:
         self._turn = threading.Condition(self._lock)
         self._reader: int | None = None
         """The thread that reads for all, by its identifier."""
+        _forks.note(self)
+
+    def after_fork(self) -> None:
+        """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
+        self._lock = threading.Lock()
+        self._turn = threading.Condition(self._lock)
+        self._core.lose(ConnectionLost("this connection is the parent process's"))
+        self._out = Outgoing(self._socket)
+        self._socket.close()  # this process's share of it, no more
 
     @property
     def lost(self) -> bool:

@@ -18,11 +18,13 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
 
+from . import _forks
 from ._async_connection import AsyncConnection
 from ._core import decode_result, given
 from .address import Address, AddressLike, parse_address
 from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
 from .async_session import AsyncRunningSession
+from .errors import ClientClosed
 from .notices import Event, Notice, Progress
 from .options import StartOptions, leased
 from .pages import Pages
@@ -41,7 +43,8 @@ class AsyncClient:
     client's ``timeout``, and what takes its time (start, stop, wait, drain) is waited for. When the
     time is up the request is cancelled and `CallTimeout` raised. A refusal raises the class of
     `operatord_client.errors` that goes with its type. A lost connection raises `ConnectionLost`
-    from each pending and further call until `reconnect`.
+    from each pending and further call until `reconnect`. Of a client that was closed, each call raises
+    `ClientClosed` until `connect`. A process that is forked makes a connection of its own.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class AsyncClient:
         self.connect_timeout = connect_timeout
         self._token = token
         self._connection: AsyncConnection | None = None
+        self._closed = False
         self._connecting = asyncio.Lock()
+        _forks.note(self)
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -70,14 +75,16 @@ class AsyncClient:
     # --- the connection ------------------------------------------------------------------------
 
     async def connect(self) -> None:
-        """Connect unless there is a connection. Raises `DaemonUnreachable`."""
+        """Connect unless there is a connection, also after `close`. Raises `DaemonUnreachable`."""
         async with self._connecting:
+            self._closed = False
             if self._connection is None:
                 self._connection = await self._open()
 
     async def close(self) -> None:
-        """Disconnect; the next call would connect again."""
+        """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`."""
         async with self._connecting:
+            self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -101,9 +108,21 @@ class AsyncClient:
     async def _connected(self) -> AsyncConnection:
         connection = self._connection
         if connection is None:
-            await self.connect()
-            return await self._connected()
+            async with self._connecting:
+                self._require_open()
+                if self._connection is None:
+                    self._connection = await self._open()
+                return self._connection
         return connection
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClientClosed
+
+    def after_fork(self) -> None:
+        """In a process that was forked, make another connection with the next call."""
+        _forks.leave_alone(self._connection)
+        self._connection, self._connecting = None, asyncio.Lock()
 
     # --- calls in general ------------------------------------------------------------------------
 
@@ -333,6 +352,7 @@ class AsyncClient:
         params = given(session_id=session_id, stage=stage, tail=tail)
         if not follow:
             return self._quick("session.logs", m.Logs, call_timeout, **params)
+        self._require_open()
         return log_feed(self._open, params, self._limit(call_timeout))
 
     async def stats(self, session_id: str, *, call_timeout: float | None = None) -> m.Stats:
@@ -356,6 +376,7 @@ class AsyncClient:
         is back, and goes on with what happened meanwhile: no event comes twice, and where events can no
         longer be had there is a gap marker in their place (`Event.lost`).
         """
+        self._require_open()
         params = given(session_id=session_id, types=types, since=since)
         if reconnect:
             return lasting_event_feed(self._open, params, self._limit(call_timeout))

@@ -18,9 +18,11 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
 
+from . import _forks
 from ._connection import Connection
 from ._core import decode_result, given
 from .address import Address, AddressLike, parse_address
+from .errors import ClientClosed
 from .feeds import Feed, LastingFeed, open_events, open_log
 from .notices import Event, Notice, Progress
 from .options import StartOptions, leased
@@ -41,7 +43,8 @@ class Client:
     client's ``timeout``, and what takes its time (start, stop, wait, drain) is waited for. When the
     time is up the request is cancelled and `CallTimeout` raised. A refusal raises the class of
     `operatord_client.errors` that goes with its type. A lost connection raises `ConnectionLost`
-    from each pending and further call until `reconnect`.
+    from each pending and further call until `reconnect`. Of a client that was closed, each call raises
+    `ClientClosed` until `connect`. A process that is forked makes a connection of its own.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Client:
         self.connect_timeout = connect_timeout
         self._token = token
         self._connection: Connection | None = None
+        self._closed = False
         self._connecting = threading.Lock()
+        _forks.note(self)
 
     def __enter__(self) -> Self:
         self.connect()
@@ -70,14 +75,16 @@ class Client:
     # --- the connection ------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Connect unless there is a connection. Raises `DaemonUnreachable`."""
+        """Connect unless there is a connection, also after `close`. Raises `DaemonUnreachable`."""
         with self._connecting:
+            self._closed = False
             if self._connection is None:
                 self._connection = self._open()
 
     def close(self) -> None:
-        """Disconnect; the next call would connect again."""
+        """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`."""
         with self._connecting:
+            self._closed = True
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -100,9 +107,20 @@ class Client:
     def _connected(self) -> Connection:
         connection = self._connection
         if connection is None:
-            self.connect()
-            return self._connected()
+            with self._connecting:
+                self._require_open()
+                if self._connection is None:
+                    self._connection = self._open()
+                return self._connection
         return connection
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClientClosed
+
+    def after_fork(self) -> None:
+        """In a process that was forked, make another connection with the next call."""
+        self._connection, self._connecting = None, threading.Lock()
 
     # --- calls in general ------------------------------------------------------------------------
 
@@ -329,6 +347,7 @@ class Client:
         params = given(session_id=session_id, stage=stage, tail=tail)
         if not follow:
             return self._quick("session.logs", m.Logs, call_timeout, **params)
+        self._require_open()
         return open_log(self._open(), params, self._limit(call_timeout))
 
     def stats(self, session_id: str, *, call_timeout: float | None = None) -> m.Stats:
@@ -352,6 +371,7 @@ class Client:
         is back, and goes on with what happened meanwhile: no event comes twice, and where events can no
         longer be had there is a gap marker in their place (`Event.lost`).
         """
+        self._require_open()
         params = given(session_id=session_id, types=types, since=since)
         if reconnect:
             return LastingFeed(self._open, params, self._limit(call_timeout))

@@ -7,6 +7,7 @@
     │   ├── DaemonUnreachable     nothing answers at the daemon's address
     │   └── LocationUnreachable   nothing answers at a session's location
     ├── ConnectionLost            it was there, and the connection ended before the answer
+    ├── ClientClosed              this client was closed, and nothing was asked
     ├── CallTimeout               no answer within the time that the caller gave
     └── UnexpectedAnswer          what answers does not speak this protocol
 
@@ -46,6 +47,7 @@ __all__ = [
     "ApplicationError",
     "CallTimeout",
     "Cancelled",
+    "ClientClosed",
     "ClientError",
     "Conflict",
     "ConnectionLost",
@@ -95,6 +97,13 @@ class LocationUnreachable(Unreachable):
 
 class ConnectionLost(ClientError):
     """The connection ended before the answer; whether the request took effect is not known."""
+
+
+class ClientClosed(ClientError):
+    """The client was closed, and nothing has gone out; its ``connect`` opens it again."""
+
+    def __init__(self) -> None:
+        super().__init__("this client was closed: make another, or call its connect() first")
 
 
 class CallTimeout(ClientError):

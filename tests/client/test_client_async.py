@@ -29,6 +29,7 @@ from client_stub import (
 from operatord_client import AsyncClient, AsyncRunningSession, Progress
 from operatord_client.errors import (
     CallTimeout,
+    ClientClosed,
     ConnectionLost,
     DaemonUnreachable,
     NotFound,
@@ -108,6 +109,26 @@ async def test_a_lost_connection_is_said_until_reconnect(
             await aclient.status()
     await aclient.reconnect()
     assert (await aclient.ping()).pong
+
+
+async def test_a_closed_client_says_so_until_connect(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("system.ping", golden("rpc: ping"), golden("rpc: ping"))
+    await aclient.close()
+    await aclient.close()
+    with pytest.raises(ClientClosed, match=r"call its connect\(\) first"):
+        await aclient.ping()
+    with pytest.raises(ClientClosed):
+        aclient.events(reconnect=True)
+    with pytest.raises(ClientClosed):
+        aclient.logs(SESSION_ID, follow=True)
+    await aclient.connect()
+    assert (await aclient.ping()).pong
+    async with AsyncClient(daemon.address) as other:
+        pass
+    with pytest.raises(ClientClosed):
+        await other.ping()
 
 
 async def test_a_start_reports_and_returns_a_running_session(

@@ -30,6 +30,7 @@ from client_stub import (
 from operatord_client import Client, Progress, RunningSession
 from operatord_client.errors import (
     CallTimeout,
+    ClientClosed,
     Conflict,
     ConnectionLost,
     DaemonUnreachable,
@@ -200,6 +201,26 @@ def test_closing_wakes_whoever_waits(daemon: StubDaemon, client: Client) -> None
     client.close()
     waiter.join(5)
     assert len(caught) == 1
+
+
+def test_a_closed_client_says_so_until_connect(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("system.ping", golden("rpc: ping"), golden("rpc: ping"))
+    client.close()
+    client.close()
+    with pytest.raises(ClientClosed, match=r"call its connect\(\) first"):
+        client.ping()
+    with pytest.raises(ClientClosed):
+        client.events(reconnect=True)
+    with pytest.raises(ClientClosed):
+        client.logs(SESSION_ID, follow=True)
+    client.connect()
+    assert client.ping().pong
+    client.reconnect()
+    assert client.ping().pong
+    with Client(daemon.address) as other:
+        pass
+    with pytest.raises(ClientClosed):
+        other.ping()
 
 
 # --- starts and their progress -----------------------------------------------------------------------
