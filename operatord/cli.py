@@ -249,7 +249,19 @@ def _seconds(text: str) -> float:
     with contextlib.suppress(ValueError):
         if 0 <= (seconds := float(text)) <= 3600:
             return seconds
-    raise argparse.ArgumentTypeError(f"expected 0 to 3600 seconds, got {text}")
+    raise argparse.ArgumentTypeError(f"expected 0 to 3600 seconds such as 10, got {text!r}")
+
+
+def _whole(text: str) -> int:
+    with contextlib.suppress(ValueError):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a whole number such as 100, got {text!r}")
+
+
+def _number(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        return float(text)
+    raise argparse.ArgumentTypeError(f"expected a number such as 0.5, got {text!r}")
 
 
 def _add_demo(commands: Any) -> None:
@@ -261,7 +273,7 @@ def _add_demo(commands: Any) -> None:
         "demo", help="watch one session from request to nothing", description=text
     )
     demo.add_argument("--engine", choices=("auto", "docker", "process"), default="auto")
-    demo.add_argument("--count", type=int, default=300, help="frames to ask for (default: 300)")
+    demo.add_argument("--count", type=_whole, default=300, help="frames to ask for (default: 300)")
     demo.set_defaults(run=_demo)
 
 
@@ -298,19 +310,19 @@ def _add_export_trace(commands: Any) -> None:
 
 def _add_simulated_trace(group: Any) -> None:
     add = group.add_argument
-    add("--sessions", metavar="N", type=int, help="requests that come (default: 100000)")
+    add("--sessions", metavar="N", type=_whole, help="requests that come (default: 100000)")
     add(
-        "--load", metavar="X", type=float,
+        "--load", metavar="X", type=_number,
         help="demand for the scarcest thing as a part of what there is (default: 1.1, more than "
         "there is)",
     )  # fmt: skip
-    add("--owners", metavar="N", type=int, help="who ask for equally much (default: 8)")
+    add("--owners", metavar="N", type=_whole, help="who ask for equally much (default: 8)")
     add(
-        "--flood", metavar="X", type=float, nargs="?", const=10.0,
+        "--flood", metavar="X", type=_number, nargs="?", const=10.0,
         help="the first owner asks for X times as much as each other one, on top (default: 10)",
     )  # fmt: skip
-    add("--seed", metavar="N", type=int, default=1, help="the same seed, the same trace")
-    add("--noise", metavar="X", type=float, default=0.0, help="how wrong expected durations are: "
+    add("--seed", metavar="N", type=_whole, default=1, help="the same seed, the same trace")
+    add("--noise", metavar="X", type=_number, default=0.0, help="how wrong expected durations are: "
         "the standard deviation of their logarithm (default: 0)")  # fmt: skip
     add("--no-estimates", action="store_true", help="nobody knows how long a session lasts")
     files = group.add_mutually_exclusive_group()
@@ -324,15 +336,19 @@ def _add_simulated_nodes(group: Any) -> None:
     add = group.add_argument
     add("--policy", choices=("easy", "fair", "fifo"), default="easy",
         help="easy: the daemon's own, fair with backfilling; fair: without; fifo")  # fmt: skip
-    add("--nodes", metavar="N", type=int, default=1, help="machines, up to 1000 (default: 1)")
-    add("--choices", metavar="D", type=int, default=2,
+    add("--nodes", metavar="N", type=_whole, default=1, help="machines, up to 1000 (default: 1)")
+    add("--choices", metavar="D", type=_whole, default=2,
         help="machines drawn for each request, the best takes it (default: 2)")  # fmt: skip
-    add("--cpus", metavar="X", type=float, default=16.0, help="cores of one (default: 16)")
+    add("--cpus", metavar="X", type=_number, default=16.0, help="cores of one (default: 16)")
     add("--memory", metavar="SIZE", default="16GiB", help="of one (default: 16GiB)")
-    add("--places", metavar="N", type=int, default=256, help="sessions on one (default: 256)")
-    add("--gpus", metavar="N", type=int, default=0, help="graphics cards of one (default: 0)")
+    add("--places", metavar="N", type=_whole, default=256, help="sessions on one (default: 256)")
+    add("--gpus", metavar="N", type=_whole, default=0, help="graphics cards of one (default: 0)")
     add(
-        "--start", metavar="X", type=float, default=0.8, help="seconds a start takes (default: 0.8)"
+        "--start",
+        metavar="X",
+        type=_number,
+        default=0.8,
+        help="seconds a start takes (default: 0.8)",
     )
     add("--ageing", metavar="TIME", default="60s",
         help="waiting that counts as a level of priority (default: 60s)")  # fmt: skip

@@ -244,6 +244,28 @@ def test_slip_in_an_option_is_told_with_the_usage_of_its_command(
 
 
 @pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["probe", "add", "p", "nope"], "HOST:PORT: expected HOST:PORT such as "),
+        (["probe", "add", "p", "h:99999"], "HOST:PORT: expected HOST:PORT such as "),
+        (["probe", "add", "p", "h:1", "--label", "x"], "--label: expected KEY=VALUE such as room=4"),
+        (["start", "--env", "fps=60"], "--env: expected STAGE.KEY=VALUE such as probe.fps=60"),
+        (["start", "--lease", "ttl"], "--lease: expected pinned, connection, or a time such as ttl=30s"),
+        (["start", "--lease", "ttl=x"], "--lease: expected a time such as 90, 90s, 5m, "),
+        (["start", "--count", "x"], "--count: expected a whole number such as 100"),
+        (["events", "--since", "1.5"], "--since: expected a whole number such as 100"),
+        (["extend", "EE70", "5x"], "TTL: expected a time such as 90, 90s, 5m, 2h or 250ms"),
+        (["get", "xyz"], "ID: expected a session's id, or how it begins: "),
+    ],
+)  # fmt: skip
+def test_value_that_is_none_is_told_with_an_example(ctl: Run, args: list[str], said: str) -> None:
+    ran = ctl(*args)
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert f"argument {said}" in ran.err
+    assert ran.err.endswith("'\n"), "and what was typed comes last"
+
+
+@pytest.mark.parametrize(
     ("args", "meant"),
     [(["lsit"], "list"), (["probe", "lits"], "list"), (["start", "--format", "Y4M"], "y4m")],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import OPERATORD, clean_env, run
 
-from operatord import logs
+from operatord import cli, logs
 from operatord.config import Logging
 
 FULL, CLOSED, USAGE, FAILED = 74, 0, 2, 1
@@ -63,6 +63,21 @@ async def test_state_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Pa
     assert "--state-dir" in err
     assert "no directory" in err
     assert state in err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["sweep", "--grace", "x"], "--grace: expected 0 to 3600 seconds such as 10, got 'x'"),
+        (["demo", "--count", "x"], "--count: expected a whole number such as 100, got 'x'"),
+        (["simulate", "--load", "x"], "--load: expected a number such as 0.5, got 'x'"),
+    ],
+)
+def test_value_that_is_none_is_told_with_an_example(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(args) == USAGE
+    assert capsys.readouterr().err.endswith(f"argument {said}\n")
 
 
 def test_record_of_the_log_is_one_line_whatever_is_in_it(

@@ -264,7 +264,7 @@ def _start_options(parser: ArgumentParser) -> None:
     what.add_argument("--plain", action="store_true", help="the pipeline `stream`: no segmentation")
     what.add_argument("--pipeline", metavar="PIPELINE", help="any configured pipeline")
     add = parser.add_argument
-    add("--count", metavar="N", type=int, help="frames to send")
+    add("--count", metavar="N", type=values.whole, help="frames to send")
     add("--probe", metavar="PROBE", help="a registered probe (default: an emulator)")
     add("--format", choices=("json", "y4m"), help="how frames are delivered")
     add(
@@ -278,7 +278,7 @@ def _start_options(parser: ArgumentParser) -> None:
     add("--lease", metavar="LEASE", type=values.lease, help="pinned, connection, or ttl=30s")
     add("--on-shortage", choices=("queue", "refuse", "degrade"), help="when there is no room")
     add("--deadline", metavar="TIME", type=values.duration, help="be ready in time or not at all")
-    add("--priority", metavar="N", type=int, help="-10 to 10, higher goes first")
+    add("--priority", metavar="N", type=values.whole, help="-10 to 10, higher goes first")
     add("--owner", metavar="NAME", help="whose session it is")
     add("--request-key", metavar="KEY", help="the same key gives the same session")
 
@@ -291,7 +291,7 @@ def _stop(parser: ArgumentParser) -> None:
 def _list(parser: ArgumentParser) -> None:
     parser.add_argument("--phase", choices=PHASES, help="only those")
     parser.add_argument("--owner", metavar="NAME", help="only those of NAME")
-    parser.add_argument("--limit", metavar="N", type=int, help="at most N")
+    parser.add_argument("--limit", metavar="N", type=values.whole, help="at most N")
     _quiet(parser)
 
 
@@ -309,7 +309,9 @@ def _extend(parser: ArgumentParser) -> None:
 def _logs(parser: ArgumentParser) -> None:
     _id(parser)
     parser.add_argument("--stage", metavar="NAME", help="only this stage")
-    parser.add_argument("--tail", metavar="N", type=int, help="the last N lines (default: 100)")
+    parser.add_argument(
+        "--tail", metavar="N", type=values.whole, help="the last N lines (default: 100)"
+    )
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
     parser.add_argument("-t", "--times", action="store_true", help="with the time of each line")
 
@@ -319,7 +321,7 @@ def _events(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--type", metavar="TYPE", action="append", help="such as session.running; may be repeated"
     )
-    parser.add_argument("--since", metavar="SEQ", type=int, help="begin after this event")
+    parser.add_argument("--since", metavar="SEQ", type=values.whole, help="begin after this event")
     parser.add_argument(
         "-r", "--reconnect", action="store_true", help="go on when the daemon went away and is back"
     )

@@ -1,12 +1,38 @@
 # SPDX-License-Identifier: MIT
-"""What people type, made into values of the protocol. Each raises `ValueError` for argparse to report."""
+"""What people type, made into values of the protocol, or an `ArgumentTypeError` that argparse reports."""
 
 from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # loading typing takes longer than reading a command line
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LEASES = ("pinned", "connection")
 
 
+def _expecting(what: str) -> Callable[[Callable[[str], T]], Callable[[str], T]]:
+    """Have what raises `ValueError` say what it expects, with an example."""
+
+    def of(read: Callable[[str], T]) -> Callable[[str], T]:
+        def checked(text: str) -> T:
+            try:
+                return read(text)
+            except (ValueError, KeyError) as exc:
+                raise ArgumentTypeError(f"expected {what}, got {text!r}") from exc
+
+        checked.__doc__ = read.__doc__
+        return checked
+
+    return of
+
+
+@_expecting("a time such as 90, 90s, 5m, 2h or 250ms")
 def duration(text: str) -> float:
     """Return seconds: ``90``, ``90s``, ``5m``, ``2h``, ``250ms``."""
     number = text.rstrip("msdh")
@@ -16,6 +42,7 @@ def duration(text: str) -> float:
     return seconds
 
 
+@_expecting("a session's id, or how it begins: 1 to 16 of the digits 0-9 and A-F, such as 7E11")
 def session_id(text: str) -> str:
     """Return a session's id, or the beginning of one, in upper case."""
     if not 1 <= len(text) <= 16 or set(text.upper()) - set("0123456789ABCDEF"):
@@ -23,16 +50,18 @@ def session_id(text: str) -> str:
     return text.upper()
 
 
+@_expecting("pinned, connection, or a time such as ttl=30s")
 def lease(text: str) -> str | dict[str, float]:
     """Return ``pinned``, ``connection``, or for ``ttl=30s`` the object that the protocol has for it."""
     if text in LEASES:
         return text
     name, _, ttl = text.partition("=")
-    if name != "ttl":
+    if name != "ttl" or not ttl:
         raise ValueError(text)
     return {"ttl": duration(ttl)}
 
 
+@_expecting("STAGE.KEY=VALUE such as probe.fps=60")
 def stage_variable(text: str) -> tuple[str, str, str]:
     """Return stage, key and value of ``stage.key=value``."""
     place, equals, value = text.partition("=")
@@ -42,6 +71,7 @@ def stage_variable(text: str) -> tuple[str, str, str]:
     return stage, key, value
 
 
+@_expecting("KEY=VALUE such as room=4")
 def label(text: str) -> tuple[str, str]:
     """Return both sides of ``key=value``."""
     key, equals, value = text.partition("=")
@@ -50,6 +80,7 @@ def label(text: str) -> tuple[str, str]:
     return key, value
 
 
+@_expecting("HOST:PORT such as 192.168.1.20:12345 or [::1]:12345")
 def host_port(text: str) -> tuple[str, int]:
     """Return both parts of ``host:port`` or ``[ipv6]:port``."""
     host, _, port = text.rpartition(":")
@@ -59,10 +90,7 @@ def host_port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
-# What argparse calls a value that was refused: "invalid duration (90, 90s, 5m, 2h) value: 'x'".
-duration.__name__ = "duration (90, 90s, 5m, 2h)"
-session_id.__name__ = "session id"
-lease.__name__ = "lease (pinned, connection, ttl=30s)"
-stage_variable.__name__ = "stage.key=value"
-label.__name__ = "key=value"
-host_port.__name__ = "host:port"
+@_expecting("a whole number such as 100")
+def whole(text: str) -> int:
+    """Return a whole number."""
+    return int(text)
