@@ -84,8 +84,7 @@ class Life:
         """Start a session; return why it is to end, once it is."""
         try:
             if record.warm:
-                # All that there is of it was written down when it was made, and nothing is added.
-                await self._starter.claim(record)
+                await self._claim(record)
             else:
                 await self._chronicle.settled()  # what is to be done is written down first
                 await self._starter.start(record)
@@ -109,6 +108,28 @@ class Life:
         with contextlib.suppress(base.EngineError):  # it goes with the session, then
             await self._starter.discard(record)
         return await asyncio.shield(record.ending)
+
+    async def _claim(self, record: SessionRecord) -> None:
+        """Take on what was made beforehand. If that turns out to be broken, start without it.
+
+        Raises `StepFailed`, `Interrupted`, `JournalFailed`.
+        """
+        try:
+            # All that there is of it was written down when it was made, and nothing is added.
+            await self._starter.claim(record)
+        except (StepFailed, Interrupted) as exc:
+            if record.ending.done() and record.ending.result().stage is None:
+                raise  # it is somebody's wish
+            if not await self._starter.is_slot_broken(record, exc):
+                raise
+            log.warning(
+                "session %s: the slot was broken, and is done without: %s",
+                record.id, record.ending.result().reason if record.ending.done() else exc,
+            )  # fmt: skip
+            record.go_on()
+            self._chronicle.note(record)
+            await self._chronicle.settled()
+            await self._starter.start_without_slot(record)
 
     async def _keep_relay(self, record: SessionRecord) -> None:
         """Let the relay of a session outlive the daemon.

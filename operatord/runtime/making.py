@@ -118,15 +118,21 @@ class Maker:
 
     async def _start_anew(self, record: SessionRecord) -> None:
         """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
+        await self.let_go(record)
+        record.connect_later, record.told_late = False, record.warm
+        await self.create(record)
+        await self._start_shared(record)
+
+    async def let_go(self, record: SessionRecord) -> None:
+        """Remove the stages that there are, and leave the network."""
         record.close_inputs()
         # Set aside first: a stage that ends now has not failed, and nobody is to think so.
         record.unused += record.containers.values()
         record.containers.clear()
         await together(self._engine.remove(made) for made in record.unused)
         record.unused.clear()
-        record.connect_later, record.told_late = False, record.warm
-        await self.create(record)
-        await self._start_shared(record)
+        record.told.clear()
+        record.published = None
 
     async def _start_in_order(self, record: SessionRecord) -> None:
         """Start stages in the order of the stream.

@@ -148,6 +148,8 @@ class SessionRecord:
     """What each stage was seen to use; a stage that nobody has looked at is not there."""
     result: Ending | None = None
     ending: asyncio.Future[Ending] = field(default_factory=_future)
+    wish: Ending | None = None
+    """What somebody has asked for since, if it is not about a stage; see `go_on`."""
 
     listeners: list[ProgressListener] = field(default_factory=list)
     holders: int = 0
@@ -259,6 +261,14 @@ class SessionRecord:
         """Let the session end; only the first reason counts."""
         if not self.ending.done():
             self.ending.set_result(ending)
+        elif self.wish is None and ending.stage is None:
+            self.wish = ending
+
+    def go_on(self) -> None:
+        """Let the end of a stage not count, for the session does without it; what is wished does."""
+        self.ending = _future()
+        if self.wish is not None:
+            self.ask_end(self.wish)
 
     def progress(self, step: str) -> None:
         """Tell those who wait for the start what is being done."""

@@ -44,6 +44,11 @@ let calls time out in a long line."""
 LOADED = 2.0
 """Seconds that a stage of a slot has for loading before it says that it waits; one that says nothing is
 believed to wait then."""
+BY_WHAT_IT_WAS_TOLD = range(2, 6)
+"""Exit codes of a stage that could not do what it was told (PROTOCOL.md, section 7). Any other one is of a
+stage that broke, or that somebody ended."""
+LATE = 1.0
+"""Seconds after which a slot is looked at that was claimed and does not deliver: most take a hundredth."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 
@@ -143,9 +148,57 @@ class Starter:
         await self._step(record, "probe", self._check_probe)
         try:
             await self._step(record, "bind", self._bind)
-            await self._step(record, "verify", self._verify)
+            await self._step(record, "verify", self._verify_slot)
         finally:
             record.close_inputs()
+        record.timings["total"] = milliseconds(self._clock.now() - begun)
+
+    async def _verify_slot(self, record: SessionRecord) -> None:
+        """Verify as after any start, and if that takes its time, see whether it is in vain."""
+        verifying = asyncio.ensure_future(self._verify(record))
+        try:
+            await asyncio.wait((verifying,), timeout=LATE)
+            if not verifying.done() and not await self._may_be_published(record):
+                reason = "the slot was disconnected from its network from outside"
+                raise StepFailed(errors.StartFailed, "start_failed", reason)
+            await verifying
+        finally:
+            verifying.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await verifying
+
+    async def _may_be_published(self, record: SessionRecord) -> bool:
+        try:
+            return await self.is_published(record)
+        except base.EngineError:  # who verifies finds out what that means
+            return True
+
+    async def is_slot_broken(self, record: SessionRecord, failed: Exception) -> bool:
+        """Tell whether a claim ``failed`` for what was made beforehand, and not for what was asked for."""
+        if record.step == "bind" and isinstance(failed, StepFailed) and failed.stage is not None:
+            return True  # a stage does not hear any more what it is to do
+        if record.step == "probe":
+            return False
+        with contextlib.suppress(base.EngineError):
+            for name, container_id in record.containers.items():
+                state = await self._engine.inspect(container_id)
+                is_over = state.status in ("exited", "gone")
+                is_short = state.oom_killed or name in record.oom
+                if is_over and not is_short and state.exit_code not in BY_WHAT_IT_WAS_TOLD:
+                    return True
+        return not await self._may_be_published(record)
+
+    async def start_without_slot(self, record: SessionRecord) -> None:
+        """Start a session whose slot is broken: of that, only the network is used. Raises as `start`."""
+        begun = self._clock.now()
+        if record.relay is not None:
+            await record.relay.close()
+            record.relay = None
+        record.timings.clear()
+        await self._step(record, "slot", self._maker.let_go)
+        record.warm = False
+        record.exits.clear()
+        await self.start(record)
         record.timings["total"] = milliseconds(self._clock.now() - begun)
 
     async def _bind(self, record: SessionRecord) -> None:

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, settings, until
 
-from operatord.engines.base import EngineUnavailable
+from operatord.engines.base import EngineUnavailable, NotThere
 from operatord.runtime import slot_images
 from operatord.runtime import slots as slots_module
-from operatord.runtime.record import SessionRecord
+from operatord.runtime import starter as starter_module
+from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.slots import SPARE
+from operatord.runtime.steps import Interrupted
 
 MIB = 1 << 20
 WARM: Json = {"pipelines": {"segmented": {"warm": 2}}}
@@ -455,3 +457,112 @@ async def test_slot_that_is_given_up_in_its_last_step_does_not_stay(tmp_path: Pa
         gate.open.set()
         await making
         assert (lab.fake.empty, list(slots)) == (True, [])
+
+
+class Deaf:
+    """The input of a stage that has died, of which nobody has heard."""
+
+    closed = False
+    stirred = None
+
+    def send(self, data: bytes) -> None:
+        raise NotThere("the stage is not there any more")
+
+    def close(self) -> None:
+        pass
+
+
+async def test_slot_whose_stage_does_not_hear_is_done_without(warm: Lab) -> None:
+    """What was asked for is started, in the slot's network, and nothing of its stages is left."""
+    wire = await warm.wire()
+    broken = ready(warm)[0]
+    slot = warm.daemon.supervisor.slots.get(broken)
+    assert slot is not None
+    before = set(slot.containers.values())
+    slot.inputs["stream"] = Deaf()
+    session = await wire.call("session.start", count=7)
+    assert (session["session_id"], session["warm"]) == (broken, False)
+    assert not before & warm.fake.world.containers.keys()
+    assert {"slot", "create", "verify"} <= session["timings"].keys()
+    probe = warm.fake.world.containers[session["probe"]]
+    assert "7" in (probe.plan.env.get("count"), told_count(probe.said))
+    await wire.call("session.stop", session_id=broken)
+    await until(lambda: broken[:5] not in str(warm.fake.world.networks), "the network is gone")
+
+
+def told_count(said: bytes) -> str | None:
+    return json.loads(said)["env"]["count"] if said else None
+
+
+@pytest.fixture
+def dies(warm: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the probe of a claimed slot end, once it has been told what to do."""
+
+    def begin(code: int, *, then: Callable[[SessionRecord], object] = lambda _: None) -> None:
+        starter = warm.daemon.supervisor._starter
+        verify = starter._verify
+
+        async def die(record: SessionRecord) -> None:
+            if not record.warm:
+                await verify(record)
+                return
+            warm.fake.world.end(record.containers["probe"], code)
+            await asyncio.shield(record.ending)
+            then(record)
+            raise Interrupted
+
+        monkeypatch.setattr(starter, "_verify", die)
+
+    return begin
+
+
+async def test_slot_that_breaks_while_it_is_claimed_is_done_without(
+    warm: Lab, dies: Callable[..., None]
+) -> None:
+    wire = await warm.wire()
+    broken = ready(warm)[0]
+    dies(137)
+    session = await wire.call("session.start")
+    assert (session["session_id"], session["warm"]) == (broken, False)
+    found = await wire.call("session.get", session_id=broken)
+    assert (found["phase"], found.get("exit_codes")) == ("running", None)
+
+
+async def test_slot_that_is_found_disconnected_is_done_without(
+    warm: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F2: and not only when its stages have given up."""
+    wire = await warm.wire()
+    broken = ready(warm)[0]
+    starter = warm.daemon.supervisor._starter
+    verify = starter._verify
+
+    async def deliver(record: SessionRecord) -> None:
+        await (asyncio.Event().wait() if record.warm else verify(record))
+
+    monkeypatch.setattr(starter, "_verify", deliver)
+    monkeypatch.setattr(starter_module, "LATE", 0.01)
+    warm.fake.world.containers[container_of(warm, broken, "segmentation")].published = None
+    session = await wire.call("session.start")
+    assert (session["session_id"], session["warm"]) == (broken, False)
+
+
+async def test_start_that_a_stage_does_not_like_fails_as_without_a_slot(
+    warm: Lab, dies: Callable[..., None]
+) -> None:
+    wire = await warm.wire()
+    dies(2)
+    refused = await wire.refusal("session.start")
+    assert refused.type == "start_failed"
+    assert "ended with code 2" in refused.message
+
+
+async def test_who_stops_a_session_whose_slot_is_broken_is_heard(
+    warm: Lab, dies: Callable[..., None]
+) -> None:
+    wire = await warm.wire()
+    wish = Ending("stopped", "client", "stopped on request")
+    dies(137, then=lambda record: record.ask_end(wish))
+    refused = await wire.refusal("session.start")
+    assert refused.type == "cancelled"
+    assert (await wire.call("session.list"))["sessions"][0]["outcome"] == "stopped"
