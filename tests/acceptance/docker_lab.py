@@ -357,12 +357,13 @@ async def docker_served(
     config: Mapping[str, Any] | None = None,
     subnets: str | None = None,
     docker_host: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> AsyncIterator[DockerDaemon]:
     """Run a daemon on the engine; afterwards nothing of its instance may be left there.
 
     Its networks are in ``subnets``, or in a block that no other test has.
     """
-    env = {"DOCKER_HOST": docker_host or os.environ["DOCKER_HOST"]}
+    env = {"DOCKER_HOST": docker_host or os.environ["DOCKER_HOST"], **(env or {})}
     with contextlib.ExitStack() as stack:
         subnets = subnets or str(stack.enter_context(shared_host.block()))
         settings = {"subnets": subnets, **(config or {})}

@@ -28,13 +28,20 @@ class Lives:
         self.engine = Engine()
         self.daemon: Served | None = None
 
-    async def start(self, on_shutdown: str = "keep") -> Wire:
-        """Start the next one; return a connection to it."""
+    async def start(self, on_shutdown: str = "keep", failpoint: str = "") -> Wire:
+        """Start the next one, which dies at ``failpoint``; return a connection to it."""
         config = {"on_shutdown": on_shutdown, "subnets": self._subnets, **CALM}
-        env = {"DOCKER_HOST": os.environ["DOCKER_HOST"]}
+        env = {"DOCKER_HOST": os.environ["DOCKER_HOST"], "OPERATORD_FAILPOINT": failpoint}
         arguments = ("--engine", "docker")
         self.daemon = await Served.start(self._state_dir, *arguments, config=config, env=env)
         return await self.daemon.wire()
+
+    async def died(self, wire: Wire) -> None:
+        """Return once it has died at its failpoint."""
+        assert self.daemon is not None
+        assert await self.daemon.ended() == -signal.SIGKILL
+        self.daemon = None
+        await wire.close()
 
     async def end(self, wire: Wire, number: int = signal.SIGTERM) -> None:
         assert self.daemon is not None
@@ -117,10 +124,10 @@ async def test_stream_that_ends_while_there_is_no_daemon_is_completed(lives: Liv
 
 
 async def test_start_that_was_killed_half_way_leaves_nothing(lives: Lives) -> None:
-    wire = await lives.start()
+    wire = await lives.start(failpoint="engine.start.after:2")
     wire.begin("session.start")
     note = await wire.note(lambda note: note["stage"] == "start")
-    await lives.end(wire, signal.SIGKILL)
+    await lives.died(wire)
     assert await asyncio.to_thread(lives.left) != []
     wire = await lives.start()
     found = await wire.call("session.wait", session_id=note["session_id"])

@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,10 +45,12 @@ async def test_another_signal_does_not_cut_the_shutdown_short(tmp_path: Path) ->
 
 
 async def test_signal_while_a_session_starts(tmp_path: Path) -> None:
-    async with served(tmp_path / "s", *PROCESS) as daemon:
+    dumb = {"command": [sys.executable, "-c", "import time; time.sleep(1000)"]}
+    config = {"pipelines": {"stream": {"stages": {"stream": dumb}}}}
+    async with served(tmp_path / "s", *PROCESS, config=config) as daemon:
         wire = await daemon.wire()
-        start = wire.begin("session.start")
-        await wire.note(lambda note: note["stage"] == "start")
+        start = wire.begin("session.start", plain_stream=True)
+        await wire.note(lambda note: note["stage"] == "verify")
         assert await daemon.stop() == 0
         with pytest.raises(Exception, match=r"cancelled|instead"):
             await wire.reply(start)
