@@ -172,11 +172,11 @@ async def test_refused_peer_that_stays_is_cut_off(
     """S4: a peer that was told to go and goes on sending loses its connection, and its descriptor is free."""
     monkeypatch.setattr("operatord.control.connection.LINGER", 0.2)
     wire = await lab.wire()
+    await until(lambda: lab.daemon.server.connections == 1, "it is let in")
+    [connection] = lab.daemon.server._connections
+    assert os.fstat(connection.descriptor)
     wire.writer.write(b"GET / HTTP/1.1\r\n")
     assert "error" in await wire.line()
-    [connection] = lab.daemon.server._connections
-    descriptor = connection.descriptor
-    assert os.fstat(descriptor)
     await until(lambda: lab.daemon.server.connections == 0, "it is cut off")
     await until(lambda: connection._transport.get_extra_info("socket").fileno() < 0, "it is closed")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from daemon_lab import until
 
 from operatord.core.pressure import Sample
 from operatord.runtime.clock import Clock
@@ -79,9 +80,11 @@ def test_measured_keeps_its_names_and_survives_json(tmp_path: Path) -> None:
 
 
 def test_a_busy_loop_shows() -> None:
-    monitor = HostMonitor(NOWHERE)
+    clock = HandClock()
+    monitor = HostMonitor(NOWHERE, clock)
     before = monitor.measured()["cpu_average"]
     burn(0.5)
+    clock.time += 0.5
     sample = monitor.sample()
     # Alone it keeps one core busy; where others take the core away, they are what keeps it so.
     assert sample.cpu_busy >= 0.5 / (os.cpu_count() or 1)
@@ -360,15 +363,31 @@ async def test_a_program_that_cannot_be_started_is_no_gpus(
 
 
 async def test_a_hanging_program_is_killed_with_what_it_started(
-    nvidia_smi: Callable[[str], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    nvidia_smi: Callable[[str], None],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    nvidia_smi(f"sleep 1000 & echo $! $$ > {tmp_path}/pids; wait")
-    assert await find_gpus(timeout=1.0) == []
-    assert said(caplog).endswith("gave no answer within 1 s")
-    sleeper, shell = map(int, (tmp_path / "pids").read_text().split())
+    os.mkfifo(fifo := tmp_path / "pids")
+    nvidia_smi(f"sleep 1000 & echo $! $$ > {fifo}; wait")
+    task = asyncio.create_task(find_gpus(timeout=60))
+    sleeper, shell = map(int, (await asyncio.to_thread(fifo.read_text)).split())
+    loop = asyncio.get_running_loop()
+    later = loop.time() + 60
+    monkeypatch.setattr(loop, "time", lambda: later)
+    assert await task == []
+    assert said(caplog).endswith("gave no answer within 60 s")
     assert not psutil.pid_exists(shell), "no zombie either"
-    with contextlib.suppress(psutil.NoSuchProcess):  # an orphan is its adopter's to collect
-        assert psutil.Process(sleeper).status() == psutil.STATUS_ZOMBIE
+    monkeypatch.undo()
+    await until(lambda: not _is_running(sleeper), "it has been killed, too")
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether a process is more than a zombie: an orphan is its adopter's to collect."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 async def test_whoever_no_longer_wants_to_know_leaves_no_process(

@@ -20,7 +20,7 @@ import pytest
 from daemon_lab import PATIENCE, relays_to, until
 from shared_host import free_port
 
-from operatord.runtime import processes, relay_process
+from operatord.runtime import relay_process
 from operatord.runtime.processes import ProcessId, end, identify
 from operatord.runtime.relay import PROGRAM, Relay
 
@@ -295,8 +295,7 @@ async def test_relay_that_was_let_stay_is_ended_by_who_reads_of_it() -> None:
         relay.stay()
 
 
-async def test_stuck_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.2)
+async def test_stuck_process_is_killed() -> None:
     async with relayed(echo) as (relay, _):
         assert relay.process is not None
         os.kill(relay.process.pid, signal.SIGSTOP)

@@ -30,12 +30,14 @@ async def test_so_many_sessions_are_made_at_once_and_the_others_wait_for_their_t
     starts = [wire.begin("session.start") for wire in wires]
     living = lab.daemon.supervisor.book.living
 
-    def steps() -> list[str]:
-        return sorted(record.step for record in living())
+    def all_stand() -> bool:
+        """Tell whether all have come as far as they can; a step is told of before it is begun."""
+        steps = sorted(record.step for record in living())
+        reached = [gate.reached.is_set() for gate in gates].count(True)
+        return (steps, reached) == (expected, STARTS_AT_ONCE)
 
     expected = ["network"] * STARTS_AT_ONCE + ["turn"] * 2
-    await until(lambda: steps() == expected, "all have come as far as they can")
-    assert [gate.reached.is_set() for gate in gates].count(True) == STARTS_AT_ONCE
+    await until(all_stand, "so many are made, and two wait")
     gates[0].open.set()
     await until(gates[STARTS_AT_ONCE].reached.is_set, "the next one has its turn")
     assert not gates[-1].reached.is_set()
