@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, NamedTuple, Self
 
 import pytest
+import shared_host
 
 EMULATORS = Path(__file__).resolve().parents[2] / "emulators"
 HOST = "127.0.0.1"
@@ -291,7 +292,9 @@ def play(pool: ThreadPoolExecutor, *pieces: bytes) -> tuple[int, Future[None]]:
 
 
 def unused_port() -> int:
-    """Return a port on which nobody listens now."""
-    with socket.create_server((HOST, 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """Return a port on which nobody listens.
+
+    None of those that the kernel hands out: it might give it to another test, or to whoever tries to connect
+    to it again and again, who is then connected to itself.
+    """
+    return shared_host.free_port()

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from daemon_lab import OPERATORD, Lab, Wire, clean_env, in_process, run, settings, until
+from shared_host import free_port
 
 from operatord import advertised
 from operatord.advertised import advertised as advertised_as
@@ -124,8 +124,7 @@ async def test_start_that_is_published_elsewhere_fails_and_is_rolled_back(
 async def publish_nowhere(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stages be published where nobody listens."""
     inspect = lab.fake.inspect
-    with socket.create_server((LOOPBACK, 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
 
     async def elsewhere(container_id: str) -> StageState:
         state = await inspect(container_id)
@@ -137,7 +136,6 @@ async def publish_nowhere(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lab.fake, "inspect", elsewhere)
     monkeypatch.setattr(doubt, "SOON", 0.05)
     monkeypatch.setattr(doubt, "EVERY", 0.05)
-    monkeypatch.setattr(doubt, "CONNECTS", 0.05)
 
 
 def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[doubt.Place]:
@@ -159,6 +157,7 @@ async def test_address_that_refuses_though_the_stage_listens_is_said_so(
     """F16: long before the start has timed out."""
     async with in_process(tmp_path / "s", {"start_timeout": 600}) as lab:
         await publish_nowhere(lab, monkeypatch)
+        monkeypatch.setattr(doubt, "CONNECTS", 0.05)
         looks = looks_of(monkeypatch)
         wire: Wire = await lab.wire()
         start = wire.begin("session.start", plain_stream=True)
@@ -173,7 +172,8 @@ async def test_address_that_refuses_to_the_end_is_said_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F16: also where the stage does not say that it listens."""
-    async with in_process(tmp_path / "s", {"start_timeout": 1}) as lab:
+    # The last look comes as long before the end of the start as two connections may take.
+    async with in_process(tmp_path / "s", {"start_timeout": 3 * doubt.CONNECTS}) as lab:
         await publish_nowhere(lab, monkeypatch)
         wire = await lab.wire()
         refused = await wire.refusal("session.start", plain_stream=True)
