@@ -8,14 +8,13 @@ import contextlib
 import json
 import os
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import docker
 import pytest
 import shared_host
-from daemon_lab import Json, Wire, until
+from daemon_lab import PATIENCE, Json, Wire, until
 from docker_lab import DockerDaemon, Viewer, docker_served, viewer_at
 from engine_common import ALL, slowfault
 from engine_proxy import engine_proxy
@@ -185,15 +184,6 @@ async def test_stage_that_runs_out_of_memory_while_it_runs_is_said_to_have(tmp_p
         await nothing_is_left(daemon, wire)
 
 
-async def frames_in(viewer: Viewer, seconds: float) -> int:
-    """Return how many frames come meanwhile."""
-    count, until_then = 0, time.monotonic() + seconds
-    while time.monotonic() < until_then:
-        await viewer.frames(1)
-        count += 1
-    return count
-
-
 async def test_neighbours_of_a_stage_that_forks_without_end_go_on(tmp_path: Path) -> None:
     config = alone("forks", pids=50, cpu_limit=0.5)
     async with docker_served(tmp_path / "s", config=config) as daemon:
@@ -208,7 +198,8 @@ async def test_neighbours_of_a_stage_that_forks_without_end_go_on(tmp_path: Path
                 return any("refused after" in line["line"] for line in said["lines"])
 
             await until(refused, "the limit is reached")
-            assert await frames_in(viewer, 2) > 40, "of 60 that it makes"
+            async with asyncio.timeout(PATIENCE):
+                await viewer.frames(60)
             stats = await wire.call("session.stats", session_id=forking["session_id"])
             assert 40 <= stats["stages"]["only"]["pids"] <= 50
             await wire.call("session.stop", session_id=forking["session_id"])

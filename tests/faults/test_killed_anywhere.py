@@ -243,11 +243,16 @@ async def test_death_there_disturbs_nobody_and_leaves_nothing(ground: Ground, ca
             await see_whole_and_stop(ground, life, third)
         assert ground.engine_state() == ground.before
         await check_living(ground, life)
-        assert Counter(life.descriptors()) == ground.descriptors
+        await until(lambda: has_open_only(life, ground), "what it opened for a moment is closed")
         assert life.sockets() <= MOST_SOCKETS
         await life.depart()
     assert ground.engine_state() == ground.before
     assert ground.neighbours.touched() == 0
+
+
+def has_open_only(life: Life, ground: Ground) -> bool:
+    """Tell whether a life has open what the first one had, and nothing else."""
+    return Counter(life.descriptors()) == ground.descriptors
 
 
 async def claim(ground: Ground, place: str) -> None:
