@@ -276,7 +276,7 @@ class Lab:
 SMALL = {
     "listen": "127.0.0.1:0",
     "on_shutdown": "stop",
-    "start_timeout": 10,
+    "start_timeout": PATIENCE,
     "stop_grace": 0.5,
     "shutdown_timeout": 10,
     "subnets": "198.18.0.0/16",  # for measurements (RFC 2544): nobody has routes there

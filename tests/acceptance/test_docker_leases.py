@@ -17,7 +17,7 @@ from docker_lab import DockerDaemon, docker_served, viewer_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-SECONDS = 3.0
+SECONDS = 5.0
 """Of idle time, or of age, after which a session ends."""
 LATE = PATIENCE
 """Seconds that this may take to be noticed, on a machine on which much else goes on."""
@@ -45,7 +45,6 @@ async def expires(wire: Wire, session: Json, cause: str) -> Json:
     ended = await next_event(wire, session)
     assert (ended["type"], ended["outcome"]) == ("session.ended", "expired")
     assert ended["cause"] == cause
-    assert moment(expiring["time"]) < moment(expiring["expires"])
     assert moment(expiring["expires"]) <= moment(ended["time"]) < moment(expiring["expires"]) + LATE
     found: Json = await wire.call("session.get", session_id=session["session_id"])
     assert (found["outcome"], found["cause"]) == ("expired", cause)
@@ -77,10 +76,10 @@ async def test_session_that_nobody_reads_from_expires(tmp_path: Path) -> None:
 
 async def test_session_that_is_read_from_outlives_the_idle_timeout(tmp_path: Path) -> None:
     async with bounded(tmp_path / "s", idle_timeout=SECONDS) as (_, wire):
-        session = await start(wire, count=140)
+        session = await start(wire, count=220)
         begun = time.monotonic()
         _, frames, _ = await receive(session["location"])
-        assert len(frames) == 140
+        assert len(frames) == 220
         assert time.monotonic() - begun > 2 * SECONDS
         ended = await wire.event("session.ended")
         assert (ended["outcome"], ended["cause"]) == ("completed", "done")
@@ -90,7 +89,7 @@ async def test_session_is_idle_from_when_its_reader_leaves(tmp_path: Path) -> No
     async with bounded(tmp_path / "s", idle_timeout=SECONDS) as (daemon, wire):
         session = await start(wire)
         async with viewer_at(session["location"]) as viewer:
-            await viewer.frames(70)  # longer than it may be idle
+            await viewer.frames(110)  # longer than it may be idle
         left = time.time()
         ended = await expires(wire, session, "idle")
         assert SECONDS <= moment(ended["ended"]) - left < SECONDS + LATE
@@ -98,8 +97,8 @@ async def test_session_is_idle_from_when_its_reader_leaves(tmp_path: Path) -> No
 
 
 async def test_reader_that_comes_when_told_so_keeps_the_session(tmp_path: Path) -> None:
-    # Told two seconds before; a stage says once a second whether somebody reads from it.
-    async with bounded(tmp_path / "s", idle_timeout=8) as (_, wire):
+    # Told four seconds before; a stage says once a second whether somebody reads from it.
+    async with bounded(tmp_path / "s", idle_timeout=16) as (_, wire):
         session = await start(wire)
         expiring = await wire.event("session.expiring", session["session_id"])
         assert expiring["cause"] == "idle"

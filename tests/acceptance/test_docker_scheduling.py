@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import shared_host
 from daemon_lab import Json, Refused, Wire, receive, until
-from docker_lab import DockerDaemon, Hog, docker_served, viewer_at
+from docker_lab import DockerDaemon, Hog, Viewer, docker_served, viewer_at
 
 pytestmark = pytest.mark.engine
 
@@ -203,13 +203,14 @@ def hog() -> Iterator[Hog]:
 async def test_nothing_starts_while_somebody_else_has_taken_the_memory(
     tmp_path: Path, hog: Hog
 ) -> None:
-    # Pressure is left when a quarter more than the watermark is available: 93 % of what is now.
-    watermark = int(hog.available / 1.35)
+    # Pressure is left when a quarter more than the watermark is available: 88 % of what is now. The tests
+    # beside this one take memory and give it back.
+    watermark = int(hog.available / 1.42)
     config = ONE_CORE | {"system_reserved": {"memory": watermark}}
     async with docker_served(tmp_path / "s", config=config) as daemon:
         wire, watcher = await daemon.wire(), await daemon.watcher("pressure.changed")
         running = await wire.call("session.start", plain_stream=True)
-        await hog.take(int(hog.available * 0.29))
+        await hog.take(int(hog.available * 0.35))
         event = await watcher.event("pressure.changed")
         assert (event["pressure"], event["was"]) == ("memory", "none")
         status = await wire.call("system.status")
@@ -320,13 +321,14 @@ async def test_degraded_session_is_segmented_once_there_is_room_and_its_viewer_n
     tmp_path: Path,
 ) -> None:
     async def look(ward: Ward) -> None:
-        plain = await ward.degraded(count=200)
+        plain, told = await ward.degraded(count=200), asyncio.Event()
         async with viewer_at(plain["location"]) as viewer:
             await viewer.frames(1)
-            watching = asyncio.create_task(viewer.rest())
+            watching = asyncio.create_task(half_and_rest(viewer, told))
             await ward.make_room()
             whole = await ward.attached(plain)
             assert not watching.done(), "it came while the plain stream was watched"
+            told.set()
             _, segmented, end = await receive(whole["location"])
             assert segmented
             assert {frozenset(parts) for _, parts in segmented} == {frozenset({"image", "mask"})}
@@ -370,6 +372,16 @@ async def test_attached_segmentation_that_nobody_looks_at_ends_with_the_plain_st
         assert (ended["outcome"], ended["cause"]) == ("completed", "done")
 
     await on_both_networks(look, tmp_path)
+
+
+async def half_and_rest(viewer: Viewer, told: asyncio.Event) -> Json | None:
+    """Read half of 200 frames, and the rest once that is told; return the end.
+
+    On busy cores a segmentation takes as long as a stream; the kernel's buffers take some fifty frames.
+    """
+    await viewer.frames(99)
+    await told.wait()
+    return await viewer.rest()
 
 
 # Learning

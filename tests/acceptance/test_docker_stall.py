@@ -58,7 +58,7 @@ async def test_stage_that_hangs_is_named_and_the_stream_completes_once_it_goes_o
 
 async def test_consumer_that_does_not_read_is_no_stall(tmp_path: Path) -> None:
     """It reads on in the end: until then, everybody has waited for it alone."""
-    config = {"stall_timeout": 1}
+    config = {"stall_timeout": 3}
     large = {"probe": {"fps": 0, "width": 640, "height": 640}}
     async with docker_served(tmp_path / "s", config=config) as daemon:
         wire, watcher = await daemon.wire(), await daemon.watcher()
@@ -72,7 +72,7 @@ async def test_consumer_that_does_not_read_is_no_stall(tmp_path: Path) -> None:
             held = await wire.note(lambda note: '"blocked":1' in note.get("line", ""))
             assert logs["subscription"] == held["subscription"]
             refused = await wire.refusal(
-                "session.wait", session_id=session["session_id"], timeout=4
+                "session.wait", session_id=session["session_id"], timeout=6
             )
             assert refused.data["phase"] == "running"
             assert (await viewer.rest() or {})["frames"] == 400

@@ -26,6 +26,7 @@ from client_stub import (
     located,
     stream_of,
 )
+from daemon_lab import PATIENCE
 
 from operatord_client import Client, Progress, RunningSession
 from operatord_client.errors import (
@@ -103,14 +104,14 @@ def test_calls_of_several_threads_overtake_each_other(daemon: StubDaemon, client
     results: list[Any] = []
     waiter = threading.Thread(target=lambda: results.append(client.wait(SESSION_ID)))
     waiter.start()
-    assert waiting.wait(5)
+    assert waiting.wait(PATIENCE)
     request = daemon.asked("session.wait")
     completed = golden("rpc: completed") | {"id": request["id"]}
     daemon.on("system.ping", golden("rpc: ping"))
     assert client.ping().pong  # while the other thread is the one that reads
     daemon.on("system.reload", lambda _: [golden("rpc: reloaded"), dump(completed)])
     client.reload()
-    waiter.join(5)
+    waiter.join(PATIENCE)
     assert results[0].outcome == "completed"
 
 
@@ -128,7 +129,7 @@ def test_many_threads_on_one_client_each_get_their_own_answer(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE)
     assert wrong == []
 
 
@@ -197,9 +198,9 @@ def test_closing_wakes_whoever_waits(daemon: StubDaemon, client: Client) -> None
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    assert waiting.wait(5)
+    assert waiting.wait(PATIENCE)
     client.close()
-    waiter.join(5)
+    waiter.join(PATIENCE)
     assert len(caught) == 1
 
 
@@ -369,7 +370,7 @@ def test_a_subscription_of_the_client_itself_is_read_by_notice(
 ) -> None:
     daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT)
     assert client.subscribe().subscription == 1
-    notice = client.notice(5)
+    notice = client.notice(PATIENCE)
     assert notice is not None
     assert notice.subscription == 1
     assert client.notice(0.01) is None

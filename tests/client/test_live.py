@@ -67,7 +67,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield Daemon(address, f"unix:{unix}", log)
     finally:
         process.terminate()
-        code = process.wait(30)
+        code = process.wait(PATIENCE)
         rest.join()
         process.stderr.close()
     assert code == 0, "".join(log)
@@ -159,7 +159,7 @@ def test_a_start_that_finds_no_room_is_refused_or_cancelled(client: Client) -> N
         first = next(reports)
         assert isinstance(first, Progress)
         reports.close()  # type: ignore[attr-defined]
-        assert client.wait(first.session_id, timeout=20).phase == "ended"
+        assert client.wait(first.session_id, timeout=PATIENCE).phase == "ended"
     finally:
         for session in sessions:
             session.stop()
@@ -169,7 +169,7 @@ def test_a_lease_is_extended_and_expires(client: Client) -> None:
     session = client.start(count=100_000, lease={"ttl": 30})
     before = session.info.expires
     assert session.extend(0.05).expires != before
-    assert session.wait(timeout=20).outcome == "expired"
+    assert session.wait(timeout=PATIENCE).outcome == "expired"
 
 
 async def test_the_async_client_does_the_same(live: Daemon) -> None:

@@ -121,7 +121,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(daemon: StubDaemon) -> None:
     assert process.stdout is not None
     assert process.stdout.readline()
     process.stdout.close()
-    assert process.wait(10) == exits.BROKEN_PIPE
+    assert process.wait(PATIENCE) == exits.BROKEN_PIPE
     assert process.stderr is not None
     with process.stderr:
         assert process.stderr.read() == ""

@@ -26,6 +26,7 @@ import psutil
 import pytest
 from daemon_lab import (
     OPERATORD,
+    PATIENCE,
     Json,
     Lab,
     Refused,
@@ -1812,7 +1813,7 @@ async def test_start_that_finds_the_disk_full_is_refused_for_the_disk(
     wire = await machine.start()
     await machine.settled()
     go_on = threading.Event()
-    monkeypatch.setattr(journal_module, "hit", lambda _: go_on.wait(10))
+    monkeypatch.setattr(journal_module, "hit", lambda _: go_on.wait(PATIENCE))
     machine.daemon.journal._connection.execute("PRAGMA max_page_count = 1")
     machine.daemon.journal.note_fact("large", bytes(100_000))
     start = wire.begin("session.start")
@@ -1833,7 +1834,7 @@ async def test_disk_that_is_full_from_the_start_is_told_before_anybody_can_ask(
     go_on = threading.Event()
 
     def full(_: str) -> None:
-        go_on.wait(10)
+        go_on.wait(PATIENCE)
         raise sqlite3.OperationalError("database or disk is full")
 
     caplog.set_level("INFO")

@@ -585,14 +585,14 @@ async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> 
 async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(
     tmp_path: Path,
 ) -> None:
-    settings = {"engine": "process", "stall_timeout": 1}
+    settings = {"engine": "process", "stall_timeout": 3}
     large = {"probe": {"fps": 0, "width": 640, "height": 640}}
     async with subscribed(tmp_path, settings) as (lab, wire):
         session = await wire.call("session.start", plain_stream=True, count=10_000, env=large)
         async with consumer(session):
             await until(lambda: is_held_up(wire, session), "its consumer holds it up")
             with pytest.raises(TimeoutError):  # it would be said within two seconds of the timeout
-                await asyncio.wait_for(stalled(wire, session), 4)
+                await asyncio.wait_for(stalled(wire, session), 6)
             with hanging(lab, session, "stream"):
                 event = await stalled(wire, session)
             assert event["stage"] == "stream"
@@ -600,7 +600,7 @@ async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(
 
 ROOM_FOR_ONE_AND_A_PLAIN_ONE: Json = {
     "engine": "process",
-    "stall_timeout": 1,
+    "stall_timeout": 3,
     "pressure": {"cpu": None, "memory_stall": None},  # the tests beside this one are none of ours
     "system_reserved": {"cpus": (os.cpu_count() or 1) - 1},
     "pipelines": {

@@ -20,7 +20,7 @@ from unittest.mock import MagicMock, Mock
 
 import msgspec
 import pytest
-from daemon_lab import until
+from daemon_lab import PATIENCE, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,7 +168,7 @@ class Slow:
     def hit(self, name: str) -> None:
         if name == "journal.commit.before":
             self.reached.set()
-            assert self.go_on.wait(10)
+            assert self.go_on.wait(PATIENCE)
         else:
             self.commits += 1
             self.committed.set()
@@ -268,7 +268,7 @@ async def test_end_that_is_committed_while_ends_are_counted_counts_once(
         """Look at the file just before the commit is through; the next look is after it."""
         found = file.execute(*query).fetchall()
         slow.go_on.set()
-        assert slow.committed.wait(10)
+        assert slow.committed.wait(PATIENCE)
         cursor = MagicMock(fetchone=lambda: found[0])
         cursor.__iter__.return_value = found
         return cursor
@@ -606,13 +606,13 @@ async def test_what_is_noted_while_a_commit_fails_wins_over_what_failed(
     def fail_once(name: str) -> None:
         if not go_on.is_set():
             reached.set()
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE)
             raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(module, "hit", fail_once)
     async with opened(path) as journal:
         note_all(journal, b'{"is":"old"}')
-        await asyncio.to_thread(reached.wait, 10)
+        await asyncio.to_thread(reached.wait, PATIENCE)
         note_all(journal, b'{"is":"new"}')
         go_on.set()
         await until(lambda: not (journal._noted or journal._flying), "it is tried again by itself")
