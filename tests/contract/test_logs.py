@@ -8,6 +8,7 @@ import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from daemon_lab import PATIENCE
 from engine_lab import Lab, ProcessLab
 
 from operatord.engines.logs import LINE_BYTES
@@ -71,7 +72,7 @@ async def test_following_ends_when_its_task_is_cancelled(lab: Lab) -> None:
         await waiting
     for thread in threading.enumerate():
         if thread.name == "docker-logs":
-            await asyncio.to_thread(thread.join, 5)
+            await asyncio.to_thread(thread.join, PATIENCE)
             assert not thread.is_alive()
 
 

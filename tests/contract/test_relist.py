@@ -7,6 +7,7 @@ import asyncio
 import threading
 
 import pytest
+from daemon_lab import PATIENCE
 from engine_lab import Lab, collect
 
 from operatord.engines.base import LABEL_INSTANCE, LABEL_STAGE
@@ -101,7 +102,7 @@ async def test_listening_for_events_ends_when_its_task_is_cancelled(lab: Lab) ->
         await waiting
     for thread in threading.enumerate():
         if thread.name == "docker-events":
-            await asyncio.to_thread(thread.join, 5)
+            await asyncio.to_thread(thread.join, PATIENCE)
             assert not thread.is_alive()
     await lab.engine.remove(container_id)
 

@@ -46,15 +46,21 @@ def said(process: subprocess.Popen[str]) -> str:
 
 def test_no_two_processes_have_the_same_block_and_the_dead_have_none() -> None:
     """S17: two checkouts, or two workers, side by side."""
-    take = "with shared_host.block() as block: print(block, flush=True); sys.stdin.read()"
+    name = uuid.uuid4().hex  # a block that is given back may be the next test's at once
+    take = f"""
+held = shared_host.claim({name!r})
+with shared_host.block() as block:
+    print(block, flush=True)
+    sys.stdin.read()
+"""
     with another_process(take) as one, another_process(take) as two:
         theirs = {said(one), said(two)}
         with shared_host.block() as mine:
             assert len(theirs | {str(mine)}) == 3
-    for each in theirs:
-        claimed = shared_host.claim(f"subnets {each}")
-        assert claimed is not None
-        claimed.close()
+        assert shared_host.claim(name) is None
+    claimed = shared_host.claim(name)
+    assert claimed is not None
+    claimed.close()
 
 
 def test_block_overlaps_with_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
