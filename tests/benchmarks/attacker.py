@@ -267,8 +267,8 @@ def _objects(members: int) -> bytes:
     )
 
 
-WRONG = {f"stage{n}": {f"key{m}": "x" * 4 for m in range(64)} for n in range(60)}
-WRONG["stage59"]["key63"] = "\x00"
+WRONG = {f"stage{n}": {f"key{m}": "x" * 40 for m in range(64)} for n in range(16)}
+WRONG["stage15"]["key63"] = "\x00"
 ATTACKS: dict[str, tuple[str, Attack]] = {
     "describe": ("127 × system.describe in one packet", flood(1, *[line("system.describe")] * 127)),
     "list": ("60 × session.list of 1,000", flood(1, *[line("session.list", limit=1000)] * 60)),

@@ -25,6 +25,7 @@ CHECKS: dict[str, Callable[[Any, Any], bool]] = {
     "exclusiveMinimum": lambda v, want: v > want,
     "minLength": lambda v, want: len(v) >= want,
     "maxLength": lambda v, want: len(v) <= want,
+    "maxProperties": lambda v, want: len(v) <= want,
     "pattern": lambda v, want: re.search(want, v) is not None,
 }
 ANNOTATIONS = {"title", "description", "default"}

@@ -115,9 +115,11 @@ BAD: list[tuple[type[m.Params], dict[str, Any], str]] = [
     (m.SessionStartParams, {"env": {"a.b": {}, "probe": {"b": 1, "a": None}}}, "env.probe.a"),
     (m.SessionStartParams, {"env": {"probe": {"b": 1}, "a.b": {"a": None}}}, "env.a.b.a"),
     (m.SessionStartParams, {"env": {"a": {}, "probe": 1}, "wait": "?"}, "env.probe"),
+    (m.SessionStartParams, {"env": {"a": dict.fromkeys(map("a{}".format, range(65)), 1)}}, "env.a"),
+    (m.SessionStartParams, {"env": {f"s{n}": {} for n in range(17)}}, "env"),
     (
         m.SessionStartParams,
-        {"env": {"a": dict.fromkeys(map("a{}".format, range(65)))}},
+        {"env": {f"s{n}": dict.fromkeys(map("a{}".format, range(64))) for n in range(16)}},
         "env[...][...]",
     ),
     (m.SessionParams, {}, "session_id"),
