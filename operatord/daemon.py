@@ -158,8 +158,9 @@ class Daemon:
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._signals: dict[str, float] = {}
-        self._passed_over: set[int] = set()
         """When each first came, on the monotonic clock."""
+        self._passed_over: set[int] = set()
+        """Signals that mean nothing here, and were told."""
 
     def _choose_engine(self, given: base.Engine | None) -> choice.Choice:
         """Return the engine, and why it is that one. Raises `ConfigError`."""
