@@ -10,7 +10,7 @@ from typing import Any
 import aiorpcx
 import jsonrpcclient
 import pytest
-from daemon_lab import Lab
+from daemon_lab import PATIENCE, Lab
 
 
 async def test_aiorpcx_with_newline_framing(lab: Lab) -> None:
@@ -51,7 +51,7 @@ async def test_jsonrpcclient_over_a_plain_socket(lab: Lab) -> None:
     import asyncio
 
     def drive() -> None:
-        with socket.create_connection(lab.address, 10) as sock, sock.makefile("rb") as lines:
+        with socket.create_connection(lab.address, PATIENCE) as sock, sock.makefile("rb") as lines:
             answer = exchange(sock, lines, jsonrpcclient.request("system.ping"))
             assert isinstance(answer, jsonrpcclient.Ok)
             answer = exchange(
