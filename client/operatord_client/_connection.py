@@ -24,8 +24,9 @@ from .notices import Notice, Progress
 
 READ_BYTES = 256 * 1024
 LOOK_EVERY = 1.0
-"""Seconds after which a thread sees for itself whether anybody reads for it: who did may have been
-interrupted before it could say that it does so no more."""
+"""Seconds after which a thread sees for itself whether anybody reads for it, and who reads, whether there is
+still a connection: who did may have been interrupted before it could say that it does so no more, and the
+descriptor of a socket that was closed may be another's at once."""
 T = TypeVar("T")
 
 
@@ -156,8 +157,9 @@ class Connection:
     def _read(self, timeout: float | None) -> None:
         """Let the core have what arrives in time, and hand the reading on."""
         inbox = self._core.inbox
+        wait = LOOK_EVERY if timeout is None else min(timeout, LOOK_EVERY)
         try:
-            if len(inbox) == 1 and self._poll.poll(None if timeout is None else timeout * 1000):
+            if len(inbox) == 1 and self._poll.poll(wait * 1000):
                 # In C at once, as in `Outgoing`: no interrupt comes between the two, and no byte gets lost.
                 inbox.extend(map(self._socket.recv, (READ_BYTES,)))
         except OSError:

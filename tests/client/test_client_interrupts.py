@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import select
 import socket
 import sys
@@ -231,6 +232,26 @@ class ToldOfFailure:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def test_who_is_about_to_read_while_another_thread_closes_does_not_wait_for_a_stranger(
+    daemon: StubDaemon,
+) -> None:
+    """N2: the descriptor that was given up is that of another socket at once, and nothing comes there."""
+    connection = Connection(Client(daemon.address).address, PATIENCE)
+    descriptor = connection._socket.fileno()
+    ours, peer = socket.socketpair()
+    connection.close()
+    os.dup2(ours.fileno(), descriptor)
+    reader = threading.Thread(target=connection._read, args=(None,))
+    reader.start()
+    reader.join(PATIENCE)
+    waits = reader.is_alive()
+    peer.close()
+    reader.join(PATIENCE)
+    ours.close()
+    os.close(descriptor)
+    assert not waits
 
 
 def test_nobody_sees_the_end_before_all_calls_are_taken_back(
