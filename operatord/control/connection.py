@@ -206,7 +206,8 @@ class Connection(asyncio.BufferedProtocol):
             text = "the input ended in the middle of a line, which was not executed; end it with a newline"
             self._out.send(codec.encode_error("plain", None, ParseError(text)))
         self._close_when_done()
-        self._watch()
+        if not self._transport.is_closing():
+            self._watch()
         return True
 
     def _watch(self) -> None:
