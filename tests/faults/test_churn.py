@@ -188,7 +188,7 @@ class Books:
 
     @classmethod
     async def open(cls, ground: Ground, wire: Wire) -> Books:
-        sessions = (await wire.call("session.list", limit=10_000))["sessions"]
+        sessions = await all_sessions(wire)
         return cls(ground, sessions, await wire.call("system.status"))
 
     def _accounted(self) -> set[str]:
@@ -309,9 +309,20 @@ async def same(before: Json, now: Json) -> bool:
 
 async def living_sessions(wire: Wire, but: set[str]) -> list[str]:
     """Return the ids of the sessions that have not ended."""
-    sessions = (await wire.call("session.list", limit=10_000))["sessions"]
-    living = (each["session_id"] for each in sessions if each["phase"] != "ended")
+    living = (each["session_id"] for each in await all_sessions(wire) if each["phase"] != "ended")
     return sorted(each for each in living if each not in but)
+
+
+async def all_sessions(wire: Wire) -> list[Json]:
+    """Return the sessions that there are and those that have ended, newest first."""
+    found: list[Json] = []
+    more: Json = {}
+    while True:
+        piece = await wire.call("session.list", limit=200, **more)
+        found += piece["sessions"]
+        if "next" not in piece:
+            return found
+        more = {"cursor": piece["next"]}
 
 
 @pytest.mark.timeout(300 + 20 * ROUNDS)
