@@ -20,6 +20,9 @@ FIRST = 2 * 1024
 slice would take several milliseconds. With each slice that needs none the next may be twice as long."""
 SHORT = 256
 """Bytes of requests that are looked at at most before it is their turn: they are decoded only once."""
+LONG = 4 * 1024
+"""Bytes of requests that may wait while more are read. To read no more and then again takes the system's help
+each time, which for a short request is more than the request."""
 ASIDE = 64 * 1024
 """Bytes of requests that are put aside at most while others are let pass, but for the slice at hand."""
 NOTHING: Iterator[Line] = iter(())
@@ -47,6 +50,11 @@ class Backlog:
     def has_unseen(self) -> bool:
         """Whether there are lines that were not looked at."""
         return bool(self._block) or length_hint(self._decoded) > 0
+
+    @property
+    def is_long(self) -> bool:
+        """Whether so much was not looked at that no more is to be read meanwhile."""
+        return len(self._block) - self._begin > LONG
 
     @property
     def lets_pass(self) -> bool:

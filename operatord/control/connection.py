@@ -193,7 +193,7 @@ class Connection(asyncio.BufferedProtocol):
         if block:
             self._backlog.add(block)
             self._turns.ask(self._turn, len(block))
-            if self._backlog.has_unseen:
+            if self._backlog.is_long:
                 self._read_on(False)
 
     def eof_received(self) -> bool:
@@ -317,7 +317,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             backlog.clear()
             return
-        self._read_on(not backlog.has_unseen)
+        self._read_on(not backlog.is_long)
         if not self._reading and not self._has_room:
             self._watch()
         if not backlog:
