@@ -986,6 +986,9 @@ class Relay:
             return
         alone = self._goes_on_alone(now)
         kept = self._keeps
+        if self._is_full():  # no more could be kept for the next, so there is nothing to wait for
+            for peer in self._consumers():
+                peer.sure_at = now
         self._keeps = not (self.terms.drops or alone or self._is_certain(now))
         if kept and not (self._keeps or self.terms.attached):
             self._believe_all()
@@ -1016,8 +1019,7 @@ class Relay:
 
     def _is_certain(self, now: float) -> bool:
         """Tell whether somebody is a consumer for good; nothing is kept any longer then."""
-        consumers = self._consumers()
-        return any(peer.is_sure(now) for peer in consumers) or bool(consumers and self._is_full())
+        return any(peer.is_sure(now) for peer in self._consumers())
 
     def _is_full(self) -> bool:
         return self._kept_bytes >= KEPT_BYTES

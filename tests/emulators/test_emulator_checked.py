@@ -208,7 +208,7 @@ def test_who_is_not_sure_to_be_a_consumer_is_not_waited_for_by_more_than_is_kept
     launch: Launcher,
 ) -> None:
     """N1: what is kept is bounded: an unpaced stream goes on when its first consumer is believed."""
-    few = {"KEPT_BYTES": 300_000, "GUEST_TIME": 0.05}
+    few = {"KEPT_BYTES": 300_000, "GUEST_TIME": 0.05, "KEPT_TIME": 3600.0, "REPORT_EVERY": 3600}
     _, streaming = launch.chain(400, constants=few)
 
     _, frames, end = receive(streaming.port)
