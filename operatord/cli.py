@@ -15,9 +15,11 @@ import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from . import __version__
+
+T = TypeVar("T")
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -245,23 +247,26 @@ def _add_identity(commands: Any) -> None:
     identity.set_defaults(run=_identity)
 
 
-def _seconds(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= (seconds := float(text)) <= 3600:
-            return seconds
-    raise argparse.ArgumentTypeError(f"expected 0 to 3600 seconds such as 10, got {text!r}")
+def _reading(read: Callable[[str], T], expected: str) -> Callable[[str], T]:
+    """Return what reads a value, and says what is expected of one that it cannot read."""
+
+    def checked(text: str) -> T:
+        with contextlib.suppress(ValueError):
+            return read(text)
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+    return checked
 
 
-def _whole(text: str) -> int:
-    with contextlib.suppress(ValueError):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected a whole number such as 100, got {text!r}")
+def _up_to_an_hour(text: str) -> float:
+    if not 0 <= (seconds := float(text)) <= 3600:
+        raise ValueError(text)
+    return seconds
 
 
-def _number(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        return float(text)
-    raise argparse.ArgumentTypeError(f"expected a number such as 0.5, got {text!r}")
+_seconds = _reading(_up_to_an_hour, "0 to 3600 seconds such as 10")
+_whole = _reading(int, "a whole number such as 100")
+_number = _reading(float, "a number such as 0.5")
 
 
 def _add_demo(commands: Any) -> None:

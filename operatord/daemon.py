@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +54,7 @@ from .runtime.subnet_count import SubnetCount
 from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
 from .runtime.watch import EngineWatch, Reactions
+from .signals import Signals
 from .state_dir import StateDir
 
 log = logging.getLogger(__name__)
@@ -66,15 +66,6 @@ WATCHING = "the watch over the engine"
 CALLBACKS = "what is done later, or on the side"
 COMPARING = "what compares sessions with the engine"
 """What keeps running, as the log and `system.status` call it."""
-MEANINGLESS = (
-    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF, signal.SIGIO),
-    *(signal.SIGXCPU, signal.SIGPWR, signal.SIGSTKFLT),
-    *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
-)  # fmt: skip
-"""Signals that end a process which does nothing about them, though nobody wants that of a daemon. They are
-not ignored, for whatever it starts would ignore them, too."""
-SAME_WISH = 1.0
-"""Seconds in which a signal that comes again says the same once more; later it says: leave at once."""
 NEEDS_RESTART = frozenset(
     [
         "listen",
@@ -157,10 +148,6 @@ class Daemon:
         self.server = Server(self.services)
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        self._signals: dict[str, float] = {}
-        """When each first came, on the monotonic clock."""
-        self._passed_over: set[int] = set()
-        """Signals that mean nothing here, and were told."""
 
     def _choose_engine(self, given: base.Engine | None) -> choice.Choice:
         """Return the engine, and why it is that one. Raises `ConfigError`."""
@@ -307,16 +294,8 @@ class Daemon:
         return host, port
 
     def handle_signals(self) -> None:
-        """Let SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings.
-
-        Any other signal that would end the process means nothing here.
-        """
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            loop.add_signal_handler(number, self._signalled, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_by_signal)
-        for number in MEANINGLESS:
-            loop.add_signal_handler(number, self._pass_over, number)
+        """Let SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings."""
+        Signals(self.clock, self._stop, self._reload_by_signal).handle()
 
     def note_what_breaks(self) -> None:
         """Log and show what breaks outside of all tasks, in timers and other callbacks of the event loop."""
@@ -335,25 +314,6 @@ class Daemon:
         await self._stop.wait()
         await self.stop()
         self._ownership.require()
-
-    def _signalled(self, name: str) -> None:
-        # The same signal again is impatience; another one may come from whoever passes the first on. What
-        # stops a program may well signal it twice, once by itself and once as one of a process group.
-        now = self.clock.now()
-        first = self._signals.setdefault(name, now)
-        if now - first >= SAME_WISH:
-            log.warning("%s again: leaving at once", name)
-            os._exit(1)
-        if not self._stop.is_set():
-            log.info("%s: stopping", name)
-        self._stop.set()
-
-    def _pass_over(self, number: int) -> None:
-        if number not in self._passed_over:
-            self._passed_over.add(number)
-            is_named = number <= signal.SIGRTMIN
-            name = signal.Signals(number).name if is_named else f"signal {number}"
-            log.warning("%s means nothing to operatord and is passed over, now and later", name)
 
     async def stop(self) -> None:
         """Shut down in order. Idempotent: whoever comes second waits for the first."""

@@ -21,14 +21,12 @@ class Forkable(Protocol):
 
 
 _known: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_left_alone: list[object] = []
 
 
 def note(thing: Forkable) -> None:
     """Have ``thing`` told in each process that is forked from now on."""
     _known.add(thing)
-
-
-_left_alone: list[object] = []
 
 
 def leave_alone(thing: object) -> None:

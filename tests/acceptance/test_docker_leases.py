@@ -45,6 +45,7 @@ async def expires(wire: Wire, session: Json, cause: str) -> Json:
     ended = await next_event(wire, session)
     assert (ended["type"], ended["outcome"]) == ("session.ended", "expired")
     assert ended["cause"] == cause
+    assert moment(expiring["time"]) < moment(expiring["expires"])
     assert moment(expiring["expires"]) <= moment(ended["time"]) < moment(expiring["expires"]) + LATE
     found: Json = await wire.call("session.get", session_id=session["session_id"])
     assert (found["outcome"], found["cause"]) == ("expired", cause)

@@ -165,7 +165,7 @@ def test_closing_a_client_takes_back_what_another_thread_has_begun(daemon: StubD
     assert daemon.asked("request.cancel")["params"] == {"id": request["id"]}
 
 
-def test_closing_takes_back_while_the_thread_that_began_still_holds_the_pen() -> None:
+def test_closing_takes_back_while_the_thread_that_began_still_holds_the_lock() -> None:
     """N2: its line has gone out, but it has not got its turn since, as on a busy machine."""
     ours, peer = socket.socketpair()
     with peer:

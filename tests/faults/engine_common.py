@@ -19,8 +19,8 @@ PACE = 0.02
 """Seconds between pings: often enough to meet any stall, seldom enough to be no load."""
 
 
-QUICK = 1.0
-"""Seconds within which pings are answered on a machine that does not much else …"""
+QUICK = 0.25
+"""Seconds within which pings are answered on a machine that does nothing else …"""
 BUSY = 5
 """… or so many times what a program takes meanwhile that does nothing but answer, on one that does."""
 

@@ -313,9 +313,7 @@ class Ground:
         self.before = self.engine_state()
         async with self.life() as life:
             wire, looks = await life.wire(), []
-            for _ in range(
-                5
-            ):  # what is open for a moment only, as files of /proc are, is not in all
+            for _ in range(5):  # what is open for a moment, as files of /proc are, is not in all
                 await wire.call("system.ping")
                 looks.append(Counter(life.descriptors()))
             self.descriptors = functools.reduce(operator.and_, looks)

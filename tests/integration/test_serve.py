@@ -15,7 +15,7 @@ import pytest
 from daemon_lab import OPERATORD, Wire, clean_env, left_of, netcat, receive, run, served
 from shared_host import free_port
 
-from operatord.daemon import MEANINGLESS
+from operatord.signals import MEANINGLESS
 
 PROCESS = ("--engine", "process")
 
