@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from daemon_lab import Lab, Wire, in_process, until
 
-from operatord.control.backlog import ASIDE, SLICE
+from operatord.control.backlog import ASIDE, LONG, SLICE
 from operatord.control.connection import Connection
 
 
@@ -210,10 +211,13 @@ async def test_line_may_take_its_time_while_the_daemon_does_not_read(tmp_path: P
     async with in_process(tmp_path / "s", {"limits": {"in_flight": 1}}) as lab:
         wire, other = await lab.wire(), await lab.wire()
         session = await other.call("session.start")
-        wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
-        waits = [wait] * 2000
-        wire.send(*waits)  # more than is put aside while one is under way
-        wire.writer.write(b'{"method":"system.')
+        params = {"session_id": session["session_id"]}
+        wait = json.dumps({"method": "session.wait", "params": params}, separators=(",", ":"))
+        puts_aside, puts_off = ASIDE // len(wait) + 2, LONG // len(wait) + 1
+        wire.send(*[wait] * puts_aside)
+        await until(lambda: any(_is_full(c) for c in lab.daemon.server._connections), "full")
+        # In one piece, so that the half line has been read when the reading stops.
+        wire.writer.write(f"{wait}\n".encode() * puts_off + b'{"method":"system.')
         await until(lambda: any(_is_put_off(c) for c in lab.daemon.server._connections), "it waits")
         [mine] = filter(_is_put_off, lab.daemon.server._connections)
         assert mine._late_line is not None
@@ -222,8 +226,13 @@ async def test_line_may_take_its_time_while_the_daemon_does_not_read(tmp_path: P
         assert mine._late_line is not None, "it is given its time anew"
         wire.writer.write(b'ping"}\n')
         await other.call("session.stop", session_id=session["session_id"])
-        replies = [await wire.line() for _ in (*waits, "ping")]
+        replies = [await wire.line() for _ in range(puts_aside + puts_off + 1)]
         assert sum("pong" in reply["result"] for reply in replies) == 1
+
+
+def _is_full(connection: Connection) -> bool:
+    """Tell whether no more requests are put aside."""
+    return connection._backlog._aside_bytes >= ASIDE
 
 
 def _is_put_off(connection: Connection) -> bool:
