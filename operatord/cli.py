@@ -27,6 +27,8 @@ EXIT_OUTPUT = 74
 """EX_IOERR of BSD's sysexits(3)."""
 EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
+COMMON_OPTIONS = ("-h", "--help", "--version")
+"""Options that may stand before a command."""
 SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
 
 
@@ -53,11 +55,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _typed(argv: Sequence[str] | None) -> int:
+    parser, words = build_parser(), sys.argv[1:] if argv is None else argv
     try:
-        args = build_parser().parse_args(argv)
+        if words and words[0].startswith("-") and words[0] not in COMMON_OPTIONS:
+            parser.error(f"{_unknown(words[0], parser)} (a command's own options come after it)")
+        args, strange = parser.parse_known_args(words)
+        if strange:
+            args.command.error(_unknown(strange[0], args.command))
     except SystemExit as exc:  # argparse has printed a help, a version or what is wrong
         return exc.code if isinstance(exc.code, int) else EXIT_FAILED
     return int(args.run(args))
+
+
+def _unknown(word: str, command: argparse.ArgumentParser) -> str:
+    """Return what to say of a word that a command does not know."""
+    from operatord_protocol.checking import unknown_argument  # noqa: PLC0415
+
+    return unknown_argument(word, command.format_help())
 
 
 def _give_up_output() -> None:
@@ -117,6 +131,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_simulate(commands)
     _add_export_trace(commands)
+    for command in commands.choices.values():
+        command.set_defaults(command=command)
     return parser
 
 

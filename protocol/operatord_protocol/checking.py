@@ -66,6 +66,7 @@ def _listed(known: tuple[str, ...]) -> str:
     return f"; known: {', '.join(choices)}" if choices else "; there are none"
 
 
+_LONG_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _NO_CHOICE = re.compile(
     r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>[^()]*)\)\Z", re.DOTALL
 )
@@ -79,6 +80,19 @@ def likely_choice(said: str) -> str:
     match = _NO_CHOICE.search(said)
     hint = suggestion(match["word"], re.findall(r"[\w.-]+", match["known"])) if match else ""
     return hint if hint.endswith("?") else ""
+
+
+def unknown_argument(word: str, shown: str) -> str:
+    """Return what to say of an argument that a command does not know, by what its help has ``shown``."""
+    said = f"there is no {clip(word)!r} here"
+    if not word.startswith("--"):
+        return said
+    known = sorted(set(_LONG_OPTION.findall(shown)))
+    # The dashes are alike in all options, and would make short words near to any.
+    hint = suggestion(word.partition("=")[0][2:], [name[2:] for name in known])
+    if hint.endswith("?"):
+        return said + hint.replace("did you mean '", "did you mean '--")
+    return f"{said}; known: {', '.join(known)}"
 
 
 def clip(text: str) -> str:

@@ -80,6 +80,26 @@ def test_value_that_is_none_is_told_with_an_example(
     assert capsys.readouterr().err.endswith(f"argument {said}\n")
 
 
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("serv", "did you mean 'serve'?"),
+        ("serve --listn a:1", "operatord serve: error: there is no '--listn' here; did you mean '--listen'?"),
+        ("backup --port=1 x", "there is no '--port=1' here; known: --config, --engine, --help, --listen, "
+            "--log-format, --log-level, --state-dir, --unix"),
+        ("backup a b", "there is no 'b' here"),
+        ("--listen a:1 serve", "there is no '--listen' here; known: --help, --version (a command's own "
+            "options come after it)"),
+    ],
+)  # fmt: skip
+def test_slip_is_told_with_what_there_is(
+    args: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """N14"""
+    assert cli.main(args.split()) == USAGE
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
 def test_record_of_the_log_is_one_line_whatever_is_in_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

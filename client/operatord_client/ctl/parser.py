@@ -8,7 +8,6 @@ capitals that `completion` knows (ID, PROBE, PIPELINE) are completed by asking t
 from __future__ import annotations
 
 import os
-import re
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
@@ -135,28 +134,18 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     """Return what was typed. Exits with the usage of the command at fault when that cannot be understood."""
     parser, words = build(), sys.argv[1:] if argv is None else argv
     if (slip := _slip_before_command(words)) is not None:
-        parser.error(f"there is no {slip!r} here{_meant(slip, parser)}")
+        parser.error(_unknown(slip, parser))
     args, strange = parser.parse_known_args(words)
     if strange:
-        args.verb.error(f"there is no {strange[0]!r} here{_meant(strange[0], args.verb)}")
+        args.verb.error(_unknown(strange[0], args.verb))
     return args
 
 
-def _meant(word: str, verb: ArgumentParser) -> str:
-    """Return a likely option for a slip, by what the command's own help shows."""
-    if not word.startswith("--"):
-        return ""
-    from operatord_protocol.checking import suggestion  # noqa: PLC0415 - when all goes well, not needed
+def _unknown(word: str, verb: ArgumentParser) -> str:
+    """Return what to say of a word that a command does not know."""
+    from operatord_protocol.checking import unknown_argument  # noqa: PLC0415 - when all goes well, not needed
 
-    # The dashes are alike in all of them, and would make short words near to any.
-    known = {name.removeprefix("--") for name in _options(verb)}
-    hint = suggestion(word.partition("=")[0].removeprefix("--"), known)
-    return hint.replace("did you mean '", "did you mean '--") if hint.endswith("?") else hint
-
-
-def _options(parser: ArgumentParser) -> set[str]:
-    """Return the long options of a command, by what its help shows."""
-    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", parser.format_help()))
+    return unknown_argument(word, verb.format_help())
 
 
 def _slip_before_command(words: Sequence[str]) -> str | None:
