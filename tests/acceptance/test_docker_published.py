@@ -64,7 +64,7 @@ def image_without_command() -> Iterator[str]:
         name = f"operatord-no-command-{os.getpid()}"
         client.import_image_from_data(empty.getvalue(), repository=name)
         yield name
-        client.remove_image(name)
+        client.remove_image(name, force=True)  # a daemon of another test may ask with it
 
 
 @pytest.mark.parametrize("late_bind", ["native", "shim", "off"])
