@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Refused, Wire
+from daemon_lab import PATIENCE, Json, Refused, Wire
 from fault_lab import (
     SEGMENTATION_CPUS,
     SMALL_FRAMES,
@@ -41,7 +41,7 @@ MOST = 10
 """Sessions that live or wait, the two that stay aside, from which on none is asked for."""
 LATEST = 3.5
 """Seconds after which the daemon is killed at the latest."""
-RECONCILED = 30.0
+RECONCILED = 2 * PATIENCE
 """Seconds after which all must be in order at the latest; an orphan has ten to be claimed."""
 
 
