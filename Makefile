@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images demo test engines pythons faults check bench clean engine-down
+.PHONY: help venv engine images demo test engines pythons faults cores check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -36,6 +36,9 @@ pythons: ## run the tests that need no engine with other Pythons (ARGS=3.14)
 
 faults: ## kill the daemon everywhere, ROUNDS=30 times at random, and harm the engine
 	@FAULTS=all ROUNDS=$(ROUNDS) tools/test tests/faults $(ARGS)
+
+cores: ## keep one core busy with fifty stages and one, and measure what each gets of it
+	@FAULTS=all tools/test tests/contract/test_cores_in_proportion.py -s $(ARGS)
 
 check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff check .

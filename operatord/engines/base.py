@@ -80,6 +80,10 @@ class EngineInfo(msgspec.Struct, frozen=True):
     cpus: float = 0.0
     memory: int = 0
     """Bytes of memory that the engine sees."""
+    cgroup_version: str = ""
+    """``1`` or ``2``; empty where the engine has no control groups, or does not say."""
+    runtime: str = ""
+    """The program that starts its containers, with its version: ``runc 1.1.5``. Empty where there is none."""
     root_dir: str = ""
     """The directory that it writes to, whose disk must not fill up. Not for clients to read."""
     endpoint: str = ""

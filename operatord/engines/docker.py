@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from operatord.engines import docker_asking, docker_ports, docker_stdin
+from operatord.engines import cpu_weight, docker_asking, docker_ports, docker_stdin
 from operatord.engines import docker_bodies as bodies
 from operatord.engines import docker_calls as calls
 from operatord.engines.base import (
@@ -87,6 +87,8 @@ class DockerEngine:
         self._least_timeout = self._timeout = call_timeout
         self._queue_timeout = queue_timeout
         self._hardening = hardening or bodies.Hardening()
+        self._converted: cpu_weight.Conversion = "none"
+        """What is done to CPU shares. It is told anew whenever the engine is connected to."""
         self._clients = Clients(
             where if isinstance(where, Endpoint) else Endpoint(where), call_timeout
         )
@@ -105,7 +107,9 @@ class DockerEngine:
 
     async def connect(self) -> EngineInfo:
         """Make sure that the engine answers. Raises `EngineUnavailable`."""
-        return await self._looking.run(self._clients.connect, self._timeout)
+        info = await self._looking.run(self._clients.connect, self._timeout)
+        self._converted = cpu_weight.conversion(info.cgroup_version, info.runtime)
+        return info
 
     def assume(self, capabilities: Capabilities) -> None:
         """Rely on these from now on, until the engine refuses one."""
@@ -271,7 +275,7 @@ class DockerEngine:
         plan = await self._within_capabilities(plan)
         init = self._hardening.init and self.capabilities.reaps
         hardening = msgspec.structs.replace(self._hardening, init=init)
-        body = bodies.container_body(plan, user, hardening)
+        body = bodies.container_body(plan, user, hardening, self._converted)
         if plan.shim:
             body |= bodies.behind_shim(image, plan.command)
         by_name = self.capabilities.joins_by_name

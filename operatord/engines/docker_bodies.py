@@ -31,14 +31,14 @@ from operatord.engines.base import (
     StageState,
     StageStats,
 )
+from operatord.engines.cpu_weight import Conversion, cpu_shares
+from operatord.engines.docker_runtime import oci_runtime
 
 Json = dict[str, Any]
 
 NOBODY = "65534:65534"
 NO_NETWORK = "none"
 """The network of a container that is to have none; it counts as one, until disconnected from."""
-_SHARES = 1024
-_SHARES_MIN, _SHARES_MAX = 2, 262_144
 _MEMORY_MIN = 6 * 1024**2
 _OUR_LABELS = "operatord."
 _EVENT_KINDS: Mapping[str, Literal["exited", "oom", "removed", "stopped", "started", "paused"]] = {
@@ -108,8 +108,13 @@ def gateway(subnet: str) -> str:
     return str(ipaddress.ip_network(subnet)[1])
 
 
-def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> Json:
-    """Return the body of ``POST /containers/create``. ``user`` None leaves it to the image."""
+def container_body(
+    plan: StagePlan, user: str | None, hardening: Hardening, converted: Conversion
+) -> Json:
+    """Return the body of ``POST /containers/create``.
+
+    ``user`` None leaves it to the image; ``converted`` is what is done to CPU shares.
+    """
     body: Json = {
         "Image": plan.image,
         "Env": [f"{key}={value}" for key, value in plan.env.items()],
@@ -118,7 +123,7 @@ def container_body(plan: StagePlan, user: str | None, hardening: Hardening) -> J
         "OpenStdin": plan.stdin,
         "StdinOnce": False,
         "StopTimeout": _STOP_TIMEOUT,
-        "HostConfig": _host_config(plan, hardening) | _ports(plan),
+        "HostConfig": _host_config(plan, hardening) | _sizes(plan, converted) | _ports(plan),
     }
     if plan.command:
         body["Cmd"] = list(plan.command)
@@ -161,7 +166,6 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
         "IpcMode": "private",
         "Init": hardening.init,
         "PidsLimit": plan.pids,
-        **_sizes(plan),
         "Ulimits": [
             {"Name": "nofile", "Soft": hardening.open_files, "Hard": hardening.open_files},
             {"Name": "core", "Soft": 0, "Hard": 0},
@@ -177,10 +181,10 @@ def _network_mode(plan: StagePlan) -> str:
     return plan.network.id if plan.join is None else f"container:{plan.join}"
 
 
-def _sizes(plan: StagePlan) -> Json:
+def _sizes(plan: StagePlan, converted: Conversion) -> Json:
     """Return what it is sure to get, what it never exceeds, and its devices."""
     sizes: Json = {
-        "CpuShares": cpu_shares(plan.cpus),
+        "CpuShares": cpu_shares(plan.cpus, converted),
         "Memory": plan.memory,
         "MemorySwap": plan.memory,
     }
@@ -195,15 +199,6 @@ def _sizes(plan: StagePlan) -> Json:
             {"Driver": "nvidia", "DeviceIDs": device_ids, "Capabilities": [["gpu"]]}
         ]
     return sizes
-
-
-def cpu_shares(cpus: float) -> int:
-    """Return the weight that stands for a number of cores: 1024 for each, as Kubernetes has it.
-
-    The kernel takes 2 to 262144 (MilliCPUToShares in kubernetes/pkg/kubelet/cm/helpers_linux.go);
-    with cgroup v2, the engine makes it a weight of 1 to 10000.
-    """
-    return min(max(int(cpus * _SHARES), _SHARES_MIN), _SHARES_MAX)
 
 
 def _ports(plan: StagePlan) -> Json:
@@ -267,6 +262,8 @@ def engine_info(version: Json, info: Json, api_version: str, endpoint: str = "")
         cpus=float(info.get("NCPU", 0)),
         memory=int(info.get("MemTotal", 0)),
         root_dir=str(info.get("DockerRootDir") or ""),
+        cgroup_version=str(info.get("CgroupVersion") or ""),
+        runtime=oci_runtime(version, info),
         endpoint=endpoint,
     )
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import PATIENCE
 
+from operatord.engines import docker_calls
 from operatord.engines.base import (
     LABEL_INSTANCE,
     LABEL_PLAN,
@@ -37,6 +38,7 @@ from operatord.engines.base import (
     SubnetTaken,
 )
 from operatord.engines.docker import DockerEngine
+from operatord.engines.docker_bodies import Json
 from operatord.engines.docker_client import APIClient
 from operatord.engines.docker_errors import refusal
 from operatord.engines.docker_versions import NEWEST
@@ -46,8 +48,19 @@ Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 LIMIT = 3.0
 """Seconds for a call where one is to take too long; those that are answered take a few thousandths."""
 
-VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
-FACTS = {"NCPU": 2, "MemTotal": 1 << 30, "DockerRootDir": "/var/lib/docker"}
+VERSION = {
+    "Version": "20.10.24",
+    "ApiVersion": "1.41",
+    "MinAPIVersion": "1.12",
+    "Components": [{"Name": "Engine", "Version": "20.10.24"}, {"Name": "runc", "Version": "1.1.5"}],
+}
+FACTS = {
+    "NCPU": 2,
+    "MemTotal": 1 << 30,
+    "DockerRootDir": "/var/lib/docker",
+    "CgroupVersion": "2",
+    "DefaultRuntime": "runc",
+}
 LABELS = {"operatord.instance": "edge", "operatord.stage": "s"}
 EVENT = {
     "Type": "container",
@@ -153,7 +166,41 @@ async def test_version_is_pinned_to_what_both_sides_speak(tmp_path: Path) -> Non
         info = await engine.connect()
     assert (info.version, info.api_version, info.cpus) == ("20.10.24", "1.41", 2.0)
     assert (info.memory, info.root_dir) == (1 << 30, "/var/lib/docker")
+    assert (info.cgroup_version, info.runtime) == ("2", "runc 1.1.5")
     assert asked == ["/version", "/v1.41/info"]
+
+
+async def test_cores_are_asked_for_as_the_runtime_of_the_moment_wants_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E6: runtime and cgroup version change under the same engine."""
+    runtime: Json = {"Name": "runc", "Version": "1.3.1"}
+    facts = dict(FACTS)
+    asked: list[int] = []
+
+    async def answer(path: str, writer: asyncio.StreamWriter) -> None:
+        if path == "/version":
+            send(writer, VERSION | {"Components": [runtime]})
+        elif "/images/" in path:
+            send(writer, {"Id": "sha256:0", "Config": {"Cmd": ["p"]}})
+        else:
+            send(writer, facts)
+
+    def note(client: APIClient, *, body: Json, **_: object) -> str:
+        asked.append(body["HostConfig"]["CpuShares"])
+        return "id"
+
+    monkeypatch.setattr(docker_calls, "create", note)
+    plan = StagePlan("n", "s", "i", Network("1", "net"), env={}, labels={}, port=1, cpus=0.02)
+    async with engine_that(answer, tmp_path) as engine:
+        for changes in ({}, {"Version": "1.3.2"}):
+            runtime |= changes
+            await engine.connect()
+            await engine.create(plan)
+        facts["CgroupVersion"] = "1"
+        await engine.connect()
+        await engine.create(plan)
+    assert asked == [41, 4, 20]
 
 
 async def test_version_is_one_that_an_engine_with_a_minimum_takes(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from operatord.core.subnets import SubnetPool
 from operatord.core.units import Bytes
 from operatord.engines import docker_bodies as bodies
 from operatord.engines.base import Network, StagePlan, StageRefused
+from operatord.engines.cpu_weight import conversion, cpu_shares
 from operatord.runtime.blueprint import StartSettings
 from operatord.runtime.clock import Clock
 from operatord.runtime.record import SessionRecord
@@ -35,16 +36,10 @@ def host_config(**sizes: Any) -> dict[str, Any]:
         name="n", stage="s", image="i", network=Network(id="1", name="net"), env={}, labels={},
         port=1, **sizes,
     )  # fmt: skip
-    host: dict[str, Any] = bodies.container_body(plan, None, bodies.Hardening())["HostConfig"]
+    host: dict[str, Any] = bodies.container_body(plan, None, bodies.Hardening(), "none")[
+        "HostConfig"
+    ]
     return host
-
-
-@pytest.mark.parametrize(
-    ("cpus", "shares"),
-    [(1.0, 1024), (0.5, 512), (0.1, 102), (0.01, 10), (0.001, 2), (64, 65536), (1024, 262144)],
-)
-def test_reserved_cores_become_a_weight(cpus: float, shares: int) -> None:
-    assert host_config(cpus=cpus)["CpuShares"] == shares
 
 
 def test_only_what_is_limited_is_asked_for() -> None:
@@ -107,13 +102,15 @@ def looking() -> Iterator[docker.APIClient]:
 @pytest.mark.engine
 async def test_shares_reservation_and_limits_arrive_at_the_engine(docker_lab: Lab) -> None:
     network = await docker_lab.network()
+    info = await docker_lab.engine.connect()
+    converted = conversion(info.cgroup_version, info.runtime)
     sizes = {"cpus": 0.25, "cpu_limit": 0.5, "memory": 64 * MIB, "memory_reservation": 16 * MIB}
     limited = await docker_lab.run_until_ready(network, "idle", stage="a", **sizes)
     small = {"cpus": 0.0001, "memory": 6 * MIB, "memory_reservation": 1}
     unlimited = await docker_lab.engine.create(docker_lab.plan(network, "idle", "b", **small))
     with looking() as client:
         there = client.inspect_container(limited)["HostConfig"]
-        assert (there["CpuShares"], there["NanoCpus"]) == (256, 500_000_000)
+        assert (there["CpuShares"], there["NanoCpus"]) == (cpu_shares(0.25, converted), 500_000_000)
         assert (there["Memory"], there["MemorySwap"]) == (64 * MIB, 64 * MIB)
         assert there["MemoryReservation"] == 16 * MIB
         assert not there["DeviceRequests"]

@@ -100,6 +100,7 @@ async def test_status_has_the_names_of_the_protocol(wire: Wire) -> None:
     assert status["uptime"] > 0
     assert "root_dir" not in status["engine"], "clients need not know the host's directories"
     assert status["engine"]["name"] == "fake"
+    assert {"cgroup_version", "runtime"} <= set(status["engine"])
 
 
 async def test_reservations_return_to_nothing(wire: Wire) -> None:

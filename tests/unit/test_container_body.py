@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from operatord.engines.base import SHIM, Network, NetworkPlan, Publish, StagePlan
+from operatord.engines.cpu_weight import Conversion
 from operatord.engines.docker_bodies import (
     NOBODY,
     Hardening,
@@ -81,7 +82,7 @@ def changed(expected: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def test_the_whole_body_of_a_stage() -> None:
     """S12: hardened, limited, on its own network, and nothing else."""
-    assert container_body(plan(), NOBODY, Hardening()) == PLAIN
+    assert container_body(plan(), NOBODY, Hardening(), "none") == PLAIN
 
 
 PUBLISHED = {"ExposedPorts": {"12346/tcp": {}}}
@@ -141,12 +142,21 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def test_what_else_a_plan_asks_for_is_added_and_nothing_goes(case: str) -> None:
     """S12: the whole body again, whatever the plan."""
     asked, added = CASES[case]
-    assert container_body(plan(**asked), NOBODY, Hardening()) == changed(PLAIN, **added)
+    assert container_body(plan(**asked), NOBODY, Hardening(), "none") == changed(PLAIN, **added)
+
+
+@pytest.mark.parametrize(("converted", "shares"), [("linear", 644), ("quadratic", 166)])
+def test_cores_are_asked_for_in_what_the_runtime_makes_the_right_weight_of(
+    converted: Conversion, shares: int
+) -> None:
+    """E6: a quarter of a core is a weight of 25."""
+    expected = changed(PLAIN, HostConfig={"CpuShares": shares})
+    assert container_body(plan(), NOBODY, Hardening(), converted) == expected
 
 
 def test_image_with_a_user_of_its_own_keeps_it() -> None:
     """S12: nobody's rights are for images that would run as root."""
-    assert container_body(plan(), None, Hardening()) == changed(PLAIN, User=None)
+    assert container_body(plan(), None, Hardening(), "none") == changed(PLAIN, User=None)
 
 
 @pytest.mark.parametrize("driver", ["json-file", "local", "none"])
@@ -165,7 +175,7 @@ def test_each_part_of_the_hardening_is_where_it_belongs(driver: str) -> None:
             "LogConfig": {"Type": driver, "Config": options},
         },
     )
-    assert container_body(plan(), NOBODY, hardening) == expected
+    assert container_body(plan(), NOBODY, hardening, "none") == expected
 
 
 def test_stage_has_a_command_of_its_plan_or_its_image() -> None:
