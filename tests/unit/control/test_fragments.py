@@ -48,6 +48,12 @@ def carried_out(*lines: str) -> list[str]:
         '{"a": {"b": "]}", "c": [\n{"count":5}\n]}}',
         '{"a": [[1, 2], {"b": []}, [\n{"count":5}\n], \n{"count":6}\n]}',
         '{"a": "\\"", "b": [\n{"count":5}\n]}',
+        '{\n"method": "session.plan",\n"params": /* dry run only */\n{"count":5}\n}',
+        '{\n"params": // dry: "run\n{"count":5}\n}', '{ # start\n"params": # {\n{"count":5}\n}',
+        '{\n"params":\n// dry run\n/* } */\n{"count":5}\n}', '{"params": // dry run\n{"count":5}\n}',
+        '{\n"params":\n/* of the\n{"count":5}\n*/\n}', '{\n a =\n{"count":5}\n}', '{ a =>\n{"count":5}\n}',
+        '{\nlet x =\n{"method":"session.start"}\n}', '{\nstart(\n{"count":5}\n)}',
+        '{\n{"count":5},\n{"count":6}\n}', '{\n{"method":"session.start"},\n{"method":"session.start"}\n}',
     ],
 )  # fmt: skip
 def test_parts_of_a_text_over_several_lines_are_not_carried_out(text: str) -> None:
@@ -60,7 +66,7 @@ def test_parts_of_a_text_over_several_lines_are_not_carried_out(text: str) -> No
     [
         "{", '{"count": 5', '{"count":', '{"method":"system.ping"', '{"method":"system.ping', '{"a":["x"',
         '{"events":[', "{}}", "]", "{count: 5", '{"count":5,}', '{"a": [}', '{"a":' * 100, "[" * 100,
-        '{"method": "foobar, "params": "bar", "baz]', "{'a': 1}", '{"a": "x\\',
+        '{"method": "foobar, "params": "bar", "baz]', "{'a': 1}", '{"a": "x\\', '{"a": /*', '{ // x', "{ #",
     ],
 )  # fmt: skip
 def test_request_after_a_slip_is_carried_out(slip: str) -> None:
@@ -68,7 +74,9 @@ def test_request_after_a_slip_is_carried_out(slip: str) -> None:
     assert carried_out(slip, slip, PING, PING, START)[-2:] == [PING, START], "one is lost at most"
 
 
-@pytest.mark.parametrize("slip", ["{", '{"count": 5', '{"count": 5,', "{}}", '{"owner":"a'])
+@pytest.mark.parametrize(
+    "slip", ["{", '{"count": 5', '{"count": 5,', "{}}", '{"owner":"a', "{ // x", '{"count": 5 # {']
+)
 def test_start_after_a_slip_is_carried_out_where_it_cannot_be_a_part(slip: str) -> None:
     assert carried_out(slip, START) == [START]
 
