@@ -77,9 +77,9 @@ class SessionBook:
             record = _recalled(row)
         if record is None or (record.phase == "ended" and record.started is None):
             return None  # it came to nothing, so that trying again is what the key is for
-        if record.params != params:
+        if others := _differing(record.params, params):
             raise errors.Conflict(
-                "this request_key was used for a different request; choose a new one",
+                f"this request_key was used for a request with another {others}; choose a new one",
                 session_id=record.id,
             )
         return record
@@ -145,3 +145,16 @@ def _recalled(row: SessionRow, *, logs: bool = True) -> SessionRecord | None:
     except Unreadable as exc:
         log.warning("%s", exc)
         return None
+
+
+def _differing(before: SessionStartParams, now: SessionStartParams) -> str:
+    """Return the members that ask for another session, empty if there are none.
+
+    When to answer is not among them, and what is left out asks for the same as what is false.
+    """
+    names = [name for name in now.__struct_fields__ if name != "wait"]
+    return ", ".join(
+        f"`{name}`"
+        for name in names
+        if (getattr(before, name) or None) != (getattr(now, name) or None)
+    )

@@ -206,6 +206,17 @@ async def test_request_key_for_another_request_is_a_conflict(wire: Wire) -> None
     session = await wire.call("session.start", request_key="k", count=5)
     refused = await wire.refusal("session.start", request_key="k", count=6)
     assert (refused.type, refused.data["session_id"]) == ("conflict", session["session_id"])
+    assert "another `count`;" in refused.message
+
+
+async def test_same_request_may_be_written_differently_and_be_waited_for_differently(
+    wire: Wire,
+) -> None:
+    session = await wire.call("session.start", request_key="k", wait="accepted")
+    again = await wire.call(
+        "session.start", request_key="k", plain_stream=False, lease="pinned", env={}, priority=0
+    )
+    assert (again["session_id"], again["phase"]) == (session["session_id"], "running")
 
 
 async def test_request_key_is_free_again_when_its_start_failed(lab: Lab, wire: Wire) -> None:
