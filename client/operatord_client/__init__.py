@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .errors import LocationUnreachable as LocationUnreachable
     from .errors import StreamError as StreamError
     from .errors import UnexpectedAnswer as UnexpectedAnswer
+    from .errors import UnsendableRequest as UnsendableRequest
     from .errors import WireError as WireError
     from .feeds import Feed as Feed
     from .frames import FrameStream as FrameStream
@@ -62,6 +63,7 @@ _HOMES = {
         "LocationUnreachable",
         "StreamError",
         "UnexpectedAnswer",
+        "UnsendableRequest",
         "WireError",
     ),
     "feeds": ("Feed",),

@@ -21,6 +21,7 @@ from operatord_protocol.errors import ParseError, WireError, from_wire
 from operatord_protocol.framing import LineSplitter, LineTooLong
 from operatord_protocol.messages import Session
 
+from ._requests import encoded
 from .errors import ClientError, ConnectionLost, UnexpectedAnswer
 from .notices import PROGRESS, Notice, Progress
 
@@ -91,11 +92,12 @@ class Core:
         return self._notices.popleft() if self._notices else None
 
     def request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
-        """Return a new call and the line that makes it."""
+        """Return a new call and the line that makes it. Raises `UnsendableRequest`."""
+        line = encoded(method, params, self._last_id + 1)
         self._last_id += 1
         call = Call(self._last_id, method, params)
         self._pending[call.id] = call
-        return call, codec.encode_request(method, dict(params), call.id)
+        return call, line
 
     def abandon(self, call: Call) -> bytes:
         """Forget a call whose result nobody will have; return the line that takes it back, if one is needed.

@@ -42,7 +42,8 @@ class AsyncClient:
     Every call takes ``call_timeout`` in seconds; without it, what is answered at once gets the
     client's ``timeout``, and what takes its time (start, stop, wait, drain) is waited for. When the
     time is up the request is cancelled and `CallTimeout` raised. A refusal raises the class of
-    `operatord_client.errors` that goes with its type. A lost connection raises `ConnectionLost`
+    `operatord_client.errors` that goes with its type; what cannot be sent raises `UnsendableRequest`, and
+    nothing else comes of it. A lost connection raises `ConnectionLost`
     from each pending and further call until `reconnect`. Of a client that was closed, each call raises
     `ClientClosed` until `connect`. A process that is forked makes a connection of its own.
     """

@@ -9,6 +9,7 @@
     ├── ConnectionLost            it was there, and the connection ended before the answer
     ├── ClientClosed              this client was closed, and nothing was asked
     ├── CallTimeout               no answer within the time that the caller gave
+    ├── UnsendableRequest    no line can hold what is asked, and nothing was sent
     └── UnexpectedAnswer          what answers does not speak this protocol
 
 `StreamError` is of the stream at a location: it is cut short, or not a stream.
@@ -75,6 +76,7 @@ __all__ = [
     "Unauthorized",
     "UnexpectedAnswer",
     "Unreachable",
+    "UnsendableRequest",
     "WireError",
 ]
 
@@ -108,6 +110,13 @@ class ClientClosed(ClientError):
 
 class CallTimeout(ClientError):
     """There was no answer within the time that the caller gave; the request was cancelled."""
+
+
+class UnsendableRequest(ClientError):
+    """What is asked is no JSON, so that no line can hold it. The connection goes on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; nothing was sent")
 
 
 class UnexpectedAnswer(ClientError):

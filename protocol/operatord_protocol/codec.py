@@ -29,9 +29,11 @@ SEED_METHOD = "session.start"
 EXAMPLE = '{"method":"system.status"}'
 BATCH = "batches are not supported: send one request object per line"
 
+DEPTH = 64
+"""Levels of nesting that a line may have, its own object included."""
+
 _ID_BOUND = 2**63
 _ID_LENGTH = 256
-_DEPTH = 64
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _decode = msgspec.json.Decoder().decode
 _encoder = msgspec.json.Encoder()
@@ -224,7 +226,7 @@ def _members(obj: Any) -> int:
     """Count the members of all objects within ``obj``. Raises `ParseError` beyond 64 levels."""
     count = 0
     level = [obj]
-    for _ in range(_DEPTH):
+    for _ in range(DEPTH):
         deeper: list[Any] = []
         for value in level:
             if type(value) is dict:
@@ -236,7 +238,7 @@ def _members(obj: Any) -> int:
             return count
         level = deeper
     if any(type(value) in (dict, list) for value in level):
-        raise ParseError(f"this line is nested too deeply: {_DEPTH} levels are the most")
+        raise ParseError(f"this line is nested too deeply: {DEPTH} levels are the most")
     return count
 
 

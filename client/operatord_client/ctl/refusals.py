@@ -11,6 +11,7 @@ from operatord_client.errors import (
     InvalidParams,
     NotFound,
     StreamError,
+    UnsendableRequest,
     WireError,
 )
 from operatord_protocol.codec import encode
@@ -49,14 +50,12 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (ConnectionLost, exits.UNAVAILABLE),
     (CallTimeout, exits.TRY_LATER),
     (terminal.OutputFailed, exits.OUTPUT_FAILED),
-    (UnicodeEncodeError, exits.USAGE),
+    (UnsendableRequest, exits.USAGE),
 )
 
 
 def _sentence(exc: Exception) -> str:
     """The daemon's sentence, and what its data adds for a person."""
-    if isinstance(exc, UnicodeEncodeError):  # bytes on the command line that are no text
-        return f"{exc.object!r} cannot be sent: it is not UTF-8, which the daemon takes only"
     if not isinstance(exc, WireError):
         return on_one_line(str(exc))
     after = exc.data.get("retry_after")
