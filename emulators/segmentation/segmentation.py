@@ -328,11 +328,15 @@ class Settings(NamedTuple):
 
 @contextlib.contextmanager
 def understanding(what: str) -> Iterator[None]:
-    """Turn what goes wrong when a line does not say what it should into a fault of its sender."""
+    """Turn what is wrong with a line, as a ValueError says it in a sentence, into a fault of its sender."""
     try:
         yield
-    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError) as exc:
+    except ValueError as exc:
         raise Fault(BROKEN_STREAM, f"the upstream sent a malformed {what}: {exc}") from exc
+    except (LookupError, TypeError, ArithmeticError) as exc:  # as when two members have one name
+        raise Fault(
+            BROKEN_STREAM, f"the upstream sent a malformed {what}: it is contradictory"
+        ) from exc
 
 
 class Frame(NamedTuple):
@@ -409,10 +413,10 @@ class Source:
             if limit < self._fill:
                 raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
             return None
-        header = json.loads(self.buffer[self._start : newline].decode())
+        header = parsed(self.buffer[self._start : newline])
         if header["type"] == "end":
             self.ended = True
-            self.dropped = int(header.get("dropped", 0))
+            self.dropped = count_of(header, "dropped", 0)
             return None
         body = newline + 1 - self._start
         before, after = around_image(header, self._picture)
@@ -438,42 +442,91 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
     with understanding("hello"):
         if not line.endswith(b"\n"):
             raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
-        return understood(json.loads(line.decode()))
+        hello = understood(parsed(line))
+    if hello["format"] != "gray8":
+        shown = repr(hello["format"][:64])
+        raise Fault(
+            BROKEN_STREAM,
+            f"the upstream sends pictures as {shown}, and this stage takes gray8 only",
+        )
+    if (size := hello["width"] * hello["height"]) > PAYLOAD_LIMIT:
+        sides = f"{hello['width']}×{hello['height']}"
+        limit = f"and this stage takes up to {PAYLOAD_LIMIT}"
+        raise Fault(BROKEN_STREAM, f"the upstream's pictures of {sides} have {size} bytes, {limit}")
+    return hello
+
+
+def parsed(line: bytes | bytearray) -> dict[str, Any]:
+    """Return what a header line says; raise ValueError for one that is no JSON object with a type."""
+    try:
+        said = json.loads(line.decode(), parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as exc:
+        raise ValueError("the line is not JSON, or has a number without measure") from exc
+    if not isinstance(said, dict) or not isinstance(said.get("type"), str):
+        raise ValueError("the line is not a JSON object with a type")
+    return said
+
+
+def finite(digits: str) -> float:
+    """Return a number; raise ValueError for one that nobody could be told again."""
+    if math.isfinite(value := float(digits)):
+        return value
+    raise ValueError(digits)
+
+
+def count_of(said: dict[str, Any], name: str, default: int | None = None) -> int:
+    """Return a member that counts something; raise ValueError for one that is missing or no such number."""
+    value = said.get(name, default)
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise ValueError(f"{name} is not a whole number from 0 to 2^53-1")
+    return value
 
 
 def understood(said: dict[str, Any]) -> dict[str, Any]:
-    """Return a hello with what it may leave out; raise ValueError for one that cannot be served."""
+    """Return a hello with what it may leave out; raise ValueError for one that breaks the format."""
     hello = {**said, "format": said.get("format", "gray8"), "fps": said.get("fps", 0)}
-    if hello["type"] != "hello" or hello["format"] != "gray8":
-        raise ValueError("not a hello for gray8")
-    if not all(type(hello[side]) is int and 1 <= hello[side] <= 65536 for side in SIDES):
-        raise ValueError("width or height out of range")
-    if hello["width"] * hello["height"] > PAYLOAD_LIMIT:
-        raise ValueError(f"pictures have more than {PAYLOAD_LIMIT} bytes")
-    if not 0 <= hello["fps"] <= MOST_FPS or not 0 <= hello.get("count", 0) < 2**53:
-        raise ValueError("fps or count out of range")
-    if type(hello.get("count", 0)) is not int:
-        raise ValueError("count is not a whole number")
+    if hello["type"] != "hello":
+        raise ValueError("it is not a hello")
+    if not isinstance(hello["format"], str):
+        raise ValueError("format is not a string")
+    if not all(type(hello.get(side)) is int and 1 <= hello[side] <= 65536 for side in SIDES):
+        raise ValueError("width or height is not a whole number from 1 to 65536")
+    if not isinstance(hello["fps"], int | float) or not 0 <= hello["fps"] <= MOST_FPS:
+        raise ValueError(f"fps is not a number from 0 to {MOST_FPS}")
+    if hello.get("count") is None:
+        hello.pop("count", None)
+    else:
+        count_of(hello, "count")
     return hello
 
 
 def around_image(header: dict[str, Any], picture: int) -> tuple[int, int]:
     """Return the bytes of a frame's parts before and after its image, which has that many itself."""
-    if header["type"] != "frame" or type(header["seq"]) is not int or header["seq"] < 0:
-        raise ValueError("not a frame with a seq")
+    if header["type"] != "frame":
+        raise ValueError("it is neither a frame nor the end")
+    count_of(header, "seq")
     if not isinstance(header.get("pts", 0.0), int | float):
         raise ValueError("pts is not a number")
-    sizes = {part["name"]: part["bytes"] for part in header["parts"]}
-    if len(sizes) < len(header["parts"]) or len(sizes) > MOST_PARTS:
-        raise ValueError(f"more than {MOST_PARTS} parts, or two of one name")
-    if not all(type(size) is int and size >= 0 for size in sizes.values()):
-        raise ValueError("bytes out of range")
-    if sum(sizes.values()) > PAYLOAD_LIMIT:
-        raise ValueError(f"more than {PAYLOAD_LIMIT} bytes in all parts")
+    sizes = sizes_of(header.get("parts"))
+    if (total := sum(sizes.values())) > PAYLOAD_LIMIT:
+        limit = f"and this stage takes up to {PAYLOAD_LIMIT}"
+        raise Fault(BROKEN_STREAM, f"the upstream's frame has {total} bytes in all parts, {limit}")
     if sizes.get("image") != picture:
-        raise ValueError("no image of the size in the hello")
+        raise ValueError(f"it has no image of {picture} bytes, the size in the hello")
     before = sum(list(sizes.values())[: list(sizes).index("image")])
     return before, sum(sizes.values()) - before - picture
+
+
+def sizes_of(parts: object) -> dict[str, int]:
+    """Return how many bytes each part of a frame has, by its name; raise ValueError for what is none."""
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise ValueError("parts is not a list of objects")
+    if not all(isinstance(part.get("name"), str) for part in parts):
+        raise ValueError("a part has no name")
+    sizes = {part["name"]: count_of(part, "bytes") for part in parts}
+    if len(sizes) < len(parts) or len(sizes) > MOST_PARTS:
+        raise ValueError(f"it has more than {MOST_PARTS} parts, or two of one name")
+    return sizes
 
 
 def reach(host: str, port: int, seconds: float) -> socket.socket:
@@ -1359,7 +1412,7 @@ class Segmenter:
 
     def render(self, block: memoryview, frame: Frame) -> Buffer:
         """Return a frame with its mask as one more part, or drawn into the picture."""
-        header: dict[str, Any] = json.loads(bytes(block[frame.start : frame.body]))
+        header = parsed(bytes(block[frame.start : frame.body]))
         picture = bytes(block[frame.image : frame.behind])
         mask = segment(picture, self.width, self.height)
         part = self._describe(mask, self._outline(header.get("truth")))

@@ -48,9 +48,9 @@ SIZES = [(1, 1), (4, 4), (2, 7), (7, 2), (1, 40), (40, 1), (6, 6), (65536, 1)]
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("script", ["streaming", "segmentation"])
 def test_pictures_of_any_size_pass(launch: Launcher, script: str, width: int, height: int) -> None:
-    """A16: sizes from 1 to 65536, without anything that may be left out."""
+    """A16: sizes from 1 to 65536, without anything that may be left out, or with nothing in it."""
     size, picture = width * height, bytes(range(256)) * (width * height // 256 + 1)
-    hello = {"type": "hello", "stream": "tiny", "width": width, "height": height}
+    hello = {"type": "hello", "stream": "tiny", "width": width, "height": height, "count": None}
     frame = {"type": "frame", "seq": 0, "parts": [{"name": "image", "bytes": size}]}
     stream = served_by(launch, script, line(hello), line(frame), picture[:size], line(END))
     said, [received], end = understood(stream)
