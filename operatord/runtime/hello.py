@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Sequence
 
-from operatord_protocol.stream import Hello, StreamError
+from operatord_protocol.stream import Forbidden, Hello, StreamError, parse_upstream
 
 from .visit import Visit, visit
 
@@ -29,7 +29,8 @@ class NoHello(Exception):
     """The address did not deliver a stream header.
 
     The text is for whoever asked, and the same for whatever may be at the address: nobody is to learn from it
-    what listens where. ``detail`` is for the daemon's log.
+    what listens where. A header is told as one, and so is what is wrong with it. ``detail`` is for the
+    daemon's log.
     """
 
     def __init__(self, text: str, detail: str = "") -> None:
@@ -50,8 +51,9 @@ _LATER = {socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM}
 
 
 async def read_hello(host: str, port: int, timeout: float) -> Hello:
-    """Connect once and return the header. ``timeout`` is for looking up the name, and again for the rest.
+    """Connect once and return the header of what stages are to read.
 
+    ``timeout`` is for looking up the name, and again for the rest.
     Raises `NoHello`, or `NotTried`.
     """
     addresses = await _addresses(host, port, timeout)
@@ -59,6 +61,8 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
     try:
         async with asyncio.timeout(timeout):
             return (await _visit_any(addresses, port)).hello
+    except Forbidden as exc:
+        raise NoHello(f"it sends a stream that stages cannot read: {exc}") from exc
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
         raise _silent(place, "it answers, but not with a stream header") from exc
     except TimeoutError as exc:
@@ -95,8 +99,8 @@ async def _visit_any(addresses: Sequence[str], port: int) -> Visit:
     """Visit the first address that can be connected to. Raises what the last one did."""
     for address in addresses[:-1]:
         with contextlib.suppress(OSError):
-            return await visit(address, port)
-    return await visit(addresses[-1], port)
+            return await visit(address, port, parse_upstream)
+    return await visit(addresses[-1], port, parse_upstream)
 
 
 def _silent(place: str, detail: str) -> NoHello:

@@ -14,6 +14,7 @@ import errno
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, parse_hello
@@ -34,14 +35,17 @@ class Visit(NamedTuple):
     """It was so late that it was taken for a consumer: there are frames that nobody else will get."""
 
 
-async def visit(host: str, port: int) -> Visit:
-    """Check an address. Raises `OSError`, `StreamError`, and what `asyncio.StreamReader.readuntil` does."""
+async def visit(host: str, port: int, parse: Callable[[bytes], Hello] = parse_hello) -> Visit:
+    """Check an address, whose first line ``parse`` understands.
+
+    Raises `OSError`, `StreamError`, and what `asyncio.StreamReader.readuntil` does.
+    """
     begun = time.monotonic()
     sock = await connect(host, port)
     late = time.monotonic() - begun > PATIENCE
     reader, writer = await asyncio.open_connection(sock=sock, limit=HEADER_BYTES)
     try:
-        hello = parse_hello((await reader.readuntil(b"\n"))[:-1])
+        hello = parse((await reader.readuntil(b"\n"))[:-1])
         late = late or _silence(sock) > PATIENCE
         return Visit(hello, late and await _is_served(reader, writer))
     finally:

@@ -21,6 +21,9 @@ PAYLOAD_BYTES = 64 * 1024 * 1024
 CHECK = b'{"type":"check"}\n'
 """What a verifier says first: it wants the hello only and must not be taken for a consumer."""
 
+Y4M = b"YUV4MPEG2 "
+"""What the first line of a stream for players begins with."""
+
 _Size = Annotated[int, Meta(ge=1, le=65536)]
 _Word = Annotated[str, Meta(max_length=64)]
 _Rate = Annotated[float, Meta(ge=0, le=1e6)]
@@ -29,6 +32,10 @@ _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 class StreamError(Exception):
     """The peer does not speak the stream format, or stopped in the middle of it."""
+
+
+class Forbidden(StreamError):
+    """The peer says hello to a stream that the format does not allow, or not there."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
@@ -108,13 +115,30 @@ _decoder: msgspec.json.Decoder[Hello | FrameHeader | End] = msgspec.json.Decoder
 
 
 def parse_hello(line: bytes) -> Hello:
-    """Return the hello in the first line of a stream, json or y4m. Raises `StreamError`."""
-    if line.startswith(b"YUV4MPEG2 "):
+    """Return the hello in the first line of a stream, json or y4m. Raises `StreamError`, `Forbidden`."""
+    if line.startswith(Y4M):
         return _parse_y4m(line)
     header = _parse_header(line)
     if not isinstance(header, Hello):
         raise StreamError("the stream did not begin with a hello")
+    size = header.width * header.height
+    if header.format == "gray8" and size > PAYLOAD_BYTES:
+        raise Forbidden(
+            f"pictures of {header.width}×{header.height} pixels have {size} bytes, and a frame has at most "
+            f"{PAYLOAD_BYTES}"
+        )
     return header
+
+
+def parse_upstream(line: bytes) -> Hello:
+    """Return the hello of a stream that a stage is to read, which is json.
+
+    Raises `StreamError`, `Forbidden`.
+    """
+    hello = parse_hello(line)
+    if line.startswith(Y4M):
+        raise Forbidden("it is YUV4MPEG2, which is for players: stages read json")
+    return hello
 
 
 def _parse_header(line: bytes) -> Hello | FrameHeader | End:

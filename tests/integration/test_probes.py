@@ -74,6 +74,19 @@ def store(state_dir: Path, *params: Json) -> None:
             db.execute("INSERT INTO probe (name, data) VALUES (?, ?)", (each["name"], data))
 
 
+def a_hello(**members: object) -> bytes:
+    said = {"type": "hello", "stream": "probe", "width": 2, "height": 2, **members}
+    return json.dumps(said).encode() + b"\n"
+
+
+def saying(line: bytes) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
+    async def say(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(line)
+        writer.close()
+
+    return say
+
+
 # Which
 
 
@@ -104,6 +117,51 @@ async def test_bad_probe_of_an_old_journal_is_an_error_of_its_own(tmp_path: Path
             refused = await wire.refusal("session.start", probe="bad-0")
             assert refused.type == "probe_unreachable"
             assert (await wire.call("probe.remove", name="bad-0"))["host"] == "a..b"
+
+
+FORBIDDEN = {
+    "65536×65536 pixels have 4294967296 bytes, and a frame has at most 67108864": a_hello(
+        width=65536, height=65536
+    ),
+    "it is YUV4MPEG2, which is for players": b"YUV4MPEG2 W2 H2 F30:1 Cmono\n",
+}
+
+
+@pytest.mark.parametrize(("sentence", "said"), FORBIDDEN.items(), ids=["too large", "y4m"])
+async def test_probe_whose_stream_no_stage_may_read_is_down(
+    lab: Lab, wire: Wire, sentence: str, said: bytes
+) -> None:
+    """A16: what the format forbids is told before anything is made."""
+    async with address_that(saying(said)) as address:
+        found = await wire.call("probe.register", name="scope", **address)
+        assert (found["state"], "frame" in found) == ("down", False)
+        assert sentence in found["error"]
+        refused = await wire.refusal("session.start", probe="scope")
+    assert (refused.type, refused.data["step"]) == ("probe_unreachable", "probe")
+    assert sentence in refused.message
+    assert lab.fake.empty
+
+
+BEYOND_THE_STAGE = {
+    "sends pictures as 'rgb24', and this stage takes gray8 only": a_hello(format="rgb24"),
+    "have 25000000 bytes, and this stage takes up to 16777216": a_hello(width=5000, height=5000),
+}
+
+
+@pytest.mark.parametrize(("sentence", "said"), BEYOND_THE_STAGE.items(), ids=["format", "size"])
+async def test_stage_that_cannot_do_what_the_format_allows_says_what_it_can(
+    tmp_path: Path, sentence: str, said: bytes
+) -> None:
+    """A16: another image may well take it, so the probe is up."""
+    async with (
+        address_that(saying(said)) as address,
+        in_process(tmp_path, {"engine": "process"}) as lab,
+    ):
+        wire = await lab.wire()
+        assert (await wire.call("probe.register", name="scope", **address))["state"] == "up"
+        refused = await wire.refusal("session.start", probe="scope")
+    assert (refused.type, refused.data["stage"]) == ("start_failed", "stream")
+    assert sentence in refused.data["log"][-1]
 
 
 async def test_look_that_breaks_costs_only_its_probe(

@@ -19,6 +19,7 @@ from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,
     End,
+    Forbidden,
     Frame,
     FrameHeader,
     Hello,
@@ -27,6 +28,7 @@ from operatord_protocol.stream import (
     StreamParser,
     check_parts,
     parse_hello,
+    parse_upstream,
 )
 
 HELLO = b'{"type":"hello","stream":"probe","width":2,"height":2}\n'
@@ -171,6 +173,26 @@ def test_more_than_sixteen_parts_are_refused() -> None:
 def test_numbers_without_measure_are_refused(digits: str) -> None:
     with pytest.raises(StreamError):
         parse_hello(HELLO.replace(b":2,", f":{digits},".encode()))
+
+
+def test_pictures_that_no_frame_can_have_are_refused_with_the_hello() -> None:
+    """A16: 8192×8192 is the largest square; how many bytes another format takes is not known here."""
+    line = b'{"type":"hello","stream":"probe","width":8192,"height":8192}'
+    largest = parse_hello(line)
+    assert largest.width == largest.height == 8192
+    too_large = line.replace(b'"height":8192', b'"height":8193')
+    with pytest.raises(Forbidden, match="8192×8193 pixels have 67117056 bytes"):
+        parse_hello(too_large)
+    assert parse_hello(too_large[:-1] + b',"format":"jpeg"}').height == 8193
+
+
+def test_stages_read_json_only() -> None:
+    """A16: what is for players is a stream, but none that a stage can read."""
+    line = b"YUV4MPEG2 W2 H2 F30:1"
+    assert parse_hello(line).width == 2
+    with pytest.raises(Forbidden, match="stages read json"):
+        parse_upstream(line)
+    assert parse_upstream(HELLO.strip()) == parse_hello(HELLO.strip())
 
 
 def test_a_frame_gives_its_parts_by_name() -> None:
