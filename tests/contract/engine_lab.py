@@ -206,9 +206,13 @@ class Lab:
         return container_id
 
     async def run_until_ready(self, network: Network, program: str, **change: Any) -> str:
-        """Run a stage and wait until it has written its first line."""
+        """Run a stage and wait until it has written its first line.
+
+        Whoever follows a log of Podman's may miss what is written in the moment in which it begins to.
+        """
         container_id = await self.run(network, program, **change)
-        await anext(self.engine.follow_logs(container_id, 1))
+        while not await self.engine.logs(container_id, 1):
+            await asyncio.sleep(0.02)
         return container_id
 
     async def run_until_ended(self, network: Network, program: str, **change: Any) -> str:
