@@ -77,6 +77,8 @@ class Container(msgspec.Struct):
     ended: float | None = None
     start_failed: bool = False
     paused: bool = False
+    hangs: bool = False
+    """It runs, and takes no notice of anything."""
     published: Address | None = None
     lines: list[LogLine] = []
     said: bytes = b""
@@ -90,6 +92,7 @@ class FakeInput:
     def __init__(self, container: Container) -> None:
         self._container = container
         self._let_go = False
+        self.spoken = 0
 
     @property
     def closed(self) -> bool:
@@ -103,6 +106,8 @@ class FakeInput:
         if self.closed:
             raise NotThere("the stage is not there any more")
         self._container.said += data
+        if not self._container.hangs:
+            self.spoken += 1
 
     def close(self) -> None:
         self._let_go = True

@@ -336,6 +336,11 @@ class Input(Protocol):
         """Set whenever the stage writes something, which is a hint; None where that cannot be told."""
         ...
 
+    @property
+    def spoken(self) -> int:
+        """How often the stage has been heard to write something so far; it only grows."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Send a few lines, without waiting. Raises `NotThere`."""
         ...

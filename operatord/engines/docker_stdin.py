@@ -89,6 +89,8 @@ class HeldInput:
         self._loop = asyncio.get_running_loop()
         self.stirred = asyncio.Event()
         """Set whenever the stage writes something: it may be listening now."""
+        self.spoken = 0
+        """How often the stage has been heard to write something."""
         if attached.stirred:
             self.stirred.set()
         self.closed = False
@@ -99,6 +101,7 @@ class HeldInput:
         try:
             while self._sock.recv(_MOST_AT_ONCE):
                 self.stirred.set()  # what it says is in its log
+                self.spoken += 1
                 if not _more(self._sock):
                     return
         except (BlockingIOError, TimeoutError, ssl.SSLWantReadError):

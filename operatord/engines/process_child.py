@@ -73,6 +73,8 @@ class Child:
         self.ended: asyncio.Future[int] = self._loop.create_future()
         self.ended_at: float | None = None
         """In seconds since the epoch."""
+        self.spoken = 0
+        """How often it has been heard to write something."""
         self._popen = _spawn(start)
         self.pid = self._popen.pid
         self.pid_time = psutil.Process(self.pid).create_time()
@@ -123,7 +125,11 @@ class Child:
         self._close_pipes()
 
     def _writer(self, name: Literal["stdout", "stderr"]) -> Callable[[Sequence[str]], None]:
-        return lambda lines: self._book.write(name, *lines)
+        def write(lines: Sequence[str]) -> None:
+            self.spoken += 1
+            self._book.write(name, *lines)
+
+        return write
 
     def _leader_ended(self) -> None:
         signal_group(self.pid, signal.SIGKILL)
@@ -170,6 +176,11 @@ class ChildInput:
     def stirred(self) -> None:
         """Nobody tells."""
         return None
+
+    @property
+    def spoken(self) -> int:
+        """How often the process has been heard to write something."""
+        return self._child.spoken
 
     def send(self, data: bytes) -> None:
         """Write a few lines, which a pipe always has room for. Raises `NotThere`."""

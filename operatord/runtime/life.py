@@ -37,6 +37,8 @@ class Deeds(NamedTuple):
     """Writes down and publishes the phase that a session has come to."""
     running: Callable[[SessionRecord], None]
     """Hears that the stream of a session is there."""
+    hung: Callable[[SessionRecord], None]
+    """Hears that a stage hung of what was made beforehand for a session."""
     gone: Callable[[SessionRecord, Ending], None]
     """Hears that nothing of a session is left."""
 
@@ -120,12 +122,15 @@ class Life:
         except (StepFailed, Interrupted) as exc:
             if record.ending.done() and record.ending.result().stage is None:
                 raise  # it is somebody's wish
-            if not await self._starter.is_slot_broken(record, exc):
+            fault = await self._starter.slot_faults.fault(record, exc)
+            if fault is None:
                 raise
             log.warning(
                 "session %s: the slot was broken, and is done without: %s",
                 record.id, record.ending.result().reason if record.ending.done() else exc,
             )  # fmt: skip
+            if fault == "hangs":
+                self._do.hung(record)
             record.go_on()
             self._chronicle.note(record)
             await self._chronicle.settled()

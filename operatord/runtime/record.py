@@ -57,6 +57,13 @@ class Place(NamedTuple):
 NOWHERE = Place()
 
 
+class Told(NamedTuple):
+    """What a stage was sent on its standard input, and how much it had said by then."""
+
+    held: Input
+    spoken: int
+
+
 def _future() -> asyncio.Future[Any]:
     return asyncio.get_running_loop().create_future()
 
@@ -128,7 +135,7 @@ class SessionRecord:
     """Of a slot: which image each name meant when it was made."""
     inputs: dict[str, Input] = field(default_factory=dict)
     """The standard input of each stage that waits."""
-    told: set[str] = field(default_factory=set)
+    told: dict[str, Told] = field(default_factory=dict)
     """Stages that have been sent what they wait for."""
     unused: list[str] = field(default_factory=list)
     """Containers of a claimed slot that the request has no use for."""

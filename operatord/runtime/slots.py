@@ -188,10 +188,21 @@ class SlotPool:
             log.warning("slot %s is given up: a stage of it has been paused from outside", slot_id)
             self.give_up(slot_id)
 
+    def doubt(self, pipeline: str) -> None:
+        """Give up all slots of a pipeline that are ready: a stage of one that was made before hung.
+
+        Whether others hang cannot be seen, since all that they do is wait; and whatever froze one may have
+        frozen them all. They are made anew, which nobody waits for.
+        """
+        for slot in self._made():
+            if slot.plan.pipeline == pipeline:
+                log.warning("slot %s is given up: a stage of one like it hung", slot.id)
+                self.give_up(slot.id)
+
     async def look(self) -> None:
         """Give up what somebody has taken off its network. Raises `base.EngineError`."""
         for slot in self._made():
-            if not await self._starter.is_published(slot) and slot.id in self._ready:
+            if not await self._starter.slot_faults.is_published(slot) and slot.id in self._ready:
                 why = "it was disconnected from its network from outside"
                 log.warning("slot %s is given up: %s", slot.id, why)
                 self.give_up(slot.id)

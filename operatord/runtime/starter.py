@@ -32,7 +32,8 @@ from .hello import NoHello, read_hello, rest
 from .making import Maker, milliseconds
 from .networks import Networks
 from .proof import prove
-from .record import SessionRecord
+from .record import SessionRecord, Told
+from .slot_faults import SlotFaults
 from .steps import Interrupted, StepFailed, blamed, together, translated, unless
 
 log = logging.getLogger(__name__)
@@ -44,11 +45,6 @@ let calls time out in a long line."""
 LOADED = 2.0
 """Seconds that a stage of a slot has for loading before it says that it waits; one that says nothing is
 believed to wait then."""
-BY_WHAT_IT_WAS_TOLD = range(2, 6)
-"""Exit codes of a stage that could not do what it was told (PROTOCOL.md, section 7). Any other one is of a
-stage that broke, or that somebody ended."""
-LATE = 1.0
-"""Seconds after which a slot is looked at that was claimed and does not deliver: most take a hundredth."""
 PROBE_TIMEOUT = 3.0
 """Seconds a registered probe has to say hello."""
 
@@ -74,6 +70,7 @@ class Starter:
         self._settings = settings
         self._clock = clock
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
+        self.slot_faults = SlotFaults(engine)
 
     @property
     def instance(self) -> str:
@@ -97,6 +94,12 @@ class Starter:
             await self._step(record, "verify", self._verify)
         finally:
             record.close_inputs()
+        self._note_done(record, begun)
+
+    def _note_done(self, record: SessionRecord, begun: float) -> None:
+        if record.told:
+            self.slot_faults.note(record)
+            record.told.clear()
         record.timings["total"] = milliseconds(self._clock.now() - begun)
 
     def _can_wait(self, record: SessionRecord) -> bool:
@@ -134,14 +137,6 @@ class Starter:
                 await rest(held.stirred, LOADED)
         await self._maker.see_published(slot)
 
-    async def is_published(self, slot: SessionRecord) -> bool:
-        """Tell whether a slot that runs is published where it was when made. Raises `base.EngineError`."""
-        expected = slot.published
-        if expected is None:
-            return True  # a network alone, or claimed already
-        state = await self._engine.inspect(slot.containers[slot.stages[-1]])
-        return state.status != "running" or state.published == expected
-
     async def claim(self, record: SessionRecord) -> None:
         """Take a session that was a slot to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
@@ -151,55 +146,25 @@ class Starter:
             await self._step(record, "verify", self._verify_slot)
         finally:
             record.close_inputs()
-        record.timings["total"] = milliseconds(self._clock.now() - begun)
+        self._note_done(record, begun)
 
     async def _verify_slot(self, record: SessionRecord) -> None:
         """Verify as after any start, and if that takes its time, see whether it is in vain."""
-        verifying = asyncio.ensure_future(self._verify(record))
-        try:
-            await asyncio.wait((verifying,), timeout=LATE)
-            if not verifying.done() and not await self._may_be_published(record):
-                reason = "the slot was disconnected from its network from outside"
-                raise StepFailed(errors.StartFailed, "start_failed", reason)
-            await verifying
-        finally:
-            verifying.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await verifying
-
-    async def _may_be_published(self, record: SessionRecord) -> bool:
-        try:
-            return await self.is_published(record)
-        except base.EngineError:  # who verifies finds out what that means
-            return True
-
-    async def is_slot_broken(self, record: SessionRecord, failed: Exception) -> bool:
-        """Tell whether a claim ``failed`` for what was made beforehand, and not for what was asked for."""
-        if record.step == "bind" and isinstance(failed, StepFailed) and failed.stage is not None:
-            return True  # a stage does not hear any more what it is to do
-        if record.step == "probe":
-            return False
-        with contextlib.suppress(base.EngineError):
-            for name, container_id in record.containers.items():
-                state = await self._engine.inspect(container_id)
-                is_over = state.status in ("exited", "gone")
-                is_short = state.oom_killed or name in record.oom
-                if is_over and not is_short and state.exit_code not in BY_WHAT_IT_WAS_TOLD:
-                    return True
-        return not await self._may_be_published(record)
+        await self.slot_faults.watch(record, self._verify(record))
 
     async def start_without_slot(self, record: SessionRecord) -> None:
         """Start a session whose slot is broken: of that, only the network is used. Raises as `start`."""
-        begun = self._clock.now()
         if record.relay is not None:
             await record.relay.close()
             record.relay = None
+        lost = sum(record.timings.values())
         record.timings.clear()
         await self._step(record, "slot", self._maker.let_go)
+        lost = record.timings["slot"] = round(record.timings["slot"] + lost, 1)
         record.warm = False
         record.exits.clear()
         await self.start(record)
-        record.timings["total"] = milliseconds(self._clock.now() - begun)
+        record.timings["total"] = round(record.timings["total"] + lost, 1)
 
     async def _bind(self, record: SessionRecord) -> None:
         """Tell each stage what the request decides."""
@@ -224,9 +189,10 @@ class Starter:
     def _tell(self, record: SessionRecord) -> None:
         for name, held in record.inputs.items():
             if name in record.plan.stages and name not in record.told:
+                spoken = held.spoken
                 with blamed(name):
                     held.send(late_line(record.plan.stages[name], environment(record, name)))
-                record.told.add(name)
+                record.told[name] = Told(held, spoken)
 
     async def discard(self, record: SessionRecord) -> None:
         """Remove what was made beforehand and is not needed, as `remove` would. Raises `base.EngineError`."""

@@ -105,6 +105,7 @@ class Supervisor:
             answered=self.reach.first_answer.wait,
             announce=self._announce,
             running=self._runs,
+            hung=lambda record: self.slots.doubt(record.plan.pipeline),
             gone=self._gone,
         )
         return life.Life(self._engine, self._starter, self.admission, self._chronicle, deeds)

@@ -96,6 +96,26 @@ async def test_slot_with_a_paused_stage_is_replaced_and_not_handed_out(tmp_path:
         assert session["session_id"] not in paused
 
 
+async def test_slots_whose_stages_hang_cost_no_request(tmp_path: Path) -> None:
+    """F21: all of them at once, each request comes about, and nothing of them is left."""
+    async with docker_served(tmp_path / "s", config=PLAIN) as daemon:
+        wire = await daemon.wire()
+        await filled(wire, pipeline="stream")
+        probes = [name.lstrip("/") for name in daemon.left() if name.endswith("_probe")]
+        for probe in probes:
+            listed = await asyncio.to_thread(daemon.engine.client.top, probe, "-eo pid")
+            *_, [python] = listed["Processes"]  # what runs last is the child of the engine's init
+            os.kill(int(python), signal.SIGSTOP)
+        for _ in range(2):
+            session = await wire.call("session.start", count=3, plain_stream=True)
+            _, frames, end = await receive(session["location"])
+            assert (len(frames), end["frames"]) == (3, 3)
+        await until(
+            lambda: not {f"/{each}" for each in probes} & set(daemon.left()), "they are gone"
+        )
+    assert daemon.left() == []
+
+
 async def test_slots_of_a_killed_daemon_are_removed_by_the_next(tmp_path: Path) -> None:
     async with docker_served(tmp_path / "s", config=PLAIN) as daemon:
         wire = await daemon.wire()

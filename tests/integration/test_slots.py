@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
 
 import pytest
-from daemon_lab import Json, Lab, StillClock, Wire, in_process, receive, settings, until
+from daemon_lab import Json, Lab, StillClock, Wire, in_process, left_of, receive, settings, until
 
 from operatord.engines.base import EngineUnavailable, NotThere
-from operatord.runtime import slot_images
+from operatord.engines.process import ProcessEngine
+from operatord.engines.process_child import signal_group
+from operatord.runtime import slot_faults, slot_images
 from operatord.runtime import slots as slots_module
-from operatord.runtime import starter as starter_module
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.slots import SPARE
 from operatord.runtime.steps import Interrupted
@@ -464,6 +466,7 @@ class Deaf:
 
     closed = False
     stirred = None
+    spoken = 0
 
     def send(self, data: bytes) -> None:
         raise NotThere("the stage is not there any more")
@@ -541,7 +544,7 @@ async def test_slot_that_is_found_disconnected_is_done_without(
         await (asyncio.Event().wait() if record.warm else verify(record))
 
     monkeypatch.setattr(starter, "_verify", deliver)
-    monkeypatch.setattr(starter_module, "LATE", 0.01)
+    monkeypatch.setattr(slot_faults, "LATE", 0.01)
     warm.fake.world.containers[container_of(warm, broken, "segmentation")].published = None
     session = await wire.call("session.start")
     assert (session["session_id"], session["warm"]) == (broken, False)
@@ -566,3 +569,103 @@ async def test_who_stops_a_session_whose_slot_is_broken_is_heard(
     refused = await wire.refusal("session.start")
     assert refused.type == "cancelled"
     assert (await wire.call("session.list"))["sessions"][0]["outcome"] == "stopped"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a claim looked at at once: how long the daemon waits for a stage is no matter here."""
+    monkeypatch.setattr(slot_faults, "LATE", 0.01)
+    monkeypatch.setattr(slot_faults, "SILENT", 0.02)
+    monkeypatch.setattr(slot_faults, "TIMES", 0.0)
+
+
+async def test_slot_with_a_stage_that_hangs_is_done_without(
+    warm: Lab, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F21: a start without it comes about, and those that were made beside it are made anew."""
+    wire = await warm.wire()
+    hung, other = ready(warm)
+    before = set(warm.fake.world.containers)
+    warm.fake.world.containers[container_of(warm, hung, "probe")].hangs = True
+    starter = warm.daemon.supervisor._starter
+    verify = starter._verify
+
+    async def deliver(record: SessionRecord) -> None:
+        await (asyncio.Event().wait() if record.warm else verify(record))
+
+    monkeypatch.setattr(starter, "_verify", deliver)
+    session = await wire.call("session.start")
+    assert (session["session_id"], session["warm"]) == (hung, False)
+    await gone(warm, other)
+    assert not before & warm.fake.world.containers.keys()
+    await filled(warm)
+    await wire.call("session.stop", session_id=hung)
+
+
+async def test_slow_slot_whose_stages_have_taken_their_lines_is_waited_for(
+    warm: Lab, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F21: on a busy machine as well: a stage that has said something is at work."""
+    wire = await warm.wire()
+    starter = warm.daemon.supervisor._starter
+    verify, faults = starter._verify, starter.slot_faults
+    look, looks = faults._may_be_published, 0
+    judged = asyncio.Event()
+
+    async def count(record: SessionRecord) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            asyncio.get_running_loop().call_soon(judged.set)
+        return await look(record)
+
+    async def deliver(record: SessionRecord) -> None:
+        await judged.wait()
+        await verify(record)
+
+    monkeypatch.setattr(faults, "_may_be_published", count)
+    monkeypatch.setattr(starter, "_verify", deliver)
+    session = await wire.call("session.start")
+    assert (session["warm"], "slot" in session["timings"]) == (True, False)
+
+
+@pytest.mark.parametrize(("code", "goes_on"), [(3, True), (2, False), (4, False)])
+async def test_stage_that_waited_in_vain_for_one_that_hangs_is_not_to_blame(
+    warm: Lab, dies: Callable[..., None], code: int, goes_on: bool
+) -> None:
+    """F21: and one that could not do what it was told is, whatever the others do."""
+    wire = await warm.wire()
+    hung = ready(warm)[0]
+    warm.fake.world.containers[container_of(warm, hung, "stream")].hangs = True
+    dies(code)
+    if not goes_on:
+        assert (await wire.refusal("session.start")).type == "start_failed"
+    else:
+        assert (await wire.call("session.start"))["warm"] is False
+
+
+async def test_processes_that_were_stopped_while_they_waited_cost_no_request(
+    tmp_path: Path,
+) -> None:
+    """F21: each of them, one after the other; nothing of them is left."""
+    pipelines = {"stream": {"warm": 2}}
+    async with in_process(tmp_path / "p", {"engine": "process", "pipelines": pipelines}) as lab:
+        wire = await lab.wire()
+        slots = lab.daemon.supervisor.slots
+        await until(lambda: len(slots.ready("stream")) == 2, "the slots are ready")
+        for slot in slots.ready("stream"):
+            state = await lab.daemon.engine.inspect(slot.containers["probe"])
+            assert state.status == "running"
+            signal_group(pid_of(lab, slot.containers["probe"]), signal.SIGSTOP)
+        for _ in range(2):
+            session = await wire.call("session.start", plain_stream=True, count=3)
+            assert len((await receive(session["location"]))[1]) == 3
+    assert left_of(tmp_path / "p") == []
+
+
+def pid_of(lab: Lab, container_id: str) -> int:
+    engine = lab.daemon.engine
+    assert isinstance(engine, ProcessEngine)
+    child = engine._stages[container_id].child
+    assert child is not None
+    return child.pid
