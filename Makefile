@@ -37,8 +37,8 @@ pythons: ## run the tests that need no engine with other Pythons (ARGS=3.14)
 faults: ## kill the daemon everywhere, ROUNDS=30 times at random, and harm the engine
 	@FAULTS=all ROUNDS=$(ROUNDS) tools/test tests/faults $(ARGS)
 
-cores: ## keep one core busy with fifty stages and one, and measure what each gets of it
-	@FAULTS=all tools/test tests/contract/test_cores_in_proportion.py -s $(ARGS)
+cores: ## measure under load what reserved cores are worth, on cgroup v1 and v2 (ARGS="here docker-28")
+	@tools/cores $(ARGS)
 
 check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff check .
