@@ -449,6 +449,9 @@ def _check_config(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from .stderr import never_wait  # noqa: PLC0415
+
+    never_wait()
     config = _load(args, to_serve=True)
     if config is None:
         return EXIT_USAGE

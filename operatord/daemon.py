@@ -21,7 +21,7 @@ from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
 from operatord_protocol.methods import schemas
 
-from . import __version__, choice
+from . import __version__, choice, logs
 from .advertised import advertised
 from .config import Config, ConfigError, to_dict
 from .control.events import EventLog
@@ -236,7 +236,7 @@ class Daemon:
             measures_engine=self._engine_host is None,
             clock=self.clock,
             engine_facts=lambda: self.availability.facts() | self._forgotten.facts(),
-            troubles=self.keeper.troubles,
+            troubles=lambda: self.keeper.troubles() + logs.troubles(),
             uptime=lambda: self.clock.now() - self._begun,
             connections=lambda: self.server.connections,
             reload=self._reload,

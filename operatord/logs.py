@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The daemon's log on standard error: text for people, JSON lines for collectors."""
+"""The daemon's log on standard error: text for people, JSON lines for collectors.
+
+Where `stderr.never_wait` was called before, nobody waits for whoever reads it, and what is lost so is told.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import json
 import logging
 import sys
 
+from operatord_protocol.messages import Trouble
 from operatord_protocol.visible import on_one_line
 
 from .config import Logging
 from .runtime.clock import rfc3339
+from .stderr import background_writer
+
+_LOST = "%d log records were lost: nobody read them"
 
 
 class _Json(logging.Formatter):
@@ -46,3 +53,21 @@ def configure(settings: Logging) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     root.propagate = False
+    if (writer := background_writer()) is not None:
+        writer.lost_line = lambda lost: _line(handler, _LOST, lost)
+
+
+def _line(handler: logging.Handler, message: str, *args: object) -> str:
+    """Return a warning as ``handler`` would write it."""
+    record = logging.LogRecord("operatord", logging.WARNING, __file__, 0, message, args, None)
+    return f"{handler.format(record)}\n"
+
+
+def troubles() -> list[Trouble]:
+    """Return what `system.status` shows of records that were lost: ``times`` counts them."""
+    writer = background_writer()
+    if writer is None or writer.loss is None:
+        return []
+    lost, since, last = writer.loss
+    error = "records were lost: nobody read standard error"
+    return [Trouble("the log", lost, error, rfc3339(since), rfc3339(last))]

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 
 from .runtime.clock import Clock
+from .stderr import finish
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Signals:
         first = self._came.setdefault(number, now)
         if now - first >= SAME_WISH:
             log.warning("%s again: leaving at once", number.name)
+            finish()
             os._exit(1)
         if not self._stop.is_set():
             log.info("%s: stopping", number.name)

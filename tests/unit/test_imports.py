@@ -35,7 +35,9 @@ RULES: dict[str, set[str]] = {
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {"operatord.core", "operatord_protocol", "msgspec", "yaml"},
-    "operatord.logs": {"operatord.config", "operatord.runtime.clock", "operatord_protocol"},
+    "operatord.logs": {
+        "operatord.config", "operatord.runtime.clock", "operatord.stderr", "operatord_protocol",
+    },
     "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},
     "operatord": {"operatord", "operatord_protocol", "msgspec", "yaml", "docker"},
 }  # fmt: skip
