@@ -20,6 +20,7 @@ import msgspec
 from msgspec import Meta
 
 from operatord_protocol.checking import explain
+from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
 from operatord_protocol.hosts import host_problem
 
 from .core import engine_address
@@ -75,7 +76,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sessions_per_owner: Positive | None = None
     queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     connections: Positive = 1000
-    line_bytes: Annotated[int, Meta(ge=1024, le=16 * 1024**2)] = 64 * 1024
+    line_bytes: Annotated[int, Meta(ge=LEAST_LINE_BYTES, le=MOST_LINE_BYTES)] = LINE_BYTES
     in_flight: Positive = 64
     output_bytes: Bytes = Bytes(4 * 1024**2)
     output_total: Bytes = Bytes(64 * 1024**2)

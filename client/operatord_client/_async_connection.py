@@ -8,11 +8,13 @@ hands the reading on when it has got what it came for, or is cancelled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from ._core import Call, Core
+from ._long_lines import TRIAL_SECONDS, LongLine
 from ._sockets import open_streams
 from .address import Address
 from .errors import CallTimeout, ConnectionLost, DaemonUnreachable
@@ -25,9 +27,16 @@ T = TypeVar("T")
 class AsyncConnection:
     """Requests out; answers, progress and notices in."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        another: Callable[[], Awaitable[AsyncConnection]],
+    ) -> None:
+        """Own both ends; ``another`` makes a connection to the same daemon."""
         self._reader = reader
         self._writer = writer
+        self._another = another
         self._core = Core()
         self._read_done: asyncio.Event | None = None
         """Set when whoever reads for all has read; None while nobody does."""
@@ -35,7 +44,8 @@ class AsyncConnection:
     @classmethod
     async def open(cls, address: Address, connect_timeout: float | None) -> Self:
         """Connect. Raises `DaemonUnreachable`."""
-        return cls(*await open_streams(address, connect_timeout, DaemonUnreachable))
+        another = partial(cls.open, address, connect_timeout)
+        return cls(*await open_streams(address, connect_timeout, DaemonUnreachable), another)
 
     async def close(self) -> None:
         """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
@@ -59,9 +69,10 @@ class AsyncConnection:
         """Make a call and return what ``take`` makes of its result, which comes as JSON.
 
         Whatever goes wrong on the way, a cancellation at any moment included, the call is taken back. Raises
-        its `WireError`, `CallTimeout`, `ConnectionLost`, and what ``take`` and ``on_progress`` raise.
+        its `WireError`, `CallTimeout`, `ConnectionLost`, `UnsendableRequest`, and what ``take`` and
+        ``on_progress`` raise.
         """
-        call, line = self.prepare(method, params)
+        call, line = await self.prepare(method, params)
         try:
             async for progress in self.progress(call, line, timeout):
                 if on_progress is not None:
@@ -71,13 +82,36 @@ class AsyncConnection:
             self.abandon(call)
             raise
 
-    def prepare(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
-        """Return a call and the line that makes it; nothing has gone out. Raises `ConnectionLost`.
+    async def prepare(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
+        """Return a call and the line that makes it. Raises `ConnectionLost`, `UnsendableRequest`.
 
-        The caller has to `abandon` what it leaves unfinished.
+        Nothing has gone out. The caller has to `abandon` what it leaves unfinished.
         """
+        try:
+            return self._request(method, params)
+        except LongLine as exc:
+            await self._try(exc)
+            self._core.line_bytes = exc.length
+        return self._request(method, params)
+
+    def _request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
         self._core.check()
         return self._core.request(method, params)
+
+    async def _try(self, long: LongLine) -> None:
+        """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
+        long.check()
+        try:
+            other = await self._another()
+            try:
+                call, line = await other.prepare("system.ping", {})
+                async for _ in other.progress(call, long.lengthened(line), TRIAL_SECONDS):
+                    pass
+                call.result()
+            finally:
+                await other.close()
+        except Exception as exc:
+            long.judge(exc)
 
     async def progress(
         self, call: Call, line: bytes, timeout: float | None

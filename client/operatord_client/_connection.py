@@ -12,10 +12,13 @@ import select
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 
 from . import _forks
 from ._core import Call, Core
+from ._long_lines import TRIAL_SECONDS, LongLine
 from ._outgoing import Outgoing
 from ._sockets import open_socket
 from .address import Address
@@ -36,6 +39,7 @@ class Connection:
     def __init__(self, address: Address, connect_timeout: float | None) -> None:
         """Connect. Raises `DaemonUnreachable`."""
         self._socket = open_socket(address, connect_timeout, DaemonUnreachable)
+        self._another = partial(Connection, address, connect_timeout)
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._core = Core()
@@ -84,7 +88,8 @@ class Connection:
         """Make a call and return what ``take`` makes of its result, which comes as JSON.
 
         Whatever goes wrong on the way, an interrupt at any moment included, the call is taken back. Raises
-        its `WireError`, `CallTimeout`, `ConnectionLost`, and what ``take`` and ``on_progress`` raise.
+        its `WireError`, `CallTimeout`, `ConnectionLost`, `UnsendableRequest`, and what ``take`` and
+        ``on_progress`` raise.
         """
         call, line = self.prepare(method, params)
         try:
@@ -97,13 +102,33 @@ class Connection:
             raise
 
     def prepare(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
-        """Return a call and the line that makes it. Raises `ConnectionLost`.
+        """Return a call and the line that makes it. Raises `ConnectionLost`, `UnsendableRequest`.
 
         Nothing has gone out. From before that on, the caller has to `abandon` what it leaves unfinished.
         """
+        try:
+            return self._request(method, params)
+        except LongLine as exc:
+            self._try(exc)
+            self._core.line_bytes = exc.length
+        return self._request(method, params)
+
+    def _request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
         with self._lock:
             self._core.check()
             return self._core.request(method, params)
+
+    def _try(self, long: LongLine) -> None:
+        """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
+        long.check()
+        try:
+            with closing(self._another()) as other:
+                call, line = other.prepare("system.ping", {})
+                for _ in other.progress(call, long.lengthened(line), TRIAL_SECONDS):
+                    pass
+                call.result()
+        except Exception as exc:
+            long.judge(exc)
 
     def progress(self, call: Call, line: bytes, timeout: float | None) -> Iterator[Progress]:
         """Make a call; yield what is reported of it until it is answered."""

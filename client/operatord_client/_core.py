@@ -21,6 +21,7 @@ from operatord_protocol.errors import ParseError, WireError, from_wire
 from operatord_protocol.framing import LineSplitter, LineTooLong
 from operatord_protocol.messages import Session
 
+from ._long_lines import ANYWHERE, LongLine
 from ._requests import encoded
 from .errors import ClientError, ConnectionLost, UnexpectedAnswer
 from .notices import PROGRESS, Notice, Progress
@@ -81,6 +82,8 @@ class Core:
         self._forsaken: dict[int, Call] = {}
         """Starts that were taken back, until it is known whether that came in time."""
         self._last_id = 0
+        self.line_bytes = ANYWHERE
+        """Longest line of which it is known that the daemon takes it, its end not counted."""
 
     @property
     def pending(self) -> int:
@@ -92,8 +95,10 @@ class Core:
         return self._notices.popleft() if self._notices else None
 
     def request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
-        """Return a new call and the line that makes it. Raises `UnsendableRequest`."""
+        """Return a new call and the line that makes it. Raises `UnsendableRequest`, `LongLine`."""
         line = encoded(method, params, self._last_id + 1)
+        if (length := len(line) - 1) > self.line_bytes:
+            raise LongLine(method, length)
         self._last_id += 1
         call = Call(self._last_id, method, params)
         self._pending[call.id] = call

@@ -249,7 +249,7 @@ class AsyncClient:
         Closed early, the start is cancelled.
         """
         connection = await self._connected()
-        call, line = connection.prepare("session.start", leased(options))
+        call, line = await connection.prepare("session.start", leased(options))
         try:
             async for progress in connection.progress(call, line, call_timeout):
                 yield progress

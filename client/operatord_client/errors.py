@@ -9,7 +9,7 @@
     ├── ConnectionLost            it was there, and the connection ended before the answer
     ├── ClientClosed              this client was closed, and nothing was asked
     ├── CallTimeout               no answer within the time that the caller gave
-    ├── UnsendableRequest    no line can hold what is asked, and nothing was sent
+    ├── UnsendableRequest         what is asked is no JSON, or too long a line, and nothing was sent
     └── UnexpectedAnswer          what answers does not speak this protocol
 
 `StreamError` is of the stream at a location: it is cut short, or not a stream.
@@ -113,7 +113,7 @@ class CallTimeout(ClientError):
 
 
 class UnsendableRequest(ClientError):
-    """What is asked is no JSON, so that no line can hold it. The connection goes on."""
+    """What is asked is no JSON, or a line of more bytes than the daemon takes. The connection goes on."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}; nothing was sent")

@@ -9,7 +9,10 @@ and a tail must never be read as a command.
 from __future__ import annotations
 
 LINE_BYTES = 64 * 1024
-"""Default longest line in bytes, its end not counted."""
+"""Default longest line in bytes, its end not counted …"""
+LEAST_LINE_BYTES = 1024
+MOST_LINE_BYTES = 16 * 1024**2
+"""… and the bounds of what it can be set to."""
 
 
 class LineTooLong(Exception):

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from daemon_lab import PATIENCE
 
+from operatord_protocol.framing import LINE_BYTES
+
 VECTORS = Path(__file__).parents[2] / "protocol" / "vectors"
 
 CLOSE = "close the connection"
@@ -91,6 +93,10 @@ class StubDaemon(Listener):
 
     def __init__(self) -> None:
         self.requests: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.line_bytes = LINE_BYTES
+        """Longest line, its end not counted; one that is longer ends its connection."""
+        self.length = 0
+        """Of the line that came last, its end not counted."""
         self._answers: dict[str, Answer] = {}
         super().__init__()
 
@@ -118,7 +124,11 @@ class StubDaemon(Listener):
 
     def serve(self, connection: socket.socket) -> None:
         for line in connection.makefile("rb"):
+            if len(line) - 1 > self.line_bytes:
+                connection.sendall(dump(too_long(self.line_bytes)))
+                return
             request = json.loads(line)
+            self.length = len(line) - 1
             self.requests.put(request)
             answer = self._answers.get(request["method"], _silence)
             for item in answer(request):
@@ -126,6 +136,13 @@ class StubDaemon(Listener):
                     connection.shutdown(socket.SHUT_RDWR)
                     return
                 connection.sendall(encode(item, request))
+
+
+def too_long(limit: int) -> dict[str, Any]:
+    """Return what a daemon answers to a line over its limit."""
+    data = {"type": "parse_error", "retryable": False}
+    message = f"a line is at most {limit} bytes; the connection is closed"
+    return {"error": {"code": -32700, "message": message, "data": data}}
 
 
 def _silence(_: dict[str, Any]) -> tuple[Item, ...]:

@@ -16,7 +16,13 @@ import pytest
 from daemon_lab import PATIENCE
 
 from operatord_client import AsyncClient, Client, Progress
-from operatord_client.errors import InvalidParams, NeverFits, NoCapacity, NotFound
+from operatord_client.errors import (
+    InvalidParams,
+    NeverFits,
+    NoCapacity,
+    NotFound,
+    UnsendableRequest,
+)
 
 COUNT = 20
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
@@ -147,6 +153,17 @@ def test_errors_are_those_of_their_types(client: Client) -> None:
     with pytest.raises(InvalidParams) as caught:
         client.start(count=0)
     assert caught.value.data["path"] == "params.count"
+
+
+def test_too_long_a_request_costs_no_session(client: Client) -> None:
+    """F20: its lease is the connection's, which goes on."""
+    with client.start(count=100_000, plain_stream=True) as session:
+        frames = session.frames()
+        next(frames)
+        with pytest.raises(UnsendableRequest, match="at most 65536 bytes"):
+            client.start(env={"probe": {"seed": "x" * 70_000}})
+        next(frames)
+        assert session.refresh().phase == "running"
 
 
 def test_a_start_that_finds_no_room_is_refused_or_cancelled(client: Client) -> None:
