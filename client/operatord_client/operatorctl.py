@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from .ctl import exits, parser, terminal
 from .ctl.context import Context
+from .ctl.signals import Signals
 
 TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
 
@@ -16,16 +17,23 @@ TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, see `ctl.exits`."""
     terminal.prepare()
+    signals = Signals()
     try:
-        code = _typed(argv)
+        with signals:
+            code = _typed(argv, signals)
     except SystemExit as exc:  # argparse has printed a help, a version or what is wrong
         code = exc.code if isinstance(exc.code, int) else exits.FAILED
+    except KeyboardInterrupt:
+        if signals.came is None:
+            terminal.note("")  # after the terminal's own ^C
+        code = exits.INTERRUPTED
     except BrokenPipeError:
         code = exits.BROKEN_PIPE
     except terminal.OutputFailed as exc:
         terminal.note(f"{parser.PROG}: {exc}")
         code = exits.OUTPUT_FAILED
-    return _settled(code)
+    code = _settled(code)
+    return code if signals.came is None else exits.SIGNALLED + signals.came
 
 
 def _settled(code: int) -> int:
@@ -43,7 +51,7 @@ def _settled(code: int) -> int:
     return code
 
 
-def _typed(argv: Sequence[str] | None) -> int:
+def _typed(argv: Sequence[str] | None, signals: Signals) -> int:
     args = parser.parse(argv)
     if getattr(args, "frames", False) and (args.format == "y4m" or args.no_wait):
         args.verb.error("--frames takes frames of the json format, and waits for them")
@@ -52,21 +60,20 @@ def _typed(argv: Sequence[str] | None) -> int:
     token = args.token or os.environ.get(TOKEN_VARIABLE)
     context = Context(args.address, token, as_json=args.output == "json")
     try:
-        return _run(lambda: args.run(context, args), as_json=context.as_json)
+        return _run(lambda: args.run(context, args), signals, as_json=context.as_json)
     finally:
         context.close()
 
 
-def _run(command: Callable[[], int | None], *, as_json: bool) -> int:
+def _run(command: Callable[[], int | None], signals: Signals, *, as_json: bool) -> int:
     """Run a command and return its exit code; what went wrong is said on standard error."""
     try:
         return command() or exits.OK
-    except KeyboardInterrupt:
-        terminal.note("")  # after the terminal's own ^C
-        return exits.INTERRUPTED
     except BrokenPipeError:
         return exits.BROKEN_PIPE
     except Exception as exc:
+        if signals.came is not None:  # the terminal is closed, or the daemon gone as well
+            return exits.FAILED
         from .ctl.refusals import report  # noqa: PLC0415 - when all goes well, it is not needed
 
         return report(exc, as_json=as_json)

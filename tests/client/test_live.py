@@ -25,6 +25,7 @@ from operatord_client.errors import (
 )
 
 COUNT = 20
+CTL = (sys.executable, "-m", "operatord_client.operatorctl")
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
 
@@ -87,7 +88,7 @@ def client(live: Daemon) -> Iterator[Client]:
 
 def ctl(live: Daemon, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "operatord_client.operatorctl", *args],
+        [*CTL, *args],
         capture_output=True,
         text=True,
         check=False,
@@ -164,6 +165,22 @@ def test_too_long_a_request_costs_no_session(client: Client) -> None:
             client.start(env={"probe": {"seed": "x" * 70_000}})
         next(frames)
         assert session.refresh().phase == "running"
+
+
+def test_session_of_an_operatorctl_that_was_killed_ends(live: Daemon, client: Client) -> None:
+    """N17: it was for as long as its frames are taken."""
+    process = subprocess.Popen(
+        [*CTL, "start", "--plain", "--count", "100000", "--frames", "-o", "json"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "OPERATORD_ADDRESS": live.address},
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        session_id = json.loads(process.stdout.readline())["session_id"]
+        process.kill()
+        process.wait(PATIENCE)
+    ended = client.wait(session_id, timeout=PATIENCE)
+    assert (ended.outcome, ended.cause) == ("expired", "lease")
 
 
 def test_a_start_that_finds_no_room_is_refused_or_cancelled(client: Client) -> None:

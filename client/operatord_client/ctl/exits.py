@@ -8,10 +8,12 @@
     69   no daemon there, or gone in the middle (EX_UNAVAILABLE)
     74   the output cannot be written (EX_IOERR)
     75   not now; try again later (EX_TEMPFAIL)
+    129  the terminal was closed (SIGHUP)
     130  interrupted
     141  whoever read the output went away
+    143  terminated (SIGTERM)
 
-69, 74 and 75 are those of BSD's sysexits(3); 130 and 141 are 128 and the signal's number, as shells have it.
+69, 74 and 75 are those of BSD's sysexits(3); the last four are 128 and a signal's number, as shells have it.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ NOT_FOUND = 4
 UNAVAILABLE = 69
 OUTPUT_FAILED = 74
 TRY_LATER = 75
+SIGNALLED = 128
+"""To which the number of the signal is added."""
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 

@@ -31,7 +31,8 @@ TAKES_VALUE = ("--address", "--token", "--output", "-o")
 EPILOG = """\
 Data goes to standard output, everything else to standard error. Where an ID is expected, the first
 digits will do. Exit codes: 0 done, 1 refused or failed, 2 usage, 4 not found, 69 no daemon,
-74 output cannot be written, 75 try again later, 130 interrupted, 141 nobody reads the output."""
+74 output cannot be written, 75 try again later, 130 interrupted, 141 nobody reads the output,
+129 and 143 ended by SIGHUP and SIGTERM, which give back what a command holds as Ctrl-C does."""
 
 
 class Formatter(HelpFormatter):
@@ -232,7 +233,10 @@ def _start(parser: ArgumentParser) -> None:
     _start_options(parser)
     parser.add_argument("--no-wait", action="store_true", help="return once accepted, not ready")
     parser.add_argument(
-        "--frames", action="store_true", help="take the frames too, then print a summary"
+        "--frames",
+        action="store_true",
+        help="take the frames too, then print a summary; the session ends with operatorctl, however that "
+        "ends, unless --lease or --request-key says otherwise",
     )
     _explain(parser)
 

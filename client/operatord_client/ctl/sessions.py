@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from operatord_client.notices import Progress
+    from operatord_client.options import StartOptions
 
 SAME_NAME = ("pipeline", "count", "probe", "format", "request_key", "priority", "owner")
 GONE_WRONG = ("failed", "expired", "refused")
@@ -44,6 +45,8 @@ def start(ctx: Context, args: Namespace) -> int:
     params = params_of(args)
     if args.no_wait:
         params["wait"] = "accepted"
+    if args.frames:
+        params = _for_as_long_as_frames_are_taken(params)
     ctx.client.connect()
     before = time.perf_counter()
     raw = _begin(ctx, params)
@@ -54,6 +57,14 @@ def start(ctx: Context, args: Namespace) -> int:
     from .receive import receive  # noqa: PLC0415 - it imports the stream format
 
     return receive(ctx, info)
+
+
+def _for_as_long_as_frames_are_taken(params: dict[str, Any]) -> dict[str, Any]:
+    """Return ``params`` with a lease that ends with this program, even killed, unless they say another."""
+    from operatord_client.options import leased  # noqa: PLC0415 - not for --help
+
+    options: StartOptions = {**params}  # type: ignore[typeddict-item]
+    return {**leased(options)}
 
 
 def _begin(ctx: Context, params: dict[str, Any]) -> bytes:

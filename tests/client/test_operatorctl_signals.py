@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: MIT
+"""operatorctl that is ended from outside: nothing that it has begun goes on for nobody."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+from client_stub import (
+    EVENT,
+    LOG,
+    QUEUED,
+    RUNNING,
+    SESSION_ID,
+    Item,
+    Run,
+    StreamServer,
+    StubDaemon,
+    golden,
+    located,
+    stream_of,
+)
+from daemon_lab import PATIENCE
+
+from operatord_client import operatorctl
+from operatord_client.ctl import exits
+from operatord_client.ctl.signals import SAME_WISH, Signals
+
+SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
+COMMAND = (sys.executable, "-m", "operatord_client.operatorctl")
+
+
+class HeldStream(StreamServer):
+    """Sends some frames, says that somebody takes them, and does not end."""
+
+    def __init__(self) -> None:
+        self.taken = threading.Event()
+        frames, _, _ = stream_of(4).rpartition(b'{"type": "end"')
+        super().__init__(frames, hold=True)
+
+    def serve(self, connection: Any) -> None:
+        self.taken.set()
+        super().serve(connection)
+
+
+@pytest.fixture
+def held(daemon: StubDaemon) -> Iterator[HeldStream]:
+    """The stream of the session that the daemon starts."""
+    stream = HeldStream()
+    daemon.on("session.start", located(stream))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    yield stream
+    stream.close()
+
+
+def spawn(daemon: StubDaemon, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
+    host, port = daemon.address
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    env = {**os.environ, "OPERATORD_ADDRESS": f"{host}:{port}"}
+    return subprocess.Popen([*command], text=True, env=env, **{**pipes, **options})
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Return the exit code, and what was said on standard error."""
+    _, said = process.communicate(timeout=PATIENCE)
+    return process.returncode, said
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_session_whose_frames_are_taken_is_stopped(
+    daemon: StubDaemon, held: HeldStream, number: int
+) -> None:
+    """N17"""
+    process = spawn(daemon, [*COMMAND, "start", "--frames"])
+    assert held.taken.wait(PATIENCE)
+    process.send_signal(number)
+    assert daemon.asked("session.stop")["params"] == {"session_id": SESSION_ID}
+    code, said = ended(process)
+    assert code == exits.SIGNALLED + number
+    assert said.strip() == ""
+
+
+def test_terminal_that_is_closed_stops_it_too(daemon: StubDaemon, held: HeldStream) -> None:
+    """N17: where nothing can be written any more, not even that the session is stopped."""
+    ours, theirs = pty.openpty()
+    files = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    process = spawn(daemon, ["setsid", "--ctty", *COMMAND, "start", "--frames"], **files)
+    os.close(theirs)
+    assert held.taken.wait(PATIENCE)
+    os.close(ours)
+    assert daemon.asked("session.stop")
+    assert process.wait(PATIENCE) == exits.SIGNALLED + signal.SIGHUP
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_start_that_is_under_way_is_taken_back(daemon: StubDaemon, number: int) -> None:
+    """N17: while it is in the queue, or being made."""
+    daemon.on("session.start", QUEUED)
+    process = spawn(daemon, [*COMMAND, "start"])
+    daemon.asked("session.start")
+    process.send_signal(number)
+    assert daemon.asked("request.cancel")["params"] == {"id": 1}
+    code, said = ended(process)
+    assert code == exits.SIGNALLED + number
+    assert "Traceback" not in said
+
+
+ENDLESS: list[tuple[list[str], str, list[Item]]] = [
+    (["wait", SESSION_ID], "session.wait", []),
+    (["drain", "--timeout", "1h"], "system.drain", []),
+    (["stop", SESSION_ID], "session.stop", []),
+    (["events"], "events.subscribe", [golden("rpc: subscribed"), EVENT]),
+    (["events", "--reconnect"], "events.subscribe", [golden("rpc: subscribed"), EVENT]),
+    (["logs", "-f", SESSION_ID], "session.logs", [golden("rpc: logs, followed"), LOG]),
+    (["watch", SESSION_ID], "session.get", [{"result": RUNNING}]),
+]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(("args", "method", "answers"), ENDLESS)
+def test_what_goes_on_ends_with_the_signals_code_and_without_a_word(
+    daemon: StubDaemon, args: list[str], method: str, answers: list[Item], number: int
+) -> None:
+    """N17"""
+    daemon.on("events.subscribe", golden("rpc: subscribed"))
+    daemon.on(method, *answers)
+    process = spawn(daemon, [*COMMAND, *args])
+    daemon.asked(method)
+    process.send_signal(number)
+    code, said = ended(process)
+    assert (code, said.strip()) == (exits.SIGNALLED + number, "")
+
+
+def test_signal_that_is_ignored_stays_ignored(daemon: StubDaemon) -> None:
+    """N17: as below nohup."""
+    sent = threading.Event()
+
+    def answer(_: dict[str, Any]) -> Iterator[Item]:
+        assert sent.wait(PATIENCE)
+        yield golden("rpc: completed")
+
+    daemon.on("session.wait", answer)
+    ignoring = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *COMMAND, "wait", SESSION_ID]
+    process = spawn(daemon, ignoring)
+    daemon.asked("session.wait")
+    process.send_signal(signal.SIGHUP)
+    sent.set()
+    assert ended(process) == (exits.OK, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "lease"),
+    [
+        ([], "connection"),
+        (["--lease", "pinned"], "pinned"),
+        (["--lease", "ttl=30"], {"ttl": 30.0}),
+        (["--request-key", "k"], None),
+    ],
+)
+def test_session_is_for_as_long_as_its_frames_are_taken_unless_something_else_is_said(
+    daemon: StubDaemon,
+    ctl: Run,
+    serve: Callable[..., StreamServer],
+    options: list[str],
+    lease: Any,
+) -> None:
+    """N17: so it ends as well with a program that was killed."""
+    daemon.on("session.start", located(serve(stream_of(1))))
+    daemon.on("session.wait", golden("rpc: completed"))
+    assert ctl("start", "--frames", *options).code == exits.OK
+    assert daemon.asked("session.start").get("params", {}).get("lease") == lease
+
+
+def test_signal_that_comes_twice_at_once_is_one_wish() -> None:
+    """N17: the cleaning up is not disturbed; later it is not to be waited for."""
+    before = [signal.getsignal(number) for number in SIGNALS]
+    now = [0.0]
+    signals = Signals(clock=lambda: now[0])
+    with signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGHUP)
+        now[0] = SAME_WISH
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+    assert signals.came == signal.SIGTERM
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_command_runs_in_any_thread(daemon: StubDaemon) -> None:
+    """Only the main one is signalled, or may say what a signal does."""
+    daemon.on("system.ping", golden("rpc: ping"))
+    host, port = daemon.address
+    codes: list[int] = []
+    thread = threading.Thread(
+        target=lambda: codes.append(operatorctl.main(["--address", f"{host}:{port}", "ping"]))
+    )
+    thread.start()
+    thread.join(PATIENCE)
+    assert codes == [exits.OK]
