@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta
 
 from operatord.engines.base import LogLine
+from operatord_protocol import stage_lines
 
 LARGEST = 2**53 - 1
 """The largest count that every reader of JSON takes for exactly what it is (RFC 8259, section 6)."""
@@ -59,7 +60,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 _NO_FIGURES = {"every", "held_up_by", "held_up_for"}
-_TO_DAEMON = ("waiting", "listening", "report")
 
 
 def report_in(line: LogLine) -> Report | None:
@@ -75,7 +75,7 @@ def is_listening(line: LogLine) -> bool:
 
 def is_for_people(line: LogLine) -> bool:
     """Tell whether a line is none of those with which a stage speaks to the daemon."""
-    return _said(line).get("type") not in _TO_DAEMON
+    return line.stream != "stdout" or stage_lines.is_for_people(line.line)
 
 
 def newest_report(lines: list[LogLine]) -> Report | None:

@@ -262,6 +262,51 @@ def test_logs_that_do_not_fit_into_one_answer_say_so(daemon: StubDaemon, ctl: Ru
     assert second == "probe | the newest"
 
 
+def stage_line(line: str, stage: str = "probe") -> dict[str, str]:
+    return {"stage": stage, "time": "t", "line": line}
+
+
+LISTENING = '{"type":"listening","stage":"probe","host":"10.0.0.2","port":12345}'
+REPORT = '{"type":"report","stage":"probe","frames":812,"dropped":0}'
+SAID = [
+    *map(stage_line, ("begins", LISTENING, '{"type":"note"}', '{"type":', REPORT, "goes on", REPORT)),
+    stage_line("alone", "stream"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "shown"),
+    [
+        ([], 10_000, ["begins", '{"type":"note"}', '{"type":', "goes on", "alone"]),
+        (["--tail", "1"], 10_000, ["goes on", "alone"]),
+        (["--tail", "0"], 10_000, []),
+        (["--tail", "20000"], 20_000, ["begins", '{"type":"note"}', '{"type":', "goes on", "alone"]),
+        (["--all", "--tail", "9"], 9, [line["line"] for line in SAID]),
+        (["--all"], None, [line["line"] for line in SAID]),
+    ],
+)  # fmt: skip
+def test_what_stages_say_to_the_daemon_is_shown_when_it_is_asked_for(
+    daemon: StubDaemon, ctl: Run, options: list[str], asked: int | None, shown: list[str]
+) -> None:
+    """N18: a hundred reports alike hide what a stage has to say; ``--tail`` counts what is shown."""
+    daemon.on("session.logs", {"result": {"lines": SAID}})
+    ran = ctl("logs", SESSION_ID, *options)
+    assert [line.partition(" | ")[2] for line in ran.out.splitlines()] == shown
+    assert daemon.asked("session.logs")["params"].get("tail") == asked
+    assert len(ctl("logs", SESSION_ID, *options, "-o", "json").json["lines"]) == len(SAID)
+
+
+@pytest.mark.parametrize(("options", "count"), [([], 1), (["-a"], 2)])
+def test_reports_are_left_out_of_what_is_followed_too(
+    daemon: StubDaemon, ctl: Run, options: list[str], count: int
+) -> None:
+    """N18"""
+    report = {"method": "session.log", "params": {**LOG["params"], **stage_line(REPORT)}}
+    daemon.on("session.logs", golden("rpc: logs, followed"), report, LOG, LOG_END)
+    assert len(ctl("logs", "-f", SESSION_ID, *options).out.splitlines()) == count
+    assert len(ctl("logs", "-f", SESSION_ID, "-o", "json").out.splitlines()) == 2
+
+
 def test_logs_are_followed_to_their_end(daemon: StubDaemon, ctl: Run) -> None:
     daemon.on("session.logs", golden("rpc: logs, followed"), LOG, LOG_END)
     ran = ctl("logs", "-f", SESSION_ID)

@@ -11,26 +11,52 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+TAIL = 100
+MOST = 10_000
+"""Lines of each stage that the daemon gives if it is not said how many, and at most."""
 OLDER = "… there are older lines, more than fit into one answer; --follow prints them, too"
 
 
 def logs(ctx: Context, args: Namespace) -> None:
-    """Print what a session's stages wrote, and with ``--follow`` what they go on writing."""
+    """Print what a session's stages wrote, and with ``--follow`` what they go on writing.
+
+    For people, without what stages say to the daemon, unless with ``--all``.
+    """
+    from operatord_protocol.stage_lines import is_for_people  # noqa: PLC0415 - not for --help
+
+    whole = args.all or ctx.as_json
     params = {"session_id": ctx.session_id(args.id), "stage": args.stage, "tail": args.tail}
 
     def rendered(line: dict[str, Any]) -> str:
         return render.log_line(line, times=args.times)
 
     def rendered_all(result: dict[str, Any]) -> str:
-        lines = [OLDER] if result.get("truncated") else []
-        return "\n".join((*lines, *map(rendered, result["lines"])))
+        found = [line for line in result["lines"] if whole or is_for_people(line["line"])]
+        shown = found if whole else _newest(found, TAIL if args.tail is None else args.tail)
+        older = [OLDER] if result.get("truncated") and len(shown) == len(found) else []
+        return "\n".join((*older, *map(rendered, shown)))
 
     if not args.follow:
+        if not whole and (args.tail is None or args.tail >= 0):
+            # The newest of all may well be reports, every one of them: those for people are before them.
+            params["tail"] = max(args.tail or 0, MOST)
         ctx.answer("session.logs", params, rendered_all)
         return
     with ctx.client.logs(params.pop("session_id"), follow=True, **params) as feed:
         for line in feed:
-            ctx.show({"stage": line.stage, "time": line.time, "line": line.line}, rendered)
+            if whole or is_for_people(line.line):
+                ctx.show({"stage": line.stage, "time": line.time, "line": line.line}, rendered)
+
+
+def _newest(lines: list[dict[str, Any]], tail: int) -> list[dict[str, Any]]:
+    """Return the last ``tail`` lines of each stage, in the order in which they are."""
+    left: dict[str, int] = {}
+    kept: list[dict[str, Any]] = []
+    for line in reversed(lines):
+        left[line["stage"]] = left.get(line["stage"], tail) - 1
+        if left[line["stage"]] >= 0:
+            kept.append(line)
+    return kept[::-1]
 
 
 def events(ctx: Context, args: Namespace) -> None:

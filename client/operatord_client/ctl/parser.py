@@ -306,6 +306,9 @@ def _logs(parser: ArgumentParser) -> None:
         "--tail", metavar="N", type=values.whole, help="the last N lines (default: 100)"
     )
     parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="also what stages report to the daemon"
+    )
     parser.add_argument("-t", "--times", action="store_true", help="with the time of each line")
 
 
