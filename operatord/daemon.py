@@ -55,7 +55,7 @@ from .runtime.supervisor import Supervisor
 from .runtime.usage import Tempo, UsageWatch
 from .runtime.watch import EngineWatch, Reactions
 from .signals import Signals
-from .state_dir import StateDir
+from .state_dir import StateDir, StateDirLost
 
 log = logging.getLogger(__name__)
 
@@ -169,10 +169,17 @@ class Daemon:
 
     def _open_journal(self) -> Journal:
         try:
-            return Journal(self._state.path / "journal.sqlite", self._retention())
+            path = self._state.path / "journal.sqlite"
+            return Journal(path, self._retention(), secure=self._secure_state)
         except JournalFailed:
             self._state.close()
             raise
+
+    def _secure_state(self) -> None:
+        try:
+            self._state.secure()
+        except StateDirLost as exc:
+            raise JournalFailed(str(exc)) from exc
 
     def _retention(self) -> Retention:
         kept = self.config.history.kept

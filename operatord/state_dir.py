@@ -17,7 +17,19 @@ import stat
 from pathlib import Path
 from typing import Self
 
-from .identity import IDENTITY, INSTANCE, StateDirUnusable, identify, settle_instance
+import msgspec
+
+from .identity import (
+    IDENTITY,
+    INSTANCE,
+    StateDirUnusable,
+    as_found,
+    identify,
+    read_instance,
+    settle_instance,
+    write_identity,
+    write_instance,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +44,10 @@ OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 class StateDirBusy(StateDirUnusable):
     """Another process has the state directory's lock."""
+
+
+class StateDirLost(StateDirUnusable):
+    """The state directory is not at its path any more, and cannot be put back; the text names no path."""
 
 
 class StateLock:
@@ -73,6 +89,47 @@ class StateDir(StateLock):
         except BaseException:
             self.close()
             raise
+
+    def secure(self) -> None:
+        """See to it that the directory at the path is this one, and put back what of it was deleted.
+
+        What it holds besides is for others to put back. Raises `StateDirLost`.
+        """
+        if _is_at(self._lock, self.path / LOCK):
+            return
+        if os.fstat(self._lock).st_nlink:
+            raise StateDirLost(
+                "the state directory, or its lock, has been moved away; move it back"
+            )
+        try:
+            self._put_back()
+        except StateDirBusy as exc:
+            what = "another operatord has taken the state directory"
+            raise StateDirLost(f"{what}; stop it, and move away what it leaves") from exc
+        except (StateDirUnusable, OSError) as exc:
+            log.debug("the state directory cannot be put back: %s", exc)
+            what = "the state directory has been deleted, and cannot be made again"
+            raise StateDirLost(f"{what}; make it, empty and open to nobody else") from exc
+        log.warning(
+            "the state directory, or its lock, was deleted, and is there again: %s", self.path
+        )
+
+    def _put_back(self) -> None:
+        """Make the directory anew where it was. Raises `StateDirUnusable`, `OSError`."""
+        with StateLock(self.path) as fresh:
+            if read_instance(self.path) not in (None, self.instance):
+                raise StateDirBusy("another instance has worked in it")
+            write_instance(self.path, self.instance)
+            found = as_found(self.path, self.instance)
+            write_identity(self.path, msgspec.structs.replace(found, holder=self.holder))
+            self._lock, fresh._lock = fresh._lock, self._lock  # that of the deleted file goes
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file is the one at a path."""
+    with contextlib.suppress(OSError):
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    return False
 
 
 def _make(path: Path) -> None:

@@ -52,6 +52,8 @@ class Records:
         path = self._path(record.id)
         draft = path.with_suffix(".new")
         try:
+            # Somebody may have deleted it meanwhile.
+            self._directory.mkdir(exist_ok=True, mode=0o700)
             draft.write_bytes(msgspec.json.encode(record))
             draft.replace(path)
         except OSError as exc:

@@ -8,7 +8,8 @@ committed; whoever is about to change the world outside waits for it first.
 Write-ahead logging with ``synchronous = NORMAL``: a commit survives the death of the daemon at any moment.
 A power failure may lose the last commits, but then the containers that they spoke of have died as well.
 
-A write that fails is kept and tried again. What a row says can be kept aside, when nobody can read it;
+A write that fails is kept and tried again. So is one that got into a file which is not at its path any more,
+and which `journal_place` puts back there. What a row says can be kept aside, when nobody can read it;
 what becomes of a whole file that cannot be read, `journal_file` says.
 """
 
@@ -26,6 +27,7 @@ import msgspec
 
 from .failpoints import hit
 from .journal_file import JournalFailed, connect, open_sound
+from .journal_place import JournalPlace
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +41,16 @@ EVENTS_KEPT = 10_000
 
 
 def _words(exc: Exception) -> str:
-    """Return what is told of a failed write; of a defect, the log has the whole."""
-    if isinstance(exc, sqlite3.Error):
+    """Return what is told of a failed write, and what to do; of a defect, the log has the whole."""
+    if isinstance(exc, JournalFailed):
         return str(exc)
+    if isinstance(exc, sqlite3.Error):
+        full = getattr(exc, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        return (
+            f"{exc}; {'make room on that disk' if full else 'see that operatord can write there'}"
+        )
+    if isinstance(exc, OSError):
+        return f"{exc.strerror}; see that operatord can write there"
     log.error("writing the journal broke", exc_info=exc)
     return f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it"
 
@@ -95,14 +104,19 @@ class Journal:
         path: Path,
         retention: Retention,
         on_trouble: Callable[[str | None], None] = lambda problem: None,
+        secure: Callable[[], None] = lambda: None,
     ) -> None:
         """Open or create it. ``on_trouble`` hears when writing begins to fail; with None, works again.
+
+        ``secure`` is called after each write, in a thread: it sees to it that there is the directory still,
+        or raises `JournalFailed`.
 
         Raises `JournalFailed` when there is no using the file, nor a new one, or a newer version made it.
         """
         self.path = path
         self.retention = retention
         self.on_trouble = on_trouble
+        self._secure = secure
         self.problem: str | None = None
         """Why nothing can be written now."""
         self._noted = _Batch()
@@ -115,6 +129,7 @@ class Journal:
         try:
             self._reading = open_sound(path)
             self._connection = connect(path)
+            self._place = JournalPlace(path)
         except sqlite3.Error as exc:
             raise JournalFailed(f"the journal cannot be used: {exc}: {path}") from exc
 
@@ -170,12 +185,14 @@ class Journal:
             while self._noted:
                 self._flying, self._noted = self._noted, _Batch()
                 try:
-                    await loop.run_in_executor(self._thread, self._commit, self._flying)
+                    anew = await loop.run_in_executor(self._thread, self._write_down, self._flying)
                 except Exception as exc:  # whatever it is, what was noted must not be lost
                     self._noted = self._flying.under(self._noted)
                     self._trouble(f"the journal cannot be written: {_words(exc)}")
                     self._retry = loop.call_later(RETRY, self._try_again)
                     return
+                if anew is not None:
+                    self._go_on_with(*anew)
                 self._trouble(None)
         finally:
             self._flying, self._writing = _Batch(), None
@@ -195,8 +212,33 @@ class Journal:
         if problem is None:
             log.info("the journal can be written again")
         else:
-            log.error("%s; nothing is lost yet, and nothing new is started", problem)
+            log.error("%s; nothing is lost yet, and nothing new is started: %s", problem, self.path)
         self.on_trouble(problem)
+
+    def _write_down(self, batch: _Batch) -> tuple[sqlite3.Connection, sqlite3.Connection] | None:
+        """Write one batch where it is found again, in the journal's own thread.
+
+        Return connections to the file, to read and to write, if it had to be put back for that.
+        """
+        self._commit(batch)
+        self._secure()
+        if self._place.is_right:
+            return None
+        self._place.put_back(self._connection)
+        reading = open_sound(self.path)
+        try:
+            return reading, connect(self.path)
+        except BaseException:
+            reading.close()
+            raise
+
+    def _go_on_with(self, *anew: sqlite3.Connection) -> None:
+        old = self._reading, self._connection
+        self._reading, self._connection = anew
+        self._place = JournalPlace(self.path)
+        for connection in old:
+            connection.close()
+        log.warning("the journal was not at its path any more, and is there again: %s", self.path)
 
     def _commit(self, batch: _Batch) -> None:
         """Write one batch, in the journal's own thread."""

@@ -103,7 +103,7 @@ def _refuse_newer(path: Path) -> None:
 def _open(path: Path) -> sqlite3.Connection:
     """Raises `sqlite3.Error`, and `UnicodeDecodeError` for an error whose own text is damaged."""
     _check_kind(path)
-    _make_private(path)
+    make_private(path)
     db = connect(path)
     try:
         _check(db)
@@ -139,7 +139,7 @@ def connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
     """Make a file that nobody else can read, if there is none: SQLite's own, and its logs, all could."""
     with contextlib.suppress(OSError):  # SQLite says what is wrong, then
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

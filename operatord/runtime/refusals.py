@@ -30,7 +30,7 @@ _REFUSALS: dict[scheduler.RefusalType, tuple[type[errors.WireError], str]] = {
 
 def not_written(exc: JournalFailed, what: str, **data: Any) -> errors.NoCapacity:
     """Return the error for something that was not done, or not for good, because it could not be written."""
-    message = f"{what}: {exc}; make room on that disk and ask again"
+    message = f"{what}: {exc}; ask again then"
     return errors.NoCapacity(message, dimension="disk", retry_after=1, **data)
 
 
@@ -42,7 +42,7 @@ def refusal(action: scheduler.Refuse, clock: Clock) -> errors.WireError:
     if kind.retryable and why.next_release is not None:
         data["retry_after"] = max(1, math.ceil(why.next_release - clock.now()))
     if why.dimension == "disk":
-        advice = "make room on that disk, or ask with on_shortage: queue"
+        advice = "ask again then, or with on_shortage: queue"
     # Who is in the way of all address ranges is said with what to do about it.
     text = why.text if why.dimension == "subnets" and not why.capacity else f"{why.text}; {advice}"
     return kind(text, **data)

@@ -631,6 +631,79 @@ def note_all(journal: Journal, data: bytes) -> None:
     journal.note_fact("f", data)
 
 
+# A file that is not at its path any more
+
+
+@pytest.mark.parametrize(
+    "suffixes",
+    [("",), ("-wal",), ("-shm",), ("", "-wal", "-shm")],
+    ids=["file", "log", "index", "all"],
+)
+async def test_what_was_deleted_is_put_back_with_all_that_it_had(
+    path: Path, caplog: pytest.LogCaptureFixture, suffixes: tuple[str, ...]
+) -> None:
+    """A14: and goes on being written: the next daemon knows everything, even if this one is killed."""
+    async with opened(path) as journal:
+        journal.note_session(row("before", ended=1.0))
+        await journal.settled()
+        for suffix in suffixes:
+            path.with_name(path.name + suffix).unlink()
+        journal.note_session(row("after", ended=2.0))
+        await journal.settled()
+        assert (journal.problem, "is there again" in caplog.text) == (None, True)
+        journal.note_session(row("later", ended=3.0))
+        await journal.settled()
+        assert caplog.text.count("is there again") == 1
+        assert {each.id for each in journal.history(None, 9)} == {"before", "after", "later"}
+        killed = path.parent / "killed" / path.name
+        killed.parent.mkdir()
+        copied(path, killed)
+        assert path.stat().st_mode & 0o777 == 0o600
+    for left in (path, killed):
+        async with opened(left) as again:
+            assert {each.id for each in again.history(None, 9)} == {"before", "after", "later"}
+
+
+async def test_file_that_somebody_has_put_there_is_not_overwritten(
+    path: Path, quick_retry: None
+) -> None:
+    """A14: nothing is said to be written, until it has been moved away."""
+    heard: list[str | None] = []
+    async with opened(path, on_trouble=heard.append) as journal:
+        journal.note_session(row("before", ended=1.0))
+        await journal.settled()
+        path.unlink()
+        path.write_text("somebody's")
+        journal.note_session(row("after", ended=2.0))
+        with pytest.raises(JournalFailed, match=r"another file .* move that away"):
+            await journal.settled()
+        assert path.read_text() == "somebody's"
+        path.rename(path.with_name("theirs"))
+        await journal.settled()
+        assert (heard[-1], len(heard)) == (None, 2)
+    async with opened(path) as again:
+        assert {each.id for each in again.history(None, 9)} == {"before", "after"}
+
+
+async def test_directory_that_cannot_be_had_is_told_and_nothing_is_lost(
+    path: Path, quick_retry: None
+) -> None:
+    problem: str | None = "the state directory has been moved away"
+
+    def secure() -> None:
+        if problem is not None:
+            raise JournalFailed(problem)
+
+    async with opened(path, secure=secure) as journal:
+        journal.note_session(row("kept", ended=1.0))
+        with pytest.raises(JournalFailed, match="moved away"):
+            await journal.settled()
+        problem = None
+        await journal.settled()
+    async with opened(path) as again:
+        assert names(again.history(None, 9)) == ["kept"]
+
+
 async def test_settling_tries_at_once_whether_there_is_room_again(journal: Journal) -> None:
     let_grow(journal, 0)
     journal.note_session(row("A", data=BIG))
