@@ -79,19 +79,31 @@ def _singly(
     tables = SlotTables("warm", "warm start", NOTES, paired=False)
     with ExitStack() as stack:
         daemon = stack.enter_context(operatord_on_docker(engine, url, _config(pipelines)))
-        shared = stack.enter_context(contextlib.closing(Floor(url, shared=True, late=True)))
         competitors: dict[str, tuple[int, Competitor]] = {
             NATIVE: (native, WarmSession(daemon, "segmented")),
             SHIM: (max(1, native // 2), WarmSession(daemon, "shim")),
             COLD: (1, Session(daemon, "cold")),
-            "API floor, shared, late": (1, shared),
-            REFERENCE: (1, original),
         }
+        if _has_floor(daemon):
+            shared = stack.enter_context(contextlib.closing(Floor(url, shared=True, late=True)))
+            competitors["API floor, shared, late"] = (1, shared)
+        else:
+            tables.frame.notes = [
+                *NOTES,
+                "This engine cannot do what the floor does: it is left out.",
+            ]
+        competitors[REFERENCE] = (1, original)
         for _ in range(rounds):
             for name, (times, competitor) in competitors.items():
                 for _ in range(times):
                     tables.add_alone(daemon, name, competitor)
     return tables
+
+
+def _has_floor(daemon: Daemon) -> bool:
+    """Tell whether the engine can make stages at once and connect them late."""
+    able = daemon.call("system.status")["engine"]["capabilities"]
+    return bool(able["joins_by_name"] and able["connects_late"])
 
 
 def _in_a_row(
