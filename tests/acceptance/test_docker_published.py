@@ -51,8 +51,7 @@ async def test_address_that_the_engines_host_has_not_is_blamed_on_the_setting(
             assert (refused.type, refused.data["retryable"]) == ("start_failed", False)
             assert "`advertise_host`" in refused.message
         assert daemon.left() == []
-        said = [entry["message"] for entry in daemon.daemon.log if entry]
-        assert any("cannot assign requested address" in message for message in said)
+        assert await daemon.daemon.logged("cannot assign requested address")
 
 
 @pytest.fixture
