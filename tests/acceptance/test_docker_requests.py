@@ -249,7 +249,7 @@ async def test_operatorctl_shows_logs_stats_events_and_the_way_to_the_end(
 
     session = await start(wire)
     sid = session["session_id"]
-    logs = await ctl("logs", sid, "--stage", "stream")
+    logs = await ctl("logs", sid, "--stage", "stream", "--all")
     assert '"type":"listening"' in logs
     stats = json.loads(await ctl("-o", "json", "stats", sid))
     assert set(stats["stages"]) == {"probe", "stream"}
