@@ -469,7 +469,9 @@ def _serve(args: argparse.Namespace) -> int:
 
     async def run() -> None:
         ask_for_short_slices()
-        daemon = Daemon(config, lambda: load(_config_file(args), os.environ, _settings(args)))
+        daemon = Daemon(
+            config, lambda: load(_config_file(args), os.environ, _settings(args), again=True)
+        )
         daemon.handle_signals()
         daemon.note_what_breaks()
         try:

@@ -290,16 +290,19 @@ def _refused_at(data: dict[str, Any]) -> str | None:
     return None
 
 
-def load(path: Path | None, env: Mapping[str, str], options: Mapping[str, Any]) -> Config:
+def load(
+    path: Path | None, env: Mapping[str, str], options: Mapping[str, Any], *, again: bool = False
+) -> Config:
     """Return the settings from file, environment and command line. Raises `ConfigError`.
 
-    ``options`` maps settings to values; those that are None were not given.
+    ``options`` maps settings to values; those that are None were not given. ``again``, by a daemon that
+    serves: nothing is waited for, so the file has to be a regular one.
     """
     given = {key: value for key, value in options.items() if value is not None}
     if slips := [said for name in _strange(env) if (said := _slip(name))]:
         raise ConfigError(slips)
     try:
-        config = from_dict(_read(path) if path else {}, (_from_env(env), given))
+        config = from_dict(_read(path, again=again) if path else {}, (_from_env(env), given))
     except ConfigError as exc:
         if exc.path is not None:
             raise
@@ -354,29 +357,19 @@ def _variable(path: Sequence[str]) -> str:
     return PREFIX_OF_VARIABLES + "_".join(path).upper()
 
 
-def _read(path: Path) -> dict[str, Any]:
-    import yaml  # noqa: PLC0415  # 10 ms that --help need not pay
+def _read(path: Path, *, again: bool) -> dict[str, Any]:
+    from . import settings_file  # noqa: PLC0415  # YAML takes 10 ms that --help need not pay
 
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as exc:
-        raise ConfigError([f"the settings file cannot be read: {exc.strerror}"], path) from exc
-    except UnicodeDecodeError as exc:
-        raise ConfigError(["the settings file is not UTF-8"], path) from exc
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise ConfigError([f"the settings file is not YAML: {_yaml_problem(exc)}"], path) from exc
+        data = settings_file.read(path, again=again)
+    except settings_file.Unusable as exc:
+        raise ConfigError(exc.problems, path) from exc
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         what = "the settings file is to hold a mapping such as 'listen: 127.0.0.1:7733'"
         raise ConfigError([what], path)
     return data
-
-
-def _yaml_problem(exc: Exception) -> str:
-    """Return what is wrong and in which line, without quoting the file."""
-    problem, mark = getattr(exc, "problem", None), getattr(exc, "problem_mark", None)
-    return f"line {mark.line + 1}: {problem}" if mark else (problem or "it cannot be understood")
 
 
 def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
@@ -394,13 +387,12 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _env_value(path: tuple[str, ...], text: str) -> Any:
-    import yaml  # noqa: PLC0415
+    from . import settings_file  # noqa: PLC0415
 
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        name = _variable(path)
-        raise ConfigError([f"{name}: {_yaml_problem(exc)}; put the value in quotes"]) from exc
+        return settings_file.value(text)
+    except settings_file.Unusable as exc:
+        raise ConfigError([f"{_variable(path)}: {each}" for each in exc.problems]) from exc
 
 
 def _scalars(data: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

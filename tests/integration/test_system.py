@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Lab, Wire, in_process, settings
+from daemon_lab import Json, Lab, Wire, in_process, served, settings
 
 from operatord.config import Config, ConfigError, load
 
@@ -186,6 +187,22 @@ async def test_bad_settings_are_refused_and_the_old_ones_stay(tmp_path: Path) ->
         refused = await wire.refusal("system.reload")
         assert str(tmp_path) not in str(refused)
         assert (await wire.call("session.start"))["phase"] == "running"
+
+
+async def test_reload_waits_for_no_pipe_and_takes_no_key_twice(tmp_path: Path) -> None:
+    """N15, N16"""
+    async with served(tmp_path / "s", "--engine", "process") as daemon:
+        wire, file = await daemon.wire(), tmp_path / "s.yaml"
+        before = file.read_text()
+        file.unlink()
+        os.mkfifo(file)
+        assert "regular file" in (await wire.refusal("system.reload")).message
+        file.unlink()
+        file.write_text("limits: {sessions: 1}\nlimits: {queue: 1}\n")
+        assert "in lines 1 and 2" in (await wire.refusal("system.reload")).message
+        file.write_text(before)
+        assert (await wire.call("system.reload"))["changed"] == []
+        await wire.close()
 
 
 async def test_settings_that_need_a_restart_are_refused_by_name(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,89 @@ def test_file_that_is_no_settings_is_refused_without_a_traceback(tmp_path: Path,
         load(file, {}, {})
     assert caught.value.path == file
     assert str(tmp_path) not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lease: {unread_timeout: 1m}\nlimits: {}\nlease: {max_age: 1h}\n",
+            "lease: is given more than once, in lines 1 and 3; put all into one"),
+        ("limits:\n  queue: 1\n  queue: 1\n  queue: 2\n",
+            "limits.queue: is given more than once, in lines 2, 3 and 4; put all into one"),
+        ("gpus:\n- id: a\n  memory: 1\n- {id: b, memory: 1, id: c}",
+            "gpus[1].id: is given more than once, in line 4; put all into one"),
+        ('pipelines:\n  x:\n    stages: {a: {env: {yes: 1, "n": 1, true: 2}}}\n',
+            "pipelines.x.stages.a.env.True: is given more than once, in line 3; put all into one"),
+        ('listen: a:1\n"listen": a:1\n',
+            "listen: is given more than once, in lines 1 and 2; put all into one"),
+    ],
+)  # fmt: skip
+def test_key_that_is_given_twice_is_named_with_its_lines(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    """N15"""
+    file = tmp_path / "o.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+    assert (caught.value.problems, caught.value.path) == ([said], file)
+
+
+def test_all_keys_that_are_given_twice_are_told_at_once(tmp_path: Path) -> None:
+    """N15"""
+    file = tmp_path / "o.yaml"
+    file.write_text("limits: {queue: 1, queue: 2}\nlisten: a:1\nlisten: a:1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+    assert [each.partition(":")[0] for each in caught.value.problems] == ["listen", "limits.queue"]
+
+
+def test_variable_in_which_a_key_is_given_twice_is_named() -> None:
+    """N15"""
+    with pytest.raises(ConfigError, match=r"^OPERATORD_GPUS: \[0\]\.id: is given more than once"):
+        load(None, {"OPERATORD_GPUS": "[{id: a, id: b, memory: 1}]"}, {})
+
+
+def test_anchors_aliases_and_merges_give_no_key_twice(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text(
+        "pipelines:\n  x:\n    stages:\n"
+        "      a: &a {image: i, port: 1, pids: 8, env: &e {A: 1}}\n"
+        "      b: &b {<<: *a, port: 2}\n"
+        "      c: {<<: [*b, *a], pids: 9, env: *e}\n"
+    )
+    stages = load(file, {}, {}).pipelines["x"].stages.values()
+    assert [(s.port, s.pids, s.env) for s in stages] == [
+        (1, 8, {"A": 1}), (2, 8, {"A": 1}), (2, 9, {"A": 1}),
+    ]  # fmt: skip
+
+
+def test_settings_are_read_again_from_a_regular_file_only(tmp_path: Path) -> None:
+    """N16: a pipe would be waited for, and a daemon waits for nobody."""
+    pipe, file = tmp_path / "pipe", tmp_path / "o.yaml"
+    os.mkfifo(pipe)
+    file.write_text("listen: 127.0.0.1:1")
+    assert load(file, {}, {}, again=True).listen == "127.0.0.1:1"
+    for path in (pipe, Path(os.devnull)):
+        with pytest.raises(ConfigError, match="regular file") as caught:
+            load(path, {}, {}, again=True)
+        assert str(tmp_path) not in str(caught.value)
+
+
+def test_settings_may_come_through_a_pipe_at_the_start() -> None:
+    """N16: as a shell's `<(…)` is one."""
+    reads, writes = os.pipe()
+    with os.fdopen(reads), os.fdopen(writes, "w") as pipe:
+        pipe.write("listen: 127.0.0.1:1")
+        pipe.close()
+        assert load(Path(f"/dev/fd/{reads}"), {}, {}).listen == "127.0.0.1:1"
+    assert load(Path(os.devnull), {}, {}) == Config()
+
+
+def test_file_without_an_end_is_refused() -> None:
+    """N16"""
+    with pytest.raises(ConfigError, match="larger than"):
+        load(Path("/dev/zero"), {}, {})
 
 
 def test_file_that_is_not_text_or_not_there(tmp_path: Path) -> None:

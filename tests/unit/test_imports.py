@@ -34,7 +34,10 @@ RULES: dict[str, set[str]] = {
         "operatord.config", "operatord.waking", "operatord_protocol", "msgspec",
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
-    "operatord.config": {"operatord.core", "operatord_protocol", "msgspec", "yaml"},
+    "operatord.config": {
+        "operatord.core", "operatord.settings_file", "operatord_protocol", "msgspec",
+    },
+    "operatord.settings_file": {"yaml"},
     "operatord.logs": {
         "operatord.config", "operatord.runtime.clock", "operatord.stderr", "operatord_protocol",
     },
