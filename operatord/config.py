@@ -43,6 +43,10 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 
 # Without the comma and the white space that would make two devices of one.
 _GPU_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9:._/=-]{0,127}\Z")
+_NOT_FOR_NETWORKS = tuple(
+    ipaddress.IPv4Network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
+)
+"""This network, loopback, and from multicast on (RFC 6890)."""
 _EXPECTED = {
     "gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory: 8GiB}]",
     "listen": "expected HOST:PORT such as 127.0.0.1:7733",
@@ -472,6 +476,11 @@ def _network_problems(config: Config) -> list[str]:
     found = []
     try:
         net = ipaddress.IPv4Network(config.subnets)
+        if other := next((each for each in _NOT_FOR_NETWORKS if net.overlaps(each)), None):
+            found.append(
+                f"subnets: {net} has addresses of {other}, which no network can have; choose a private range "
+                "such as 10.213.0.0/16"
+            )
         if net.prefixlen > PREFIX:
             found.append(f"subnets: {net} is smaller than one session's /{PREFIX}")
         elif 2 ** (PREFIX - net.prefixlen) < config.limits.sessions:

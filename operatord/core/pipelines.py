@@ -40,6 +40,9 @@ EnvName = Annotated[
 _RESERVED = frozenset(Session.__struct_fields__)
 ADDRESS = re.compile(r"\{([a-z][a-z0-9_]{0,31})\.(host|port)\}")
 """In an environment value: another stage's address, such as ``{stream.host}``."""
+_FIELDS = ("host", "port")
+_LIKE_ADDRESS = re.compile(r"\{\s*(\w+)\s*\.\s*(\w*)[^{}]*\}?")
+"""What may have been meant as one; another program's ``{record.level}`` looks like that, too."""
 _OURS = re.compile(r"^OPERATORD_|_(ip|port)$")
 _MIB = 1024**2
 _LEAST_LIMIT = 6 * _MIB
@@ -164,6 +167,10 @@ def _warm_problems(where: str, pipeline: Pipeline) -> list[str]:
 
 def _stage_problems(where: str, name: str, stage: Stage) -> list[str]:
     found = []
+    if re.search(r"\s", stage.image):
+        found.append(
+            f"{where}.image: no image has white space in its name, and {stage.image!r} has"
+        )
     if name in _RESERVED:
         found.append(f"{where}: {name!r} is a member of every session; give the stage another name")
     for key in stage.allow_env:
@@ -192,12 +199,35 @@ def _size_problems(where: str, stage: Stage) -> list[str]:
 
 
 def _address_problems(where: str, stage: Stage, stages: Mapping[str, Stage]) -> list[str]:
-    return [
-        f"{where}.env.{key}: there is no stage {name!r}{suggestion(name, stages)}"
+    found = [
+        f"{where}.env.{key}: {problem}"
         for key, value in stage.env.items()
-        for name, _ in ADDRESS.findall(env_text(value))
-        if name not in stages
+        for match in _LIKE_ADDRESS.finditer(env_text(value))
+        if (problem := _address_problem(match, stages))
     ]
+    return found + [
+        f"{where}.command[{place}]: {match[0]} is filled in in env only; a shell has it as ${match[1]}_"
+        f"{'ip' if match[2] == 'host' else 'port'}"
+        for place, word in enumerate(stage.command)
+        for match in ADDRESS.finditer(word)
+        if match[1] in stages
+    ]
+
+
+def _address_problem(match: re.Match[str], stages: Mapping[str, Stage]) -> str | None:
+    """Return what is wrong with what looks like an address; None where it is one, or another's."""
+    stage, field = match[1], match[2]
+    if stage not in stages:
+        if not ADDRESS.fullmatch(match[0]) and (
+            field not in _FIELDS or stage.lower() not in stages
+        ):
+            return None
+        return f"there is no stage {stage!r}{suggestion(stage, stages)}"
+    if field not in _FIELDS:
+        return f"of a stage there are host and port, and no {field!r}{suggestion(field, _FIELDS)}"
+    if not ADDRESS.fullmatch(match[0]):
+        return f"the address of a stage is written {{{stage}.{field}}}, without anything else in the braces"
+    return None
 
 
 def env_text(value: str | int | float | bool) -> str:

@@ -251,6 +251,8 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "lease.idle_timeout": {"lease": {"idle_timeout": 0}},
     "lease.max_age": {"lease": {"max_age": "0s"}},
     "stall_timeout: is longer": {"stall_timeout": 0},
+    "subnets: 127.0.0.0/8 has addresses of 127.0.0.0/8": {"subnets": "127.0.0.0/8"},
+    "subnets: 128.0.0.0/1 has addresses of 224.0.0.0/3": {"subnets": "128.0.0.0/1"},
 }
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -59,6 +61,67 @@ def test_stages_share_a_namespace_where_their_ports_differ_and_nobody_says_other
 )
 def test_sizes_that_contradict_each_other(stage: Stage, problem: str) -> None:
     assert found(stage) == [f"pipelines.x.stages.camera.{problem}"]
+
+
+def chained(**consumer: Any) -> list[str]:
+    """Return what is wrong with a stage behind one that is called relay."""
+    stages = {
+        "relay": Stage(image="i", port=1),
+        "view": Stage(**{"image": "i", "port": 2} | consumer),
+    }
+    return [
+        each.removeprefix("pipelines.x.stages.view.")
+        for each in problems("x", Pipeline(stages=stages))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("{rely.host}", "there is no stage 'rely'; did you mean 'relay'?"),
+        ("{Relay.port}", "there is no stage 'Relay'; did you mean 'relay'?"),
+        ("{relay.prot}", "of a stage there are host and port, and no 'prot'; did you mean 'port'?"),
+        ("x{relay.name}", "of a stage there are host and port, and no 'name'; known: host, port"),
+        ("{relay.}", "of a stage there are host and port, and no ''; known: host, port"),
+        ("{relay.host:{relay.port}",
+            "the address of a stage is written {relay.host}, without anything else in the braces"),
+        ("{ relay.port }",
+            "the address of a stage is written {relay.port}, without anything else in the braces"),
+    ],
+)  # fmt: skip
+def test_slip_in_an_address_is_told_with_what_was_meant(value: str, problem: str) -> None:
+    """N19"""
+    assert chained(env={"A": value}) == [f"env.A: {problem}"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{relay.host}:{relay.port}",
+        "{",
+        "{}",
+        "{relay}",
+        '{"a": {"b": 1.5}}',
+        "{record.level}",
+        "{x.port:d}",
+    ],
+)
+def test_address_and_what_is_none_are_taken(value: str) -> None:
+    """N19: other programs have a use for braces, too."""
+    assert chained(env={"A": value}) == []
+
+
+def test_address_in_a_command_is_told_where_it_is_filled_in() -> None:
+    """N19"""
+    [problem] = chained(command=["view", "--from={relay.host}"])
+    assert problem.startswith("command[1]: {relay.host} is filled in in env only")
+    assert problem.endswith("$relay_ip")
+    assert chained(command=["view", "{record.host}", "{relay}"]) == []
+
+
+def test_image_with_white_space_is_none() -> None:
+    """N19"""
+    assert chained(image="B C") == ["image: no image has white space in its name, and 'B C' has"]
 
 
 def test_sizes_that_agree() -> None:
