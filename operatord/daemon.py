@@ -127,10 +127,7 @@ class Daemon:
         self._gpus = _configured_gpus(config)
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
-        self._subnet_count = SubnetCount(
-            self.engine, self._subnets, self.supervisor.note_subnets, here=self._engine_host is None
-        )
-        self.supervisor.on_no_subnets = self._subnet_count.doubt
+        self._subnet_count = self._make_subnet_count()
         self._capabilities = CapabilityMemory(self.engine, self.journal)
         self._forgotten = Forgotten(self.journal)
         self._ownership = Ownership(self.engine, self.instance, self._state.holder)
@@ -166,6 +163,12 @@ class Daemon:
         supervisor.on_defect = self.keeper.note
         self.journal.on_trouble = supervisor.note_journal
         return supervisor
+
+    def _make_subnet_count(self) -> SubnetCount:
+        here, tell = self._engine_host is None, self.supervisor.note_subnets
+        count = SubnetCount(self.engine, self._subnets, tell, here=here)
+        self.supervisor.on_no_subnets = count.doubt
+        return count
 
     def _open_journal(self) -> Journal:
         try:

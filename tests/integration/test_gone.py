@@ -205,6 +205,7 @@ async def test_running_out_of_descriptors_is_told_as_that(tmp_path: Path) -> Non
         finally:
             for sock in flood:
                 sock.close()
+        assert await served.stop() == 0  # all of the log has been written then
     complaints = [line for line in served.log if line.get("level") in ("error", "critical")]
     assert len(complaints) <= 2, complaints
     assert not any("Traceback" in str(line) for line in served.log)
