@@ -17,6 +17,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from operatord_protocol.standard_streams import open_closed_ones
+
 from . import __version__
 
 T = TypeVar("T")
@@ -34,6 +36,7 @@ SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    open_closed_ones()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever letters the locale has
@@ -395,6 +398,8 @@ def _config_file(args: argparse.Namespace) -> Path | None:
 
 
 def _say(text: str) -> None:
+    if sys.stderr is None:  # `print` would take standard output for it
+        return
     with contextlib.suppress(OSError):  # then nobody can be told
         print(f"operatord: {text}", file=sys.stderr, flush=True)  # noqa: T201
 

@@ -7,6 +7,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from operatord_protocol.standard_streams import open_closed_ones
+
 from .ctl import exits, parser, terminal
 from .ctl.context import Context
 from .ctl.signals import Signals
@@ -16,6 +18,7 @@ TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code, see `ctl.exits`."""
+    open_closed_ones()
     terminal.prepare()
     signals = Signals()
     try:

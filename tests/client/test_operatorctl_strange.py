@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -167,6 +168,23 @@ def test_refusal_is_said_though_there_is_no_standard_error(daemon: StubDaemon) -
     daemon.on("session.get", {"error": golden("error: no such session")["error"]})
     for script in ('"$@" 2>&-', '"$@" 2>/dev/full'):
         assert fed(daemon, "get", SESSION_ID, script=script).returncode == exits.NOT_FOUND
+
+
+def test_connection_takes_the_place_of_no_standard_stream(
+    daemon: StubDaemon, tmp_path: Path
+) -> None:
+    """F13: what is closed is the null device before there is a socket."""
+    pid, found = tmp_path / "pid", dict[str, str]()
+
+    def answer(_: Any) -> list[Any]:
+        proc = Path("/proc", pid.read_text().strip(), "fd")
+        found.update({name: str((proc / name).readlink()) for name in "012"})
+        return [{"result": {"sessions": []}}]
+
+    daemon.on("session.list", answer)
+    script = f'echo $$ >{pid}; exec "$@" <&- >&- 2>&-'
+    assert fed(daemon, "list", script=script).returncode == exits.OUTPUT_FAILED
+    assert found == dict.fromkeys("012", os.devnull)
 
 
 def test_text_that_the_terminal_has_no_letters_for_is_escaped(daemon: StubDaemon) -> None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import os
 from pathlib import Path
 
 import pytest
-from daemon_lab import OPERATORD, clean_env, run
+from daemon_lab import OPERATORD, Wire, clean_env, run, until
 
 from operatord import cli, logs
 from operatord.config import Logging
@@ -40,7 +42,30 @@ async def test_output_that_cannot_be_written_is_a_sentence_and_a_code(
 async def test_settings_that_are_wrong_are_told_by_the_code_at_least(outputs: str) -> None:
     """F13"""
     command = f"{OPERATORD} check-config --listen nowhere {outputs}"
-    assert (await run("sh", "-c", command, env=clean_env()))[0] == USAGE
+    assert (await run("sh", "-c", command, env=clean_env()))[:2] == (USAGE, "")
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+async def test_sockets_of_the_daemon_take_the_place_of_no_standard_stream(
+    tmp_path: Path, closed: str
+) -> None:
+    """F13: or its children, whose standard error is the same, would write to its clients."""
+    unix = tmp_path / "socket"
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$@" {closed}', "sh", OPERATORD, "serve", "--engine", "process"),
+        *("--listen", "127.0.0.1:0", "--unix", str(unix), "--state-dir", str(tmp_path / "s")),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=clean_env(),
+    )
+    await until(lambda: unix.exists() or process.returncode is not None, "it listens or has ended")
+    wire = await Wire.connect(unix)
+    assert (await wire.call("system.ping")) is not None
+    for number in closed.replace("<&-", "").replace(">&-", "").split():
+        assert Path(f"/proc/{process.pid}/fd/{number}").readlink() == Path(os.devnull)
+    await wire.close()
+    process.terminate()
+    assert await process.wait() == 0
 
 
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}])
