@@ -79,8 +79,8 @@ def _rate(text: str) -> float | None:
     return rate if 0 < rate < math.inf else None
 
 
-def choose_pipeline(params: SessionStartParams, pipelines: Mapping[str, Pipeline]) -> str:
-    """Return the name of the pipeline that is asked for. Raises `InvalidParams`, `NotFound`."""
+def pipeline_name(params: SessionStartParams) -> str:
+    """Return what the pipeline that is asked for is called, if there is one. Raises `InvalidParams`."""
     plain, name = params.plain_stream, params.pipeline
     if not isinstance(name, str):
         return "stream" if plain is True else "segmented"
@@ -89,7 +89,13 @@ def choose_pipeline(params: SessionStartParams, pipelines: Mapping[str, Pipeline
             "params.pipeline: give either plain_stream or pipeline, not both",
             path="params.pipeline",
         )
-    if name not in pipelines:
+    return name
+
+
+def choose_pipeline(params: SessionStartParams, pipelines: Mapping[str, Pipeline]) -> str:
+    """Return the name of the pipeline that is asked for. Raises `InvalidParams`, `NotFound`."""
+    name = pipeline_name(params)
+    if isinstance(params.pipeline, str) and name not in pipelines:
         raise NotFound(f"there is no pipeline {name!r}{suggestion(name, pipelines)}")
     return name
 

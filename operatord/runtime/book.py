@@ -9,6 +9,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from operatord.core.phases import TRANSITIONS
+from operatord.core.sameness import differing
 from operatord_protocol import errors
 from operatord_protocol.messages import Phase, SessionStartParams
 
@@ -68,8 +69,13 @@ class SessionBook:
             if f"network_{session_id[:5]}" not in taken and session_id not in self.records:
                 return session_id
 
-    def same_request(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
-        """Return the session that an earlier request with the same key made. Raises `Conflict`."""
+    def same_request(
+        self, params: SessionStartParams, owner: str, default_count: int
+    ) -> SessionRecord | None:
+        """Return the session that an earlier request with the same key made.
+
+        ``default_count`` is what a request without a count means. Raises `Conflict`, `InvalidParams`.
+        """
         if not isinstance(params.request_key, str):
             return None
         record = self._keys.get((owner, params.request_key))
@@ -77,9 +83,10 @@ class SessionBook:
             record = _recalled(row)
         if record is None or (record.phase == "ended" and record.started is None):
             return None  # it came to nothing, so that trying again is what the key is for
-        if others := _differing(record.params, params):
+        if others := differing(record.params, record.plan, params, default_count):
+            names = ", ".join(f"`{name}`" for name in others)
             raise errors.Conflict(
-                f"this request_key was used for a request with another {others}; choose a new one",
+                f"this request_key was used for a request with another {names}; choose a new one",
                 session_id=record.id,
             )
         return record
@@ -145,16 +152,3 @@ def _recalled(row: SessionRow, *, logs: bool = True) -> SessionRecord | None:
     except Unreadable as exc:
         log.warning("%s", exc)
         return None
-
-
-def _differing(before: SessionStartParams, now: SessionStartParams) -> str:
-    """Return the members that ask for another session, empty if there are none.
-
-    When to answer is not among them, and what is left out asks for the same as what is false.
-    """
-    names = [name for name in now.__struct_fields__ if name != "wait"]
-    return ", ".join(
-        f"`{name}`"
-        for name in names
-        if (getattr(before, name) or None) != (getattr(now, name) or None)
-    )

@@ -139,7 +139,8 @@ class Supervisor:
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
-        if known := self.book.same_request(params, owner):
+        default_count = self.admission.config.defaults.count
+        if known := self.book.same_request(params, owner, default_count):
             return known
         plan = self.plan(params, upstream)
         self.reach.require(patient=params.on_shortage != "refuse")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from daemon_lab import Lab, Wire, in_process, until
@@ -209,14 +210,26 @@ async def test_request_key_for_another_request_is_a_conflict(wire: Wire) -> None
     assert "another `count`;" in refused.message
 
 
+@pytest.mark.parametrize(
+    ("first", "again"),
+    [
+        ({}, {"plain_stream": False, "lease": "pinned", "env": {}, "priority": 0}),
+        ({"plain_stream": True}, {"pipeline": "stream", "owner": "local"}),
+        ({"env": {"probe": {"fps": 5}}}, {"env": {"probe": {"fps": "5"}, "stream": {}}}),
+    ],
+)
 async def test_same_request_may_be_written_differently_and_be_waited_for_differently(
-    wire: Wire,
+    wire: Wire, first: dict[str, Any], again: dict[str, Any]
 ) -> None:
-    session = await wire.call("session.start", request_key="k", wait="accepted")
-    again = await wire.call(
-        "session.start", request_key="k", plain_stream=False, lease="pinned", env={}, priority=0
-    )
-    assert (again["session_id"], again["phase"]) == (session["session_id"], "running")
+    session = await wire.call("session.start", request_key="k", wait="accepted", **first)
+    found = await wire.call("session.start", request_key="k", **again)
+    assert (found["session_id"], found["phase"]) == (session["session_id"], "running")
+
+
+async def test_request_that_leaves_the_count_out_means_the_default(wire: Wire) -> None:
+    session = await wire.call("session.start", request_key="k")
+    again = await wire.call("session.start", request_key="k", count=session["count"])
+    assert again["session_id"] == session["session_id"]
 
 
 async def test_request_key_is_free_again_when_its_start_failed(lab: Lab, wire: Wire) -> None:
