@@ -256,6 +256,17 @@ async def test_lines_of_a_text_over_several_lines_are_not_carried_out(
     await nothing_happened(wire)
 
 
+async def test_request_in_a_comment_over_several_lines_is_not_carried_out(wire: Wire) -> None:
+    """A4: whoever pastes it is told what ends the comment, and goes on after that."""
+    await opened(wire)
+    assert (await wire.ask('{"count":5, /* before:'))["error"]["code"] == PARSE
+    for _ in range(2):
+        assert "send */" in (await wire.ask('{"method":"system.drain"}'))["error"]["message"]
+    assert (await wire.ask('*/ "owner":"a"}'))["error"]["code"] == PARSE
+    assert (await wire.call("system.status"))["draining"] is False
+    await nothing_happened(wire)
+
+
 ENCODED = {
     "a byte order mark": ("utf-8-sig", "UTF-8 with a byte order mark"),
     "UTF-16 with a mark": ("utf-16", "UTF-16"),

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.control.fragments import Fragment, fragment
+from operatord.control.fragments import COMMENT_LINES, Fragment, fragment
 from operatord_protocol.codec import Request, decode_line
 from operatord_protocol.errors import ParseError
 
 START = '{"count":5}'
 PING = '{"method":"system.ping"}'
+STOP = '{"method":"session.stop_all"}'
 
 
 def carried_out(*lines: str) -> list[str]:
@@ -66,7 +67,11 @@ def test_parts_of_a_text_over_several_lines_are_not_carried_out(text: str) -> No
     [
         "{", '{"count": 5', '{"count":', '{"method":"system.ping"', '{"method":"system.ping', '{"a":["x"',
         '{"events":[', "{}}", "]", "{count: 5", '{"count":5,}', '{"a": [}', '{"a":' * 100, "[" * 100,
-        '{"method": "foobar, "params": "bar", "baz]', "{'a': 1}", '{"a": "x\\', '{"a": /*', '{ // x', "{ #",
+        '{"method": "foobar, "params": "bar", "baz]', "{'a': 1}", '{"a": "x\\',
+        '{"a": logs/*.txt', '{"a": ~/*', '{"a": */*', "{'a': '/*'", "{'a': '# '", '{"a": "/* -- ; #"',
+        '{"a": <N>', '{"a": $COUNT', '{"a": %5', '{"a": -5', '{"a": bob', '{"a": 5 cores',
+        '{"a": true or false', '{"a": http://x', '{"a": http://x}', '{"a": - 5}', '{"a": John Smith}',
+        '{"a": ' + "-- " * 1000,
     ],
 )  # fmt: skip
 def test_request_after_a_slip_is_carried_out(slip: str) -> None:
@@ -75,10 +80,56 @@ def test_request_after_a_slip_is_carried_out(slip: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "slip", ["{", '{"count": 5', '{"count": 5,', "{}}", '{"owner":"a', "{ // x", '{"count": 5 # {']
+    "slip", ["{", '{"count": 5', '{"count": 5,', "{}}", '{"owner":"a', '{"count": 5 # {']
 )
 def test_start_after_a_slip_is_carried_out_where_it_cannot_be_a_part(slip: str) -> None:
     assert carried_out(slip, START) == [START]
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        '{"x":1, /* old:', "{ /*", '{"x":1 /* old', '{"x": /* {', '{ "x": 1/*', '{"x":1}/* old:', "/* old:",
+        '{ a /* old', "{ /* a */ /* b", '{ /* "a */ /* b', '{"a": /* it\'s', '{ <!-- old', '{\n/*', '[\n1 /*',
+        '{"a": "b" /* // ', '{"a":\t/*',
+    ],
+)  # fmt: skip
+def test_comment_that_goes_on_holds_back_all_up_to_its_end(begin: str) -> None:
+    """A4"""
+    end = "-->" if "<!--" in begin else "*/"
+    lines = begin.splitlines()
+    assert carried_out(*lines, STOP, STOP, "words {", START, f"{end} ]}}", PING, START) == [
+        PING,
+        START,
+    ]
+    assert carried_out(*lines, STOP, f'words {end} "y": [', STOP, START, "]}", PING) == [PING]
+    assert carried_out(*lines, STOP, end, PING, PING)[-1] == PING, "whoever ends it loses no more"
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        "{ // }", "{ #", "{ // x", '{"x":1, // old', '{"a": [ // old', '{"x":1, -- old }', "{ -- sql",
+        "{--sql", '{"x": -- sql', '{"x": --[[ lua ]]', "{ ; ini", '{"x":1, ;ini }', '{"x": ; ini }',
+        "{ (* pascal }", "{ % tex }", '{"x":   ! fortran }', '{"x": REM dry run', '{"x": TODO: fix "it", {a}',
+        '{"x": /* dry */', '{"x": /* dry */ // run', '{\n"x": -- dry', '{\n"y": 1,\n"x": dry run only',
+        '[\n-- old ]', '{"x":\n-- {', '{"x":\n; ]', '{\n"y": "",\n* old }',
+    ],
+)  # fmt: skip
+def test_object_after_a_comment_of_any_language_is_a_part_where_something_is_wanted(
+    begin: str,
+) -> None:
+    """A4: of whom it was a slip, no more than one line is lost."""
+    lines = begin.splitlines()
+    assert carried_out(*lines, STOP, "}", "]", PING) == [PING]
+    assert carried_out(*lines, STOP, PING, STOP) == [PING, STOP]
+
+
+def test_comment_without_an_end_holds_back_so_many_lines_at_most() -> None:
+    """A4: the first that comes after them is carried out, whatever came between."""
+    lines = [STOP, "}"] * (COMMENT_LINES // 2)
+    assert carried_out("{ /*", *lines, PING, START) == [PING, START]
+    assert carried_out("{ /*", *lines[:-1], PING, START) == [START]
 
 
 VALUES = st.recursive(
@@ -104,3 +155,12 @@ def test_refusal_says_what_to_do_and_to_whom() -> None:
     dialect, request_id, error = text.refuse(request)
     assert (dialect, request_id, error.code) == ("rpc", 7, ParseError.code)
     assert "a request is whole in one line" in error.message
+
+
+def test_who_is_in_a_comment_is_told_what_ends_it() -> None:
+    for begin, end in ((b"/*", "*/"), (b"<!--", "-->")):
+        text = fragment(None, b'{"a": ' + begin)
+        request = decode_line(PING.encode())
+        assert text is not None
+        assert isinstance(request, Request)
+        assert f"send {end} to end the comment" in text.refuse(request).error.message
