@@ -89,7 +89,6 @@ class Connection(asyncio.BufferedProtocol):
         "_due",
         "_eof",
         "_farewell",
-        "_feeds",
         "_fragment",
         "_host",
         "_in_flight",
@@ -137,8 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         self._refused = False
         self._tasks: set[asyncio.Task[Any]] = set()
         self._pending: dict[object, tuple[Call, asyncio.Task[Any]]] = {}
-        self._kept: dict[int, Callable[[], object]] = {}
-        self._feeds: dict[int, Feed] = {}
+        self._kept: dict[int, Feed] = {}
         self._due: dict[int, Feed] = {}
         self._farewell = b""
         self._on_close: dict[int, Callable[[], None]] = {}
@@ -226,13 +224,13 @@ class Connection(asyncio.BufferedProtocol):
             self._presence.end()
         for task in tuple(self._tasks):
             task.cancel()
-        for ender in tuple(self._kept.values()):
-            ender()
+        for feed in tuple(self._kept.values()):
+            feed.end()
         for callback in tuple(self._on_close.values()):
             callback()
         self._expect_end(False)
         self._backlog.clear()
-        self._feeds.clear()
+        self._kept.clear()
         self._due.clear()
         self._out.close()
 
@@ -243,7 +241,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on where reading the peer's requests was stopped."""
         self._out.resume()
-        self._due |= self._feeds
+        self._due |= self._kept
         self._turns.go_on(self._turn)
 
     # Requests
@@ -430,7 +428,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send what subscriptions have due, at least something of each visit."""
         while self._due and self._out.takes_more:
             key, feed = self._due.popitem()
-            if feed(until):
+            if feed.pump(until):
                 self._due[key] = feed
             if self._turns.now() >= until:
                 break
@@ -539,14 +537,9 @@ class Connection(asyncio.BufferedProtocol):
         """Return when the peer takes more."""
         await self._out.room()
 
-    def feed(self, key: int, feed: Feed) -> None:
-        """Let ``feed`` send, first after the reply to the present request, and whenever it is `due`."""
-        self._feeds[key] = self._due[key] = feed
-        self._turns.wait(self._turn)
-
     def due(self, key: int) -> None:
-        """Let a feed send, for there is something."""
-        self._due[key] = self._feeds[key]
+        """Let a subscription send, for there is something."""
+        self._due[key] = self._kept[key]
         if self._out.takes_more:
             self._turns.wait(self._turn)
 
@@ -560,9 +553,10 @@ class Connection(asyncio.BufferedProtocol):
             self._on_close[key] = callback
         return lambda: self._on_close.pop(key, None)
 
-    def keep(self, key: int, ender: Callable[[], object]) -> None:
-        """Note a subscription; see `check_kept`."""
-        self._kept[key] = ender
+    def keep(self, key: int, feed: Feed) -> None:
+        """Note a subscription, and let it send after the reply to the present request; see `check_kept`."""
+        self._kept[key] = self._due[key] = feed
+        self._turns.wait(self._turn)
 
     def check_kept(self) -> None:
         """See that there is room for one more subscription. Raises `TooManyRequests`."""
@@ -573,12 +567,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def drop(self, key: int) -> bool:
         """End a subscription."""
-        ender = self._kept.pop(key, None)
-        if ender is None:
+        feed = self._kept.pop(key, None)
+        if feed is None:
             return False
-        self._feeds.pop(key, None)
         self._due.pop(key, None)
-        ender()
+        feed.end()
         self._close_when_done()
         return True
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import bisect
 import math
-from collections.abc import Callable
+from abc import ABC, abstractmethod
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -25,9 +25,6 @@ MARK = "events.mark"
 TOLD_AT_ONCE = 64
 """Subscriptions that are told of an event until the event loop has its turn, of tens of thousands."""
 
-Send = Callable[[dict[str, Any]], bool]
-"""Sends the params of one notification; False when the peer takes no more just now."""
-
 
 class Event(NamedTuple):
     """One thing that happened."""
@@ -38,34 +35,48 @@ class Event(NamedTuple):
     params: dict[str, Any]
 
 
-class Reader(NamedTuple):
-    """Who is sent events."""
+class Subscription(ABC):
+    """A place in the ring: which events are wanted, and how far they have been read.
 
-    send: Send
-    due: Callable[[], None]
-    """Told that there are new ones; calls `Subscription.pump` when it is its turn, until nothing is left."""
+    Whoever is sent them says in a subclass how. There may be tens of thousands: hence the slots, and one
+    object for each, as the garbage collector looks at every one of them while nobody is answered.
+    """
 
-
-class Subscription:
-    """A place in the ring: which events are wanted, and how far they have been read."""
+    __slots__ = ("_cursor", "_ring", "_session_id", "_strange", "_types")
 
     def __init__(
         self,
         ring: EventLog,
-        reader: Reader,
-        cursor: int,
-        types: frozenset[str] | None,
-        session_id: str | None,
+        since: int | None = None,
+        types: frozenset[str] | None = None,
+        session_id: str | None = None,
     ) -> None:
-        """Read what comes after ``cursor``; None for ``types`` or ``session_id`` means all."""
+        """Read what comes after ``since``, or from now on; None for ``types`` or ``session_id`` means all.
+
+        Call `pump` for what is due already.
+        """
+        cursor = ring.seq if since is None else since
         self._ring = ring
-        self._send = reader.send
-        self.due = reader.due
         # A number of an earlier life of the daemon: what came after it cannot be known.
         self._strange = cursor if cursor > ring.seq else None
         self._cursor = cursor if self._strange is None else 0
         self._types = types
         self._session_id = session_id
+        ring.add(self)
+        if cursor == ring.seq:
+            ring.wait(self)
+
+    @abstractmethod
+    def send(self, params: dict[str, Any]) -> bool:
+        """Send the params of one notification; False when the peer takes no more just now."""
+
+    @abstractmethod
+    def due(self) -> None:
+        """Have `pump` called when it is its turn, until nothing is left: there are new events."""
+
+    def end(self) -> None:
+        """Send no more. Idempotent."""
+        self._ring.drop(self)
 
     def pump(self, until: float = math.inf) -> bool:
         """Send what is due, until nothing is left, the peer takes no more, or it is ``until``.
@@ -73,7 +84,7 @@ class Subscription:
         Return whether more is left, by `time.perf_counter`. A peer that takes no more is to say when it does.
         """
         if self._strange is not None:
-            if not self._send(_lost(self._strange + 1, self._strange + 1)):
+            if not self.send(_lost(self._strange + 1, self._strange + 1)):
                 return False
             self._strange = None
         while (event := self._ring.after(self._cursor)) is not None:
@@ -82,7 +93,7 @@ class Subscription:
             if perf_counter() >= until:
                 return True
         if self._cursor < self._ring.seq:  # the last numbers of a life that ended without a word
-            if not self._send(_lost(self._cursor + 1, self._ring.seq)):
+            if not self.send(_lost(self._cursor + 1, self._ring.seq)):
                 return False
             self._cursor = self._ring.seq
         self._ring.wait(self)
@@ -91,10 +102,10 @@ class Subscription:
     def _pass(self, event: Event) -> bool:
         """Go on to ``event`` and send it if it is wanted; False when the peer takes no more."""
         if event.seq > self._cursor + 1:
-            if not self._send(_lost(self._cursor + 1, event.seq - 1)):
+            if not self.send(_lost(self._cursor + 1, event.seq - 1)):
                 return False
             self._cursor = event.seq - 1
-        if self._wants(event) and not self._send(event.params):
+        if self._wants(event) and not self.send(event.params):
             return False
         self._cursor = event.seq
         return True
@@ -183,23 +194,12 @@ class EventLog:
         if subscription in self._subscriptions:
             self._waiting.add(subscription)
 
-    def subscribe(
-        self,
-        reader: Reader,
-        since: int | None = None,
-        types: frozenset[str] | None = None,
-        session_id: str | None = None,
-    ) -> Subscription:
-        """Begin after ``since``, or now. Call `Subscription.pump` for what is due already."""
-        cursor = self.seq if since is None else since
-        subscription = Subscription(self, reader, cursor, types, session_id)
+    def add(self, subscription: Subscription) -> None:
+        """Know a subscription, until it is dropped."""
         self._subscriptions.add(subscription)
-        if cursor == self.seq:
-            self.wait(subscription)
-        return subscription
 
-    def unsubscribe(self, subscription: Subscription) -> None:
-        """Send no more. Idempotent."""
+    def drop(self, subscription: Subscription) -> None:
+        """Know it no more. Idempotent."""
         self._subscriptions.discard(subscription)
         self._waiting.discard(subscription)
 

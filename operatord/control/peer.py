@@ -21,8 +21,20 @@ from operatord_protocol.messages import Reloaded, Trouble
 from .events import EventLog
 from .views import Views
 
-Feed = Callable[[float], bool]
-"""Sends what is due until a moment by `time.perf_counter`, at least one thing; tells whether more is left."""
+
+class Feed(Protocol):
+    """What a connection is sent without asking again: one subscription."""
+
+    def pump(self, until: float) -> bool:
+        """Send what is due until a moment by `time.perf_counter`, at least one thing.
+
+        Return whether more is left.
+        """
+        ...
+
+    def end(self) -> None:
+        """Send no more. Idempotent."""
+        ...
 
 
 class Peer(Protocol):
@@ -38,12 +50,8 @@ class Peer(Protocol):
         """Return when the peer takes more."""
         ...
 
-    def feed(self, key: int, feed: Feed) -> None:
-        """Let ``feed`` send what is due, first after the reply to the present request."""
-        ...
-
     def due(self, key: int) -> None:
-        """Let a feed send again: there is something, or may be."""
+        """Let a subscription send again: there is something, or may be."""
         ...
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:
@@ -54,8 +62,11 @@ class Peer(Protocol):
         """See that there is room for one more subscription. Raises `TooManyRequests`."""
         ...
 
-    def keep(self, key: int, ender: Callable[[], object]) -> None:
-        """Note a subscription; the connection stays open for it, and its end calls ``ender``."""
+    def keep(self, key: int, feed: Feed) -> None:
+        """Note a subscription, and let it send, first after the reply to the present request.
+
+        The connection stays open for it, and its end is the subscription's.
+        """
         ...
 
     def drop(self, key: int) -> bool:

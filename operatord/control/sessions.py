@@ -239,13 +239,31 @@ async def _lines(call: Call, record: SessionRecord, stage: str, tail: int) -> Se
     return (found or [])[-tail:] if tail else []
 
 
+class _Following:
+    """A subscription to log lines, which a task sends as they come."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        """End with ``task``."""
+        self._task = task
+
+    def pump(self, until: float) -> bool:
+        """Leave it to the task."""
+        return False
+
+    def end(self) -> None:
+        """End the task."""
+        self._task.cancel()
+
+
 def _follow(call: Call, record: SessionRecord, stages: list[str], tail: int) -> int:
     """Begin to follow, and return the subscription. Raises `TooManyRequests`."""
     give_back = _take_followings(call.services, len(stages))
     number = call.services.new_subscription()
     task = call.peer.own(_follow_stages(call, record, stages, tail, number))
     task.add_done_callback(lambda _: give_back())
-    call.peer.keep(number, task.cancel)
+    call.peer.keep(number, _Following(task))
     return number
 
 

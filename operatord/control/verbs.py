@@ -17,7 +17,7 @@ from operatord_protocol import messages as m
 from operatord_protocol.checking import suggestion
 
 from . import sessions
-from .events import Reader
+from .events import Subscription
 from .paging import piece, wanted
 from .peer import Call
 
@@ -73,26 +73,36 @@ async def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
     return await call.services.probes.remove(params.name)
 
 
+class EventFeed(Subscription):
+    """Events for one subscription of a connection."""
+
+    __slots__ = ("_dialect", "_peer", "number")
+
+    def __init__(self, call: Call, params: m.SubscribeParams, types: frozenset[str] | None) -> None:
+        """Send events of these types as notifications, in the dialect of ``call``."""
+        self._peer, self._dialect = call.peer, call.request.dialect
+        self.number = call.services.new_subscription()
+        since = params.since if isinstance(params.since, int) else None
+        session_id = params.session_id if isinstance(params.session_id, str) else None
+        super().__init__(call.services.events, since, types, session_id)
+
+    def send(self, params: dict[str, Any]) -> bool:
+        """Send one, with the number of the subscription."""
+        note = {"subscription": self.number, **params}
+        return self._peer.notify(self._dialect, "event", note)
+
+    def due(self) -> None:
+        """Ask for a turn."""
+        self._peer.due(self.number)
+
+
 def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     """Send events to this connection from now on, or from a number on."""
-    events, peer, dialect = call.services.events, call.peer, call.request.dialect
-    peer.check_kept()
-    types = _known_types(params)
-    number = call.services.new_subscription()
-
-    def send(event: dict[str, Any]) -> bool:
-        return peer.notify(dialect, "event", {"subscription": number, **event})
-
-    subscription = events.subscribe(
-        Reader(send, lambda: peer.due(number)),
-        params.since if isinstance(params.since, int) else None,
-        types,
-        params.session_id if isinstance(params.session_id, str) else None,
-    )
-    peer.keep(number, lambda: events.unsubscribe(subscription))
+    call.peer.check_kept()
+    feed = EventFeed(call, params, _known_types(params))
     # What is due already comes after the reply that says which subscription it belongs to.
-    peer.feed(number, subscription.pump)
-    return m.Subscribed(subscription=number, seq=events.seq)
+    call.peer.keep(feed.number, feed)
+    return m.Subscribed(subscription=feed.number, seq=call.services.events.seq)
 
 
 def _known_types(params: m.SubscribeParams) -> frozenset[str] | None:

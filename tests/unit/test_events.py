@@ -4,29 +4,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.control import events
-from operatord.control.events import EventLog
+from operatord.control.events import EventLog, Subscription
 from operatord.runtime.clock import Clock
 
 SIZE = 8
 
 
-class Reader:
-    """A peer with room for some notifications at a time."""
+class Reader(Subscription):
+    """A peer with room for some notifications at a time, which reads as soon as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: EventLog, since: int | None = None, **wanted: Any) -> None:
         self.room = 0
         self.got: list[dict[str, Any]] = []
-        self.pump: Callable[[], object] = list
-
-    def reader(self) -> events.Reader:
-        return events.Reader(self.send, self.due)
+        super().__init__(log, since, **wanted)
 
     def due(self) -> None:
         self.pump()
@@ -46,21 +42,20 @@ class Reader:
 def test_every_event_is_delivered_once_in_order_or_told_as_lost(
     steps: list[tuple[str, int]], since: int | None
 ) -> None:
-    log, reader = EventLog(Clock(), size=SIZE), Reader()
+    log = EventLog(Clock(), size=SIZE)
     for _ in range(20):
         log.emit("probe.up")
     first = 0 if since is not None and since > log.seq else since if since is not None else log.seq
-    subscription = log.subscribe(reader.reader(), since)
-    reader.pump = subscription.pump
+    reader = Reader(log, since)
     for step, number in steps:
         if step == "emit":
             for _ in range(number):
                 log.emit("probe.up")
         else:
             reader.room = number
-            subscription.pump()
+            reader.pump()
     reader.room = 1000
-    subscription.pump()
+    reader.pump()
     if since is not None and since > 20:
         assert reader.got.pop(0)["type"] == "events.lost"
     last = first
@@ -76,30 +71,33 @@ def test_every_event_is_delivered_once_in_order_or_told_as_lost(
 
 
 def test_reader_with_room_gets_events_as_they_happen() -> None:
-    log, reader = EventLog(Clock()), Reader()
+    log = EventLog(Clock())
+    reader = Reader(log, types=frozenset({"a"}), session_id="S")
     reader.room = 10
-    subscription = log.subscribe(reader.reader(), types=frozenset({"a"}), session_id="S")
-    reader.pump = subscription.pump
     log.emit("a", session_id="S", x=1)
     log.emit("a", session_id="T")
     log.emit("b", session_id="S")
     assert [(e["seq"], e["type"], e["session_id"], e["x"]) for e in reader.got] == [
         (1, "a", "S", 1)
     ]
-    log.unsubscribe(subscription)
-    log.unsubscribe(subscription)
+    reader.end()
+    reader.end()
     log.emit("a", session_id="S")
     assert len(reader.got) == 1
 
 
-class Asleep:
+class Asleep(Subscription):
     """A peer that is told of events and has not come to read them yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: EventLog) -> None:
         self.told = 0
+        super().__init__(log)
 
     def due(self) -> None:
         self.told += 1
+
+    def send(self, params: dict[str, Any]) -> bool:
+        return True
 
 
 async def test_thousands_of_subscriptions_are_told_a_few_at_a_time_and_once_until_they_have_read() -> (
@@ -107,8 +105,7 @@ async def test_thousands_of_subscriptions_are_told_a_few_at_a_time_and_once_unti
 ):
     """A1: an event costs those that have nothing to do with it next to nothing, and many cost no more."""
     log = EventLog(Clock())
-    peers = [Asleep() for _ in range(20 * events.TOLD_AT_ONCE)]
-    readers = [log.subscribe(events.Reader(lambda _: True, peer.due)) for peer in peers]
+    peers = [Asleep(log) for _ in range(20 * events.TOLD_AT_ONCE)]
     log.emit("a")
     told = sum(peer.told for peer in peers)
     while told < len(peers):
@@ -118,6 +115,6 @@ async def test_thousands_of_subscriptions_are_told_a_few_at_a_time_and_once_unti
         await asyncio.sleep(0)
         told = sum(peer.told for peer in peers)
         assert 0 < told - before <= events.TOLD_AT_ONCE
-    readers[0].pump()
+    peers[0].pump()
     log.emit("a")
     assert [peer.told for peer in peers[:2]] == [2, 1]

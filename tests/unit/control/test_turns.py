@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import Callable
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,11 +16,14 @@ import pytest
 
 from operatord.config import Config
 from operatord.control.backlog import LONG
-from operatord.control.connection import Connection
+from operatord.control.connection import SUBSCRIPTIONS, Connection
+from operatord.control.events import EventLog
 from operatord.control.intake import Intake
 from operatord.control.outbox import SYSTEM
 from operatord.control.turns import SLICE, VISIT, Turn, Turns
 from operatord.control.unread import Unread
+from operatord.control.verbs import EventFeed
+from operatord.runtime.clock import Clock
 from operatord_protocol.checking import convert_params
 from operatord_protocol.framing import split_lines
 from operatord_protocol.messages import Reloaded
@@ -93,7 +98,12 @@ class Side:
             drain=lambda _: self._work(), book=SimpleNamespace(living=list)
         )
         self.services = SimpleNamespace(
-            config=Config(), clock=StepClock(), reload=self._work, supervisor=supervisor
+            config=Config(),
+            clock=StepClock(),
+            reload=self._work,
+            supervisor=supervisor,
+            events=EventLog(Clock()),
+            new_subscription=count(1).__next__,
         )
         self._wires: list[Wire] = []
 
@@ -307,6 +317,25 @@ async def test_nothing_is_done_for_who_has_gone(side: Side) -> None:
     await one_round()
     await one_round()
     assert side.done == done
+
+
+async def test_the_garbage_collector_finds_one_object_for_a_subscription_and_no_rubbish(
+    side: Side, pair: tuple[Wire, Connection]
+) -> None:
+    """Tens of thousands of them would stop the daemon for as long as it looks at all they are made of."""
+    wire, connection = pair
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        connection.data_received(b'{"method":"events.subscribe"}\n' * SUBSCRIPTIONS)
+        while len(wire.replies()) < SUBSCRIPTIONS:
+            await asyncio.sleep(0)
+        assert len(gc.get_objects()) - before < 2 * SUBSCRIPTIONS
+        connection.connection_lost(None)
+        assert not [found for found in gc.get_objects() if isinstance(found, EventFeed)]
+    finally:
+        gc.enable()
 
 
 async def test_a_line_for_which_all_breaks_ends_its_connection_only(
