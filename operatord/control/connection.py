@@ -230,6 +230,7 @@ class Connection(asyncio.BufferedProtocol):
             callback()
         self._expect_end(False)
         self._backlog.clear()
+        self._turn.end()
         self._kept.clear()
         self._due.clear()
         self._out.close()

@@ -44,6 +44,10 @@ CROWD = 8
 """Newcomers that wait when no more peers are let in: each comes before those that wait already."""
 
 
+def _nothing(until: float) -> bool:
+    return False
+
+
 def _never() -> bool:
     return False
 
@@ -67,6 +71,14 @@ class Turn:
         self.waits = False
         self.wants_task = False
         """Whether a task is next for it, and another one has begun in this round."""
+
+    def end(self) -> None:
+        """Have no more work, and hold no more of the connection.
+
+        Held in a circle, it would be left to the garbage collector: thousands that go in one moment would
+        stop the daemon for a tenth of a second.
+        """
+        self.work, self.urgent = _nothing, _never
 
 
 class Turns:
