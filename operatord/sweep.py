@@ -41,7 +41,8 @@ from .runtime.journal import SLOTS
 from .runtime.journal_file import UNKNOWN_PAST, VERSION, connect_to_read
 from .runtime.ownership import Ownership
 from .runtime.processes import ProcessId, end
-from .state_dir import StateDir, StateDirBusy
+from .state_dir import StateDir
+from .state_lock import StateDirBusy
 
 GRACE = 10.0
 """Seconds between the two looks; a daemon's own pass leaves orphans alone for as long."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from operatord.core.demand import shape_of
+from operatord.runtime.journal_file import connect_to_read
 from operatord.runtime.snapshot import Snapshot, decode
 from operatord.simulation.recorded import write
 from operatord.simulation.trace import Job
@@ -38,7 +40,7 @@ def export_trace(state_dir: Path, target: Path) -> int:
 
 
 def _jobs(journal: Path) -> Iterator[Job]:
-    with sqlite3.connect(f"file:{journal}?mode=ro", uri=True) as db:
+    with closing(connect_to_read(journal)) as db:
         for owner, data in db.execute("SELECT owner, data FROM session ORDER BY created"):
             try:
                 job = _job(owner, decode(data))

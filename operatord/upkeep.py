@@ -26,7 +26,7 @@ from .identity import (
 )
 from .runtime.journal import SLOTS
 from .runtime.journal_file import UNKNOWN_PAST, VERSION, JournalFailed, connect_to_read, open_sound
-from .state_dir import JOURNAL, StateDirBusy, StateLock
+from .state_lock import JOURNAL, StateDirBusy, StateLock
 
 
 class CannotDo(Exception):

@@ -18,6 +18,8 @@ import sqlite3
 import time
 from pathlib import Path
 
+from .file_kind import no_file
+
 log = logging.getLogger(__name__)
 
 VERSION = 1
@@ -43,6 +45,8 @@ INSERT INTO fact VALUES ('unknown_past', CAST('true' AS BLOB));
 _MIGRATIONS: dict[int, str] = {}
 """For each older version, the statements that lead to the next one."""
 
+SUFFIXES = ("", "-wal", "-shm")
+"""What the names of SQLite's files end with: the journal, its log, and the index of that."""
 _MAGIC = b"SQLite format 3\0"
 _CIRCUMSTANCES = frozenset(
     [
@@ -87,6 +91,7 @@ def open_sound(path: Path) -> sqlite3.Connection:
 def _refuse_newer(path: Path) -> None:
     """Raise `JournalFailed` for a file of a newer version, which is left as it is, its log included."""
     try:
+        _require_files(path)  # a pipe would be waited for
         _check_kind(path)
         with contextlib.closing(connect_to_read(path)) as db:
             (version,) = db.execute("PRAGMA user_version").fetchone()
@@ -102,6 +107,7 @@ def _refuse_newer(path: Path) -> None:
 
 def _open(path: Path) -> sqlite3.Connection:
     """Raises `sqlite3.Error`, and `UnicodeDecodeError` for an error whose own text is damaged."""
+    _require_files(path)
     _check_kind(path)
     make_private(path)
     db = connect(path)
@@ -124,6 +130,7 @@ def _is_circumstance(exc: Exception) -> bool:
 
 def connect_to_read(path: Path) -> sqlite3.Connection:
     """Return a connection that changes nothing, beside whoever writes. Raises `sqlite3.Error`."""
+    _require_files(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
 
 
@@ -143,6 +150,21 @@ def make_private(path: Path) -> None:
     """Make a file that nobody else can read, if there is none: SQLite's own, and its logs, all could."""
     with contextlib.suppress(OSError):  # SQLite says what is wrong, then
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _require_files(path: Path) -> None:
+    """Raise `sqlite3.OperationalError` if something else is in the place of one of the files.
+
+    SQLite says of it only that it cannot be opened, or waits for ever.
+    """
+    for suffix in SUFFIXES:
+        file = path.with_name(path.name + suffix)
+        if kind := no_file(file):
+            exc = sqlite3.OperationalError(
+                f"{kind} is in the place of the file {file.name}; move it away"
+            )
+            exc.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+            raise exc
 
 
 def _check_kind(path: Path) -> None:
@@ -190,7 +212,7 @@ def _migrate(db: sqlite3.Connection) -> None:
 def _put_aside(path: Path) -> str:
     """Rename a file that cannot be used, with its log, and return its new name."""
     name = f"{path.name}.unreadable-{time.strftime('%Y%m%dT%H%M%S')}"
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in SUFFIXES:
         old = path.with_name(path.name + suffix)
         if old.exists():
             old.rename(path.with_name(name + suffix))

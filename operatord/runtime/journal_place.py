@@ -13,10 +13,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from .journal_file import JournalFailed, make_private
-
-SUFFIXES = ("", "-wal", "-shm")
-"""What the names of SQLite's files end with: the journal, its log, and the index of that."""
+from .file_kind import no_file
+from .journal_file import SUFFIXES, JournalFailed, make_private
 
 
 class JournalPlace:
@@ -60,10 +58,12 @@ class JournalPlace:
         found = self._found()
         if self._copy is not None and found[""] == self._copy:
             return  # it could not be opened
-        if any(found[suffix] not in (None, ours) for suffix, ours in self._ours.items()):
-            raise JournalFailed(
-                "another file has taken the place of the journal in the state directory; move that away"
-            )
+        for suffix, ours in self._ours.items():
+            if found[suffix] not in (None, ours):
+                what = no_file(self._named(suffix)) or "another file"
+                raise JournalFailed(
+                    f"{what} has taken the place of the journal in the state directory; move that away"
+                )
 
     def _found(self) -> dict[str, tuple[int, int] | None]:
         """Return device and inode of what is at each of the names."""

@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 import shutil
 import signal
+import stat
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from daemon_lab import Json, Served, Wire, receive, served, until
 
-from operatord.identity import read_identity
-from operatord.state_dir import StateDir, StateDirBusy, StateDirLost
+from operatord.identity import StateDirUnusable, read_identity
+from operatord.runtime.file_kind import no_file
+from operatord.state_dir import StateDir, StateDirLost
+from operatord.state_lock import StateDirBusy
 
 PROCESS = ("--engine", "process")
 PROBE: Json = {"name": "scope", "host": "127.0.0.1", "port": 9}
@@ -125,6 +132,25 @@ async def test_directory_that_was_moved_away_is_waited_for(tmp_path: Path) -> No
         await wire.close()
 
 
+@pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal"])
+async def test_directory_in_the_place_of_the_journal_is_waited_for(
+    tmp_path: Path, name: str
+) -> None:
+    """A14: it is named."""
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        file = tmp_path / "s" / name
+        file.unlink()
+        file.mkdir()
+        await noticed(daemon, wire)
+        await refused(
+            wire, "a directory has taken the place of the journal in the state directory;"
+        )
+        file.rmdir()
+        await accepted(wire)
+        await wire.close()
+
+
 async def test_journal_that_was_replaced_is_waited_for(tmp_path: Path) -> None:
     """A14: what somebody has put there is not overwritten."""
     state_dir, backup = tmp_path / "s", tmp_path / "backup"
@@ -182,15 +208,179 @@ def test_directory_that_another_daemon_has_is_left_to_it(tmp_path: Path) -> None
     state.close()
 
 
-def test_directory_that_cannot_be_made_is_a_sentence_without_a_path(tmp_path: Path) -> None:
+def a_file(path: Path) -> None:
+    path.write_text("a file")
+
+
+def a_directory(path: Path) -> None:
+    path.mkdir()
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def somebody_elses(path: Path) -> None:
+    path.mkdir(mode=0o755)
+    (path / "thesis.tex").touch()
+    path.chmod(0o755)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (a_file, "^a file stands in the place of the state directory; move it away$"),
+        (a_link_to_nowhere, "^a link that leads nowhere .*; make what it leads to, or remove it$"),
+        (a_pipe, "^a named pipe stands in the place of the state directory; move it away$"),
+        (somebody_elses, "^a directory that serves for something else stands .*; move it away$"),
+    ],
+)
+def test_what_stands_in_the_place_of_the_directory_is_named_without_a_path(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
     """A14: clients are told of it."""
     path = tmp_path / "s"
     state = StateDir(path)
     shutil.rmtree(path)
-    path.write_text("a file")
-    with pytest.raises(StateDirLost, match="cannot be made again; make it") as lost:
+    make(path)
+    for _ in range(2):
+        with pytest.raises(StateDirLost, match=said) as lost:
+            state.secure()
+        assert str(path) not in str(lost.value)
+    remove(path)
+    state.secure()
+    assert (path / "instance").read_text().strip() == state.instance
+    state.close()
+
+
+def test_what_stands_in_the_path_of_the_directory_is_named(tmp_path: Path) -> None:
+    """A14"""
+    state = StateDir(tmp_path / "above" / "s")
+    shutil.rmtree(tmp_path / "above")
+    a_file(tmp_path / "above")
+    with pytest.raises(StateDirLost, match="a file stands in the path of the state directory;"):
         state.secure()
-    assert str(path) not in str(lost.value)
-    path.unlink()
+    (tmp_path / "above").unlink()
     state.secure()
     state.close()
+
+
+def test_directory_that_cannot_be_made_is_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A14"""
+    state = StateDir(tmp_path / "s")
+    shutil.rmtree(tmp_path / "s")
+    no = PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(tmp_path / "s"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", Mock(side_effect=no))
+        with pytest.raises(StateDirLost, match=r"made again \(Permission denied\); make it, empty"):
+            state.secure()
+    state.secure()
+    state.close()
+
+
+# Its lock
+
+
+@pytest.mark.parametrize(
+    "replace", [lambda _: None, a_file, a_directory, a_link_to_nowhere, a_pipe]
+)
+def test_directory_without_its_lock_file_is_still_locked(
+    tmp_path: Path, replace: Callable[[Path], None]
+) -> None:
+    """A14: from the moment on at which the file is deleted or replaced, and afterwards."""
+    path = tmp_path / "s"
+    state = StateDir(path)
+    (path / "lock").unlink()
+    replace(path / "lock")
+    with pytest.raises(StateDirUnusable):
+        StateDir(path)
+    if no_file(path / "lock"):
+        with pytest.raises(StateDirLost, match=r"stands where the lock .* is to be; move it away$"):
+            state.secure()
+        remove(path / "lock")
+    with pytest.raises(StateDirBusy, match=f"process {os.getpid()}, "):
+        StateDir(path)
+    state.secure()
+    assert holder_of(path / "lock") == "somebody"
+    state.close()
+    StateDir(path).close()
+
+
+def holder_of(lock: Path) -> str:
+    """Return who holds the lock that earlier versions look at."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "somebody"
+    return "nobody"
+
+
+def test_daemon_that_locks_the_file_only_is_noticed(tmp_path: Path) -> None:
+    """A14: of an earlier version, at the start and when it took the place of a lock that was deleted."""
+    path = tmp_path / "s"
+    state = StateDir(path)
+    (path / "lock").unlink()
+    with (path / "lock").open("a") as earlier:
+        fcntl.flock(earlier, fcntl.LOCK_EX)
+        with pytest.raises(StateDirLost, match=r"another operatord has taken .*; stop it$"):
+            state.secure()
+        state.close()
+        with pytest.raises(StateDirBusy):
+            StateDir(path)
+    StateDir(path).close()
+
+
+def test_lock_file_is_locked_where_a_directory_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A14: over NFS."""
+    lock = fcntl.flock
+
+    def as_over_nfs(file: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_over_nfs)
+    with StateDir(tmp_path / "s"), pytest.raises(StateDirBusy):
+        StateDir(tmp_path / "s")
+
+
+def test_directory_that_is_moved_after_its_lock_was_deleted_is_not_made_twice(
+    tmp_path: Path,
+) -> None:
+    """A14"""
+    path = tmp_path / "s"
+    state = StateDir(path)
+    (path / "lock").unlink()
+    path.rename(tmp_path / "elsewhere")
+    with pytest.raises(StateDirLost, match="has been moved away; move it back"):
+        state.secure()
+    (tmp_path / "elsewhere").rename(path)
+    state.secure()
+    state.close()
+
+
+async def test_second_daemon_is_refused_though_the_lock_of_the_first_was_deleted(
+    tmp_path: Path,
+) -> None:
+    """A14: at once, not from the first's next commit on."""
+    async with served(tmp_path / "s", *PROCESS) as first:
+        the_lock(tmp_path / "s")
+        second = await Served.start(tmp_path / "s", *PROCESS)
+        assert await second.ended() == 1
+        assert f"(process {first.process.pid}, " in second.log[-2]["message"]

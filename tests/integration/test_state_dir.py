@@ -33,7 +33,8 @@ from operatord import identity as identity_module
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import NotOurs
 from operatord.identity import StateDirUnusable, read_identity
-from operatord.state_dir import StateDir, StateDirBusy
+from operatord.state_dir import StateDir
+from operatord.state_lock import StateDirBusy
 from operatord.sweep import CannotSweep, Options, sweep_once
 
 PROCESS = ("--engine", "process")
@@ -81,6 +82,32 @@ async def test_what_was_open_to_others_is_closed_at_the_start(tmp_path: Path) ->
 async def test_state_directory_that_is_a_file_is_told_as_one(tmp_path: Path, below: str) -> None:
     (tmp_path / "s").touch()
     assert f"{tmp_path / 's' / below} is no directory" in await refused(tmp_path / "s" / below)
+
+
+async def test_link_that_leads_nowhere_is_told_as_one(tmp_path: Path) -> None:
+    (tmp_path / "s").symlink_to("nowhere")
+    said = await refused(tmp_path / "s")
+    assert "is no directory, for it is a link that leads nowhere" in said
+    assert "make what it leads to, or remove it" in said
+
+
+@pytest.mark.parametrize("name", ["lock", "instance", "identity", "journal.sqlite"])
+async def test_directory_in_the_place_of_a_file_is_told_as_one(tmp_path: Path, name: str) -> None:
+    """F8: by whoever reads it, and nothing is changed."""
+    state = tmp_path / "s"
+    StateDir(state).close()
+    (state / name).unlink(missing_ok=True)
+    (state / name).mkdir(mode=0o700)
+    (state / name / "something").touch()
+    assert f"{state / name} is a directory, and has to be a file: move it away" in await refused(
+        state
+    )
+    if name == "journal.sqlite":
+        for command in (("sweep", *PROCESS), ("backup", "file"), ("export-trace", "file")):
+            code, _, err = await operatord(*command, state_dir=state)
+            assert (code, err.count("Traceback")) == (1, 0)
+            assert "move it away" in err
+    assert (state / name / "something").exists()
 
 
 @pytest.mark.parametrize(("mode_before", "holds"), [(0o755, "thesis.tex"), (0o1777, None)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import shutil
 import sqlite3
@@ -533,12 +534,42 @@ async def test_torn_log_loses_only_what_was_not_settled(path: Path) -> None:
         assert again.fact("a") == b"1"
 
 
-async def test_path_that_cannot_be_opened_is_one_sentence(path: Path) -> None:
+def a_directory(path: Path) -> None:
     path.mkdir()
+
+
+def a_named_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("make", [a_directory, a_named_pipe])
+@pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm"])
+async def test_what_stands_in_the_place_of_a_file_is_named_and_left_there(
+    path: Path, make: Callable[[Path], None], name: str
+) -> None:
+    """F8: and nobody waits for who writes into it."""
+    async with opened(path) as journal:
+        journal.note_session(row("one"))
+    at = path.with_name(name)
+    if at.exists():
+        at.rename(path.with_name("moved"))
+    make(at)
+    kind = make.__name__.replace("_", " ")
+    expected = f"{kind} is in the place of the file {name}; move it away"
+    with pytest.raises(JournalFailed, match=expected):
+        Journal(path, PLENTY)
+    with pytest.raises(sqlite3.Error, match=expected):
+        journal_file.connect_to_read(path)
+    assert not at.is_file()
+    assert "unreadable" not in str(files(path))
+
+
+async def test_path_that_cannot_be_opened_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "journal.sqlite"
     with pytest.raises(JournalFailed, match="the journal cannot be used: unable to open") as caught:
         Journal(path, PLENTY)
     assert str(path) in str(caught.value)
-    assert path.is_dir(), "nothing is put aside that is not a file of ours"
+    assert not path.parent.exists()
 
 
 async def test_file_that_another_keeps_locked_is_not_put_aside(
