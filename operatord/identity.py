@@ -4,8 +4,9 @@
 Two of them would each take the other's sessions for orphans. A copy has the original's name (`instance`), its
 journal and its lock file, so none of these can tell. But it is another directory: the file ``identity`` says
 on which machine the directory is, with which inode number and at which path, and has a random ``holder`` that
-is kept as long as the first two are right. It repeats the name, for the case that a loss of power empties
-`instance`: another name would leave all that runs on the engine to nobody.
+is kept as long as the first two are right. It repeats the name, for the case that a loss of power, or whoever
+writes there, empties `instance` or leaves something else in it: another name would leave all that runs on the
+engine to nobody.
 
 - The original is still at the path that is written down, and this is another directory: it is a copy, and
   refused. Its inode number says nothing then: the top directories of two file systems often have the same.
@@ -21,11 +22,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+
+from .runtime.file_kind import no_file
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +37,12 @@ IDENTITY = "identity"
 INSTANCE = "instance"
 MACHINE_ID = Path("/etc/machine-id")
 """machine-id(5). Containers often have none: then all machines count as one, and the inode tells."""
+
+
+MOST_BYTES = 16 * 1024
+"""Of each of these files; a path has 4096 at most, and JSON may take several for one."""
+_NAME = re.compile("[0-9A-Za-z][0-9A-Za-z_.-]{0,31}")
+"""operatord gives 12 digits, and takes what a person has written instead."""
 
 
 class StateDirUnusable(Exception):
@@ -78,9 +88,13 @@ def identify(directory: Path, instance: str) -> str:
 
 
 def read_identity(directory: Path) -> Identity | None:
-    """Return what is written down; None if there is nothing that can be read."""
-    with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
-        return msgspec.json.decode((directory / IDENTITY).read_bytes(), type=Identity)
+    """Return what is written down; None if there is nothing that can be read.
+
+    Raises `StateDirUnusable`, `OSError`.
+    """
+    with contextlib.suppress(msgspec.MsgspecError):
+        found = _read(directory / IDENTITY)
+        return None if found is None else msgspec.json.decode(found, type=Identity)
     return None
 
 
@@ -92,17 +106,26 @@ def write_identity(directory: Path, identity: Identity) -> None:
 def read_instance(directory: Path) -> str | None:
     """Return the name that a daemon has given itself in a state directory; None when there never was one.
 
+    Where `INSTANCE` is empty or damaged, it is the name that `IDENTITY` repeats. No other is believed: with a
+    wrong one, all that runs would be nobody's, and what another daemon runs could be taken for ours.
+
     Raises `StateDirUnusable`, `OSError`.
     """
-    try:
-        return (directory / INSTANCE).read_text("ascii").strip() or None
-    except FileNotFoundError:
+    file = directory / INSTANCE
+    if (found := _read(file)) is None:
         return None
-    except UnicodeDecodeError as exc:
+    name, repeated = _name_in(found), _repeated_name(directory)
+    if name is None and found.strip() and repeated is None:
         raise StateDirUnusable(
-            f"{directory / INSTANCE} is damaged, and with it which sessions are whose: put it back "
+            f"{file} is damaged, and with it which sessions are whose: put it back "
             "from a backup, or remove it to begin as a new instance"
-        ) from exc
+        )
+    if name is not None and repeated not in (None, name):
+        raise StateDirUnusable(
+            f"{file} says that this is the instance {name}, and {IDENTITY} beside it that it is {repeated}: "
+            f"write {repeated} into {INSTANCE} again, or remove {IDENTITY} if {name} is right"
+        )
+    return name or repeated
 
 
 def settle_instance(directory: Path) -> str:
@@ -110,39 +133,67 @@ def settle_instance(directory: Path) -> str:
 
     Raises `StateDirUnusable`, `OSError`.
     """
-    if name := read_instance(directory):
-        return name
-    if not (directory / INSTANCE).exists():
+    file = directory / INSTANCE
+    name, found = read_instance(directory), _read(file)
+    if found is None:
         return new_instance(directory)
-    known = read_identity(directory)
-    if known is not None and known.instance:
+    if name is None:
+        name = new_instance(directory)
         log.warning(
-            "%s is empty: the name %s is taken from %s",
-            directory / INSTANCE,
-            known.instance,
-            IDENTITY,
-        )
-        write_instance(directory, known.instance)
-        return known.instance
-    name = new_instance(directory)
-    log.warning(
-        "%s was empty, and nothing else tells the name: this is the instance %s from now on. What an earlier "
-        "one left on the engine is not removed; docker ps --filter label=operatord.instance shows it",
-        directory / INSTANCE, name,
-    )  # fmt: skip
+            "%s was empty, and nothing else tells the name: this is the instance %s from now on. What an "
+            "earlier one left on the engine is not removed; docker ps --filter label=operatord.instance "
+            "shows it",
+            file, name,
+        )  # fmt: skip
+    elif _name_in(found) is None:
+        what = f"is damaged (it begins with {found[:20]!r})" if found.strip() else "is empty"
+        log.warning("%s %s: the name %s is taken from %s", file, what, name, IDENTITY)
+        write_instance(directory, name)
     return name
 
 
 def new_instance(directory: Path) -> str:
-    """Give a state directory a new name, and return it. Raises `OSError`."""
+    """Give a state directory a new name, and return it. Raises `StateDirUnusable`, `OSError`."""
     name = uuid.uuid4().hex[:12]
-    write_instance(directory, name)
+    rename_instance(directory, name)
     return name
+
+
+def rename_instance(directory: Path, name: str) -> None:
+    """Give a state directory a name, whichever it had. Raises `StateDirUnusable`, `OSError`."""
+    if (before := read_identity(directory)) is not None:
+        write_identity(directory, msgspec.structs.replace(before, instance=name))
+    write_instance(directory, name)
 
 
 def write_instance(directory: Path, name: str) -> None:
     """Write down the name of a state directory. Raises `OSError`."""
     write_whole(directory / INSTANCE, name.encode() + b"\n")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether it can be the name of an instance: it is part of labels, and of names on the engine."""
+    return _NAME.fullmatch(text) is not None
+
+
+def _name_in(data: bytes) -> str | None:
+    """Return the name in a file; None if there is none, or anything else."""
+    text = data.decode("ascii", "replace").strip()
+    return text if is_name(text) else None
+
+
+def _repeated_name(directory: Path) -> str | None:
+    identity = read_identity(directory)
+    return identity.instance if identity is not None and is_name(identity.instance) else None
+
+
+def _read(path: Path) -> bytes | None:
+    """Return what is in a small file; None if there is none. Raises `StateDirUnusable`, `OSError`."""
+    if kind := no_file(path):
+        raise StateDirUnusable(f"{path} is {kind}, and has to be a file: put the file back")
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        return file.read(MOST_BYTES)
+    return None
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -186,6 +237,14 @@ def _is_copy(before: Identity, now: Identity, instance: str) -> bool:
     """Tell whether the directory that was written down is still at its path, and another one than this."""
     there = Path(before.path)
     with contextlib.suppress(OSError):
-        is_there = before.is_at(as_found(there)) and read_instance(there) == instance
-        return is_there and not there.samefile(now.path)
+        is_there = before.is_at(as_found(there)) and not there.samefile(now.path)
+        return is_there and _may_be(there, instance)
     return False
+
+
+def _may_be(directory: Path, instance: str) -> bool:
+    """Tell whether a directory has this name, or had before it was damaged. Raises `OSError`."""
+    try:
+        return read_instance(directory) == instance
+    except StateDirUnusable:
+        return True

@@ -271,7 +271,7 @@ def _lock(state_dir: Path) -> Iterator[bool]:
 async def sweep_once(config: Config, options: Options) -> bool:
     """Sweep; return whether all is gone that was to go.
 
-    Raises `base.EngineError`, `CannotSweep`, `OSError`.
+    Raises `base.EngineError`, `CannotSweep`, `StateDirUnusable`, `OSError`.
     """
     state_dir, (say, note, grace, *_) = config.state_path, options
     instance = read_instance(state_dir)
@@ -332,7 +332,7 @@ def run_sweep(config: Config, options: Options) -> int:
         return 0 if asyncio.run(sweep_once(config, options)) else 1
     except base.EngineError as exc:
         options.note(f"nothing more can be done: {exc}")
-    except CannotSweep as exc:
+    except (CannotSweep, StateDirUnusable) as exc:
         options.note(str(exc))
     except OSError as exc:
         options.note(f"the state directory cannot be used: {exc.strerror}: {exc.filename}")

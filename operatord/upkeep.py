@@ -20,8 +20,8 @@ from .identity import (
     new_instance,
     read_identity,
     read_instance,
+    rename_instance,
     write_identity,
-    write_instance,
     write_whole,
 )
 from .runtime.journal import SLOTS
@@ -80,7 +80,7 @@ def restore(source: Path, state_dir: Path) -> str:
         if (state_dir / JOURNAL).exists():
             raise CannotDo(f"{state_dir / JOURNAL} is there already: move it away first")
         write_whole(state_dir / JOURNAL, source.read_bytes())
-        write_instance(state_dir, instance)
+        rename_instance(state_dir, instance)
     return f"instance {instance} is in {state_dir} again; start operatord there"
 
 

@@ -32,10 +32,11 @@ from fake_engine import FakeEngine, World
 from operatord import identity as identity_module
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import NotOurs
-from operatord.identity import StateDirUnusable, read_identity
+from operatord.identity import StateDirUnusable, read_identity, write_identity
 from operatord.state_dir import StateDir
 from operatord.state_lock import StateDirBusy
 from operatord.sweep import CannotSweep, Options, sweep_once
+from operatord.upkeep import describe
 
 PROCESS = ("--engine", "process")
 
@@ -308,12 +309,106 @@ async def test_directory_that_was_renamed_is_the_same(tmp_path: Path) -> None:
     assert (again.instance, again.holder) == (first.instance, first.holder)
 
 
-def test_damaged_name_of_the_instance_is_a_sentence(tmp_path: Path) -> None:
+GARBAGE = {
+    "binary": b"\xff\xfe\0",
+    "very long": b"a" * 1024**2,
+    "several lines": b"0123456789ab\n0123456789ab\n",
+    "a sentence": b"hello world",
+    "an option": b"--force",
+    "only zeros": bytes(12),
+}
+"""What is written over the name of an instance."""
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_damaged_name_of_the_instance_is_a_sentence(tmp_path: Path, garbage: bytes) -> None:
     """F8: a new name would leave what runs on the engine to nobody."""
     StateDir(tmp_path).close()
-    (tmp_path / "instance").write_bytes(b"\xff\xfe")
+    (tmp_path / "identity").unlink()
+    (tmp_path / "instance").write_bytes(garbage)
+    with pytest.raises(StateDirUnusable, match=r"is damaged, .* put it back from a backup"):
+        StateDir(tmp_path)
+    assert (tmp_path / "instance").read_bytes() == garbage
+
+
+@pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
+def test_name_that_was_damaged_is_known_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, garbage: bytes
+) -> None:
+    """F8: and what was in its place is told, but not at length."""
+    with StateDir(tmp_path / "s") as before:
+        name, holder = before.instance, before.holder
+    (tmp_path / "s" / "instance").write_bytes(garbage)
+    assert name in describe(tmp_path / "s")
+    with StateDir(tmp_path / "s") as again:
+        assert (again.instance, again.holder) == (name, holder)
+    assert f": the name {name} is taken from identity" in caplog.text
+    assert f"is damaged (it begins with {garbage[:20]!r})" in caplog.text
+    assert (tmp_path / "s" / "instance").read_text() == f"{name}\n"
+
+
+@pytest.mark.parametrize("name", ["", "../../etc", "two words"])
+def test_name_that_the_other_file_repeats_is_checked_as_well(tmp_path: Path, name: str) -> None:
+    """F8"""
+    StateDir(tmp_path).close()
+    identity = read_identity(tmp_path)
+    assert identity is not None
+    write_identity(tmp_path, msgspec.structs.replace(identity, instance=name))
+    (tmp_path / "instance").write_bytes(b"hello world")
     with pytest.raises(StateDirUnusable, match="is damaged"):
         StateDir(tmp_path)
+
+
+async def test_name_of_another_instance_is_not_believed(tmp_path: Path) -> None:
+    """F8: neither is what this one runs left to nobody, nor what the other runs removed."""
+    state, world = tmp_path / "s", StreamingFake().world
+    async with in_process(tmp_path / "other", engine=StreamingFake(world)) as lab:
+        session = await (await lab.wire()).call("session.start")
+        with StateDir(state) as before:
+            name = before.instance
+        shutil.copy(tmp_path / "other" / "instance", state)
+        said = await refused(state)
+        assert (
+            f"says that this is the instance test, and identity beside it that it is {name}" in said
+        )
+        assert f"write {name} into instance again, or remove identity if test is right" in said
+        code, _, err = await operatord("sweep", *PROCESS, "--grace", "0", state_dir=state)
+        assert (code, err.count("Traceback")) == (1, 0)
+        assert f"that it is {name}" in err
+        found = await (await lab.wire()).call("session.get", session_id=session["session_id"])
+        assert found["phase"] == "running"
+    (state / "instance").write_text(name)
+    with StateDir(state) as again:
+        assert again.instance == name
+
+
+async def test_sessions_go_on_though_the_name_was_damaged_while_no_daemon_ran(
+    tmp_path: Path,
+) -> None:
+    """F8: they carry the true name."""
+    world, keep = StreamingFake().world, {"on_shutdown": "keep"}
+    engine = Lasting(world)
+    async with in_process(tmp_path / "s", keep, engine=engine) as lab:
+        session = await (await lab.wire()).call("session.start")
+    (tmp_path / "s" / "instance").write_bytes(b"\0garbage")
+    daemon = Daemon(settings(tmp_path / "s", keep), None, Parts(engine))
+    lab = Lab(daemon, await daemon.start())
+    wire = await lab.wire()
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert (daemon.instance, found["phase"]) == ("test", "running")
+    await wire.call("session.stop", session_id=session["session_id"])
+    await lab.close()
+    await engine.end()
+
+
+def test_copy_is_refused_though_the_name_of_the_original_was_damaged(tmp_path: Path) -> None:
+    """N7: the directory is at its path all the same."""
+    with StateDir(tmp_path / "s"):
+        copied = copy(tmp_path / "s")
+        (tmp_path / "s" / "instance").write_bytes(b"hello world")
+        (tmp_path / "s" / "identity").unlink()
+        with pytest.raises(StateDirUnusable, match="is a copy of"):
+            StateDir(copied)
 
 
 def test_copy_with_the_inode_number_of_its_original_is_refused(
