@@ -17,6 +17,7 @@ from .identity import (
     INSTANCE,
     as_found,
     draft_of,
+    is_name,
     new_instance,
     read_identity,
     read_instance,
@@ -24,9 +25,20 @@ from .identity import (
     write_identity,
     write_whole,
 )
+from .runtime.file_kind import kind_of
 from .runtime.journal import SLOTS
-from .runtime.journal_file import UNKNOWN_PAST, VERSION, JournalFailed, connect_to_read, open_sound
+from .runtime.journal_file import (
+    MAGIC,
+    UNKNOWN_PAST,
+    VERSION,
+    JournalFailed,
+    check_journal,
+    connect_to_read,
+    open_sound,
+)
 from .state_lock import JOURNAL, StateDirBusy, StateLock
+
+ANOTHER = "name a file that `operatord backup` wrote; nothing was changed"
 
 
 class CannotDo(Exception):
@@ -67,15 +79,7 @@ def _copy(journal: Path, draft: Path, instance: str) -> None:
 
 def restore(source: Path, state_dir: Path) -> str:
     """Make a backup the journal of a state directory that has none. Raises `CannotDo`, `OSError`."""
-    try:
-        with closing(connect_to_read(source)) as db:
-            _require_version(db, source)
-            row = db.execute("SELECT data FROM fact WHERE name = ?", (INSTANCE,)).fetchone()
-    except sqlite3.Error as exc:
-        raise CannotDo(f"{source} is no backup that can be read: {exc}") from exc
-    if row is None:
-        raise CannotDo(f"{source} is a journal, but not one that `operatord backup` wrote")
-    instance = bytes(row[0]).decode()
+    instance = _instance_of(source)
     with StateLock(state_dir):
         if (state_dir / JOURNAL).exists():
             raise CannotDo(f"{state_dir / JOURNAL} is there already: move it away first")
@@ -84,10 +88,48 @@ def restore(source: Path, state_dir: Path) -> str:
     return f"instance {instance} is in {state_dir} again; start operatord there"
 
 
+def _instance_of(source: Path) -> str:
+    """Return whose backup a file is. Raises `CannotDo` if it is none, or damaged, `OSError`."""
+    _require_database(source)
+    try:
+        with closing(connect_to_read(source.resolve())) as db:
+            _require_version(db, source)
+            check_journal(db)
+            row = db.execute("SELECT data FROM fact WHERE name = ?", (INSTANCE,)).fetchone()
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
+        raise CannotDo(f"{source} is damaged ({exc}): {ANOTHER}") from exc
+    if row is None:
+        raise CannotDo(
+            f"{source} is a journal, but not one that `operatord backup` wrote: {ANOTHER}"
+        )
+    instance = bytes(row[0]).decode("ascii", "replace") if isinstance(row[0], bytes) else ""
+    if not is_name(instance):
+        raise CannotDo(f"{source} is damaged (it does not say whose it is): {ANOTHER}")
+    return instance
+
+
+def _require_database(source: Path) -> None:
+    """Raise `CannotDo` for what is no file, or not SQLite's; `OSError` if it cannot be read."""
+    if not source.is_file() and (kind := kind_of(source)):
+        what = "a link to what is no file" if kind == "a link" else kind
+        raise CannotDo(f"{source} is {what}, and no backup: {ANOTHER}")
+    with source.open("rb") as file:
+        begin = file.read(len(MAGIC))
+    if not begin:
+        raise CannotDo(f"{source} is empty, and no backup: {ANOTHER}")
+    if begin != MAGIC:
+        raise CannotDo(f"{source} is not an SQLite file, and so no backup: {ANOTHER}")
+
+
 def _require_version(db: sqlite3.Connection, path: Path) -> None:
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    if not 0 < version <= VERSION:
-        raise CannotDo(f"{path} is of version {version}, and this operatord knows {VERSION}")
+    if version > VERSION:
+        raise CannotDo(
+            f"{path} is of version {version}, and this operatord reads versions up to {VERSION}: use the "
+            "newer operatord that wrote it"
+        )
+    if version < 1:
+        raise CannotDo(f"{path} is an SQLite file, but no journal of operatord's")
 
 
 def describe(state_dir: Path) -> str:

@@ -47,7 +47,7 @@ _MIGRATIONS: dict[int, str] = {}
 
 SUFFIXES = ("", "-wal", "-shm")
 """What the names of SQLite's files end with: the journal, its log, and the index of that."""
-_MAGIC = b"SQLite format 3\0"
+MAGIC = b"SQLite format 3\0"
 _CIRCUMSTANCES = frozenset(
     [
         sqlite3.SQLITE_PERM,
@@ -170,8 +170,16 @@ def _require_files(path: Path) -> None:
 def _check_kind(path: Path) -> None:
     """Raise `sqlite3.DatabaseError` if it is something else, whose log SQLite would throw away."""
     with contextlib.suppress(OSError), path.open("rb") as file:
-        if (begin := file.read(len(_MAGIC))) and not _MAGIC.startswith(begin):
+        if (begin := file.read(len(MAGIC))) and not MAGIC.startswith(begin):
             raise sqlite3.DatabaseError("it is not a database")
+
+
+def check_journal(db: sqlite3.Connection) -> None:
+    """Raise `sqlite3.DatabaseError` if an open file is damaged, or no journal of the version that it says."""
+    _check(db)
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version == VERSION:  # of an older one, it shows when it is brought to this one
+        _check_tables(db)
 
 
 def _check(db: sqlite3.Connection) -> None:

@@ -33,10 +33,11 @@ from operatord import identity as identity_module
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import NotOurs
 from operatord.identity import StateDirUnusable, read_identity, write_identity
+from operatord.runtime.journal_file import open_sound
 from operatord.state_dir import StateDir
 from operatord.state_lock import StateDirBusy
 from operatord.sweep import CannotSweep, Options, sweep_once
-from operatord.upkeep import describe
+from operatord.upkeep import backup, describe
 
 PROCESS = ("--engine", "process")
 
@@ -596,10 +597,77 @@ async def test_what_cannot_be_done_is_a_sentence(tmp_path: Path) -> None:
     code, _, err = await operatord("restore", str(file), state_dir=state)
     assert code == 1
     assert "is there already" in err
-    file.write_bytes(b"gibberish")
+    file.write_bytes(file.read_bytes()[:20_000])
     code, _, err = await operatord("restore", str(file), state_dir=other)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "is damaged (" in err
+    assert not other.exists()
+
+
+def nothing(path: Path) -> None:
+    """There is no file."""
+
+
+def a_database(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("CREATE TABLE fact (name TEXT, data BLOB)")
+
+
+def a_database_with_its_version(path: Path) -> None:
+    a_database(path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 1")
+
+
+def a_backup_of_nobody(path: Path) -> None:
+    with StateDir(path.with_name("nobody")) as state:
+        open_sound(state.path / "journal.sqlite").close()
+        backup(state.path, path)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("UPDATE fact SET data = CAST('../..' AS BLOB) WHERE name = 'instance'")
+        db.commit()
+
+
+def a_link_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+def a_link_to_nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (nothing, "No such file or directory"),
+        (a_directory, "is a directory, and no backup"),
+        (a_fifo, "is a named pipe, and no backup"),
+        (a_link_to_a_device, "is a link to what is no file, and no backup"),
+        (a_link_to_nowhere, "is a link that leads nowhere, and no backup"),
+        (Path.touch, "is empty, and no backup"),
+        (lambda path: path.write_text("a: b\n"), "is not an SQLite file, and so no backup"),
+        (a_database, "is an SQLite file, but no journal of operatord's"),
+        (a_database_with_its_version, "is damaged (it does not have the tables of a journal)"),
+        (a_backup_of_nobody, "is damaged (it does not say whose it is)"),
+    ],
+)
+async def test_what_is_no_backup_is_told_for_what_it_is(
+    tmp_path: Path, make: Callable[[Path], None], said: str
+) -> None:
+    """N7: in one sentence, and nothing is changed."""
+    make(tmp_path / "file")
+    code, out, err = await operatord("restore", str(tmp_path / "file"), state_dir=tmp_path / "s")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert said in err
+    assert str(tmp_path / "file") in err
+    assert not (tmp_path / "s").exists()
+
+
+async def test_device_is_no_backup(tmp_path: Path) -> None:
+    """N7"""
+    code, _, err = await operatord("restore", "/dev/null", state_dir=tmp_path / "s")
     assert code == 1
-    assert "no backup that can be read" in err
+    assert "/dev/null is a device, and no backup: name a file that `operatord backup` wrote" in err
 
 
 async def test_backup_that_cannot_be_written_names_the_file_that_was_meant(tmp_path: Path) -> None:
