@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -179,6 +180,33 @@ def test_session_of_an_operatorctl_that_was_killed_ends(live: Daemon, client: Cl
         session_id = json.loads(process.stdout.readline())["session_id"]
         process.kill()
         process.wait(PATIENCE)
+    ended = client.wait(session_id, timeout=PATIENCE)
+    assert (ended.outcome, ended.cause) == ("expired", "lease")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_session_that_two_operatorctl_hold_by_one_key_ends_with_the_last(
+    live: Daemon, client: Client, number: int
+) -> None:
+    key = ["--request-key", f"held by two, {number}", "--lease", "connection"]
+    args = ["--address", live.address, "start", "--plain", "--count", "100000", "--frames"]
+    one, other = [
+        subprocess.Popen(
+            [*CTL, *args, *key, "-o", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    ids = set()
+    for process in (one, other):
+        assert process.stdout is not None
+        ids.add(json.loads(process.stdout.readline())["session_id"])
+    [session_id] = ids
+    one.send_signal(number)
+    one.communicate(timeout=PATIENCE)
+    assert other.poll() is None
+    assert client.get(session_id).phase == "running"
+    other.send_signal(number)
+    other.communicate(timeout=PATIENCE)
     ended = client.wait(session_id, timeout=PATIENCE)
     assert (ended.outcome, ended.cause) == ("expired", "lease")
 

@@ -99,6 +99,56 @@ def test_terminal_that_is_closed_stops_it_too(daemon: StubDaemon, held: HeldStre
     assert process.wait(PATIENCE) == exits.SIGNALLED + signal.SIGHUP
 
 
+OTHER_LEASES = [
+    ["--lease", "pinned"],
+    ["--lease", "ttl=30"],
+    ["--request-key", "k"],
+    ["--request-key", "k", "--lease", "connection"],
+]
+
+
+def asked_for(daemon: StubDaemon) -> list[str]:
+    """Return the methods of all requests that have come."""
+    return [daemon.requests.get()["method"] for _ in range(daemon.requests.qsize())]
+
+
+@pytest.mark.parametrize("options", OTHER_LEASES)
+@pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
+def test_session_with_another_lease_is_left_to_that_however_the_command_ends(
+    daemon: StubDaemon, held: HeldStream, options: list[str], number: int
+) -> None:
+    process = spawn(daemon, [*COMMAND, "start", "--frames", *options])
+    assert held.taken.wait(PATIENCE)
+    process.send_signal(number)
+    code, said = ended(process)
+    assert code == (-number if number == signal.SIGKILL else exits.SIGNALLED + number)
+    assert said.strip() == ""
+    assert asked_for(daemon) == ["session.start"], "who else has the session keeps it"
+
+
+@pytest.mark.parametrize("options", OTHER_LEASES)
+def test_session_with_another_lease_is_left_to_that_when_its_stream_is_cut_off(
+    daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer], options: list[str]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(4)[:-10])))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    assert ctl("start", "--frames", *options).code == exits.FAILED
+    assert asked_for(daemon) == ["session.start"]
+
+
+@pytest.mark.parametrize("options", OTHER_LEASES)
+def test_session_with_another_lease_is_seen_to_its_end_and_not_stopped_for_those_who_still_read(
+    daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer], options: list[str]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(4))))
+    daemon.on("session.wait", golden("error: too late"))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    ran = ctl("start", "--frames", *options)
+    assert (ran.code, ran.err) == (exits.OK, "")
+    assert "received  4 frames" in ran.out
+    assert asked_for(daemon) == ["session.start", "session.wait"]
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_start_that_is_under_way_is_taken_back(daemon: StubDaemon, number: int) -> None:
     """N17: while it is in the queue, or being made."""

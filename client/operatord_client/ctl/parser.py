@@ -236,7 +236,7 @@ def _start(parser: ArgumentParser) -> None:
         "--frames",
         action="store_true",
         help="take the frames too, then print a summary; the session ends with operatorctl, however that "
-        "ends, unless --lease or --request-key says otherwise",
+        "ends; with --lease or --request-key it lives as its lease says instead (pinned, if none is given)",
     )
     _explain(parser)
 

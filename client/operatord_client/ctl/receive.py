@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
+from operatord_client.errors import DeadlineExceeded, NotFound
 from operatord_client.frames import FrameStream
-from operatord_client.session import RunningSession
+from operatord_client.session import SETTLE_SECONDS, RunningSession
 from operatord_protocol.messages import session_from_wire
 from operatord_protocol.stream import Frame
 
@@ -79,12 +81,26 @@ def bar(done: int, total: int | None) -> str:
     return f"[{'#' * filled:<{BAR_WIDTH}}] {done}/{total} frames"
 
 
-def receive(ctx: Context, info: Mapping[str, Any]) -> int:
-    """Take a session's stream to its end, print the summary, and leave no session behind."""
-    with RunningSession(ctx.client, session_from_wire(dict(info))) as session:
-        summary = take(session.frames())
+def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
+    """Take a session's stream to its end and print the summary.
+
+    Only one of our own is stopped if that does not come: any other lives as its lease says, however this
+    program ends. A lease of the connection is given back with that, and others may have one by the same key.
+    """
+    session = RunningSession(ctx.client, session_from_wire(dict(info)))
+    with session if is_own else nullcontext():
+        with session.frames() as stream:
+            summary = take(stream)
+        if not is_own:
+            _see_to_its_end(session)
     ctx.show(summary._asdict(), lambda _: summary.text())
     return OK
+
+
+def _see_to_its_end(session: RunningSession) -> None:
+    """Let a session whose stream was delivered end by that, rather than by the lease of our connection."""
+    with suppress(DeadlineExceeded, NotFound):  # others still read, or it is over and forgotten
+        session.wait(timeout=SETTLE_SECONDS)
 
 
 def take(stream: FrameStream) -> Summary:

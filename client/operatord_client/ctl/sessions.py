@@ -56,7 +56,7 @@ def start(ctx: Context, args: Namespace) -> int:
         return OK
     from .receive import receive  # noqa: PLC0415 - it imports the stream format
 
-    return receive(ctx, info)
+    return receive(ctx, info, is_own=_is_own(params))
 
 
 def _for_as_long_as_frames_are_taken(params: dict[str, Any]) -> dict[str, Any]:
@@ -65,6 +65,11 @@ def _for_as_long_as_frames_are_taken(params: dict[str, Any]) -> dict[str, Any]:
 
     options: StartOptions = {**params}  # type: ignore[typeddict-item]
     return {**leased(options)}
+
+
+def _is_own(params: dict[str, Any]) -> bool:
+    """Tell whether a session is this program's alone: it ends with it, and nobody else can have it."""
+    return params.get("lease") == "connection" and "request_key" not in params
 
 
 def _begin(ctx: Context, params: dict[str, Any]) -> bytes:
