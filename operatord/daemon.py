@@ -22,8 +22,8 @@ from operatord_protocol.messages import Reloaded
 from operatord_protocol.methods import schemas
 
 from . import __version__, choice, logs
-from .advertised import advertised
-from .config import Config, ConfigError, to_dict
+from .advertised import Advertised, advertised
+from .config import Config, ConfigError
 from .control.events import EventLog
 from .control.peer import Services
 from .control.server import Server
@@ -32,6 +32,7 @@ from .core.learning import Learned
 from .core.room import Gpu
 from .core.subnets import SubnetPool
 from .engines import base
+from .reloading import Reloading, changed
 from .runtime.admission import Admission, Machine
 from .runtime.availability import Availability, Means
 from .runtime.blueprint import StartSettings
@@ -45,6 +46,7 @@ from .runtime.idle import IdleWatch
 from .runtime.journal import Journal, Retention
 from .runtime.journal_file import JournalFailed
 from .runtime.keeper import Keeper
+from .runtime.latency import without_collections
 from .runtime.ownership import Ownership
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
@@ -66,24 +68,15 @@ WATCHING = "the watch over the engine"
 CALLBACKS = "what is done later, or on the side"
 COMPARING = "what compares sessions with the engine"
 """What keeps running, as the log and `system.status` call it."""
-NEEDS_RESTART = frozenset(
-    [
-        "listen",
-        "unix",
-        "engine",
-        "docker_host",
-        "docker_context",
-        "docker_tls_verify",
-        "docker_tls",
-        "docker_cert_path",
-        "state_dir",
-        "subnets",
-        "gpus",
-        "log",
-        "shutdown_timeout",
-    ]
-)
-"""Settings that a reload cannot change."""
+
+
+class Fresh(NamedTuple):
+    """Settings that were read anew."""
+
+    config: Config
+    advertised: Advertised
+    changed: list[str]
+    """Their names."""
 
 
 class Parts(NamedTuple):
@@ -103,7 +96,7 @@ class Daemon:
         reread: Callable[[], Config] | None = None,
         parts: Parts | None = None,
     ) -> None:
-        """``reread`` returns the settings anew for a reload; ``parts`` replace what would be made.
+        """``reread``, called in a thread, returns the settings anew; ``parts`` replace what would be made.
 
         Raises `StateDirUnusable`, `ConfigError`, `OSError`.
         """
@@ -141,6 +134,7 @@ class Daemon:
         self._watch = EngineWatch(self.engine, self._reactions(), self._engine_patience)
         self.supervisor.reach.on_ask = self._watch.asked
         self._looks = self._make_watches()
+        self._reloading = Reloading(self._read_settings, self._use_settings)
         self.services = self._make_services()
         self.server = Server(self.services)
         self._stopping: asyncio.Task[None] | None = None
@@ -249,7 +243,7 @@ class Daemon:
             troubles=lambda: self.keeper.troubles() + logs.troubles(),
             uptime=lambda: self.clock.now() - self._begun,
             connections=lambda: self.server.connections,
-            reload=self._reload,
+            reload=self._reloading.reload,
             views=Views(self.supervisor),
         )
 
@@ -305,7 +299,7 @@ class Daemon:
 
     def handle_signals(self) -> None:
         """Let SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings."""
-        Signals(self.clock, self._stop, self._reload_by_signal).handle()
+        Signals(self.clock, self._stop, self._reloading.reload_unasked).handle()
 
     def note_what_breaks(self) -> None:
         """Log and show what breaks outside of all tasks, in timers and other callbacks of the event loop."""
@@ -339,6 +333,7 @@ class Daemon:
         else:
             self.supervisor.abort()  # what is on the engine is another's
         await self.server.close()
+        self._reloading.close()
         await self.probes.close()
         await self.keeper.close()
         if self.supervisor.reach.state == "up":
@@ -406,30 +401,25 @@ class Daemon:
         records = self.supervisor.book.living()
         return [r.id for r in records if r.plan.upstream and r.plan.upstream.name == probe]
 
-    def _reload(self) -> Reloaded:
+    def _read_settings(self) -> Fresh:
+        """Read them, and what they mean, in a thread. Raises `Conflict`."""
         try:
-            config = self._reread()
+            with without_collections():
+                config = self._reread()
             same = config.advertise_host == self.config.advertise_host
             new = self._advertised if same else advertised(config, self._engine_host)
         except ConfigError as exc:
             raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
-        before, after = to_dict(self.config), to_dict(config)
-        changed = sorted(key for key in after if before[key] != after[key])
-        if fixed := NEEDS_RESTART.intersection(changed):
-            raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
-        self.config = self.services.config = config
-        self._advertised = new
-        self.engine.be_patient(config.engine_patience)
-        self.supervisor.configure(config)
-        self.journal.retention = self._retention()
-        log.info("settings reread; changed: %s", ", ".join(changed) or "nothing")
-        return Reloaded(reloaded=True, changed=changed)
+        return Fresh(config, new, changed(self.config, config))
 
-    def _reload_by_signal(self) -> None:
-        try:
-            self._reload()
-        except Conflict as exc:
-            log.error("%s", exc.message)
+    def _use_settings(self, fresh: Fresh) -> Reloaded:
+        self.config = self.services.config = fresh.config
+        self._advertised = fresh.advertised
+        self.engine.be_patient(fresh.config.engine_patience)
+        self.supervisor.configure(fresh.config)
+        self.journal.retention = self._retention()
+        log.info("settings reread; changed: %s", ", ".join(fresh.changed) or "nothing")
+        return Reloaded(reloaded=True, changed=fresh.changed)
 
 
 def _learned(journal: Journal) -> Learned:

@@ -101,7 +101,7 @@ class Services:
     troubles: Callable[[], list[Trouble]]
     uptime: Callable[[], float]
     connections: Callable[[], int]
-    reload: Callable[[], Reloaded]
+    reload: Callable[[], Awaitable[Reloaded]]
     views: Views
     followers: Turnstile = field(default_factory=Turnstile)
     """Through which goes whoever follows log lines and has many to send."""

@@ -38,9 +38,9 @@ def undrain(call: Call, params: m.NoParams) -> m.Drained:
     return m.Drained(draining=False, waiting_for=[record.id for record in supervisor.book.living()])
 
 
-def reload(call: Call, params: m.NoParams) -> m.Reloaded:
+async def reload(call: Call, params: m.NoParams) -> m.Reloaded:
     """Reread the configuration. Raises `Conflict` when it cannot be used; then nothing changes."""
-    return call.services.reload()
+    return await call.services.reload()
 
 
 def login(call: Call, params: m.LoginParams) -> m.Login:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Lab, Wire, in_process, served, settings
+from daemon_lab import PATIENCE, Json, Lab, Wire, in_process, served, settings
 
 from operatord.config import Config, ConfigError, load
 
@@ -187,6 +189,27 @@ async def test_bad_settings_are_refused_and_the_old_ones_stay(tmp_path: Path) ->
         refused = await wire.refusal("system.reload")
         assert str(tmp_path) not in str(refused)
         assert (await wire.call("session.start"))["phase"] == "running"
+
+
+async def test_reload_holds_up_only_who_asked_for_it(tmp_path: Path) -> None:
+    """A1: however long it takes to read the file; nothing that is parsed is garbage, and looked for."""
+    may_read, collecting = threading.Event(), list[bool]()
+    reread = Reread(tmp_path / "s")
+
+    def read_slowly() -> Config:
+        collecting.append(gc.isenabled())
+        assert may_read.wait(PATIENCE)
+        return settings(tmp_path / "s", {"limits": {"sessions": 1}})
+
+    reread.next = read_slowly
+    async with in_process(tmp_path / "s", reread=reread) as lab:
+        wire, other = await lab.wire(), await lab.wire()
+        request = wire.begin("system.reload")
+        for _ in range(3):
+            await other.call("system.ping")
+        may_read.set()
+        assert (await wire.reply(request))["changed"] == ["limits"]
+    assert (collecting, gc.isenabled()) == ([False], True)
 
 
 async def test_reload_waits_for_no_pipe_and_takes_no_key_twice(tmp_path: Path) -> None:

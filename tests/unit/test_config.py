@@ -379,7 +379,7 @@ def test_settings_may_come_through_a_pipe_at_the_start() -> None:
 
 def test_file_without_an_end_is_refused() -> None:
     """N16"""
-    with pytest.raises(ConfigError, match="larger than"):
+    with pytest.raises(ConfigError, match="larger than 256 KiB; write once what pipelines have in"):
         load(Path("/dev/zero"), {}, {})
 
 

@@ -26,10 +26,9 @@ from operatord.control.verbs import EventFeed
 from operatord.runtime.clock import Clock
 from operatord_protocol.checking import convert_params
 from operatord_protocol.framing import split_lines
-from operatord_protocol.messages import Reloaded
 
 PING = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping"}\n'
-WORK = b'{"jsonrpc":"2.0","id":%d,"method":"system.reload"}\n'
+WORK = b'{"jsonrpc":"2.0","id":%d,"method":"system.undrain"}\n'
 TASK = b'{"jsonrpc":"2.0","id":%d,"method":"system.drain"}\n'
 COST = 0.0003
 """Seconds that one takes which is not answered alike, by the time that these tests go by."""
@@ -107,10 +106,9 @@ class Side:
         )
         self._wires: list[Wire] = []
 
-    def _work(self) -> Reloaded:
+    def _work(self) -> None:
         self.time += COST
         self.done += 1
-        return Reloaded(reloaded=True, changed=[])
 
     def connect(self) -> tuple[Wire, Connection]:
         host: Any = SimpleNamespace(
@@ -410,7 +408,7 @@ async def test_the_system_keeps_little_for_who_does_not_read(
 async def test_silent_requests_use_up_time_as_well(
     side: Side, wire: Wire, connection: Connection
 ) -> None:
-    silent = b'{"jsonrpc":"2.0","method":"system.reload"}\n'
+    silent = b'{"jsonrpc":"2.0","method":"system.undrain"}\n'
     connection.data_received(silent * 500 + PING % 7)
     assert side.done <= IN_A_SLICE
     assert wire.written == []

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""Settings are read anew while the daemon serves: in a thread, and one time after the other.
+
+To parse a large file takes seconds, a disk or a name service may hang, and nobody is to wait for that but
+who has asked. What is read takes effect in the order in which it was read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from operatord_protocol.errors import Conflict
+from operatord_protocol.messages import Reloaded
+
+from .config import Config, to_dict
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NEEDS_RESTART = frozenset(
+    [
+        "listen",
+        "unix",
+        "engine",
+        "docker_host",
+        "docker_context",
+        "docker_tls_verify",
+        "docker_tls",
+        "docker_cert_path",
+        "state_dir",
+        "subnets",
+        "gpus",
+        "log",
+        "shutdown_timeout",
+    ]
+)
+"""Settings that a reload cannot change."""
+
+
+class Reloading(Generic[T]):
+    """Reads settings and puts them into use, for one event loop."""
+
+    def __init__(self, read: Callable[[], T], use: Callable[[T], Reloaded]) -> None:
+        """``read`` is called in a thread, ``use`` in the event loop. Both may raise `Conflict`."""
+        self._read = read
+        self._use = use
+        self._thread = ThreadPoolExecutor(1, "settings")
+        self._turn = asyncio.Lock()
+        self._next: asyncio.Task[Reloaded] | None = None
+        """Has not begun to read."""
+        self._tasks: set[asyncio.Task[Reloaded]] = set()
+        self._closed = False
+
+    async def reload(self) -> Reloaded:
+        """Read the settings as they are now, or a moment later, and use them.
+
+        All who ask before the next reading has begun have that one in common. It goes on when they are
+        cancelled.
+
+        Raises `Conflict` if they cannot be used; then nothing changes.
+        """
+        return await asyncio.shield(self._next or self._begin())
+
+    def reload_unasked(self) -> None:
+        """Do the same for nobody: why they cannot be used is in the log."""
+        if not self._closed:
+            task = self._next or self._begin()
+            task.remove_done_callback(_log_refusal)  # once is enough, however many signals came
+            task.add_done_callback(_log_refusal)
+
+    def close(self) -> None:
+        """Use nothing more of what is read. Idempotent."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _begin(self) -> asyncio.Task[Reloaded]:
+        self._next = task = asyncio.get_running_loop().create_task(self._reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Reloaded]) -> None:
+        self._tasks.discard(task)
+        # Whoever has asked may be gone.
+        if not task.cancelled() and not isinstance(exc := task.exception(), Conflict | None):
+            log.error("rereading the settings broke", exc_info=exc)
+
+    async def _reload(self) -> Reloaded:
+        async with self._turn:
+            self._next = None  # who asks from now on may have changed the file just now
+            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
+            return self._use(found)
+
+
+def _log_refusal(task: asyncio.Task[Reloaded]) -> None:
+    if not task.cancelled() and isinstance(exc := task.exception(), Conflict):
+        log.error("%s", exc.message)
+
+
+def changed(before: Config, after: Config) -> list[str]:
+    """Return which settings are others now. Raises `Conflict` if one of them needs a restart."""
+    old, new = to_dict(before), to_dict(after)
+    found = sorted(key for key in new if old[key] != new[key])
+    if fixed := NEEDS_RESTART.intersection(found):
+        raise Conflict(f"nothing was changed: {', '.join(sorted(fixed))} needs a restart")
+    return found
