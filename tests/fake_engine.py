@@ -80,6 +80,7 @@ class Container(msgspec.Struct):
     hangs: bool = False
     """It runs, and takes no notice of anything."""
     published: Address | None = None
+    ip: str | None = "192.0.2.2"
     lines: list[LogLine] = []
     said: bytes = b""
     """What came on its standard input."""
@@ -409,7 +410,7 @@ class FakeEngine:
             start_failed=container.start_failed,
             ended=container.ended if container.status == "exited" else None,
             published=container.published if container.status == "running" else None,
-            ip="192.0.2.2" if container.status == "running" else None,
+            ip=container.ip if container.status == "running" else None,
             paused=container.paused,
         )
 

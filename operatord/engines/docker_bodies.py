@@ -331,7 +331,7 @@ def stage_state(answer: Json) -> StageState:
         start_failed=bool(state.get("Error")),
         published=_published(settings) if status == "running" else None,
         astray=status == "running" and not _is_where_asked(answer),
-        ip=_ip(settings) if status == "running" else None,
+        ip=_ip(settings) if status == "running" and not _joins(answer) else None,
         paused=state.get("Status") == "paused",
     )
 
@@ -345,6 +345,9 @@ def _moment(text: str | None) -> float | None:
 
 
 def _published(settings: Json) -> Address | None:
+    """Return where it is reachable from outside, which Podman goes on telling of one without an endpoint."""
+    if not _has_endpoint(settings):
+        return None
     for bindings in (settings.get("Ports") or {}).values():
         for binding in bindings or ():
             return Address(host=binding["HostIp"], port=int(binding["HostPort"]))
@@ -359,6 +362,17 @@ def _is_where_asked(answer: Json) -> bool:
 
 def _host_ips(ports: Json | None) -> set[str]:
     return {binding["HostIp"] for group in (ports or {}).values() for binding in group or ()}
+
+
+def _joins(answer: Json) -> bool:
+    """Tell whether it is in another container's namespace; Podman tells of its endpoints as its own."""
+    mode = (answer.get("HostConfig") or {}).get("NetworkMode") or ""
+    return bool(mode.startswith("container:"))
+
+
+def _has_endpoint(settings: Json) -> bool:
+    endpoints = (settings.get("Networks") or {}).values()
+    return any(each.get("IPAddress") or each.get("GlobalIPv6Address") for each in endpoints)
 
 
 def _ip(settings: Json) -> str | None:

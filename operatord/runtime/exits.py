@@ -179,7 +179,9 @@ class ExitWatch:
         if state.start_failed and container_id in record.runs:
             # A stage of a shared namespace cannot come back when its end has ended the others.
             record.by_others[container_id] = "restarted"
-        if state.status == "running" and _has_lost_location(record, state):
+        if state.status == "running" and (
+            _has_moved(record, state) or _has_lost_location(record, state)
+        ):
             record.by_others.setdefault(container_id, "disconnected")
         return state
 
@@ -224,6 +226,16 @@ def _over(
 
 def _is_over(record: SessionRecord, state: base.StageState) -> bool:
     return state.status in ("exited", "gone") or record.by_others.get(state.id) in RUNS_IN_VAIN
+
+
+def _has_moved(record: SessionRecord, state: base.StageState) -> bool:
+    """Tell whether a stage has lost the address at which it was seen first.
+
+    Podman goes on publishing the port of one that was disconnected and connected again.
+    """
+    if state.ip is not None:
+        record.endpoints.setdefault(state.id, state.ip)
+    return record.endpoints.get(state.id) != state.ip
 
 
 def _has_lost_location(record: SessionRecord, state: base.StageState) -> bool:

@@ -145,6 +145,9 @@ class SessionRecord:
     exits: dict[str, StageState] = field(default_factory=dict)
     runs: dict[str, float] = field(default_factory=dict)
     """By container id, when it was started: another moment later means that somebody restarted it."""
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """By container id, its address in the session's network: another one, or none, means that somebody has
+    disconnected it."""
     by_others: dict[str, Meddling] = field(default_factory=dict)
     """By container id, what somebody has done to it past the daemon."""
     oom: set[str] = field(default_factory=set)

@@ -63,6 +63,21 @@ async def test_stage_whose_port_is_gone_or_another_has_ended(
     assert lab.fake.empty
 
 
+@pytest.mark.parametrize("ip", [None, "192.0.2.9"])
+@pytest.mark.parametrize("stage", ["probe", "segmentation"])
+async def test_stage_whose_address_in_its_network_is_gone_or_another_has_ended(
+    lab: Lab, wire: Wire, stage: str, ip: str | None
+) -> None:
+    """F2: the same, of a stage that has no port, or whose engine goes on publishing it."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    lab.fake.world.containers[session[stage]].ip = ip
+    await lab.daemon.reconciler.look()
+    found = await ended(wire, session)
+    assert found["reason"] == f"the stage '{stage}' was disconnected from its network from outside"
+    assert lab.fake.empty
+
+
 async def test_restarted_stage_is_to_blame_for_those_it_takes_along(lab: Lab, wire: Wire) -> None:
     """F2: others are seen to have failed, earlier, and it does not run for long either."""
     session = await wire.call("session.start")

@@ -87,7 +87,8 @@ def inspected(asked: str, *given: str) -> dict[str, Any]:
         "State": {"Status": "running"},
         "HostConfig": {"PortBindings": {"1/tcp": [{"HostIp": asked, "HostPort": ""}]}},
         "NetworkSettings": {
-            "Ports": {"1/tcp": [{"HostIp": ip, "HostPort": "49153"} for ip in given]}
+            "Ports": {"1/tcp": [{"HostIp": ip, "HostPort": "49153"} for ip in given]},
+            "Networks": {"mine": {"IPAddress": "10.89.0.2"}},
         },
     }
 
