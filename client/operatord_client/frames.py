@@ -10,6 +10,7 @@ print(stream.end)
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from io import BufferedReader
 from typing import Self
 
@@ -33,6 +34,8 @@ class FrameStream:
         self._reception = Reception()
         self.received = 0
         """Frames that were taken so far."""
+        self.before_read: Callable[[], object] = lambda: None
+        """Called before each read, which may wait for long. What it raises, whoever takes frames gets."""
 
     def __enter__(self) -> Self:
         return self
@@ -67,11 +70,16 @@ class FrameStream:
         """The stream's last line: frames sent and dropped; None until all frames were taken."""
         return self._reception.end
 
+    def fileno(self) -> int:
+        """Return the socket's descriptor, as `select` wants it: more of a frame may have come already."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Disconnect."""
         self._socket.close()
 
     def _read(self) -> None:
+        self.before_read()
         try:
             size = self._socket.recv_into(self._buffer)
         except OSError as exc:

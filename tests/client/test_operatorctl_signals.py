@@ -6,10 +6,12 @@ from __future__ import annotations
 import os
 import pty
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,13 +39,15 @@ SIGNALS = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 COMMAND = (sys.executable, "-m", "operatord_client.operatorctl")
 
 
+FRAMES, _, _ = stream_of(4).rpartition(b'{"type": "end"')
+
+
 class HeldStream(StreamServer):
     """Sends some frames, says that somebody takes them, and does not end."""
 
-    def __init__(self) -> None:
+    def __init__(self, sent: bytes = FRAMES) -> None:
         self.taken = threading.Event()
-        frames, _, _ = stream_of(4).rpartition(b'{"type": "end"')
-        super().__init__(frames, hold=True)
+        super().__init__(sent, hold=True)
 
     def serve(self, connection: Any) -> None:
         self.taken.set()
@@ -51,13 +55,18 @@ class HeldStream(StreamServer):
 
 
 @pytest.fixture
-def held(daemon: StubDaemon) -> Iterator[HeldStream]:
+def held(daemon: StubDaemon, request: pytest.FixtureRequest) -> Iterator[HeldStream]:
     """The stream of the session that the daemon starts."""
-    stream = HeldStream()
+    stream = HeldStream(getattr(request, "param", FRAMES))
     daemon.on("session.start", located(stream))
     daemon.on("session.stop", golden("rpc: stopped"))
     yield stream
     stream.close()
+
+
+def sockets() -> tuple[int, int]:
+    ours, theirs = socket.socketpair()
+    return ours.detach(), theirs.detach()
 
 
 def spawn(daemon: StubDaemon, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
@@ -87,6 +96,22 @@ def test_session_whose_frames_are_taken_is_stopped(
     assert said.strip() == ""
 
 
+@pytest.mark.parametrize("held", [FRAMES, b""], ids=["in the middle", "at first"], indirect=True)
+@pytest.mark.parametrize("pair", [os.pipe, sockets], ids=["pipe", "socket"])
+def test_session_is_stopped_at_once_when_nobody_reads_what_is_printed(
+    daemon: StubDaemon, held: HeldStream, pair: Callable[[], tuple[int, int]]
+) -> None:
+    """As below ``| head``: while no frame comes, and nothing is to be printed."""
+    ours, theirs = pair()
+    process = spawn(daemon, [*COMMAND, "start", "--frames"], stdout=theirs)
+    os.close(theirs)
+    assert held.taken.wait(PATIENCE)
+    assert os.read(ours, 1)
+    os.close(ours)
+    assert daemon.asked("session.stop")["params"] == {"session_id": SESSION_ID}
+    assert ended(process) == (exits.BROKEN_PIPE, "")
+
+
 def test_terminal_that_is_closed_stops_it_too(daemon: StubDaemon, held: HeldStream) -> None:
     """N17: where nothing can be written any more, not even that the session is stopped."""
     ours, theirs = pty.openpty()
@@ -97,6 +122,17 @@ def test_terminal_that_is_closed_stops_it_too(daemon: StubDaemon, held: HeldStre
     os.close(ours)
     assert daemon.asked("session.stop")
     assert process.wait(PATIENCE) == exits.SIGNALLED + signal.SIGHUP
+
+
+@pytest.mark.parametrize("output", ["file", "/dev/null"])
+def test_output_that_nobody_needs_to_read_does_not_end_it(
+    daemon: StubDaemon, serve: Callable[..., StreamServer], tmp_path: Path, output: str
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(4))))
+    daemon.on("session.wait", golden("rpc: completed"))
+    script = {"file": f'"$@" >{tmp_path}/out', "/dev/null": '"$@" >/dev/null'}
+    process = spawn(daemon, ["sh", "-c", script[output], "sh", *COMMAND, "start", "--frames"])
+    assert ended(process) == (exits.OK, "")
 
 
 OTHER_LEASES = [
@@ -124,6 +160,21 @@ def test_session_with_another_lease_is_left_to_that_however_the_command_ends(
     assert code == (-number if number == signal.SIGKILL else exits.SIGNALLED + number)
     assert said.strip() == ""
     assert asked_for(daemon) == ["session.start"], "who else has the session keeps it"
+
+
+@pytest.mark.parametrize("options", OTHER_LEASES)
+def test_session_with_another_lease_is_left_to_that_when_nobody_reads_what_is_printed(
+    daemon: StubDaemon, held: HeldStream, options: list[str]
+) -> None:
+    process = spawn(daemon, [*COMMAND, "start", "--frames", *options])
+    assert held.taken.wait(PATIENCE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(PATIENCE) == exits.BROKEN_PIPE
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert asked_for(daemon) == ["session.start"]
 
 
 @pytest.mark.parametrize("options", OTHER_LEASES)

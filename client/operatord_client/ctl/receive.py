@@ -17,6 +17,7 @@ from operatord_protocol.stream import Frame
 from . import render
 from .context import Context
 from .exits import OK
+from .outlet import Outlet
 from .terminal import Ticker
 
 BAR_WIDTH = 30
@@ -86,10 +87,12 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
 
     Only one of our own is stopped if that does not come: any other lives as its lease says, however this
     program ends. A lease of the connection is given back with that, and others may have one by the same key.
+    Raises `BrokenPipeError` as soon as nobody reads what is printed.
     """
     session = RunningSession(ctx.client, session_from_wire(dict(info)))
     with session if is_own else nullcontext():
         with session.frames() as stream:
+            stream.before_read = Outlet(stream.fileno()).wait
             summary = take(stream)
         if not is_own:
             _see_to_its_end(session)
