@@ -28,7 +28,9 @@ log = logging.getLogger(__name__)
 JOURNAL = "journal.sqlite"
 LOCK = "lock"
 FILES = (LOCK, INSTANCE, IDENTITY, JOURNAL)
-OURS = (*FILES, "process")
+PROCESSES = "process"
+"""A directory, of the engine of local processes."""
+OURS = (*FILES, PROCESSES)
 """What begins the names of what the daemon has in it; other files are none of its business."""
 MADE_BY_MKFS = "lost+found"
 """Is in a file system that was made for the state directory alone, and in no use."""
@@ -52,6 +54,7 @@ class StateLock:
         _require_own(path)
         _close_to_others(path)
         _require_files(path, *FILES)
+        _require_directory(path / PROCESSES)
         self._directory = _locked_directory(path)
         try:
             self._lock = _locked_file(path)
@@ -197,6 +200,12 @@ def _require_files(path: Path, *names: str) -> None:
                 f"{path / name} is {kind}, and has to be a file: move it away"
                 + (back if name == INSTANCE else "")
             )
+
+
+def _require_directory(path: Path) -> None:
+    """Refuse what is in the place of a directory of ours. Raises `StateDirUnusable`."""
+    if (kind := kind_of(path)) not in (None, "a directory"):
+        raise StateDirUnusable(f"{path} is {kind}, and has to be a directory: move it away")
 
 
 def _locked_directory(path: Path) -> int:

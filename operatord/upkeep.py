@@ -36,7 +36,7 @@ from .runtime.journal_file import (
     connect_to_read,
     open_sound,
 )
-from .state_lock import JOURNAL, StateDirBusy, StateLock
+from .state_lock import JOURNAL, PROCESSES, StateDirBusy, StateLock
 
 ANOTHER = "name a file that `operatord backup` wrote; nothing was changed"
 
@@ -151,9 +151,8 @@ def renew(state_dir: Path) -> str:
         if before is None:
             raise CannotDo(f"no operatord has ever worked in {state_dir}: it needs no new identity")
         _forget_what_lives(state_dir / JOURNAL)
-        shutil.rmtree(
-            state_dir / "process", ignore_errors=True
-        )  # what runs there is the original's, too
+        # What runs there is the original's, too.
+        shutil.rmtree(state_dir / PROCESSES, ignore_errors=True)
         instance = new_instance(state_dir)
         write_identity(state_dir, as_found(state_dir, instance))
     return f"instance {before} is instance {instance} now; sessions that lived are left to {before}"

@@ -57,12 +57,12 @@ class Records:
             draft.write_bytes(msgspec.json.encode(record))
             draft.replace(path)
         except OSError as exc:
-            draft.unlink(missing_ok=True)
+            _delete(draft)
             raise unwritable(exc, record.name) from exc
 
     def forget(self, object_id: str) -> None:
         """Delete a record. Idempotent."""
-        self._path(object_id).unlink(missing_ok=True)
+        _delete(self._path(object_id))
 
     def load(self) -> Iterator[Record]:
         """Yield every record that can be read."""
@@ -74,11 +74,20 @@ class Records:
         return self._directory / f"{object_id}.json"
 
 
+def _delete(path: Path) -> None:
+    """Delete a file, if it is there; something else may be in the place of its directory."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
+
+
 def unwritable(exc: OSError, name: str) -> DiskFull | StageRefused:
     """Return what it means that something of an object could not be written."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"the disk of the state directory has no space left for {name}")
-    return StageRefused(f"the state directory cannot be written for {name}: {exc.strerror}")
+    reason = exc.strerror
+    if isinstance(exc, (FileExistsError, NotADirectoryError)):
+        reason = "it, or what is named process in it, is no directory any more; move that away"
+    return StageRefused(f"the state directory cannot be written for {name}: {reason}")
 
 
 def living_process(record: Record, home: Path) -> psutil.Process | None:

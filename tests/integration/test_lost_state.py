@@ -132,6 +132,29 @@ async def test_directory_that_was_moved_away_is_waited_for(tmp_path: Path) -> No
         await wire.close()
 
 
+async def test_session_is_stopped_though_a_file_is_in_the_place_of_its_records(
+    tmp_path: Path,
+) -> None:
+    """A14: of the process engine, which cannot start anything there, and says so."""
+    async with served(tmp_path / "s", *PROCESS) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start")
+        records = tmp_path / "s" / "process"
+        records.rename(tmp_path / "moved")
+        a_file(records)
+        ended = await wire.call("session.stop", session_id=session["session_id"])
+        assert ended["outcome"] == "stopped"
+        told = await wire.refusal("session.start")
+        assert "is no directory any more; move that away" in told.message
+        records.unlink()
+        after = await wire.call("session.start", count=1)
+        await receive(after["location"])
+        assert (await wire.call("system.status"))["troubles"] == []
+        await wire.close()
+        await daemon.stop()
+        assert not [entry for entry in daemon.log if "Traceback" in str(entry)]
+
+
 @pytest.mark.parametrize("name", ["journal.sqlite", "journal.sqlite-wal"])
 async def test_directory_in_the_place_of_the_journal_is_waited_for(
     tmp_path: Path, name: str

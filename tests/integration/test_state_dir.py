@@ -112,6 +112,16 @@ async def test_directory_in_the_place_of_a_file_is_told_as_one(tmp_path: Path, n
     assert (state / name / "something").exists()
 
 
+async def test_file_in_the_place_of_a_directory_is_told_as_one(tmp_path: Path) -> None:
+    """F8"""
+    StateDir(tmp_path / "s").close()
+    (tmp_path / "s" / "process").touch(0o600)
+    said = await refused(tmp_path / "s")
+    assert (
+        f"{tmp_path / 's' / 'process'} is a file, and has to be a directory: move it away" in said
+    )
+
+
 @pytest.mark.parametrize(("mode_before", "holds"), [(0o755, "thesis.tex"), (0o1777, None)])
 async def test_directory_that_serves_others_is_refused_and_left_as_it_is(
     tmp_path: Path, mode_before: int, holds: str | None
