@@ -95,17 +95,20 @@ def _awaited(call: Call, record: SessionRecord) -> Iterator[None]:
     """Count who waits for the answer to a start; undo one that is cancelled before it has come.
 
     A requester that went away leaves the queue, if it waited there; a start under way belongs to its lease.
-    With a request_key several may wait for the same start: the others still want it.
+    With a request_key several may have asked for it: others that wait, or were told of it, still want it.
     """
     record.waiters += 1
     try:
         yield
     except asyncio.CancelledError:
         left = record.phase == "queued" and record.params.wait == "ready"
-        if record.waiters == 1 and (call.cancelled or left):
+        is_wanted = record.waiters > 1 or record.was_answered or record.restored
+        if not is_wanted and (call.cancelled or left):
             reason = "cancelled" if call.cancelled else "the requester went away while it waited"
             call.services.supervisor.end(record, Ending("stopped", "client", reason))
         raise
+    else:
+        record.was_answered = True
     finally:
         record.waiters -= 1
 

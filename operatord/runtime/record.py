@@ -168,6 +168,8 @@ class SessionRecord:
     """The connection that it was to end with has ended with the daemon's earlier life."""
     waiters: int = 0
     """Requests that wait for the answer to its start."""
+    was_answered: bool = False
+    """Some request for it was answered: whoever made that knows of it, and may want it."""
     given_up: bool = False
     """Waiting for it to be ready is in vain, though it may be long until it is gone."""
     _changes: Waiters = field(default_factory=Waiters)

@@ -274,6 +274,26 @@ async def test_cancel_rolls_a_start_back_that_was_not_answered_as_accepted(
     assert lab.fake.empty
 
 
+@pytest.mark.parametrize("gone", ["cancelled", "left"])
+async def test_start_that_somebody_was_told_of_outlives_who_waits_for_it(
+    tmp_path: Path, gone: str
+) -> None:
+    async with in_process(tmp_path / "s", {"limits": {"sessions": 1}}) as lab:
+        holder, waiting, told = [await lab.wire() for _ in range(3)]
+        holding = await holder.call("session.start")
+        start = waiting.begin("session.start", request_key="k")
+        await waiting.note(lambda note: note.get("position") == 1)
+        session = await told.call("session.start", request_key="k", wait="accepted")
+        if gone == "cancelled":
+            assert (await waiting.cancel(start)).type == "cancelled"
+        else:
+            waiting.reset()
+            await until(lambda: lab.daemon.server.connections == 2, "the reset has arrived")
+        await holder.call("session.stop", session_id=holding["session_id"])
+        ready = await told.call("session.wait", session_id=session["session_id"], phase="running")
+        assert ready["phase"] == "running"
+
+
 async def test_cancel_knows_only_pending_requests_of_its_connection(lab: Lab, wire: Wire) -> None:
     assert (await wire.refusal("request.cancel", id=12345)).type == "not_found"
     session = await wire.call("session.start")
