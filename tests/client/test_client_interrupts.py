@@ -194,6 +194,23 @@ def test_closing_does_not_wait_for_a_peer_that_does_not_read() -> None:
         assert ours.fileno() == -1
 
 
+class LosesDescriptor:
+    """A socket whose descriptor is a stranger's as soon as it is closed.
+
+    In one step: were it free in between, another thread's next socket could have it.
+    """
+
+    def __init__(self, sock: socket.socket, stranger: socket.socket) -> None:
+        self._socket = sock
+        self._stranger = stranger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._socket, name)
+
+    def close(self) -> None:
+        os.dup2(self._stranger.fileno(), self._socket.detach())
+
+
 class LateSender:
     """A socket whose sender goes on, after a line has gone out, only when it is allowed to."""
 
@@ -240,17 +257,16 @@ def test_who_is_about_to_read_while_another_thread_closes_does_not_wait_for_a_st
     """N2: the descriptor that was given up is that of another socket at once, and nothing comes there."""
     connection = Connection(Client(daemon.address).address, PATIENCE)
     descriptor = connection._socket.fileno()
-    ours, peer = socket.socketpair()
-    connection.close()
-    os.dup2(ours.fileno(), descriptor)
-    reader = threading.Thread(target=connection._read, args=(None,))
-    reader.start()
-    reader.join(PATIENCE)
-    waits = reader.is_alive()
-    peer.close()
-    reader.join(PATIENCE)
-    ours.close()
+    stranger, peer = socket.socketpair()
+    with peer, stranger:
+        connection._out = Outgoing(LosesDescriptor(connection._socket, stranger))  # type: ignore[arg-type]
+        connection.close()
+        reader = threading.Thread(target=connection._read, args=(None,))
+        reader.start()
+        reader.join(PATIENCE)
+        waits = reader.is_alive()
     os.close(descriptor)
+    reader.join(PATIENCE)
     assert not waits
 
 
