@@ -47,6 +47,7 @@ _NOT_FOR_NETWORKS = tuple(
     ipaddress.IPv4Network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
 )
 """This network, loopback, and from multicast on (RFC 6890)."""
+_UNQUOTED_TEXT = re.compile(r"expected str(?: \| null)?, got (?:bool|int|float)\Z")
 _EXPECTED = {
     "gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory: 8GiB}]",
     "listen": "expected HOST:PORT such as 127.0.0.1:7733",
@@ -254,6 +255,8 @@ def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = (
 def _problem(exc: msgspec.ValidationError) -> tuple[str, str]:
     path, what = explain(exc, Config, root="")
     path = path.lstrip(".")
+    if _UNQUOTED_TEXT.match(what):
+        what += ": text, in quotes"
     return path, _EXPECTED.get(path, what)
 
 
@@ -362,11 +365,11 @@ def _variable(path: Sequence[str]) -> str:
 
 
 def _read(path: Path, *, again: bool) -> dict[str, Any]:
-    from . import settings_file  # noqa: PLC0415  # YAML takes 10 ms that --help need not pay
+    from . import settings_file, settings_yaml  # noqa: PLC0415  # 10 ms that --help need not pay
 
     try:
         data = settings_file.read(path, again=again)
-    except settings_file.Unusable as exc:
+    except settings_yaml.Unusable as exc:
         raise ConfigError(exc.problems, path) from exc
     if data is None:
         return {}
@@ -391,11 +394,11 @@ def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _env_value(path: tuple[str, ...], text: str) -> Any:
-    from . import settings_file  # noqa: PLC0415
+    from . import settings_file, settings_yaml  # noqa: PLC0415
 
     try:
         return settings_file.value(text)
-    except settings_file.Unusable as exc:
+    except settings_yaml.Unusable as exc:
         raise ConfigError([f"{_variable(path)}: {each}" for each in exc.problems]) from exc
 
 

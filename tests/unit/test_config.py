@@ -309,8 +309,10 @@ def test_file_that_is_no_settings_is_refused_without_a_traceback(tmp_path: Path,
             "limits.queue: is given more than once, in lines 2, 3 and 4; put all into one"),
         ("gpus:\n- id: a\n  memory: 1\n- {id: b, memory: 1, id: c}",
             "gpus[1].id: is given more than once, in line 4; put all into one"),
-        ('pipelines:\n  x:\n    stages: {a: {env: {yes: 1, "n": 1, true: 2}}}\n',
-            "pipelines.x.stages.a.env.True: is given more than once, in line 3; put all into one"),
+        ('pipelines:\n  x:\n    stages: {a: {env: {yes: 1, "n": 1, true: 2, "yes": 2}}}\n',
+            "pipelines.x.stages.a.env.yes: is given more than once, in line 3; put all into one"),
+        ("<<: {listen: 127.0.0.1:1}\n<<: {engine: docker}",
+            "<<: is given more than once, in lines 1 and 2; put all into one"),
         ('listen: a:1\n"listen": a:1\n',
             "listen: is given more than once, in lines 1 and 2; put all into one"),
     ],
@@ -355,6 +357,125 @@ def test_anchors_aliases_and_merges_give_no_key_twice(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+NOT_YAML = "the settings file is not YAML: line 2: "
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        *((f"!!{tag} {text}", f"{NOT_YAML}this cannot be read as {tag}") for tag, text in (
+            ("int", "sessions"), ("int", '""'), ("float", "x"), ("float", '""'), ("bool", "5"), ("null", "x"),
+            ("int", "9" * 5000))),
+        ("0x_", f"{NOT_YAML}this cannot be read as int"),
+        *((tagged, "listen: has a tag that is none of settings, in line 2; leave it out") for tagged in (
+            "!!set {a}", "!!binary x$", "!!timestamp x", "!!omap [a: 1]", "!mine x",
+            "!!python/name:os.system x")),
+        *((nested, f"{NOT_YAML}more than 64 levels of nesting") for nested in (
+            "[" * 64 + "]" * 64, "[" * 5000, "{a: " * 5000)),
+        ("&a [*a]", "listen[0]: contains itself, in line 2; leave it out"),
+        ("&a {<<: *a}", "listen: contains itself, in line 2; leave it out"),
+        ("\x01", f"{NOT_YAML}a character that has no place in it"),
+        ("{<<: 5}", f"{NOT_YAML}expected a mapping or list of mappings for merging, but found scalar"),
+    ],
+)  # fmt: skip
+def test_what_is_no_yaml_of_settings_is_told_with_its_line(
+    tmp_path: Path, value: str, said: str
+) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text(f"# settings\nlisten: {value}\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+    assert (caught.value.problems, caught.value.path) == ([said], file)
+
+
+BASE_8 = "begins with 0, which some read to the base of 8"
+
+
+@pytest.mark.parametrize(
+    ("value", "what", "advice"),
+    [
+        ("1:30", "is read as 90, to the base of 60", "write a plain number"),
+        ("-1:0.5", "is read as -60.5, to the base of 60", "write a plain number"),
+        *((each, BASE_8, "write the number without it") for each in ("017", "0o17", "08", "+00_1")),
+    ],
+)  # fmt: skip
+def test_number_that_is_another_than_it_looks_is_refused_with_its_line(
+    tmp_path: Path, value: str, what: str, advice: str
+) -> None:
+    file = tmp_path / "o.yaml"
+    for setting in ("stop_grace", "unix"):
+        file.write_text(f"# settings\n{setting}: {value}\n")
+        with pytest.raises(ConfigError) as caught:
+            load(file, {}, {})
+        said = f"{setting}: {what}, in line 2; {advice}, or put text in quotes"
+        assert (caught.value.problems, caught.value.path) == ([said], file)
+    with pytest.raises(ConfigError, match=r"^OPERATORD_STOP_GRACE: .* in line 1; "):
+        load(None, {"OPERATORD_STOP_GRACE": value}, {})
+    file.write_text(f"unix: '{value}'")
+    assert load(file, {}, {}).unix == value
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("0", 0), ("0.5", 0.5), ("1_000", 1000), ("0x10", 16), ("!!int 5", 5)]
+)
+def test_number_that_is_what_it_looks_like_is_read(value: str, seconds: float) -> None:
+    assert load(None, {"OPERATORD_STOP_GRACE": value}, {}).stop_grace == seconds
+
+
+def test_text_that_would_be_something_else_without_quotes_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    for text, got in (("no", "bool"), ("5", "int"), ("1.10", "float")):
+        file.write_text(f"unix: {text}")
+        with pytest.raises(ConfigError, match=rf"^unix: .* got {got}: text, in quotes$"):
+            load(file, {}, {})
+    file.write_text("unix: 9999-99-99")
+    assert load(file, {}, {}).unix == "9999-99-99"
+
+
+def test_stage_is_given_what_is_written(tmp_path: Path) -> None:
+    """Truth values are as the original wrote them, and what only YAML takes for one is refused."""
+    file = tmp_path / "o.yaml"
+    words = [
+        "1:30",
+        "010",
+        "0o17",
+        "08",
+        "1.10",
+        ".5",
+        "0x1F",
+        "1_000",
+        "2024-01-01",
+        "1e3",
+        "<<",
+        "=",
+        "+1",
+    ]
+    env = ", ".join(f"A{place}: {word}" for place, word in enumerate(words))
+    command = ", ".join([*words, "5", "yes", "true"])
+    stage = "pipelines: {x: {stages: {a: {image: i, port: 1, env: {%s}, command: [%s]}}}}"
+    file.write_text(stage % (f"{env}, B: 5, C: true, D: 1.5, E: 'no'", command))
+    got = load(file, {}, {}).pipelines["x"].stages["a"]
+    assert list(got.env.values()) == [*words, 5, True, 1.5, "no"]
+    assert got.command == [*words, "5", "yes", "true"]
+    file.write_text(stage % ("A: yes", ""))
+    with pytest.raises(
+        ConfigError, match=r"env\.A: is a truth value in YAML, in line 1; write true"
+    ):
+        load(file, {}, {})
+
+
+def test_key_is_a_name_however_it_looks(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text(
+        "pipelines: {yes: {stages: {on: {image: i, port: 1, env: {n: 1, y: 2, no: 3}}}}, 010: 5}"
+    )
+    with pytest.raises(ConfigError, match=r"^pipelines\.010: "):
+        load(file, {}, {})
+    file.write_text(file.read_text().replace(", 010: 5", ""))
+    stages = load(file, {}, {}).pipelines["yes"].stages
+    assert stages["on"].env == {"n": 1, "y": 2, "no": 3}
+
+
 def test_settings_are_read_again_from_a_regular_file_only(tmp_path: Path) -> None:
     """N16: a pipe would be waited for, and a daemon waits for nobody."""
     pipe, file = tmp_path / "pipe", tmp_path / "o.yaml"
@@ -390,6 +511,9 @@ def test_file_that_is_not_text_or_not_there(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load(path, {}, {})
         assert caught.value.path == path
+    file.write_bytes(b"# \xc3\xa4\nlisten: \xff\n")
+    with pytest.raises(ConfigError, match="not UTF-8: line 2"):
+        load(file, {}, {})
 
 
 def test_environment_value_that_is_not_yaml_is_named() -> None:

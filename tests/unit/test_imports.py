@@ -35,9 +35,11 @@ RULES: dict[str, set[str]] = {
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {
-        "operatord.core", "operatord.settings_file", "operatord_protocol", "msgspec",
+        "operatord.core", "operatord.settings_file", "operatord.settings_yaml", "operatord_protocol",
+        "msgspec",
     },
-    "operatord.settings_file": {"yaml"},
+    "operatord.settings_file": {"operatord.settings_yaml"},
+    "operatord.settings_yaml": {"operatord.core", "yaml"},
     "operatord.logs": {
         "operatord.config", "operatord.runtime.clock", "operatord.stderr", "operatord_protocol",
     },
