@@ -170,7 +170,7 @@ async def test_session_of_a_client_that_is_killed_ends(tmp_path: Path) -> None:
         assert client.stdout is not None
         session_id = (await client.stdout.readline()).decode().strip()
         client.kill()
-        await client.wait()
+        await client.communicate()
         event = await wire.event("session.ended", session_id)
         assert (event["outcome"], event["cause"]) == ("expired", "lease")
         assert daemon.left() == []

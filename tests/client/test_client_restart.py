@@ -244,7 +244,8 @@ async def test_operatorctl_prints_on_after_a_restart(daemons: Daemons) -> None:
             await daemons.start()
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     process.send_signal(signal.SIGINT)
-    assert await process.wait() == 130
+    await process.communicate()  # or its pipe would be open when the loop is closed
+    assert process.returncode == 130
 
 
 # Against a daemon made of script

@@ -88,7 +88,7 @@ async def test_subscriber_that_is_killed_takes_its_lease_with_it(
         assert b'"result"' in await program.stdout.readline()
     [record] = lab.daemon.supervisor.book.living()
     program.send_signal(signal.SIGKILL)
-    await program.wait()
+    await program.communicate()
     await until(lambda: not lab.daemon.supervisor.book.living(), "its session has ended")
     assert record.result is not None
     assert (record.result.outcome, record.result.cause) == ("expired", "lease")
