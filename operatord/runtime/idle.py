@@ -17,6 +17,9 @@ SHORTEST_STEP, LONGEST_STEP = 0.25, 15.0
 """Bounds in seconds of the time between two looks for consumers, a quarter of the idle timeout."""
 NEW = 2.0
 """Age in seconds up to which nobody but the daemon has had time to consume anything."""
+CHATTER = 1024
+"""Bytes sent between two looks that nobody has read: the system asks for routers and neighbours (IPv6, which
+Podman leaves on) with packets of less than a hundred, and the least stream has more in every frame."""
 JUST_LISTENING = Report(frames=0)
 """What is known of a stage that has said no more than that it listens."""
 LAST_LOOK = 0.01
@@ -105,6 +108,8 @@ class _Attended(Visited):
         if before is None or before.kind != kind:
             new = now - self.running < NEW or (kind == "frames" and value == 0)
             self.mark = _Mark(kind, value, self.running if new else now)
+        elif kind == "bytes" and 0 <= value - before.value < CHATTER:
+            self.mark = before._replace(value=value)
         elif before.value != value:
             self.consumed = True
             self.mark = _Mark(kind, value, now)
@@ -162,7 +167,8 @@ class IdleWatch:
 
     The last stage tells: by the ``consumers`` in its reports, else by its ``frames``, else, where
     the engine counts them, by the bytes that its network namespace has sent (a shared namespace is
-    the last stage's). Of a stage that gives no sign at all nothing is known: it is never idle.
+    the last stage's), but for a few that the system sends by itself. Of a stage that gives no sign at all
+    nothing is known: it is never idle.
     Frames alone do not count for a stage that names its consumers: a live one goes on without any.
 
     A session counts as idle from the time it came to run until somebody consumes, and again from

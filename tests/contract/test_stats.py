@@ -10,6 +10,7 @@ from daemon_lab import PATIENCE
 from engine_lab import Lab
 
 from operatord.engines.base import StageStats
+from operatord.runtime.idle import CHATTER
 
 
 async def grown(lab: Lab, container_id: str, before: StageStats) -> StageStats:
@@ -41,8 +42,11 @@ async def test_bytes_sent_are_those_of_the_namespace_and_stand_still_without_a_r
     )
     asleep = await docker_lab.engine.stats(owner)
     assert asleep.tx_bytes is not None
-    assert (await docker_lab.engine.stats(owner)).tx_bytes == asleep.tx_bytes, "nobody reads"
-    assert (await docker_lab.engine.stats(member)).tx_bytes == asleep.tx_bytes, "they share it"
+    for each, why in ((owner, "nobody reads"), (member, "they share it")):
+        now = (await docker_lab.engine.stats(each)).tx_bytes
+        assert now is not None
+        # What the system sends by itself there may be, such as in search of neighbours.
+        assert 0 <= now - asleep.tx_bytes < CHATTER, why
     asking = await docker_lab.run_until_ended(
         network, "asks", stage="asking", env={"TARGET": "stage:12346"}
     )

@@ -533,6 +533,19 @@ async def test_stage_that_does_not_report_is_judged_by_what_it_sends(
     assert book.news() == [5, "active", 5, 10, 15, 20, 20]
 
 
+async def test_what_the_system_sends_by_itself_is_no_reader(lab: FakeLab, attend: Attend) -> None:
+    """Podman leaves IPv6 on, which asks for routers for as long as there are none."""
+    record = await lab.session()
+    stream = record.containers["stream"]
+    begun = lab.hours.now()
+    lab.meter.sent[stream] = 500
+    watch = await attend()
+    for _ in range(20):
+        lab.meter.sent[stream] += 86
+        await lab.hours.pass_by(5)
+    assert watch.idle_since(record) == begun
+
+
 async def test_session_met_long_after_its_start_is_given_its_time(
     lab: FakeLab, attend: Attend
 ) -> None:
