@@ -143,10 +143,12 @@ class Sweep:
                     await Ownership(engine, self._instance, identity.holder).end()
 
     async def remove(self, doomed: Iterable[Doomed], say: Say) -> bool:
-        """Remove objects, containers first; return whether all of them are gone."""
-        in_order = sorted(doomed, key=lambda each: each.found.kind != "container")
+        """Remove objects, session by session; return whether all of them are gone."""
+        sessions: dict[str | None, list[Doomed]] = {}
+        for each in doomed:
+            sessions.setdefault(each.found.labels.get(base.LABEL_SESSION), []).append(each)
         async with self._engine() as engine:
-            gone = [await _remove(engine, each, say) for each in in_order]
+            gone = [await _remove_session(engine, each, say) for each in sessions.values()]
         return all(gone)
 
     async def end_relays(self, sessions: Iterable[str]) -> None:
@@ -173,6 +175,18 @@ def _judge(found: base.Found, phase: str | None, alone: bool) -> Doomed | None:
     if alone and phase in UNFINISHED:
         return Doomed(found, UNFINISHED[phase], at_once=True)
     return None
+
+
+async def _remove_session(engine: base.Engine, doomed: list[Doomed], say: Say) -> bool:
+    """Remove what there is of a session; return whether all of it is gone.
+
+    Its containers go at the same time, as Podman removes none whose namespace another one shares, and
+    before their network.
+    """
+    containers = [each for each in doomed if each.found.kind == "container"]
+    gone = await asyncio.gather(*(_remove(engine, each, say) for each in containers))
+    others = [await _remove(engine, each, say) for each in doomed if each not in containers]
+    return all(gone) and all(others)
 
 
 async def _remove(engine: base.Engine, doomed: Doomed, say: Say) -> bool:

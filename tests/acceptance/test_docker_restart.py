@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import docker
 import pytest
-from daemon_lab import PATIENCE, Served, Wire, left_of
+from daemon_lab import PATIENCE, Json, Served, Wire, left_of, until
 from docker_lab import Engine, Viewer, viewer_at
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
+STAGES = ("probe", "stream", "segmentation")
 CALM = {"pressure": {"cpu": None, "memory_stall": None}}
 
 
@@ -49,6 +52,14 @@ class Lives:
         assert code == (0 if number == signal.SIGTERM else -number)
         self.daemon = None
         await wire.close()
+
+    def has_noted_runs(self, session: Json) -> bool:
+        """Tell whether the journal says since when each stage of a session runs."""
+        journal = self._state_dir / "journal.sqlite"
+        with contextlib.closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+            query = "SELECT data FROM session WHERE id = ?"
+            [data] = db.execute(query, [session["session_id"]]).fetchone()
+        return set(json.loads(data).get("runs", ())) >= {session[stage] for stage in STAGES}
 
     def left(self) -> list[str]:
         """Return what carries this instance's label on the engine."""
@@ -136,7 +147,7 @@ async def test_start_that_was_killed_half_way_leaves_nothing(lives: Lives) -> No
     await wire.close()
 
 
-@pytest.mark.parametrize("stage", ["probe", "stream", "segmentation"])
+@pytest.mark.parametrize("stage", STAGES)
 async def test_stage_that_was_restarted_while_there_was_no_daemon_is_said_so(
     lives: Lives, stage: str
 ) -> None:
@@ -146,6 +157,7 @@ async def test_stage_that_was_restarted_while_there_was_no_daemon_is_said_so(
     client = lives.engine.client
     async with viewer_at(session["location"]) as viewer:
         await viewer.frames(3)
+        await until(lambda: lives.has_noted_runs(session), "the journal says since when it runs")
         await lives.end(wire)
         before = client.inspect_container(session[stage])["State"]
         with contextlib.suppress(docker.errors.APIError):

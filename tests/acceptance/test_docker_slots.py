@@ -9,6 +9,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 from daemon_lab import Json, Refused, Wire, receive, served, until
 from docker_lab import DockerDaemon, Engine, docker_served
@@ -103,9 +104,10 @@ async def test_slots_whose_stages_hang_cost_no_request(tmp_path: Path) -> None:
         await filled(wire, pipeline="stream")
         probes = [name.lstrip("/") for name in daemon.left() if name.endswith("_probe")]
         for probe in probes:
-            listed = await asyncio.to_thread(daemon.engine.client.top, probe, "-eo pid")
-            *_, [python] = listed["Processes"]  # what runs last is the child of the engine's init
-            os.kill(int(python), signal.SIGSTOP)
+            found = await asyncio.to_thread(daemon.engine.client.inspect_container, probe)
+            first = psutil.Process(found["State"]["Pid"])
+            # The program is the child of the engine's init, if there is one.
+            [first, *first.children()][-1].suspend()
         for _ in range(2):
             session = await wire.call("session.start", count=3, plain_stream=True)
             _, frames, end = await receive(session["location"])

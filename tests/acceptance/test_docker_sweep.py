@@ -26,7 +26,7 @@ async def sweep(state_dir: Path, *arguments: str) -> list[str]:
     )  # fmt: skip
     env = {**clean_env(), "DOCKER_HOST": os.environ["DOCKER_HOST"]}
     code, out, err = await run(*command, env=env)
-    assert code == 0, err
+    assert code == 0, err + out
     return out.splitlines()
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from daemon_lab import (
     OPERATORD,
+    PATIENCE,
     Json,
     Lab,
     StreamingFake,
@@ -250,6 +252,32 @@ async def test_what_cannot_be_removed_is_said_and_the_rest_goes(
     assert line.startswith(f"could not remove container operatord_{NOBODYS}_probe_2")
     assert line.endswith("(it is stuck)")
     assert on(lab.fake.world) == {stuck}
+
+
+async def test_containers_of_one_session_are_removed_at_the_same_time(
+    running: tuple[Lab, Wire, Broom],
+) -> None:
+    """E1: Podman removes no container whose namespace another one shares."""
+    lab, _, broom = running
+    found = [(await leave_over(lab.fake))[1], (await leave_over(lab.fake, number=2))[1]]
+    asked: set[str] = set()
+    both = asyncio.Event()
+
+    def share_namespace(engine: FakeEngine) -> None:
+        alone = engine.remove
+
+        async def remove(container_id: str) -> None:
+            asked.add(container_id)
+            if asked == set(found):
+                both.set()
+            await asyncio.wait_for(both.wait(), PATIENCE)
+            await alone(container_id)
+
+        engine.remove = remove  # type: ignore[method-assign]
+
+    broom.prepare = share_namespace
+    assert await sweep_once(broom.config, broom.options())
+    assert lab.fake.empty
 
 
 async def test_engine_that_does_not_answer_is_an_error(
