@@ -7,10 +7,10 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images demo test engines pythons faults cores check bench clean engine-down
+.PHONY: help venv engine images demo test engines engine-settings pythons faults cores check bench clean engine-down
 
 help: ## print this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 venv: ## make .venv with the project and its tools (again when setup.cfg or pyproject.toml changed)
 	@tools/venv
@@ -30,6 +30,9 @@ test: ## run the tests, with containers where an engine is to be had (ARGS="-k n
 
 engines: ## test on other releases' engines, and print a table (ARGS="docker-28 podman")
 	@tools/engines $(ARGS)
+
+engine-settings: ## have a session on a Docker of unusual settings, one after the other (ARGS=docker-26)
+	@tools/engine-settings $(ARGS)
 
 pythons: ## run the tests that need no engine with other Pythons (ARGS=3.14)
 	@tools/pythons $(ARGS)
