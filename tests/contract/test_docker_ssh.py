@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,15 @@ async def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(sys.modules, "paramiko", None)
     said = await told("ssh://somebody@example.invalid")
     assert "paramiko, which is not installed: pip install 'operatord[ssh]'" in said
+
+
+def test_library_is_loaded_for_an_ssh_address_only() -> None:
+    """docker-py would load it, and each daemon would start that much later."""
+    script = "import sys, operatord.engines.docker; print('docker' in sys.modules, 'paramiko' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True False\n"
 
 
 async def test_nobody_listens() -> None:
