@@ -20,7 +20,7 @@ def packaged_programs() -> dict[str, tuple[str, ...]]:
     """Return the argument list for each emulator image whose script is there."""
     scripts = {image: _script(path) for image, path in _PROGRAMS.items()}
     return {
-        image: (sys.executable, "-I", str(script))
+        image: (sys.executable, "-IS", str(script))
         for image, script in scripts.items()
         if script is not None
     }
