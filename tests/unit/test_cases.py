@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,17 +23,21 @@ def _named() -> Iterator[tuple[str, str, str]]:
             yield case, path, name
 
 
-def _docstring(path: str, name: str) -> str:
-    """Return the docstring of a test, which must exist."""
-    for node in ast.walk(ast.parse((TESTS / path).read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
-            return ast.get_docstring(node) or ""
-    raise AssertionError(f"tests/{path} has no {name}")
+@functools.cache
+def _docstrings(path: str) -> dict[str, str]:
+    """Return the docstring of each function of a file, by its name."""
+    return {
+        node.name: ast.get_docstring(node) or ""
+        for node in ast.walk(ast.parse((TESTS / path).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
 
 
 @pytest.mark.parametrize(("case", "path", "name"), list(_named()))
 def test_each_test_in_the_table_exists_and_names_its_case(case: str, path: str, name: str) -> None:
-    named = re.findall(r"\b[NAFSE]\d+\b", _docstring(path, name))
+    docstrings = _docstrings(path)
+    assert name in docstrings, f"tests/{path} has no {name}"
+    named = re.findall(r"\b[NAFSE]\d+\b", docstrings[name])
     assert case in named, f"the docstring of tests/{path}::{name} does not name {case}"
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -76,11 +77,16 @@ def at_import(tree: ast.Module) -> list[ast.AST]:
     return found
 
 
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text("utf-8"))
+
+
 def imported(name: str, file: Path, *, late: bool = True) -> set[str]:
     """Return the full names that a module imports; without ``late``, before it can be used."""
     found: set[str] = set()
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    tree = ast.parse(file.read_text("utf-8"))
+    tree = parsed(file)
     for node in ast.walk(tree) if late else at_import(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
