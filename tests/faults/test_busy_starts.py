@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,11 +21,11 @@ from docker_lab import docker_served
 from engine_common import ALL
 
 AT_ONCE = 20
-BUSY = 8
-"""Processes that use all the processor time they get."""
+BUSY = (4 if ALL else 2) * (os.cpu_count() or 1)
+"""Processes that use all the processor time they get, beside the fifty that are started."""
 COUNT = 45
 PATIENCE = 110.0
-"""Seconds for the slowest of all: stages that start beside eight others take their time."""
+"""Seconds for the slowest of all: stages that start beside so many others take their time."""
 CONFIG: Json = {
     "limits": {"sessions": 2 * AT_ONCE},
     "pressure": {"cpu": None, "memory_stall": None},
