@@ -50,8 +50,8 @@ class Consumer:
 
     PACE = 0.03
     """Seconds between frames, until it is to hurry …"""
-    LAST, TRICKLE = 400, 5.0
-    """… or only so many frames are left: then who waits for one gets it at once, and else one comes so seldom
+    TRICKLE = 5.0
+    """… or half of the frames are left: then who waits for one gets it at once, and else one comes so seldom
     that the stream lasts as long as it is needed, on a busy machine too."""
 
     def __init__(self, location: Json, count: int) -> None:
@@ -92,7 +92,7 @@ class Consumer:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _rest(self) -> None:
-        if self.count - self.frames > self.LAST:
+        if self.frames < self.count / 2:
             self._grown.wait_for(lambda: self._hurry, self.PACE)
         else:
             self._grown.wait_for(lambda: self._hurry or self._wanted > self.frames, self.TRICKLE)
