@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import logging
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,9 +23,11 @@ from docker.errors import APIError, DockerException
 from docker.tls import TLSConfig
 from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import parse_host
+from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import HTTPError, InsecureRequestWarning
+from urllib3.util.ssl_ import create_urllib3_context
 
 from operatord.engines.base import (
     EngineError,
@@ -178,6 +181,8 @@ class Clients:
                 "http+docker://",
                 _OneConnection(self._url, partial(_Connection, self._url, self._timeout)),
             )
+        elif self._tls and self._tls.verify:
+            client.mount("https://", _AsDockerTrusts())
         return client
 
 
@@ -191,6 +196,20 @@ def library_tls(tls: Tls | None) -> TLSConfig | Literal[False]:
     with edge("connect", "the engine"):
         ca = str(tls.ca) if tls.ca else None
         return TLSConfig(client_cert=pair, ca_cert=ca, verify=tls.verify)
+
+
+class _AsDockerTrusts(HTTPAdapter):
+    """Takes the certificates that the docker command takes.
+
+    From Python 3.13 on, an authority's has to say what its key is for (RFC 5280, section 4.2.1.3). Those that
+    are made as Docker's documentation has it do not.
+    """
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        """Make the pools with a context that is not strict."""
+        context = create_urllib3_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        super().init_poolmanager(*args, ssl_context=context, **kwargs)
 
 
 class _OneConnection(UnixHTTPAdapter):
