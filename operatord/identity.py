@@ -136,7 +136,14 @@ def settle_instance(directory: Path) -> str:
     file = directory / INSTANCE
     name, found = read_instance(directory), _read(file)
     if found is None:
-        return new_instance(directory)
+        before, name = _repeated_name(directory), new_instance(directory)
+        if before is not None:
+            log.warning(
+                "%s is gone: this is no more the instance %s, but %s. To go on as before, stop the daemon, "
+                "write the first name into it and remove %s",
+                file, before, name, IDENTITY,
+            )  # fmt: skip
+        return name
     if name is None:
         name = new_instance(directory)
         log.warning(

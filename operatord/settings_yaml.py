@@ -30,6 +30,9 @@ _BOOL = _TAG + "bool"
 _SCALARS = (*_NUMBERS, _BOOL, _NULL)
 _KNOWN = (*_SCALARS, _STR, _TAG + "seq", _TAG + "map")
 _NULLS = ("", "~", "null", "Null", "NULL")
+_UNWRITABLE = re.compile("[\\0\ud800-\udfff]")
+"""What neither UTF-8 nor an argument of a program can have."""
+_LARGE = 1e15
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?\Z")
 _BASE_8 = re.compile(r"[-+]?0(?:o|[0-9])[0-9_]*\Z")
 
@@ -79,7 +82,7 @@ class _Loader(yaml.SafeLoader):
             if node.tag == _NULL and node.value not in _NULLS:
                 raise ValueError
             return super().construct_object(node, deep)
-        except (ValueError, LookupError) as exc:
+        except (ValueError, LookupError, OverflowError) as exc:
             what = f"this cannot be read as {node.tag.removeprefix(_TAG)}"
             raise ConstructorError(None, None, what, node.start_mark) from exc
 
@@ -157,6 +160,9 @@ def _repeated(node: MappingNode, path: Path) -> Iterator[str]:
 
 
 def _scalar_problems(loader: _Loader, node: ScalarNode, path: Path) -> Iterator[str]:
+    if _UNWRITABLE.search(node.value):
+        what = "has a character that cannot be passed on (half a surrogate pair, or NUL)"
+        yield _said(path, node, what, "leave it out")
     if node.style:  # in quotes
         return
     match path:
@@ -165,7 +171,7 @@ def _scalar_problems(loader: _Loader, node: ScalarNode, path: Path) -> Iterator[
         case ("pipelines", _, "stages", _, "env", _):
             yield from _variable_problems(loader, node, path)
         case _ if node.tag in _NUMBERS and _BASE_60.match(node.value):
-            what = f"is read as {_number(loader, node):g}, to the base of 60"
+            what = f"is read as {_written_short(_number(loader, node))}, to the base of 60"
             yield _said(path, node, what, "write a plain number, or put text in quotes")
         case _ if node.tag != _NULL and _BASE_8.match(node.value):
             what = "begins with 0, which some read to the base of 8"
@@ -179,6 +185,10 @@ def _variable_problems(loader: _Loader, node: ScalarNode, path: Path) -> Iterato
         yield _said(path, node, "is a truth value in YAML", advice)
     elif node.tag in _NUMBERS and env_text(_number(loader, node)) != node.value:
         node.tag = _STR
+
+
+def _written_short(number: int | float) -> str:
+    return f"{number:g}" if abs(number) < _LARGE else "something very large"
 
 
 def _number(loader: _Loader, node: ScalarNode) -> int | float:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from . import _forks
 from ._core import Call, Core
+from ._locks import locked
 from ._long_lines import TRIAL_SECONDS, LongLine
 from ._outgoing import Outgoing
 from ._sockets import open_socket
@@ -45,8 +46,8 @@ class Connection:
         self._core = Core()
         self._out = Outgoing(self._socket)
         self._lock = threading.Lock()
-        """Held by itself, and not by way of the condition: an interrupt on entering a method of that, which
-        is written in Python, would leave it locked."""
+        """Taken by itself, with `locked`, and not by way of the condition: an interrupt on entering a method
+        of that, which is written in Python, would leave it locked."""
         self._turn = threading.Condition(self._lock)
         self._reader: int | None = None
         """The thread that reads for all, by its identifier."""
@@ -71,11 +72,12 @@ class Connection:
         May be called again, and by any thread.
         """
         if self._socket.fileno() >= 0:
-            with self._lock:
-                # At once: who sees the one without the other would take its call back when all has gone out.
-                self._core.lose(ConnectionLost("the connection was closed here"))
-                lines = self._core.abandon_all()
-            self._out.put_last(lines)
+            # At once: who sees the one without the other would take its call back when all has gone out.
+            self._out.put_last(locked(self._lock, self._lose))
+
+    def _lose(self) -> bytes:
+        self._core.lose(ConnectionLost("the connection was closed here"))
+        return self._core.abandon_all()
 
     def converse(
         self,
@@ -114,9 +116,11 @@ class Connection:
         return self._request(method, params)
 
     def _request(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
-        with self._lock:
+        def request() -> tuple[Call, bytes]:
             self._core.check()
             return self._core.request(method, params)
+
+        return locked(self._lock, request)
 
     def _try(self, long: LongLine) -> None:
         """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
@@ -141,9 +145,7 @@ class Connection:
 
     def abandon(self, call: Call) -> None:
         """Take back a call whose result nobody will have; fine for one that has failed."""
-        with self._lock:
-            line = self._core.abandon(call)
-        if line:
+        if line := locked(self._lock, lambda: self._core.abandon(call)):
             self._out.put(line)
 
     def notice(self, timeout: float | None) -> Notice | None:
@@ -169,7 +171,8 @@ class Connection:
         self, take: Callable[[], T | None], deadline: float | None, me: int
     ) -> T | None:
         """Return what ``take`` gives, or None once nobody else reads, and this thread is to."""
-        with self._lock:
+
+        def look() -> T | None:
             while (taken := take()) is None:
                 self._core.check()
                 if self._reader in (None, me):
@@ -178,6 +181,8 @@ class Connection:
                 remaining = _remaining(deadline)
                 self._turn.wait(LOOK_EVERY if remaining is None else min(remaining, LOOK_EVERY))
             return taken
+
+        return locked(self._lock, look)
 
     def _read(self, timeout: float | None) -> None:
         """Let the core have what arrives in time, and hand the reading on."""
@@ -189,17 +194,14 @@ class Connection:
                 inbox.extend(map(self._socket.recv, (READ_BYTES,)))
         except OSError:
             inbox.append(b"")
-        with self._lock:
-            line = self._core.take_in()
-        if line:
+        if line := locked(self._lock, self._core.take_in):
             self._out.put(line)
         self._reader = None
         self._wake()
 
     def _wake(self) -> None:
         """Let the others see whether their answers have come, and one of them read on."""
-        with self._lock:
-            self._turn.notify_all()
+        locked(self._lock, self._turn.notify_all)
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -15,6 +15,8 @@ import threading
 from contextlib import suppress
 from typing import NamedTuple
 
+from ._locks import locked, take
+
 LOOK_EVERY = 0.02
 """Seconds after which whoever closes sees whether the peer still takes what another thread writes."""
 
@@ -41,33 +43,39 @@ class Outgoing:
 
     def put(self, line: bytes) -> None:
         """Write a line, behind what an interrupted call may have left of an earlier one."""
-        with self._writing, suppress(OSError):
+
+        def write() -> None:
             self._pending = _Pending(self._pending.left + line, [])
             while left := self._pending.left:
                 self._pending.sent.extend(map(self._socket.send, (left,)))
 
+        with suppress(OSError):
+            locked(self._writing, write)
+
     def put_last(self, lines: bytes) -> None:
         """Write what the peer takes without waiting for it, and close."""
+        held: list[bool] = []
         with suppress(OSError):  # the peer was faster
             self._socket.setblocking(False)
-            if lines and self._writes_alone():
-                try:
+            try:
+                if lines and self._writes_alone(held):
                     self._socket.send(self._pending.left + lines)
-                finally:
+            finally:
+                if held:
                     self._writing.release()
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        with self._writing:
-            self._socket.close()
+        locked(self._writing, self._socket.close)
 
-    def _writes_alone(self) -> bool:
+    def _writes_alone(self, held: list[bool]) -> bool:
         """Have the writing to ourselves; False if another thread waits for a peer that does not read.
 
         A thread whose line has gone out, or is going out, only has to get its turn to say so.
         """
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)
-        while not self._writing.acquire(timeout=LOOK_EVERY):
-            if not poll.poll(0):
+        while not held:
+            take(self._writing, held, LOOK_EVERY)
+            if not held and not poll.poll(0):
                 return False
         return True

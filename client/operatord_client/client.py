@@ -21,6 +21,7 @@ from operatord_protocol import messages as m
 from . import _forks
 from ._connection import Connection
 from ._core import decode_result, given
+from ._locks import locked
 from .address import Address, AddressLike, parse_address
 from .errors import ClientClosed
 from .feeds import Feed, LastingFeed, open_events, open_log
@@ -77,17 +78,23 @@ class Client:
 
     def connect(self) -> None:
         """Connect unless there is a connection, also after `close`. Raises `DaemonUnreachable`."""
-        with self._connecting:
+
+        def connect() -> None:
             self._closed = False
             if self._connection is None:
                 self._connection = self._open()
 
+        locked(self._connecting, connect)
+
     def close(self) -> None:
         """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`."""
-        with self._connecting:
+
+        def leave() -> Connection | None:
             self._closed = True
             connection, self._connection = self._connection, None
-        if connection is not None:
+            return connection
+
+        if (connection := locked(self._connecting, leave)) is not None:
             connection.close()
 
     def reconnect(self) -> None:
@@ -106,14 +113,14 @@ class Client:
         return connection
 
     def _connected(self) -> Connection:
-        connection = self._connection
-        if connection is None:
-            with self._connecting:
-                self._require_open()
-                if self._connection is None:
-                    self._connection = self._open()
-                return self._connection
-        return connection
+
+        def connect() -> Connection:
+            self._require_open()
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection
+
+        return self._connection or locked(self._connecting, connect)
 
     def _require_open(self) -> None:
         if self._closed:

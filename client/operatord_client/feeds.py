@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 from operatord_protocol.messages import Logs, StageLine, Subscribed
@@ -14,6 +15,7 @@ from operatord_protocol.messages import Logs, StageLine, Subscribed
 from . import notices
 from ._connection import Connection
 from ._core import decode_result
+from ._locks import locked
 from ._resuming import Bookmark, check_away
 from .errors import ClientError, ConnectionLost, WireError
 from .notices import Event, Notice
@@ -121,13 +123,14 @@ class LastingFeed(Feed[Event]):
                 return super().take(_left(deadline))
             except ConnectionLost:
                 connection.close()
-            with self._renewing:
-                if self._connection is connection and not self._renew(deadline):
-                    return None
+            if not locked(self._renewing, partial(self._renew, connection, deadline)):
+                return None
         return None
 
-    def _renew(self, deadline: float | None) -> bool:
-        """Connect anew; return False when the time is up, or the feed is closed."""
+    def _renew(self, lost: Connection, deadline: float | None) -> bool:
+        """Connect anew unless another thread has; return False when the time is up or the feed is closed."""
+        if self._connection is not lost:
+            return True
         while not self._closed.is_set():
             pause, left = self._bookmark.pause(), _left(deadline)
             if self._closed.wait(pause if left is None else min(pause, left)):

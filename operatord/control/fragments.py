@@ -22,7 +22,7 @@ from operatord_protocol.errors import ParseError
 
 PART = (
     "this line stands in the middle of a JSON text that began before, and was not executed: "
-    "a request is whole in one line"
+    "a request is whole in one line. Send {end} to end the text"
 )
 COMMENTED = (
     "this line stands in a comment that began in a line before, and was not executed: "
@@ -38,6 +38,7 @@ _LONG = 2048
 _STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 """Strings, and one without its end: none goes on in the next line."""
 _ENDS = {b"/*": b"*/", b"<!--": b"-->"}
+_CLOSING = bytes.maketrans(b"{[", b"}]")
 _TOKENS = re.compile(
     rb"""
     # Comments that are over with the line: nothing of them is kept. Addresses and paths have none.
@@ -110,9 +111,10 @@ class Fragment(NamedTuple):
 
     def refuse(self, request: Request) -> Refusal:
         """Return what its sender is told."""
-        end = _ENDS.get(self.comment, b"").decode()
-        said = COMMENTED.format(end=end) if end else PART
-        return Refusal(request.dialect, request.id, ParseError(said))
+        said, end = PART, self.brackets[::-1].translate(_CLOSING)
+        if self.comment:
+            said, end = COMMENTED, _ENDS[self.comment]
+        return Refusal(request.dialect, request.id, ParseError(said.format(end=end.decode())))
 
     def after_object(self) -> Fragment | None:
         """Return where the text stands after a whole object in a line of its own; None if it is over."""

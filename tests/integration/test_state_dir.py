@@ -209,12 +209,19 @@ def test_name_that_nothing_tells_any_more_is_replaced_with_a_warning(
         assert f"this is the instance {again.instance} from now on" in caplog.text
 
 
-def test_name_that_was_removed_is_a_wish_for_another(tmp_path: Path) -> None:
+def test_name_that_was_removed_is_a_wish_for_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with StateDir(tmp_path / "s") as before:
         name = before.instance
     (tmp_path / "s" / "instance").unlink()
     with StateDir(tmp_path / "s") as again:
         assert again.instance != name
+        assert f"this is no more the instance {name}, but {again.instance}" in caplog.text
+    (tmp_path / "s" / "instance").write_text(name)
+    (tmp_path / "s" / "identity").unlink()
+    with StateDir(tmp_path / "s") as as_before:
+        assert as_before.instance == name
 
 
 def a_fifo(path: Path) -> None:

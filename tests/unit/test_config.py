@@ -391,6 +391,31 @@ def test_what_is_no_yaml_of_settings_is_told_with_its_line(
 BASE_8 = "begins with 0, which some read to the base of 8"
 
 
+@pytest.mark.parametrize("text", ['"\\ud800"', '"a\\0"'])
+@pytest.mark.parametrize("where", ["env: {fps: %s}", "command: [%s]"])
+def test_text_that_nothing_can_be_given_is_refused_with_its_line(
+    tmp_path: Path, text: str, where: str
+) -> None:
+    """A session whose stages have it could be neither written down nor started."""
+    file = tmp_path / "o.yaml"
+    stage = f"probe: {{image: demo-probe, port: 1, {where % text}}}"
+    file.write_text(f"# settings\npipelines: {{odd: {{stages: {{{stage}}}}}}}\n")
+    with pytest.raises(
+        ConfigError, match=r"half a surrogate pair, or NUL.*, in line 2; leave it out"
+    ):
+        load(file, {}, {})
+
+
+@pytest.mark.parametrize("value", ["1" + 200 * ":1", "1" + 200 * ":1" + ".5"])
+def test_number_that_is_too_large_for_one_is_refused_with_its_line(
+    tmp_path: Path, value: str
+) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text(f"# settings\nstop_grace: {value}\n")
+    with pytest.raises(ConfigError, match="line 2"):
+        load(file, {}, {})
+
+
 @pytest.mark.parametrize(
     ("value", "what", "advice"),
     [

@@ -154,6 +154,7 @@ def test_refusal_says_what_to_do_and_to_whom() -> None:
     assert isinstance(request, Request)
     dialect, request_id, error = text.refuse(request)
     assert (dialect, request_id, error.code) == ("rpc", 7, ParseError.code)
+    assert "Send " in error.message
     assert "a request is whole in one line" in error.message
 
 
