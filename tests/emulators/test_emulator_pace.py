@@ -132,10 +132,11 @@ def test_a_late_consumer_of_an_endless_stream_begins_with_the_present(
 ) -> None:
     """F19: what nobody reads is dropped, but for the newest frame; so it is when all have left, too."""
     with endless(launch, script, constants=BRISK) as (sock, stage):
-        for begin in (0, 1000):
-            for seq in range(begin, begin + 400):  # which would not fit into the kernel's buffers
+        for begin in (0, 2000):
+            # Of 64 MiB, the kernel may hold up to 37 (tcp_wmem and tcp_rmem) before a busy stage reads on.
+            for seq in range(begin, begin + 1000):
                 send_frame(sock, seq)
-            marker = begin + 500
+            marker = begin + 1500
             with Consumer(stage.port) as consumer:
                 consumer.sock.sendall(CONSUME)
                 consumer.hello()
