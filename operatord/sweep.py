@@ -184,9 +184,10 @@ async def _remove_session(engine: base.Engine, doomed: list[Doomed], say: Say) -
     before their network.
     """
     containers = [each for each in doomed if each.found.kind == "container"]
+    networks = [each for each in doomed if each.found.kind == "network"]
     gone = await asyncio.gather(*(_remove(engine, each, say) for each in containers))
-    others = [await _remove(engine, each, say) for each in doomed if each not in containers]
-    return all(gone) and all(others)
+    gone += [await _remove(engine, each, say) for each in networks]
+    return all(gone)
 
 
 async def _remove(engine: base.Engine, doomed: Doomed, say: Say) -> bool:

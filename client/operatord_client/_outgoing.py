@@ -58,7 +58,9 @@ class Outgoing:
         with suppress(OSError):  # the peer was faster
             self._socket.setblocking(False)
             try:
-                if lines and self._writes_alone(held):
+                if lines:
+                    self._write_alone(held)
+                if held:
                     self._socket.send(self._pending.left + lines)
             finally:
                 if held:
@@ -67,8 +69,8 @@ class Outgoing:
             self._socket.shutdown(socket.SHUT_RDWR)
         locked(self._writing, self._socket.close)
 
-    def _writes_alone(self, held: list[bool]) -> bool:
-        """Have the writing to ourselves; False if another thread waits for a peer that does not read.
+    def _write_alone(self, held: list[bool]) -> None:
+        """Have the writing to ourselves, as ``held`` tells, unless another thread's peer does not read.
 
         A thread whose line has gone out, or is going out, only has to get its turn to say so.
         """
@@ -77,5 +79,4 @@ class Outgoing:
         while not held:
             take(self._writing, held, LOOK_EVERY)
             if not held and not poll.poll(0):
-                return False
-        return True
+                return
