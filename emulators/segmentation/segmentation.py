@@ -905,6 +905,8 @@ class Relay:
         times = [self._due(peer) for peer in self._peers if peer.silent and self._is_open()]
         if not (self._reading or self._consumers()):
             times.append(self.terms.alone_at)
+        if self._keeps and self._is_full() and self._consumers():
+            times.append(0.0)  # it is to be noticed that there is nothing to wait for
         if self._has_news():
             times.append(self._report_at)
         first = min(times, default=math.inf)

@@ -16,7 +16,7 @@ from operatord.engines import docker_bodies as bodies
 from operatord.engines import docker_calls as calls
 from operatord.engines import docker_stdin
 from operatord.engines.base import Capabilities, EngineError
-from operatord.engines.docker_client import APIClient, APIError, Clients
+from operatord.engines.docker_client import APIClient, APIError, Clients, ImageNotFound
 
 _ALONE: bodies.Json = {"NetworkMode": bodies.NO_NETWORK}
 _OPTIONS: dict[str, bodies.Json] = {
@@ -29,6 +29,8 @@ _OPTIONS: dict[str, bodies.Json] = {
     },
 }
 """What a container is asked for by way of trial, by the name of the capability."""
+_TRIES = 3
+"""Images that may go while they are asked with."""
 _ONE_SHOT = (1, 41)
 """The version of the interface in which statistics can be asked for once."""
 
@@ -39,21 +41,27 @@ def find_out(clients: Clients, instance: str) -> Capabilities | None:
     Raises `EngineError`, or what docker-py does.
     """
     with clients.lease() as client:
-        image = next((each["Id"] for each in client.images() if each.get("RepoTags")), None)
-        if image is None:
-            return None
-        asking = _Asking(client, image, instance)
-        joins = asking.takes({"NetworkMode": f"container:{asking.name()}"})
-        with asking.best_container() as (container_id, taken):
-            return Capabilities(
-                joins_by_name=joins,
-                connects_late=_leaves_none(client, container_id),
-                holds_input=_holds_input(clients, container_id),
-                bridges_at_once=not bodies.is_podman(client.version()),
-                filters_events=_filters_events(client),
-                one_shot_stats=_numbers(client.api_version) >= _ONE_SHOT,
-                **taken,
-            )
+        for _ in range(_TRIES):
+            image = next((each["Id"] for each in client.images() if each.get("RepoTags")), None)
+            if image is None:
+                break
+            with contextlib.suppress(ImageNotFound):  # it has gone since: so there are others
+                return _ask(clients, _Asking(client, image, instance), client)
+    return None
+
+
+def _ask(clients: Clients, asking: _Asking, client: APIClient) -> Capabilities:
+    joins = asking.takes({"NetworkMode": f"container:{asking.name()}"})
+    with asking.best_container() as (container_id, taken):
+        return Capabilities(
+            joins_by_name=joins,
+            connects_late=_leaves_none(client, container_id),
+            holds_input=_holds_input(clients, container_id),
+            bridges_at_once=not bodies.is_podman(client.version()),
+            filters_events=_filters_events(client),
+            one_shot_stats=_numbers(client.api_version) >= _ONE_SHOT,
+            **taken,
+        )
 
 
 class _Asking:
@@ -85,10 +93,12 @@ class _Asking:
             yield made, taken
 
     def takes(self, host_config: bodies.Json) -> bool:
-        """Tell whether a container is made so."""
+        """Tell whether a container is made so. Raises `ImageNotFound`, which says nothing of that."""
         try:
             with self.container(host_config) as container_id:
                 return self._kept(container_id, host_config)
+        except ImageNotFound:
+            raise
         except APIError:
             return False
 

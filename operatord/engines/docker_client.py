@@ -19,7 +19,7 @@ from typing import Any, Literal
 import requests
 import urllib3
 from docker import APIClient
-from docker.errors import APIError, DockerException
+from docker.errors import APIError, DockerException, ImageNotFound
 from docker.tls import TLSConfig
 from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import parse_host
@@ -45,7 +45,7 @@ from operatord.engines.docker_ssh import SshConnections, last_words
 from operatord.engines.docker_tls import Tls
 from operatord.engines.docker_versions import NEWEST, negotiate, refused
 
-__all__ = ["APIClient", "APIError", "Clients", "edge"]
+__all__ = ["APIClient", "APIError", "Clients", "ImageNotFound", "edge"]
 
 log = logging.getLogger(__name__)
 

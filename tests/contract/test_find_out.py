@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from engine_lab import Lab
 
@@ -29,6 +31,27 @@ async def test_container_that_was_asked_with_is_an_orphan_when_we_die(
     left = await docker_lab.engine.list_objects(docker_lab.instance)
     assert {(each.kind, each.status) for each in left} == {("container", "created")}
     monkeypatch.undo()
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("tries", [1, 9])
+async def test_image_that_goes_while_it_is_asked_with_says_nothing_of_the_engine(
+    docker_lab: Lab, monkeypatch: pytest.MonkeyPatch, tries: int
+) -> None:
+    """E3: another one is taken; and if all go, nothing is known yet."""
+    gone = {"Id": f"sha256:{'0' * 64}", "RepoTags": ["gone:latest"]}
+    listed, images = 0, APIClient.images
+
+    def images_of(client: APIClient) -> list[Any]:
+        nonlocal listed
+        listed += 1
+        there: list[Any] = images(client)
+        return [gone, *there] if listed <= tries else there
+
+    monkeypatch.setattr(APIClient, "images", images_of)
+    expected = docker_lab.engine.capabilities if tries == 1 else None
+    assert await docker_lab.engine.find_out() == expected
+    assert await docker_lab.engine.list_objects(docker_lab.instance) == []
 
 
 @pytest.mark.engine

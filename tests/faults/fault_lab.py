@@ -342,6 +342,12 @@ class Ground:
             "traces": sorted(self._traces()),
         }
 
+    def changes(self) -> list[str]:
+        """Return what is otherwise than it was when the people had come: a line for each thing."""
+        before, now = (set(_lines(state)) for state in (self.before, self.engine_state()))
+        gone, come = sorted(before - now), sorted(now - before)
+        return [f"gone: {each}" for each in gone] + [f"come: {each}" for each in come]
+
     def _since(self, container: str) -> tuple[str, int]:
         found = self.engine.client.inspect_container(container)
         return found["State"]["StartedAt"], found["RestartCount"]
@@ -372,6 +378,13 @@ class Ground:
             for each in self.engine.networks(self.instance):
                 self.engine.client.remove_network(each["Id"])
         assert left_of(self.state_dir) == []
+
+
+def _lines(state: Json) -> Iterator[str]:
+    """Yield what an engine's state says, each thing with how many of it are there."""
+    yield from (f"container {each} {since}" for each, since in state["containers"].items())
+    for kind in ("networks", "traces"):
+        yield from (f"{kind}: {each} ({n})" for each, n in Counter(state[kind]).items())
 
 
 @contextlib.contextmanager

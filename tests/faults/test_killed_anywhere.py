@@ -241,12 +241,12 @@ async def test_death_there_disturbs_nobody_and_leaves_nothing(ground: Ground, ca
         assert fate(third) in case.fate.split(" or ")
         if third is not None and fate(third) == RUNNING:
             await see_whole_and_stop(ground, life, third)
-        assert ground.engine_state() == ground.before
+        assert ground.changes() == []
         await check_living(ground, life)
         await until(lambda: has_open_only(life, ground), "what it opened for a moment is closed")
         assert life.sockets() <= MOST_SOCKETS
         await life.depart()
-    assert ground.engine_state() == ground.before
+    assert ground.changes() == []
     assert ground.neighbours.touched() == 0
 
 
