@@ -98,7 +98,7 @@ class SystemReserved(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     disk: Bytes = Bytes(512 * 1024**2)
 
 
-class Gpu(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class GpuSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that stages may be given, under the name that the engine knows it by."""
 
     id: str
@@ -196,7 +196,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     shutdown_timeout: Duration = Duration(30)
     limits: Limits = Limits()
     system_reserved: SystemReserved = SystemReserved()
-    gpus: Literal["auto"] | list[Gpu] = "auto"
+    gpus: Literal["auto"] | list[GpuSettings] = "auto"
     pressure: Pressure = Pressure()
     queue: Queue = Queue()
     lease: Lease = Lease()

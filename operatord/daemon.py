@@ -270,7 +270,7 @@ class Daemon:
             log.warning("%s", self._choice.warning)
         if self._gpus is None:
             here = await find_gpus() if self._engine_host is None else []
-            self._gpus = tuple(Gpu(gpu.memory, gpu.id) for gpu in here)
+            self._gpus = tuple(here)
         self.supervisor.restore(keeps=self.engine.capabilities.adopts)
         keep = self.keeper.keep
         keep(WATCHING, self._watch.run)

@@ -11,7 +11,8 @@ import re
 import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from typing import NamedTuple
+
+from operatord.core.room import Gpu
 
 log = logging.getLogger(__name__)
 
@@ -28,21 +29,15 @@ _LAST_WAIT = 1.0
 """Seconds for a killed process to be gone. One that hangs in a broken driver may never be."""
 
 
-class Gpu(NamedTuple):
-    """One device."""
-
-    id: str
-    """The driver's UUID, which engines take as a device id and which outlives a reboot."""
-    memory: int
-    """Bytes; 0 where the device shares the host's memory."""
-
-
 class _Unusable(Exception):
     """The program is there and gives no answer; the text says why."""
 
 
 async def find_gpus(timeout: float = 10.0, answer_bytes: int = _ANSWER_BYTES) -> list[Gpu]:
     """Return the NVIDIA devices; none, with a warning, where the driver's program does not work.
+
+    Their ids are the driver's UUIDs, which engines take as device ids and which outlive a reboot. A device
+    that shares the host's memory has 0 bytes of its own.
 
     ``timeout`` in seconds: a driver that is not kept loaded takes a few to come up.
     """
@@ -110,7 +105,7 @@ async def _drain(process: Process) -> None:
 def _parsed(answer: str) -> list[Gpu]:
     """Read lines of ``uuid, MiB``. Raises `_Unusable`."""
     matches = [_LINE.match(line) for line in answer.splitlines() if line.strip()]
-    found = [Gpu(match[1], int(match[2] or 0) * _MIB) for match in matches if match]
+    found = [Gpu(int(match[2] or 0) * _MIB, match[1]) for match in matches if match]
     if len(found) < len(matches):
         raise _Unusable(f"printed what is no list of devices: {_shown(answer)}")
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -18,8 +19,9 @@ import pytest
 from daemon_lab import until
 
 from operatord.core.pressure import Sample
+from operatord.core.room import Gpu
 from operatord.runtime.clock import Clock
-from operatord.runtime.gpus import Gpu, find_gpus
+from operatord.runtime.gpus import find_gpus
 from operatord.runtime.host import PRESSURE, HostMonitor
 
 NOWHERE = Path("/nowhere")
@@ -197,7 +199,7 @@ def test_a_directory_that_may_not_be_seen_is_watched_by_its_parent(
 
     def statvfs(path: Path) -> os.statvfs_result:  # root may see everything: a stranger is played
         if path.name == "secret":
-            raise PermissionError(13, "Permission denied", str(path))
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return real(path)
 
     monkeypatch.setattr(os, "statvfs", statvfs)
@@ -245,7 +247,7 @@ async def test_a_failing_read_is_said_once_and_outlived(
     def virtual_memory() -> object:
         clock.time += 1.0
         if next(failures, None) is not None:
-            raise OSError(5, "Input/output error")
+            raise OSError(errno.EIO, "Input/output error")
         return real()
 
     monkeypatch.setattr(psutil, "virtual_memory", virtual_memory)
@@ -298,7 +300,7 @@ async def test_gpus_are_read_with_their_memory(
     nvidia_smi: Callable[[str], None], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nvidia_smi(f'echo "$@" > {tmp_path}/asked; echo "{FIRST}, 24564"; echo "{SECOND}, 8192"')
-    assert await find_gpus() == [Gpu(FIRST, 24564 * 2**20), Gpu(SECOND, 8 * 2**30)]
+    assert await find_gpus() == [Gpu(24564 * 2**20, FIRST), Gpu(8 * 2**30, SECOND)]
     asked = (tmp_path / "asked").read_text()
     assert asked == "--query-gpu=uuid,memory.total --format=csv,noheader,nounits\n"
     assert not caplog.records
@@ -308,7 +310,7 @@ async def test_a_gpu_that_shares_the_hosts_memory_has_none_of_its_own(
     nvidia_smi: Callable[[str], None],
 ) -> None:
     nvidia_smi(f'echo "{FIRST}, [N/A]"')
-    assert await find_gpus() == [Gpu(FIRST, 0)]
+    assert await find_gpus() == [Gpu(0, FIRST)]
 
 
 async def test_no_program_no_gpus_no_words(

@@ -15,7 +15,7 @@ from operatord.config import (
     OTHER_VARIABLES,
     Config,
     ConfigError,
-    Gpu,
+    GpuSettings,
     Lease,
     Pressure,
     SystemReserved,
@@ -120,7 +120,7 @@ def test_what_may_be_switched_off_can_be() -> None:
 def test_devices_are_listed_with_their_memory() -> None:
     ids = ["0", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "MIG-GPU-1/1/0", "nvidia.com/gpu=0"]
     config = from_dict({"gpus": [{"id": name, "memory": "8GiB"} for name in ids]})
-    assert config.gpus == [Gpu(id=name, memory=Bytes(2**33)) for name in ids]
+    assert config.gpus == [GpuSettings(id=name, memory=Bytes(2**33)) for name in ids]
     assert from_dict(to_dict(config)) == config
 
 
@@ -139,7 +139,7 @@ def test_environment_reaches_what_is_kept_back_and_what_is_null() -> None:
     }
     config = load(None, env, {})
     assert config.system_reserved == SystemReserved(cpus=0.5, memory=Bytes(2**30))
-    assert config.gpus == [Gpu(id="GPU-1", memory=Bytes(2**33))]
+    assert config.gpus == [GpuSettings(id="GPU-1", memory=Bytes(2**33))]
     assert config.pressure == Pressure(cpu=None, memory_stall=0.5)
     assert config.queue.ageing == 300
     assert config.lease == Lease(idle_timeout=None, max_age=Duration(86400))
