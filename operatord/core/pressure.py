@@ -96,11 +96,6 @@ class Gauge:
             return "memory"
         return "cpu" if self._cpu else "none"
 
-    @property
-    def cpu_average(self) -> float:
-        """0…1 of all cores over about the last half minute."""
-        return self._average
-
     def reason(self, watermarks: Watermarks) -> str:
         """Say for a person what is the matter and what starts wait for; nothing when all is well."""
         kind, sample = self.kind, self._told

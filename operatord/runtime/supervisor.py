@@ -247,11 +247,6 @@ class Supervisor:
         """Whether no new sessions are admitted."""
         return self.admission.state.draining
 
-    @property
-    def queue_length(self) -> int:
-        """How many requests wait."""
-        return self.admission.state.length
-
     # Wishes
 
     def extend(self, record: SessionRecord, ttl: float) -> None:

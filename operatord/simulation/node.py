@@ -10,7 +10,7 @@ exponentially shorter, more choices hardly matter, and nobody has to know the st
 from __future__ import annotations
 
 import random
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 from operatord.core.ledger import Settings, State
 from operatord.core.resources import UNLIMITED, Vector, dominant_share
@@ -19,7 +19,6 @@ from operatord.core.room import Gpu
 from .trace import START
 
 PolicyName = Literal["easy", "fair", "fifo"]
-POLICIES: tuple[PolicyName, ...] = get_args(PolicyName)
 AGEING = Settings._field_defaults["ageing"]
 
 

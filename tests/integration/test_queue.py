@@ -168,11 +168,11 @@ async def test_requester_that_closes_like_any_program_leaves_the_queue(
     for line in ('{"method":"session.start"}', "{}"):
         gone = await lab.wire()
         gone.send(line)
-        await until(lambda: lab.daemon.supervisor.queue_length == 1, "it waits")
+        await until(lambda: lab.daemon.supervisor.admission.state.length == 1, "it waits")
         await gone.close()
         event = await wire.event("session.ended")
         assert (event["outcome"], event["cause"]) == ("stopped", "client")
-        assert lab.daemon.supervisor.queue_length == 0
+        assert lab.daemon.supervisor.admission.state.length == 0
 
 
 @pytest.mark.usefixtures("hasty")
@@ -180,9 +180,9 @@ async def test_half_closed_requester_waits_for_its_line(
     lab: Lab, wire: Wire, living: Json, nc: str
 ) -> None:
     waiting = asyncio.create_task(netcat(lab.address, '{"count": 5}\n'))
-    await until(lambda: lab.daemon.supervisor.queue_length == 1, "it waits")
+    await until(lambda: lab.daemon.supervisor.admission.state.length == 1, "it waits")
     await asyncio.wait((waiting,), timeout=0.3)  # several looks go by
-    assert lab.daemon.supervisor.queue_length == 1
+    assert lab.daemon.supervisor.admission.state.length == 1
     await stop(lab, living)
     out = await waiting
     assert out.count("\n") == 1

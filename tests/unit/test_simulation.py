@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import asdict
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -15,7 +15,7 @@ from operatord.core.ledger import Ask
 from operatord.core.resources import Vector
 from operatord.core.scheduler import Start, Submitted, decide
 from operatord.simulation.meter import MARKS, Area, Timeline
-from operatord.simulation.node import POLICIES, Dispatcher, Plan, capacity, make_nodes
+from operatord.simulation.node import Dispatcher, Plan, PolicyName, capacity, make_nodes
 from operatord.simulation.picture import draw, nice
 from operatord.simulation.report import Report, jain, make_report
 from operatord.simulation.run import Outcome, simulate
@@ -57,7 +57,7 @@ def both(jobs: list[Job]) -> tuple[Report, Report]:
 # The loop
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", get_args(PolicyName))
 @pytest.mark.parametrize("nodes", [1, 7])
 def test_each_job_is_started_and_ended_exactly_once(policy: Any, nodes: int) -> None:
     jobs = trace(1500, nodes=nodes)
@@ -75,7 +75,7 @@ def test_each_job_is_started_and_ended_exactly_once(policy: Any, nodes: int) -> 
     assert not outcome.refused
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", get_args(PolicyName))
 def test_nothing_is_ever_fuller_than_full(policy: Any) -> None:
     held: list[tuple[float, int, Job]] = []
 
