@@ -17,6 +17,7 @@ from operatord.engines import docker_calls as calls
 from operatord.engines import docker_stdin
 from operatord.engines.base import Capabilities, EngineError
 from operatord.engines.docker_client import APIClient, APIError, Clients, ImageNotFound
+from operatord.engines.docker_versions import numbers
 
 _ALONE: bodies.Json = {"NetworkMode": bodies.NO_NETWORK}
 _OPTIONS: dict[str, bodies.Json] = {
@@ -59,7 +60,7 @@ def _ask(clients: Clients, asking: _Asking, client: APIClient) -> Capabilities:
             holds_input=_holds_input(clients, container_id),
             bridges_at_once=not bodies.is_podman(client.version()),
             filters_events=_filters_events(client),
-            one_shot_stats=_numbers(client.api_version) >= _ONE_SHOT,
+            one_shot_stats=numbers(client.api_version) >= _ONE_SHOT,
             **taken,
         )
 
@@ -144,7 +145,3 @@ def _filters_events(client: APIClient) -> bool:
     query = bodies.event_query(now) | {"until": f"{now:.6f}"}
     url = f"{client.base_url}/v{client.api_version}/events"
     return bool(client.get(url, params=query, timeout=client.timeout).ok)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))

@@ -30,17 +30,17 @@ def negotiate(answer: dict[str, Any]) -> str:
             "Docker's interface"
         )
     name = f"the container engine (version {answer.get('Version', 'unknown')})"
-    if _numbers(newest) < _numbers(OLDEST):
+    if numbers(newest) < numbers(OLDEST):
         raise EngineUnavailable(
             f"{name} is too old: it speaks version {newest} of Docker's interface at most, and operatord "
             f"{OLDEST} (Docker 20.10) at least; update the engine"
         )
-    if _numbers(oldest) > _numbers(NEWEST):
+    if numbers(oldest) > numbers(NEWEST):
         raise EngineUnavailable(
             f"{name} is too new: it speaks version {oldest} of Docker's interface at least, and operatord "
             f"{NEWEST} at most; update operatord, and the Python package docker that it uses"
         )
-    return str(min(newest, NEWEST, key=_numbers))
+    return str(min(newest, NEWEST, key=numbers))
 
 
 def refused(sentence: str) -> EngineUnavailable | None:
@@ -58,5 +58,6 @@ def refused(sentence: str) -> EngineUnavailable | None:
     )
 
 
-def _numbers(version: Any) -> tuple[int, ...]:
+def numbers(version: Any) -> tuple[int, ...]:
+    """Return a version such as ``1.41`` as what can be compared."""
     return tuple(int(part) for part in str(version).split("."))

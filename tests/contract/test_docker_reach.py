@@ -65,7 +65,7 @@ async def test_missing_permission_is_said_so(monkeypatch: pytest.MonkeyPatch) ->
     """F4: with what to do about it."""
 
     def refuse(self: _Connection) -> None:
-        raise PermissionError(13, "Permission denied")  # root is never told so
+        raise PermissionError(errno.EACCES, "Permission denied")  # root is never told so
 
     monkeypatch.setattr(_Connection, "connect", refuse)
     error = await told("unix:///run/any.sock")

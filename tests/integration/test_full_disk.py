@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -168,7 +169,7 @@ async def test_start_that_meets_the_full_disk_in_its_engine_fails_for_it(
         if full_after is not None and path.suffix == ".new":
             written.append(path.name)
             if len(written) > full_after:
-                raise OSError(28, os.strerror(28), str(path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         return write(path, data)
 
     monkeypatch.setattr(process_records.Path, "write_bytes", sometimes_full)
