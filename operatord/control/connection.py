@@ -53,7 +53,7 @@ SUBSCRIPTIONS = 64
 """Subscriptions that one connection may have: each of them costs time with each event."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
-TURNED_AWAY = 0.5
+TURNED_AWAY_LINGER = 0.5
 """The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
 LINE_SECONDS = 30.0
 """Longest time from the first byte of a line to its end."""
@@ -158,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         number = self._host.opened(self)
         if number is None:
             text = "too many connections; close some, or raise limits.connections and the limit on open files"
-            self._refuse(TooManyRequests(text, retry_after=1), TURNED_AWAY)
+            self._refuse(TooManyRequests(text, retry_after=1), TURNED_AWAY_LINGER)
         else:
             self.id = number
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 from msgspec import structs
 
-from operatord.runtime.book import Found
+from operatord.runtime.book import KnownSession
 from operatord.runtime.postmortem import post_mortem
 from operatord.runtime.record import SessionRecord
 from operatord.runtime.supervisor import Supervisor
@@ -67,7 +67,7 @@ class Views:
             self._living[record] = known
         return known[1]
 
-    def listed(self, found: Found) -> bytes:
+    def listed(self, found: KnownSession) -> bytes:
         """Return a session as a member of a list; nothing if what is written of it cannot be read."""
         if isinstance(found, SessionRecord):
             return self.living(found)

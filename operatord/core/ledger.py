@@ -59,7 +59,7 @@ class Ask(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """Everything that admission remembers. Owned by one supervisor, changed only by `decide`."""
+    """Everything that admission remembers. Owned by one supervisor, changed only by `scheduler.decide`."""
 
     settings: Settings
     draining: bool = False

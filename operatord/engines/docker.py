@@ -49,7 +49,7 @@ from operatord.engines.docker_endpoint import Endpoint
 from operatord.engines.docker_errors import no_command
 from operatord.engines.docker_stream import ResponseStream
 from operatord.engines.lanes import Lane, read_in_thread
-from operatord.engines.logs import MOST_LINES, FrameReader, LineSplitter, Tail
+from operatord.engines.logs import MOST_LINES, FrameReader, Tail, TruncatingSplitter
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ class DockerEngine:
         return self._events(bodies.event_query(since=time.time(), filtered=filtered))
 
     async def _events(self, query: Mapping[str, str]) -> AsyncGenerator[EngineEvent, None]:
-        splitter = LineSplitter(_EVENT_BYTES)
+        splitter = TruncatingSplitter(_EVENT_BYTES)
         stream = self._stream("/events", query, "events", "containers")
         async with contextlib.aclosing(stream):
             async for chunk in stream:

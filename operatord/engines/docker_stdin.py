@@ -19,7 +19,7 @@ _MOST_AT_ONCE = 65536
 """Bytes."""
 
 
-class Attached(NamedTuple):
+class AttachedStdin(NamedTuple):
     """A connection to a container's standard input."""
 
     sock: Any
@@ -36,7 +36,7 @@ class Attached(NamedTuple):
             self.response.close()
 
 
-def attach(clients: Clients, container_id: str) -> Attached:
+def attach(clients: Clients, container_id: str) -> AttachedStdin:
     """Return a connection to the container's standard input; blocking, for a thread."""
     client = clients.make()
     try:
@@ -50,13 +50,13 @@ def attach(clients: Clients, container_id: str) -> Attached:
         stirred = _has_spoken(output._response)
         if type(raw) is not socket.socket:
             # The keys of an encrypted connection are in this object, and nowhere else.
-            return Attached(raw, stirred, output._response)
+            return AttachedStdin(raw, stirred, output._response)
         # A duplicate outlives the library's own objects, which are closed from the top: each of them
         # writes out what it has left when it is closed, and could not with those below it closed.
         held = socket.socket(fileno=os.dup(raw.fileno()))
         output._response.close()
         raw.close()
-        return Attached(held, stirred)
+        return AttachedStdin(held, stirred)
     finally:
         client.close()
 
@@ -81,7 +81,7 @@ def _more(sock: Any) -> bool:
 class HeldInput:
     """One container's standard input, on the event loop's side."""
 
-    def __init__(self, attached: Attached) -> None:
+    def __init__(self, attached: AttachedStdin) -> None:
         """Own its socket, and notice when the other side ends it."""
         self._attached = attached
         self._sock = sock = attached.sock

@@ -29,8 +29,8 @@ _FRAME_BYTES = 1024 * 1024
 _STREAMS: dict[int, Literal["stdout", "stderr"]] = {1: "stdout", 2: "stderr"}
 
 
-class LineSplitter:
-    """Cut a stream of bytes into lines of at most ``limit`` bytes, however it is chunked."""
+class TruncatingSplitter:
+    """Cut a stream of bytes into lines, and of each keep its first ``limit`` bytes, however it is chunked."""
 
     def __init__(self, limit: int = LINE_BYTES) -> None:
         self._limit = limit
@@ -74,7 +74,7 @@ class FrameReader:
     def __init__(self, line_limit: int = LINE_BYTES, frame_limit: int = _FRAME_BYTES) -> None:
         self._frame_limit = frame_limit
         self._buffer = bytearray()
-        self._splitters = {name: LineSplitter(line_limit) for name in _STREAMS.values()}
+        self._splitters = {name: TruncatingSplitter(line_limit) for name in _STREAMS.values()}
         self._begun_at: dict[str, str] = {}
 
     def feed(self, data: bytes) -> list[LogLine]:

@@ -60,7 +60,13 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.logs import LogBook
-from operatord.engines.process_child import Child, ChildInput, Start, end_leftover, group_stats
+from operatord.engines.process_child import (
+    Child,
+    ChildCommand,
+    ChildInput,
+    end_leftover,
+    group_stats,
+)
 from operatord.engines.process_guard import Guard
 from operatord.engines.process_images import packaged_programs
 from operatord.engines.process_records import Record, Records, living_process, unwritable
@@ -349,7 +355,7 @@ class ProcessEngine:
         except OSError as exc:
             raise unwritable(exc, record.name) from exc
         argv = tuple(plan.command or self._program(plan.image) or ())
-        start = Start(
+        start = ChildCommand(
             argv=("sh", "-c", SHIM, "operatord-shim", *argv) if plan.shim else argv,
             env=_env(plan) | self._guard.mark,
             directory=home,

@@ -30,7 +30,7 @@ from operatord.engines.base import (
     StageRefused,
     StageStats,
 )
-from operatord.engines.logs import LineSplitter, LogBook
+from operatord.engines.logs import LogBook, TruncatingSplitter
 from operatord.engines.pace import Pace
 
 _OPEN_FILES = 4096
@@ -46,7 +46,7 @@ _LISTS_CHILDREN = Path("/proc/thread-self/children").exists()
 """Whether the kernel lists children (CONFIG_PROC_CHILDREN)."""
 
 
-class Start(msgspec.Struct, frozen=True):
+class ChildCommand(msgspec.Struct, frozen=True):
     """What is to be run. ``memory`` in bytes; ``env`` is the whole environment."""
 
     argv: Sequence[str]
@@ -62,7 +62,7 @@ class Child:
     A descendant that makes a session of its own leaves the group and is not found again.
     """
 
-    def __init__(self, start: Start, book: LogBook, on_end: Callable[[int], None]) -> None:
+    def __init__(self, start: ChildCommand, book: LogBook, on_end: Callable[[int], None]) -> None:
         """Start it. ``on_end`` gets the exit code once all output has been read.
 
         Raises `StageRefused`, `NoDescriptors`.
@@ -204,7 +204,7 @@ class _Output:
         self._pipe = pipe
         self._write = write
         self._on_end = on_end
-        self._splitter = LineSplitter()
+        self._splitter = TruncatingSplitter()
         self._loop = asyncio.get_running_loop()
         self._pace: Pace | None = Pace(self._loop.time())
         self._resting: asyncio.TimerHandle | None = None
@@ -277,7 +277,7 @@ def _pidfd_of(popen: subprocess.Popen[bytes]) -> int:
         raise NoDescriptors from exc
 
 
-def _spawn(start: Start) -> subprocess.Popen[bytes]:
+def _spawn(start: ChildCommand) -> subprocess.Popen[bytes]:
     try:
         popen = subprocess.Popen(
             list(start.argv),

@@ -27,7 +27,7 @@ from operatord_protocol.messages import SessionStartParams, Ttl
 
 from .clock import Clock
 from .record import SessionRecord
-from .snapshot import Holding
+from .snapshot import SavedHolding
 
 STARTS_KEPT = 32
 """Durations of starts that are remembered for each pipeline."""
@@ -131,7 +131,7 @@ class Admission:
         """What the machine is short of."""
         return self._gauge.kind
 
-    def restore(self, record: SessionRecord, held: Holding) -> None:
+    def restore(self, record: SessionRecord, held: SavedHolding) -> None:
         """Debit what a session of an earlier life of the daemon holds."""
         lacks = self.shape(record.plan, record.missing) if record.missing else None
         # A place, a subnet and a port it has already.
@@ -152,12 +152,12 @@ class Admission:
             )
         )
 
-    def holding(self, session_id: str) -> Holding | None:
+    def holding(self, session_id: str) -> SavedHolding | None:
         """Return what a session holds, for the journal."""
         found = self.state.room.holdings.get(session_id)
         if found is None:
             return None
-        return Holding(found.need, found.extra, tuple(gpu.id for gpu in found.gpus))
+        return SavedHolding(found.need, found.extra, tuple(gpu.id for gpu in found.gpus))
 
     def started(self, pipeline: str, seconds: float) -> None:
         """Remember how long a start took."""

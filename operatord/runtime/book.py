@@ -20,7 +20,7 @@ from .snapshot import Unreadable, from_row
 log = logging.getLogger(__name__)
 
 
-Found = SessionRecord | SessionRow
+KnownSession = SessionRecord | SessionRow
 """A session that lives, or what is written of one that has ended."""
 
 
@@ -31,7 +31,7 @@ class Mark(NamedTuple):
     id: str
 
 
-def mark(found: Found) -> Mark:
+def mark(found: KnownSession) -> Mark:
     """Return where a session stands: by when it was asked for, and by its id."""
     return Mark(found.created, found.id)
 
@@ -120,7 +120,7 @@ class SessionBook:
 
     def find(
         self, phase: Phase | None, owner: str | None, limit: int, after: Mark | None = None
-    ) -> list[Found]:
+    ) -> list[KnownSession]:
         """Return sessions after the mark, newest first; those that have ended while they are remembered."""
         living = [
             record
@@ -130,7 +130,7 @@ class SessionBook:
             and (after is None or mark(record) < after)
         ]
         ended = self._journal.history(owner, limit, after) if phase in (None, "ended") else []
-        found: list[Found] = [*living, *ended]
+        found: list[KnownSession] = [*living, *ended]
         return sorted(found, key=mark, reverse=True)[:limit]
 
     def recall(self, row: SessionRow) -> SessionRecord | None:

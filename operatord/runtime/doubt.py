@@ -34,7 +34,7 @@ LINES = 100
 _NO_WAY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
-class Place(base.Address, frozen=True):
+class PublishedStage(base.Address, frozen=True):
     """Where a stage is published."""
 
     container_id: str
@@ -42,7 +42,7 @@ class Place(base.Address, frozen=True):
 
 
 async def unless_refused(
-    engine: base.Engine, place: Place, timeout: float, work: Awaitable[T]
+    engine: base.Engine, place: PublishedStage, timeout: float, work: Awaitable[T]
 ) -> T:
     """Return the result of ``work``. Raises `StepFailed` once it is sure to be in vain.
 
@@ -60,7 +60,7 @@ async def unless_refused(
         await asyncio.gather(doubt, return_exceptions=True)
 
 
-async def _doubt(engine: base.Engine, place: Place, timeout: float) -> NoReturn:
+async def _doubt(engine: base.Engine, place: PublishedStage, timeout: float) -> NoReturn:
     """Look now and then. Raises `StepFailed`, and never returns."""
     now = asyncio.get_running_loop().time
     last, pause = now() + timeout - 2 * CONNECTS, SOON
@@ -79,12 +79,12 @@ async def _doubt(engine: base.Engine, place: Place, timeout: float) -> NoReturn:
             )
 
 
-async def _in_vain(engine: base.Engine, place: Place) -> bool:
+async def _in_vain(engine: base.Engine, place: PublishedStage) -> bool:
     """Tell whether it refuses a stage that listens, and not merely one that did not when it was looked at."""
     return await _listens(engine, place.container_id) and await _refuses(place)
 
 
-async def _refuses(place: Place) -> bool:
+async def _refuses(place: PublishedStage) -> bool:
     """Tell whether a connection is refused, and not merely unanswered."""
     try:
         async with asyncio.timeout(CONNECTS):

@@ -32,8 +32,8 @@ ATTACHED_LINGER = 10.0
 """Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
 
 
-class Owner(Protocol):
-    """Who runs tasks, and takes an attached stage away."""
+class ExitHooks(Protocol):
+    """What `ExitWatch` has done for it."""
 
     def own(self, work: Coroutine[Any, Any, None]) -> object:
         """Run ``work``."""
@@ -55,13 +55,13 @@ class ExitWatch:
         self,
         engine: base.Engine,
         records: Mapping[str, SessionRecord],
-        owner: Owner,
+        hooks: ExitHooks,
         clock: Clock,
     ) -> None:
         """``records`` is read whenever something happens; it belongs to somebody else."""
         self._engine = engine
         self._records = records
-        self._owner = owner
+        self._hooks = hooks
         self._clock = clock
         self.engine_was_away = False
         """Set when the engine is back: what the next relist misses was lost with it."""
@@ -79,7 +79,7 @@ class ExitWatch:
         """
         record = self._records.get(session_id)
         if record is not None and record.phase in ("starting", "running"):
-            self._owner.own(self._examine(record, stage, with_engine, at_last))
+            self._hooks.own(self._examine(record, stage, with_engine, at_last))
 
     def note_started(self, session_id: str, stage: str) -> None:
         """Look at a stage that is said to have been started: it ran already, if its session runs."""
@@ -95,13 +95,13 @@ class ExitWatch:
 
     def learn(self, record: SessionRecord) -> None:
         """Find out since when the stages of a session run that has just begun to deliver."""
-        self._owner.own(self._learn(record))
+        self._hooks.own(self._learn(record))
 
     async def _learn(self, record: SessionRecord) -> None:
         with contextlib.suppress(base.EngineError):  # the next list makes up for it
             await self._look_at(record)
         if record.phase == "running":
-            self._owner.note(record)
+            self._hooks.note(record)
 
     def note_oom(self, session_id: str, stage: str) -> None:
         """Remember that a stage has met its memory limit: if it ends, that is why."""
@@ -214,7 +214,7 @@ class ExitWatch:
             how = failure(name, exits[name]) if name in exits else None
             if how is not None and not record.ending.done():
                 record.set_aside(name)
-                self._owner.own(self._owner.detach(record, name, how.reason))
+                self._hooks.own(self._hooks.detach(record, name, how.reason))
 
 
 def _over(

@@ -42,7 +42,7 @@ class _Attended(Visited):
         super().__init__(record, clock)
         self.idle_since: float | None = None
         self.told: float | None = None
-        """The beginning of the idle time of which its keeper has been told."""
+        """The beginning of the idle time of which the hooks have been told."""
         self.newest: base.LogLine | None = None
         """The newest line that has been read."""
         self.report: Report | None = None
@@ -117,8 +117,8 @@ class _Attended(Visited):
         return self.mark.since if self.mark is not None else None
 
 
-class Keeper(Protocol):
-    """Who decides what becomes of idle sessions."""
+class IdleHooks(Protocol):
+    """What `IdleWatch` asks of whoever decides over the end of a session, and what it tells."""
 
     def idle_timeout(self, record: SessionRecord) -> float | None:
         """Return the seconds after which ``record`` is idle for too long; None: it may be for ever.
@@ -178,11 +178,11 @@ class IdleWatch:
     """
 
     def __init__(
-        self, engine: base.Engine, sessions: Sessions, keeper: Keeper, tempo: Tempo | None = None
+        self, engine: base.Engine, sessions: Sessions, hooks: IdleHooks, tempo: Tempo | None = None
     ) -> None:
-        """Tell ``keeper`` what is noticed."""
+        """Tell ``hooks`` what is noticed."""
         self._engine = engine
-        self._keeper = keeper
+        self._hooks = hooks
         self._clock = (tempo := tempo or Tempo()).clock
         self._rounds = Rounds(sessions, lambda r: _Attended(r, self._clock), self._look, tempo)
 
@@ -200,7 +200,7 @@ class IdleWatch:
 
     async def _look(self, visit: _Attended) -> None:
         record = visit.record
-        timeout, limit = self._keeper.idle_timeout(record), self._keeper.unread_limit(record)
+        timeout, limit = self._hooks.idle_timeout(record), self._hooks.unread_limit(record)
         shortest = min((each for each in (timeout, limit) if each is not None), default=None)
         step = LONGEST_STEP if shortest is None else shortest / 4
         visit.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
@@ -210,27 +210,27 @@ class IdleWatch:
         if limit is not None:
             self._tell_unread(visit, limit)
         if visit.consumed:
-            self._keeper.on_consumed(record)
+            self._hooks.on_consumed(record)
         visit.idle_since = None if timeout is None else since
         if visit.told is not None and visit.told != visit.idle_since:
             visit.told = None  # also when a visitor has come and left: the time begins anew
-            self._keeper.on_active(record)
+            self._hooks.on_active(record)
         if timeout is not None and visit.idle_since is not None:
             self._tell_idle(visit, visit.idle_since, timeout)
 
     def _tell_unread(self, visit: _Attended, limit: float) -> None:
         self._look_at(visit, visit.running + limit)
         if visit.was_read:
-            self._keeper.on_read(visit.record)
+            self._hooks.on_read(visit.record)
         else:
-            self._keeper.on_unread(visit.record, visit.was_read is not None)
+            self._hooks.on_unread(visit.record, visit.was_read is not None)
 
     def _tell_idle(self, visit: _Attended, since: float, timeout: float) -> None:
         now = self._clock.now()
         self._look_at(visit, since + timeout)
         if now - since >= timeout / 4:
             visit.told = since
-            self._keeper.on_idle(visit.record, now - since)
+            self._hooks.on_idle(visit.record, now - since)
 
     def _look_at(self, visit: _Attended, moment: float) -> None:
         """Look again right after ``moment``, if it is still to come."""

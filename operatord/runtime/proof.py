@@ -10,7 +10,7 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
 from .blueprint import StartSettings
-from .doubt import Place, unless_refused
+from .doubt import PublishedStage, unless_refused
 from .hello import NoHello, await_hello
 from .record import SessionRecord
 from .steps import StepFailed, unless
@@ -65,7 +65,7 @@ async def _find_stream(
     host, port = published.host, published.port
     held = record.inputs.get(name)
     greeting = await_hello(host, port, None if held is None else held.stirred)
-    place = Place(host=host, port=port, container_id=record.containers[name], stage=name)
+    place = PublishedStage(host=host, port=port, container_id=record.containers[name], stage=name)
     hello, served = await unless_refused(engine, place, settings.timeout, greeting)
     if served:
         reason = (

@@ -19,7 +19,7 @@ from .lifetimes import Lifetimes
 from .moments import recall
 from .record import Ending, Place, SessionRecord
 from .settling import needs_connection
-from .snapshot import Holding, Unreadable, from_row, stand_in
+from .snapshot import SavedHolding, Unreadable, from_row, stand_in
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Restorer:
         record.place = Place(reason=problem)
         self._wait_on.append(record)
 
-    def _take_on(self, record: SessionRecord, holding: Holding | None, keeps: bool) -> None:
+    def _take_on(self, record: SessionRecord, holding: SavedHolding | None, keeps: bool) -> None:
         """Count with what a session holds, and let it live on or be removed."""
         if holding is not None:
             self._admission.restore(record, holding)

@@ -39,7 +39,7 @@ class Unreadable(Exception):
     """What is written of a session cannot be read. The text is for people."""
 
 
-class Result(msgspec.Struct, frozen=True):
+class SavedResult(msgspec.Struct, frozen=True):
     """How it ends, or ended."""
 
     outcome: Outcome
@@ -49,7 +49,7 @@ class Result(msgspec.Struct, frozen=True):
     grace: float | None = None
 
 
-class Holding(msgspec.Struct, frozen=True):
+class SavedHolding(msgspec.Struct, frozen=True):
     """What admission has debited for it."""
 
     need: Vector
@@ -90,8 +90,8 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     """As they were written: earlier versions kept whatever a stage had said."""
     log_tails: dict[str, list[LogLine]] = {}
     usage: dict[str, StageUse] = {}
-    result: Result | None = None
-    holding: Holding | None = None
+    result: SavedResult | None = None
+    holding: SavedHolding | None = None
 
 
 _OTHER = ("written", "relay", "reports", "result", "holding")
@@ -114,7 +114,7 @@ def _decode_briefly(data: bytes) -> Snapshot:
     return snapshot
 
 
-def to_row(record: SessionRecord, holding: Holding | None, clock: Clock) -> SessionRow:
+def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) -> SessionRow:
     """Return what the journal is to remember of ``record``."""
     result = record.result
     snapshot = Snapshot(
@@ -137,7 +137,7 @@ def to_row(record: SessionRecord, holding: Holding | None, clock: Clock) -> Sess
     )
 
 
-def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, Holding | None]:
+def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, SavedHolding | None]:
     """Return the session that a row speaks of, and what it held. Raises `Unreadable`.
 
     Without ``logs`` its log lines are left out, which are most of it.
@@ -151,7 +151,7 @@ def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, Hold
 
 def _from_row(
     row: SessionRow, read: Callable[[bytes], Snapshot]
-) -> tuple[SessionRecord, Holding | None]:
+) -> tuple[SessionRecord, SavedHolding | None]:
     snapshot = read(row.data)
     record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
@@ -190,13 +190,13 @@ def stand_in(row: SessionRow, wall: float) -> SessionRecord:
     return record
 
 
-def _held(snapshot: Snapshot) -> Holding | None:
+def _held(snapshot: Snapshot) -> SavedHolding | None:
     """Return what it holds without what it still lacks: the start of that ended with the daemon."""
     holding = snapshot.holding
     if holding is None or holding.extra is None or not snapshot.missing:
         return holding
-    return Holding(minus(holding.need, holding.extra))
+    return SavedHolding(minus(holding.need, holding.extra))
 
 
-def _result(ending: Ending) -> Result:
-    return Result(ending.outcome, ending.cause, ending.reason, ending.stage, ending.grace)
+def _result(ending: Ending) -> SavedResult:
+    return SavedResult(ending.outcome, ending.cause, ending.reason, ending.stage, ending.grace)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
-from operatord.engines.logs import MOST_LINES, FrameReader, LineSplitter, LogBook
+from operatord.engines.logs import MOST_LINES, FrameReader, LogBook, TruncatingSplitter
 from operatord.engines.pace import BYTES, LINES, Pace
 
 LIMIT = 8
@@ -29,7 +29,7 @@ cuts = st.lists(st.integers(min_value=0), max_size=10)
 
 @given(text, cuts)
 def test_any_chunking_gives_the_same_bounded_lines(data: bytes, cuts: list[int]) -> None:
-    splitter = LineSplitter(LIMIT)
+    splitter = TruncatingSplitter(LIMIT)
     lines = [line for piece in pieces(data, cuts) for line in splitter.feed(piece)]
     lines += splitter.flush()
     expected = data.split(b"\n")

@@ -139,12 +139,12 @@ async def publish_nowhere(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doubt, "EVERY", 0.05)
 
 
-def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[doubt.Place]:
+def looks_of(monkeypatch: pytest.MonkeyPatch) -> list[doubt.PublishedStage]:
     """Return a list that grows with each look."""
-    looks: list[doubt.Place] = []
+    looks: list[doubt.PublishedStage] = []
     refuses = doubt._refuses
 
-    async def look(place: doubt.Place) -> bool:
+    async def look(place: doubt.PublishedStage) -> bool:
         looks.append(place)
         return await refuses(place)
 

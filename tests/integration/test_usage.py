@@ -371,7 +371,7 @@ async def test_defect_in_one_look_does_not_end_the_others(
 
 
 class Book:
-    """A keeper that writes down what it hears."""
+    """Hooks that write down what they hear."""
 
     def __init__(self, timeout: float | None = 20.0) -> None:
         self.timeout = timeout
@@ -575,7 +575,7 @@ async def test_stage_that_gives_no_sign_is_never_idle(
 
 @pytest.fixture
 def unread(book: Book) -> Book:
-    """A keeper that wants to know of nothing but whether a session was ever read."""
+    """Hooks that want to know of nothing but whether a session was ever read."""
     book.timeout, book.limit = None, 100.0
     return book
 

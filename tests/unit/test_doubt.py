@@ -10,9 +10,9 @@ import socket
 import pytest
 
 from operatord.runtime import doubt
-from operatord.runtime.doubt import Place
+from operatord.runtime.doubt import PublishedStage
 
-PLACE = Place(host="127.0.0.1", port=9, container_id="c", stage="stream")
+PLACE = PublishedStage(host="127.0.0.1", port=9, container_id="c", stage="stream")
 
 
 @pytest.mark.parametrize("number", [errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH])
