@@ -43,6 +43,7 @@ from .runtime.forgotten import Forgotten
 from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor
 from .runtime.idle import IdleWatch
+from .runtime.inspection import Inspection
 from .runtime.journal import Journal, Retention
 from .runtime.journal_file import JournalFailed
 from .runtime.keeper import Keeper
@@ -232,7 +233,7 @@ class Daemon:
             version=__version__,
             instance=self.instance,
             config=self.config,
-            engine=self.engine,
+            inspection=Inspection(self.engine, self.supervisor.reach),
             supervisor=self.supervisor,
             probes=self.probes,
             events=self.events,

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""One connection: bytes in, lines, requests, verbs, replies, bytes out.
+"""One connection: bytes in, lines, requests for the dispatcher, replies, bytes out.
 
-Quick verbs are answered inline and their replies joined into one write; what many ask alike is asked once
-a turn. Slow verbs run as tasks that the connection owns. Reading stops while too many of them are under
-way, or while the peer does not read what it is sent, so that neither side can fill the daemon's memory.
+Replies to quick methods are joined into one write; what many ask alike is asked once a turn. Reading stops
+while too many requests are under way, or while the peer does not read what it is sent, so that neither side
+can fill the daemon's memory.
 """
 
 from __future__ import annotations
@@ -11,46 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from types import CoroutineType
 from typing import Any, Protocol
 
 from msgspec import UNSET
 
 from operatord_protocol import codec
-from operatord_protocol.checking import suggestion
 from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
-from operatord_protocol.errors import (
-    Cancelled,
-    InternalError,
-    InvalidRequest,
-    MethodNotFound,
-    ParseError,
-    TooManyRequests,
-    WireError,
-)
+from operatord_protocol.errors import ParseError, TooManyRequests, WireError
 from operatord_protocol.framing import LineSplitter, LineTooLong
-from operatord_protocol.messages import Result
-from operatord_protocol.methods import METHODS
 
 from .backlog import Backlog
+from .dispatch import Dispatcher, takes_task
 from .fragments import Fragment, fragment
 from .intake import Intake
 from .outbox import WRITE, Outbox
-from .params import take_params
-from .peer import Call, Feed, Services
+from .peer import Services
 from .presence import Presence, notice_dead_peers
-from .reads import READS
-from .replies import Said, answer_alike, asked, encode_reply
+from .replies import Said, answer_alike, asked
 from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
 from .unread import Unread
-from .verbs import TASKS, VERBS
 
 log = logging.getLogger(__name__)
 
-SUBSCRIPTIONS = 64
-"""Subscriptions that one connection may have: each of them costs time with each event."""
 LINGER = 5.0
 """Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
 TURNED_AWAY_LINGER = 0.5
@@ -85,31 +68,24 @@ class Connection(asyncio.BufferedProtocol):
     __slots__ = (
         "_backlog",
         "_begun",
-        "_closers",
-        "_due",
         "_eof",
         "_farewell",
         "_fragment",
         "_host",
-        "_in_flight",
-        "_kept",
         "_late_line",
         "_loop",
-        "_on_close",
         "_out",
-        "_pending",
         "_presence",
         "_put_off",
         "_reading",
         "_refused",
         "_services",
         "_splitter",
-        "_tasks",
         "_transport",
         "_turn",
         "_turns",
         "descriptor",
-        "id",
+        "dispatcher",
     )
 
     _transport: asyncio.Transport
@@ -118,13 +94,12 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, host: Host) -> None:
         """Belong to ``host``."""
         limits = host.services.config.limits
-        self.id = 0
         self.descriptor = -1
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
         self._splitter = LineSplitter(limits.line_bytes)
-        self._in_flight = limits.in_flight
+        self.dispatcher = Dispatcher(host.services, self)
         self._backlog = Backlog()
         self._turns = host.turns
         self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
@@ -134,13 +109,7 @@ class Connection(asyncio.BufferedProtocol):
         self._fragment: Fragment | None = None
         self._eof = False
         self._refused = False
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._pending: dict[object, tuple[Call, asyncio.Task[Any]]] = {}
-        self._kept: dict[int, Feed] = {}
-        self._due: dict[int, Feed] = {}
         self._farewell = b""
-        self._on_close: dict[int, Callable[[], None]] = {}
-        self._closers = 0
         self._late_line: asyncio.TimerHandle | None = None
         self._presence: Presence | None = None
 
@@ -158,9 +127,9 @@ class Connection(asyncio.BufferedProtocol):
         number = self._host.opened(self)
         if number is None:
             text = "too many connections; close some, or raise limits.connections and the limit on open files"
-            self._refuse(TooManyRequests(text, retry_after=1), TURNED_AWAY_LINGER)
+            self._refuse_all(TooManyRequests(text, retry_after=1), TURNED_AWAY_LINGER)
         else:
-            self.id = number
+            self.dispatcher.id = number
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Have the next bytes read into what all connections share."""
@@ -181,7 +150,7 @@ class Connection(asyncio.BufferedProtocol):
         except LineTooLong as exc:
             self._expect_end(False)
             self._backlog.add(exc.block)
-            self._refuse(
+            self._refuse_all(
                 ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
             )
             self._turns.ask(self._turn, len(exc.block))
@@ -215,24 +184,18 @@ class Connection(asyncio.BufferedProtocol):
         self._presence.watch()
 
     def _is_owed(self) -> bool:
-        return (self._eof or not self._reading) and bool(self._pending or self._kept)
+        owed = self.dispatcher.has_pending or self.dispatcher.has_kept
+        return owed and (self._eof or not self._reading)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End what the peer had under way."""
         self._host.closed(self)
         if self._presence is not None:
             self._presence.end()
-        for task in tuple(self._tasks):
-            task.cancel()
-        for feed in tuple(self._kept.values()):
-            feed.end()
-        for callback in tuple(self._on_close.values()):
-            callback()
+        self.dispatcher.end()
         self._expect_end(False)
         self._backlog.clear()
         self._turn.end()
-        self._kept.clear()
-        self._due.clear()
         self._out.close()
 
     def pause_writing(self) -> None:
@@ -242,7 +205,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on where reading the peer's requests was stopped."""
         self._out.resume()
-        self._due |= self._kept
+        self.dispatcher.all_due()
         self._turns.go_on(self._turn)
 
     # Requests
@@ -277,7 +240,7 @@ class Connection(asyncio.BufferedProtocol):
             self._expect_end(True)  # it is we who did not read on
         elif not self._refused:
             text = f"a line must end within {LINE_SECONDS:g} s of its beginning; the connection is closed"
-            self._refuse(ParseError(text))
+            self._refuse_all(ParseError(text))
 
     def _work(self, until: float) -> bool:
         """Work until then, as long as the peer reads; return whether there is more to do.
@@ -290,14 +253,14 @@ class Connection(asyncio.BufferedProtocol):
         except Exception:
             log.exception("a connection is ended: what it was to be sent could not be made")
             self._transport.abort()
-        return self._can_answer or (bool(self._due) and self._out.takes_more)
+        return self._can_answer or (self.dispatcher.has_due and self._out.takes_more)
 
     def _answer_until(self, until: float) -> None:
         said: Said = {}
         out, backlog = self._out, self._backlog
         out.hold()  # one flush follows below
         while self._can_answer:
-            if not self._has_room:
+            if not self.dispatcher.has_room:
                 self._let_pass()
             elif backlog.aside:
                 if self._turns.has_begun:
@@ -317,21 +280,16 @@ class Connection(asyncio.BufferedProtocol):
             backlog.clear()
             return
         self._read_on(not backlog.is_long)
-        if not self._reading and not self._has_room:
+        if not self._reading and not self.dispatcher.has_room:
             self._watch()
         if not backlog:
             self._close_when_done()
 
     @property
-    def _has_room(self) -> bool:
-        """Whether one more request may take its time."""
-        return len(self._pending) < self._in_flight
-
-    @property
     def _can_answer(self) -> bool:
         if not self._out.takes_more:
             return False
-        return bool(self._backlog) if self._has_room else self._backlog.lets_pass
+        return bool(self._backlog) if self.dispatcher.has_room else self._backlog.lets_pass
 
     def _read_on(self, wanted: bool) -> None:
         if wanted != self._reading and not self._eof:
@@ -379,7 +337,7 @@ class Connection(asyncio.BufferedProtocol):
         if replies:
             self._out.put(codec.encode_replies(replies))
         if isinstance(other, Envelope) and wrong is not None:
-            self._answer_error(other.request(), wrong)
+            self.dispatcher.refuse(other.request(), wrong)
         elif other is not None:
             said.clear()  # it may change what is said
             self._answer_alone(other)
@@ -427,10 +385,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def _feed_until(self, until: float) -> None:
         """Send what subscriptions have due, at least something of each visit."""
-        while self._due and self._out.takes_more:
-            key, feed = self._due.popitem()
+        dispatcher = self.dispatcher
+        while dispatcher.has_due and self._out.takes_more:
+            key, feed = dispatcher.next_due()
             if feed.pump(until):
-                self._due[key] = feed
+                dispatcher.due_again(key, feed)
             if self._turns.now() >= until:
                 break
 
@@ -438,62 +397,12 @@ class Connection(asyncio.BufferedProtocol):
         """Do what is asked, or begin to."""
         if isinstance(request, Refusal):
             self._out.put(codec.encode_error(request.dialect, request.id, request.error))
-            return
-        try:
-            call = Call(self._services, self, request)
-            outcome = _outcome(call)
-            if type(outcome) is CoroutineType:
-                self._begin(call, outcome)
-            elif request.wants_reply:
-                self._out.put(codec.encode_result(request, encode_reply(outcome)))
-        except WireError as exc:
-            self._answer_error(request, exc)
-        except Exception as exc:
-            self._answer_error(request, _internal(request, exc))
-
-    def _begin(self, call: Call, work: Coroutine[Any, Any, Result]) -> None:
-        request = call.request
-        if request.id is not None and request.id in self._pending:
-            work.close()
-            raise InvalidRequest(
-                f"the id {request.id!r} belongs to a request that is still pending"
-            )
-        task = self.own(self._finish(call, work))
-        self._turns.begun()
-        key = request.id if request.id is not None else object()
-        self._pending[key] = (call, task)
-        task.add_done_callback(lambda _: self._done(key, call, task, work))
-
-    async def _finish(self, call: Call, work: Awaitable[Result]) -> None:
-        try:
-            self._answer(call.request, await work)
-        except WireError as exc:
-            self._answer_error(call.request, exc)
-        except Exception as exc:
-            self._answer_error(call.request, _internal(call.request, exc))
-
-    def _done(
-        self, key: object, call: Call, task: asyncio.Task[Any], work: Coroutine[Any, Any, Result]
-    ) -> None:
-        self._pending.pop(key, None)
-        # A task cancelled before its first step has not run anything, not even its own handlers.
-        work.close()
-        if task.cancelled() and call.cancelled:
-            self._answer_error(call.request, _cancelled())
-        if not self._transport.is_closing():
-            self._turns.wait(self._turn)
-
-    def _answer(self, request: Request, result: Result) -> None:
-        if request.wants_reply:
-            self._out.send(codec.encode_result(request, encode_reply(result)))
-
-    def _answer_error(self, request: Request, error: WireError) -> None:
-        if request.wants_reply:
-            self._out.send(codec.encode_error(request.dialect, request.id, error))
+        else:
+            self.dispatcher.carry_out(request)
 
     # Ends
 
-    def _refuse(self, error: WireError, linger: float = LINGER) -> None:
+    def _refuse_all(self, error: WireError, linger: float = LINGER) -> None:
         self._turn_away(Refusal("plain", None, error), linger)
 
     def _turn_away(self, refusal: Refusal, linger: float) -> None:
@@ -512,7 +421,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._farewell:
             self._out.send(self._farewell)
             self._farewell = b""
-        if self._pending:
+        if self.dispatcher.has_pending:
             return
         if self._refused:
             self._out.flush()
@@ -521,11 +430,24 @@ class Connection(asyncio.BufferedProtocol):
             elif self._transport.can_write_eof():
                 with contextlib.suppress(OSError, RuntimeError):
                     self._transport.write_eof()
-        elif self._eof and not self._kept:
+        elif self._eof and not self.dispatcher.has_kept:
             self._out.flush()
             self._transport.close()
 
-    # Peer
+    # The dispatcher's door
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the peer is there, and reads."""
+        return self._out.takes_more
+
+    def reply(self, request: Request, result: bytes) -> None:
+        """Send what a request is answered."""
+        self._out.send(codec.encode_result(request, result))
+
+    def refuse(self, request: Request, error: WireError) -> None:
+        """Send why it is not."""
+        self._out.send(codec.encode_error(request.dialect, request.id, error))
 
     def notify(self, dialect: codec.Dialect, method: str, params: dict[str, Any]) -> bool:
         """Send a notification unless the peer takes no more."""
@@ -534,73 +456,27 @@ class Connection(asyncio.BufferedProtocol):
         self._out.send(codec.encode_notification(dialect, method, params))
         return True
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Return when the peer takes more."""
-        await self._out.room()
+        await self._out.drained()
 
-    def due(self, key: int) -> None:
-        """Let a subscription send, for there is something."""
-        self._due[key] = self._kept[key]
-        if self._out.takes_more:
+    def begun(self) -> None:
+        """Count a request that runs as a task."""
+        self._turns.begun()
+
+    def wake(self) -> None:
+        """Ask for a turn: there is something to do."""
+        if not self._transport.is_closing():
             self._turns.wait(self._turn)
 
-    def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:
-        """Call ``callback`` when the connection has ended, or now if it has; return how to undo it."""
-        self._closers += 1
-        key = self._closers
-        if self._transport.is_closing():
-            callback()
-        else:
-            self._on_close[key] = callback
-        return lambda: self._on_close.pop(key, None)
-
-    def keep(self, key: int, feed: Feed) -> None:
-        """Note a subscription, and let it send after the reply to the present request; see `check_kept`."""
-        self._kept[key] = self._due[key] = feed
-        self._turns.wait(self._turn)
-
-    def check_kept(self) -> None:
-        """See that there is room for one more subscription. Raises `TooManyRequests`."""
-        if len(self._kept) >= SUBSCRIPTIONS:
-            raise TooManyRequests(
-                f"this connection has {SUBSCRIPTIONS} subscriptions, which are the most; end one first"
-            )
-
-    def drop(self, key: int) -> bool:
-        """End a subscription."""
-        feed = self._kept.pop(key, None)
-        if feed is None:
-            return False
-        self._due.pop(key, None)
-        feed.end()
-        self._close_when_done()
-        return True
-
-    def cancel(self, request_id: RequestId) -> bool:
-        """Cancel a pending request."""
-        call, task = self._pending.get(request_id, (None, None))
-        if call is None or task is None:
-            return self._cancel_aside(request_id)
-        call.cancelled = True
-        return task.cancel()
-
-    def _cancel_aside(self, request_id: RequestId) -> bool:
-        """Cancel a request that waits for room among the pending ones: it has done nothing yet."""
+    def cancel_waiting(self, request_id: RequestId) -> Request | None:
+        """Forget a request that waits for room among the pending ones: it has done nothing yet."""
         for line in self._backlog.aside:
             request = codec.decode_line(line)
             if isinstance(request, Request) and request.id == request_id:
                 self._backlog.take_back(line)
-                self._answer_error(request, _cancelled())
-                return True
-        return False
-
-    def own(self, work: Awaitable[None]) -> asyncio.Task[None]:
-        """Run ``work`` until it is done or the connection ends."""
-        task = asyncio.ensure_future(work)
-        assert isinstance(task, asyncio.Task)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+                return request
+        return None
 
     def end(self) -> None:
         """Close from our side: what is written still goes out."""
@@ -608,32 +484,9 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
 
-def _cancelled() -> Cancelled:
-    return Cancelled("the request was cancelled")
-
-
 def _request(line: Line) -> Request | Refusal:
     return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
 
 
 def _takes_task(request: Request | Refusal) -> bool:
-    return isinstance(request, Request) and request.method in TASKS
-
-
-def _outcome(call: Call) -> Any:
-    """Return what the verb for a request returns, or the coroutine that will. Raises `WireError`."""
-    method, services = call.request.method, call.services
-    if method not in METHODS:
-        raise _unknown_method(method)
-    params = take_params(method, call.request.params, services.config.pipelines)
-    read = READS.get(method)
-    return read(services, params) if read else VERBS[method](call, params)
-
-
-def _unknown_method(name: str) -> MethodNotFound:
-    return MethodNotFound(f"there is no method {name!r}{suggestion(name, METHODS)}")
-
-
-def _internal(request: Request, exc: Exception) -> InternalError:
-    log.error("the method %s failed", request.method, exc_info=exc)
-    return InternalError("an internal error of the daemon; its log says more")
+    return isinstance(request, Request) and takes_task(request.method)

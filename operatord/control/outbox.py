@@ -83,7 +83,7 @@ class Outbox:
         self._lines.clear()
         self._bytes = 0
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Return when the peer takes more; once it is going, its end cancels whoever waits here."""
         if not self.takes_more:
             waiter = asyncio.get_running_loop().create_future()
@@ -102,7 +102,7 @@ class Outbox:
         self.release()
 
     def release(self) -> None:
-        """Let those go on who wait in `room`."""
+        """Let those go on who wait in `drained`."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from operatord.config import Config
-from operatord.engines.base import Engine
 from operatord.runtime.clock import Clock
 from operatord.runtime.host import HostMonitor
+from operatord.runtime.inspection import Inspection
 from operatord.runtime.probes import ProbeRegistry
 from operatord.runtime.supervisor import Supervisor
 from operatord.waking import Turnstile
@@ -46,7 +46,7 @@ class Peer(Protocol):
         """Send a notification; False, and nothing sent, when the peer takes no more just now."""
         ...
 
-    async def room(self) -> None:
+    async def drained(self) -> None:
         """Return when the peer takes more."""
         ...
 
@@ -89,7 +89,7 @@ class Services:
     version: str
     instance: str
     config: Config
-    engine: Engine
+    inspection: Inspection
     supervisor: Supervisor
     probes: ProbeRegistry
     events: EventLog
@@ -124,3 +124,7 @@ class Call:
     request: Request
     cancelled: bool = False
     """Set when the client took the request back, as opposed to having gone away."""
+
+    def notify(self, method: str, params: dict[str, Any]) -> bool:
+        """Send a notification in the manner of the request; False when the peer takes no more just now."""
+        return self.peer.notify(self.request.dialect, method, params)

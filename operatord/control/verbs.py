@@ -16,7 +16,7 @@ from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.checking import suggestion
 
-from . import sessions
+from . import logs, sessions
 from .events import Subscription
 from .paging import piece, wanted
 from .peer import Call
@@ -144,7 +144,7 @@ VERBS: dict[str, Callable[[Call, Any], Any]] = {
     "session.stop": sessions.stop,
     "session.wait": sessions.wait,
     "session.extend": sessions.extend,
-    "session.logs": sessions.logs,
+    "session.logs": logs.logs,
     "session.stats": sessions.stats,
     "events.subscribe": subscribe,
     "events.unsubscribe": unsubscribe,

@@ -170,4 +170,4 @@ async def test_many_who_wait_for_one_session_wake_a_few_at_a_time(tmp_path: Path
 
 
 def _pending(lab: Lab) -> list[object]:
-    return [key for c in lab.daemon.server._connections for key in c._pending]
+    return [key for c in lab.daemon.server._connections for key in c.dispatcher._pending]

@@ -120,7 +120,10 @@ async def test_end_of_a_peer_that_is_read_no_more_is_noticed(lab: Lab) -> None:
     session = await other.call("session.start")
     wait = {"method": "session.wait", "params": {"session_id": session["session_id"]}}
     wire.send(*[wait] * 64, *[{"method": "system.drain"}] * 20_000)
-    await until(lambda: any(c._pending for c in lab.daemon.server._connections), "they are pending")
+    await until(
+        lambda: any(c.dispatcher._pending for c in lab.daemon.server._connections),
+        "they are pending",
+    )
     wire.reset()
     await until(lambda: lab.daemon.server.connections == 1, "its place is free again")
     assert (await other.call("system.status"))["draining"] is False

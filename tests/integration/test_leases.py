@@ -63,7 +63,7 @@ async def test_long_lived_connection_remembers_only_what_lives(lab: Lab, wire: W
     for _ in range(3):
         session = await wire.call("session.start", lease="connection")
         await wire.call("session.stop", session_id=session["session_id"])
-    assert connection._on_close == {}
+    assert connection.dispatcher._on_close == {}
 
 
 async def test_start_under_way_ends_with_the_connection_that_has_its_lease(

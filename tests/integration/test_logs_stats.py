@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from daemon_lab import Lab, Wire, in_process, until
 
-from operatord.control.sessions import LINE_OVERHEAD, LOGS_BYTES, newest_lines
 from operatord.engines.base import EngineUnavailable, LogLine
+from operatord.runtime.inspection import LINE_OVERHEAD, LOGS_BYTES, newest_lines
 
 
 async def test_logs_of_all_stages_or_one(lab: Lab, wire: Wire) -> None:
@@ -192,7 +192,7 @@ async def test_follower_whose_connection_is_closing_does_not_hold_up_the_daemon(
     wire.writer.transport.pause_reading()
     for _ in range(20_000):
         lab.fake.world.write(session["probe"], "x" * 1000)
-    connection = max(lab.daemon.server._connections, key=lambda c: len(c._kept))
+    connection = max(lab.daemon.server._connections, key=lambda c: len(c.dispatcher._kept))
     await until(lambda: not connection._out.writable, "the buffers are full")
     connection.end()
     lab.fake.world.write(session["probe"], "one more")

@@ -101,7 +101,7 @@ async def test_what_is_put_aside_for_others_to_pass_is_bounded(lab: Lab) -> None
     await wire.ask('{"method":"system.ping"}')
     wire.send(*[{"method": "system.drain"}] * 100_000)
     await other.call("system.ping")
-    [mine] = [c for c in lab.daemon.server._connections if c._pending]
+    [mine] = [c for c in lab.daemon.server._connections if c.dispatcher._pending]
     await until(lambda: not mine._reading, "the daemon reads no more")
     assert sum(map(len, mine._backlog.aside)) < ASIDE + 2 * SLICE
     assert (await other.call("system.status"))["draining"] is False
@@ -237,4 +237,4 @@ def _is_full(connection: Connection) -> bool:
 
 def _is_put_off(connection: Connection) -> bool:
     """Tell whether more has been asked than is read before something of it is answered."""
-    return bool(connection._pending) and not connection._reading
+    return bool(connection.dispatcher._pending) and not connection._reading

@@ -31,8 +31,8 @@ RULES: dict[str, set[str]] = {
         "operatord.waking", "operatord_protocol", "psutil", "msgspec",
     },
     "operatord.control": {
-        "operatord.control", "operatord.runtime", "operatord.core", "operatord.engines.base",
-        "operatord.config", "operatord.waking", "operatord_protocol", "msgspec",
+        "operatord.control", "operatord.runtime", "operatord.core", "operatord.config", "operatord.waking",
+        "operatord_protocol", "msgspec",
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {

@@ -16,7 +16,8 @@ import pytest
 
 from operatord.config import Config
 from operatord.control.backlog import LONG
-from operatord.control.connection import SUBSCRIPTIONS, Connection
+from operatord.control.connection import Connection
+from operatord.control.dispatch import SUBSCRIPTIONS
 from operatord.control.events import EventLog
 from operatord.control.intake import Intake
 from operatord.control.outbox import SYSTEM
