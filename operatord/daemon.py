@@ -55,7 +55,7 @@ from .runtime.stall import StallWatch
 from .runtime.starter import Starter
 from .runtime.subnet_count import SubnetCount
 from .runtime.supervisor import Supervisor
-from .runtime.usage import Tempo, UsageWatch
+from .runtime.usage import CallRate, UsageWatch
 from .runtime.watch import EngineWatch, Reactions
 from .signals import Signals
 from .state_dir import StateDir, StateDirLost
@@ -213,15 +213,15 @@ class Daemon:
 
     def _make_watches(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what looks at sessions that run, by the name that the log calls it."""
-        engine, supervisor, tempo = self.engine, self.supervisor, Tempo(clock=self.clock)
+        engine, supervisor, rate = self.engine, self.supervisor, CallRate(clock=self.clock)
         running, learned, emit = (
             supervisor.book.running,
             supervisor.admission.learned,
             self.events.emit,
         )
-        use = UsageWatch(engine, running, learned, tempo)
-        idle = IdleWatch(engine, running, supervisor.lifetimes, tempo)
-        stall = StallWatch(engine, running, lambda: self.config.stall_timeout, emit, tempo)
+        use = UsageWatch(engine, running, learned, rate)
+        idle = IdleWatch(engine, running, supervisor.lifetimes, rate)
+        stall = StallWatch(engine, running, lambda: self.config.stall_timeout, emit, rate)
         return {
             "the watch over use": use.run,
             "the watch for idle sessions": idle.run,

@@ -16,6 +16,7 @@ from typing import NoReturn, TypeVar
 from operatord.engines import base
 from operatord_protocol import errors
 
+from .reports import is_listening
 from .steps import Interrupted, StepFailed, unless
 from .visit import connect
 
@@ -27,10 +28,8 @@ EVERY = 4.0
 """Seconds between further looks: each is a visit to a stage that may be busy with its start."""
 CONNECTS = 1.0
 """Seconds that an address has to take or to refuse a connection."""
-LISTENING = '{"type":"listening"'
-"""What begins the line in which a stage says that it can be connected to."""
 LINES = 100
-"""Log lines in which that is looked for; it is among a stage's first."""
+"""Log lines in which a stage is looked for to say that it listens; that is among its first."""
 _NO_WAY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
@@ -100,6 +99,5 @@ async def _listens(engine: base.Engine, container_id: str) -> bool:
     """Tell whether a stage runs and has said that it listens."""
     with contextlib.suppress(base.EngineError):
         if (await engine.inspect(container_id)).status == "running":
-            lines = await engine.logs(container_id, LINES)
-            return any(line.line.startswith(LISTENING) for line in lines)
+            return any(map(is_listening, await engine.logs(container_id, LINES)))
     return False

@@ -8,10 +8,9 @@ from typing import Literal, NamedTuple, Protocol
 from operatord.engines import base
 
 from .clock import Clock
-from .heard import REPORT_LINES
 from .record import SessionRecord
-from .reports import Report, is_listening, report_in
-from .usage import Rounds, Sessions, Tempo, Visited
+from .reports import REPORT_LINES, Report, ReportLog
+from .usage import CallRate, Polled, Poller, Sessions
 
 SHORTEST_STEP, LONGEST_STEP = 0.25, 15.0
 """Bounds in seconds of the time between two looks for consumers, a quarter of the idle timeout."""
@@ -35,7 +34,7 @@ class _Mark(NamedTuple):
     """Monotonic time from which on it has had this value."""
 
 
-class _Attended(Visited):
+class _ConsumerState(Polled):
     """With what tells whether somebody consumes."""
 
     def __init__(self, record: SessionRecord, clock: Clock) -> None:
@@ -43,13 +42,12 @@ class _Attended(Visited):
         self.idle_since: float | None = None
         self.told: float | None = None
         """The beginning of the idle time of which the hooks have been told."""
-        self.newest: base.LogLine | None = None
-        """The newest line that has been read."""
         self.report: Report | None = None
         """The newest report among all that have been read."""
         self.mark: _Mark | None = None
         self.missed = False
         """It has written more than was read."""
+        self._log = ReportLog()
         self.consumed = False
         """Somebody was seen to consume it at the last look."""
         self.was_read: bool | None = None
@@ -71,23 +69,14 @@ class _Attended(Visited):
 
     def read(self, lines: list[base.LogLine]) -> list[Report]:
         """Return the reports among ``lines`` that have not been read yet."""
-        fresh: list[Report] = []
-        unread = 0
-        for line in reversed(lines):
-            if line == self.newest:
-                break
-            unread += 1
-            if (said := report_in(line)) is not None:
-                fresh.insert(0, said)
-            elif self.report is None and not fresh and is_listening(line):
-                self.report = JUST_LISTENING
-        if unread >= REPORT_LINES and not any(map(is_listening, lines)):
+        unread = self._log.read(lines)
+        if unread.reports:
+            self.report = unread.reports[-1].report
+        elif self.report is None and unread.says_that_it_listens:
+            self.report = JUST_LISTENING
+        if unread.is_cut and not unread.says_that_it_listens:
             self.missed = True
-        if lines:
-            self.newest = lines[-1]
-        if fresh:
-            self.report = fresh[-1]
-        return fresh
+        return [report for report, _ in unread.reports]
 
     def attended(self, fresh: list[Report], consumers: int, now: float) -> float | None:
         """Return since when the ``consumers`` of the reports are none; None while there are some."""
@@ -178,82 +167,86 @@ class IdleWatch:
     """
 
     def __init__(
-        self, engine: base.Engine, sessions: Sessions, hooks: IdleHooks, tempo: Tempo | None = None
+        self,
+        engine: base.Engine,
+        sessions: Sessions,
+        hooks: IdleHooks,
+        rate: CallRate | None = None,
     ) -> None:
         """Tell ``hooks`` what is noticed."""
         self._engine = engine
         self._hooks = hooks
-        self._clock = (tempo := tempo or Tempo()).clock
-        self._rounds = Rounds(sessions, lambda r: _Attended(r, self._clock), self._look, tempo)
+        self._clock = (rate := rate or CallRate()).clock
+        self._poller = Poller(sessions, lambda r: _ConsumerState(r, self._clock), self._look, rate)
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        await self._rounds.run()
+        await self._poller.run()
 
     def idle_since(self, record: SessionRecord) -> float | None:
         """Return the monotonic time since when nobody consumes; None while somebody does.
 
         None as well when it is not known, not looked for, or the session does not run.
         """
-        visit = self._rounds.visited.get(record.id)
-        return visit.idle_since if visit is not None and visit.runs else None
+        polled = self._poller.polled.get(record.id)
+        return polled.idle_since if polled is not None and polled.runs else None
 
-    async def _look(self, visit: _Attended) -> None:
-        record = visit.record
+    async def _look(self, polled: _ConsumerState) -> None:
+        record = polled.record
         timeout, limit = self._hooks.idle_timeout(record), self._hooks.unread_limit(record)
         shortest = min((each for each in (timeout, limit) if each is not None), default=None)
         step = LONGEST_STEP if shortest is None else shortest / 4
-        visit.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
-        since = None if shortest is None else await self._quiet(visit)
-        if not visit.runs:
+        polled.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        since = None if shortest is None else await self._quiet(polled)
+        if not polled.runs:
             return
         if limit is not None:
-            self._tell_unread(visit, limit)
-        if visit.consumed:
+            self._tell_unread(polled, limit)
+        if polled.consumed:
             self._hooks.on_consumed(record)
-        visit.idle_since = None if timeout is None else since
-        if visit.told is not None and visit.told != visit.idle_since:
-            visit.told = None  # also when a visitor has come and left: the time begins anew
+        polled.idle_since = None if timeout is None else since
+        if polled.told is not None and polled.told != polled.idle_since:
+            polled.told = None  # also when a visitor has come and left: the time begins anew
             self._hooks.on_active(record)
-        if timeout is not None and visit.idle_since is not None:
-            self._tell_idle(visit, visit.idle_since, timeout)
+        if timeout is not None and polled.idle_since is not None:
+            self._tell_idle(polled, polled.idle_since, timeout)
 
-    def _tell_unread(self, visit: _Attended, limit: float) -> None:
-        self._look_at(visit, visit.running + limit)
-        if visit.was_read:
-            self._hooks.on_read(visit.record)
+    def _tell_unread(self, polled: _ConsumerState, limit: float) -> None:
+        self._look_at(polled, polled.running + limit)
+        if polled.was_read:
+            self._hooks.on_read(polled.record)
         else:
-            self._hooks.on_unread(visit.record, visit.was_read is not None)
+            self._hooks.on_unread(polled.record, polled.was_read is not None)
 
-    def _tell_idle(self, visit: _Attended, since: float, timeout: float) -> None:
+    def _tell_idle(self, polled: _ConsumerState, since: float, timeout: float) -> None:
         now = self._clock.now()
-        self._look_at(visit, since + timeout)
+        self._look_at(polled, since + timeout)
         if now - since >= timeout / 4:
-            visit.told = since
-            self._hooks.on_idle(visit.record, now - since)
+            polled.told = since
+            self._hooks.on_idle(polled.record, now - since)
 
-    def _look_at(self, visit: _Attended, moment: float) -> None:
+    def _look_at(self, polled: _ConsumerState, moment: float) -> None:
         """Look again right after ``moment``, if it is still to come."""
         if (last := moment + LAST_LOOK) > self._clock.now():
-            visit.due = min(visit.due, last)
+            polled.due = min(polled.due, last)
 
-    async def _quiet(self, visit: _Attended) -> float | None:
+    async def _quiet(self, polled: _ConsumerState) -> float | None:
         """Ask the last stage; return since when it is quiet. None when it is not, or not known."""
-        record = visit.record
+        record = polled.record
         container_id = record.containers[record.base_stages[-1]]
-        lines = await self._rounds.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
-        visit.consumed = False
-        fresh, report = visit.read(lines), visit.report
-        visit.was_read = visit.was_read or visit.ever_read(fresh)
+        lines = await self._poller.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
+        polled.consumed = False
+        fresh, report = polled.read(lines), polled.report
+        polled.was_read = polled.was_read or polled.ever_read(fresh)
         if report is not None:
             if report.consumers is not None:
-                return visit.attended(fresh, report.consumers, self._clock.now())
+                return polled.attended(fresh, report.consumers, self._clock.now())
             if report.frames is not None:
-                return visit.moved("frames", report.frames, self._clock.now())
-        return await self._sent(visit, container_id)
+                return polled.moved("frames", report.frames, self._clock.now())
+        return await self._sent(polled, container_id)
 
-    async def _sent(self, visit: _Attended, container_id: str) -> float | None:
-        stats = await self._rounds.ask(lambda: self._engine.stats(container_id))
+    async def _sent(self, polled: _ConsumerState, container_id: str) -> float | None:
+        stats = await self._poller.ask(lambda: self._engine.stats(container_id))
         if stats.tx_bytes is None:
             return None
-        return visit.moved("bytes", stats.tx_bytes, self._clock.now())
+        return polled.moved("bytes", stats.tx_bytes, self._clock.now())

@@ -27,9 +27,9 @@ from operatord.core.pipelines import PROBE
 from operatord.engines import base
 
 from .clock import Clock
-from .heard import REPORT_LINES, Counters, Heard, Holder
 from .record import SessionRecord
-from .usage import Rounds, Sessions, Tempo, Visited
+from .reports import REPORT_LINES, Counters, Holder, StageReports
+from .usage import CallRate, Polled, Poller, Sessions
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +43,13 @@ FRAMES = 3
 Emit = Callable[..., None]
 
 
-class _Stream(Visited):
+class _Stream(Polled):
     """With what the stages have said."""
 
     def __init__(self, record: SessionRecord, clock: Clock) -> None:
         super().__init__(record, clock)
         self._begun = self.due
-        self._heard: dict[str, Heard] = {}
+        self._reports: dict[str, StageReports] = {}
         self._told: dict[str, tuple[int, str]] = {}
         self._holders: dict[str, str] = {}
         self.late = False
@@ -64,26 +64,27 @@ class _Stream(Visited):
         """Tell whether it still runs, and has that end: an attached stage may have gone during a call."""
         return self.runs and end in self.ends
 
-    def heard(self, stage: str) -> Heard:
-        """Return what is known of a stage; of one that was replaced, nothing is."""
-        return self._heard.setdefault(self.record.containers[stage], Heard(self._begun))
+    def reports(self, stage: str) -> StageReports:
+        """Return what a stage has said; one that was replaced has said nothing."""
+        container_id = self.record.containers[stage]
+        return self._reports.setdefault(container_id, StageReports(self._begun))
 
     def is_told(self, end: str) -> bool:
         """Tell whether it has been said that frames have stopped at ``end``, and none have come since."""
-        report = self.heard(end).report
-        return report is not None and self._told.get(end, (None, ""))[0] == report.frames
+        newest = self.reports(end).newest
+        return newest is not None and self._told.get(end, (None, ""))[0] == newest.frames
 
     def tell(self, end: str, fault: str) -> bool:
         """Note that ``fault`` has stopped the frames at ``end``; return whether that is news."""
         known = {self._told[other][1] for other in self.ends if self.is_told(other)}
-        report = self.heard(end).report
-        assert report is not None
-        self._told[end] = report.frames, fault
+        newest = self.reports(end).newest
+        assert newest is not None
+        self._told[end] = newest.frames, fault
         return fault not in known
 
     def names(self, end: str) -> Holder | None:
         """Return who holds up the frames at ``end``, if that has not been said of this time yet."""
-        holder = self.heard(end).holder
+        holder = self.reports(end).holder
         before = self._holders.pop(end, None)
         if holder is not None:
             self._holders[end] = holder.consumer
@@ -107,53 +108,53 @@ class StallWatch:
         sessions: Sessions,
         timeout: Callable[[], float | None],
         emit: Emit,
-        tempo: Tempo | None = None,
+        rate: CallRate | None = None,
     ) -> None:
         """``timeout`` is asked at each look; None: nothing is looked for, and the engine not asked."""
         self._engine = engine
         self._timeout = timeout
         self._emit = emit
-        self._clock = (tempo := tempo or Tempo()).clock
-        self._rounds = Rounds(sessions, lambda r: _Stream(r, self._clock), self._look, tempo)
+        self._clock = (rate := rate or CallRate()).clock
+        self._poller = Poller(sessions, lambda r: _Stream(r, self._clock), self._look, rate)
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        await self._rounds.run()
+        await self._poller.run()
 
-    async def _look(self, visit: _Stream) -> None:
-        timeout, fps = self._timeout(), visit.record.fps
+    async def _look(self, polled: _Stream) -> None:
+        timeout, fps = self._timeout(), polled.record.fps
         step = LONGEST_STEP if timeout is None else timeout / 2
-        visit.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
-        visit.urgent = visit.late = False
+        polled.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        polled.urgent = polled.late = False
         if timeout is None:
             return
-        for end in visit.ends:
-            await self._listen(visit, end)
-            if visit.has(end) and (holder := visit.names(end)) is not None:
-                self._say_who(visit.record, end, holder)
-            if visit.has(end) and not visit.is_told(end):
-                await self._suspect(visit, end, max(timeout, FRAMES / fps if fps else 0.0))
+        for end in polled.ends:
+            await self._listen(polled, end)
+            if polled.has(end) and (holder := polled.names(end)) is not None:
+                self._say_who(polled.record, end, holder)
+            if polled.has(end) and not polled.is_told(end):
+                await self._suspect(polled, end, max(timeout, FRAMES / fps if fps else 0.0))
 
-    async def _suspect(self, visit: _Stream, end: str, patience: float) -> None:
+    async def _suspect(self, polled: _Stream, end: str, patience: float) -> None:
         """Say that no frames come out at ``end``, or come back at the moment when that can be said."""
-        since = visit.heard(end).quiet_since(visit.record.plan.count)
+        since = polled.reports(end).quiet_since(polled.record.plan.count)
         if since is None:
             return
         over = since + patience + REPORTING
         if self._clock.now() < over:
-            visit.urgent = visit.urgent or over < visit.due
-            visit.due = min(visit.due, over)
+            polled.urgent = polled.urgent or over < polled.due
+            polled.due = min(polled.due, over)
             return
-        chain = _chain(visit.record, end)
+        chain = _chain(polled.record, end)
         for stage in chain[:-1]:
-            await self._listen(visit, stage)
-        if visit.late:  # it may have been slow to take in what the stages wrote, too
-            visit.due = min(visit.due, self._clock.now() + REPORTING)
+            await self._listen(polled, stage)
+        if polled.late:  # it may have been slow to take in what the stages wrote, too
+            polled.due = min(polled.due, self._clock.now() + REPORTING)
             return
-        said = {stage: visit.heard(stage) for stage in chain}
-        fault = at_fault(visit.record, said, self._clock.now())
-        if fault is not None and visit.has(end) and visit.tell(end, fault):
-            self._say(visit.record, fault, self._clock.now() - since)
+        said = {stage: polled.reports(stage) for stage in chain}
+        fault = at_fault(polled.record, said, self._clock.now())
+        if fault is not None and polled.has(end) and polled.tell(end, fault):
+            self._say(polled.record, fault, self._clock.now() - since)
 
     def _say(self, record: SessionRecord, stage: str, seconds: float) -> None:
         log.warning("session %s has stalled for %.0f s at the stage %s", record.id, seconds, stage)
@@ -169,16 +170,17 @@ class StallWatch:
             seconds=holder.seconds,
         )  # fmt: skip
 
-    async def _listen(self, visit: _Stream, stage: str) -> None:
+    async def _listen(self, polled: _Stream, stage: str) -> None:
         """Read what a stage has said since it was last listened to."""
-        heard, container_id = visit.heard(stage), visit.record.containers[stage]
+        reports, container_id = polled.reports(stage), polled.record.containers[stage]
 
         async def read() -> None:
             looked = self._clock.now()
-            heard.read(await self._engine.logs(container_id, REPORT_LINES), looked, self._clock)
-            visit.late = visit.late or self._clock.now() - looked > REPORTING
+            lines = await self._engine.logs(container_id, REPORT_LINES)
+            reports.read(lines, looked, self._clock)
+            polled.late = polled.late or self._clock.now() - looked > REPORTING
 
-        await self._rounds.ask(read)
+        await self._poller.ask(read)
 
 
 def _chain(record: SessionRecord, end: str) -> tuple[str, ...]:
@@ -186,7 +188,7 @@ def _chain(record: SessionRecord, end: str) -> tuple[str, ...]:
     return (*(stage for stage in record.base_stages if stage != end), end)
 
 
-def at_fault(record: SessionRecord, said: dict[str, Heard], now: float) -> str | None:
+def at_fault(record: SessionRecord, said: dict[str, StageReports], now: float) -> str | None:
     """Return whose fault it is that the last stage of ``said`` stands still.
 
     The stages are in the order of the stream. None when nobody can tell, or when the last one is
@@ -205,19 +207,19 @@ def at_fault(record: SessionRecord, said: dict[str, Heard], now: float) -> str |
 
 
 def _stands_still(
-    record: SessionRecord, said: dict[str, Heard], stages: Sequence[str], since: float
+    record: SessionRecord, said: dict[str, StageReports], stages: Sequence[str], since: float
 ) -> str | None:
     """Return the first of ``stages`` that stands still ``since`` then by itself.
 
     None when one of them has not said enough.
     """
     stages = [stage for stage in stages if not said[stage].is_through(record.plan.count)]
-    reports = {stage: report for stage in stages if (report := said[stage].report) is not None}
-    if len(reports) < len(stages):
+    newest = {stage: found for stage in stages if (found := said[stage].newest) is not None}
+    if len(newest) < len(stages):
         return None
     for stage, following in zip_longest(stages, stages[1:]):
         moves = said[stage].changed > since
-        if not moves and not _offers(reports[stage], reports.get(following)):
+        if not moves and not _offers(newest[stage], newest.get(following)):
             return stage
     return None
 

@@ -2,7 +2,7 @@
 """Looks at running sessions now and then: what do their stages use?
 
 A watch is one task that makes one round of looks after another, one session at a time. It keeps to a
-number of engine calls per second, however many sessions there are: with too many for the pace, each is
+number of engine calls per second, however many sessions there are: with too many for that, each is
 looked at less often.
 """
 
@@ -22,7 +22,7 @@ from .record import SessionRecord
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-V = TypeVar("V", bound="Visited")
+V = TypeVar("V", bound="Polled")
 
 Sessions = Callable[[], Iterable[SessionRecord]]
 """Returns the sessions that run now."""
@@ -39,8 +39,8 @@ REST = 60.0
 """Seconds for which a session is left alone after a call for it that was not answered."""
 
 
-class Tempo(NamedTuple):
-    """Time for a watch, and how much of the engine's it may take."""
+class CallRate(NamedTuple):
+    """How fast a watch may call the engine, and by which clock."""
 
     clock: Clock = Clock()
     sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep
@@ -50,7 +50,7 @@ class Tempo(NamedTuple):
     """Seconds after which a call is given up. Its thread stays taken until the engine's own limit."""
 
 
-class Visited:
+class Polled:
     """A running session, as a watch remembers it."""
 
     def __init__(self, record: SessionRecord, clock: Clock) -> None:
@@ -70,80 +70,84 @@ class Visited:
         return self.record.phase == "running"
 
 
-class Rounds(Generic[V]):
-    """Visits each running session when it is due, and never calls the engine faster than its pace."""
+class Poller(Generic[V]):
+    """Looks at each running session when it is due, and never calls the engine faster than its rate."""
 
     def __init__(
         self,
         sessions: Sessions,
         begin: Callable[[SessionRecord], V],
         look: Callable[[V], Awaitable[None]],
-        tempo: Tempo,
+        rate: CallRate,
     ) -> None:
         """``look`` sets ``due``, the time of the next one, before it awaits anything."""
         self._sessions = sessions
         self._begin = begin
         self._look = look
-        self._tempo = tempo
+        self._rate = rate
         self._turn = 0.0
-        self._room = asyncio.Semaphore(tempo.calls_at_once)
-        self.visited: dict[str, V] = {}
+        self._room = asyncio.Semaphore(rate.calls_at_once)
+        self.polled: dict[str, V] = {}
         """What is remembered, by session id; of running sessions only."""
 
     async def run(self) -> None:
         """Look until cancelled. What goes wrong in a look is that look's end only."""
-        now = self._tempo.clock.now
+        now = self._rate.clock.now
         while True:
             self._follow()
-            visit = self._next(now())
-            if visit is not None and visit.due <= now():
-                await self._attempt(visit)
+            polled = self._next(now())
+            if polled is not None and polled.due <= now():
+                await self._attempt(polled)
             else:
-                wait = FIND_EVERY if visit is None else min(FIND_EVERY, visit.due - now())
-                await self._tempo.sleep(wait)
+                wait = FIND_EVERY if polled is None else min(FIND_EVERY, polled.due - now())
+                await self._rate.sleep(wait)
 
     async def ask(self, call: Callable[[], Awaitable[T]]) -> T:
         """Make an engine call when it is its turn. Raises `TimeoutError` and what the call raises."""
         async with self._room:
-            now = self._tempo.clock.now()
+            now = self._rate.clock.now()
             turn = max(self._turn, now)
-            self._turn = turn + 1 / self._tempo.calls_per_second
+            self._turn = turn + 1 / self._rate.calls_per_second
             if turn > now:
-                await self._tempo.sleep(turn - now)
-            async with asyncio.timeout(self._tempo.patience):
+                await self._rate.sleep(turn - now)
+            async with asyncio.timeout(self._rate.patience):
                 return await call()
 
     def _follow(self) -> None:
         """Begin with those that have come to run, forget those that have ended."""
         running = {record.id: record for record in self._sessions()}
-        for session_id in self.visited.keys() - running.keys():
-            del self.visited[session_id]
+        for session_id in self.polled.keys() - running.keys():
+            del self.polled[session_id]
         for session_id, record in running.items():
-            if session_id not in self.visited:
-                self.visited[session_id] = self._begin(record)
+            if session_id not in self.polled:
+                self.polled[session_id] = self._begin(record)
 
     def _next(self, now: float) -> V | None:
         """Return the one that has been due for longest, the urgent first; else the one due next."""
         return min(
-            self.visited.values(),
-            key=lambda visit: (visit.due > now, not visit.urgent and visit.due <= now, visit.due),
+            self.polled.values(),
+            key=lambda polled: (
+                polled.due > now,
+                not polled.urgent and polled.due <= now,
+                polled.due,
+            ),
             default=None,
         )
 
-    async def _attempt(self, visit: V) -> None:
-        visit.due = self._tempo.clock.now() + FIND_EVERY  # whatever happens, not again at once
+    async def _attempt(self, polled: V) -> None:
+        polled.due = self._rate.clock.now() + FIND_EVERY  # whatever happens, not again at once
         try:
-            await self._look(visit)
+            await self._look(polled)
         except TimeoutError:
-            visit.due = self._tempo.clock.now() + REST
-            log.debug("session %s: the engine did not answer a look", visit.record.id)
+            polled.due = self._rate.clock.now() + REST
+            log.debug("session %s: the engine did not answer a look", polled.record.id)
         except base.EngineError as exc:
-            log.debug("session %s: a look is skipped: %s", visit.record.id, exc)
+            log.debug("session %s: a look is skipped: %s", polled.record.id, exc)
         except Exception:  # a defect in one look must not end all the others
-            log.exception("session %s: a look failed", visit.record.id)
+            log.exception("session %s: a look failed", polled.record.id)
 
 
-class _Measured(Visited):
+class _Measured(Polled):
     """With the last reading of each stage: processor seconds, and when they were read."""
 
     def __init__(self, record: SessionRecord, clock: Clock) -> None:
@@ -180,37 +184,41 @@ class UsageWatch:
     """Measures the stages of running sessions, for what is learned and for the post-mortem."""
 
     def __init__(
-        self, engine: base.Engine, sessions: Sessions, learned: Learned, tempo: Tempo | None = None
+        self,
+        engine: base.Engine,
+        sessions: Sessions,
+        learned: Learned,
+        rate: CallRate | None = None,
     ) -> None:
         """Report to ``learned``, and to each record's ``usage``, which stays after the end."""
         self._engine = engine
         self._learned = learned
-        self._clock = (tempo := tempo or Tempo()).clock
-        self._rounds = Rounds(sessions, lambda r: _Measured(r, self._clock), self._look, tempo)
+        self._clock = (rate := rate or CallRate()).clock
+        self._poller = Poller(sessions, lambda r: _Measured(r, self._clock), self._look, rate)
 
     async def run(self) -> None:
         """Measure until cancelled."""
-        await self._rounds.run()
+        await self._poller.run()
 
-    async def _look(self, visit: _Measured) -> None:
+    async def _look(self, polled: _Measured) -> None:
         """Look at all stages together: an engine may answer all of them at its next tick."""
-        visit.due = _next_look(visit.running, self._clock.now())
-        visit.urgent = visit.due - visit.running < YOUNG
-        stages = list(visit.record.containers.items())
-        looks = (self._look_at(visit, stage, container_id) for stage, container_id in stages)
+        polled.due = _next_look(polled.running, self._clock.now())
+        polled.urgent = polled.due - polled.running < YOUNG
+        stages = list(polled.record.containers.items())
+        looks = (self._look_at(polled, stage, container_id) for stage, container_id in stages)
         for failure in await asyncio.gather(*looks, return_exceptions=True):
             if failure is not None and not isinstance(failure, base.NotThere):
                 raise failure
 
-    async def _look_at(self, visit: _Measured, stage: str, container_id: str) -> None:
-        stats = await self._rounds.ask(lambda: self._engine.stats(container_id))
-        now, record = self._clock.now(), visit.record
-        cores = visit.cores(stage, stats.cpu_seconds, now)
-        if stats.memory is None or not visit.runs:
+    async def _look_at(self, polled: _Measured, stage: str, container_id: str) -> None:
+        stats = await self._poller.ask(lambda: self._engine.stats(container_id))
+        now, record = self._clock.now(), polled.record
+        cores = polled.cores(stage, stats.cpu_seconds, now)
+        if stats.memory is None or not polled.runs:
             return
         use = Use(cpus=round((cores or 0.0) * 1000), memory=stats.memory)
         record.usage[stage] = record.usage.get(stage, StageUse()).seen(use)
-        young = now - visit.running < YOUNG
+        young = now - polled.running < YOUNG
         # A percentile would be pulled down by a rate that is not known; a peak is not.
         if young or cores is not None:
             self._learned.note(record.plan.pipeline, stage, use, young)

@@ -25,19 +25,19 @@ TASKS: dict[str, Target] = {
     "what writes down what was learned": lambda lab: (lab.daemon, "_write_learned"),
     "the watch over the machine": lambda lab: (lab.daemon.host, "_try_sample"),
     "what prepares slots": lambda lab: (lab.daemon.supervisor.slots, "_lacking"),
-    "the watch over use": lambda lab: (_rounds(lab, "the watch over use"), "_follow"),
+    "the watch over use": lambda lab: (_poller(lab, "the watch over use"), "_follow"),
     "the watch for idle sessions": lambda lab: (
-        _rounds(lab, "the watch for idle sessions"),
+        _poller(lab, "the watch for idle sessions"),
         "_follow",
     ),
-    "the watch for stalls": lambda lab: (_rounds(lab, "the watch for stalls"), "_follow"),
+    "the watch for stalls": lambda lab: (_poller(lab, "the watch for stalls"), "_follow"),
 }
 """For each task, what it calls again and again."""
 
 
-def _rounds(lab: Lab, name: str) -> Any:
+def _poller(lab: Lab, name: str) -> Any:
     run: Any = lab.daemon._looks[name]
-    return run.__self__._rounds
+    return run.__self__._poller
 
 
 class Broken:

@@ -11,7 +11,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import pytest
@@ -22,8 +22,8 @@ from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan, Upstream
 from operatord.engines.base import LogLine, StagePlan, StageState
 from operatord.runtime.clock import Clock, rfc3339
-from operatord.runtime.heard import Counters, Heard
 from operatord.runtime.record import SessionRecord
+from operatord.runtime.reports import Counters, StageReports, report_in
 from operatord.runtime.stall import StallWatch, at_fault
 from operatord_protocol.messages import SessionStartParams
 
@@ -52,7 +52,7 @@ class Watched:
         """Let a watch for stalled sessions run."""
         lab = self.lab
         watch = StallWatch(
-            lab.engine, lambda: lab.records, lambda: self.timeout, self._hear, lab.tempo
+            lab.engine, lambda: lab.records, lambda: self.timeout, self._hear, lab.rate
         )
         await lab.watch(watch)
 
@@ -396,13 +396,13 @@ async def blame(said: Said) -> str | None:
     plan = SessionPlan("segmented", "shared", stages, env, "json", said.count, said.upstream)
     record = SessionRecord("EE705B6538693C50", plan, SessionStartParams(), "local", {})
     record.exits = {name: StageState(name, "exited", 0) for name in said.exited}
-    heard = {name: Heard(0.0) for name in chain}
+    reports = {name: StageReports(0.0) for name in chain}
     for name, frames, blocked in zip(CHAIN, said.frames, said.blocked, strict=True):
-        if name in heard and name not in said.mute:
+        if name in reports and name not in said.mute:
             promised = 1 if name in said.silent else None
-            heard[name].report = Counters(frames, 1, blocked, promised)
-            heard[name].changed = 30.0 if name in said.moves else 0.0
-    return at_fault(record, heard, 31.0)
+            reports[name].newest = Counters(frames, 1, blocked, promised)
+            reports[name].changed = 30.0 if name in said.moves else 0.0
+    return at_fault(record, reports, 31.0)
 
 
 CASES: dict[str, tuple[Said, str | None]] = {
@@ -447,23 +447,28 @@ async def test_stage_that_has_reported_nothing_leaves_the_fault_open() -> None:
     ],
 )
 def test_line_that_is_no_whole_report_counts_for_nothing(line: str) -> None:
-    assert Counters.of(LogLine("now", "stdout", line)) is None
+    assert counters_in(line) is None
+
+
+def counters_in(line: str, stream: Literal["stdout", "stderr"] = "stdout") -> Counters | None:
+    report = report_in(LogLine("now", stream, line))
+    return None if report is None else Counters.of(report)
 
 
 def test_report_on_standard_error_counts_for_nothing() -> None:
     line = '{"type":"report","frames":1,"consumers":2,"blocked":0,"dice_mean":0.9,"every":0}'
-    assert Counters.of(LogLine("now", "stdout", line)) == Counters(1, 2, 0)
-    assert Counters.of(LogLine("now", "stderr", line)) is None
+    assert counters_in(line) == Counters(1, 2, 0)
+    assert counters_in(line, "stderr") is None
 
 
 def test_report_counts_as_written_between_two_looks_however_the_clocks_are_set() -> None:
-    clock, heard = StillClock(), Heard(1000.0)
+    clock, reports = StillClock(), StageReports(1000.0)
     written = {"": 1010.0, "2020-01-01T00:00:00Z": 1010.0, "2030-01-01T00:00:00Z": 1030.0}
     for number, (stamp, said) in enumerate(written.items()):
         clock.advance(10)
         line = f'{{"type":"report","frames":{number},"consumers":1,"blocked":0}}'
-        heard.read([LogLine(stamp, "stdout", line)], clock.now(), clock)
-        assert (heard.said, heard.changed) == (said, said)
+        reports.read([LogLine(stamp, "stdout", line)], clock.now(), clock)
+        assert (reports.said, reports.changed) == (said, said)
 
 
 # In the daemon

@@ -31,7 +31,7 @@ from operatord.engines.process import ProcessEngine
 from operatord.runtime.clock import Clock
 from operatord.runtime.idle import IdleWatch
 from operatord.runtime.record import SessionRecord
-from operatord.runtime.usage import Tempo, UsageWatch
+from operatord.runtime.usage import CallRate, UsageWatch
 from operatord_protocol.messages import SessionStartParams
 
 MIB = 2**20
@@ -116,7 +116,7 @@ class Lab:
 
     def __init__(self, hours: Hours, engine: Engine) -> None:
         self.hours, self.engine = hours, engine
-        self.tempo = Tempo(hours, hours.sleep)
+        self.rate = CallRate(hours, hours.sleep)
         self.records: list[SessionRecord] = []
         self.learned = Learned()
         self._tasks: list[asyncio.Task[None]] = []
@@ -159,7 +159,7 @@ class Lab:
         await settled()
 
     def measure(self) -> UsageWatch:
-        return UsageWatch(self.engine, lambda: self.records, self.learned, self.tempo)
+        return UsageWatch(self.engine, lambda: self.records, self.learned, self.rate)
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -272,7 +272,7 @@ async def test_peak_stays_readable_after_the_end_and_the_session_is_forgotten(la
     lab.looks()
     await lab.hours.pass_by(60)
     assert lab.looks() == []
-    assert watch._rounds.visited == {}
+    assert watch._poller.polled == {}
     assert record.usage["stream"].peak == Use(1000, 80 * MIB)
 
 
@@ -341,12 +341,12 @@ async def test_stage_that_is_gone_does_not_hide_the_others(lab: FakeLab) -> None
 
 async def test_call_that_hangs_is_given_up_and_its_session_left_alone(lab: FakeLab) -> None:
     first, second = await lab.session(), await lab.session()
-    lab.tempo = lab.tempo._replace(patience=0.01)
+    lab.rate = lab.rate._replace(patience=0.01)
     lab.meter.script.hold("stats")
     watch = lab.measure()
     await lab.watch(watch)
     await lab.hours.pass_by(3)
-    visit = watch._rounds.visited[first.id]
+    visit = watch._poller.polled[first.id]
     await until(lambda: visit.due > lab.hours.now() + 50, "the call is given up")
     lab.looks()
     await lab.hours.pass_by(30)
@@ -419,7 +419,7 @@ def attend(lab: FakeLab, book: Book) -> Attend:
     """Let a watch for idle sessions run, and return it."""
 
     async def start() -> IdleWatch:
-        watch = IdleWatch(lab.engine, lambda: lab.records, book, lab.tempo)
+        watch = IdleWatch(lab.engine, lambda: lab.records, book, lab.rate)
         await lab.watch(watch)
         return watch
 

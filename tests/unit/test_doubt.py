@@ -6,9 +6,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from typing import Literal
+from unittest.mock import AsyncMock
 
 import pytest
 
+from operatord.engines import base
 from operatord.runtime import doubt
 from operatord.runtime.doubt import PublishedStage
 
@@ -35,6 +38,28 @@ async def test_silence_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     """F16: a stage may be loading still."""
     monkeypatch.setattr(doubt, "CONNECTS", 0.01)
     assert not await _refuses(monkeypatch, None)
+
+
+@pytest.mark.parametrize(
+    ("stream", "line", "listens"),
+    [
+        ("stdout", '{"type":"listening","port":9}', True),
+        ("stdout", '{ "type" : "listening" }', True),
+        ("stderr", '{"type":"listening","port":9}', False),
+        ("stdout", "listening", False),
+    ],
+)
+async def test_stage_listens_that_says_so_to_the_daemon(
+    stream: Literal["stdout", "stderr"], line: str, listens: bool
+) -> None:
+    """F16: it is read as everywhere else, however its JSON is written."""
+    engine = AsyncMock(base.Engine)
+    engine.inspect.return_value = base.StageState("c", "running")
+    engine.logs.return_value = [
+        base.LogLine("now", "stdout", "begun"),
+        base.LogLine("now", stream, line),
+    ]
+    assert await doubt._listens(engine, "c") is listens
 
 
 async def _refuses(monkeypatch: pytest.MonkeyPatch, error: OSError | None) -> bool:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -12,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
-from operatord.runtime.reports import LARGEST, Report, is_listening, newest_report, report_in
+from operatord.runtime.reports import (
+    REPORT_LINES,
+    Report,
+    ReportLog,
+    is_for_people,
+    is_listening,
+    newest_report,
+    report_in,
+)
+from operatord_protocol.stage_lines import LARGEST
 
 NO_COUNTS: list[Any] = [
     True, None, -1, -5, 1.5, 1e23, 2**53, 10**400, "3", "\ud800", [], [1], {}, {"frames": 1},
@@ -106,3 +115,50 @@ def test_no_line_is_too_odd(text: str) -> None:
     """A10"""
     said(text)
     said('{"type":"report",' + text)
+    is_for_people(LogLine("now", "stdout", '{"type":' + text))
+
+
+ODD_LINES = [
+    '{"type":"report","frames":NaN}', '{"type":"report","frames":' + "9" * 5000 + "}",
+    '{ "type" : "listening", "port": 1e999 }', '{"type":"report","type":"waiting"}', '{"type":["report"]}',
+    '{"type":"report"', "[" * 9000, "ready", '{"type":"ready"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+@pytest.mark.parametrize("text", ODD_LINES, ids=lambda text: text[:40])
+def test_line_is_for_people_or_for_the_daemon_and_never_both(
+    text: str, stream: Literal["stdout", "stderr"]
+) -> None:
+    line = LogLine("now", stream, text)
+    to_daemon = report_in(line) is not None or is_listening(line) or '"waiting"' in text
+    assert is_for_people(line) == (not to_daemon or stream == "stderr")
+
+
+# From look to look
+
+
+def frames_read(log: ReportLog, lines: list[LogLine]) -> list[int | None]:
+    return [report.frames for report, _ in log.read(lines[-REPORT_LINES:]).reports]
+
+
+@given(st.lists(st.lists(st.booleans(), max_size=REPORT_LINES), max_size=6))
+def test_each_report_is_read_once_however_often_one_looks(looks: list[list[bool]]) -> None:
+    """Law: as long as no more is written between two looks than is read, none is missed or read again."""
+    log, lines = ReportLog(), list[LogLine]()
+    for written in looks:
+        new = range(len(lines), len(lines) + len(written))
+        lines += (
+            LogLine(str(place), "stdout", report(frames=place) if is_report else "words")
+            for place, is_report in zip(new, written, strict=True)
+        )
+        assert frames_read(log, lines) == [place for place in new if lines[place].line != "words"]
+        assert frames_read(log, lines) == []
+
+
+def test_what_may_have_been_missed_between_two_looks_is_known() -> None:
+    lines = [LogLine(str(place), "stdout", "words") for place in range(3 * REPORT_LINES)]
+    log = ReportLog()
+    assert not log.read(lines[: REPORT_LINES - 1]).is_cut
+    assert not log.read(lines[10 : REPORT_LINES + 10]).is_cut
+    assert log.read(lines[-REPORT_LINES:]).is_cut
