@@ -117,7 +117,7 @@ class AsyncConnection:
         self, call: Call, line: bytes, timeout: float | None
     ) -> AsyncIterator[Progress]:
         """Make a call; yield what is reported of it until it is answered."""
-        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        deadline = _deadline(timeout)
         self._write(line)
         while not (call.done and not call.progress):
             await self._wait(lambda: call.news or None, deadline)
@@ -132,9 +132,12 @@ class AsyncConnection:
         if line and not self._writer.is_closing():
             self._writer.write(line)
 
-    async def notice(self) -> Notice:
-        """Return the next notice. Raises `ConnectionLost`."""
-        return await self._wait(self._core.take_notice, None)
+    async def notice(self, timeout: float | None) -> Notice | None:
+        """Return the next notice, None when none came in time. Raises `ConnectionLost`."""
+        try:
+            return await self._wait(self._core.take_notice, _deadline(timeout))
+        except CallTimeout:
+            return None
 
     async def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
         """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
@@ -160,3 +163,7 @@ class AsyncConnection:
             return await self._reader.read(READ_BYTES)
         except OSError:
             return b""
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else asyncio.get_running_loop().time() + timeout

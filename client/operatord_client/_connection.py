@@ -156,11 +156,16 @@ class Connection:
             return None
 
     def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
-        """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
+        """Return what ``take`` gives as soon as it does; read for all while nobody else does.
+
+        What has arrived is read even if there is no time left, so that who asks without waiting gets it.
+        """
         me = threading.get_ident()
+        looked = False
         try:
             while (taken := self._take_or_be_reader(take, deadline, me)) is None:
-                self._read(_remaining(deadline))
+                self._read(_remaining(deadline) if looked else time_left(deadline))
+                looked = True
             return taken
         finally:
             if self._reader == me:  # it was interrupted, or has no time left
@@ -208,11 +213,13 @@ def _deadline(timeout: float | None) -> float | None:
     return None if timeout is None else time.monotonic() + timeout
 
 
+def time_left(deadline: float | None) -> float | None:
+    """Return the seconds until ``deadline``, 0 when it has passed; None if there is none."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
 def _remaining(deadline: float | None) -> float | None:
     """Return the seconds that are left. Raises `CallTimeout` when there are none."""
-    if deadline is None:
-        return None
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
+    if (left := time_left(deadline)) == 0:
         raise CallTimeout("no answer within the time given")
-    return remaining
+    return left

@@ -402,10 +402,13 @@ class AsyncClient:
         params = {"subscription": subscription}
         return await self._quick("events.unsubscribe", m.Unsubscribed, call_timeout, **params)
 
-    async def notice(self) -> Notice:
-        """Return the next notification to this connection. Raises `ConnectionLost`."""
+    async def notice(self, timeout: float | None = None) -> Notice | None:
+        """Return the next notification to this connection, None if there is none in ``timeout`` s.
+
+        Raises `ConnectionLost`.
+        """
         connection = await self._connected()
-        return await connection.notice()
+        return await connection.notice(timeout)
 
     async def cancel(self, id: int | str, *, call_timeout: float | None = None) -> m.CancelResult:
         """Cancel a pending request of this connection; a start's id is in its `Progress`."""

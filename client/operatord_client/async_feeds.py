@@ -90,10 +90,7 @@ class AsyncFeed(Generic[T]):
         return await self._next(connection, timeout)
 
     async def _next(self, connection: AsyncConnection, timeout: float | None) -> T | None:
-        try:
-            async with asyncio.timeout(timeout):
-                notice = await connection.notice()
-        except TimeoutError:
+        if (notice := await connection.notice(timeout)) is None:
             return None
         if notices.is_end(notice):
             await self.close()

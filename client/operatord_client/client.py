@@ -405,7 +405,10 @@ class Client:
         return self._quick("events.unsubscribe", m.Unsubscribed, call_timeout, **params)
 
     def notice(self, timeout: float | None = None) -> Notice | None:
-        """Return the next notification to this connection, None if there is none in ``timeout`` s."""
+        """Return the next notification to this connection, None if there is none in ``timeout`` s.
+
+        Raises `ConnectionLost`.
+        """
         return self._connected().notice(timeout)
 
     def cancel(self, id: int | str, *, call_timeout: float | None = None) -> m.CancelResult:

@@ -13,7 +13,7 @@ from typing import Any, Generic, Self, TypeVar
 from operatord_protocol.messages import Logs, StageLine, Subscribed
 
 from . import notices
-from ._connection import Connection
+from ._connection import Connection, time_left
 from ._core import decode_result
 from ._locks import locked
 from ._resuming import Bookmark, check_away
@@ -120,7 +120,7 @@ class LastingFeed(Feed[Event]):
         while not self._closed.is_set():
             connection = self._connection
             try:
-                return super().take(_left(deadline))
+                return super().take(time_left(deadline))
             except ConnectionLost:
                 connection.close()
             if not locked(self._renewing, partial(self._renew, connection, deadline)):
@@ -132,7 +132,7 @@ class LastingFeed(Feed[Event]):
         if self._connection is not lost:
             return True
         while not self._closed.is_set():
-            pause, left = self._bookmark.pause(), _left(deadline)
+            pause, left = self._bookmark.pause(), time_left(deadline)
             if self._closed.wait(pause if left is None else min(pause, left)):
                 break
             if left is not None and left < pause:
@@ -146,10 +146,6 @@ class LastingFeed(Feed[Event]):
                 return True
             self._connection.close()
         return False
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def open_events(

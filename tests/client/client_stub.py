@@ -122,6 +122,11 @@ class StubDaemon(Listener):
             if request["method"] == method:
                 return request
 
+    def say(self, line: bytes) -> None:
+        """Send a line to everybody without being asked."""
+        for connection in self._open:
+            connection.sendall(line)
+
     def serve(self, connection: socket.socket) -> None:
         for line in connection.makefile("rb"):
             if len(line) - 1 > self.line_bytes:

@@ -208,3 +208,25 @@ async def test_logs_without_follow_are_awaited(daemon: StubDaemon, aclient: Asyn
     daemon.on("session.logs", golden("rpc: logs"))
     logs = await aclient.logs(SESSION_ID)
     assert len(logs.lines) == 2
+
+
+async def test_a_subscription_of_the_client_itself_is_read_by_notice(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT)
+    assert (await aclient.subscribe()).subscription == 1
+    notice = await aclient.notice()
+    assert notice is not None
+    assert notice.subscription == 1
+    assert await aclient.notice(0.01) is None
+
+
+async def test_what_has_arrived_is_there_for_who_does_not_wait(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("system.ping", golden("rpc: ping"))
+    await aclient.ping()
+    assert await aclient.notice(0) is None
+    daemon.say(dump(EVENT))
+    while await aclient.notice(0) is None:
+        pass

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -374,3 +375,15 @@ def test_a_subscription_of_the_client_itself_is_read_by_notice(
     assert notice is not None
     assert notice.subscription == 1
     assert client.notice(0.01) is None
+
+
+def test_what_has_arrived_is_there_for_who_does_not_wait(
+    daemon: StubDaemon, client: Client
+) -> None:
+    daemon.on("system.ping", golden("rpc: ping"))
+    client.ping()
+    assert client.notice(0) is None
+    assert client._connection is not None
+    daemon.say(dump(EVENT))
+    select.select([client._connection._socket], [], [], PATIENCE)
+    assert client.notice(0) is not None
