@@ -371,7 +371,7 @@ class AsyncClient:
         reconnect: bool = False,
         call_timeout: float | None = None,
     ) -> AsyncFeed[Event]:
-        """Return an iterator over what happens from now on, or from the event after ``since``.
+        """Return an iterator over what happens from its `open` on, or from the event after ``since``.
 
         It raises `ConnectionLost` when the daemon goes away. With ``reconnect`` it waits until the daemon
         is back, and goes on with what happened meanwhile: no event comes twice, and where events can no

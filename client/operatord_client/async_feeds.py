@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What goes on and on, each on its own connection, made when it is first read: the twin of `feeds`."""
+"""What goes on and on: events, and the lines of a log that is followed, each on its own connection.
+
+The twin of `feeds`, but a feed is subscribed by ``async with``, by its `open`, or when it is first read.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from . import notices
 from ._async_connection import AsyncConnection
 from ._core import decode_result
 from ._resuming import Bookmark, check_away
-from .errors import ClientError, WireError
+from .errors import ClientError, ConnectionLost, WireError
 from .notices import Event, Notice
 
 T = TypeVar("T")
@@ -58,8 +61,11 @@ class AsyncFeed(Generic[T]):
         """Whether nothing more will come."""
         return self._ended and not self._first
 
-    async def open(self) -> AsyncConnection:
+    async def open(self) -> None:
         """Subscribe, unless that is done. Raises `DaemonUnreachable`, `WireError`."""
+        await self._opened()
+
+    async def _opened(self) -> AsyncConnection:
         if self._connection is None:
             connection = await self._connect()
             try:
@@ -71,7 +77,7 @@ class AsyncFeed(Generic[T]):
         return self._connection
 
     async def close(self) -> None:
-        """End the subscription, by disconnecting."""
+        """End the subscription, by disconnecting. Whoever waits for an item gets None."""
         self._ended = True
         self._first.clear()
         if self._connection is not None:
@@ -84,13 +90,19 @@ class AsyncFeed(Generic[T]):
         """
         if self._ended:
             return None
-        connection = await self.open()
+        connection = await self._opened()
         if self._first:
             return self._first.popleft()
         return await self._next(connection, timeout)
 
     async def _next(self, connection: AsyncConnection, timeout: float | None) -> T | None:
-        if (notice := await connection.notice(timeout)) is None:
+        try:
+            notice = await connection.notice(timeout)
+        except ConnectionLost:
+            if not self._ended:
+                raise
+            return None
+        if notice is None:
             return None
         if notices.is_end(notice):
             await self.close()
@@ -125,7 +137,7 @@ class AsyncLastingFeed(AsyncFeed[Event]):
     async def take(self, timeout: float | None = None) -> Event | None:
         """Return the next event, None when none came within ``timeout`` seconds, or at the end.
 
-        Raises `WireError` for a refusal that is not to be retried, and `DaemonUnreachable` at first.
+        Raises `WireError` for a refusal that is not to be retried, and what `open` raises.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -135,7 +147,7 @@ class AsyncLastingFeed(AsyncFeed[Event]):
     async def _take(self) -> Event | None:
         while not self._ended:
             try:
-                return await self._next(await self.open(), None)
+                return await self._next(await self._opened(), None)
             except (ClientError, WireError) as exc:
                 if not self._begun:
                     raise

@@ -24,7 +24,7 @@ from ._core import decode_result, given
 from ._locks import locked
 from .address import Address, AddressLike, parse_address
 from .errors import ClientClosed
-from .feeds import Feed, LastingFeed, open_events, open_log
+from .feeds import Feed, event_feed, lasting_event_feed, log_feed
 from .notices import Event, Notice, Progress
 from .options import StartOptions, leased
 from .pages import Pages
@@ -356,7 +356,7 @@ class Client:
         if not follow:
             return self._quick("session.logs", m.Logs, call_timeout, **params)
         self._require_open()
-        return open_log(self._open(), params, self._limit(call_timeout))
+        return log_feed(self._open, params, self._limit(call_timeout))
 
     def stats(self, session_id: str, *, call_timeout: float | None = None) -> m.Stats:
         """Return what each stage uses now."""
@@ -382,8 +382,8 @@ class Client:
         self._require_open()
         params = given(session_id=session_id, types=types, since=since)
         if reconnect:
-            return LastingFeed(self._open, params, self._limit(call_timeout))
-        return open_events(self._open(), params, self._limit(call_timeout))
+            return lasting_event_feed(self._open, params, self._limit(call_timeout))
+        return event_feed(self._open, params, self._limit(call_timeout))
 
     def subscribe(
         self,

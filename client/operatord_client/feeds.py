@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""What goes on and on: events, and the lines of a log that is followed, each on its own connection."""
+"""What goes on and on: events, and the lines of a log that is followed, each on its own connection.
+
+A feed is subscribed from the beginning.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
@@ -15,6 +18,7 @@ from operatord_protocol.messages import Logs, StageLine, Subscribed
 from . import notices
 from ._connection import Connection, time_left
 from ._core import decode_result
+from ._deprecated import renamed
 from ._locks import locked
 from ._resuming import Bookmark, check_away
 from .errors import ClientError, ConnectionLost, WireError
@@ -22,6 +26,7 @@ from .notices import Event, Notice
 
 T = TypeVar("T")
 Connect = Callable[[], Connection]
+Ask = Callable[[Connection], Sequence[T]]
 
 
 class Feed(Generic[T]):
@@ -30,14 +35,14 @@ class Feed(Generic[T]):
     It raises `ConnectionLost` when the daemon goes away: only an end that was said is an end.
     """
 
-    def __init__(
-        self, connection: Connection, read: Callable[[Notice], T], first: Iterable[T] = ()
-    ) -> None:
-        """Own ``connection``; give ``first``, then what ``read`` makes of each notice."""
-        self._connection = connection
+    def __init__(self, connect: Connect, ask: Ask[T], read: Callable[[Notice], T]) -> None:
+        """Give what ``ask`` returns of a connection, then what ``read`` makes of each notice."""
+        self._connect = connect
+        self._ask = ask
         self._read = read
-        self._first = deque(first)
+        self._first: deque[T] = deque()
         self._ended = False
+        self._connection = self._subscribed()
 
     def __enter__(self) -> Self:
         return self
@@ -58,8 +63,20 @@ class Feed(Generic[T]):
         """Whether nothing more will come."""
         return self._ended and not self._first
 
+    def open(self) -> None:
+        """Subscribe, unless that is done: it is, from the beginning."""
+
+    def _subscribed(self) -> Connection:
+        connection = self._connect()
+        try:
+            self._first.extend(self._ask(connection))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def close(self) -> None:
-        """End the subscription, by disconnecting."""
+        """End the subscription, by disconnecting. Whoever waits for an item gets None."""
         self._ended = True
         self._first.clear()
         self._connection.close()
@@ -67,11 +84,19 @@ class Feed(Generic[T]):
     def take(self, timeout: float | None = None) -> T | None:
         """Return the next item, None when none came within ``timeout`` seconds, or at the end.
 
-        Raises `ConnectionLost`.
+        Raises `ConnectionLost`, and what `open` raises.
         """
         if self._first:
             return self._first.popleft()
-        notice = None if self._ended else self._connection.notice(timeout)
+        return None if self._ended else self._next(timeout)
+
+    def _next(self, timeout: float | None) -> T | None:
+        try:
+            notice = self._connection.notice(timeout)
+        except ConnectionLost:
+            if not self._ended:
+                raise
+            return None
         if notice is None:
             return None
         if notices.is_end(notice):
@@ -90,31 +115,30 @@ class LastingFeed(Feed[Event]):
 
     def __init__(self, connect: Connect, params: Mapping[str, Any], timeout: float | None) -> None:
         """Subscribe with ``params``; each answer may take ``timeout`` seconds."""
-        self._connect = connect
         self._bookmark = Bookmark(params)
         self._timeout = timeout
         self._closed = threading.Event()
         self._renewing = threading.Lock()
-        super().__init__(self._subscribed(), self._note)
+        super().__init__(connect, self._subscribe, self._note)
 
     def _note(self, notice: Notice) -> Event:
         return self._bookmark.read(notices.read_event(notice))
 
-    def _subscribed(self) -> Connection:
-        connection, params = self._connect(), self._bookmark.params()
-        answer = _ask(connection, "events.subscribe", params, self._timeout, Subscribed)
-        self._bookmark.subscribed(answer.seq)
-        return connection
+    def _subscribe(self, connection: Connection) -> Sequence[Event]:
+        subscribed = _subscribe(connection, self._bookmark.params(), self._timeout)
+        self._bookmark.subscribed(subscribed.seq)
+        return ()
 
     def close(self) -> None:
-        """End the subscription, by disconnecting. Whoever waits for an event gets None."""
         self._closed.set()
         super().close()
 
     def take(self, timeout: float | None = None) -> Event | None:
         """Return the next event, None when none came within ``timeout`` seconds, or at the end.
 
-        An attempt to connect is not cut short. Raises `WireError` for a refusal that is not to be retried.
+        An attempt to connect is not cut short.
+
+        Raises `WireError` for a refusal that is not to be retried, and what `open` raises.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._closed.is_set():
@@ -148,33 +172,60 @@ class LastingFeed(Feed[Event]):
         return False
 
 
+def lasting_event_feed(
+    connect: Connect, params: Mapping[str, Any], timeout: float | None
+) -> Feed[Event]:
+    """Return the events that the daemon has for ``params``, across its restarts."""
+    return LastingFeed(connect, params, timeout)
+
+
+def _subscribe(
+    connection: Connection, params: Mapping[str, Any], timeout: float | None
+) -> Subscribed:
+    return connection.converse(
+        "events.subscribe",
+        params,
+        timeout,
+        lambda raw: decode_result("events.subscribe", raw, Subscribed),
+    )
+
+
+def event_feed(connect: Connect, params: Mapping[str, Any], timeout: float | None) -> Feed[Event]:
+    """Return the events that the daemon has for ``params``."""
+
+    def ask(connection: Connection) -> Sequence[Event]:
+        _subscribe(connection, params, timeout)
+        return ()
+
+    return Feed(connect, ask, notices.read_event)
+
+
+def log_feed(connect: Connect, params: Mapping[str, Any], timeout: float | None) -> Feed[StageLine]:
+    """Return a session's lines, those there are and those to come."""
+    following = {**params, "follow": True}
+
+    def ask(connection: Connection) -> Sequence[StageLine]:
+        return connection.converse(
+            "session.logs",
+            following,
+            timeout,
+            lambda raw: decode_result("session.logs", raw, Logs).lines,
+        )
+
+    return Feed(connect, ask, notices.read_line)
+
+
+@renamed("feeds.open_events", "feeds.event_feed")
 def open_events(
     connection: Connection, params: Mapping[str, Any], timeout: float | None
 ) -> Feed[Event]:
     """Return the events that the daemon has for ``params``. The feed owns the connection."""
-    _ask(connection, "events.subscribe", params, timeout, Subscribed)
-    return Feed(connection, notices.read_event)
+    return event_feed(lambda: connection, params, timeout)
 
 
+@renamed("feeds.open_log", "feeds.log_feed")
 def open_log(
     connection: Connection, params: Mapping[str, Any], timeout: float | None
 ) -> Feed[StageLine]:
     """Return a session's lines, those there are and those to come. The feed owns the connection."""
-    logs = _ask(connection, "session.logs", {**params, "follow": True}, timeout, Logs)
-    return Feed(connection, notices.read_line, logs.lines)
-
-
-def _ask(
-    connection: Connection,
-    method: str,
-    params: Mapping[str, Any],
-    timeout: float | None,
-    type_: type[T],
-) -> T:
-    try:
-        return connection.converse(
-            method, params, timeout, lambda raw: decode_result(method, raw, type_)
-        )
-    except BaseException:
-        connection.close()
-        raise
+    return log_feed(lambda: connection, params, timeout)

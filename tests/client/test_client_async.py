@@ -196,6 +196,18 @@ async def test_take_returns_nothing_when_nothing_comes_in_time(
     assert [event async for event in events] == []
 
 
+async def test_closing_a_feed_ends_it_for_whoever_waits(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"))
+    events = aclient.events()
+    await events.open()
+    waiting = asyncio.ensure_future(events.take())
+    await asyncio.sleep(0)
+    await events.close()
+    assert await waiting is None
+
+
 async def test_a_followed_log_ends_with_the_session(
     daemon: StubDaemon, aclient: AsyncClient
 ) -> None:

@@ -29,7 +29,7 @@ from client_stub import (
 )
 from daemon_lab import PATIENCE
 
-from operatord_client import Client, Progress, RunningSession
+from operatord_client import Client, Event, Progress, RunningSession
 from operatord_client.errors import (
     CallTimeout,
     ClientClosed,
@@ -348,6 +348,19 @@ def test_take_returns_nothing_when_nothing_comes_in_time(
         assert not events.ended
     assert events.ended
     assert list(events) == []
+
+
+def test_closing_a_feed_ends_it_for_whoever_waits(daemon: StubDaemon, client: Client) -> None:
+    daemon.on("events.subscribe", golden("rpc: subscribed"))
+    events = client.events()
+    found: list[list[Event]] = []
+    reader = threading.Thread(target=lambda: found.append(list(events)))
+    reader.start()
+    while events._connection._reader is None:
+        threading.Event().wait(0.001)
+    events.close()
+    reader.join(PATIENCE)
+    assert found == [[]]
 
 
 def test_a_refused_subscription_raises_at_once(daemon: StubDaemon, client: Client) -> None:
