@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from .async_client import AsyncClient as AsyncClient
     from .async_feeds import AsyncFeed as AsyncFeed
     from .async_frames import AsyncFrameStream as AsyncFrameStream
+    from .async_frames import async_open_frames as async_open_frames
+    from .async_frames import async_open_raw as async_open_raw
     from .async_session import AsyncRunningSession as AsyncRunningSession
     from .client import Client as Client
     from .errors import CallTimeout as CallTimeout
@@ -51,7 +53,7 @@ _HOMES = {
     "address": ("Tcp", "Unix", "parse_address"),
     "async_client": ("AsyncClient",),
     "async_feeds": ("AsyncFeed",),
-    "async_frames": ("AsyncFrameStream",),
+    "async_frames": ("AsyncFrameStream", "async_open_frames", "async_open_raw"),
     "async_session": ("AsyncRunningSession",),
     "client": ("Client",),
     "errors": (

@@ -22,6 +22,7 @@ class Reception:
         self.frames: deque[Frame] = deque()
         self._end: End | None = None
         self._fault: StreamError | None = None
+        self._closed = False
         self._head = b""
         self._parser = StreamParser()
 
@@ -31,13 +32,28 @@ class Reception:
         return None if self.frames or self._fault else self._end
 
     def check(self) -> None:
-        """Raise the `StreamError` that comes after what was taken, if something is wrong there."""
+        """Raise the `StreamError` that comes after what was taken, if nothing more will come."""
         if self._fault is not None:
             raise self._fault
+        if self._closed:
+            raise StreamError("this stream was closed here")
+
+    def close(self) -> None:
+        """Note that the reader has hung up; what had come can still be taken."""
+        self._closed = True
+
+    def broken(self, exc: OSError) -> StreamError:
+        """Return what is to be raised when the connection cannot be read."""
+        if self._closed:
+            return StreamError("this stream was closed here")
+        if isinstance(exc, TimeoutError):
+            return StreamError("the stream fell silent")
+        return StreamError(f"the stream was cut off: {(exc.strerror or 'no reason given').lower()}")
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived; no bytes are the end of the connection. Raises `StreamError`."""
         if not data:
+            self.check()
             raise StreamError(self._cut())
         if self.hello is None:
             self._check_head(data)

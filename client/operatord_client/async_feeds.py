@@ -74,6 +74,8 @@ class AsyncFeed(Generic[T]):
                 await connection.close()
                 raise
             self._connection = connection
+            if self._ended:  # while it was made
+                await self.close()
         return self._connection
 
     async def close(self) -> None:

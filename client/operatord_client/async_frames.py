@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""Frames from a session's location, over asyncio's streams: the twin of `frames`.
+"""Frames from a session's location, over asyncio's streams.
 
-async with open_frames("tcp://127.0.0.1:40001") as stream:
-    async for frame in stream:
-        print(frame.seq, len(frame.image), stream.hello)
+    async with async_open_frames("tcp://127.0.0.1:40001") as stream:
+        async for frame in stream:
+            print(frame.seq, len(frame.image), stream.hello.width)
+    print(stream.end)
+
+The twin of `frames`, but a stream is connected by ``async with``, by its `open`, or when it is first read.
 """
 
 from __future__ import annotations
@@ -15,33 +18,35 @@ from typing import Self
 
 from operatord_protocol.stream import End, Frame, Hello, StreamError
 
+from ._deprecated import renamed
 from ._reception import LocationLike, Reception, address_of
 from ._sockets import open_streams
 from .errors import LocationUnreachable
 
+RawStream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+"""A stream's bytes: asyncio's two ends of a connection."""
+Streams = RawStream  # its old name, for one more version
 READ_BYTES = 512 * 1024
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class AsyncFrameStream:
     """An iterator and context manager over the frames of one stream, up to its end."""
 
     def __init__(
-        self, connect: Callable[[], Awaitable[Streams]], *, timeout: float | None = None
+        self, connect: Callable[[], Awaitable[RawStream]], *, timeout: float | None = None
     ) -> None:
-        """``connect`` is awaited with the first read; ``timeout`` is the longest silence, seconds."""
+        """``connect`` is awaited with the first read; ``timeout`` is the longest silence, in seconds."""
         self._connect = connect
         self._timeout = timeout
-        self._streams: Streams | None = None
+        self._raw: RawStream | None = None
         self._reception = Reception()
         self.received = 0
         """Frames that were taken so far."""
 
     async def __aenter__(self) -> Self:
-        """Connect and wait for the hello. Raises `LocationUnreachable`, `StreamError`."""
+        """Open it, see `open`."""
         try:
-            while self._reception.hello is None:
-                await self._read()
+            await self.open()
         except BaseException:
             await self.close()
             raise
@@ -54,7 +59,7 @@ class AsyncFrameStream:
         return self
 
     async def __anext__(self) -> Frame:
-        """Return the next frame. Raises `LocationUnreachable`; `StreamError` when it is cut off."""
+        """Return the next frame. Raises as `open`, and `StreamError` when the stream is cut off."""
         frames = self._reception.frames
         while not frames:
             if self._reception.end is not None:
@@ -65,9 +70,19 @@ class AsyncFrameStream:
         self.received += 1
         return frames.popleft()
 
+    async def open(self) -> None:
+        """Connect and wait for the hello, unless it has come. Raises `LocationUnreachable`, `StreamError`."""
+        while self._reception.hello is None:
+            self._reception.check()
+            await self._read()
+
     @property
-    def hello(self) -> Hello | None:
-        """The stream's first line: size, format, rate, count; None before it has come."""
+    def hello(self) -> Hello:
+        """The stream's first line: size, format, rate, count. Raises `StreamError` before `open`."""
+        if self._reception.hello is None:
+            raise StreamError(
+                "the hello has not come yet: read in `async with`, or await open() first"
+            )
         return self._reception.hello
 
     @property
@@ -76,39 +91,71 @@ class AsyncFrameStream:
         return self._reception.end
 
     async def close(self) -> None:
-        """Disconnect."""
-        if self._streams is None:
+        """Disconnect. Who reads, or goes on reading, gets a `StreamError` after what had come."""
+        self._reception.close()
+        if self._raw is None:
             return
-        _, writer = self._streams
+        _, writer = self._raw
         writer.close()
         with suppress(OSError):
             await writer.wait_closed()
 
+    async def _connected(self) -> RawStream:
+        self._raw = await self._connect()
+        try:
+            self._reception.check()
+        except StreamError:  # it was closed meanwhile
+            await self.close()
+            raise
+        return self._raw
+
     async def _read(self) -> None:
-        if self._streams is None:
-            self._streams = await self._connect()
-        reader, _ = self._streams
+        reader, _ = self._raw or await self._connected()
         try:
             async with asyncio.timeout(self._timeout):
                 data = await reader.read(READ_BYTES)
-        except TimeoutError as exc:
-            raise StreamError("the stream fell silent") from exc
-        except OSError as exc:
-            raise StreamError("the stream was cut off before its end") from exc
+        except OSError as exc:  # TimeoutError is one of them
+            raise self._reception.broken(exc) from exc
         self._reception.feed(data)
 
 
-def open_frames(
+def async_open_frames(
     location: LocationLike, *, connect_timeout: float | None = 5.0, timeout: float | None = None
 ) -> AsyncFrameStream:
-    """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence."""
+    """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence (s).
 
-    async def connect() -> Streams:
-        return await open_raw(location, connect_timeout=connect_timeout)
+    Connecting raises `LocationUnreachable`.
+    """
+
+    async def locate() -> LocationLike:
+        return location
+
+    return open_located(locate, connect_timeout=connect_timeout, timeout=timeout)
+
+
+def open_located(
+    locate: Callable[[], Awaitable[LocationLike]],
+    *,
+    connect_timeout: float | None,
+    timeout: float | None,
+) -> AsyncFrameStream:
+    """Return as `async_open_frames` the frames of what ``locate`` returns.
+
+    Connecting raises what that does, too.
+    """
+
+    async def connect() -> RawStream:
+        return await async_open_raw(await locate(), connect_timeout=connect_timeout)
 
     return AsyncFrameStream(connect, timeout=timeout)
 
 
-async def open_raw(location: LocationLike, *, connect_timeout: float | None = 5.0) -> Streams:
-    """Return both ends of a location's bytes, for y4m. Raises `LocationUnreachable`."""
+async def async_open_raw(
+    location: LocationLike, *, connect_timeout: float | None = 5.0
+) -> RawStream:
+    """Return the bytes of a location, for y4m. Raises `LocationUnreachable`."""
     return await open_streams(address_of(location), connect_timeout, LocationUnreachable)
+
+
+open_frames = renamed("async_frames.open_frames", "async_open_frames")(async_open_frames)
+open_raw = renamed("async_frames.open_raw", "async_open_raw")(async_open_raw)

@@ -11,7 +11,7 @@ from operatord_protocol import messages as m
 from operatord_protocol.stream import StreamError
 
 from .async_feeds import AsyncFeed
-from .async_frames import AsyncFrameStream, Streams, open_raw
+from .async_frames import AsyncFrameStream, RawStream, async_open_raw, open_located
 from .errors import CallTimeout, Conflict, DeadlineExceeded, NotFound
 from .notices import Event
 
@@ -66,21 +66,19 @@ class AsyncRunningSession:
     # --- the stream ----------------------------------------------------------------------------
 
     def frames(self, *, timeout: float | None = None) -> AsyncFrameStream:
-        """Return the frames, connected with the first read. ``timeout`` is the longest silence.
+        """Return the frames at its location, once there is one; ``timeout`` is the longest silence (s).
 
-        Reading raises `StreamError` for a session that ended without a location, and
+        Connecting raises `StreamError` for a session that ended without a location, and
         `LocationUnreachable`.
         """
-        self._stream = AsyncFrameStream(self.open_raw, timeout=timeout)
+        limit = self._client.connect_timeout
+        self._stream = open_located(self._located, connect_timeout=limit, timeout=timeout)
         return self._stream
 
-    async def open_raw(self) -> Streams:
-        """Return a connection to the location, for ``format="y4m"``; waits until there is one.
-
-        Raises as `frames` does.
-        """
+    async def open_raw(self) -> RawStream:
+        """Return the bytes at its location, once there is one: for ``format="y4m"``. Raises as `frames`."""
         limit = self._client.connect_timeout
-        return await open_raw(await self._located(), connect_timeout=limit)
+        return await async_open_raw(await self._located(), connect_timeout=limit)
 
     async def _located(self) -> m.Location:
         if self.location is None:

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: MIT
 """Frames from a session's location, over a blocking socket.
 
-with open_frames("tcp://127.0.0.1:40001") as stream:
-    for frame in stream:
-        print(frame.seq, len(frame.image), stream.hello.width)
-print(stream.end)
+    with open_frames("tcp://127.0.0.1:40001") as stream:
+        for frame in stream:
+            print(frame.seq, len(frame.image), stream.hello.width)
+    print(stream.end)
+
+A stream is connected from the beginning.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from io import BufferedReader
 from typing import Self
 
-from operatord_protocol.stream import End, Frame, Hello, StreamError
+from operatord_protocol.stream import End, Frame, Hello
 
 from ._reception import LocationLike, Reception, address_of
 from ._sockets import open_socket
 from .errors import LocationUnreachable
 
+RawStream = BufferedReader
+"""A stream's bytes: a binary file."""
 READ_BYTES = 512 * 1024
 """One read takes several frames of 256×256 pixels at once when the network is ahead of the reader."""
 
@@ -38,6 +43,12 @@ class FrameStream:
         """Called before each read, which may wait for long. What it raises, whoever takes frames gets."""
 
     def __enter__(self) -> Self:
+        """Open it, see `open`."""
+        try:
+            self.open()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -47,7 +58,7 @@ class FrameStream:
         return self
 
     def __next__(self) -> Frame:
-        """Return the next frame. Raises `StreamError` when the stream is cut off."""
+        """Return the next frame. Raises as `open`, and `StreamError` when the stream is cut off."""
         frames = self._reception.frames
         while not frames:
             if self._reception.end is not None:
@@ -58,11 +69,17 @@ class FrameStream:
         self.received += 1
         return frames.popleft()
 
+    def open(self) -> None:
+        """Wait for the hello, unless it has come. Raises `StreamError`."""
+        while self._reception.hello is None:
+            self._reception.check()
+            self._read()
+
     @property
     def hello(self) -> Hello:
-        """The stream's first line: size, format, rate, count. Waits for it. Raises `StreamError`."""
-        while self._reception.hello is None:
-            self._read()
+        """The stream's first line: size, format, rate, count. Opens it if that is not done, see `open`."""
+        self.open()
+        assert self._reception.hello is not None
         return self._reception.hello
 
     @property
@@ -75,7 +92,10 @@ class FrameStream:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Disconnect."""
+        """Disconnect. Who reads, or goes on reading, gets a `StreamError` after what had come."""
+        self._reception.close()
+        with suppress(OSError):  # the peer was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
     def _read(self) -> None:
@@ -83,29 +103,33 @@ class FrameStream:
         try:
             size = self._socket.recv_into(self._buffer)
         except OSError as exc:
-            raise StreamError(_sentence(exc)) from exc
+            raise self._reception.broken(exc) from exc
         self._reception.feed(self._buffer[:size])
-
-
-def _sentence(exc: OSError) -> str:
-    if isinstance(exc, TimeoutError):
-        return "the stream fell silent"
-    return f"the stream was cut off: {(exc.strerror or 'closed').lower()}"
 
 
 def open_frames(
     location: LocationLike, *, connect_timeout: float | None = 5.0, timeout: float | None = None
 ) -> FrameStream:
-    """Connect to a location whose format is ``json``; ``timeout`` is the longest silence, in seconds.
+    """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence (s).
 
-    Raises `LocationUnreachable`.
+    Connecting raises `LocationUnreachable`.
     """
     sock = open_socket(address_of(location), connect_timeout, LocationUnreachable)
     sock.settimeout(timeout)
     return FrameStream(sock)
 
 
-def open_raw(location: LocationLike, *, connect_timeout: float | None = 5.0) -> BufferedReader:
-    """Return the bytes of a location as a binary file, for y4m. Raises `LocationUnreachable`."""
+def open_located(
+    locate: Callable[[], LocationLike], *, connect_timeout: float | None, timeout: float | None
+) -> FrameStream:
+    """Return as `open_frames` the frames of what ``locate`` returns.
+
+    Connecting raises what that does, too.
+    """
+    return open_frames(locate(), connect_timeout=connect_timeout, timeout=timeout)
+
+
+def open_raw(location: LocationLike, *, connect_timeout: float | None = 5.0) -> RawStream:
+    """Return the bytes of a location, for y4m. Raises `LocationUnreachable`."""
     with open_socket(address_of(location), connect_timeout, LocationUnreachable) as sock:
         return sock.makefile("rb")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from io import BufferedReader
 from typing import TYPE_CHECKING, Literal, Self, overload
 
 from operatord_protocol import messages as m
@@ -13,7 +12,7 @@ from operatord_protocol.stream import StreamError
 
 from .errors import CallTimeout, Conflict, DeadlineExceeded, NotFound
 from .feeds import Feed
-from .frames import FrameStream, open_frames, open_raw
+from .frames import FrameStream, RawStream, open_located, open_raw
 from .notices import Event
 
 if TYPE_CHECKING:
@@ -67,17 +66,19 @@ class RunningSession:
     # --- the stream ----------------------------------------------------------------------------
 
     def frames(self, *, timeout: float | None = None) -> FrameStream:
-        """Connect to the location; waits until there is one. ``timeout`` is the longest silence.
+        """Return the frames at its location, once there is one; ``timeout`` is the longest silence (s).
 
-        Raises `StreamError` for a session that ended without a location, `LocationUnreachable`.
+        Connecting raises `StreamError` for a session that ended without a location, and
+        `LocationUnreachable`.
         """
         limit = self._client.connect_timeout
-        self._stream = open_frames(self._located(), connect_timeout=limit, timeout=timeout)
+        self._stream = open_located(self._located, connect_timeout=limit, timeout=timeout)
         return self._stream
 
-    def open_raw(self) -> BufferedReader:
-        """Return the location's bytes as a binary file: for ``format="y4m"``. Raises as `frames`."""
-        return open_raw(self._located(), connect_timeout=self._client.connect_timeout)
+    def open_raw(self) -> RawStream:
+        """Return the bytes at its location, once there is one: for ``format="y4m"``. Raises as `frames`."""
+        limit = self._client.connect_timeout
+        return open_raw(self._located(), connect_timeout=limit)
 
     def _located(self) -> m.Location:
         if self.location is None:

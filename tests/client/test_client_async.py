@@ -208,6 +208,18 @@ async def test_closing_a_feed_ends_it_for_whoever_waits(
     assert await waiting is None
 
 
+async def test_feed_that_is_closed_while_it_is_subscribed_ends(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    events = aclient.events()
+    taking = asyncio.ensure_future(events.take())
+    request = await asked(daemon, "events.subscribe")
+    await events.close()
+    daemon.say(dump({**golden("rpc: subscribed"), "id": request["id"]}))
+    assert await taking is None
+    assert events.ended
+
+
 async def test_a_followed_log_ends_with_the_session(
     daemon: StubDaemon, aclient: AsyncClient
 ) -> None:

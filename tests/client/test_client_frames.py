@@ -3,16 +3,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import threading
 from collections.abc import Callable
 
 import pytest
 from client_stub import StreamServer, golden_stream, stream_of
+from daemon_lab import PATIENCE
 
-from operatord_client import LocationUnreachable, StreamError, async_frames, open_frames, open_raw
-from operatord_client._reception import address_of
+from operatord_client import (
+    AsyncFrameStream,
+    LocationUnreachable,
+    StreamError,
+    async_frames,
+    async_open_frames,
+    async_open_raw,
+    open_frames,
+    open_raw,
+)
+from operatord_client._reception import Reception, address_of
 from operatord_protocol.messages import Location
 
 Serve = Callable[..., StreamServer]
+CLOSED = "this stream was closed here"
 Y4M = b"YUV4MPEG2 W2 H2 F30:1 Ip A1:1 Cmono\nFRAME Xseq=0\n\x00\x01\x02\x03"
 
 
@@ -54,19 +68,22 @@ def test_a_stream_without_its_end_was_cut_off(serve: Serve) -> None:
 
 def test_a_port_without_a_hello_is_no_stream(serve: Serve) -> None:
     with (
-        open_frames(serve(b"").address) as stream,
         pytest.raises(StreamError, match="before its hello"),
+        open_frames(serve(b"").address),
     ):
+        pass
+    stream = open_frames(serve(b"").address)
+    with pytest.raises(StreamError, match="before its hello"):
         stream.hello  # noqa: B018
+    stream.close()
 
 
 def test_silence_beyond_the_timeout_is_an_error(serve: Serve) -> None:
     server = serve(stream_of(3)[:40], hold=True)
-    with (
-        open_frames(server.address, timeout=0.01) as stream,
-        pytest.raises(StreamError, match="fell silent"),
-    ):
+    stream = open_frames(server.address, timeout=0.01)
+    with pytest.raises(StreamError, match="fell silent"):
         next(stream)
+    stream.close()
 
 
 def test_y4m_is_taken_raw(serve: Serve) -> None:
@@ -75,10 +92,73 @@ def test_y4m_is_taken_raw(serve: Serve) -> None:
         assert raw.readline().startswith(b"YUV4MPEG2 ")
         assert raw.read() == Y4M[Y4M.index(b"FRAME") :]
     with (
-        open_frames(server.address) as stream,
         pytest.raises(StreamError, match="open_raw"),
+        open_frames(server.address),
     ):
+        pass
+
+
+def test_closing_a_stream_ends_it_for_whoever_waits(serve: Serve) -> None:
+    whole = stream_of(3)
+    held = serve(whole[: whole.rindex(b'{"type": "end"')], hold=True)
+    stream = open_frames(held.address)
+    seen: list[int] = []
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            seen.extend(frame.seq for frame in stream)
+        except StreamError as exc:
+            errors.append(exc)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    while stream.received < 3:
+        threading.Event().wait(0.001)
+    stream.close()
+    reader.join(PATIENCE)
+    assert seen == [0, 1, 2]
+    assert str(errors[0]) == CLOSED
+    with pytest.raises(StreamError, match=CLOSED):
         next(stream)
+
+
+async def test_closing_an_async_stream_ends_it_for_whoever_waits(serve: Serve) -> None:
+    stream = async_open_frames(serve(stream_of(3)[:40], hold=True).address)
+    reading = asyncio.ensure_future(anext(stream))
+    while stream._raw is None:
+        await asyncio.sleep(0.001)
+    await stream.close()
+    for read in (reading, anext(stream)):
+        with pytest.raises(StreamError, match=CLOSED):
+            await read
+
+
+async def test_async_stream_that_is_closed_is_not_connected_any_more(serve: Serve) -> None:
+    address = serve(stream_of(3)).address
+    stream = async_open_frames(address)
+    await stream.close()
+    with pytest.raises(StreamError, match=CLOSED):
+        await anext(stream)
+    assert stream._raw is None
+
+    async def connect() -> async_frames.RawStream:
+        raw = await async_open_raw(address)
+        await late.close()
+        return raw
+
+    late = AsyncFrameStream(connect)
+    with pytest.raises(StreamError, match=CLOSED):
+        await anext(late)
+    assert late._raw is not None
+    assert late._raw[1].is_closing()
+
+
+def test_connection_that_breaks_is_told_with_the_reason() -> None:
+    broken = Reception().broken
+    reset = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    assert str(broken(reset)) == "the stream was cut off: connection reset by peer"
+    assert str(broken(TimeoutError())) == "the stream fell silent"
 
 
 def test_nobody_at_the_location_is_said(serve: Serve) -> None:
@@ -96,8 +176,10 @@ def test_a_location_is_a_message_a_url_or_a_pair() -> None:
 
 async def test_the_async_twin_reads_the_same(serve: Serve) -> None:
     server = serve(golden_stream("a whole stream"), chunk=5)
-    async with async_frames.open_frames(server.address) as stream:
-        assert stream.hello is not None
+    stream = async_open_frames(server.address)
+    with pytest.raises(StreamError, match=r"has not come yet: .* await open\(\) first"):
+        stream.hello  # noqa: B018
+    async with stream:
         assert stream.hello.count == 2
         images = [frame.image async for frame in stream]
     assert images == [b"\x00\x01\x02\x03", b'\n{"}']
@@ -106,8 +188,8 @@ async def test_the_async_twin_reads_the_same(serve: Serve) -> None:
 
 async def test_the_async_twin_says_when_a_stream_is_cut_or_silent(serve: Serve) -> None:
     with pytest.raises(StreamError, match="before its hello"):
-        await async_frames.open_frames(serve(b"").address).__aenter__()
-    silent = async_frames.open_frames(serve(b"{", hold=True).address, timeout=0.01)
+        await async_open_frames(serve(b"").address).__aenter__()
+    silent = async_open_frames(serve(b"{", hold=True).address, timeout=0.01)
     with pytest.raises(StreamError, match="fell silent"):
         await anext(silent)
     await silent.close()
@@ -141,7 +223,7 @@ async def test_the_async_twin_says_the_same_of_it(serve: Serve, unfit: bytes) ->
     """A15: whole frames that came in the same packet are not lost over it."""
     whole = stream_of(2)
     said = whole[: whole.rindex(b'{"type": "end"')] + unfit
-    async with async_frames.open_frames(serve(said, hold=True).address, timeout=20) as stream:
+    async with async_open_frames(serve(said, hold=True).address, timeout=20) as stream:
         assert [(await anext(stream)).seq, (await anext(stream)).seq] == [0, 1]
         with pytest.raises(StreamError):
             await anext(stream)

@@ -91,8 +91,9 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
     """
     session = RunningSession(ctx.client, session_from_wire(dict(info)))
     with session if is_own else nullcontext():
-        with session.frames() as stream:
-            stream.before_read = Outlet(stream.fileno()).wait
+        stream = session.frames()
+        stream.before_read = Outlet(stream.fileno()).wait
+        with stream:
             summary = take(stream)
         if not is_own:
             _see_to_its_end(session)
