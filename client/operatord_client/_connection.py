@@ -9,12 +9,13 @@ answer, without a switch.
 from __future__ import annotations
 
 import select
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from . import _forks
 from ._core import Call, Core
@@ -37,10 +38,10 @@ T = TypeVar("T")
 class Connection:
     """Requests out; answers, progress and notices in."""
 
-    def __init__(self, address: Address, connect_timeout: float | None) -> None:
-        """Connect. Raises `DaemonUnreachable`."""
-        self._socket = open_socket(address, connect_timeout, DaemonUnreachable)
-        self._another = partial(Connection, address, connect_timeout)
+    def __init__(self, sock: socket.socket, another: Callable[[], Connection]) -> None:
+        """Own ``sock``; ``another`` makes a connection to the same daemon."""
+        self._socket = sock
+        self._another = another
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         self._core = Core()
@@ -53,6 +54,12 @@ class Connection:
         """The thread that reads for all, by its identifier."""
         _forks.note(self)
 
+    @classmethod
+    def open(cls, address: Address, connect_timeout: float | None) -> Self:
+        """Connect. Raises `DaemonUnreachable`."""
+        another = partial(cls.open, address, connect_timeout)
+        return cls(open_socket(address, connect_timeout, DaemonUnreachable), another)
+
     def after_fork(self) -> None:
         """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
         self._lock = threading.Lock()
@@ -60,11 +67,6 @@ class Connection:
         self._core.lose(ConnectionLost("this connection is the parent process's"))
         self._out = Outgoing(self._socket)
         self._socket.close()  # this process's share of it, no more
-
-    @property
-    def lost(self) -> bool:
-        """Whether nothing more will come."""
-        return self._core.lost is not None
 
     def close(self) -> None:
         """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
@@ -106,7 +108,7 @@ class Connection:
     def prepare(self, method: str, params: Mapping[str, Any]) -> tuple[Call, bytes]:
         """Return a call and the line that makes it. Raises `ConnectionLost`, `UnsendableRequest`.
 
-        Nothing has gone out. From before that on, the caller has to `abandon` what it leaves unfinished.
+        Nothing has gone out. The caller has to `abandon` what it leaves unfinished.
         """
         try:
             return self._request(method, params)

@@ -103,7 +103,7 @@ class Client:
         self.connect()
 
     def _open(self) -> Connection:
-        connection = Connection(self.address, self.connect_timeout)
+        connection = Connection.open(self.address, self.connect_timeout)
         try:
             if self._token is not None:
                 connection.converse("auth.login", {"token": self._token}, self.timeout, bytes)

@@ -255,7 +255,7 @@ def test_who_is_about_to_read_while_another_thread_closes_does_not_wait_for_a_st
     daemon: StubDaemon,
 ) -> None:
     """N2: the descriptor that was given up is that of another socket at once, and nothing comes there."""
-    connection = Connection(Client(daemon.address).address, PATIENCE)
+    connection = Connection.open(Client(daemon.address).address, PATIENCE)
     descriptor = connection._socket.fileno()
     stranger, peer = socket.socketpair()
     with peer, stranger:
@@ -274,7 +274,7 @@ def test_nobody_sees_the_end_before_all_calls_are_taken_back(
     daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """N2: who would, and takes its call back itself, might do so when the connection is closed already."""
-    connection = Connection(Client(daemon.address).address, PATIENCE)
+    connection = Connection.open(Client(daemon.address).address, PATIENCE)
     alone: list[bool] = []
     abandon_all = Core.abandon_all
 

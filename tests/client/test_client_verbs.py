@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Both clients have every verb of the table, with the wire's names, and are twins."""
+"""Both clients have every verb of the table, with the wire's names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 import pytest
 
 import operatord_client
-from operatord_client import AsyncClient, AsyncRunningSession, Client, RunningSession, StartOptions
+from operatord_client import AsyncClient, Client, StartOptions
 from operatord_client.ctl import render
 from operatord_protocol.messages import Session, SessionStartParams
 from operatord_protocol.methods import METHODS
@@ -69,24 +69,6 @@ def test_a_verb_takes_the_params_of_its_method_by_the_same_names(kind: type, met
 
 def test_start_options_are_the_params_of_a_start() -> None:
     assert set(get_type_hints(StartOptions)) == set(SessionStartParams.__struct_fields__)
-
-
-@pytest.mark.parametrize(
-    ("kind", "twin"), [(Client, AsyncClient), (RunningSession, AsyncRunningSession)]
-)
-def test_twins_differ_only_in_waiting(kind: type, twin: type) -> None:
-    ours, theirs = public(kind), public(twin)
-    assert ours.keys() == theirs.keys()
-    differing = {name for name in ours if ours[name] != theirs[name]}
-    assert differing <= {"notice"}  # with asyncio, limits are the caller's own
-
-
-def public(kind: type) -> dict[str, list[str]]:
-    return {
-        name: parameters(member)
-        for name, member in inspect.getmembers(kind, inspect.isfunction)
-        if not name.startswith("_")
-    }
 
 
 def test_every_public_name_can_be_had_and_an_unknown_one_cannot() -> None:
