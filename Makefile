@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images demo test engines engine-settings pythons faults cores check bench clean engine-down
+.PHONY: help venv engine images client demo test engines engine-settings pythons faults cores check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ engine: ## find a container engine or start a private one; print its DOCKER_HOST
 
 images: ## build the emulator images (ARGS="--base IMAGE")
 	@tools/images $(ARGS)
+
+client: venv ## make the blocking client's files from those of the client for asyncio
+	@$(PYTHON) tools/client
 
 # A demo needs .venv and no more: it starts no engine, but takes one that answers, else local processes.
 demo: venv ## watch a session run, on an engine that answers or as local processes

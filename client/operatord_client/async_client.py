@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The client for asyncio: one typed coroutine per verb, the twin of `client`.
+# client.py is made from this file: after a change, run make client.
+"""The client for asyncio: one typed coroutine per verb.
 
     async with AsyncClient() as client, await client.start(count=500) as session:
         async for frame in session.frames():
@@ -13,13 +14,14 @@ read holds up nobody, and the daemon, not this process, bounds what is kept for 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
 
 from . import _forks
 from ._async_connection import AsyncConnection
+from ._async_locks import locked
 from ._core import decode_result, given
 from .address import Address, AddressLike, parse_address
 from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
@@ -77,17 +79,23 @@ class AsyncClient:
 
     async def connect(self) -> None:
         """Connect unless there is a connection, also after `close`. Raises `DaemonUnreachable`."""
-        async with self._connecting:
+
+        async def connect() -> None:
             self._closed = False
             if self._connection is None:
                 self._connection = await self._open()
 
+        await locked(self._connecting, connect)
+
     async def close(self) -> None:
         """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`."""
-        async with self._connecting:
+
+        async def leave() -> AsyncConnection | None:
             self._closed = True
             connection, self._connection = self._connection, None
-        if connection is not None:
+            return connection
+
+        if (connection := await locked(self._connecting, leave)) is not None:
             await connection.close()
 
     async def reconnect(self) -> None:
@@ -107,14 +115,15 @@ class AsyncClient:
         return connection
 
     async def _connected(self) -> AsyncConnection:
-        connection = self._connection
-        if connection is None:
-            async with self._connecting:
-                self._require_open()
-                if self._connection is None:
-                    self._connection = await self._open()
-                return self._connection
-        return connection
+        async def connect() -> AsyncConnection:
+            self._require_open()
+            if (connection := self._connection) is None:
+                connection = self._connection = await self._open()
+            return connection
+
+        if (connection := self._connection) is not None:
+            return connection
+        return await locked(self._connecting, connect)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -229,7 +238,7 @@ class AsyncClient:
     ) -> AsyncRunningSession:
         """Start a session; return it once its stream is verified, or accepted with ``wait``.
 
-        ``on_progress`` is called in this thread while it is pending. A start that is left by an
+        ``on_progress`` is called in this task while it is pending. A start that is left by an
         exception (a timeout, a cancellation, one from ``on_progress``) is cancelled. The session ends with
         this client's connection, unless a ``lease`` or a ``request_key`` is given.
         """
@@ -243,7 +252,7 @@ class AsyncClient:
 
     async def start_progress(
         self, *, call_timeout: float | None = None, **options: Unpack[StartOptions]
-    ) -> AsyncIterator[Progress | AsyncRunningSession]:
+    ) -> AsyncGenerator[Progress | AsyncRunningSession, None]:
         """Start a session as `start` does; yield its progress, and last the session.
 
         Closed early, the start is cancelled.

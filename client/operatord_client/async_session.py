@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A session that was started, with what one does with it: the twin of `session`."""
+# session.py is made from this file: after a change, run make client.
+"""A session that was started, with what one does with it."""
 
 from __future__ import annotations
 
@@ -138,6 +139,7 @@ class AsyncRunningSession:
     async def _settled(self) -> bool:
         """Give the session the time to end as completed, rather than as stopped by us."""
         try:
-            return (await self.wait(timeout=SETTLE_SECONDS)).phase == "ended"
+            info = await self.wait(timeout=SETTLE_SECONDS)
         except (DeadlineExceeded, CallTimeout):
             return False
+        return info.phase == "ended"

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# Generated from async_client.py by tools/client: change that one, then run make client.
 """The blocking client: one typed method per verb.
 
     with Client() as client, client.start(count=500) as session:
@@ -13,7 +14,7 @@ read holds up nobody, and the daemon, not this process, bounds what is kept for 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
@@ -106,21 +107,23 @@ class Client:
         connection = Connection.open(self.address, self.connect_timeout)
         try:
             if self._token is not None:
-                connection.converse("auth.login", {"token": self._token}, self.timeout, bytes)
+                login = {"token": self._token}
+                connection.converse("auth.login", login, self.timeout, bytes)
         except BaseException:
             connection.close()
             raise
         return connection
 
     def _connected(self) -> Connection:
-
         def connect() -> Connection:
             self._require_open()
-            if self._connection is None:
-                self._connection = self._open()
-            return self._connection
+            if (connection := self._connection) is None:
+                connection = self._connection = self._open()
+            return connection
 
-        return self._connection or locked(self._connecting, connect)
+        if (connection := self._connection) is not None:
+            return connection
+        return locked(self._connecting, connect)
 
     def _require_open(self) -> None:
         if self._closed:
@@ -128,6 +131,7 @@ class Client:
 
     def after_fork(self) -> None:
         """In a process that was forked, make another connection with the next call."""
+        _forks.leave_alone(self._connection)
         self._connection, self._connecting = None, threading.Lock()
 
     # --- calls in general ------------------------------------------------------------------------
@@ -141,7 +145,8 @@ class Client:
         on_progress: OnProgress | None = None,
     ) -> bytes:
         """Call any method; return its result as JSON, as it came."""
-        return self._connected().converse(method, params or {}, call_timeout, bytes, on_progress)
+        connection = self._connected()
+        return connection.converse(method, params or {}, call_timeout, bytes, on_progress)
 
     def _call(self, method: str, type_: type[T], limit: float | None, /, **params: Any) -> T:
         raw = self.request(method, given(**params), call_timeout=limit)
@@ -234,10 +239,11 @@ class Client:
         """Start a session; return it once its stream is verified, or accepted with ``wait``.
 
         ``on_progress`` is called in this thread while it is pending. A start that is left by an
-        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled. The session ends with this
-        client's connection, unless a ``lease`` or a ``request_key`` is given.
+        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled. The session ends with
+        this client's connection, unless a ``lease`` or a ``request_key`` is given.
         """
-        return self._connected().converse(
+        connection = self._connected()
+        return connection.converse(
             "session.start", leased(options), call_timeout, self._started, on_progress
         )
 
@@ -246,7 +252,7 @@ class Client:
 
     def start_progress(
         self, *, call_timeout: float | None = None, **options: Unpack[StartOptions]
-    ) -> Iterator[Progress | RunningSession]:
+    ) -> Generator[Progress | RunningSession, None, None]:
         """Start a session as `start` does; yield its progress, and last the session.
 
         Closed early, the start is cancelled.
@@ -409,7 +415,8 @@ class Client:
 
         Raises `ConnectionLost`.
         """
-        return self._connected().notice(timeout)
+        connection = self._connected()
+        return connection.notice(timeout)
 
     def cancel(self, id: int | str, *, call_timeout: float | None = None) -> m.CancelResult:
         """Cancel a pending request of this connection; a start's id is in its `Progress`."""

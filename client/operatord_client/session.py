@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: MIT
+# Generated from async_session.py by tools/client: change that one, then run make client.
 """A session that was started, with what one does with it."""
 
 from __future__ import annotations
@@ -138,6 +139,7 @@ class RunningSession:
     def _settled(self) -> bool:
         """Give the session the time to end as completed, rather than as stopped by us."""
         try:
-            return self.wait(timeout=SETTLE_SECONDS).phase == "ended"
+            info = self.wait(timeout=SETTLE_SECONDS)
         except (DeadlineExceeded, CallTimeout):
             return False
+        return info.phase == "ended"

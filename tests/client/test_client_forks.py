@@ -58,7 +58,7 @@ def test_child_takes_back_nothing_that_the_parent_has_begun(
     assert in_a_child(leave) == 0
     assert client.ping().pong
     assert [daemon.requests.get()["method"] for _ in range(2)] == ["session.start", "system.ping"]
-    reports.close()  # type: ignore[attr-defined]
+    reports.close()
 
 
 def test_locks_of_other_threads_do_not_hold_up_the_child(

@@ -137,7 +137,7 @@ def test_iterator_of_a_start_is_taken_back_whenever_it_is_interrupted(quick: Stu
             progress = client.start_progress()
             with suppress(KeyboardInterrupt), interrupter:
                 next(progress)
-            progress.close()  # type: ignore[attr-defined]
+            progress.close()
             client.ping()
             assert taken_back(requests_of(quick))
 

@@ -252,7 +252,7 @@ def test_an_iterator_left_early_cancels_the_start(daemon: StubDaemon, client: Cl
     daemon.on("session.start", QUEUED)
     reports = client.start_progress()
     next(reports)
-    reports.close()  # type: ignore[attr-defined]
+    reports.close()
     assert daemon.asked("request.cancel")["params"] == {"id": 1}
 
 

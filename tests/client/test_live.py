@@ -220,7 +220,7 @@ def test_a_start_that_finds_no_room_is_refused_or_cancelled(client: Client) -> N
         reports = client.start_progress(count=COUNT)
         first = next(reports)
         assert isinstance(first, Progress)
-        reports.close()  # type: ignore[attr-defined]
+        reports.close()
         assert client.wait(first.session_id, timeout=PATIENCE).phase == "ended"
     finally:
         for session in sessions:
