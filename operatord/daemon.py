@@ -34,10 +34,10 @@ from .core.subnets import SubnetPool
 from .engines import base
 from .reloading import Reloading, changed
 from .runtime.admission import Admission, Machine
-from .runtime.availability import Availability, Means
 from .runtime.blueprint import StartSettings
 from .runtime.capabilities import CapabilityMemory
 from .runtime.clock import Clock
+from .runtime.engine_changes import EngineChanges, Means
 from .runtime.failpoints import fail_around
 from .runtime.forgotten import Forgotten
 from .runtime.gpus import find_gpus
@@ -48,6 +48,8 @@ from .runtime.journal import Journal, Retention
 from .runtime.journal_file import JournalFailed
 from .runtime.keeper import Keeper
 from .runtime.latency import without_collections
+from .runtime.link import EngineLink
+from .runtime.link import Means as LinkMeans
 from .runtime.ownership import Ownership
 from .runtime.probes import ProbeRegistry
 from .runtime.reconcile import Reconciler
@@ -56,7 +58,6 @@ from .runtime.starter import Starter
 from .runtime.subnet_count import SubnetCount
 from .runtime.supervisor import Supervisor
 from .runtime.usage import CallRate, UsageWatch
-from .runtime.watch import EngineWatch, Reactions
 from .signals import Signals
 from .state_dir import StateDir, StateDirLost
 
@@ -122,18 +123,14 @@ class Daemon:
         self._subnets = SubnetPool(config.subnets)
         self.supervisor = self._make_supervisor()
         self._subnet_count = self._make_subnet_count()
-        self._capabilities = CapabilityMemory(self.engine, self.journal)
         self._forgotten = Forgotten(self.journal)
-        self._ownership = Ownership(self.engine, self.instance, self._state.holder)
+        self.link = self._make_link()
         self.reconciler = Reconciler(
             self.engine, self.supervisor, self._forgotten, self.instance, self.clock
         )
         self.probes = ProbeRegistry(
             self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
         )
-        self.availability = self._make_availability(self._choice.because)
-        self._watch = EngineWatch(self.engine, self._reactions(), self._engine_patience)
-        self.supervisor.reach.on_ask = self._watch.asked
         self._looks = self._make_watches()
         self._reloading = Reloading(self._read_settings, self._use_settings)
         self.services = self._make_services()
@@ -155,7 +152,7 @@ class Daemon:
         learned = _learned(self.journal)
         admission = Admission(self.config, machine, self.clock, learned)
         supervisor = Supervisor(self.engine, starter, admission, self.journal, self.events.emit)
-        supervisor.on_defect = self.keeper.note
+        supervisor.transitions.on_defect = self.keeper.note
         self.journal.on_trouble = supervisor.note_journal
         return supervisor
 
@@ -183,30 +180,21 @@ class Daemon:
         kept = self.config.history.kept
         return Retention(kept.rows, kept.days * 86400)
 
-    def _reactions(self) -> Reactions:
-        availability, keeper = self.availability, self.keeper
-        return Reactions(
-            up=availability.up,
-            lost=availability.lost,
-            silent=availability.silent,
-            answered=availability.answered,
-            busy=lambda: self.supervisor.busy,
-            hint=availability.hint,
-            relist=lambda: keeper.attempt(COMPARING, self.reconciler.look, base.EngineError),
-            gap=availability.gap,
+    def _make_link(self) -> EngineLink:
+        ownership = Ownership(self.engine, self.instance, self._state.holder)
+        capabilities = CapabilityMemory(self.engine, self.journal)
+        means = LinkMeans(self.events.emit, self.clock, self._engine_patience, self._choice.because)
+        return EngineLink(self.engine, self.supervisor.reach, ownership, capabilities, means)
+
+    def _engine_changes(self) -> EngineChanges:
+        keeper = self.keeper
+        means = Means(
+            measure=self._count,
+            compare=lambda: keeper.attempt(COMPARING, self.reconciler.look, base.EngineError),
+            leave=self._stop.set,
             broke=lambda exc: keeper.note(WATCHING, exc),
         )
-
-    def _make_availability(self, chosen_because: str) -> Availability:
-        means = Means(
-            self.supervisor,
-            self.events.emit,
-            self.clock,
-            self._engine_patience,
-            self._count,
-            self._capabilities.image_came,
-        )
-        return Availability(self.engine, chosen_because, means)
+        return EngineChanges(self.supervisor, means)
 
     def _engine_patience(self) -> float:
         return self.config.engine_patience
@@ -240,13 +228,16 @@ class Daemon:
             host=self.host,
             measures_engine=self._engine_host is None,
             clock=self.clock,
-            engine_facts=lambda: self.availability.facts() | self._forgotten.facts(),
+            engine_facts=self._engine_facts,
             troubles=lambda: self.keeper.troubles() + logs.troubles(),
             uptime=lambda: self.clock.now() - self._begun,
             connections=lambda: self.server.connections,
             reload=self._reloading.reload,
             views=Views(self.supervisor),
         )
+
+    def _engine_facts(self) -> dict[str, Any]:
+        return self.link.facts() | self._forgotten.facts()
 
     def _start_settings(self) -> StartSettings:
         config = self.config
@@ -265,25 +256,25 @@ class Daemon:
 
         Raises `OSError`, `base.NotOurs`.
         """
-        chosen_because = self.availability.chosen_because
-        log.info("operatord %s, engine %s: %s", __version__, self.engine.name, chosen_because)
+        log.info("operatord %s, engine %s: %s", __version__, self.engine.name, self._choice.because)
         if self._choice.warning is not None:
             log.warning("%s", self._choice.warning)
         if self._gpus is None:
             here = await find_gpus() if self._engine_host is None else []
             self._gpus = tuple(here)
-        self.supervisor.restore(keeps=self.engine.capabilities.adopts)
-        keep = self.keeper.keep
-        keep(WATCHING, self._watch.run)
+        supervisor = self.supervisor
+        supervisor.restorer.restore(self.engine.capabilities.adopts, supervisor.reach.problem)
+        keep, changes = self.keeper.keep, self._engine_changes()
+        keep(WATCHING, lambda: self.link.run(changes))
         keep("what writes down what was learned", self._note_learned)
         try:  # who asks at once is not to be refused because the cores are busy
-            await asyncio.wait_for(self._watch.first_try.wait(), self._engine_patience())
+            await asyncio.wait_for(self.link.watch.first_try.wait(), self._engine_patience())
         except TimeoutError:
             log.warning("the engine has not answered yet; listening without it")
-        self._ownership.require()
+        self.link.ownership.require()
         if self._engine_host is None:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
-        keep("what finds out what the engine can do", self._capabilities.run)
+        keep("what finds out what the engine can do", self.link.capabilities.run)
         keep("the count of subnets", self._subnet_count.run)
         keep("what prepares slots", self.supervisor.slots.run)
         keep("the watch over slots' images", self.supervisor.slots.watch_images)
@@ -318,7 +309,7 @@ class Daemon:
         """
         await self._stop.wait()
         await self.stop()
-        self._ownership.require()
+        self.link.ownership.require()
 
     async def stop(self) -> None:
         """Shut down in order. Idempotent: whoever comes second waits for the first."""
@@ -329,16 +320,15 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         self.server.stop_listening()
-        if self._ownership.problem is None:
+        if self.link.ownership.problem is None:
             await self._settle()
         else:
-            self.supervisor.abort()  # what is on the engine is another's
+            self.supervisor.transitions.abort()  # what is on the engine is another's
         await self.server.close()
         self._reloading.close()
         await self.probes.close()
         await self.keeper.close()
-        if self.supervisor.reach.state == "up":
-            await self._ownership.end()
+        await self.link.close()
         await self.engine.close()
         self._write_learned()
         self.events.close()
@@ -350,27 +340,20 @@ class Daemon:
         try:
             async with asyncio.timeout(self.config.shutdown_timeout):
                 if self._keeps:
-                    await self.supervisor.leave()
+                    await self.supervisor.shutdown.leave()
                 else:
-                    await self.supervisor.close(min(self.config.stop_grace, 1.0))
+                    await self.supervisor.shutdown.close(min(self.config.stop_grace, 1.0))
         except TimeoutError:
             left = [
                 r.id for r in self.supervisor.book.living() if r.phase in ("starting", "stopping")
             ]
             log.error("not settled in time, left to the next start: %s", ", ".join(left))
-            self.supervisor.abort()
+            self.supervisor.transitions.abort()
 
     # The engine
 
     async def _count(self, info: base.EngineInfo) -> None:
-        """Count with the engine's machine, if the instance is ours there. Raises `base.EngineError`."""
-        try:
-            await self._ownership.assure()
-        except base.NotOurs:
-            self.supervisor.abort()  # what is under way would be done to another's sessions
-            self._stop.set()
-            raise
-        await self._capabilities.settle(info)
+        """Count with the engine's machine. Raises `base.EngineError`."""
         await self._subnet_count.ask()
         if info.root_dir and self._engine_host is None:
             self.host.watch_disk(Path(info.root_dir))

@@ -6,47 +6,34 @@ The plain stream never depends on it: whatever becomes of the attached stage, th
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 from operatord.core import scheduler
 
-from .admission import Admission
 from .record import SessionRecord
 from .removal import persist
 from .starter import Starter
 from .steps import Interrupted, StepFailed
+from .transitions import Transitions
 
 log = logging.getLogger(__name__)
-
-
-class Deeds(NamedTuple):
-    """What attaching has others do."""
-
-    own: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    """Runs a task that a shutdown waits for."""
-    act: Callable[[Iterable[scheduler.Action]], None]
-    """Does what was decided."""
-    note: Callable[[SessionRecord], None]
-    """Writes a session down as it is now."""
-    emit: Callable[..., None]
-    """Publishes an event: its type, then its fields by name."""
 
 
 class Attacher:
     """Brings stages to sessions that run without them, and takes them away again."""
 
-    def __init__(self, starter: Starter, admission: Admission, deeds: Deeds) -> None:
-        """Nothing is attached before `begin`."""
+    def __init__(self, starter: Starter, transitions: Transitions) -> None:
+        """Nothing is attached before that is decided."""
         self._starter = starter
-        self._admission = admission
-        self._do = deeds
+        self._transitions = transitions
+        transitions.on(scheduler.Attach, self._begin)
 
-    def begin(self, record: SessionRecord) -> None:
-        """Start what ``record`` lacks; admission has debited it."""
-        record.attaching = self._do.own(self._attach(record))
+    def _begin(self, action: scheduler.Attach) -> None:
+        """Start what a session lacks; admission has debited it."""
+        record = self._transitions.book.records[action.session_id]
+        record.hand_out(record.missing, action.gpus)
+        record.attaching = self._transitions.own(self._attach(record))
 
     async def _attach(self, record: SessionRecord) -> None:
         name, *_ = record.missing
@@ -61,7 +48,7 @@ class Attacher:
             await self.detach(record, name, "an internal error of the daemon; its log says more")
             raise
         log.info("session %s: the stage %s is attached", record.id, name)
-        self._admission.decide(scheduler.Attached(record.id))
+        self._transitions.admission.decide(scheduler.Attached(record.id))
         self._tell("session.attached", record, stage=name, degraded=False)
 
     async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
@@ -69,10 +56,10 @@ class Attacher:
         log.warning("session %s: the stage %s is not attached: %s", record.id, name, reason)
         await persist(record, lambda: self._starter.detach(record, name))
         if record.phase == "running":
-            self._do.act(self._admission.decide(scheduler.Detached(record.id)))
+            self._transitions.decide(scheduler.Detached(record.id))
             self._tell("session.detached", record, stage=name, degraded=True, reason=reason)
 
     def _tell(self, event: str, record: SessionRecord, **fields: Any) -> None:
         """Write down and publish how ``record`` is now."""
-        self._do.note(record)
-        self._do.emit(event, session_id=record.id, **fields, location=record.location)
+        self._transitions.note(record)
+        self._transitions.emit(event, session_id=record.id, **fields, location=record.location)

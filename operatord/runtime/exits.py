@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import Coroutine, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from operatord.core.endings import RUNS_IN_VAIN, Exit, Verdict, failure, judge, judge_start
 from operatord.engines import base
@@ -32,20 +32,15 @@ ATTACHED_LINGER = 10.0
 """Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
 
 
-class ExitHooks(Protocol):
-    """What `ExitWatch` has done for it."""
+class ExitHooks(NamedTuple):
+    """What `ExitWatch` has others do."""
 
-    def own(self, work: Coroutine[Any, Any, None]) -> object:
-        """Run ``work``."""
-        ...
-
-    async def detach(self, record: SessionRecord, name: str, reason: str) -> None:
-        """Remove the attached stage ``name``."""
-        ...
-
-    def note(self, record: SessionRecord) -> None:
-        """Write a session down as it is now."""
-        ...
+    own: Callable[[Coroutine[Any, Any, None]], object]
+    """Runs a task that a shutdown waits for."""
+    detach: Callable[[SessionRecord, str, str], Coroutine[Any, Any, None]]
+    """Removes an attached stage, by its name; the last argument is the reason."""
+    note: Callable[[SessionRecord], None]
+    """Writes a session down as it is now."""
 
 
 class ExitWatch:
@@ -63,8 +58,8 @@ class ExitWatch:
         self._records = records
         self._hooks = hooks
         self._clock = clock
-        self.engine_was_away = False
-        """Set when the engine is back: what the next relist misses was lost with it."""
+        self.missed_events = False
+        """Set when events may have been missed: what the next list lacks may have ended with the engine."""
         self._looked_at: dict[str, float] = {}
         """By container id, when each was inspected last."""
         self._seen_alive: set[str] = set()
@@ -115,7 +110,7 @@ class ExitWatch:
         those that are alive, the ones that were not looked at for longest are inspected as well; all of
         them, when events may have been missed.
         """
-        was_away, self.engine_was_away = self.engine_was_away, False
+        missed, self.missed_events = self.missed_events, False
         alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
         running: dict[str, tuple[str, str]] = {}
         for session_id, containers in known.items():
@@ -123,19 +118,19 @@ class ExitWatch:
                 if container_id in alive:
                     running[container_id] = session_id, stage
                 else:
-                    self.hint(session_id, stage, was_away)
+                    self.hint(session_id, stage, missed)
         self._seen_alive &= {each for containers in known.values() for each in containers.values()}
         self._seen_alive |= running.keys()
-        for container_id in self._due(running, was_away):
+        for container_id in self._due(running, missed):
             self.note_started(*running[container_id])
 
-    def _due(self, running: Iterable[str], was_away: bool) -> list[str]:
+    def _due(self, running: Iterable[str], missed: bool) -> list[str]:
         """Return those that are to be inspected although they run, by container id."""
         never = float("-inf")
         looked_at = {each: self._looked_at.get(each, never) for each in running}
         self._looked_at = {each: at for each, at in looked_at.items() if at != never}
         longest = sorted(looked_at, key=lambda each: looked_at[each])
-        count = len(longest) if was_away else max(ROUND, len(looked_at) - len(self._looked_at))
+        count = len(longest) if missed else max(ROUND, len(looked_at) - len(self._looked_at))
         return longest[:count]
 
     async def _examine(
@@ -144,7 +139,7 @@ class ExitWatch:
         container_id = record.containers.get(stage)
         if container_id is None or stage in record.exits:
             return
-        if with_engine := with_engine or self.engine_was_away:
+        if with_engine := with_engine or self.missed_events:
             _forget_stopped(record)  # an engine that is stopped says so of each of its containers
         with contextlib.suppress(base.EngineUnavailable):
             ends = _over(record, {stage: await self._inspect(record, container_id)})

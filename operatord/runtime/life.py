@@ -9,38 +9,33 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple
 
+from operatord.core import scheduler
 from operatord.engines import base
 from operatord_protocol import errors
 
-from .admission import Admission
-from .chronicle import Chronicle
 from .journal_file import JournalFailed
 from .postmortem import collect
+from .reach import Reach
 from .record import Ending, SessionRecord
 from .refusals import final_error, step_error
 from .removal import persist
 from .starter import Starter
 from .steps import Interrupted, StepFailed
+from .transitions import Transitions
 
 log = logging.getLogger(__name__)
 
 
-class Deeds(NamedTuple):
-    """What a life has others do."""
+class LifeHooks(NamedTuple):
+    """Who hears of what happens in the life of a session."""
 
-    answered: Callable[[], Awaitable[object]]
-    """Returns when the engine has answered once: nothing is decided about an earlier life before."""
-    announce: Callable[[SessionRecord], None]
-    """Writes down and publishes the phase that a session has come to."""
     running: Callable[[SessionRecord], None]
     """Hears that the stream of a session is there."""
     hung: Callable[[SessionRecord], None]
     """Hears that a stage hung of what was made beforehand for a session."""
-    gone: Callable[[SessionRecord, Ending], None]
-    """Hears that nothing of a session is left."""
 
 
 class Life:
@@ -49,18 +44,34 @@ class Life:
     def __init__(
         self,
         engine: base.Engine,
+        reach: Reach,
         starter: Starter,
-        admission: Admission,
-        chronicle: Chronicle,
-        deeds: Deeds,
+        transitions: Transitions,
+        hooks: LifeHooks,
     ) -> None:
-        """``starter`` makes and removes what a session has on ``engine``."""
+        """``starter`` makes and removes what a session has on ``engine``, of which ``reach`` knows more."""
         self._engine = engine
+        self._reach = reach
         self._starter = starter
-        self._admission = admission
-        self._chronicle = chronicle
-        self._do = deeds
-        self._clock = admission.clock
+        self._transitions = transitions
+        self._admission = transitions.admission
+        self._chronicle = transitions.chronicle
+        self._hooks = hooks
+        self._clock = transitions.clock
+        self.unanswered: list[SessionRecord] = []
+        """Starts that were begun since the engine last answered anything."""
+        transitions.on(scheduler.Start, self._begin)
+
+    def _begin(self, action: scheduler.Start) -> None:
+        """Start a session; admission has debited what it takes."""
+        record = self._transitions.book.records[action.session_id]
+        if action.degraded:
+            record.missing = (record.plan.location_stage,)
+        record.hand_out(record.stages, action.gpus)
+        self._transitions.begin(record)
+        self._reach.on_ask()
+        self.unanswered.append(record)
+        self._transitions.own(self.live(record))
 
     async def live(self, record: SessionRecord) -> None:
         """Start a session, wait for its end, remove it whole."""
@@ -70,17 +81,21 @@ class Life:
             ending = _defect(record)
         await self._end(record, ending)
 
+    def hold_subnet(self, record: SessionRecord) -> None:
+        """Give no other session the subnet of one that an earlier daemon started."""
+        self._starter.hold_subnet(record)
+
     async def live_on(self, record: SessionRecord) -> None:
         """Wait for the end of a session that was taken on, and remove it whole."""
         await self._end(record, await asyncio.shield(record.ending))
 
     async def see_off(self, record: SessionRecord, ending: Ending) -> None:
         """Read the last words of a session that is stopping, and remove all of it."""
-        await self._do.answered()
+        await self._reach.first_answer.wait()  # nothing is decided about an earlier life before
         grace = self._admission.config.stop_grace if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await persist(record, lambda: self._starter.remove(record))
-        self._do.gone(record, ending._replace(error=final_error(record, ending)))
+        self._transitions.gone(record, ending._replace(error=final_error(record, ending)))
 
     async def _run(self, record: SessionRecord) -> Ending:
         """Start a session; return why it is to end, once it is."""
@@ -105,8 +120,8 @@ class Life:
         await self._chronicle.write_running(record)
         record.advance("running", self._clock.wall())
         self._admission.started(record.plan.pipeline, record.timings["total"] / 1000)
-        self._do.running(record)
-        self._do.announce(record)
+        self._hooks.running(record)
+        self._transitions.announce(record)
         with contextlib.suppress(base.EngineError):  # it goes with the session, then
             await self._starter.discard(record)
         return await asyncio.shield(record.ending)
@@ -130,7 +145,7 @@ class Life:
                 record.id, record.ending.result().reason if record.ending.done() else exc,
             )  # fmt: skip
             if fault == "hangs":
-                self._do.hung(record)
+                self._hooks.hung(record)
             record.go_on()
             self._chronicle.note(record)
             await self._chronicle.settled()
@@ -150,7 +165,7 @@ class Life:
     async def _end(self, record: SessionRecord, ending: Ending) -> None:
         record.result = ending
         record.advance("stopping", self._clock.wall())
-        self._do.announce(record)
+        self._transitions.announce(record)
         await self._chronicle.written()  # before it is undone; but it has to end in any case
         if record.attaching is not None:
             await asyncio.wait((record.attaching,))

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
 from operatord.waking import Waiters
-from operatord_protocol.errors import WireError
+from operatord_protocol.errors import EngineUnavailable, WireError
 from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
 
 from .clock import Clock, rfc3339
@@ -268,6 +269,21 @@ class SessionRecord:
             if self.location is not None and phases.reached(self.phase, "running"):
                 return
             await self._changes.wait()
+
+    def hand_out(self, stages: Iterable[str], gpus: tuple[str, ...]) -> None:
+        """Note which of the devices each stage has; they come in the order of the stages."""
+        left = iter(gpus)
+        for name in stages:
+            if wanted := self.plan.stages[name].gpus:
+                self.gpus[name] = tuple(itertools.islice(left, wanted))
+
+    def give_up_start(self, reason: str) -> None:
+        """Fail for want of the engine, if it is being started. Nobody waits until what was made is gone."""
+        if self.phase == "starting":
+            error = EngineUnavailable(reason, session_id=self.id, retry_after=1)
+            self.ask_end(Ending("failed", "engine_lost", reason, error))
+        if self.phase in ("starting", "stopping") and self.started is None:
+            self.give_up()
 
     def ask_end(self, ending: Ending) -> None:
         """Let the session end; only the first reason counts."""

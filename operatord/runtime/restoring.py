@@ -8,57 +8,39 @@ get their place in the queue once the engine has said what there is room for.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 from operatord.core import scheduler
 
-from .admission import Admission
-from .journal import SessionRow
+from .journal import Journal, SessionRow
+from .life import Life
 from .lifetimes import Lifetimes
 from .moments import recall
 from .record import Ending, Place, SessionRecord
-from .settling import needs_connection
+from .shutdown import needs_connection
 from .snapshot import SavedHolding, Unreadable, from_row, stand_in
+from .transitions import Transitions
 
 log = logging.getLogger(__name__)
-
-
-class Deeds(NamedTuple):
-    """What restoring has others do."""
-
-    keep_aside: Callable[[SessionRow], str]
-    """Keeps what a row says that nobody can read; returns under which name."""
-    add: Callable[[SessionRecord], None]
-    """Notes a session that lives."""
-    hold_subnet: Callable[[SessionRecord], None]
-    """Lets no other session have the subnet of this one."""
-    act: Callable[[Iterable[scheduler.Action]], None]
-    """Does what was decided."""
-    live_on: Callable[[SessionRecord], object]
-    """Lets one that runs live to its end."""
-    see_off: Callable[[SessionRecord, Ending], object]
-    """Removes one that is stopping."""
-    announce: Callable[[SessionRecord], None]
-    """Writes down and publishes the phase that one has come to."""
-    finish: Callable[[SessionRecord, Ending], None]
-    """Lets one end of which there is nothing to remove."""
 
 
 class Restorer:
     """Takes sessions on, and remembers the requests that have to wait for the engine."""
 
-    def __init__(self, admission: Admission, lifetimes: Lifetimes, deeds: Deeds) -> None:
+    def __init__(
+        self, transitions: Transitions, journal: Journal, lifetimes: Lifetimes, life: Life
+    ) -> None:
         """Nothing is taken on before `restore`."""
-        self._admission = admission
+        self._transitions = transitions
+        self._journal = journal
+        self._admission = transitions.admission
         self._lifetimes = lifetimes
-        self._do = deeds
-        self._clock = admission.clock
+        self._life = life
+        self._clock = transitions.clock
         self._wait_on: list[SessionRecord] = []
         """Requests, until they can stand in the queue again."""
 
-    def restore(self, rows: Iterable[SessionRow], keeps: bool, problem: str | None) -> None:
-        """Take on the sessions that ``rows`` speak of; those that cannot be read fail and are removed.
+    def restore(self, keeps: bool, problem: str | None) -> None:
+        """Take on the sessions that the journal speaks of; those that cannot be read fail and are removed.
 
         With ``keeps`` their stages have gone on without the daemon; else those that ran have failed.
         Nothing is started while there is a ``problem`` with the engine.
@@ -66,7 +48,7 @@ class Restorer:
         if problem is not None:
             self._admission.hold("engine", problem)
         doubts: list[str] = []
-        for row in rows:
+        for row in self._journal.living():
             try:
                 record, holding = from_row(row)
             except Unreadable as exc:
@@ -74,7 +56,7 @@ class Restorer:
                 continue
             if doubt := recall(record, self._clock):
                 doubts.append(doubt)
-            self._do.add(record)
+            self._transitions.book.add(record)
             if record.phase == "queued":
                 self._wait(record, problem)
             else:
@@ -88,18 +70,18 @@ class Restorer:
             "%s; it counts as failed, and what it has on the engine is removed; what was written of it "
             "stays in the journal: SELECT data FROM fact WHERE name = '%s'",
             exc,
-            self._do.keep_aside(row),
+            self._journal.keep_aside(row),
         )
         record = stand_in(row, self._clock.wall())
-        self._do.add(record)
-        self._do.announce(record)
+        self._transitions.book.add(record)
+        self._transitions.announce(record)
         self._take_on(record, None, keeps=False)
 
     def _wait(self, record: SessionRecord, problem: str | None) -> None:
         """Let a request wait on, if whoever asked did not wait on a connection for it."""
         if needs_connection(record):
             reason = "the daemon was started anew, and the connection that waited is gone"
-            self._do.finish(record, Ending("stopped", "client", reason))
+            self._transitions.finish(record, Ending("stopped", "client", reason))
             return
         self._lifetimes.wait_on(record)
         record.place = Place(reason=problem)
@@ -109,15 +91,15 @@ class Restorer:
         """Count with what a session holds, and let it live on or be removed."""
         if holding is not None:
             self._admission.restore(record, holding)
-        self._do.hold_subnet(record)
+        self._life.hold_subnet(record)
         if record.phase == "running" and keeps:
             log.info("session %s is taken on", record.id)
             record.exits.clear()  # they are seen again, and judged
             record.by_others.clear()
             self._lifetimes.resume(record)
-            self._do.live_on(record)
+            self._transitions.own(self._life.live_on(record))
         else:
-            self._do.see_off(record, self._ending(record))
+            self._transitions.own(self._life.see_off(record, self._ending(record)))
 
     def _ending(self, record: SessionRecord) -> Ending:
         """Return why ``record`` is stopping; what was in the middle of something stops from now on."""
@@ -126,7 +108,7 @@ class Restorer:
             reason = f"the daemon ended while the session was {began}"
             record.result = Ending("failed", "restart", reason)
             record.advance("stopping", self._clock.wall())
-            self._do.announce(record)
+            self._transitions.announce(record)
         assert record.result is not None
         return record.result
 
@@ -140,4 +122,4 @@ class Restorer:
             waited = max(0.0, self._clock.now() - record.moments["queued"])
             latest = None if ask.latest is None else ask.latest - waited
             ask = ask._replace(waited=waited, latest=latest)
-            self._do.act(self._admission.decide(scheduler.Submitted(ask)))
+            self._transitions.decide(scheduler.Submitted(ask))

@@ -16,8 +16,7 @@ import asyncio
 import logging
 import secrets
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 from operatord.core import scheduler
 from operatord.core.arrivals import Arrivals
@@ -26,13 +25,14 @@ from operatord.core.plans import SessionPlan, make_plan
 from operatord.engines import base
 from operatord_protocol.messages import SessionStartParams
 
-from .admission import Admission
 from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
+from .removal import persist
 from .slot_failures import FIRST_PAUSE, SlotFailures
 from .slot_images import SlotImages
 from .starter import Starter
 from .steps import Interrupted, StepFailed
+from .transitions import Transitions
 
 log = logging.getLogger(__name__)
 
@@ -52,32 +52,15 @@ UNKNOWN = 1.0
 NO_STAGES = SessionPlan(pipeline=SPARE, network="shared", stages={}, env={}, format="json")
 
 
-class Deeds(NamedTuple):
-    """What the pool has others do."""
-
-    own: Callable[[Coroutine[Any, Any, None]], object]
-    """Runs a task that a shutdown waits for."""
-    remove: Callable[[SessionRecord], Awaitable[None]]
-    """Removes everything of a slot, again and again until it is gone."""
-    released: Callable[[str], None]
-    """Hears that nothing of a slot is left."""
-    write: Callable[[Sequence[str]], Awaitable[None]]
-    """Writes down which slots there are; returns when that is on disk. Raises `JournalFailed`."""
-    calm: Callable[[], Awaitable[object]]
-    """Returns when nothing is being made or removed that somebody waits for."""
-
-
 class SlotPool:
     """The slots of all pipelines."""
 
-    def __init__(
-        self, starter: Starter, admission: Admission, images: SlotImages, deeds: Deeds
-    ) -> None:
+    def __init__(self, starter: Starter, transitions: Transitions, images: SlotImages) -> None:
         """Nothing is made before `run`."""
         self.images = images
         self._starter = starter
-        self._admission = admission
-        self._do = deeds
+        self._transitions = transitions
+        self._admission = admission = transitions.admission
         self._slots: dict[str, SessionRecord] = {}
         """All that exist, by id, oldest first."""
         self._ready: set[str] = set()
@@ -89,6 +72,7 @@ class SlotPool:
         self._claimed_at = -REST
         self._open = True
         self._forgotten = asyncio.Event()
+        transitions.on(scheduler.GiveUp, lambda action: self.give_up(action.session_id))
 
     # Questions
 
@@ -165,7 +149,7 @@ class SlotPool:
             self._failures.reconsider((self.images.doubts, self._admission.config))
             pipeline = self._lacking()
             if pipeline is not None:
-                await self._do.calm()
+                await self._transitions.calm()
                 if not await self._make(pipeline):
                     pause = FAILED_PAUSE
             await asyncio.sleep(pause)
@@ -243,7 +227,9 @@ class SlotPool:
         self._slots[slot.id] = slot
         begun = self._admission.clock.now()
         try:
-            await self._do.write(list(self._slots))  # before there is anything of it
+            await self._transitions.chronicle.write_slots(
+                list(self._slots)
+            )  # before there is anything of it
             current = await self._prepare(slot)
         except (StepFailed, JournalFailed, base.EngineError) as exc:
             level = logging.WARNING if self._failures.note(pipeline, str(exc)) else logging.DEBUG
@@ -270,7 +256,7 @@ class SlotPool:
     async def _prepare(self, slot: SessionRecord) -> bool:
         """Make all of a slot; tell whether it is of the images that there are now."""
         await self.images.note(slot)
-        await self._starter.prepare(slot, self._do.calm)
+        await self._starter.prepare(slot, self._transitions.calm)
         return await self.images.are_current(slot)
 
     def _new(self, pipeline: str) -> SessionRecord:
@@ -293,13 +279,13 @@ class SlotPool:
         slot.ask_end(Ending("stopped", "shutdown", "the slot is given up"))
         if slot_id in self._ready:
             self._ready.discard(slot_id)
-            self._do.own(self._remove(slot))
+            self._transitions.own(self._remove(slot))
 
     async def _remove(self, slot: SessionRecord) -> None:
         slot.close_inputs()
-        await self._do.remove(slot)
+        await persist(slot, lambda: self._starter.remove(slot))
         self._forget(slot)
-        self._do.released(slot.id)
+        self._transitions.released(slot.id)
 
     async def emptied(self) -> None:
         """Return when all that were given up are gone."""

@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from typing import NamedTuple
+from typing import Protocol
 
 from operatord.engines import base
 
@@ -44,24 +44,44 @@ FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 2.0
 
 
-class Reactions(NamedTuple):
+class Reactions(Protocol):
     """What is done about what the watch notices."""
 
-    up: Callable[[base.EngineInfo], Awaitable[None]]
-    """Awaited after every connect, before hints and relists begin."""
-    lost: Callable[[base.EngineError], None]
-    silent: Callable[[float], None]
-    """Hears that the engine has not answered for so many seconds."""
-    answered: Callable[[], None]
-    """Hears of each answer to a ping."""
-    busy: Callable[[], bool]
-    """Tells whether the engine makes or removes something for somebody."""
-    hint: Callable[[base.EngineEvent], None]
-    relist: Callable[[], Awaitable[None]]
-    gap: Callable[[], None]
-    """Hears that hints may have been missed, right before a relist."""
-    broke: Callable[[Exception], None]
-    """Hears of an error that no engine is to raise."""
+    async def up(self, info: base.EngineInfo) -> None:
+        """Act on a connect, before hints and relists begin. Raises `base.EngineError`."""
+        ...
+
+    def lost(self, exc: base.EngineError) -> None:
+        """Act on the loss of the engine."""
+        ...
+
+    def silent(self, seconds: float) -> None:
+        """Act on a silence of so many seconds."""
+        ...
+
+    def answered(self) -> None:
+        """Act on an answer to a ping."""
+        ...
+
+    def busy(self) -> bool:
+        """Tell whether the engine does or answers something that somebody waits for."""
+        ...
+
+    def hint(self, event: base.EngineEvent) -> None:
+        """Act on what it says has happened."""
+        ...
+
+    def relist(self) -> Awaitable[None]:
+        """Compare with all that it has. Raises `base.EngineError`."""
+        ...
+
+    def gap(self) -> None:
+        """Act on hints that may have been missed, right before a relist."""
+        ...
+
+    def broke(self, exc: Exception) -> None:
+        """Note an error that no engine is to raise."""
+        ...
 
 
 class EngineWatch:

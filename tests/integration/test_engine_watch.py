@@ -77,7 +77,7 @@ async def test_daemon_serves_without_an_engine_that_says_nothing(tmp_path: Path)
 async def test_who_can_wait_is_queued_while_the_engine_is_slow(lab: Lab, wire: Wire) -> None:
     """S2: new starts queue with that reason, and run once it answers."""
     lab.fake.hang()
-    lab.daemon._watch.asked()
+    lab.daemon.link.watch.asked()
     await is_in_state(lab, "slow")
     engine = (await wire.call("system.status"))["engine"]
     assert engine["state"] == "slow"
@@ -220,9 +220,9 @@ async def test_daemon_that_was_held_up_itself_does_not_blame_the_engine(
     """S2: for as long as a SIGSTOP, or cores that others keep busy, it has heard nothing of anybody."""
     async with in_process(tmp_path / "s", IMPATIENT, engine=Leisurely()) as lab:
         for _ in range(3):
-            lab.daemon._watch.asked()
+            lab.daemon.link.watch.asked()
             await pinged_again(lab)
-            lab.daemon._watch.asked()
+            lab.daemon.link.watch.asked()
             await asyncio.sleep(0.06)  # the next ping is out
             time.sleep(2)
             await pinged_again(lab)
@@ -251,7 +251,7 @@ async def test_ping_that_is_broken_off_is_sent_again(
     engine = Stammering()
     async with in_process(tmp_path / "s", engine=engine) as lab:
         engine.breaks_off = 3
-        lab.daemon._watch.asked()
+        lab.daemon.link.watch.asked()
         await pinged_again(lab)
     assert engine.breaks_off == 0
     assert "is lost" not in caplog.text
@@ -263,9 +263,9 @@ async def test_engine_that_fails_to_list_and_answers_is_not_lost(
     """S2: one call that goes wrong is not the engine's end."""
     for error in (EngineFailed("status 500"), EngineUnavailable("no answer in 60 s")):
         lab.fake.script.fail("list_objects", error)
-        lab.daemon._watch._missed.set()
+        lab.daemon.link.watch._missed.set()
         await until(lambda error=error: str(error) in caplog.text, "it is noticed")
-    lab.daemon._watch._missed.set()
+    lab.daemon.link.watch._missed.set()
     assert (await wire.call("session.start"))["phase"] == "running"
     assert "is lost" not in caplog.text
 
@@ -299,11 +299,11 @@ async def test_want_of_descriptors_is_not_the_engine_s_silence(
     lasted = asyncio.Event()
     with monkeypatch.context() as short:
         short.setattr(lab.fake, "alive", alive)
-        lab.daemon._watch.asked()
+        lab.daemon.link.watch.asked()
         await failed.wait()
         lab.fake.script.fail("list_objects", NoDescriptors())
-        lab.daemon._watch._missed.set()
-        lab.daemon._watch.asked()
+        lab.daemon.link.watch._missed.set()
+        lab.daemon.link.watch.asked()
         await lasted.wait()
         for operation, method, params in (
             ("create", "session.start", {}),

@@ -122,7 +122,7 @@ async def test_restart_while_events_were_missed_is_found_with_the_next_list(
         await learned(lab, session)
     for session in sessions:
         lab.fake.world.restart(session["probe"], told=False)
-    lab.daemon.supervisor.exits.engine_was_away = True
+    lab.daemon.supervisor.exits.missed_events = True
     await lab.daemon.reconciler.look()
     for found in await asyncio.gather(*[ended(await lab.wire(), each) for each in sessions]):
         assert found["reason"] == "the stage 'probe' was restarted from outside"

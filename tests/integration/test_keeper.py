@@ -20,7 +20,7 @@ SECRET = "/etc/secret"
 Target = Callable[[Lab], tuple[Any, str]]
 
 TASKS: dict[str, Target] = {
-    "the watch over the engine": lambda lab: (lab.daemon._watch, "_watch"),
+    "the watch over the engine": lambda lab: (lab.daemon.link.watch, "_watch"),
     "what compares sessions with the engine": lambda lab: (lab.daemon.reconciler, "look"),
     "what writes down what was learned": lambda lab: (lab.daemon, "_write_learned"),
     "the watch over the machine": lambda lab: (lab.daemon.host, "_try_sample"),
@@ -77,7 +77,7 @@ async def test_task_that_breaks_is_begun_again_and_shown(
             lab.fake.world.lose()
             await until(lambda: lab.daemon.supervisor.reach.state == "unavailable", "it is lost")
             lab.fake.world.come_back()
-        lab.daemon._watch._missed.set()  # a comparison is due now
+        lab.daemon.link.watch._missed.set()  # a comparison is due now
         await until(lambda: broken.calls >= 2, "it was begun again")
         shown = (await troubles(wire))[name]
         assert (shown["times"], SECRET in str(shown), "KeyError" in shown["error"]) == (
@@ -102,7 +102,7 @@ async def test_engine_that_raises_what_it_should_not_is_lost_and_comes_back(
         lab.fake.world.lose()
         await wire.event("engine.lost")
         lab.fake.world.come_back()
-    lab.daemon._watch.asked()
+    lab.daemon.link.watch.asked()
     await until(lambda: broken.calls >= 2, "it is asked again")
     await wire.event("engine.back")
     assert (await troubles(wire))["the watch over the engine"]["times"] == 1
@@ -179,7 +179,7 @@ async def test_who_waits_is_told_where_it_stands_though_telling_broke_once(
 ) -> None:
     """E2: what a timer calls is no task, and is shown and gone on with like one."""
     noted.measure(available=0)
-    teller = noted.daemon.supervisor._teller
+    teller = noted.daemon.supervisor.transitions._teller
     monkeypatch.setattr(teller, "refresh", Broken(teller.refresh))
     first, second = await noted.wire(), await noted.wire()
     first.begin("session.start", wait="accepted")
@@ -198,7 +198,7 @@ async def test_defect_in_what_is_done_for_a_session_is_shown(lab: Lab, wire: Wir
     async def broken() -> None:
         raise KeyError(SECRET)
 
-    await asyncio.wait([lab.daemon.supervisor.own(broken())])
+    await asyncio.wait([lab.daemon.supervisor.transitions.own(broken())])
     assert (await troubles(wire))["what is done for a session"]["times"] == 1
 
 

@@ -165,7 +165,7 @@ class Machine:
         journal._closed = True
         journal._connection.close()
         journal._reading.close()
-        tasks = [*daemon.supervisor._tasks, *daemon.keeper._tasks]
+        tasks = [*daemon.supervisor.transitions.tasks, *daemon.keeper._tasks]
         if journal._writing is not None:
             tasks.append(journal._writing)
         for task in tasks:

@@ -131,7 +131,7 @@ async def test_slot_of_which_a_stage_was_paused_is_given_up(warm: Lab, told: boo
     paused = ready(warm)[0]
     warm.fake.world.pause(container_of(warm, paused, "probe"), told=told)
     if not told:
-        warm.daemon._watch._missed.set()
+        warm.daemon.link.watch._missed.set()
     await gone(warm, paused)
     session = await wire.call("session.start")
     assert session["session_id"] != paused
@@ -155,7 +155,7 @@ async def test_pause_of_a_session_s_stage_is_not_the_pool_s_business(warm: Lab) 
     session = await wire.call("session.start")
     before = ready(warm)
     warm.fake.world.pause(session["probe"])
-    warm.daemon._watch._missed.set()
+    warm.daemon.link.watch._missed.set()
     await filled(warm)
     assert set(before) <= set(ready(warm))
     assert (await wire.call("session.get", session_id=session["session_id"]))["phase"] == "running"
@@ -306,7 +306,7 @@ async def test_stages_have_their_line_before_the_claim_is_announced(
     warm: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a death in between leaves a slot that the journal knows, and no session."""
-    chronicle = warm.daemon.supervisor._chronicle
+    chronicle = warm.daemon.supervisor.transitions.chronicle
     announced = chronicle.announce
     at: dict[str, set[str]] = {}
 
@@ -437,7 +437,7 @@ async def test_pool_rests_longer_after_a_slot_that_could_not_be_made(
     monkeypatch: pytest.MonkeyPatch, made: bool, pause: str
 ) -> None:
     """S7: an engine that refuses is not asked again at once."""
-    pool = slots_module.SlotPool(Mock(), Mock(), Mock(), Mock(calm=AsyncMock()))
+    pool = slots_module.SlotPool(Mock(), Mock(calm=AsyncMock()), Mock())
     monkeypatch.setattr(pool, "_discard_unfit", Mock())
     monkeypatch.setattr(pool, "_lacking", Mock(return_value="segmented"))
     monkeypatch.setattr(pool, "_make", AsyncMock(return_value=made))

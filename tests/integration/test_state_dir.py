@@ -537,7 +537,7 @@ async def test_instance_that_is_taken_while_the_engine_was_away_ends_its_daemon(
     world.holders["test"] = "somebody else"
     await wire.event("engine.lost")
     world.come_back()
-    await until(lambda: lab.daemon._ownership.problem is not None, "it is noticed")
+    await until(lambda: lab.daemon.link.ownership.problem is not None, "it is noticed")
     status = await wire.call("system.status")
     assert status["engine"]["state"] == "unavailable"
     assert "another state directory" in status["engine"]["reason"]

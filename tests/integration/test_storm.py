@@ -94,7 +94,7 @@ async def test_after_the_storm_nothing_is_left(tmp_path: Path, seed: int) -> Non
         for session in (await wire.call("session.list"))["sessions"]:
             await wire.call("session.stop", session_id=session["session_id"])
         supervisor = lab.daemon.supervisor
-        await until(lambda: not supervisor._tasks, "every session's task has ended")
+        await until(lambda: not supervisor.transitions.tasks, "every session's task has ended")
         state = supervisor.admission.state
         assert (state.room.holdings, len(state.queue), state.room.used) == ({}, 0, NOTHING)
         assert supervisor._starter._networks._subnets.held == 0

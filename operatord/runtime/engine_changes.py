@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: MIT
+"""What it means for sessions when the engine comes, is slow, is lost, or says that something has happened."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+from operatord.engines import base
+
+from .supervisor import Supervisor
+
+
+class Means(NamedTuple):
+    """What is done about the engine beside what is done for sessions."""
+
+    measure: Callable[[base.EngineInfo], Awaitable[None]]
+    """Counts with the machine that the engine is on. Raises `base.EngineError`."""
+    compare: Callable[[], Awaitable[None]]
+    """Compares sessions with what the engine has. Raises `base.EngineError`."""
+    leave: Callable[[], None]
+    """Ends the daemon, whose instance is another's."""
+    broke: Callable[[Exception], None]
+    """Hears of an error that no engine is to raise."""
+
+
+class EngineChanges:
+    """The listener of an `EngineLink`."""
+
+    def __init__(self, supervisor: Supervisor, means: Means) -> None:
+        """Act for the sessions of ``supervisor``."""
+        self._supervisor = supervisor
+        self._transitions = supervisor.transitions
+        self._means = means
+
+    async def connected(self, info: base.EngineInfo) -> None:
+        """Count with the engine's machine. Raises `base.EngineError`."""
+        await self._means.measure(info)
+
+    def answered(self, news: bool) -> None:
+        """Let starts go on that waited for the engine."""
+        self._supervisor.life.unanswered.clear()
+        if news:
+            self._supervisor.restorer.requeue()
+            self._block(None)
+
+    def slow(self, reason: str, news: bool) -> None:
+        """Begin nothing new. What has begun goes on.
+
+        Who would rather be refused than wait, and asked when it was silent already, is told now.
+        """
+        life = self._supervisor.life
+        unanswered, life.unanswered = life.unanswered, []
+        if news:
+            self._block(reason)
+        for record in unanswered:
+            if record.params.on_shortage == "refuse":
+                record.give_up_start(reason)
+
+    def lost(self, reason: str) -> None:
+        """Begin nothing new. Those who wait go on waiting, but for what has failed already."""
+        self._block(reason)
+        for record in self._transitions.book.living():
+            if record.phase == "stopping" and record.started is None:
+                record.give_up()  # why is known, and nothing that the engine says will change it
+
+    def given_up(self, reason: str) -> None:
+        """Fail the sessions that are being started, for the engine does not come back.
+
+        Whoever waits for one is told now; what was made of it is removed when the engine is back.
+        """
+        for record in self._transitions.book.living():
+            record.give_up_start(reason)
+
+    def _block(self, reason: str | None) -> None:
+        transitions = self._transitions
+        transitions.act(transitions.admission.hold("engine", reason))
+
+    def not_ours(self) -> None:
+        """Do nothing more: it would be done to another's sessions."""
+        self._transitions.abort()
+        self._means.leave()
+
+    def gap(self) -> None:
+        """Doubt what is known: stages may have ended, and images been made anew, unheard."""
+        self._supervisor.exits.missed_events = True
+        self._supervisor.slots.images.doubt()
+
+    def hint(self, event: base.EngineEvent) -> None:
+        """Look at the stage of which something is said."""
+        if event.kind == "image":
+            self._supervisor.slots.images.doubt()
+        exits = self._supervisor.exits
+        session_id = event.labels.get(base.LABEL_SESSION)
+        stage = event.labels.get(base.LABEL_STAGE)
+        if session_id and stage:
+            match event.kind:
+                case "oom":
+                    exits.note_oom(session_id, stage)
+                case "stopped":
+                    exits.note_stopped(session_id, event.id)
+                case "started":
+                    exits.note_started(session_id, stage)
+                case "paused":
+                    self._supervisor.slots.paused(session_id)
+                case "exited" | "removed":
+                    exits.hint(session_id, stage)
+
+    async def relist(self) -> None:
+        """Compare sessions with all that the engine has. Raises `base.EngineError`."""
+        await self._means.compare()
+
+    def busy(self) -> bool:
+        """Tell whether something is being made or removed that somebody waits for."""
+        return not self._transitions.is_calm
+
+    def broke(self, exc: Exception) -> None:
+        """Have a defect noted."""
+        self._means.broke(exc)
