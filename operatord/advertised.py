@@ -13,6 +13,7 @@ import socket
 from typing import NamedTuple
 
 from .config import Config, ConfigError
+from .core.engine_kinds import is_local
 
 LOOPBACK = "127.0.0.1"
 
@@ -48,7 +49,7 @@ def _address(host: str, config: Config, *, remote: bool) -> str:
     """
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host))
-    if config.engine == "process":
+    if is_local(config.engine):
         return host  # it gives each session a loopback address of its own
     found = [address for address in _addresses(host) if remote or _is_ours(address)]
     if not found:

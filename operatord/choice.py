@@ -10,6 +10,7 @@ from typing import NamedTuple
 from .advertised import is_this_machine
 from .config import Config, ConfigError, is_loopback
 from .core import engine_address
+from .core.engine_kinds import KINDS, is_local
 from .engines import docker_endpoint, docker_ssh, docker_tls
 from .engines.base import Engine
 from .engines.docker_endpoint import Endpoint, Wanted
@@ -29,7 +30,7 @@ class Choice(NamedTuple):
 
 def choose_engine(config: Config, instance: str, state_dir: Path, env: Mapping[str, str]) -> Choice:
     """Return the engine that the settings ask for. No I/O but a look at files. Raises `ConfigError`."""
-    if config.engine == "process":
+    if is_local(config.engine):
         return Choice(_process(state_dir, instance), "the settings ask for it")
     if (endpoint := engine_endpoint(config, env)) is not None:
         return Choice(_docker(endpoint, instance), endpoint.because)
@@ -47,7 +48,7 @@ def engine_endpoint(config: Config, env: Mapping[str, str]) -> Endpoint | None:
 
     What somebody has named, and nobody can connect to, is never passed over. Raises `ConfigError`.
     """
-    if config.engine == "process":
+    if is_local(config.engine):
         return None
     wanted = Wanted(
         config.docker_host,
@@ -60,7 +61,7 @@ def engine_endpoint(config: Config, env: Mapping[str, str]) -> Endpoint | None:
         endpoint = docker_endpoint.named(wanted, env)
         if endpoint is None:
             found = docker_endpoint.find(docker_endpoint.sockets(env))
-            return found or (DEFAULT if config.engine == "docker" else None)
+            return found or (DEFAULT if KINDS[config.engine].is_named else None)
         if wrong := engine_address.problem(endpoint.url):
             raise ConfigError([f"{endpoint.source}: {wrong}"])
         if endpoint.tls is not None:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn, TypeVar
 from operatord_protocol.standard_streams import open_closed_ones
 
 from . import __version__
+from .core.engine_kinds import KINDS
 
 T = TypeVar("T")
 
@@ -181,7 +182,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unix", metavar="PATH", help="listen on a Unix socket as well")
     parser.add_argument(
-        "--engine", choices=("auto", "docker", "process"),
+        "--engine", choices=tuple(KINDS),
         help="where stages run: containers of the engine that is named or found, or local processes",
     )  # fmt: skip
     parser.add_argument("--state-dir", metavar="DIR", help="what outlives a restart is kept there")
@@ -296,7 +297,7 @@ def _add_demo(commands: Any) -> None:
     demo = commands.add_parser(
         "demo", help="watch one session from request to nothing", description=text
     )
-    demo.add_argument("--engine", choices=("auto", "docker", "process"), default="auto")
+    demo.add_argument("--engine", choices=tuple(KINDS), default="auto")
     demo.add_argument("--count", type=_whole, default=300, help="frames to ask for (default: 300)")
     demo.set_defaults(run=_demo)
 

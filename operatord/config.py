@@ -24,6 +24,7 @@ from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_B
 from operatord_protocol.hosts import host_problem
 
 from .core import engine_address
+from .core.engine_kinds import EngineChoice, is_local
 from .core.pipelines import Pipeline, problems, shipped
 from .core.subnets import PREFIX
 from .core.units import Bytes, Duration, custom, plain
@@ -35,7 +36,6 @@ OTHER_VARIABLES = (
 )  # fmt: skip
 """Variables of ours that are no settings: for the command line, the client, stages and tests."""
 
-EngineChoice = Literal["auto", "docker", "process"]
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=1_000_000)]
 Share = Annotated[float, Meta(gt=0, le=1)]
@@ -503,7 +503,7 @@ def _network_problems(config: Config) -> list[str]:
 def _advertised_problems(host: str, engine: EngineChoice) -> list[str]:
     problem = host_problem(host)
     found = [f"advertise_host: {problem}"] if problem else []
-    if engine == "process" and not is_loopback(host):
+    if is_local(engine) and not is_loopback(host):
         found.append("advertise_host: the process engine serves on loopback addresses only")
     return found
 

@@ -25,6 +25,7 @@ from operatord_client.session import RunningSession
 
 from .choice import DEFAULT, choose_engine, engine_endpoint
 from .config import Config, from_dict
+from .core.engine_kinds import KINDS, is_local
 from .engines.base import Engine, EngineError
 from .engines.docker_endpoint import Endpoint
 from .images import EMULATORS, ImageError, build_images
@@ -105,12 +106,12 @@ def _run(wanted: str, count: int, folder: Path) -> int:
 
 def _choose(wanted: str, folder: Path) -> _Chosen:
     """Return the engine to use and why: containers where they can be had, else local processes."""
-    if wanted == "process":
+    if is_local(wanted):
         return _Chosen("process", "it was asked for")
     try:
         return _Chosen("docker", asyncio.run(_try_docker(folder)))
     except _Failed as exc:
-        if wanted == "docker":
+        if KINDS[wanted].is_named:
             raise
         return _Chosen("process", f"local processes, because {exc}")
 
@@ -198,7 +199,7 @@ def _await_engine(client: Client) -> None:
     """Return once the daemon's engine answers it: one that is far away is a while in coming."""
     deadline = time.monotonic() + READY_SECONDS
     while (engine := client.status().engine)["state"] != "up" and time.monotonic() < deadline:
-        if engine["name"] == "process":
+        if is_local(engine["name"]):
             return
         time.sleep(0.05)
 

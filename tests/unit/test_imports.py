@@ -170,3 +170,18 @@ def test_each_module_is_in_the_table_of_rooms(name: str) -> None:
     module = name.rpartition(".")[2].lstrip("_").removeprefix("async_")
     spellings = {module, f"{module}s", module.removesuffix("s"), module.replace("_", " ")}
     assert any(re.search(rf"\b{each}\b", table) for each in spellings), name
+
+
+def test_nothing_but_their_table_tells_engines_apart_by_name() -> None:
+    kinds = MODULES["operatord.core.engine_kinds"]
+    names = {"docker", "podman", "process"}
+    found = [
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for name, file in MODULES.items()
+        if name.startswith("operatord.") and file != kinds
+        for node in ast.walk(parsed(file))
+        if isinstance(node, (ast.Compare, ast.MatchValue))
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and part.value in names
+    ]
+    assert found == []
