@@ -138,6 +138,10 @@ class World:
         self._made += 1
         return f"{kind}-{self._made:06d}"
 
+    def begin_after(self, made: int) -> None:
+        """Go on as if so many things had been made, and started, already."""
+        self._made, self._started = made, float(made)
+
     def end(self, container_id: str, code: int = 0, *, oom: bool = False) -> None:
         """Let a running stage end."""
         container = self.containers[container_id]
