@@ -24,7 +24,6 @@ from operatord_protocol.methods import schemas
 from . import __version__, choice, logs
 from .advertised import Advertised, advertised
 from .config import Config, ConfigError
-from .control.events import EventLog
 from .control.peer import Services
 from .control.server import Server
 from .control.views import Views
@@ -44,8 +43,6 @@ from .runtime.gpus import find_gpus
 from .runtime.host import HostMonitor
 from .runtime.idle import IdleWatch
 from .runtime.inspection import Inspection
-from .runtime.journal import Journal, Retention
-from .runtime.journal_file import JournalFailed
 from .runtime.keeper import Keeper
 from .runtime.latency import without_collections
 from .runtime.link import EngineLink
@@ -60,6 +57,9 @@ from .runtime.supervisor import Supervisor
 from .runtime.usage import CallRate, UsageWatch
 from .signals import Signals
 from .state_dir import StateDir, StateDirLost
+from .store.events import EventLog
+from .store.journal import Journal, Retention
+from .store.journal_file import JOURNAL, JournalFailed
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class Daemon:
 
     def _open_journal(self) -> Journal:
         try:
-            path = self._state.path / "journal.sqlite"
+            path = self._state.path / JOURNAL
             return Journal(path, self._retention(), secure=self._secure_state)
         except JournalFailed:
             self._state.close()

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Self
 
 from .identity import IDENTITY, INSTANCE, StateDirUnusable
-from .runtime.file_kind import NOWHERE, kind_of, no_file
+from .store.file_kind import NOWHERE, kind_of, no_file
+from .store.journal_file import JOURNAL
 
 log = logging.getLogger(__name__)
 
-JOURNAL = "journal.sqlite"
 LOCK = "lock"
 FILES = (LOCK, INSTANCE, IDENTITY, JOURNAL)
 PROCESSES = "process"

@@ -26,7 +26,6 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Set
-from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,12 +36,13 @@ from .config import Config
 from .engines import base
 from .identity import StateDirUnusable, read_identity, read_instance
 from .runtime.forgotten import has_unknown_past, of_running, session_of
-from .runtime.journal import SLOTS
-from .runtime.journal_file import UNKNOWN_PAST, VERSION, connect_to_read
 from .runtime.ownership import Ownership
 from .runtime.processes import ProcessId, end
 from .state_dir import StateDir
 from .state_lock import StateDirBusy
+from .store.journal_file import JOURNAL
+from .store.reader import Reader, reading
+from .store.schema import SLOTS, UNKNOWN_PAST, WrongVersion
 
 GRACE = 10.0
 """Seconds between the two looks; a daemon's own pass leaves orphans alone for as long."""
@@ -102,7 +102,7 @@ class Sweep:
         """``instance`` is the label of everything that may be removed, ``forgotten`` as in `Options`."""
         self._state_dir = state_dir
         self._forgotten = forgotten
-        self._journal = state_dir / "journal.sqlite"
+        self._journal = state_dir / JOURNAL
         self._instance = instance
         self._make_engine = make_engine
 
@@ -219,29 +219,14 @@ class Known(NamedTuple):
 def read_journal(journal: Path, sessions: Iterable[str]) -> Known:
     """Return what the journal says of ``sessions``. Raises `CannotSweep`.
 
-    The connection only reads; a daemon that writes meanwhile is not held up by it.
+    It is only read; a daemon that writes meanwhile is not held up by that.
     """
-    try:
-        with closing(_open(journal)) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version != VERSION:
-                raise CannotSweep(
-                    f"the journal is of version {version}, and this one reads {VERSION}"
-                )
-            query = "SELECT phase FROM session WHERE id = ?"
-            rows = {each: db.execute(query, (each,)).fetchone() for each in sessions}
-            slots, unknown_past = (
-                db.execute("SELECT CAST(data AS BLOB) FROM fact WHERE name = ?", (name,)).fetchone()
-                for name in (SLOTS, UNKNOWN_PAST)
-            )
-    except sqlite3.Error as exc:
-        raise CannotSweep(
-            f"the journal cannot be read ({exc}), so nobody knows what lives"
-        ) from exc
-    unclaimed = [] if slots is None else msgspec.json.decode(slots[0], type=list[str])
-    known = {session: row[0] for session, row in rows.items() if row is not None}
-    phases = dict.fromkeys(unclaimed, SLOT) | known
-    return Known(phases, has_unknown_past(None if unknown_past is None else unknown_past[0]))
+    with _asked(journal, "what lives") as reader:
+        rows, slots = reader.sessions(sessions), reader.fact(SLOTS)
+        unknown_past = has_unknown_past(reader.fact(UNKNOWN_PAST))
+    unclaimed = [] if slots is None else msgspec.json.decode(slots, type=list[str])
+    known = {session: row.phase for session, row in rows.items()}
+    return Known(dict.fromkeys(unclaimed, SLOT) | known, unknown_past)
 
 
 class _Relayed(msgspec.Struct):
@@ -250,21 +235,25 @@ class _Relayed(msgspec.Struct):
 
 def read_relays(journal: Path, sessions: Iterable[str]) -> list[ProcessId]:
     """Return the relays that these sessions have by the journal. Raises `CannotSweep`."""
-    try:
-        with closing(_open(journal)) as db:
-            query = "SELECT data FROM session WHERE id = ?"
-            rows = [db.execute(query, (each,)).fetchone() for each in sessions]
-    except sqlite3.Error as exc:
-        raise CannotSweep(f"the journal cannot be read any more ({exc})") from exc
+    with _asked(journal, "which relays there are") as reader:
+        rows = reader.sessions(sessions)
     found = []
-    for row in filter(None, rows):
+    for row in rows.values():
         with contextlib.suppress(msgspec.MsgspecError):  # without its stages it ends by itself
-            found.append(msgspec.json.decode(row[0], type=_Relayed).relay)
+            found.append(msgspec.json.decode(row.data, type=_Relayed).relay)
     return [each for each in found if each is not None]
 
 
-def _open(journal: Path) -> sqlite3.Connection:
-    return connect_to_read(journal)
+@contextlib.contextmanager
+def _asked(journal: Path, wanted: str) -> Iterator[Reader]:
+    """Give what can be asked of the journal, of which ``wanted`` is to be known. Raises `CannotSweep`."""
+    try:
+        with reading(journal) as reader:
+            yield reader
+    except WrongVersion as exc:
+        raise CannotSweep(f"the journal {exc}") from exc
+    except sqlite3.Error as exc:
+        raise CannotSweep(f"the journal cannot be read ({exc}), so nobody knows {wanted}") from exc
 
 
 @contextlib.contextmanager

@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import msgspec
 
 from operatord.core.demand import shape_of
-from operatord.runtime.journal_file import connect_to_read
 from operatord.runtime.snapshot import Snapshot, decode
 from operatord.simulation.recorded import write
 from operatord.simulation.trace import Job
+from operatord.store.journal_file import JOURNAL
+from operatord.store.reader import reading
+from operatord.store.schema import WrongVersion
 
 
 class NothingRecorded(Exception):
-    """There is no journal, or nothing in it that ran; the text says which."""
+    """There is no journal that can be read here, or nothing in it that ran; the text says which."""
 
 
 def export_trace(state_dir: Path, target: Path) -> int:
@@ -26,11 +27,13 @@ def export_trace(state_dir: Path, target: Path) -> int:
 
     The daemon may go on meanwhile. Raises `NothingRecorded`, `simulation.recorded.TraceError`.
     """
-    journal = state_dir / "journal.sqlite"
+    journal = state_dir / JOURNAL
     if not journal.exists():
         raise NothingRecorded(f"{state_dir} has no journal: no daemon has run with it")
     try:
         jobs = sorted(_jobs(journal))
+    except WrongVersion as exc:
+        raise NothingRecorded(f"{journal} {exc}") from exc
     except sqlite3.Error as exc:
         raise NothingRecorded(f"{journal} cannot be read: {exc}") from exc
     if not jobs:
@@ -40,10 +43,10 @@ def export_trace(state_dir: Path, target: Path) -> int:
 
 
 def _jobs(journal: Path) -> Iterator[Job]:
-    with closing(connect_to_read(journal)) as db:
-        for owner, data in db.execute("SELECT owner, data FROM session ORDER BY created"):
+    with reading(journal) as reader:
+        for row in reader.all_sessions():
             try:
-                job = _job(owner, decode(data))
+                job = _job(row.owner, decode(row.data))
             except msgspec.MsgspecError:
                 continue  # of another version: it is no reason to leave out the others
             if job is not None:

@@ -7,14 +7,12 @@ import asyncio
 import os
 import shutil
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from .choice import choose_engine
 from .config import Config
 from .engines import base
 from .identity import (
-    INSTANCE,
     as_found,
     draft_of,
     is_name,
@@ -25,18 +23,11 @@ from .identity import (
     write_identity,
     write_whole,
 )
-from .runtime.file_kind import kind_of
-from .runtime.journal import SLOTS
-from .runtime.journal_file import (
-    MAGIC,
-    UNKNOWN_PAST,
-    VERSION,
-    JournalFailed,
-    check_journal,
-    connect_to_read,
-    open_sound,
-)
-from .state_lock import JOURNAL, PROCESSES, StateDirBusy, StateLock
+from .state_lock import PROCESSES, StateDirBusy, StateLock
+from .store.copies import copy_journal, forget_living, instance_of
+from .store.file_kind import kind_of
+from .store.journal_file import JOURNAL, MAGIC, JournalFailed
+from .store.schema import WrongVersion
 
 ANOTHER = "name a file that `operatord backup` wrote; nothing was changed"
 
@@ -60,21 +51,12 @@ def backup(state_dir: Path, target: Path) -> str:
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
-            _copy(state_dir / JOURNAL, draft, instance)
+            copy_journal(state_dir / JOURNAL, draft, instance)
+        except WrongVersion as exc:
+            raise CannotDo(f"{state_dir / JOURNAL} {exc}") from exc
         except sqlite3.Error as exc:
             raise CannotDo(f"the journal cannot be copied: {exc}: {target}") from exc
     return f"the journal of instance {instance} is in {target}"
-
-
-def _copy(journal: Path, draft: Path, instance: str) -> None:
-    """Raises `CannotDo`, `sqlite3.Error`."""
-    with closing(connect_to_read(journal)) as source, closing(sqlite3.connect(draft)) as copy:
-        _require_version(source, journal)
-        source.backup(copy)
-        copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-        facts = ((UNKNOWN_PAST, b"true"), (INSTANCE, instance.encode()))
-        copy.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts)
-        copy.commit()
 
 
 def restore(source: Path, state_dir: Path) -> str:
@@ -92,17 +74,16 @@ def _instance_of(source: Path) -> str:
     """Return whose backup a file is. Raises `CannotDo` if it is none, or damaged, `OSError`."""
     _require_database(source)
     try:
-        with closing(connect_to_read(source.resolve())) as db:
-            _require_version(db, source)
-            check_journal(db)
-            row = db.execute("SELECT data FROM fact WHERE name = ?", (INSTANCE,)).fetchone()
+        said = instance_of(source)
+    except WrongVersion as exc:
+        raise CannotDo(f"{source} {exc}") from exc
     except (sqlite3.Error, UnicodeDecodeError) as exc:
         raise CannotDo(f"{source} is damaged ({exc}): {ANOTHER}") from exc
-    if row is None:
+    if said is None:
         raise CannotDo(
             f"{source} is a journal, but not one that `operatord backup` wrote: {ANOTHER}"
         )
-    instance = bytes(row[0]).decode("ascii", "replace") if isinstance(row[0], bytes) else ""
+    instance = said.decode("ascii", "replace")
     if not is_name(instance):
         raise CannotDo(f"{source} is damaged (it does not say whose it is): {ANOTHER}")
     return instance
@@ -119,17 +100,6 @@ def _require_database(source: Path) -> None:
         raise CannotDo(f"{source} is empty, and no backup: {ANOTHER}")
     if begin != MAGIC:
         raise CannotDo(f"{source} is not an SQLite file, and so no backup: {ANOTHER}")
-
-
-def _require_version(db: sqlite3.Connection, path: Path) -> None:
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
-        raise CannotDo(
-            f"{path} is of version {version}, and this operatord reads versions up to {VERSION}: use the "
-            "newer operatord that wrote it"
-        )
-    if version < 1:
-        raise CannotDo(f"{path} is an SQLite file, but no journal of operatord's")
 
 
 def describe(state_dir: Path) -> str:
@@ -162,10 +132,7 @@ def _forget_what_lives(journal: Path) -> None:
     if not journal.exists():
         return
     try:
-        with closing(open_sound(journal)) as db:
-            db.execute("DELETE FROM session WHERE ended IS NULL")
-            db.execute("DELETE FROM fact WHERE name = ?", (SLOTS,))
-            db.commit()
+        forget_living(journal)
     except (sqlite3.Error, JournalFailed) as exc:
         raise CannotDo(f"the journal cannot be changed: {exc}") from exc
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Who asks: listening sockets, connections, the table of verbs, events."""
+"""Who asks: listening sockets, connections, the table of verbs."""

@@ -14,11 +14,11 @@ from operatord.runtime.host import HostMonitor
 from operatord.runtime.inspection import Inspection
 from operatord.runtime.probes import ProbeRegistry
 from operatord.runtime.supervisor import Supervisor
+from operatord.store.events import EventLog
 from operatord.waking import Turnstile
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.messages import Reloaded, Trouble
 
-from .events import EventLog
 from .views import Views
 
 

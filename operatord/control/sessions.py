@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from operatord.core.plans import Upstream
-from operatord.runtime.journal_file import JournalFailed
 from operatord.runtime.lifetimes import CONNECTION_GONE
 from operatord.runtime.record import Ending, SessionRecord
 from operatord.runtime.refusals import not_written
 from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
+from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.codec import Request

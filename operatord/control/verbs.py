@@ -12,12 +12,12 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from operatord.store.events import Subscription
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.checking import suggestion
 
 from . import logs, sessions
-from .events import Subscription
 from .paging import piece, wanted
 from .peer import Call
 

@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from operatord.core.phases import TRANSITIONS
 from operatord.core.sameness import differing
+from operatord.store.journal import Journal
+from operatord.store.schema import SessionRow
 from operatord_protocol import errors
 from operatord_protocol.messages import Phase, SessionStartParams
 
-from .journal import Journal, SessionRow
 from .record import SessionRecord
 from .snapshot import Unreadable, from_row
 

@@ -13,8 +13,7 @@ import logging
 import msgspec
 
 from operatord.engines import base
-
-from .journal import Journal
+from operatord.store.journal import Journal
 
 log = logging.getLogger(__name__)
 

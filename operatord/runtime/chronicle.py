@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
+from operatord.store.journal import Journal
+from operatord.store.journal_file import JournalFailed
+from operatord.store.schema import SLOTS, SessionRow
+
 from .admission import Admission
-from .journal import SLOTS, Journal, SessionRow
-from .journal_file import JournalFailed
 from .record import SessionRecord
 from .snapshot import to_row
 

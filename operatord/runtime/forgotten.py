@@ -15,9 +15,8 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from operatord.engines import base
-
-from .journal import Journal
-from .journal_file import UNKNOWN_PAST
+from operatord.store.journal import Journal
+from operatord.store.schema import UNKNOWN_PAST
 
 log = logging.getLogger(__name__)
 

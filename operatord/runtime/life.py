@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from operatord.core import scheduler
 from operatord.engines import base
+from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
 
-from .journal_file import JournalFailed
 from .postmortem import collect
 from .reach import Reach
 from .record import Ending, SessionRecord

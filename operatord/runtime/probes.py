@@ -14,14 +14,14 @@ from msgspec import UNSET
 
 from operatord.config import Limits
 from operatord.core.plans import Upstream
+from operatord.store.journal import Journal
+from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
 from operatord_protocol.checking import suggestion
 from operatord_protocol.hosts import host_problem
 from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
-from .journal import Journal
-from .journal_file import JournalFailed
 from .looks import Looks, Seen
 from .refusals import not_written
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from operatord.core import scheduler
 from operatord.core.why import Why
+from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
 
 from .clock import Clock, rfc3339
-from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
 from .reports import is_for_people
 from .steps import StepFailed

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 
 from operatord.core import scheduler
+from operatord.store.journal import Journal
+from operatord.store.schema import SessionRow
 
-from .journal import Journal, SessionRow
 from .life import Life
 from .lifetimes import Lifetimes
 from .moments import recall

@@ -23,9 +23,9 @@ from operatord.core.arrivals import Arrivals
 from operatord.core.pipelines import Pipeline
 from operatord.core.plans import SessionPlan, make_plan
 from operatord.engines import base
+from operatord.store.journal_file import JournalFailed
 from operatord_protocol.messages import SessionStartParams
 
-from .journal_file import JournalFailed
 from .record import Ending, SessionRecord
 from .removal import persist
 from .slot_failures import FIRST_PAUSE, SlotFailures

@@ -20,10 +20,10 @@ from operatord.core.plans import SessionPlan
 from operatord.core.resources import Vector, minus
 from operatord.core.units import custom, plain
 from operatord.engines.base import LogLine, Network, StageState
+from operatord.store.schema import SessionRow
 from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
 from .clock import Clock
-from .journal import SessionRow
 from .moments import Written, guessed
 from .processes import ProcessId
 from .record import Ending, SessionRecord

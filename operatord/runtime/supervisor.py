@@ -17,6 +17,7 @@ from operatord.core import scheduler
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.pressure import Sample
 from operatord.engines import base
+from operatord.store.journal import Journal
 from operatord_protocol import errors
 from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
@@ -24,7 +25,6 @@ from .admission import Admission, Machine
 from .attaching import Attacher
 from .chronicle import Emit
 from .exits import ExitHooks, ExitWatch
-from .journal import Journal
 from .life import Life, LifeHooks
 from .lifetimes import Lifetimes
 from .reach import Reach

@@ -13,11 +13,11 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from operatord.core import scheduler
+from operatord.store.journal import Journal
 
 from .admission import Admission
 from .book import SessionBook
 from .chronicle import Chronicle, Emit
-from .journal import Journal
 from .leases import Leases
 from .record import Ending, SessionRecord
 from .refusals import refusal

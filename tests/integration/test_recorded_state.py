@@ -19,9 +19,10 @@ from test_restart import LaterClock, Machine
 
 from operatord.engines import base
 from operatord.simulation.recorded import read
-from operatord.sweep import Options, sweep_once
-from operatord.trace_export import export_trace
-from operatord.upkeep import backup, restore
+from operatord.store.journal_file import JOURNAL
+from operatord.sweep import CannotSweep, Options, sweep_once
+from operatord.trace_export import NothingRecorded, export_trace
+from operatord.upkeep import CannotDo, backup, restore
 
 RECORDED = Path(__file__).parent / "recorded"
 KILLED = 1_767_226_655.0
@@ -60,7 +61,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[Machine]:
 
 
 def write_journal(state_dir: Path) -> None:
-    with closing(sqlite3.connect(state_dir / "journal.sqlite")) as db:
+    with closing(sqlite3.connect(state_dir / JOURNAL)) as db:
         db.executescript((RECORDED / "journal.sql").read_text("utf-8"))
 
 
@@ -130,6 +131,10 @@ async def test_slots_of_the_earlier_daemon_go_and_nothing_else(machine: Machine)
     assert machine.world.networks.keys() == {"network-000008"}
 
 
+def without_waiting(machine: Machine) -> Options:
+    return Options(str, str, 0.0, make_engine=lambda: FakeEngine("test", machine.world))
+
+
 async def test_commands_read_it_without_a_daemon(
     machine: Machine, views: Mapping[str, Json], tmp_path: Path
 ) -> None:
@@ -147,3 +152,18 @@ async def test_commands_read_it_without_a_daemon(
     restore(tmp_path / "backup", copy)
     wire = await machine.start()
     assert await get(wire, views["running"]) == views["running"]
+
+
+async def test_commands_say_of_a_newer_journal_that_they_cannot_read_it(
+    machine: Machine, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(machine.state_dir / JOURNAL)) as db:
+        db.execute("PRAGMA user_version = 2")
+    newer = "is of version 2, and this operatord reads versions up to 1: use the newer operatord"
+    with pytest.raises(NothingRecorded, match=newer):
+        export_trace(machine.state_dir, tmp_path / "trace.json")
+    with pytest.raises(CannotDo, match=newer):
+        backup(machine.state_dir, tmp_path / "backup")
+    with pytest.raises(CannotSweep, match=newer):
+        await sweep_once(settings(machine.state_dir), without_waiting(machine))
+    assert len(machine.world.containers) == 5

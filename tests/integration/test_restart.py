@@ -51,10 +51,11 @@ from operatord.core.room import Gpu
 from operatord.daemon import Daemon, Parts
 from operatord.engines import base
 from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
-from operatord.runtime import journal as journal_module
 from operatord.runtime.chronicle import Chronicle
 from operatord.runtime.clock import rfc3339
 from operatord.runtime.record import SessionRecord
+from operatord.store import journal as journal_module
+from operatord.store.schema import SLOTS
 from operatord.sweep import Options, sweep_once
 
 STAGES = ("probe", "stream", "segmentation")
@@ -1262,7 +1263,7 @@ async def test_slots_that_cannot_be_read_keep_no_daemon_from_starting(
 ) -> None:
     """F8: what they have on the engine is an orphan like any other."""
     await machine.start()
-    machine.daemon.journal.note_fact(journal_module.SLOTS, b'{"not": "a list"}')
+    machine.daemon.journal.note_fact(SLOTS, b'{"not": "a list"}')
     await machine.daemon.journal.settled()
     await machine.kill()
     await machine.start()

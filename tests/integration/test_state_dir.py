@@ -33,9 +33,9 @@ from operatord import identity as identity_module
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import NotOurs
 from operatord.identity import StateDirUnusable, read_identity, write_identity
-from operatord.runtime.journal_file import open_sound
 from operatord.state_dir import StateDir
 from operatord.state_lock import StateDirBusy
+from operatord.store.journal_file import open_sound
 from operatord.sweep import CannotSweep, Options, sweep_once
 from operatord.upkeep import backup, describe
 
@@ -274,7 +274,8 @@ async def test_whoever_holds_the_lock_is_named(tmp_path: Path) -> None:
 
 def copy(state_dir: Path, name: str = "copy") -> Path:
     copied = state_dir.with_name(name)
-    shutil.copytree(state_dir, copied, symlinks=True)
+    drafts = shutil.ignore_patterns("*.new")  # which are renamed while this goes on
+    shutil.copytree(state_dir, copied, symlinks=True, ignore=drafts)
     return copied
 
 

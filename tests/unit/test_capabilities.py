@@ -12,7 +12,7 @@ from fake_engine import FakeEngine, Program, World
 
 from operatord.engines.base import Capabilities, EngineInfo, EngineUnavailable
 from operatord.runtime.capabilities import FACT, CapabilityMemory
-from operatord.runtime.journal import Journal, Retention
+from operatord.store.journal import Journal, Retention
 
 ABLE = Capabilities(joins_by_name=True, connects_late=True)
 INFO = EngineInfo(name="fake", version="1", api_version="1.41", endpoint="unix:///one")

@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.control import events
-from operatord.control.events import EventLog, Subscription
 from operatord.runtime.clock import Clock
+from operatord.store import events
+from operatord.store.events import EventLog, Subscription
 
 SIZE = 8
 

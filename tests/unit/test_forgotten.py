@@ -9,7 +9,7 @@ import pytest
 
 from operatord.engines.base import LABEL_SESSION, Found
 from operatord.runtime.forgotten import Forgotten
-from operatord.runtime.journal_file import UNKNOWN_PAST
+from operatord.store.schema import UNKNOWN_PAST
 
 
 class Facts:

@@ -26,13 +26,16 @@ RULES: dict[str, set[str]] = {
     "operatord.core": {"operatord.core", "operatord_protocol", "msgspec"},
     "operatord.engines": {"operatord.engines", "operatord", "psutil", "msgspec"},
     "operatord.engines.docker": {"operatord.engines", "msgspec", "docker", "requests", "urllib3"},
+    "operatord.store": {
+        "operatord.store", "operatord.runtime.clock", "operatord.runtime.failpoints", "msgspec",
+    },
     "operatord.runtime": {
-        "operatord.runtime", "operatord.core", "operatord.engines.base", "operatord.config",
-        "operatord.waking", "operatord_protocol", "psutil", "msgspec",
+        "operatord.runtime", "operatord.store", "operatord.core", "operatord.engines.base",
+        "operatord.config", "operatord.waking", "operatord_protocol", "psutil", "msgspec",
     },
     "operatord.control": {
-        "operatord.control", "operatord.runtime", "operatord.core", "operatord.config", "operatord.waking",
-        "operatord_protocol", "msgspec",
+        "operatord.control", "operatord.runtime", "operatord.store", "operatord.core", "operatord.config",
+        "operatord.waking", "operatord_protocol", "msgspec",
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {
@@ -50,8 +53,8 @@ RULES: dict[str, set[str]] = {
 NEVER = {
     # Broad rules above, and what they do not mean.
     "operatord.engines": {
-        "operatord.core", "operatord.runtime", "operatord.control", "operatord.config",
-        "operatord.daemon",
+        "operatord.core", "operatord.store", "operatord.runtime", "operatord.control",
+        "operatord.config", "operatord.daemon",
     },
     "operatord": {"operatord_client"},
 }  # fmt: skip
@@ -130,6 +133,17 @@ def test_only_the_edge_imports_docker() -> None:
     ]
     assert users
     assert all(name.startswith("operatord.engines.docker") for name in users), users
+
+
+def test_only_the_store_speaks_sql() -> None:
+    """What the journal's tables are is known in one place, which looks at its version first."""
+    speaks = {"execute", "executemany", "executescript", "connect"}
+    for name, file in MODULES.items():
+        for node in ast.walk(parsed(file)):
+            if isinstance(node, ast.Attribute) and node.attr in speaks:
+                said = ast.unparse(node)
+                is_sql = node.attr != "connect" or said == "sqlite3.connect"
+                assert not is_sql or below(name, "operatord.store"), f"{name}: {said}"
 
 
 def test_there_are_no_circles() -> None:

@@ -25,10 +25,12 @@ from daemon_lab import PATIENCE, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.runtime import journal as module
-from operatord.runtime import journal_file
-from operatord.runtime.journal import EVENTS_KEPT, Journal, Retention, SessionRow
-from operatord.runtime.journal_file import UNKNOWN_PAST, JournalFailed
+from operatord.store import journal as module
+from operatord.store import journal_file, schema
+from operatord.store.journal import EVENTS_KEPT, Journal, Retention
+from operatord.store.journal_file import JournalFailed
+from operatord.store.reader import reading
+from operatord.store.schema import UNKNOWN_PAST, SessionRow, WrongVersion
 
 PLENTY = Retention(1000, 1e9)
 
@@ -844,10 +846,10 @@ async def test_file_of_the_first_version_is_read_by_this_one(first_version: Path
 
 def in_the_future(monkeypatch: pytest.MonkeyPatch, *steps: str) -> None:
     """Be a later version of the daemon, that each of ``steps`` leads towards."""
-    schema = FIRST_VERSION[: FIRST_VERSION.index("INSERT")] + ";".join(steps)
-    monkeypatch.setattr(journal_file, "_SCHEMA", schema)
-    monkeypatch.setattr(journal_file, "VERSION", 1 + len(steps))
-    monkeypatch.setattr(journal_file, "_MIGRATIONS", dict(enumerate(steps, 1)))
+    tables = FIRST_VERSION[: FIRST_VERSION.index("INSERT")] + ";".join(steps)
+    monkeypatch.setattr(schema, "SCHEMA", tables)
+    monkeypatch.setattr(schema, "VERSION", 1 + len(steps))
+    monkeypatch.setattr(schema, "MIGRATIONS", dict(enumerate(steps, 1)))
 
 
 async def test_older_file_is_brought_to_this_version_step_by_step(
@@ -886,11 +888,62 @@ async def test_step_that_fails_undoes_nothing_but_itself(
     )
     with closing(sqlite3.connect(first_version)) as db:
         with pytest.raises(sqlite3.OperationalError, match="no such table: lacking"):
-            journal_file._migrate(db)
+            schema.migrate(db)
         db.rollback()
         columns = db.execute("SELECT name FROM pragma_table_info('fact')").fetchall()
         assert columns == [("name",), ("data",), ("age",)]
     assert version(first_version) == 2
+
+
+# Beside whoever writes it
+
+
+async def test_what_is_committed_can_be_asked_by_others_meanwhile(path: Path) -> None:
+    async with opened(path) as journal:
+        journal.note_session(row("B", created=2.0, data=b"[1]"))
+        journal.note_session(row("A", created=1.0, ended=3.0))
+        journal.note_fact("learned", b"{}")
+        await journal.settled()
+        with reading(path) as reader:
+            assert names(list(reader.all_sessions())) == ["A", "B"]
+            found = reader.sessions(["B", "C"])
+            assert {name: (each.phase, each.data) for name, each in found.items()} == {
+                "B": ("running", b"[1]")
+            }
+            assert (reader.fact("learned"), reader.fact("lacking")) == (b"{}", None)
+        journal.note_session(row("C"))
+
+
+OTHER_VERSIONS = {
+    -1: "is an SQLite file, but no journal of operatord's",
+    0: "is an SQLite file, but no journal of operatord's",
+    2: "is of version 2, and this operatord reads versions up to 1: use the newer operatord",
+}
+
+
+@pytest.mark.parametrize(("number", "text"), OTHER_VERSIONS.items())
+async def test_file_of_another_version_is_not_asked(
+    first_version: Path, number: int, text: str
+) -> None:
+    with closing(sqlite3.connect(first_version)) as db:
+        db.execute(f"PRAGMA user_version = {number}")
+    with pytest.raises(WrongVersion, match=text), reading(first_version):
+        pass
+
+
+async def test_file_of_an_older_version_is_asked_when_a_daemon_has_had_it(
+    first_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_future(monkeypatch, "ALTER TABLE fact ADD COLUMN age")
+    with (
+        pytest.raises(WrongVersion, match=r"is of version 1, .* version 2"),
+        reading(first_version),
+    ):
+        pass
+    async with opened(first_version):
+        pass
+    with reading(first_version) as reader:
+        assert names(reader.living()) == ["A"]
 
 
 # The law: after a crash at any moment, the journal has all that was noted up to some moment, and that is

@@ -14,8 +14,8 @@ import pytest
 
 from operatord.config import Config
 from operatord.control.dispatch import SUBSCRIPTIONS, Dispatcher
-from operatord.control.events import EventLog
 from operatord.runtime.clock import Clock
+from operatord.store.events import EventLog
 from operatord_protocol import codec
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.errors import WireError

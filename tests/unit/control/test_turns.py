@@ -18,13 +18,13 @@ from operatord.config import Config
 from operatord.control.backlog import LONG
 from operatord.control.connection import Connection
 from operatord.control.dispatch import SUBSCRIPTIONS
-from operatord.control.events import EventLog
 from operatord.control.intake import Intake
 from operatord.control.outbox import SYSTEM
 from operatord.control.turns import SLICE, VISIT, Turn, Turns
 from operatord.control.unread import Unread
 from operatord.control.verbs import EventFeed
 from operatord.runtime.clock import Clock
+from operatord.store.events import EventLog
 from operatord_protocol.checking import convert_params
 from operatord_protocol.framing import split_lines
 

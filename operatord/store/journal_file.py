@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The journal's file: its tables, its version, and what becomes of one that cannot be used.
+"""The journal's file: how it is opened, and what becomes of one that cannot be used.
 
 A damaged file is put aside under another name, with a word in the log, and a new one is begun: an unreadable
 past must not keep the daemon from working. A file of a newer version is no damage. Whoever goes back to an
 older operatord has sessions in it, so it is left alone, and the daemon does not start.
 
-A file that has just been made says so with the fact `UNKNOWN_PAST`: what runs on the engine may have been
-written down in another one. `forgotten` says what follows from that.
+A file that has just been made says so with the fact `schema.UNKNOWN_PAST`: what runs on the engine may have
+been written down in another one.
 """
 
 from __future__ import annotations
@@ -19,31 +19,14 @@ import time
 from pathlib import Path
 
 from .file_kind import no_file
+from .schema import WrongVersion, check, migrate, require_version
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
-UNKNOWN_PAST = "unknown_past"
-"""The fact that there may be sessions which an earlier file knew; it says ``true`` or ``false``."""
+JOURNAL = "journal.sqlite"
+"""Its name in a state directory."""
 BUSY = 5.0
 """Seconds to wait for another reader, such as a sweep by hand."""
-
-_SCHEMA = """
-CREATE TABLE session (
-    id TEXT PRIMARY KEY, phase TEXT NOT NULL, owner TEXT NOT NULL, request_key TEXT,
-    created REAL NOT NULL, ended REAL, data BLOB NOT NULL
-);
-CREATE INDEX session_ended ON session (ended);
-CREATE INDEX session_created ON session (created);
-CREATE INDEX session_key ON session (request_key, owner) WHERE request_key IS NOT NULL;
-CREATE TABLE event (seq INTEGER PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE probe (name TEXT PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE fact (name TEXT PRIMARY KEY, data BLOB NOT NULL);
-INSERT INTO fact VALUES ('unknown_past', CAST('true' AS BLOB));
-"""
-
-_MIGRATIONS: dict[int, str] = {}
-"""For each older version, the statements that lead to the next one."""
 
 SUFFIXES = ("", "-wal", "-shm")
 """What the names of SQLite's files end with: the journal, its log, and the index of that."""
@@ -94,15 +77,15 @@ def _refuse_newer(path: Path) -> None:
         _require_files(path)  # a pipe would be waited for
         _check_kind(path)
         with contextlib.closing(connect_to_read(path)) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
+            require_version(db, or_older=True)
     except sqlite3.Error:
         return  # there is none, or what is wrong with it is found when it is opened
-    if version > VERSION:
-        raise JournalFailed(
-            f"the journal is of version {version}, and this operatord reads versions up to {VERSION}: start "
-            "the newer operatord that wrote it, or move the file away to go on without the sessions in it: "
-            f"{path}"
-        )
+    except WrongVersion as exc:
+        if exc.is_newer:
+            raise JournalFailed(
+                f"the journal {exc.what}: start the newer operatord that wrote it, or move the file away to "
+                f"go on without the sessions in it: {path}"
+            ) from exc
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -112,15 +95,12 @@ def _open(path: Path) -> sqlite3.Connection:
     make_private(path)
     db = connect(path)
     try:
-        _check(db)
-        _migrate(db)
-        _check_tables(db)
-        db.execute(f"PRAGMA user_version = {VERSION}")  # it can be written
+        check(db)
+        migrate(db)
     except BaseException:
         db.close()
         raise
-    # A damaged letter must not keep the rest from being read.
-    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    bear_damaged_text(db)
     return db
 
 
@@ -132,6 +112,11 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
     """Return a connection that changes nothing, beside whoever writes. Raises `sqlite3.Error`."""
     _require_files(path)
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
+
+
+def bear_damaged_text(db: sqlite3.Connection) -> None:
+    """Let a damaged letter not keep the rest from being read."""
+    db.text_factory = lambda raw: raw.decode("utf-8", "replace")
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -172,49 +157,6 @@ def _check_kind(path: Path) -> None:
     with contextlib.suppress(OSError), path.open("rb") as file:
         if (begin := file.read(len(MAGIC))) and not MAGIC.startswith(begin):
             raise sqlite3.DatabaseError("it is not a database")
-
-
-def check_journal(db: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` if an open file is damaged, or no journal of the version that it says."""
-    _check(db)
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version == VERSION:  # of an older one, it shows when it is brought to this one
-        _check_tables(db)
-
-
-def _check(db: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` if the file is damaged."""
-    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        raise sqlite3.DatabaseError(str(verdict).splitlines()[0])
-
-
-def _check_tables(db: sqlite3.Connection) -> None:
-    """Raise `sqlite3.DatabaseError` if its tables are not those that are written here."""
-    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
-        fresh.executescript(_SCHEMA)
-        if _columns(fresh) != _columns(db):
-            raise sqlite3.DatabaseError("it does not have the tables of a journal")
-
-
-def _columns(db: sqlite3.Connection) -> list[tuple[str | int, ...]]:
-    return db.execute(
-        "SELECT t.name, c.name, c.type, c.pk FROM sqlite_master AS t, pragma_table_info(t.name) AS c "
-        "WHERE t.type = 'table' ORDER BY t.name, c.cid"
-    ).fetchall()
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    """Bring the file to this version, step by step, each of them done whole or not at all."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version < 0:
-        raise sqlite3.DatabaseError(f"it is of version {version}, which there never was")
-    if version == 0:
-        steps = {VERSION: _SCHEMA}
-    else:
-        steps = {older + 1: _MIGRATIONS[older] for older in range(version, VERSION)}
-    for reached, step in steps.items():
-        db.executescript(f"BEGIN; {step}; PRAGMA user_version = {reached}; COMMIT;")
 
 
 def _put_aside(path: Path) -> str:

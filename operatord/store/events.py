@@ -15,7 +15,8 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from operatord.runtime.clock import Clock, rfc3339
-from operatord.runtime.journal import Journal
+
+from .journal import Journal
 
 RING = 10_000
 """Events that can be replayed, at least."""

@@ -25,16 +25,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from .failpoints import hit
+from operatord.runtime.failpoints import hit
+
 from .journal_file import JournalFailed, connect, open_sound
 from .journal_place import JournalPlace
+from .reader import Reader
+from .schema import ASIDE, SessionRow
 
 log = logging.getLogger(__name__)
 
-SLOTS = "slots"
-"""The fact that has the ids of the slots that nobody had claimed when the newest was made."""
-ASIDE = "unreadable."
-"""What begins the name of a fact that keeps what a row said; the id of its session comes after it."""
 RETRY = 1.0
 """Seconds after which a write that failed is tried again."""
 EVENTS_KEPT = 10_000
@@ -53,18 +52,6 @@ def _words(exc: Exception) -> str:
         return f"{exc.strerror}; see that operatord can write there"
     log.error("writing the journal broke", exc_info=exc)
     return f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it"
-
-
-class SessionRow(NamedTuple):
-    """A session as the journal has it; ``data`` is the caller's own."""
-
-    id: str
-    phase: str
-    owner: str
-    request_key: str | None
-    created: float
-    ended: float | None
-    data: bytes
 
 
 class Retention(NamedTuple):
@@ -128,6 +115,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, "journal")
         try:
             self._reading = open_sound(path)
+            self._reader = Reader(self._reading)
             self._connection = connect(path)
             self._place = JournalPlace(path)
         except sqlite3.Error as exc:
@@ -235,6 +223,7 @@ class Journal:
     def _go_on_with(self, *anew: sqlite3.Connection) -> None:
         old = self._reading, self._connection
         self._reading, self._connection = anew
+        self._reader = Reader(self._reading)
         self._place = JournalPlace(self.path)
         for connection in old:
             connection.close()
@@ -280,31 +269,18 @@ class Journal:
 
     def living(self) -> list[SessionRow]:
         """Return the sessions that had not ended, oldest first."""
-        return self._rows("SELECT * FROM session WHERE ended IS NULL ORDER BY created")
+        return self._reader.living()
 
     def ended(self, session_id: str) -> SessionRow | None:
         """Return a session that has ended, if it is still remembered."""
-        if session_id in (pending := self._pending()):
-            return pending[session_id]
-        rows = self._rows("SELECT * FROM session WHERE id = ? AND ended IS NOT NULL", (session_id,))
-        return rows[0] if rows else None
+        return self._pending().get(session_id) or self._reader.ended(session_id)
 
     def history(
         self, owner: str | None, limit: int, after: tuple[float, str] | None = None
     ) -> list[SessionRow]:
         """Return sessions that have ended, the newest first; ``after`` one of that time and that id."""
         limit = min(limit, self.retention.rows)
-        where, chosen = "ended IS NOT NULL", list[object]()
-        if owner is not None:
-            where += " AND owner = ?"
-            chosen += [owner]
-        if after is not None:
-            where += " AND (created, id) < (?, ?)"
-            chosen += after
-        rows = self._rows(
-            f"SELECT * FROM session WHERE {where} ORDER BY created DESC, id DESC LIMIT ?",  # noqa: S608
-            (*chosen, limit),
-        )
+        rows = self._reader.history(owner, limit, after)
         pending = self._pending()
         newer = [
             row
@@ -318,24 +294,15 @@ class Journal:
         """Return how many sessions that have ended are remembered."""
         pending = self._pending()
         # In one look: what is being committed may appear in the file at any moment.
-        (count,) = self._reading.execute(
-            "SELECT count(*) FROM session WHERE ended IS NOT NULL "
-            "AND id NOT IN (SELECT value FROM json_each(?))",
-            (msgspec.json.encode(list(pending)).decode(),),
-        ).fetchone()
-        return min(int(count) + len(pending), self.retention.rows)
+        count = self._reader.ended_count(but=pending)
+        return min(count + len(pending), self.retention.rows)
 
     def by_key(self, owner: str, request_key: str) -> SessionRow | None:
         """Return the newest session that has ended and was asked for with this key."""
         for row in reversed(self._pending().values()):
             if (row.owner, row.request_key) == (owner, request_key):
                 return row
-        rows = self._rows(
-            "SELECT * FROM session WHERE request_key = ? AND owner = ? AND ended IS NOT NULL "
-            "ORDER BY created DESC LIMIT 1",
-            (request_key, owner),
-        )
-        return rows[0] if rows else None
+        return self._reader.by_key(owner, request_key)
 
     def _pending(self) -> dict[str, SessionRow]:
         """Return the sessions that have ended and are not committed yet, oldest first."""
@@ -343,25 +310,16 @@ class Journal:
         return {row.id: row for row in pending.values() if row.ended is not None}
 
     def events(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the remembered events, oldest first; one that cannot be read is left out."""
-        for seq, data in self._reading.execute("SELECT seq, data FROM event ORDER BY seq"):
-            try:
-                yield seq, msgspec.json.decode(data, type=dict[str, Any])
-            except ValueError as exc:
-                log.warning("event %d cannot be read from the journal: %s", seq, exc)
+        """Return the remembered events, oldest first; one that cannot be read is left out."""
+        return self._reader.events()
 
     def probes(self) -> dict[str, bytes]:
         """Return the registered probes by name."""
-        return dict(self._reading.execute("SELECT name, data FROM probe ORDER BY rowid"))
+        return self._reader.probes()
 
     def fact(self, name: str) -> bytes | None:
         """Return what was remembered under a name."""
-        query = "SELECT CAST(data AS BLOB) FROM fact WHERE name = ?"
-        row = self._reading.execute(query, (name,)).fetchone()
-        return None if row is None else bytes(row[0])
-
-    def _rows(self, query: str, values: tuple[Any, ...] = ()) -> list[SessionRow]:
-        return [SessionRow(*row) for row in self._reading.execute(query, values)]
+        return self._reader.fact(name)
 
     async def close(self) -> None:
         """Commit what has been noted, if it can be, and close the file. Idempotent."""
