@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images client demo test engines engine-settings pythons faults cores check bench clean engine-down
+.PHONY: help venv engine images emulators client demo test engines engine-settings pythons faults cores check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -20,6 +20,9 @@ engine: ## find a container engine or start a private one; print its DOCKER_HOST
 
 images: ## build the emulator images (ARGS="--base IMAGE")
 	@tools/images $(ARGS)
+
+emulators: ## copy emulators/common to the emulators that need it
+	@tools/emulators
 
 client: venv ## make the blocking client's files from those of the client for asyncio
 	@$(PYTHON) tools/client
@@ -50,7 +53,7 @@ check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
-	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py)
+	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py) tools/emulators
 
 bench: ## measure, and compare with docker-compose and socat (ARGS="--only start")
 	@tools/images

@@ -16,214 +16,28 @@ Settings, all from the environment:
     seed             of the speckle                          (0)
     connect_timeout  seconds for probe_ip to resolve         (30)
     checked          True: nobody is sent a frame before the first check   (False)
-    OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
-                           lay it over the environment, having said `waiting`; end of input: exit 0
-
-Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
-Exit codes: 0 done, 2 bad setting, 3 cannot listen, 128+n ended by signal n.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import math
-import os
 import random
 import select
-import signal
 import socket
-import struct
 import sys
-import termios
 import threading
 import time
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
+
+from common.ellipse import Ellipse, spans
+from common.sockets import listen, receive_now, resolve, unconfirmed_bytes
+from common.stage import CHECK, LINGER, SPACES, encode, number, run, say, switch, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-# ---- common to the three stages, word for word; a test holds them equal
-
-LINE_LIMIT = 64 * 1024  # bytes in any line that is read
-CHECK = b'{"type":"check"}'  # what a check sends, with any white space
-SPACES = b" \t\r\n"
-LINGER = 5.0  # seconds a consumer may take to close once it has everything
-BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM, NOT_DELIVERED = 2, 3, 4, 5  # exit codes
-
-T = TypeVar("T")
-
-
-class Fault(Exception):
-    """A reason to end the process: an exit code and a sentence for standard error."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-def say(**message: object) -> None:
-    """Print one JSON line at once; a reader that has gone must not end the stream."""
-    with contextlib.suppress(OSError):
-        os.write(1, encode(message))
-
-
-def encode(message: dict[str, object]) -> bytes:
-    """Return a message as one line of the stream format."""
-    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def text(name: str, default: str) -> str:
-    """Return a setting; one that is set but empty counts as not set."""
-    return os.environ.get(name, "").strip() or default
-
-
-def number(name: str, default: int, low: int, high: int) -> int:
-    """Return a whole number from the environment that lies in low … high."""
-    value = text(name, str(default))
-    with contextlib.suppress(ValueError):
-        if low <= int(value) <= high:
-            return int(value)
-    raise Fault(BAD_SETTING, f"{name} must be a whole number from {low} to {high}, not {value!r}")
-
-
-def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
-    """Return one of the allowed words from the environment, whatever its case."""
-    value = text(name, default).lower()
-    if value in allowed:
-        return value
-    raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-
-def late_bind(rehearse: Callable[[], None]) -> None:
-    """Wait for the line that lays a session's settings over the environment, if so asked.
-
-    What is done for the first time takes two to ten times as long, so a rehearsal comes before it.
-    """
-    if os.environ.get("OPERATORD_LATE_BIND") != "1":
-        return
-    with contextlib.suppress(OSError):
-        resolve("localhost", 0)
-        rehearse()
-    say(type="waiting")
-    line = sys.stdin.buffer.readline(LINE_LIMIT)
-    if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
-        raise SystemExit(0)  # end of input: this warm process is not needed any more
-    try:
-        env = json.loads(line)["env"]
-        os.environ.update({name: str(value) for name, value in env.items()})
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        raise Fault(BAD_SETTING, 'the line on standard input is not {"env":{…}}') from exc
-
-
-def watch_signals() -> list[Callable[[], None]]:
-    """End the process on SIGTERM or SIGINT with code 128+n, whatever it is waiting in.
-
-    Return a list: what is put into it is called before the end. A thread takes the signals,
-    because a handler would only run once the main thread is back from C, and a name look-up can
-    take many seconds. Being blocked, the signals also reach PID 1 of a container, for which the
-    kernel drops those left at their default.
-    """
-    last_words: list[Callable[[], None]] = []
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-    def wait() -> None:
-        code = 128 + signal.sigwait(signals)
-        threading.Timer(0.5, os._exit, (code,)).start()  # should standard output be stuck
-        for call in last_words:
-            call()
-        os._exit(code)
-
-    threading.Thread(target=wait, daemon=True).start()
-    return last_words
-
-
-def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
-    """Return attempt()'s result, repeating it while the system refuses.
-
-    Each pause is a tenth of what has been waited so far, 0.2 to 250 ms: whenever the neighbour
-    comes, little time is lost over it.
-    """
-    begun = time.monotonic()
-    while True:
-        try:
-            return attempt()
-        except OSError as exc:
-            waited = time.monotonic() - begun
-            pause = min(max(0.0002, waited / 10), 0.25)
-            if waited + pause > seconds:
-                raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
-        time.sleep(pause)
-
-
-def resolve(host: str, port: int) -> list[Any]:
-    """Look a name up, as socket.getaddrinfo does.
-
-    For a name in str Python first loads its codec for names beyond ASCII, which takes milliseconds
-    that nearly all names can do without.
-    """
-    name = host.encode() if host.isascii() else host
-    return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-
-
-def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:
-    """Bind to a name, which may resolve only a little later, and print where."""
-
-    def bind() -> socket.socket:
-        found = resolve(host, port)
-        try:
-            return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                raise
-            raise Fault(NO_NEIGHBOUR, f"port {port} of {host} is in use") from exc
-
-    server = keep_trying(bind, f"listen on {host}:{port}", seconds)
-    address = server.getsockname()
-    say(type="listening", stage=stage, host=address[0], port=address[1])
-    return server
-
-
-def hear(sock: socket.socket) -> bytes | None:
-    """Return what the peer has sent, None for nothing so far, b"" once it sends no more."""
-    try:
-        return sock.recv(4096, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return None
-
-
-def unacknowledged(sock: socket.socket) -> int:
-    """Return how many bytes the peer's kernel has yet to confirm (tcp(7), SIOCOUTQ)."""
-    waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
-    return waiting
-
-
-def run(
-    script: str,
-    serve: Callable[[list[Callable[[], None]]], None],
-    rehearse: Callable[[], None],
-) -> int:
-    """Serve one session; return the exit code, and say a fault's sentence."""
-    if sys.argv[1:] == ["--help"]:
-        print(__doc__)
-        return 0
-    try:
-        if sys.argv[1:]:
-            raise Fault(BAD_SETTING, "settings come from the environment, see --help")
-        last_words = watch_signals()
-        late_bind(rehearse)
-        serve(last_words)
-    except Fault as fault:
-        print(f"{script}: {fault}", file=sys.stderr)
-        return fault.code
-    return 0
-
-
-# ---- end of what is common to the three stages
 
 CACHE_BYTES = 16 * 1024 * 1024  # memory for rendered frames
 CYCLE = 120  # frames after which the picture repeats, if the cache holds so many
@@ -256,47 +70,8 @@ class Settings(NamedTuple):
             height=number("height", 256, 1, 1920),
             seed=number("seed", 0, 0, 2**31 - 1),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
-            checked=choice("checked", "false", ("true", "false")) == "true",
+            checked=switch("checked", "false"),
         )
-
-
-# ---- common to probe and segmentation, word for word
-
-
-class Ellipse(NamedTuple):
-    """The dark object: centre and half axes in pixels, angle in radians (y grows downwards)."""
-
-    cx: float
-    cy: float
-    rx: float
-    ry: float
-    angle: float
-
-
-def spans(shape: Ellipse, width: int, height: int) -> list[tuple[int, int]]:
-    """Return (start, stop) offsets into a row-major picture, one per row that the ellipse meets.
-
-    With d = pixel - centre the ellipse is a·dx² + b·dx·dy + c·dy² ≤ 1; each row solves it for dx.
-    """
-    cos, sin = math.cos(shape.angle), math.sin(shape.angle)
-    x2, y2 = shape.rx**-2, shape.ry**-2
-    a = cos * cos * x2 + sin * sin * y2
-    b = 2 * cos * sin * (x2 - y2)
-    c = sin * sin * x2 + cos * cos * y2
-    found = []
-    for y in range(height):
-        dy = y - shape.cy
-        root = b * b * dy * dy - 4 * a * (c * dy * dy - 1)
-        if root < 0:
-            continue
-        middle, half = shape.cx - b * dy / (2 * a), math.sqrt(root) / (2 * a)
-        start, stop = max(0, math.ceil(middle - half)), min(width, math.floor(middle + half) + 1)
-        if start < stop:
-            found.append((y * width + start, y * width + stop))
-    return found
-
-
-# ---- end of what is common to probe and segmentation
 
 
 def speckle_levels(decibels: float) -> bytes:
@@ -466,7 +241,7 @@ class Probe:
         it left with bytes unread.
         """
         sock.shutdown(socket.SHUT_WR)
-        while unacknowledged(sock):
+        while unconfirmed_bytes(sock):
             visitor.is_check()  # raises once the peer has reset the connection
             time.sleep(0.01)
         deadline = time.monotonic() + LINGER
@@ -487,7 +262,7 @@ class Visitor:
 
     def is_check(self) -> bool:
         """Listen, and tell whether it has said that it is only a check; raise OSError when it is gone."""
-        data = None if self.mute else hear(self._sock)
+        data = None if self.mute else receive_now(self._sock)
         self.mute = self.mute or data == b""
         words = (data or b"").translate(None, SPACES)
         self._heard += words[: len(CHECK) - len(self._heard)]
@@ -507,7 +282,8 @@ def wait_until(due: float) -> float:
 
 
 def rehearse() -> None:
-    """Render the first picture as it is by default: it is kept, and likely to be the one asked for."""
+    """Look a name up, and render the default's first picture, which is kept and likely to be asked for."""
+    resolve("localhost", 0)
     cycles(256, 256, 0).frame(0)
 
 
@@ -522,4 +298,4 @@ def serve(last_words: list[Callable[[], None]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run("probe", serve, rehearse))
+    sys.exit(run("probe", __doc__, serve, rehearse))

@@ -35,219 +35,45 @@ Settings, all from the environment:
     visitors           False: whoever connects and says nothing is a consumer, after 2 ms  (True)
     count              frames after which to end, though the stream goes on (the stream's own)
     connect_timeout    seconds for the streaming server's hello to come     (30)
-    OPERATORD_LATE_BIND=1  first wait for one line {"env":{…}} on standard input and
-                           lay it over the environment, having said `waiting`; end of input: exit 0
-
-A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
-Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
-Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
-is not understood, 5 all consumers left before the end, 128+n ended by signal n.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import math
-import os
 import re
 import selectors
-import signal
 import socket
-import struct
 import sys
-import termios
-import threading
 import time
 from collections import Counter, deque
 from functools import lru_cache, partial, reduce
 from itertools import islice
 from operator import or_
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+
+from common.ellipse import Ellipse, spans
+from common.sockets import keep_trying, listen, receive_now, resolve, unconfirmed_bytes
+from common.stage import (
+    BROKEN_STREAM,
+    CHECK,
+    LINE_LIMIT,
+    LINGER,
+    NOT_DELIVERED,
+    SPACES,
+    Fault,
+    choice,
+    encode,
+    number,
+    run,
+    say,
+    switch,
+    text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-# ---- common to the three stages, word for word; a test holds them equal
-
-LINE_LIMIT = 64 * 1024  # bytes in any line that is read
-CHECK = b'{"type":"check"}'  # what a check sends, with any white space
-SPACES = b" \t\r\n"
-LINGER = 5.0  # seconds a consumer may take to close once it has everything
-BAD_SETTING, NO_NEIGHBOUR, BROKEN_STREAM, NOT_DELIVERED = 2, 3, 4, 5  # exit codes
-
-T = TypeVar("T")
-
-
-class Fault(Exception):
-    """A reason to end the process: an exit code and a sentence for standard error."""
-
-    def __init__(self, code: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
-
-
-def say(**message: object) -> None:
-    """Print one JSON line at once; a reader that has gone must not end the stream."""
-    with contextlib.suppress(OSError):
-        os.write(1, encode(message))
-
-
-def encode(message: dict[str, object]) -> bytes:
-    """Return a message as one line of the stream format."""
-    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def text(name: str, default: str) -> str:
-    """Return a setting; one that is set but empty counts as not set."""
-    return os.environ.get(name, "").strip() or default
-
-
-def number(name: str, default: int, low: int, high: int) -> int:
-    """Return a whole number from the environment that lies in low … high."""
-    value = text(name, str(default))
-    with contextlib.suppress(ValueError):
-        if low <= int(value) <= high:
-            return int(value)
-    raise Fault(BAD_SETTING, f"{name} must be a whole number from {low} to {high}, not {value!r}")
-
-
-def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
-    """Return one of the allowed words from the environment, whatever its case."""
-    value = text(name, default).lower()
-    if value in allowed:
-        return value
-    raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
-
-
-def late_bind(rehearse: Callable[[], None]) -> None:
-    """Wait for the line that lays a session's settings over the environment, if so asked.
-
-    What is done for the first time takes two to ten times as long, so a rehearsal comes before it.
-    """
-    if os.environ.get("OPERATORD_LATE_BIND") != "1":
-        return
-    with contextlib.suppress(OSError):
-        resolve("localhost", 0)
-        rehearse()
-    say(type="waiting")
-    line = sys.stdin.buffer.readline(LINE_LIMIT)
-    if not line.endswith(b"\n") and len(line) < LINE_LIMIT:
-        raise SystemExit(0)  # end of input: this warm process is not needed any more
-    try:
-        env = json.loads(line)["env"]
-        os.environ.update({name: str(value) for name, value in env.items()})
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as exc:
-        raise Fault(BAD_SETTING, 'the line on standard input is not {"env":{…}}') from exc
-
-
-def watch_signals() -> list[Callable[[], None]]:
-    """End the process on SIGTERM or SIGINT with code 128+n, whatever it is waiting in.
-
-    Return a list: what is put into it is called before the end. A thread takes the signals,
-    because a handler would only run once the main thread is back from C, and a name look-up can
-    take many seconds. Being blocked, the signals also reach PID 1 of a container, for which the
-    kernel drops those left at their default.
-    """
-    last_words: list[Callable[[], None]] = []
-    signals = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-
-    def wait() -> None:
-        code = 128 + signal.sigwait(signals)
-        threading.Timer(0.5, os._exit, (code,)).start()  # should standard output be stuck
-        for call in last_words:
-            call()
-        os._exit(code)
-
-    threading.Thread(target=wait, daemon=True).start()
-    return last_words
-
-
-def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
-    """Return attempt()'s result, repeating it while the system refuses.
-
-    Each pause is a tenth of what has been waited so far, 0.2 to 250 ms: whenever the neighbour
-    comes, little time is lost over it.
-    """
-    begun = time.monotonic()
-    while True:
-        try:
-            return attempt()
-        except OSError as exc:
-            waited = time.monotonic() - begun
-            pause = min(max(0.0002, waited / 10), 0.25)
-            if waited + pause > seconds:
-                raise Fault(NO_NEIGHBOUR, f"cannot {what} within {seconds} s: {exc}") from exc
-        time.sleep(pause)
-
-
-def resolve(host: str, port: int) -> list[Any]:
-    """Look a name up, as socket.getaddrinfo does.
-
-    For a name in str Python first loads its codec for names beyond ASCII, which takes milliseconds
-    that nearly all names can do without.
-    """
-    name = host.encode() if host.isascii() else host
-    return socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-
-
-def listen(stage: str, host: str, port: int, seconds: float) -> socket.socket:
-    """Bind to a name, which may resolve only a little later, and print where."""
-
-    def bind() -> socket.socket:
-        found = resolve(host, port)
-        try:
-            return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
-        except OSError as exc:
-            if exc.errno != errno.EADDRINUSE:
-                raise
-            raise Fault(NO_NEIGHBOUR, f"port {port} of {host} is in use") from exc
-
-    server = keep_trying(bind, f"listen on {host}:{port}", seconds)
-    address = server.getsockname()
-    say(type="listening", stage=stage, host=address[0], port=address[1])
-    return server
-
-
-def hear(sock: socket.socket) -> bytes | None:
-    """Return what the peer has sent, None for nothing so far, b"" once it sends no more."""
-    try:
-        return sock.recv(4096, socket.MSG_DONTWAIT)
-    except BlockingIOError:
-        return None
-
-
-def unacknowledged(sock: socket.socket) -> int:
-    """Return how many bytes the peer's kernel has yet to confirm (tcp(7), SIOCOUTQ)."""
-    waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
-    return waiting
-
-
-def run(
-    script: str,
-    serve: Callable[[list[Callable[[], None]]], None],
-    rehearse: Callable[[], None],
-) -> int:
-    """Serve one session; return the exit code, and say a fault's sentence."""
-    if sys.argv[1:] == ["--help"]:
-        print(__doc__)
-        return 0
-    try:
-        if sys.argv[1:]:
-            raise Fault(BAD_SETTING, "settings come from the environment, see --help")
-        last_words = watch_signals()
-        late_bind(rehearse)
-        serve(last_words)
-    except Fault as fault:
-        print(f"{script}: {fault}", file=sys.stderr)
-        return fault.code
-    return 0
-
-
-# ---- end of what is common to the three stages
 
 # ---- common to streaming and segmentation, word for word
 
@@ -317,10 +143,10 @@ class Settings(NamedTuple):
             port=number(f"{own[0]}_port", own[1], 0, 65535),
             policy=choice("policy", "", ("", "lossless", "fastest", "live")),
             unread=choice("unread", "", ("", "hold", "drop")),
-            checked=choice("checked", "false", ("true", "false")) == "true",
-            attached=choice("attached", "false", ("true", "false")) == "true",
+            checked=switch("checked", "false"),
+            attached=switch("attached", "false"),
             y4m=choice("format", "json", ("json", "y4m")) == "y4m",
-            visitors=choice("visitors", "true", ("true", "false")) == "true",
+            visitors=switch("visitors", "true"),
             frames=number("count", NO_LIMIT, 1, NO_LIMIT),
             connect_timeout=number("connect_timeout", 30, 0, 86400),
         )
@@ -567,7 +393,8 @@ def connect(settings: Settings) -> Source:
 
 
 def rehearse(prepare: Callable[[dict[str, Any]], Callable[[memoryview, Frame], Buffer]]) -> None:
-    """Read a hello and a frame such as the upstream may send, and render the frame."""
+    """Look a name up, read a hello and a frame such as the upstream may send, and render the frame."""
+    resolve("localhost", 0)
     size = {"width": 256, "height": 256, "format": "gray8", "fps": 30, "count": 1}
     truth = {"cx": 128, "cy": 128, "rx": 64, "ry": 48, "angle": 0}
     ours, theirs = socket.socketpair()
@@ -728,7 +555,7 @@ class Peer:
 
     def has_all(self) -> bool:
         """Tell whether its kernel has confirmed the stream to the end; the end of file may be on its way."""
-        return self.finished and not self.queue and unacknowledged(self.sock) <= 1
+        return self.finished and not self.queue and unconfirmed_bytes(self.sock) <= 1
 
 
 class Terms(NamedTuple):
@@ -977,7 +804,7 @@ class Relay:
 
     def _listen_to(self, peer: Peer) -> None:
         """Learn what a peer is from what it sends."""
-        data = hear(peer.sock)
+        data = receive_now(peer.sock)
         if data == b"":
             peer.half_closed, peer.frames_before = True, peer.frames
             if peer.role in ("check", "waiting"):
@@ -1022,7 +849,7 @@ class Relay:
         """Part with a peer. Its last words may yet tell that it was no consumer."""
         if not (peer.deaf or peer.half_closed):
             with contextlib.suppress(OSError):
-                peer.learn(hear(peer.sock) or b"")
+                peer.learn(receive_now(peer.sock) or b"")
         self._checked = self._checked or peer.role == "check"
         if self._ended and peer.role == "consumer":
             self._served += peer.has_all()
@@ -1215,14 +1042,14 @@ class Relay:
         if not (peer.finished or peer.queue or peer.role == "check"):
             peer.finished = True
             peer.sock.shutdown(socket.SHUT_WR)
-        unconfirmed, outpaced = unacknowledged(peer.sock), peer.live or peer.dropped > 0
+        unconfirmed, outpaced = unconfirmed_bytes(peer.sock), peer.live or peer.dropped > 0
         left = len(peer.queue), peer.offset, unconfirmed
         if left != peer.left:
             peer.left, peer.moved = left, now
             peer.due = now + (LINGER_BEHIND if peer.lagged and not outpaced else LINGER)
         if outpaced and now >= peer.due:
             raise ConnectionError("too slow")
-        if peer.finished and hear(peer.sock) == b"":
+        if peer.finished and receive_now(peer.sock) == b"":
             peer.half_closed = True
         # Of one that had closed its own side before, it cannot be seen when it leaves.
         gone = peer.half_closed and not (peer.muted and peer.lagged)
@@ -1235,45 +1062,6 @@ class Relay:
 ALONE_AFTER = 5.0  # seconds without a consumer, if nobody said where to serve
 SAMPLES = 4096  # pixels, about, from which the threshold is found
 RADIUS = 3  # of the majority filter, in pixels: a box of 7 x 7, whose votes a byte must hold
-
-
-# ---- common to probe and segmentation, word for word
-
-
-class Ellipse(NamedTuple):
-    """The dark object: centre and half axes in pixels, angle in radians (y grows downwards)."""
-
-    cx: float
-    cy: float
-    rx: float
-    ry: float
-    angle: float
-
-
-def spans(shape: Ellipse, width: int, height: int) -> list[tuple[int, int]]:
-    """Return (start, stop) offsets into a row-major picture, one per row that the ellipse meets.
-
-    With d = pixel - centre the ellipse is a·dx² + b·dx·dy + c·dy² ≤ 1; each row solves it for dx.
-    """
-    cos, sin = math.cos(shape.angle), math.sin(shape.angle)
-    x2, y2 = shape.rx**-2, shape.ry**-2
-    a = cos * cos * x2 + sin * sin * y2
-    b = 2 * cos * sin * (x2 - y2)
-    c = sin * sin * x2 + cos * cos * y2
-    found = []
-    for y in range(height):
-        dy = y - shape.cy
-        root = b * b * dy * dy - 4 * a * (c * dy * dy - 1)
-        if root < 0:
-            continue
-        middle, half = shape.cx - b * dy / (2 * a), math.sqrt(root) / (2 * a)
-        start, stop = max(0, math.ceil(middle - half)), min(width, math.floor(middle + half) + 1)
-        if start < stop:
-            found.append((y * width + start, y * width + stop))
-    return found
-
-
-# ---- end of what is common to probe and segmentation
 
 
 def otsu(histogram: Sequence[int]) -> int:
@@ -1461,5 +1249,10 @@ def serve(last_words: list[Callable[[], None]]) -> None:
 
 if __name__ == "__main__":
     sys.exit(
-        run("segmentation", serve, lambda: rehearse(lambda said: Segmenter(said, y4m=False).render))
+        run(
+            "segmentation",
+            __doc__,
+            serve,
+            lambda: rehearse(lambda said: Segmenter(said, y4m=False).render),
+        )
     )

@@ -17,10 +17,14 @@ _PROGRAMS = {
 
 
 def packaged_programs() -> dict[str, tuple[str, ...]]:
-    """Return the argument list for each emulator image whose script is there."""
+    """Return the argument list for each emulator image whose script is there.
+
+    No variables (-E), no user's packages (-s) and no site (-S), as in the images. What -I adds to that would
+    take the script's folder from the path, and with it the modules beside it.
+    """
     scripts = {image: _script(path) for image, path in _PROGRAMS.items()}
     return {
-        image: (sys.executable, "-IS", str(script))
+        image: (sys.executable, "-EsS", str(script))
         for image, script in scripts.items()
         if script is not None
     }

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -31,14 +31,19 @@ UPSTREAM = {"streaming": "probe", "segmentation": "stream"}
 CHECK = b'{"type":"check"}\n'
 CONSUME = b'{"type":"consume"}\n'
 ATTACH = b'{"type":"attach"}\n'
-# Runs a script with other constants than its own: JSON, as its last argument but one.
+# Runs a script with other constants than its own and its modules': JSON, as its last argument but one.
 ALTERED = """
-import importlib.util, json, sys
-spec = importlib.util.spec_from_file_location("stage", sys.argv.pop())
-stage = sys.modules["stage"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(stage)
-vars(stage).update(json.loads(sys.argv.pop()))
-sys.exit(stage.run("stage", stage.serve, lambda: None))
+import importlib, json, pathlib, sys
+path = pathlib.Path(sys.argv.pop())
+sys.path.insert(0, str(path.parent))
+stage = importlib.import_module(path.stem)
+modules = [stage, *(module for name, module in sys.modules.items() if name.startswith("common."))]
+for name, value in json.loads(sys.argv.pop()).items():
+    owners = [module for module in modules if hasattr(module, name)]
+    assert owners, f"{name} is no constant of {path.stem}"
+    for module in owners:
+        setattr(module, name, value)
+sys.exit(stage.run("stage", "", stage.serve, lambda: None))
 """
 Constants = Mapping[str, float]
 UNALTERED: Constants = {}
@@ -51,14 +56,19 @@ HASTY: Constants = {"LINGER": 0.5, "LINGER_BEHIND": 0.5}
 
 
 def load(script: str) -> ModuleType:
-    """Import a script from its path, under a name of its own."""
-    path = EMULATORS / script / f"{script}.py"
-    spec = importlib.util.spec_from_file_location(f"emulator_{script}", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    """Import a script, and anew what it imports of its folder; ``modules`` has these by their names."""
+    folder = EMULATORS / script
+    files = [*folder.glob("*.py"), *folder.glob("common/*.py")]
+    names = [".".join(file.relative_to(folder).with_suffix("").parts) for file in files]
+    sys.path.insert(0, str(folder))
+    try:
+        main = importlib.import_module(script)
+        main.modules = {name: sys.modules[name] for name in names if name in sys.modules}
+    finally:
+        sys.path.remove(str(folder))
+        for name in [*names, "common"]:
+            sys.modules.pop(name, None)
+    return main
 
 
 def require_tool(name: str) -> str:
@@ -80,9 +90,9 @@ class Stage:
         """Run a script, with ``constants`` of its own changed."""
         clean = {name: value for name, value in os.environ.items() if not name.endswith("_ip")}
         path = str(EMULATORS / script / f"{script}.py")
-        altered = ["-c", ALTERED, json.dumps(constants)]
+        altered = ["-IS", "-c", ALTERED, json.dumps(constants)]
         self.process = subprocess.Popen(
-            [sys.executable, "-IBS", *(altered if constants else []), path],
+            [sys.executable, *(altered if constants else ["-EsS"]), path],
             env={**clean, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -212,9 +212,7 @@ def parts_between(script: str, begin: str) -> list[str]:
 @pytest.mark.parametrize(
     ("begin", "scripts"),
     [
-        ("common to the three stages", ["probe", "streaming", "segmentation"]),
         ("common to streaming and segmentation", ["streaming", "segmentation"]),
-        ("common to probe and segmentation", ["probe", "segmentation"]),
     ],
 )
 def test_what_is_repeated_is_the_same_word_for_word(begin: str, scripts: list[str]) -> None:
