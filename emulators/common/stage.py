@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = (
+    False  # here and in all modules of a stage: to import typing would be a tenth of its start
+)
 if TYPE_CHECKING:
     from collections.abc import Callable
 

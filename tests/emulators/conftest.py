@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import ModuleType
+from types import SimpleNamespace
 
 import emulator_stages
 import pytest
@@ -20,17 +20,17 @@ def launch() -> Iterator[Launcher]:
 
 
 @pytest.fixture(scope="session")
-def probe_script() -> ModuleType:
+def probe_script() -> SimpleNamespace:
     return load("probe")
 
 
 @pytest.fixture(scope="session")
-def streaming_script() -> ModuleType:
+def streaming_script() -> SimpleNamespace:
     return load("streaming")
 
 
 @pytest.fixture(scope="session")
-def segmentation_script() -> ModuleType:
+def segmentation_script() -> SimpleNamespace:
     return load("segmentation")
 
 

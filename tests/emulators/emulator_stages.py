@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import pytest
@@ -55,20 +55,19 @@ HASTY: Constants = {"LINGER": 0.5, "LINGER_BEHIND": 0.5}
 """Who has everything, or takes nothing, at the end is not waited for much longer."""
 
 
-def load(script: str) -> ModuleType:
-    """Import a script, and anew what it imports of its folder; ``modules`` has these by their names."""
+def load(script: str) -> SimpleNamespace:
+    """Import a script, and anew what it imports of its folder; return these modules by their names."""
     folder = EMULATORS / script
-    files = [*folder.glob("*.py"), *folder.glob("common/*.py")]
-    names = [".".join(file.relative_to(folder).with_suffix("").parts) for file in files]
+    files = [file.relative_to(folder) for file in folder.glob("**/*.py")]
+    names = [".".join(file.with_suffix("").parts).removesuffix(".__init__") for file in files]
     sys.path.insert(0, str(folder))
     try:
-        main = importlib.import_module(script)
-        main.modules = {name: sys.modules[name] for name in names if name in sys.modules}
+        importlib.import_module(script)
+        return SimpleNamespace(**{name.rpartition(".")[2]: sys.modules[name] for name in names})
     finally:
         sys.path.remove(str(folder))
-        for name in [*names, "common"]:
+        for name in names:
             sys.modules.pop(name, None)
-    return main
 
 
 def require_tool(name: str) -> str:

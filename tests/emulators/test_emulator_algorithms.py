@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import math
 import random
 import socket
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from emulator_stages import EMULATORS, PICTURE, frame, hello
+from emulator_stages import PICTURE, frame, hello
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +29,7 @@ def variance_between(histogram: list[int], threshold: int) -> float:
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, 1000), min_size=2, max_size=40))
 def test_otsu_finds_the_largest_variance(segmentation_script, histogram: list[int]) -> None:
-    threshold = segmentation_script.otsu(histogram)
+    threshold = segmentation_script.masks.otsu(histogram)
 
     best = max(variance_between(histogram, level) for level in range(len(histogram)))
     assert math.isclose(variance_between(histogram, threshold), best, rel_tol=1e-9)
@@ -38,14 +37,17 @@ def test_otsu_finds_the_largest_variance(segmentation_script, histogram: list[in
 
 @pytest.mark.parametrize("histogram", [[0] * 256, [0] * 9 + [5] + [0] * 246])
 def test_otsu_takes_pictures_without_contrast(segmentation_script, histogram) -> None:
-    assert segmentation_script.otsu(histogram) in range(256)
+    assert segmentation_script.masks.otsu(histogram) in range(256)
 
 
 @settings(max_examples=50)
 @given(st.integers(16, 24), st.integers(16, 24), st.integers(0, 2**32))
 def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, seed) -> None:
     picture = random.Random(seed).randbytes(width * height)
-    threshold, radius = segmentation_script.threshold_of(picture), segmentation_script.RADIUS
+    threshold, radius = (
+        segmentation_script.masks.threshold_of(picture),
+        segmentation_script.masks.RADIUS,
+    )
 
     def vote(x: int, y: int) -> bool:
         inner = radius <= x < width - radius and 0 <= y < height
@@ -56,7 +58,7 @@ def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, s
         return 2 * sum(vote(x + i, y + j) for i in reach for j in reach) > len(reach) ** 2
 
     expected = [255 * majority(x, y) for y in range(height) for x in range(width)]
-    assert segmentation_script.segment(picture, width, height) == bytes(expected)
+    assert segmentation_script.masks.segment(picture, width, height) == bytes(expected)
 
 
 masks = st.integers(2, 20).flatmap(
@@ -74,7 +76,7 @@ def test_the_bounding_box_is_the_tightest(segmentation_script, drawn) -> None:
     places = [divmod(index, width) for index, value in enumerate(mask) if value]
     ys, xs = [y for y, _ in places], [x for _, x in places]
 
-    box = segmentation_script.bounding_box(mask, width)
+    box = segmentation_script.masks.bounding_box(mask, width)
 
     assert box == ([min(xs), min(ys), max(xs) + 1, max(ys) + 1] if places else [0, 0, 0, 0])
 
@@ -83,7 +85,7 @@ def test_the_contour_is_what_has_a_neighbour_outside(segmentation_script) -> Non
     rows = ["........", "..####..", "..####..", "..####..", "........"]
     mask = bytes(255 * (pixel == "#") for pixel in "".join(rows))
 
-    line = segmentation_script.contour(mask, 8).to_bytes(40, "little")
+    line = segmentation_script.masks.contour(mask, 8).to_bytes(40, "little")
 
     drawn = "".join("#" if pixel else "." for pixel in line)
     assert [drawn[i : i + 8] for i in range(0, 40, 8)] == [
@@ -102,9 +104,9 @@ shapes = st.tuples(
 
 @settings(max_examples=50)
 @given(shapes)
-def test_spans_are_the_pixels_inside_the_ellipse(probe_script: ModuleType, numbers) -> None:
-    shape, width, height = probe_script.Ellipse(*numbers), 40, 30
-    covered = {i for a, b in probe_script.spans(shape, width, height) for i in range(a, b)}
+def test_spans_are_the_pixels_inside_the_ellipse(probe_script: SimpleNamespace, numbers) -> None:
+    shape, width, height = probe_script.ellipse.Ellipse(*numbers), 40, 30
+    covered = {i for a, b in probe_script.ellipse.spans(shape, width, height) for i in range(a, b)}
 
     for index in range(width * height):
         y, x = divmod(index, width)
@@ -126,19 +128,19 @@ def test_dice_compares_sets_of_pixels(segmentation_script, drawn, steps) -> None
     inside = {i for i, value in enumerate(mask) if value}
     true = {i for a, b in truth for i in range(a, b)}
 
-    score = segmentation_script.dice(mask, truth)
+    score = segmentation_script.masks.dice(mask, truth)
 
     both = len(inside) + len(true)
     assert score == (2 * len(inside & true) / both if both else 1.0)
 
 
 def test_the_default_stream_is_segmented_well(probe_script, segmentation_script) -> None:
-    cycle = probe_script.Cycle(256, 256, 0)
+    cycle = probe_script.pictures.Cycle(256, 256, 0)
     scores = []
     for index in range(0, cycle.length, 3):
-        mask = segmentation_script.segment(cycle.frame(index)[1], 256, 256)
-        truth = segmentation_script.spans(cycle.shape(index), 256, 256)
-        scores.append(segmentation_script.dice(mask, truth))
+        mask = segmentation_script.masks.segment(cycle.frame(index)[1], 256, 256)
+        truth = segmentation_script.ellipse.spans(cycle.shape(index), 256, 256)
+        scores.append(segmentation_script.masks.dice(mask, truth))
 
     assert sum(scores) / len(scores) > 0.98
     assert min(scores) > 0.95
@@ -174,8 +176,8 @@ STREAM = (
 )
 
 
-def read_all(script: ModuleType, sock: Pieces) -> list[bytes]:
-    source: Any = script.Source(sock)
+def read_all(script: SimpleNamespace, sock: Pieces) -> list[bytes]:
+    source: Any = script.source.Source(sock)
     found = []
     while not source.ended:
         found += [bytes(source.view[f.start : f.stop]) for f in source.read()]
@@ -185,7 +187,7 @@ def read_all(script: ModuleType, sock: Pieces) -> list[bytes]:
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
-def test_any_chunking_gives_the_same_frames(streaming_script: ModuleType, cuts) -> None:
+def test_any_chunking_gives_the_same_frames(streaming_script: SimpleNamespace, cuts) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     pieces = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
 
@@ -196,28 +198,8 @@ def test_any_chunking_gives_the_same_frames(streaming_script: ModuleType, cuts) 
 
 
 def test_a_frame_larger_than_the_block_is_read_whole(streaming_script, monkeypatch) -> None:
-    monkeypatch.setattr(streaming_script, "BLOCK", 64)
+    monkeypatch.setattr(streaming_script.source, "BLOCK", 64)
 
     found = read_all(streaming_script, Pieces(hello(), STREAM))
 
     assert len(found) == 10
-
-
-def parts_between(script: str, begin: str) -> list[str]:
-    """Return the texts between `# ---- <begin>…` and the next `# ---- end`."""
-    source = (EMULATORS / script / f"{script}.py").read_text()
-    return [part.split("\n# ---- end")[0] for part in source.split(f"\n# ---- {begin}")[1:]]
-
-
-@pytest.mark.parametrize(
-    ("begin", "scripts"),
-    [
-        ("common to streaming and segmentation", ["streaming", "segmentation"]),
-    ],
-)
-def test_what_is_repeated_is_the_same_word_for_word(begin: str, scripts: list[str]) -> None:
-    first, *others = [parts_between(script, begin) for script in scripts]
-
-    assert len(first) == 1
-    assert ast.parse("#" + first[0]).body
-    assert all(other == first for other in others)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -145,12 +145,12 @@ def test_a_truth_that_is_none_gives_no_dice(launch: Launcher, truth: object) -> 
 @settings(max_examples=50)
 @given(st.integers(1, 12), st.integers(1, 12), st.data())
 def test_the_mask_of_a_small_picture_is_what_most_of_its_boxes_say(
-    segmentation_script: ModuleType, width: int, height: int, data: st.DataObject
+    segmentation_script: SimpleNamespace, width: int, height: int, data: st.DataObject
 ) -> None:
     """A16: where the picture is smaller than the box, the box is smaller, down to one pixel."""
     picture = data.draw(st.binary(min_size=width * height, max_size=width * height))
     radius = min(3, (min(width, height) - 1) // 2)
-    threshold = segmentation_script.threshold_of(picture)
+    threshold = segmentation_script.masks.threshold_of(picture)
 
     def dark(x: int, y: int) -> bool:
         inside = radius <= x < width - radius and 0 <= y < height
@@ -162,7 +162,7 @@ def test_the_mask_of_a_small_picture_is_what_most_of_its_boxes_say(
         return votes > (2 * radius + 1) ** 2 // 2
 
     expected = bytes(255 * most(x, y) for y in range(height) for x in range(width))
-    assert segmentation_script.segment(picture, width, height) == expected
+    assert segmentation_script.masks.segment(picture, width, height) == expected
 
 
 def test_a_segmented_stream_can_be_segmented_again(launch: Launcher) -> None:

@@ -340,11 +340,11 @@ def test_what_a_peer_says_means_the_same_in_any_chunks(streaming_script, words, 
 
     def learnt(*chunks: bytes) -> tuple[object, ...]:
         with socket.socket() as sock:
-            peer = streaming_script.Peer(sock, "somebody", 0.0, 0.0)
+            peer = streaming_script.peer.Peer(sock, "somebody", 0.0, 0.0)
             for chunk in chunks:
-                if not peer.deaf:
+                if not peer.decided:
                     peer.learn(chunk)
-            return peer.role, peer.live, peer.deaf
+            return peer.role, peer.live, peer.decided
 
     pieces = [said[a:b] for a, b in itertools.pairwise([0, *cuts, len(said)])]
     assert learnt(*pieces) == learnt(said)

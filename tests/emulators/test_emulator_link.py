@@ -142,8 +142,6 @@ def test_idle_consumers_are_asked_whether_they_are_there(
     streaming_script, segmentation_script, script: str
 ) -> None:
     """F9: within half a minute, also where there is nothing to send."""
-    keepalive = {"streaming": streaming_script, "segmentation": segmentation_script}[
-        script
-    ].KEEPALIVE
-    idle, interval, probes = keepalive.values()
+    modules = {"streaming": streaming_script, "segmentation": segmentation_script}[script]
+    idle, interval, probes = modules.connections.KEEPALIVE.values()
     assert 10 <= idle + interval * probes <= 30

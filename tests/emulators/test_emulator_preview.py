@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 from emulator_stages import (
@@ -298,16 +298,14 @@ def test_names_in_ascii_need_no_codec(script: str) -> None:
 
 
 def test_a_rehearsal_leaves_what_the_first_frame_needs(
-    probe_script: ModuleType, segmentation_script: ModuleType
+    probe_script: SimpleNamespace, segmentation_script: SimpleNamespace
 ) -> None:
-    probe_script.rehearse()
-    assert probe_script.cycles(256, 256, 0).frame(0)[1]
-    assert probe_script.cycles.cache_info().hits == 1
+    probe_script.probe.rehearse()
+    assert probe_script.pictures.cycles(256, 256, 0).frame(0)[1]
+    assert probe_script.pictures.cycles.cache_info().hits == 1
 
     rendered: list[int] = []
-    prepare = segmentation_script.Segmenter
-    segmentation_script.rehearse(
-        lambda said: lambda *frame: rendered.append(len(prepare(said, y4m=False).render(*frame)))
-    )
+    prepare, source = segmentation_script.segmentation.prepare, segmentation_script.source
+    source.rehearse(lambda said: lambda *frame: rendered.append(len(prepare(said)(*frame))))
     assert rendered[0] > 2 * 256 * 256
-    assert len(segmentation_script.SPARE.pop()) == segmentation_script.BLOCK
+    assert len(source.SPARE.pop()) == source.BLOCK

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import time
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 from emulator_stages import Consumer, Launcher, check, glance, receive, sequence
@@ -76,8 +76,8 @@ def test_frames_are_paced(launch: Launcher) -> None:
     assert [frame.header["pts"] for frame in frames[:3]] == [0.0, 0.01, 0.02]
 
 
-def test_the_same_seed_gives_the_same_pictures(probe_script: ModuleType) -> None:
-    one, same, other = (probe_script.Cycle(64, 48, seed).frame(5) for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_pictures(probe_script: SimpleNamespace) -> None:
+    one, same, other = (probe_script.pictures.Cycle(64, 48, seed).frame(5) for seed in (1, 1, 2))
 
     assert one == same
     assert one[0] == other[0]
@@ -86,12 +86,12 @@ def test_the_same_seed_gives_the_same_pictures(probe_script: ModuleType) -> None
 
 @pytest.mark.parametrize(("width", "height"), [(16, 16), (17, 1920), (1920, 1920), (255, 33)])
 def test_any_size_is_rendered_within_the_cache(probe_script, width: int, height: int) -> None:
-    cycle = probe_script.Cycle(width, height, 0)
+    cycle = probe_script.pictures.Cycle(width, height, 0)
 
     truth, picture = cycle.frame(1)
 
     assert len(picture) == width * height
-    assert cycle.length * len(picture) <= probe_script.CACHE_BYTES
-    shape = probe_script.Ellipse(**json.loads(truth))
-    inside = b"".join(picture[a:b] for a, b in probe_script.spans(shape, width, height))
+    assert cycle.length * len(picture) <= probe_script.pictures.CACHE_BYTES
+    shape = probe_script.ellipse.Ellipse(**json.loads(truth))
+    inside = b"".join(picture[a:b] for a, b in probe_script.ellipse.spans(shape, width, height))
     assert sum(inside) / len(inside) < 0.8 * sum(picture) / len(picture)

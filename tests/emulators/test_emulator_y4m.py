@@ -43,8 +43,8 @@ def test_ffmpeg_sees_the_masks_contour(launch: Launcher, ffmpeg: str, segmentati
 
     for index, frame in enumerate(frames):
         drawn = pictures[index * 65536 : (index + 1) * 65536]
-        mask = segmentation_script.segment(frame.parts[0], 256, 256)
-        line = segmentation_script.contour(mask, 256).to_bytes(65536, "little")
+        mask = segmentation_script.masks.segment(frame.parts[0], 256, 256)
+        line = segmentation_script.masks.contour(mask, 256).to_bytes(65536, "little")
         assert drawn == bytes(a | b for a, b in zip(frame.parts[0], line, strict=True))
         assert 100 < line.count(255) < 1000
     assert segmentation.ended().code == 0

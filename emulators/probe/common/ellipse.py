@@ -5,17 +5,13 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from collections import namedtuple
 
 
-class Ellipse(NamedTuple):
+class Ellipse(namedtuple("Ellipse", "cx cy rx ry angle")):
     """The dark object: centre and half axes in pixels, angle in radians (y grows downwards)."""
 
-    cx: float
-    cy: float
-    rx: float
-    ry: float
-    angle: float
+    __slots__ = ()
 
 
 def spans(shape: Ellipse, width: int, height: int) -> list[tuple[int, int]]:

@@ -7,17 +7,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import socket
-import struct
+import sys
 import termios
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from common.stage import NO_NEIGHBOUR, Fault, say
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
-T = TypeVar("T")
+    T = TypeVar("T")
 
 
 def keep_trying(attempt: Callable[[], T], what: str, seconds: float) -> T:
@@ -83,5 +84,4 @@ def receive_now(sock: socket.socket) -> bytes | None:
 
 def unconfirmed_bytes(sock: socket.socket) -> int:
     """Return how many bytes the peer's kernel has yet to confirm (tcp(7), SIOCOUTQ)."""
-    waiting: int = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)))[0]
-    return waiting
+    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

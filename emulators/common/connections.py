@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""The sockets of all peers: accept them, read what they say, send them frames, and part with them."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from functools import partial
+
+from common.peer import Peer
+from common.sockets import receive_now
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from common.backlog import Backlog
+    from common.source import Buffer
+    from common.terms import Terms
+
+GUEST_TIME = 0.2
+"""Seconds after which a silent connection is a consumer."""
+GUEST_TIME_INNER = 0.002
+"""The same with visitors=False."""
+QUIET = 0.001
+"""Seconds that a guest's line is given to come before anything else."""
+ACCEPTED = 128
+"""Connections that are accepted in one turn: as many as can have waited for it."""
+KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCNT: 3}
+"""When a silent peer's kernel is asked whether it is there: seconds, seconds between, times."""
+
+
+class Connections:
+    """The peers that are connected.
+
+    The selector's data are called with what is ready, `EVENT_READ` or `EVENT_WRITE`.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        selector: selectors.BaseSelector,
+        terms: Terms,
+        backlog: Backlog,
+    ) -> None:
+        """Accept connections from now on, whenever the selector finds some."""
+        self.peers: list[Peer] = []
+        self.checked = False  # there was a check
+        self.ended = False  # all were sent the end
+        self.dropped = 0  # frames, over those who have left
+        self.left_early = 0  # consumers that left after the end, without it
+        self.served = 0  # consumers that left with everything
+        self._listener, self._selector = listener, selector
+        self._terms, self._backlog = terms, backlog
+        listener.setblocking(False)
+        selector.register(listener, selectors.EVENT_READ, self._accept)
+
+    @property
+    def guest_time(self) -> float:
+        """Seconds after which a silent connection is a consumer."""
+        return GUEST_TIME if self._terms.visitors else GUEST_TIME_INNER
+
+    def listen_to(self, peer: Peer) -> None:
+        """Take in what a peer has sent; raise OSError if it is of no use any more."""
+        peer.listen()
+        self.checked = self.checked or peer.role == "check"
+
+    def send(self, peer: Peer, frames: Sequence[Buffer]) -> None:
+        """Queue frames for a peer, and send what its socket takes now."""
+        if peer not in self.peers:
+            return  # gone since it was found to be there
+        for frame in frames:
+            peer.offer(frame)
+        try:
+            peer.flush()
+        except OSError:
+            self.part(peer)
+            return
+        if peer.queue and peer.live and not self.ended:
+            peer.keep_newest()
+        if peer.queue:
+            self.watch(peer)
+
+    def release(self, count: int) -> None:
+        """Keep the first so many frames no longer: a consumer has had them."""
+        self._backlog.release(count)
+        for peer in self.peers:
+            peer.seen = max(0, peer.seen - count)
+
+    def part(self, peer: Peer) -> None:
+        """Part with a peer. Its last words may yet tell that it was no consumer."""
+        if not (peer.decided or peer.half_closed):
+            with contextlib.suppress(OSError):
+                peer.learn(receive_now(peer.sock) or b"")
+        self.checked = self.checked or peer.role == "check"
+        if self.ended and peer.role == "consumer":
+            self.served += peer.has_all()
+            self.left_early += not peer.has_all()
+        self.dropped += peer.dropped
+        self.peers.remove(peer)
+        self._close(peer.sock)
+        if peer.role == "consumer" and not any(other.seen for other in self.peers):
+            self.release(peer.seen)
+
+    def stop_listening(self) -> None:
+        """Accept nobody any more, and let somebody else have the port."""
+        self._close(self._listener)
+
+    def watch(self, peer: Peer) -> None:
+        """Tell the selector what is wanted of a peer."""
+        events = 0 if peer.half_closed else selectors.EVENT_READ
+        events |= selectors.EVENT_WRITE if peer.queue else 0
+        known = peer.sock in self._selector.get_map()
+        if known and events:
+            self._selector.modify(peer.sock, events, partial(self._attend, peer))
+        elif known:
+            self._selector.unregister(peer.sock)
+        elif events:
+            self._selector.register(peer.sock, events, partial(self._attend, peer))
+
+    def _attend(self, peer: Peer, ready: int) -> None:
+        """Read from a peer and write to it, as its socket is ready."""
+        if peer not in self.peers:
+            return  # gone since the selector looked
+        try:
+            if ready & selectors.EVENT_READ:
+                self.listen_to(peer)
+            if ready & selectors.EVENT_WRITE:
+                peer.flush()
+        except OSError:
+            self.part(peer)
+        else:
+            self.watch(peer)
+
+    def _accept(self, _ready: int) -> None:
+        """Accept all who have connected: they were there before whatever is sent next."""
+        for _ in range(ACCEPTED):
+            try:
+                sock, address = self._listener.accept()
+            except OSError:
+                return  # nobody is left in the queue; who has left it is not missed
+            with contextlib.suppress(OSError):  # it may have gone already
+                self._welcome(sock, ":".join(map(str, address[:2])))
+
+    def _welcome(self, sock: socket.socket, name: str) -> None:
+        """Say the hello to who has connected. Raises `OSError`."""
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEPALIVE.items():
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        peer = Peer(sock, name, time.monotonic(), self.guest_time)
+        # Who comes after a check is who the check was for.
+        peer.preview_due += QUIET if self._terms.visitors and not self.checked else 0.0
+        if self._terms.live:
+            peer.go_live()
+        sock.send(self._terms.hello)  # a fresh socket takes it whole
+        self.peers.append(peer)
+        self.watch(peer)
+
+    def _close(self, sock: socket.socket) -> None:
+        if sock in self._selector.get_map():
+            self._selector.unregister(sock)
+        sock.close()

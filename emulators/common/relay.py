@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: MIT
+"""Pass one stream on, from the upstream to all who consume it."""
+
+from __future__ import annotations
+
+import math
+import selectors
+import time
+
+from common.audience import Audience
+from common.backlog import Backlog
+from common.connections import Connections
+from common.reports import Reports
+from common.stage import NOT_DELIVERED, Fault
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from common.peer import Peer
+    from common.source import Render, Source
+    from common.terms import Terms
+
+END_POLL = 0.01
+"""Seconds between looks at consumers that have been sent everything."""
+
+
+class Relay:
+    """Pass the source's frames, rendered, to the consumers; one thread, one selector.
+
+    Until the first consumer is there, only one block with a whole frame is read from the upstream.
+    Unless the terms are live, nothing is read while somebody whom all wait for has not been sent all
+    that was read: TCP carries the back-pressure up to the probe, and one block is all that is ever
+    held here.
+
+    Where frames are dropped while nobody consumes, the upstream is always read and there is nothing to
+    keep. An attached stage does so, too, so that not even an upstream that knows nothing of attaching
+    ever waits for it.
+    """
+
+    def __init__(
+        self, source: Source, listener: socket.socket, terms: Terms, render: Render
+    ) -> None:
+        self._source, self._terms = source, terms
+        self._selector = selectors.DefaultSelector()
+        self._backlog = Backlog(source, terms, render)
+        connections = Connections(listener, self._selector, terms, self._backlog)
+        self._audience = Audience(connections, terms, self._backlog)
+        self.reports = Reports(terms.stage, self._audience, self._backlog)
+        self._reading = False  # the selector looks at the upstream
+
+    def run(self, last_words: list[Callable[[], None]]) -> None:
+        """Serve until every consumer has got the end; report then, and before a signal ends the process.
+
+        Raises:
+            Fault: the upstream broke off, or the last consumer left too early.
+        """
+        last_words.append(self.reports.report)
+        try:
+            self._serve()
+        finally:
+            self.reports.report()
+
+    def _serve(self) -> None:
+        self._read_or_rest(time.monotonic())
+        while not (self._audience.ended and not self._audience.consumers()):
+            for key, ready in self._selector.select(self._patience()):
+                key.data(ready)
+            now = time.monotonic()
+            self._audience.settle(now)
+            self._read_or_rest(now)
+            if now >= self.reports.due and self.reports.has_news():
+                self._audience.give_up_the_lost(now)
+                self.reports.report()
+        if self._audience.was_left and not self._terms.live:
+            raise Fault(NOT_DELIVERED, "the last consumer left before it had the stream to its end")
+
+    def _patience(self) -> float | None:
+        """Return how many seconds the selector may wait; None for as long as it takes."""
+        if self._audience.ended:
+            return END_POLL
+        consumers = self._audience.consumers()
+        times = [self._audience.next_due()]
+        if not (self._reading or consumers):
+            times.append(self._terms.alone_at)
+        if self._backlog.keeping and self._backlog.is_full and consumers:
+            times.append(0.0)  # it is to be noticed that there is nothing to wait for
+        if self.reports.has_news():
+            times.append(self.reports.due)
+        first = min(times)
+        return None if first == math.inf else max(0.0, first - time.monotonic())
+
+    def _read_or_rest(self, now: float) -> None:
+        """Read from the upstream while somebody waits for frames, else until one is in hand."""
+        if self._audience.ended:
+            return
+        alone = self._goes_on_alone(now)
+        self._keep_or_believe(alone, now)
+        receivers = self._audience.consumers() + self._audience.guests()
+        flows = bool(receivers) or alone or self._terms.drops
+        if flows:
+            self._pass_on(receivers)
+        else:
+            self._backlog.keep_first()
+        if self._backlog.is_over and (self._audience.consumers() or alone):
+            self._finish()
+        elif flows:
+            self._read_if(not self._waits(now))
+        else:
+            self._read_if(not self._backlog.is_ready)
+
+    def _goes_on_alone(self, now: float) -> bool:
+        """Tell whether what comes from the upstream is passed on, be it to nobody."""
+        if self._terms.attached:
+            self._source.ask_for_frames(bool(self._audience.consumers()))
+        return (self._backlog.begun and self._terms.live) or now >= self._terms.alone_at
+
+    def _keep_or_believe(self, alone: bool, now: float) -> None:
+        """Decide whether frames are kept from now on: they are not once somebody is a consumer for good.
+
+        Who is silent then is taken for a consumer, too.
+        """
+        if (
+            self._backlog.is_full
+        ):  # no more could be kept for the next, so there is nothing to wait for
+            for peer in self._audience.consumers():
+                peer.sure_at = now
+        kept = self._backlog.keeping
+        unneeded = self._terms.drops or alone or self._audience.is_certain(now)
+        self._backlog.keeping = not unneeded
+        if kept and not (self._backlog.keeping or self._terms.attached):
+            self._audience.believe_all()
+
+    def _pass_on(self, receivers: list[Peer]) -> None:
+        """Send what is kept and what is fresh to who is there."""
+        self._audience.send_kept(receivers)
+        if not self._backlog.keeping:
+            self._audience.release_all()
+        if self._terms.drops and not receivers:
+            # What an attached stage dropped would be old once somebody comes.
+            self._backlog.drop_fresh(keep_newest=not self._terms.attached)
+        elif self._backlog.keeping:
+            self._backlog.keep_fresh()
+            self._audience.send_kept(receivers)
+        else:
+            frames = self._backlog.pass_fresh(received=bool(receivers))
+            self._audience.send(receivers, frames)
+
+    def _waits(self, now: float) -> bool:
+        """Tell whether others are to take something before more is read."""
+        behind = any(peer.queue and not peer.live for peer in self._audience.guests())
+        full = self._backlog.keeping and self._backlog.is_full
+        return behind or full or bool(self._audience.waited_for(now)) or self._backlog.is_over
+
+    def _read_if(self, wanted: bool) -> None:
+        """Have the selector look at the upstream, or no longer."""
+        if wanted and not self._reading:
+            self._selector.register(self._source.sock, selectors.EVENT_READ, self._read)
+        elif self._reading and not wanted:
+            self._selector.unregister(self._source.sock)
+        self._reading = wanted
+
+    def _read(self, _ready: int) -> None:
+        """Read a block from the upstream."""
+        if self._terms.policy == "fastest":
+            self._audience.keep_newest()
+        self._backlog.read()
+
+    def _finish(self) -> None:
+        """Leave the upstream, and send the end."""
+        self._read_if(False)
+        self._source.sock.close()
+        self._audience.end()
