@@ -4,12 +4,12 @@
 
 Settings, all from the environment:
 
-    probe_ip         name or address of the probe                       (probe)
-    probe_port       its port                                           (12345)
-    stream_ip        name or address to listen on                       (0.0.0.0)
-    stream_port      port to listen on, 0 for any free one              (12346)
-    plain_stream     True: the consumers are people's programs; False: segmentation, which takes
-                     json only                                          (True)
+    probe_ip           name or address of the probe                      (probe)
+    probe_port         its port                                          (12345)
+    stream_ip          name or address to listen on                      (0.0.0.0)
+    stream_port        port to listen on, 0 for any free one             (12346)
+    plain_stream       True: the consumers are people's programs; False: segmentation, which is
+                       always served json                                (True)
 """
 
 from __future__ import annotations

@@ -18,28 +18,28 @@ NO_LIMIT = 2**31 - 1
 """Frames: as many as nobody will see, where no number is given."""
 
 TERMS_HELP = """\
-    format           json, or y4m: YUV4MPEG2 for ffmpeg and OpenCV      (json)
-    policy           lossless: the slowest consumer slows everything down; fastest: frames are
-                     dropped for whoever is slower than the fastest; live: for whoever is too slow;
-                     they are counted in its end         (y4m: fastest, json: lossless)
-    unread           hold or drop what comes while nobody consumes, but for the newest
-                     frame                            (drop, if no number is known; else hold)
-    checked          True: nobody is a consumer before the first check (False)
-    attached         True: attach to the upstream, and be live            (False)
-    visitors         False: whoever connects and says nothing is a consumer, after 2 ms  (True)
-    count            frames after which to end, though the upstream goes on (the upstream's own)
-    connect_timeout  seconds for the upstream's hello to come           (30)
+    format             json, or y4m: YUV4MPEG2 for ffmpeg and OpenCV     (json)
+    policy             lossless: the slowest consumer slows everything down; fastest: frames are
+                       dropped for consumers slower than the fastest; live: for all that are too
+                       slow; they are counted in the end         (y4m: fastest, json: lossless)
+    unread             while nobody consumes, hold the stream, or drop all but the newest
+                       frame                          (drop, if no number is known; else hold)
+    checked            True: nobody is a consumer before the first check (False)
+    attached           True: attach to the upstream, and be live         (False)
+    visitors           False: a silent connection is a consumer after 2 ms (True)
+    count              frames after which to end, though the upstream goes on (the upstream's own)
+    connect_timeout    seconds for the upstream's hello to come          (30)
 
-The hello comes as soon as the upstream has said its own. Frames begin with the first consumer, and
-for later ones with the next whole frame. If all consumers leave, the upstream is held up until
-another comes; what a consumer had accepted when it left is lost.
+The hello comes as soon as the upstream has said its own. Frames begin with the first consumer; later
+ones begin with the next whole frame. If all consumers leave, the upstream is held up until another
+comes, and what a consumer had accepted when it left is lost.
 
-Who sends {"type":"check"} is a check: it gets the hello and costs no frame. Who sends
-{"type":"consume"} is a consumer at once, with "policy":"live" in it one for which frames are dropped
-rather than that others wait. Who sends {"type":"attach"} gets the hello, the end, and frames while it
-asks for them with a consume; they neither begin nor wait for it. Who is silent is sent frames at once
-and is a consumer after 0.2 s. Should it leave before, or say by then or in two seconds more that it
-is a check, the next one is sent the same frames.
+A connection may say in a line what it is. {"type":"check"}: it gets the hello and costs no frame.
+{"type":"consume"}: it is a consumer at once; with "policy":"live" in it, frames are dropped for it
+rather than that others wait. {"type":"attach"}: it gets the hello and the end, and frames only while
+it asks for them with a consume; frames neither begin nor wait for it. A silent connection is sent
+frames at once and is a consumer after 0.2 s. Should it leave before, or say by then, or within two
+seconds more, that it is a check, the next one is sent the same frames.
 
 A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
 """
