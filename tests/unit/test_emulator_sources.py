@@ -4,29 +4,18 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
+import runpy
 import sys
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 EMULATORS = ROOT / "emulators"
+TOOL = SimpleNamespace(**runpy.run_path(str(ROOT / "tools" / "emulators")))
 SOURCES = sorted(EMULATORS.glob("*/*.py"))
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    """The program behind `make emulators`."""
-    loader = SourceFileLoader("emulators_tool", str(ROOT / "tools/emulators"))
-    spec = importlib.util.spec_from_loader(loader.name, loader)
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -48,15 +37,15 @@ def made_up(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_copies_are_their_sources_byte_for_byte(tool: ModuleType) -> None:
+def test_the_copies_are_their_sources_byte_for_byte() -> None:
     """Else: make emulators."""
-    assert tool.present(EMULATORS) == tool.copies(EMULATORS)
+    assert TOOL.present(EMULATORS) == TOOL.copies(EMULATORS)
 
 
-def test_each_emulator_gets_what_it_imports(tool: ModuleType, made_up: Path) -> None:
-    tool.copy(made_up)
+def test_each_emulator_gets_what_it_imports(made_up: Path) -> None:
+    TOOL.copy(made_up)
 
-    names = sorted(str(path.relative_to(made_up)) for path in tool.present(made_up))
+    names = sorted(str(path.relative_to(made_up)) for path in TOOL.present(made_up))
     assert names == [
         "one/common/__init__.py",
         "one/common/direct.py",
@@ -69,21 +58,21 @@ def test_each_emulator_gets_what_it_imports(tool: ModuleType, made_up: Path) -> 
     assert rest == ["it = 1"]
 
 
-def test_a_copy_that_was_changed_is_noticed_and_made_anew(tool: ModuleType, made_up: Path) -> None:
-    tool.copy(made_up)
+def test_a_copy_that_was_changed_is_noticed_and_made_anew(made_up: Path) -> None:
+    TOOL.copy(made_up)
     with (made_up / "one/common/indirect.py").open("a") as file:
         file.write("it = 2\n")
 
-    assert tool.present(made_up) != tool.copies(made_up)
-    assert tool.copy(made_up) == ["copied one/common/indirect.py"]
-    assert tool.present(made_up) == tool.copies(made_up)
+    assert TOOL.present(made_up) != TOOL.copies(made_up)
+    assert TOOL.copy(made_up) == ["copied one/common/indirect.py"]
+    assert TOOL.present(made_up) == TOOL.copies(made_up)
 
 
-def test_a_copy_that_nobody_imports_any_more_is_removed(tool: ModuleType, made_up: Path) -> None:
-    tool.copy(made_up)
+def test_a_copy_that_nobody_imports_any_more_is_removed(made_up: Path) -> None:
+    TOOL.copy(made_up)
     (made_up / "one/one.py").write_text("from common.indirect import it\n")
 
-    assert tool.copy(made_up) == ["removed one/common/direct.py"]
+    assert TOOL.copy(made_up) == ["removed one/common/direct.py"]
 
 
 def imported_at_start(file: Path) -> set[str]:
