@@ -88,7 +88,10 @@ class AsyncClient:
         await locked(self._connecting, connect)
 
     async def close(self) -> None:
-        """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`."""
+        """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`.
+
+        Feeds that are open go on, but do not connect anew any more.
+        """
 
         async def leave() -> AsyncConnection | None:
             self._closed = True
@@ -104,6 +107,7 @@ class AsyncClient:
         await self.connect()
 
     async def _open(self) -> AsyncConnection:
+        self._require_open()
         connection = await AsyncConnection.open(self.address, self.connect_timeout)
         try:
             if self._token is not None:
@@ -116,7 +120,6 @@ class AsyncClient:
 
     async def _connected(self) -> AsyncConnection:
         async def connect() -> AsyncConnection:
-            self._require_open()
             if (connection := self._connection) is None:
                 connection = self._connection = await self._open()
             return connection

@@ -88,7 +88,10 @@ class Client:
         locked(self._connecting, connect)
 
     def close(self) -> None:
-        """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`."""
+        """Disconnect; each further call raises `ClientClosed`, until `connect` or `reconnect`.
+
+        Feeds that are open go on, but do not connect anew any more.
+        """
 
         def leave() -> Connection | None:
             self._closed = True
@@ -104,6 +107,7 @@ class Client:
         self.connect()
 
     def _open(self) -> Connection:
+        self._require_open()
         connection = Connection.open(self.address, self.connect_timeout)
         try:
             if self._token is not None:
@@ -116,7 +120,6 @@ class Client:
 
     def _connected(self) -> Connection:
         def connect() -> Connection:
-            self._require_open()
             if (connection := self._connection) is None:
                 connection = self._connection = self._open()
             return connection

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from client_stub import (
     located,
     stream_of,
 )
+from daemon_lab import PATIENCE
 
 from operatord_client import AsyncClient, AsyncRunningSession, Progress
 from operatord_client.errors import (
@@ -129,6 +131,36 @@ async def test_a_closed_client_says_so_until_connect(
         pass
     with pytest.raises(ClientClosed):
         await other.ping()
+
+
+async def test_feed_that_is_opened_after_its_client_was_closed_says_so(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    feeds = (aclient.events(), aclient.events(reconnect=True), aclient.logs("", follow=True))
+    await aclient.close()
+    for feed in feeds:
+        with pytest.raises(ClientClosed):
+            await feed.take()
+    assert daemon.requests.empty()
+
+
+async def test_feed_of_a_closed_client_goes_on_but_does_not_connect_anew(
+    daemon: StubDaemon, aclient: AsyncClient
+) -> None:
+    hang_up = threading.Event()
+
+    def until_told(_: dict[str, Any]) -> Iterator[Any]:
+        yield from (golden("rpc: subscribed"), EVENT)
+        assert hang_up.wait(PATIENCE)
+        yield CLOSE
+
+    daemon.on("events.subscribe", until_told)
+    async with aclient.events(reconnect=True) as events:
+        await aclient.close()
+        assert (await anext(events)).type == "session.running"
+        hang_up.set()
+        with pytest.raises(ClientClosed):
+            await anext(events)
 
 
 async def test_a_start_reports_and_returns_a_running_session(

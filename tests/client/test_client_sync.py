@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -223,6 +223,25 @@ def test_a_closed_client_says_so_until_connect(daemon: StubDaemon, client: Clien
         pass
     with pytest.raises(ClientClosed):
         other.ping()
+
+
+def test_feed_of_a_closed_client_goes_on_but_does_not_connect_anew(
+    daemon: StubDaemon, client: Client
+) -> None:
+    hang_up = threading.Event()
+
+    def until_told(_: dict[str, Any]) -> Iterator[Any]:
+        yield from (golden("rpc: subscribed"), EVENT)
+        assert hang_up.wait(PATIENCE)
+        yield CLOSE
+
+    daemon.on("events.subscribe", until_told)
+    with client.events(reconnect=True) as events:
+        client.close()
+        assert next(events).type == "session.running"
+        hang_up.set()
+        with pytest.raises(ClientClosed):
+            next(events)
 
 
 # --- starts and their progress -----------------------------------------------------------------------
