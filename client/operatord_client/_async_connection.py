@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 
+from . import _forks
 from ._core import Call, Core
 from ._long_lines import TRIAL_SECONDS, LongLine
 from ._sockets import open_streams
@@ -37,9 +38,11 @@ class AsyncConnection:
         self._reader = reader
         self._writer = writer
         self._another = another
+        self._inherited = False
         self._core = Core()
         self._read_done: asyncio.Event | None = None
         """Set when whoever reads for all has read; None while nobody does."""
+        _forks.note(self)
 
     @classmethod
     async def open(cls, address: Address, connect_timeout: float | None) -> Self:
@@ -47,11 +50,19 @@ class AsyncConnection:
         another = partial(cls.open, address, connect_timeout)
         return cls(*await open_streams(address, connect_timeout, DaemonUnreachable), another)
 
+    def after_fork(self) -> None:
+        """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
+        self._inherited = True
+        self._core.lose(ConnectionLost(_forks.INHERITED))
+        _forks.leave_alone((self._reader, self._writer))
+
     async def close(self) -> None:
         """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
 
         May be called again.
         """
+        if self._inherited:
+            return
         self._write(self._core.abandon_all())
         self._core.lose(ConnectionLost("the connection was closed here"))
         self._writer.close()
@@ -129,7 +140,7 @@ class AsyncConnection:
         self._write(self._core.abandon(call))
 
     def _write(self, line: bytes) -> None:
-        if line and not self._writer.is_closing():
+        if line and not self._inherited and not self._writer.is_closing():
             self._writer.write(line)
 
     async def notice(self, timeout: float | None) -> Notice | None:

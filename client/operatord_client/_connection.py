@@ -64,7 +64,7 @@ class Connection:
         """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
-        self._core.lose(ConnectionLost("this connection is the parent process's"))
+        self._core.lose(ConnectionLost(_forks.INHERITED))
         self._out = Outgoing(self._socket)
         self._socket.close()  # this process's share of it, no more
 

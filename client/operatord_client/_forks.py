@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a process that was forked must not share with the one that it comes from: connections, and locks.
 
-The lines of both would go out on one connection, and each would read answers to the other. A lock that a
-thread of the parent held in that moment is never released in the child, which has no such thread.
+The lines of both would go out on one connection, and each would read answers to the other, or half of the
+frames. A lock that a thread of the parent held in that moment is never released in the child, which has no
+such thread.
 """
 
 from __future__ import annotations
@@ -10,6 +11,9 @@ from __future__ import annotations
 import os
 import weakref
 from typing import Protocol
+
+INHERITED = "this connection is the parent process's: one that was forked has to make its own"
+"""What is said of a connection that a process was forked with."""
 
 
 class Forkable(Protocol):

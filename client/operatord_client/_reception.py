@@ -22,7 +22,7 @@ class Reception:
         self.frames: deque[Frame] = deque()
         self._end: End | None = None
         self._fault: StreamError | None = None
-        self._closed = False
+        self._closed: str | None = None
         self._head = b""
         self._parser = StreamParser()
 
@@ -35,17 +35,17 @@ class Reception:
         """Raise the `StreamError` that comes after what was taken, if nothing more will come."""
         if self._fault is not None:
             raise self._fault
-        if self._closed:
-            raise StreamError("this stream was closed here")
+        if self._closed is not None:
+            raise StreamError(self._closed)
 
-    def close(self) -> None:
-        """Note that the reader has hung up; what had come can still be taken."""
-        self._closed = True
+    def close(self, why: str = "this stream was closed here") -> None:
+        """Note that nothing more is read; what had come can still be taken."""
+        self._closed = self._closed or why
 
     def broken(self, exc: OSError) -> StreamError:
         """Return what is to be raised when the connection cannot be read."""
-        if self._closed:
-            return StreamError("this stream was closed here")
+        if self._closed is not None:
+            return StreamError(self._closed)
         if isinstance(exc, TimeoutError):
             return StreamError("the stream fell silent")
         return StreamError(f"the stream was cut off: {(exc.strerror or 'no reason given').lower()}")

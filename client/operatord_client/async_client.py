@@ -134,7 +134,6 @@ class AsyncClient:
 
     def after_fork(self) -> None:
         """In a process that was forked, make another connection with the next call."""
-        _forks.leave_alone(self._connection)
         self._connection, self._connecting = None, asyncio.Lock()
 
     # --- calls in general ------------------------------------------------------------------------

@@ -134,7 +134,6 @@ class Client:
 
     def after_fork(self) -> None:
         """In a process that was forked, make another connection with the next call."""
-        _forks.leave_alone(self._connection)
         self._connection, self._connecting = None, threading.Lock()
 
     # --- calls in general ------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from operatord_protocol.messages import Logs, StageLine, Subscribed
 
-from . import notices
+from . import _forks, notices
 from ._connection import Connection, time_left
 from ._core import decode_result
 from ._deprecated import renamed
@@ -120,6 +120,13 @@ class LastingFeed(Feed[Event]):
         self._closed = threading.Event()
         self._renewing = threading.Lock()
         super().__init__(connect, self._subscribe, self._note)
+        _forks.note(self)
+
+    def after_fork(self) -> None:
+        """In a process that was forked, go on with another connection."""
+        ended, self._closed, self._renewing = self._ended, threading.Event(), threading.Lock()
+        if ended:
+            self._closed.set()
 
     def _note(self, notice: Notice) -> Event:
         return self._bookmark.read(notices.read_event(notice))

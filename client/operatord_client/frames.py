@@ -19,6 +19,7 @@ from typing import Self
 
 from operatord_protocol.stream import End, Frame, Hello
 
+from . import _forks
 from ._reception import LocationLike, Reception, address_of
 from ._sockets import open_socket
 from .errors import LocationUnreachable
@@ -41,6 +42,12 @@ class FrameStream:
         """Frames that were taken so far."""
         self.before_read: Callable[[], object] = lambda: None
         """Called before each read, which may wait for long. What it raises, whoever takes frames gets."""
+        _forks.note(self)
+
+    def after_fork(self) -> None:
+        """Leave the connection to the parent, whose it stays: here nothing comes in any more."""
+        self._reception.close(_forks.INHERITED)
+        self._socket.close()  # this process's share of it, no more
 
     def __enter__(self) -> Self:
         """Open it, see `open`."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Self, overload
@@ -26,11 +27,13 @@ SETTLE_SECONDS = 10.0
 class RunningSession:
     """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving.
 
-    It ends with the client's connection as well, unless it was started with another lease.
+    It ends with the client's connection as well, unless it was started with another lease. A process that
+    was forked in the block does not end it.
     """
 
     def __init__(self, client: Client, info: m.Session) -> None:
         self._client = client
+        self._process = os.getpid()
         self._stream: FrameStream | None = None
         self.info = info
         """What was last heard of it, see `refresh`."""
@@ -44,6 +47,10 @@ class RunningSession:
     def __exit__(self, *exc_info: object) -> None:
         if self._stream is not None:
             self._stream.close()
+        if (
+            self._process != os.getpid()
+        ):  # it was forked in the block, and the session is its parent's
+            return
         with suppress(NotFound, Conflict):  # it is gone already
             if not (self._played_out() and self._settled()):
                 self.stop()

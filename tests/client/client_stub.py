@@ -123,9 +123,10 @@ class StubDaemon(Listener):
                 return request
 
     def say(self, line: bytes) -> None:
-        """Send a line to everybody without being asked."""
+        """Send a line to everybody who is still there, without being asked."""
         for connection in self._open:
-            connection.sendall(line)
+            with contextlib.suppress(OSError):
+                connection.sendall(line)
 
     def serve(self, connection: socket.socket) -> None:
         for line in connection.makefile("rb"):

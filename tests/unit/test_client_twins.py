@@ -30,11 +30,11 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 DIFFERENT: dict[str, dict[str, str]] = {
     "_connection": {
         "Connection.__init__": "asyncio's two ends, and a socket",
-        "Connection.after_fork": "a client for asyncio leaves its connection alone itself",
         "LOOK_EVERY": "tasks cannot be interrupted like threads",
         "time_left": "asyncio counts time itself",
     },
     "feeds": {
+        "LastingFeed.after_fork": "threads have locks",
         "LastingFeed.close": "the thread that waits for the daemon to come back is to be woken",
         "open_events": "deprecated",
         "open_log": "deprecated",
@@ -70,7 +70,6 @@ DIFFERENT_WORDS: dict[str, dict[str, str]] = {
     },
 }
 DIFFERENT_ERRORS: dict[str, set[str]] = {
-    "_connection": {'ConnectionLost("this connection is the parent process\'s")'},
     "frames": {
         "StreamError('the hello has not come yet: read in `async with`, or await open() first')"
     },
