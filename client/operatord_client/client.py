@@ -243,6 +243,10 @@ class Client:
         ``on_progress`` is called in this thread while it is pending. A start that is left by an
         exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled. The session ends with
         this client's connection, unless a ``lease`` or a ``request_key`` is given.
+
+        With a ``request_key`` it may be the session of an earlier start, by whomever: the answer does not
+        tell, and to leave its block stops it for all who have it by that key. Who shares one uses no block,
+        and ``lease="connection"``: it ends with the last of their connections.
         """
         connection = self._connected()
         return connection.converse(

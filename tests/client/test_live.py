@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,6 +28,11 @@ from operatord_client.errors import (
 
 COUNT = 20
 CTL = (sys.executable, "-m", "operatord_client.operatorctl")
+README = re.findall(
+    r"^```python\n(.*?)^```",
+    (Path(__file__).parents[2] / "client" / "README.md").read_text("utf-8"),
+    re.MULTILINE | re.DOTALL,
+)
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
 
@@ -241,6 +247,50 @@ async def test_the_async_client_does_the_same(live: Daemon) -> None:
         assert session.info.outcome == "completed"
         assert (await client.status()).draining is False
         assert (await client.describe()).protocol == 1
+
+
+def test_session_that_is_shared_by_a_key_ends_with_the_last_connection(
+    live: Daemon, client: Client
+) -> None:
+    with Client(live.address) as one, Client(live.address) as other:
+        started = [
+            each.start(count=100_000, request_key="shared", lease="connection")
+            for each in (one, other)
+        ]
+        [session_id] = {session.id for session in started}
+        one.close()
+        assert client.get(session_id).phase == "running"
+    assert client.wait(session_id, timeout=PATIENCE).cause == "lease"
+
+
+async def test_block_of_a_session_that_is_shared_by_a_key_stops_it_for_all(
+    live: Daemon, client: Client
+) -> None:
+    """The answer to a start does not tell whether it has joined a session."""
+    session = client.start(count=100_000, request_key="sync")
+    with client.start(count=100_000, request_key="sync") as joined:
+        assert joined.id == session.id
+    assert session.refresh().outcome == "stopped"
+    session = client.start(count=100_000, request_key="async")
+    async with (
+        AsyncClient(live.address) as aclient,
+        await aclient.start(count=100_000, request_key="async") as ajoined,
+    ):
+        assert ajoined.id == session.id
+    assert session.refresh().outcome == "stopped"
+
+
+@pytest.mark.parametrize("program", README)
+def test_programs_of_the_readme_run(live: Daemon, program: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+        env={**os.environ, "OPERATORD_ADDRESS": live.address},
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 async def test_the_unix_socket_serves_as_well(live: Daemon) -> None:
