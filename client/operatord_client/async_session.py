@@ -28,7 +28,7 @@ class AsyncRunningSession:
     """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving.
 
     It ends with the client's connection as well, unless it was started with another lease. With the block
-    it ends for all who have it by its ``request_key``; a process that was forked in the block does not end it.
+    it ends for all who have it by its ``request_key``; a process that was forked in it does not end it.
     """
 
     def __init__(self, client: AsyncClient, info: m.Session) -> None:
