@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
+from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord.store.journal_file import JournalFailed
 from operatord.store.schema import SLOTS, SessionRow
@@ -19,9 +20,6 @@ from .record import SessionRecord
 from .snapshot import to_row
 
 log = logging.getLogger(__name__)
-
-Emit = Callable[..., None]
-"""``emit(type, session_id=…, **fields)`` publishes an event."""
 
 
 class Chronicle:

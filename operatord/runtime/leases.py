@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+from operatord.store.events import Emit
+
 from .clock import Clock, Timer, rfc3339
 from .record import Ending, SessionRecord
 
@@ -47,7 +49,7 @@ class Leases:
     def __init__(
         self,
         clock: Clock,
-        emit: Callable[..., None],
+        emit: Emit,
         end: Callable[[SessionRecord, Ending], None],
     ) -> None:
         """``emit`` publishes an event, ``end`` ends a session."""

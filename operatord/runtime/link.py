@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from operatord.engines import base
+from operatord.store.events import Emit
 
 from .capabilities import CapabilityMemory
 from .clock import Clock, Timer
@@ -88,7 +89,7 @@ class Listener(Protocol):
 class Means(NamedTuple):
     """What a link needs of others."""
 
-    emit: Callable[..., None]
+    emit: Emit
     """Publishes an event."""
     clock: Clock
     patience: Callable[[], float]

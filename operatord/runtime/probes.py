@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from operatord.config import Limits
 from operatord.core.plans import Upstream
+from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
@@ -56,7 +57,7 @@ class ProbeRegistry:
     def __init__(
         self,
         users: Callable[[str], list[str]],
-        emit: Callable[..., None],
+        emit: Emit,
         journal: Journal,
         limits: Callable[[], Limits],
     ) -> None:

@@ -25,6 +25,7 @@ from itertools import zip_longest
 
 from operatord.core.pipelines import PROBE
 from operatord.engines import base
+from operatord.store.events import Emit
 
 from .clock import Clock
 from .record import SessionRecord
@@ -39,8 +40,6 @@ REPORTING = 1.0
 """Seconds for which a stage may have passed on frames since its newest report."""
 FRAMES = 3
 """Intervals between frames that a slow stream may take before it counts as stalled."""
-
-Emit = Callable[..., None]
 
 
 class _Stream(Polled):

@@ -17,13 +17,13 @@ from operatord.core import scheduler
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.pressure import Sample
 from operatord.engines import base
+from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord_protocol import errors
 from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 
 from .admission import Admission, Machine
 from .attaching import Attacher
-from .chronicle import Emit
 from .exits import ExitHooks, ExitWatch
 from .life import Life, LifeHooks
 from .lifetimes import Lifetimes

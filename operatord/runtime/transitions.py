@@ -13,11 +13,12 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from operatord.core import scheduler
+from operatord.store.events import Emit
 from operatord.store.journal import Journal
 
 from .admission import Admission
 from .book import SessionBook
-from .chronicle import Chronicle, Emit
+from .chronicle import Chronicle
 from .leases import Leases
 from .record import Ending, SessionRecord
 from .refusals import refusal

@@ -12,7 +12,7 @@ import bisect
 import math
 from abc import ABC, abstractmethod
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from operatord.runtime.clock import Clock, rfc3339
 
@@ -34,6 +34,13 @@ class Event(NamedTuple):
     type: str
     session_id: str | None
     params: dict[str, Any]
+
+
+class Emit(Protocol):
+    """What publishes an event: `EventLog.emit`, for those who need no more of it."""
+
+    def __call__(self, type: str, *, session_id: str | None = None, **fields: Any) -> None:
+        """Publish an event of ``type``, of the session if it is of one; ``fields`` go into it."""
 
 
 class Subscription(ABC):
