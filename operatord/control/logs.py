@@ -11,6 +11,7 @@ from operatord.runtime.inspection import LogLine
 from operatord.runtime.record import SessionRecord
 from operatord_protocol import errors
 from operatord_protocol import messages as m
+from operatord_protocol.absent import given
 
 from .peer import Call, Services
 
@@ -30,14 +31,14 @@ async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
 
 def _chosen_stages(record: SessionRecord, params: m.SessionLogsParams) -> list[str]:
     stages = list(record.plan.stages)
-    if not isinstance(params.stage, str):
+    if (stage := given(params.stage)) is None:
         return stages
-    if params.stage not in stages:
+    if stage not in stages:
         raise errors.NotFound(
-            f"the session has no stage {params.stage!r}; it has {', '.join(stages)}",
+            f"the session has no stage {stage!r}; it has {', '.join(stages)}",
             session_id=record.id,
         )
-    return [params.stage]
+    return [stage]
 
 
 class _Following:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from operatord_protocol.absent import given
 from operatord_protocol.errors import InvalidParams
 
 PAGE = 100
@@ -47,10 +48,7 @@ class Wanted(NamedTuple):
 
 def wanted(limit: int | UnsetType, cursor: str | UnsetType) -> Wanted:
     """Return what is asked for by these params."""
-    return Wanted(
-        min(limit, MOST) if isinstance(limit, int) else PAGE,
-        cursor if isinstance(cursor, str) else None,
-    )
+    return Wanted(min(given(limit, PAGE), MOST), given(cursor))
 
 
 def piece(

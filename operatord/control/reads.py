@@ -23,6 +23,7 @@ from operatord.runtime.refusals import explanation, refusal
 from operatord.runtime.supervisor import Supervisor
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
+from operatord_protocol.absent import given
 from operatord_protocol.codec import decode, encode
 
 from .paging import piece, wanted
@@ -200,10 +201,7 @@ def list_(services: Services, params: m.SessionListParams) -> Raw:
     limit, _ = asked = wanted(params.limit, params.cursor)
     found, further = piece(
         services.supervisor.book.find(
-            params.phase if isinstance(params.phase, str) else None,
-            params.owner if isinstance(params.owner, str) else None,
-            limit + 1,
-            asked.after(Mark),
+            given(params.phase), given(params.owner), limit + 1, asked.after(Mark)
         ),
         limit,
         mark,

@@ -17,6 +17,7 @@ from operatord.runtime.supervisor import Supervisor
 from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
 from operatord_protocol import messages as m
+from operatord_protocol.absent import given
 from operatord_protocol.codec import Request
 
 from .peer import Call, Services
@@ -132,8 +133,8 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     """Stop a session and answer when everything of it is gone. One that has ended is returned."""
     supervisor = call.services.supervisor
     record = supervisor.book.get(params.session_id)
-    grace = params.grace if isinstance(params.grace, float) else None
-    supervisor.end(record, Ending("stopped", "client", "stopped on request", grace=grace))
+    reason = "stopped on request"
+    supervisor.end(record, Ending("stopped", "client", reason, grace=given(params.grace)))
     await record.reach("ended")
     return call.services.views.whole(record)
 
@@ -141,7 +142,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
     """Answer when a session has reached a phase, or can no longer. Raises `DeadlineExceeded`."""
     record = call.services.supervisor.book.get(params.session_id)
-    timeout = params.timeout if isinstance(params.timeout, float) else None
+    timeout = given(params.timeout)
     try:
         async with asyncio.timeout(timeout):
             await record.reach(params.phase)
@@ -194,9 +195,10 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
 
 def owner_of(params: m.SessionStartParams) -> str:
     """Return who is to own the session."""
-    return params.owner if isinstance(params.owner, str) else OWNER
+    return given(params.owner, OWNER)
 
 
 def upstream_of(services: Services, params: m.SessionStartParams) -> Upstream | None:
     """Return the registered probe that is asked for, if one is. Raises `NotFound`."""
-    return services.probes.upstream(params.probe) if isinstance(params.probe, str) else None
+    name = given(params.probe)
+    return None if name is None else services.probes.upstream(name)

@@ -15,6 +15,7 @@ from typing import Any
 from operatord.store.events import Subscription
 from operatord_protocol import errors
 from operatord_protocol import messages as m
+from operatord_protocol.absent import given
 from operatord_protocol.checking import suggestion
 
 from . import logs, sessions
@@ -26,8 +27,8 @@ async def drain(call: Call, params: m.DrainParams) -> m.Drained:
     """Admit no more; with a timeout, wait that long for the sessions to finish."""
     supervisor = call.services.supervisor
     supervisor.drain(True)
-    if isinstance(params.timeout, float) and params.timeout > 0:
-        await sessions.all_ended(supervisor, params.timeout)
+    if timeout := given(params.timeout):
+        await sessions.all_ended(supervisor, timeout)
     return m.Drained(draining=True, waiting_for=[record.id for record in supervisor.book.living()])
 
 
@@ -82,8 +83,7 @@ class EventFeed(Subscription):
         """Send events of these types as notifications, in the dialect of ``call``."""
         self._peer, self._dialect = call.peer, call.request.dialect
         self.number = call.services.new_subscription()
-        since = params.since if isinstance(params.since, int) else None
-        session_id = params.session_id if isinstance(params.session_id, str) else None
+        since, session_id = given(params.since), given(params.session_id)
         super().__init__(call.services.events, since, types, session_id)
 
     def send(self, params: dict[str, Any]) -> bool:
@@ -107,14 +107,14 @@ def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
 
 def _known_types(params: m.SubscribeParams) -> frozenset[str] | None:
     """Return the types that are wanted; None for all. A slip would wait for ever: it is refused."""
-    if not isinstance(params.types, list):
+    if (types := given(params.types)) is None:
         return None
-    for index, name in enumerate(params.types):
+    for index, name in enumerate(types):
         if name not in m.EVENT_TYPES:
             path = f"params.types[{index}]"
             hint = suggestion(name, m.EVENT_TYPES)
             raise errors.InvalidParams(f"{path}: there is no event {name!r}{hint}", path=path)
-    return frozenset(params.types)
+    return frozenset(types)
 
 
 def unsubscribe(call: Call, params: m.UnsubscribeParams) -> m.Unsubscribed:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from operatord_protocol.absent import given
 from operatord_protocol.checking import suggestion
 from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
@@ -81,10 +82,10 @@ def _rate(text: str) -> float | None:
 
 def pipeline_name(params: SessionStartParams) -> str:
     """Return what the pipeline that is asked for is called, if there is one. Raises `InvalidParams`."""
-    plain, name = params.plain_stream, params.pipeline
-    if not isinstance(name, str):
-        return "stream" if plain is True else "segmented"
-    if isinstance(plain, bool):
+    plain, name = given(params.plain_stream), given(params.pipeline)
+    if name is None:
+        return "stream" if plain else "segmented"
+    if plain is not None:
         raise InvalidParams(
             "params.pipeline: give either plain_stream or pipeline, not both",
             path="params.pipeline",
@@ -95,7 +96,7 @@ def pipeline_name(params: SessionStartParams) -> str:
 def choose_pipeline(params: SessionStartParams, pipelines: Mapping[str, Pipeline]) -> str:
     """Return the name of the pipeline that is asked for. Raises `InvalidParams`, `NotFound`."""
     name = pipeline_name(params)
-    if isinstance(params.pipeline, str) and name not in pipelines:
+    if given(params.pipeline) is not None and name not in pipelines:
         raise NotFound(f"there is no pipeline {name!r}{suggestion(name, pipelines)}")
     return name
 
@@ -115,7 +116,7 @@ def make_plan(
     _check_env(params, name, stages)
     # A managed probe makes as many frames as it is told; a registered one is only cut short on request.
     unasked = default_count if upstream is None else None
-    count = params.count if isinstance(params.count, int) else unasked
+    count = given(params.count, unasked)
     return SessionPlan(
         pipeline=name,
         network=pipeline.namespaces,

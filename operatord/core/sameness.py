@@ -8,6 +8,7 @@ asks for the same, and two requests whose stages would read different texts are 
 
 from __future__ import annotations
 
+from operatord_protocol.absent import given
 from operatord_protocol.messages import SessionStartParams
 
 from .pipelines import env_text
@@ -54,9 +55,9 @@ def _same_count(
     """
     if _written_alike("count", first, again):
         return True
-    if isinstance(again.count, int):
-        return again.count == plan.count
-    return not isinstance(again.probe, str) and default == plan.count
+    if (count := given(again.count)) is not None:
+        return count == plan.count
+    return given(again.probe) is None and default == plan.count
 
 
 def _texts(params: SessionStartParams) -> dict[tuple[str, str], str]:

@@ -23,6 +23,7 @@ from operatord.core.resources import DIMENSIONS, MILLI, UNLIMITED, Vector, shown
 from operatord.core.room import Gpu
 from operatord.core.waiting import Shape
 from operatord.core.why import Why, explain, never
+from operatord_protocol.absent import given
 from operatord_protocol.messages import SessionStartParams, Ttl
 
 from .clock import Clock
@@ -218,7 +219,7 @@ class Admission:
 
         Counted with the quickest start that was seen, so that only what cannot be ready is refused.
         """
-        deadline = params.deadline if isinstance(params.deadline, float) else patience
+        deadline = given(params.deadline, patience)
         if deadline is None:
             return None
         return self.clock.now() + deadline - min(self._starts[plan.pipeline], default=0.0)

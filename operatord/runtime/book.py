@@ -13,6 +13,7 @@ from operatord.core.sameness import differing
 from operatord.store.journal import Journal
 from operatord.store.schema import SessionRow
 from operatord_protocol import errors
+from operatord_protocol.absent import given
 from operatord_protocol.messages import Phase, SessionStartParams
 
 from .record import SessionRecord
@@ -50,13 +51,13 @@ class SessionBook:
     def add(self, record: SessionRecord) -> None:
         """Note a session that lives."""
         self.records[record.id] = record
-        if isinstance(record.params.request_key, str):
-            self._keys[record.owner, record.params.request_key] = record
+        if (key := given(record.params.request_key)) is not None:
+            self._keys[record.owner, key] = record
 
     def remove(self, record: SessionRecord) -> None:
         """Note that it has ended: the journal has it from now on."""
         del self.records[record.id]
-        if isinstance(key := record.params.request_key, str):
+        if (key := given(record.params.request_key)) is not None:
             self._keys.pop((record.owner, key), None)
 
     def new_id(self, networks: Collection[str] = ()) -> str:
@@ -77,10 +78,10 @@ class SessionBook:
 
         ``default_count`` is what a request without a count means. Raises `Conflict`, `InvalidParams`.
         """
-        if not isinstance(params.request_key, str):
+        if (key := given(params.request_key)) is None:
             return None
-        record = self._keys.get((owner, params.request_key))
-        if record is None and (row := self._journal.by_key(owner, params.request_key)):
+        record = self._keys.get((owner, key))
+        if record is None and (row := self._journal.by_key(owner, key)):
             record = _recalled(row)
         if record is None or (record.phase == "ended" and record.started is None):
             return None  # it came to nothing, so that trying again is what the key is for

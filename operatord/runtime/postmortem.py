@@ -11,10 +11,9 @@ import contextlib
 from collections.abc import Sequence
 from itertools import accumulate
 
-from msgspec import UNSET
-
 from operatord.core.resources import MILLI
 from operatord.engines.base import Engine, EngineError, LogLine, StageState
+from operatord_protocol.absent import or_unset
 from operatord_protocol.messages import PHASES, Peak, PostMortem, Ttl
 
 from .advice import Case, advise
@@ -75,8 +74,8 @@ def post_mortem(record: SessionRecord) -> PostMortem:
     advice = advise(_case(record, stage))
     return PostMortem(
         phases={phase: rfc3339(record.phases[phase]) for phase in PHASES if phase in record.phases},
-        stage=UNSET if stage is None else stage,
-        advice=UNSET if advice is None else advice,
+        stage=or_unset(stage),
+        advice=or_unset(advice),
         usage={
             name: Peak(cpus=use.peak.cpus / MILLI, memory=use.peak.memory)
             for name in record.plan.stages

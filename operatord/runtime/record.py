@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from operatord.core import phases
 from operatord.core.endings import Meddling
@@ -17,6 +17,7 @@ from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
 from operatord.waking import Waiters
+from operatord_protocol.absent import or_unset
 from operatord_protocol.errors import EngineUnavailable, WireError
 from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
 
@@ -368,7 +369,7 @@ class SessionRecord:
             network=self.network_name,
             location=self.location or UNSET,
             outcome=shown.outcome if shown and ended else UNSET,
-            reason=shown.reason if shown else _set(self.place.reason),
+            reason=shown.reason if shown else or_unset(self.place.reason),
             cause=shown.cause if shown else UNSET,
             owner=self.owner,
             created=rfc3339(self.created),
@@ -376,23 +377,19 @@ class SessionRecord:
             ended=_stamp(self.ended),
             expires=_stamp(self.expires) if not ended else UNSET,
             unread_since=_stamp(self.unread_since(clock)),
-            position=_set(self.place.position),
+            position=or_unset(self.place.position),
             registered_probe=upstream.name if upstream else UNSET,
             timings=self.timings or UNSET,
-            estimate=_set(self.place.estimate),
+            estimate=or_unset(self.place.estimate),
             plain_location=self.plain_location or UNSET,
             warm=self.warm,
             degraded=bool(self.missing),
             exit_codes=codes or UNSET,
-            count=_set(self.plan.count),
-            frames=_set(self.frames),
+            count=or_unset(self.plan.count),
+            frames=or_unset(self.frames),
             stages={n: self.containers[n] for n in self.plan.stages if n in self.containers},
         )
 
 
-def _set(value: Any) -> Any:
-    return UNSET if value is None else value
-
-
-def _stamp(wall: float | None) -> Any:
+def _stamp(wall: float | None) -> str | UnsetType:
     return UNSET if wall is None else rfc3339(wall)

@@ -21,6 +21,7 @@ from operatord.core.resources import Vector, minus
 from operatord.core.units import custom, plain
 from operatord.engines.base import LogLine, Network, StageState
 from operatord.store.schema import SessionRow
+from operatord_protocol.absent import given
 from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
 from .clock import Clock
@@ -125,12 +126,11 @@ def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) ->
         result=None if result is None else _result(result),
         holding=holding,
     )
-    key = record.params.request_key
     return SessionRow(
         record.id,
         record.phase,
         record.owner,
-        key if isinstance(key, str) else None,
+        given(record.params.request_key),
         record.created,
         record.ended,
         _encode(snapshot),
