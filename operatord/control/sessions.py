@@ -11,10 +11,9 @@ from typing import Any
 from operatord.core.plans import Upstream
 from operatord.runtime.lifetimes import CONNECTION_GONE
 from operatord.runtime.record import Ending, SessionRecord
-from operatord.runtime.refusals import not_written
 from operatord.runtime.standing import standing_of
 from operatord.runtime.supervisor import Supervisor
-from operatord.store.journal_file import JournalFailed
+from operatord.store.journal_file import JournalFailed, not_written
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.absent import given

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -15,20 +15,27 @@ from operatord.store.journal import Journal
 from operatord.store.journal_file import JournalFailed
 from operatord.store.schema import SLOTS, SessionRow
 
-from .admission import Admission
+from .clock import Clock
 from .record import SessionRecord
-from .snapshot import to_row
+from .snapshot import SavedHolding, to_row
 
 log = logging.getLogger(__name__)
 
 
 class Chronicle:
-    """Writes of a session what it is now, with what admission has debited for it."""
+    """Writes of a session what it is now, with what it holds."""
 
-    def __init__(self, journal: Journal, admission: Admission, emit: Emit) -> None:
-        """``emit`` publishes an event."""
+    def __init__(
+        self,
+        journal: Journal,
+        holding: Callable[[str], SavedHolding | None],
+        clock: Clock,
+        emit: Emit,
+    ) -> None:
+        """``holding`` returns what is debited for a session, by its id; ``emit`` publishes an event."""
         self._journal = journal
-        self._admission = admission
+        self._holding = holding
+        self._clock = clock
         self._emit = emit
 
     def announce(self, record: SessionRecord, **fields: Any) -> None:
@@ -48,7 +55,7 @@ class Chronicle:
         self._journal.note_session(self._row(record))
 
     def _row(self, record: SessionRecord) -> SessionRow:
-        return to_row(record, self._admission.holding(record.id), self._admission.clock)
+        return to_row(record, self._holding(record.id), self._clock)
 
     async def write_running(self, record: SessionRecord) -> None:
         """Write down where the stream is before anybody is told: who was told must be right for ever.

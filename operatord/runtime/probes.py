@@ -16,7 +16,7 @@ from operatord.config import Limits
 from operatord.core.plans import Upstream
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
-from operatord.store.journal_file import JournalFailed
+from operatord.store.journal_file import JournalFailed, not_written
 from operatord_protocol import errors
 from operatord_protocol.checking import suggestion
 from operatord_protocol.hosts import host_problem
@@ -24,7 +24,6 @@ from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
 from .looks import Looks, Seen
-from .refusals import not_written
 
 log = logging.getLogger(__name__)
 

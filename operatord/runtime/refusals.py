@@ -8,7 +8,6 @@ from typing import Any
 
 from operatord.core import scheduler
 from operatord.core.why import Why
-from operatord.store.journal_file import JournalFailed
 from operatord_protocol import errors
 
 from .clock import Clock, rfc3339
@@ -26,12 +25,6 @@ _REFUSALS: dict[scheduler.RefusalType, tuple[type[errors.WireError], str]] = {
     "draining": (errors.Draining, "ask another machine, or after system.undrain"),
     "never_fits": (errors.NeverFits, "ask for less, or another machine"),
 }
-
-
-def not_written(exc: JournalFailed, what: str, **data: Any) -> errors.NoCapacity:
-    """Return the error for something that was not done, or not for good, because it could not be written."""
-    message = f"{what}: {exc}; ask again then"
-    return errors.NoCapacity(message, dimension="disk", retry_after=1, **data)
 
 
 def refusal(action: scheduler.Refuse, clock: Clock) -> errors.WireError:

@@ -36,7 +36,7 @@ class Transitions:
         self.clock = admission.clock
         self.emit = emit
         self.book = SessionBook(journal)
-        self.chronicle = Chronicle(journal, admission, emit)
+        self.chronicle = Chronicle(journal, admission.holding, self.clock, emit)
         self.leases = Leases(self.clock, emit, self.end)
         self.on_defect: Callable[[str, BaseException], None] = _log_defect
         """Hears what broke in the daemon's own work, and how."""

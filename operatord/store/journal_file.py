@@ -17,6 +17,9 @@ import os
 import sqlite3
 import time
 from pathlib import Path
+from typing import Any
+
+from operatord_protocol.errors import NoCapacity
 
 from .file_kind import no_file
 from .schema import WrongVersion, check, migrate, require_version
@@ -51,6 +54,12 @@ class JournalFailed(Exception):
 
     The text is for people.
     """
+
+
+def not_written(exc: JournalFailed, what: str, **data: Any) -> NoCapacity:
+    """Return the error for something that was not done, or not for good, because it could not be written."""
+    message = f"{what}: {exc}; ask again then"
+    return NoCapacity(message, dimension="disk", retry_after=1, **data)
 
 
 def open_sound(path: Path) -> sqlite3.Connection:
