@@ -468,7 +468,7 @@ def _serve(args: argparse.Namespace) -> int:
     from .daemon import Daemon  # noqa: PLC0415
     from .engines.base import NotOurs  # noqa: PLC0415
     from .identity import StateDirUnusable  # noqa: PLC0415
-    from .runtime.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
+    from .machine.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
     from .store.journal_file import JournalFailed  # noqa: PLC0415
 
     logs.configure(config.log)

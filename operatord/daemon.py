@@ -30,36 +30,36 @@ from .control.views import Views
 from .core.learning import Learned
 from .core.room import Gpu
 from .core.subnets import SubnetPool
+from .engine_link.capabilities import CapabilityMemory
+from .engine_link.link import EngineLink
+from .engine_link.link import Means as LinkMeans
+from .engine_link.ownership import Ownership
 from .engines import base
+from .lifecycle.engine_changes import EngineChanges, Means
+from .lifecycle.forgotten import Forgotten
+from .lifecycle.inspection import Inspection
+from .lifecycle.reconcile import Reconciler
+from .lifecycle.supervisor import Supervisor
+from .machine.clock import Clock
+from .machine.failpoints import fail_around
+from .machine.gpus import find_gpus
+from .machine.host import HostMonitor
+from .machine.keeper import Keeper
+from .machine.latency import without_collections
+from .monitors.idle import IdleWatch
+from .monitors.stall import StallWatch
+from .monitors.usage import CallRate, UsageWatch
+from .provision.blueprint import StartSettings
+from .provision.starter import Starter
+from .provision.subnet_count import SubnetCount
 from .reloading import Reloading, changed
-from .runtime.admission import Admission, Machine
-from .runtime.blueprint import StartSettings
-from .runtime.capabilities import CapabilityMemory
-from .runtime.clock import Clock
-from .runtime.engine_changes import EngineChanges, Means
-from .runtime.failpoints import fail_around
-from .runtime.forgotten import Forgotten
-from .runtime.gpus import find_gpus
-from .runtime.host import HostMonitor
-from .runtime.idle import IdleWatch
-from .runtime.inspection import Inspection
-from .runtime.keeper import Keeper
-from .runtime.latency import without_collections
-from .runtime.link import EngineLink
-from .runtime.link import Means as LinkMeans
-from .runtime.ownership import Ownership
-from .runtime.probes import ProbeRegistry
-from .runtime.reconcile import Reconciler
-from .runtime.stall import StallWatch
-from .runtime.starter import Starter
-from .runtime.subnet_count import SubnetCount
-from .runtime.supervisor import Supervisor
-from .runtime.usage import CallRate, UsageWatch
+from .scheduling.admission import Admission, Machine
 from .signals import Signals
 from .state_dir import StateDir, StateDirLost
 from .store.events import EventLog
 from .store.journal import Journal, Retention
 from .store.journal_file import JOURNAL, JournalFailed
+from .streams.probes import ProbeRegistry
 
 log = logging.getLogger(__name__)
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-from .store.file_kind import no_file
+from .machine.file_kind import no_file
 
 log = logging.getLogger(__name__)
 

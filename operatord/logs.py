@@ -14,7 +14,7 @@ from operatord_protocol.messages import Trouble
 from operatord_protocol.visible import on_one_line
 
 from .config import Logging
-from .runtime.clock import rfc3339
+from .machine.clock import rfc3339
 from .stderr import background_writer
 
 _LOST = "%d log records were lost: nobody read them"

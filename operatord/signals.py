@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from .runtime.clock import Clock
+from .machine.clock import Clock
 from .stderr import finish
 
 log = logging.getLogger(__name__)

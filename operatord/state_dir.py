@@ -21,8 +21,8 @@ from .identity import (
     write_identity,
     write_instance,
 )
+from .machine.file_kind import no_file
 from .state_lock import LOCK, StateDirBusy, StateLock, in_the_way, way_out
-from .store.file_kind import no_file
 
 log = logging.getLogger(__name__)
 

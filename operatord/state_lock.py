@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from .identity import IDENTITY, INSTANCE, StateDirUnusable
-from .store.file_kind import NOWHERE, kind_of, no_file
+from .machine.file_kind import NOWHERE, kind_of, no_file
 from .store.journal_file import JOURNAL
 
 log = logging.getLogger(__name__)

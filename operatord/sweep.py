@@ -33,11 +33,11 @@ import msgspec
 
 from .choice import Choice, choose_engine
 from .config import Config
+from .engine_link.ownership import Ownership
 from .engines import base
 from .identity import StateDirUnusable, read_identity, read_instance
-from .runtime.forgotten import has_unknown_past, of_running, session_of
-from .runtime.ownership import Ownership
-from .runtime.processes import ProcessId, end
+from .lifecycle.forgotten import has_unknown_past, of_running, session_of
+from .machine.processes import ProcessId, end
 from .state_dir import StateDir
 from .state_lock import StateDirBusy
 from .store.journal_file import JOURNAL

@@ -10,12 +10,13 @@ from pathlib import Path
 import msgspec
 
 from operatord.core.demand import shape_of
-from operatord.runtime.snapshot import Snapshot, decode
 from operatord.simulation.recorded import write
 from operatord.simulation.trace import Job
 from operatord.store.journal_file import JOURNAL
 from operatord.store.reader import reading
 from operatord.store.schema import WrongVersion
+
+from .session.snapshot import Snapshot, decode
 
 
 class NothingRecorded(Exception):

@@ -23,9 +23,9 @@ from .identity import (
     write_identity,
     write_whole,
 )
+from .machine.file_kind import kind_of
 from .state_lock import PROCESSES, StateDirBusy, StateLock
 from .store.copies import copy_journal, forget_living, instance_of
-from .store.file_kind import kind_of
 from .store.journal_file import JOURNAL, MAGIC, JournalFailed
 from .store.schema import WrongVersion
 

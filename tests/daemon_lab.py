@@ -27,8 +27,8 @@ from operatord.config import Config, from_dict
 from operatord.core.pressure import Sample
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import Address, Engine, Network
-from operatord.runtime.clock import Clock, Timer
-from operatord.runtime.host import HostMonitor
+from operatord.machine.clock import Clock, Timer
+from operatord.machine.host import HostMonitor
 
 OPERATORD = str(Path(sys.executable).with_name("operatord"))
 IMAGES = ("demo-probe", "demo-stream", "demo-segmentation")

@@ -20,7 +20,7 @@ from ipaddress import IPv4Network
 import docker
 
 from operatord.engines.docker_bodies import subnets as subnets_of
-from operatord.runtime.routes import host_routes
+from operatord.machine.routes import host_routes
 
 RANGES = (IPv4Network("10.64.0.0/10"), IPv4Network("198.18.0.0/15"))
 """What blocks are cut from: private, and none of what Docker, Kubernetes or operatord take by default; and

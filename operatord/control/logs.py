@@ -7,8 +7,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from operatord.runtime.inspection import LogLine
-from operatord.runtime.record import SessionRecord
+from operatord.lifecycle.inspection import LogLine
+from operatord.session.record import SessionRecord
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.absent import given

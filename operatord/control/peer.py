@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from operatord.config import Config
-from operatord.runtime.clock import Clock
-from operatord.runtime.host import HostMonitor
-from operatord.runtime.inspection import Inspection
-from operatord.runtime.probes import ProbeRegistry
-from operatord.runtime.supervisor import Supervisor
+from operatord.lifecycle.inspection import Inspection
+from operatord.lifecycle.supervisor import Supervisor
+from operatord.machine.clock import Clock
+from operatord.machine.host import HostMonitor
 from operatord.store.events import EventLog
+from operatord.streams.probes import ProbeRegistry
 from operatord.waking import Turnstile
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.messages import Reloaded, Trouble

@@ -17,10 +17,10 @@ from operatord.core.learning import Lesson
 from operatord.core.pipelines import Stage
 from operatord.core.resources import MILLI
 from operatord.core.scheduler import Preview, Refuse, Start
-from operatord.runtime.book import Mark, mark
-from operatord.runtime.clock import Clock, rfc3339
-from operatord.runtime.refusals import explanation, refusal
-from operatord.runtime.supervisor import Supervisor
+from operatord.lifecycle.refusals import explanation, refusal
+from operatord.lifecycle.supervisor import Supervisor
+from operatord.machine.clock import Clock, rfc3339
+from operatord.session.registry import Mark, mark
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
 from operatord_protocol.absent import given

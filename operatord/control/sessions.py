@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from operatord.core.plans import Upstream
-from operatord.runtime.lifetimes import CONNECTION_GONE
-from operatord.runtime.record import Ending, SessionRecord
-from operatord.runtime.standing import standing_of
-from operatord.runtime.supervisor import Supervisor
+from operatord.lifecycle.supervisor import Supervisor
+from operatord.scheduling.expiry import CONNECTION_GONE
+from operatord.scheduling.queue_progress import standing_of
+from operatord.session.record import Ending, SessionRecord
 from operatord.store.journal_file import JournalFailed, not_written
 from operatord_protocol import errors
 from operatord_protocol import messages as m

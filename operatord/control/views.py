@@ -11,10 +11,10 @@ from weakref import WeakKeyDictionary
 
 from msgspec import structs
 
-from operatord.runtime.book import KnownSession
-from operatord.runtime.postmortem import post_mortem
-from operatord.runtime.record import SessionRecord
-from operatord.runtime.supervisor import Supervisor
+from operatord.lifecycle.supervisor import Supervisor
+from operatord.session.postmortem import post_mortem
+from operatord.session.record import SessionRecord
+from operatord.session.registry import KnownSession
 from operatord_protocol.codec import encode
 from operatord_protocol.messages import Session, session_to_wire
 

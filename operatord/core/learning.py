@@ -7,7 +7,7 @@ take more than anything later. The *steady p95* is the 95th percentile of the us
 session takes all but always, whatever one odd sample says.
 
 Both look back over a bounded number of samples, so that a wild day is forgotten. Nothing here reads
-a clock or an engine: samples are brought by `operatord.runtime.usage`.
+a clock or an engine: samples are brought by `operatord.monitors.usage`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
-from operatord.runtime.clock import Clock, rfc3339
+from operatord.machine.clock import Clock, rfc3339
 
 from .journal import Journal
 

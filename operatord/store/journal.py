@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from operatord.runtime.failpoints import hit
+from operatord.machine.failpoints import hit
 
 from .journal_file import JournalFailed, connect, open_sound
 from .journal_place import JournalPlace

@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from operatord.machine.file_kind import no_file
 from operatord_protocol.errors import NoCapacity
 
-from .file_kind import no_file
 from .schema import WrongVersion, check, migrate, require_version
 
 log = logging.getLogger(__name__)

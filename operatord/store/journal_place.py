@@ -13,7 +13,8 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from .file_kind import no_file
+from operatord.machine.file_kind import no_file
+
 from .journal_file import SUFFIXES, JournalFailed, make_private
 
 

@@ -16,7 +16,7 @@ import time
 from control import REQUEST
 from daemons import cpu_seconds
 
-from operatord.runtime.latency import ask_for_short_slices
+from operatord.machine.latency import ask_for_short_slices
 
 PAUSE = 0.005
 """Seconds between an answer and the next request."""

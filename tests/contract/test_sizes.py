@@ -20,10 +20,10 @@ from operatord.core.units import Bytes
 from operatord.engines import docker_bodies as bodies
 from operatord.engines.base import Network, StagePlan, StageRefused
 from operatord.engines.cpu_weight import conversion, cpu_shares
-from operatord.runtime.blueprint import StartSettings
-from operatord.runtime.clock import Clock
-from operatord.runtime.record import SessionRecord
-from operatord.runtime.starter import Starter
+from operatord.machine.clock import Clock
+from operatord.provision.blueprint import StartSettings
+from operatord.provision.starter import Starter
+from operatord.session.record import SessionRecord
 from operatord_protocol.messages import SessionStartParams
 
 MIB = 1024**2

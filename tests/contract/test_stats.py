@@ -10,7 +10,7 @@ from daemon_lab import PATIENCE
 from engine_lab import Lab
 
 from operatord.engines.base import StageStats
-from operatord.runtime.idle import CHATTER
+from operatord.monitors.idle import CHATTER
 
 
 async def grown(lab: Lab, container_id: str, before: StageStats) -> StageStats:

@@ -14,7 +14,7 @@ from docker_lab import DockerDaemon, docker_served
 from engine_common import eventually, pinged, slowfault
 from engine_proxy import WORDS, EngineProxy, Fault, engine_proxy
 
-from operatord.runtime.exits import SETTLES
+from operatord.monitors.exits import SETTLES
 
 pytestmark = pytest.mark.engine
 

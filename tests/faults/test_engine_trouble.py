@@ -23,8 +23,8 @@ from engine_stages import alone
 from operatord.core.subnets import SubnetPool
 from operatord.engines.base import LABEL_INSTANCE, Network
 from operatord.engines.docker import DockerEngine
-from operatord.runtime.clock import Clock
-from operatord.runtime.networks import Networks
+from operatord.machine.clock import Clock
+from operatord.provision.networks import Networks
 
 pytestmark = pytest.mark.engine
 

@@ -13,7 +13,7 @@ import pytest
 from fake_engine import FakeEngine, World
 
 from operatord.engines import base
-from operatord.runtime import failpoints
+from operatord.machine import failpoints
 
 UNHARMED = {
     "alive",
@@ -37,7 +37,7 @@ suite shows (`test_container_that_was_asked_with_is_an_orphan_when_we_die`)."""
 def died(place: str, name: str, visits: int) -> bool:
     """Tell whether a process of its own dies when it visits the failpoint ``name`` so often."""
     program = (
-        f"from operatord.runtime.failpoints import hit\nfor _ in range({visits}): hit({name!r})"
+        f"from operatord.machine.failpoints import hit\nfor _ in range({visits}): hit({name!r})"
     )
     env = {"OPERATORD_FAILPOINT": place, "PYTHONPATH": ":".join(sys.path)}
     code = subprocess.run([sys.executable, "-c", program], env=env, check=False).returncode

@@ -27,7 +27,7 @@ import pytest
 from daemon_lab import Json, until
 from fault_lab import SMALL_FRAMES, Ground, Life, ground_with_people, hello, settings
 
-from operatord.runtime.failpoints import FAILPOINTS
+from operatord.machine.failpoints import FAILPOINTS
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -16,8 +16,8 @@ from operatord import advertised, choice, daemon
 from operatord.advertised import LOOPBACK, Advertised
 from operatord.config import ConfigError, from_dict
 from operatord.engines import docker_endpoint
-from operatord.runtime import subnet_count
-from operatord.runtime.routes import Route
+from operatord.machine.routes import Route
+from operatord.provision import subnet_count
 
 FAR = "192.0.2.1"
 """An address that is nobody's (RFC 5737)."""

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from daemon_lab import Lab, Refused, StreamingFake, Wire, in_process, until
 
+from operatord.engine_link import monitor as watch
 from operatord.engines.base import EngineFailed, EngineSilent, EngineUnavailable, NoDescriptors
-from operatord.runtime import watch
 
 IMPATIENT = {"engine_patience": 1}
 STEPS = ["missing_images", "create_network", "create", "start", "connect_stage"]

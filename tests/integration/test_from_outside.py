@@ -10,7 +10,7 @@ import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
 
 from operatord.engines.base import Address
-from operatord.runtime.exits import COMES_BACK
+from operatord.monitors.exits import COMES_BACK
 
 STAGES = ("probe", "stream", "segmentation")
 

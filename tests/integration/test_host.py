@@ -20,9 +20,9 @@ from daemon_lab import until
 
 from operatord.core.pressure import Sample
 from operatord.core.room import Gpu
-from operatord.runtime.clock import Clock
-from operatord.runtime.gpus import find_gpus
-from operatord.runtime.host import PRESSURE, HostMonitor
+from operatord.machine.clock import Clock
+from operatord.machine.gpus import find_gpus
+from operatord.machine.host import PRESSURE, HostMonitor
 
 NOWHERE = Path("/nowhere")
 
@@ -251,7 +251,7 @@ async def test_a_failing_read_is_said_once_and_outlived(
         return real()
 
     monkeypatch.setattr(psutil, "virtual_memory", virtual_memory)
-    with caplog.at_level(logging.INFO, "operatord.runtime.host"):
+    with caplog.at_level(logging.INFO, "operatord.machine.host"):
         async with watching(monitor, lambda _, seconds: seen.put_nowait(seconds)):
             assert await seen.get() == 3.0, "the seconds without a sample count"
             assert await seen.get() == 1.0

@@ -13,7 +13,7 @@ from daemon_lab import Lab, StillClock, Wire, in_process, settings, until
 
 from operatord import daemon as daemon_module
 from operatord.engines.base import EngineError, EngineUnavailable
-from operatord.runtime.keeper import FIRST_PAUSE, LONGEST_PAUSE, SOUND, Keeper
+from operatord.machine.keeper import FIRST_PAUSE, LONGEST_PAUSE, SOUND, Keeper
 
 SECRET = "/etc/secret"
 """What must not get out."""
@@ -235,7 +235,7 @@ async def test_pauses_grow_and_begin_anew_after_a_sound_time(
             clock.advance(SOUND)
         await work()
 
-    monkeypatch.setattr("operatord.runtime.keeper.asyncio.sleep", pause)
+    monkeypatch.setattr("operatord.machine.keeper.asyncio.sleep", pause)
     keeper = Keeper(clock)
     keeper.keep("something", sound_at_last)
     await enough.wait()

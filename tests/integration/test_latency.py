@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import pytest
 
-from operatord.runtime import latency
-from operatord.runtime.latency import SLICE, ask_for_short_slices
+from operatord.machine import latency
+from operatord.machine.latency import SLICE, ask_for_short_slices
 
 T = TypeVar("T")
 

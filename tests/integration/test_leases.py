@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
 
-from operatord.runtime.clock import rfc3339
+from operatord.machine.clock import rfc3339
 
 
 async def ended(wire: Wire, session_id: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import pytest
 from daemon_lab import Lab, Wire, in_process, until
 
 from operatord.engines.base import EngineUnavailable, LogLine
-from operatord.runtime.inspection import LINE_OVERHEAD, LOGS_BYTES, newest_lines
+from operatord.lifecycle.inspection import LINE_OVERHEAD, LOGS_BYTES, newest_lines
 
 
 async def test_logs_of_all_stages_or_one(lab: Lab, wire: Wire) -> None:

@@ -17,9 +17,9 @@ import pytest
 from daemon_lab import Json, Served, Wire, receive, served, until
 
 from operatord.identity import StateDirUnusable, read_identity
+from operatord.machine.file_kind import no_file
 from operatord.state_dir import StateDir, StateDirLost
 from operatord.state_lock import StateDirBusy
-from operatord.store.file_kind import no_file
 
 PROCESS = ("--engine", "process")
 PROBE: Json = {"name": "scope", "host": "127.0.0.1", "port": 9}

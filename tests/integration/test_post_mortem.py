@@ -13,7 +13,7 @@ from fake_engine import Program
 
 from operatord.core.learning import StageUse, Use
 from operatord.engines.base import DiskFull
-from operatord.runtime.clock import rfc3339
+from operatord.machine.clock import rfc3339
 
 MIB = 2**20
 KEEP = {"on_shutdown": "keep"}

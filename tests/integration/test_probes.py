@@ -17,7 +17,8 @@ import pytest
 from daemon_lab import Lab, Wire, in_process
 from shared_host import free_port
 
-from operatord.runtime import hello, looks, probes, starter
+from operatord.provision import starter
+from operatord.streams import hello, looks, probes
 
 HELLO = b'{"type":"hello","stream":"probe","width":2,"height":2}\n'
 NO_HOSTS = [

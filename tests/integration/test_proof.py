@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 from daemon_lab import Lab, StreamingFake, in_process, receive
 
-from operatord.runtime import visit as visit_module
-from operatord.runtime.relay import Relay
-from operatord.runtime.visit import visit
+from operatord.streams import visit as visit_module
+from operatord.streams.relay import Relay
+from operatord.streams.visit import visit
 
 FRAME = b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":4}]}\nABCD'
 

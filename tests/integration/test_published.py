@@ -16,7 +16,7 @@ from operatord.advertised import advertised as advertised_as
 from operatord.config import ConfigError, from_dict
 from operatord.engines.base import NotOurAddress, StageState
 from operatord.engines.docker_bodies import stage_state
-from operatord.runtime import doubt
+from operatord.provision import doubt
 
 LOOPBACK = "127.0.0.1"
 

@@ -20,9 +20,9 @@ import pytest
 from daemon_lab import PATIENCE, relays_to, until
 from shared_host import free_port
 
-from operatord.runtime import relay_process
-from operatord.runtime.processes import ProcessId, end, identify
-from operatord.runtime.relay import PROGRAM, Relay
+from operatord.machine.processes import ProcessId, end, identify
+from operatord.streams import relay_process
+from operatord.streams.relay import PROGRAM, Relay
 
 HOST = "127.0.0.1"
 MUCH = os.urandom(1 << 20) * 5

@@ -51,9 +51,9 @@ from operatord.core.room import Gpu
 from operatord.daemon import Daemon, Parts
 from operatord.engines import base
 from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
-from operatord.runtime.chronicle import Chronicle
-from operatord.runtime.clock import rfc3339
-from operatord.runtime.record import SessionRecord
+from operatord.machine.clock import rfc3339
+from operatord.session.record import SessionRecord
+from operatord.session.writer import Chronicle
 from operatord.store import journal as journal_module
 from operatord.store.schema import SLOTS
 from operatord.sweep import Options, sweep_once

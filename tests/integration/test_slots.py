@@ -16,11 +16,12 @@ from daemon_lab import Json, Lab, StillClock, Wire, in_process, left_of, receive
 from operatord.engines.base import EngineUnavailable, NotThere
 from operatord.engines.process import ProcessEngine
 from operatord.engines.process_child import signal_group
-from operatord.runtime import slot_faults, slot_images
-from operatord.runtime import slots as slots_module
-from operatord.runtime.record import Ending, SessionRecord
-from operatord.runtime.slots import SPARE
-from operatord.runtime.steps import Interrupted
+from operatord.lifecycle import slot_images
+from operatord.lifecycle import slots as slots_module
+from operatord.lifecycle.slots import SPARE
+from operatord.provision import slot_faults
+from operatord.provision.steps import Interrupted
+from operatord.session.record import Ending, SessionRecord
 
 MIB = 1 << 20
 WARM: Json = {"pipelines": {"segmented": {"warm": 2}}}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, StillClock, in_process, until
 
-from operatord.runtime import slots as slots_module
+from operatord.lifecycle import slots as slots_module
 
 SPARE: Json = {"slots": {"networks": 2}}
 

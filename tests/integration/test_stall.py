@@ -21,10 +21,10 @@ from test_usage import FakeLab
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan, Upstream
 from operatord.engines.base import LogLine, StagePlan, StageState
-from operatord.runtime.clock import Clock, rfc3339
-from operatord.runtime.record import SessionRecord
-from operatord.runtime.reports import Counters, StageReports, report_in
-from operatord.runtime.stall import StallWatch, at_fault
+from operatord.machine.clock import Clock, rfc3339
+from operatord.monitors.stall import StallWatch, at_fault
+from operatord.session.record import SessionRecord
+from operatord.streams.reports import Counters, StageReports, report_in
 from operatord_protocol.messages import SessionStartParams
 
 CHAIN = ("probe", "stream", "segmentation")

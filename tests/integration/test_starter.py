@@ -13,8 +13,8 @@ import shared_host
 from daemon_lab import Lab, Wire, in_process, until
 
 from operatord.engines import base
-from operatord.runtime.record import SessionRecord
-from operatord.runtime.starter import STARTS_AT_ONCE
+from operatord.provision.starter import STARTS_AT_ONCE
+from operatord.session.record import SessionRecord
 
 MUCH_MEMORY = 137
 """What a stage ends with when the kernel kills it."""

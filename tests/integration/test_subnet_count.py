@@ -9,8 +9,8 @@ import pytest
 from daemon_lab import Lab, StillClock, Wire, in_process, until
 
 from operatord.engines.base import EngineUnavailable
-from operatord.runtime import subnet_count
-from operatord.runtime.routes import Route
+from operatord.machine.routes import Route
+from operatord.provision import subnet_count
 
 VPN = Route("198.18.0.0/15", "tun0")
 FULL_TUNNEL = [Route("0.0.0.0/1", "tun0"), Route("128.0.0.0/1", "tun0")]

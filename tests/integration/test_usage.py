@@ -28,10 +28,10 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.process import ProcessEngine
-from operatord.runtime.clock import Clock
-from operatord.runtime.idle import IdleWatch
-from operatord.runtime.record import SessionRecord
-from operatord.runtime.usage import CallRate, UsageWatch
+from operatord.machine.clock import Clock
+from operatord.monitors.idle import IdleWatch
+from operatord.monitors.usage import CallRate, UsageWatch
+from operatord.session.record import SessionRecord
 from operatord_protocol.messages import SessionStartParams
 
 MIB = 2**20

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 from fake_engine import FakeEngine, Program, World
 
+from operatord.engine_link.capabilities import FACT, CapabilityMemory
 from operatord.engines.base import Capabilities, EngineInfo, EngineUnavailable
-from operatord.runtime.capabilities import FACT, CapabilityMemory
 from operatord.store.journal import Journal, Retention
 
 ABLE = Capabilities(joins_by_name=True, connects_late=True)

@@ -12,8 +12,8 @@ from unittest.mock import AsyncMock
 import pytest
 
 from operatord.engines import base
-from operatord.runtime import doubt
-from operatord.runtime.doubt import PublishedStage
+from operatord.provision import doubt
+from operatord.provision.doubt import PublishedStage
 
 PLACE = PublishedStage(host="127.0.0.1", port=9, container_id="c", stage="stream")
 

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.runtime.clock import Clock
+from operatord.machine.clock import Clock
 from operatord.store import events
 from operatord.store.events import EventLog, Subscription
 

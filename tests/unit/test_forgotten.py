@@ -8,7 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from operatord.engines.base import LABEL_SESSION, Found
-from operatord.runtime.forgotten import Forgotten
+from operatord.lifecycle.forgotten import Forgotten
 from operatord.store.schema import UNKNOWN_PAST
 
 

@@ -19,6 +19,15 @@ FOLDERS = {
     "operatord_client": ROOT / "client" / "operatord_client",
 }
 
+_BELOW_STORE = {"operatord.machine", "operatord.core", "operatord_protocol", "msgspec"}
+_BELOW_STREAMS = {*_BELOW_STORE, "operatord.store", "operatord.config", "operatord.engines.base"}
+_BELOW_SESSION = {*_BELOW_STREAMS, "operatord.streams", "operatord.waking"}
+_ON_SESSION = {*_BELOW_SESSION, "operatord.session"}
+_BELOW_LIFECYCLE = {
+    *_ON_SESSION, "operatord.monitors", "operatord.scheduling", "operatord.provision",
+    "operatord.engine_link",
+}  # fmt: skip
+
 # The longest prefix of a module's name decides what it may import; prefixes allow all below them.
 RULES: dict[str, set[str]] = {
     "operatord_protocol": {"operatord_protocol", "msgspec"},
@@ -26,16 +35,21 @@ RULES: dict[str, set[str]] = {
     "operatord.core": {"operatord.core", "operatord_protocol", "msgspec"},
     "operatord.engines": {"operatord.engines", "operatord", "psutil", "msgspec"},
     "operatord.engines.docker": {"operatord.engines", "msgspec", "docker", "requests", "urllib3"},
-    "operatord.store": {
-        "operatord.store", "operatord.runtime.clock", "operatord.runtime.failpoints", "msgspec",
+    # From the machine up; nobody imports what stands above it.
+    "operatord.machine": {
+        "operatord.machine", "operatord.core", "operatord.engines.base", "operatord_protocol", "psutil",
+        "msgspec",
     },
-    "operatord.runtime": {
-        "operatord.runtime", "operatord.store", "operatord.core", "operatord.engines.base",
-        "operatord.config", "operatord.waking", "operatord_protocol", "psutil", "msgspec",
-    },
+    "operatord.store": {"operatord.store", *_BELOW_STORE},
+    "operatord.streams": {"operatord.streams", *_BELOW_STREAMS},
+    "operatord.session": {"operatord.session", *_BELOW_SESSION},
+    "operatord.monitors": {"operatord.monitors", *_ON_SESSION},
+    "operatord.scheduling": {"operatord.scheduling", *_ON_SESSION},
+    "operatord.provision": {"operatord.provision", *_ON_SESSION},
+    "operatord.engine_link": {"operatord.engine_link", *_ON_SESSION},
+    "operatord.lifecycle": {"operatord.lifecycle", *_BELOW_LIFECYCLE},
     "operatord.control": {
-        "operatord.control", "operatord.runtime", "operatord.store", "operatord.core", "operatord.config",
-        "operatord.waking", "operatord_protocol", "msgspec",
+        "operatord.control", "operatord.lifecycle", *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.config": {
@@ -45,7 +59,7 @@ RULES: dict[str, set[str]] = {
     "operatord.settings_file": {"operatord.settings_yaml"},
     "operatord.settings_yaml": {"operatord.core", "yaml"},
     "operatord.logs": {
-        "operatord.config", "operatord.runtime.clock", "operatord.stderr", "operatord_protocol",
+        "operatord.config", "operatord.machine.clock", "operatord.stderr", "operatord_protocol",
     },
     "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},
     "operatord": {"operatord", "operatord_protocol", "msgspec", "yaml", "docker"},
@@ -53,8 +67,11 @@ RULES: dict[str, set[str]] = {
 NEVER = {
     # Broad rules above, and what they do not mean.
     "operatord.engines": {
-        "operatord.core", "operatord.store", "operatord.runtime", "operatord.control",
-        "operatord.config", "operatord.daemon",
+        f"operatord.{each}"
+        for each in (
+            "core", "machine", "store", "streams", "session", "monitors", "scheduling", "provision",
+            "engine_link", "lifecycle", "control", "config", "daemon",
+        )
     },
     "operatord": {"operatord_client"},
 }  # fmt: skip

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from daemon_lab import StillClock
 
+from operatord.engine_link.availability import Reach
+from operatord.engine_link.link import EngineLink, Means
+from operatord.engine_link.ownership import Ownership
 from operatord.engines.base import EngineEvent, EngineInfo, EngineUnavailable, NotOurs
-from operatord.runtime.engine_changes import EngineChanges
-from operatord.runtime.link import EngineLink, Means
-from operatord.runtime.ownership import Ownership
-from operatord.runtime.reach import Reach
+from operatord.lifecycle.engine_changes import EngineChanges
 
 INFO = EngineInfo(name="test", version="1", api_version=None, cpus=2, memory=1 << 30, root_dir=None)
 PATIENCE = 10.0

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from daemon_lab import StillClock
 
-from operatord.runtime.moments import LONGEST, SET, Written, passed_since
+from operatord.session.moments import LONGEST, SET, Written, passed_since
 
 UP = 1000.0
 """Seconds that the machine of a `StillClock` has been up."""

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
-from operatord.runtime.reports import (
+from operatord.streams.reports import (
     REPORT_LINES,
     Report,
     ReportLog,

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import shared_host
 
-from operatord.runtime.routes import Route
+from operatord.machine.routes import Route
 
 TESTS = Path(shared_host.__file__).parent
 OTHER = f"""

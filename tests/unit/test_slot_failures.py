@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from operatord.runtime.slot_failures import FIRST_PAUSE, LONGEST_PAUSE, SlotFailures
+from operatord.lifecycle.slot_failures import FIRST_PAUSE, LONGEST_PAUSE, SlotFailures
 
 
 class Time:

@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from operatord.runtime.slot_faults import SILENT, TIMES, SlotFaults
+from operatord.provision.slot_faults import SILENT, TIMES, SlotFaults
 
 
 def took(seconds: float, pipeline: str = "stream") -> Mock:

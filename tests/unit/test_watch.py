@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from operatord.engine_link import monitor as watch
+from operatord.engine_link.monitor import EngineWatch
 from operatord.engines.base import EngineEvent
-from operatord.runtime import watch
-from operatord.runtime.watch import EngineWatch
 
 STEP = 1e-9
 """Seconds: any wait takes longer, so that this process counts as one that was held up."""

@@ -14,7 +14,7 @@ import pytest
 
 from operatord.config import Config
 from operatord.control.dispatch import SUBSCRIPTIONS, Dispatcher
-from operatord.runtime.clock import Clock
+from operatord.machine.clock import Clock
 from operatord.store.events import EventLog
 from operatord_protocol import codec
 from operatord_protocol.codec import Dialect, Request, RequestId

@@ -23,7 +23,7 @@ from operatord.control.outbox import SYSTEM
 from operatord.control.turns import SLICE, VISIT, Turn, Turns
 from operatord.control.unread import Unread
 from operatord.control.verbs import EventFeed
-from operatord.runtime.clock import Clock
+from operatord.machine.clock import Clock
 from operatord.store.events import EventLog
 from operatord_protocol.checking import convert_params
 from operatord_protocol.framing import split_lines

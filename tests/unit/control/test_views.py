@@ -11,9 +11,9 @@ import pytest
 from operatord.config import Config
 from operatord.core.plans import make_plan
 from operatord.engines.base import StageState
-from operatord.runtime.clock import Clock
-from operatord.runtime.record import SessionRecord
-from operatord.runtime.reports import Report
+from operatord.machine.clock import Clock
+from operatord.session.record import SessionRecord
+from operatord.streams.reports import Report
 from operatord_protocol.messages import Location, Session, SessionStartParams
 
 STILL = {

@@ -10,7 +10,7 @@ from operatord.core.pipelines import Pipeline, Stage, shipped
 from operatord.core.plans import SessionPlan, Upstream, choose_pipeline, make_plan, stage_env
 from operatord.core.units import custom
 from operatord.core.units import plain as unit_text
-from operatord.runtime.blueprint import late_line
+from operatord.provision.blueprint import late_line
 from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
 

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: MIT
+"""Requests become sessions here. What is decided by `core.scheduler` is done by `transitions`.
+
+Everything runs on one event loop. Each session is lived by one task, from its start to the moment when
+nothing of it is left: `life`. What else there is has a file of its own: the bounds of a life (`lifetimes`),
+stages that come later (`attaching`), slots (`slots`), exits (`exits`), sessions of an earlier life of the
+daemon (`restoring`), what becomes of them when the engine goes (`engine_changes`) or the daemon (`shutdown`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from operatord.config import Config
+from operatord.core import scheduler
+from operatord.core.plans import SessionPlan, Upstream, make_plan
+from operatord.core.pressure import Sample
+from operatord.engine_link.availability import Reach
+from operatord.engines import base
+from operatord.monitors.exits import ExitHooks, ExitWatch
+from operatord.provision.starter import Starter
+from operatord.scheduling.admission import Admission, Machine
+from operatord.scheduling.expiry import Lifetimes
+from operatord.session.record import Ending, SessionRecord
+from operatord.store.events import Emit
+from operatord.store.journal import Journal
+from operatord_protocol import errors
+from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
+
+from .attaching import Attacher
+from .refusals import refusal
+from .restoring import Restorer
+from .session_task import Life, LifeHooks
+from .shutdown import Shutdown
+from .slot_images import SlotImages
+from .slots import SlotPool
+from .transitions import Transitions
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """Takes requests for sessions, and has what deals with each part of their lives."""
+
+    def __init__(
+        self,
+        engine: base.Engine,
+        starter: Starter,
+        admission: Admission,
+        journal: Journal,
+        emit: Emit,
+    ) -> None:
+        """``admission`` has the settings and the machine; `configure` and `resize` replace them."""
+        self._starter = starter
+        self._clock = clock = admission.clock
+        self.admission = admission
+        self.transitions = transitions = Transitions(admission, journal, emit)
+        self.book, self.leases = transitions.book, transitions.leases
+        self.lifetimes = Lifetimes(admission, self.leases, transitions.end, transitions.note)
+        self.reach = Reach(clock)
+        self.on_no_subnets: Callable[[], object] = lambda: None
+        """Called before somebody is refused for want of subnets, so that they are counted anew."""
+        self.slots = SlotPool(starter, transitions, SlotImages(engine))
+        attacher = Attacher(starter, transitions)
+        hooks = ExitHooks(transitions.own, attacher.detach, transitions.note)
+        self.exits = ExitWatch(engine, self.book.records, hooks, clock)
+        doubt = self.slots.doubt
+        life_hooks = LifeHooks(self._runs, lambda record: doubt(record.plan.pipeline))
+        self.life = Life(engine, self.reach, starter, transitions, life_hooks)
+        self.restorer = Restorer(transitions, journal, self.lifetimes, self.life)
+        self.shutdown = Shutdown(transitions, self.slots, self.drain)
+
+    def _runs(self, record: SessionRecord) -> None:
+        """The stream of a session is there."""
+        self.lifetimes.begin(record)
+        self.exits.learn(record)
+
+    # Requests
+
+    def submit(
+        self,
+        params: SessionStartParams,
+        owner: str,
+        upstream: Upstream | None = None,
+        patience: float | None = None,
+    ) -> SessionRecord:
+        """Admit, queue or refuse a request; return its session. Nothing has happened if it raises.
+
+        One that says no deadline waits for ``patience`` seconds; None: for ever.
+
+        Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
+        `QueueFull`, `DeadlineExceeded`, `Draining`.
+        """
+        default_count = self.admission.config.defaults.count
+        if known := self.book.same_request(params, owner, default_count):
+            return known
+        plan = self.plan(params, upstream)
+        self.reach.require(patient=params.on_shortage != "refuse")
+        self._recount_if_none()
+        for slot in self.slots.candidates(plan):
+            if actions := self._claim(slot, plan, params, owner):
+                record = slot
+                self._starter.tell_at_once(record)
+                break
+        else:
+            record = self._new_record(plan, params, owner)
+            ask = self.admission.ask(plan, params, owner, record.id, patience)
+            actions = self.admission.decide(scheduler.Submitted(ask))
+        action, *others = actions
+        if isinstance(action, scheduler.Refuse):
+            raise refusal(action, self._clock)
+        self.book.add(record)
+        if isinstance(params.lease, Ttl):
+            self.extend(record, params.lease.ttl)
+        why = self.admission.why(record.id)
+        self.transitions.announce(record, **({} if why is None else {"reason": why.text}))
+        self.transitions.act([action, *others])
+        return record
+
+    def _new_record(
+        self, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> SessionRecord:
+        begun: dict[Phase, float] = {"queued": self._clock.wall()}
+        taken = {slot.network_name for slot in self.slots}
+        record = SessionRecord(self.book.new_id(taken), plan, params, owner, begun)
+        self.lifetimes.ask(record)
+        return record
+
+    def _claim(
+        self, slot: SessionRecord, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> list[scheduler.Action]:
+        """Make ``slot`` this request's session, if the request may start now."""
+        ask = self.admission.ask(plan, params, owner, slot.id)
+        if actions := self.admission.decide(scheduler.Claimed(ask)):
+            self.slots.claimed(slot)
+            slot.plan, slot.params, slot.owner = plan, params, owner
+            slot.expected_seconds = plan.expected_seconds
+            slot.phases = {"queued": self._clock.wall()}
+            self.lifetimes.ask(slot)
+            slot.step = "queue"
+        return actions
+
+    def former_slots(self) -> frozenset[str]:
+        """Return the slots of the daemon's earlier life: nobody was ever told of them."""
+        return self.transitions.chronicle.former_slots()
+
+    def known(self, session_id: str) -> SessionRecord | None:
+        """Return a session that has not ended, or a slot."""
+        return self.book.records.get(session_id) or self.slots.get(session_id)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the engine does or answers something that somebody waits for."""
+        return bool(self.reach.questions) or not self.transitions.is_calm
+
+    def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
+        """Return what a request would become. Raises `InvalidParams`, `NotFound`."""
+        config = self.admission.config
+        plan = make_plan(params, config.pipelines, config.defaults.count, upstream)
+        if params.on_shortage == "degrade" and params.format != "json":
+            raise errors.InvalidParams(
+                "params.on_shortage: degrade goes with the format json only, which is what a "
+                "segmentation that comes later reads",
+                path="params.on_shortage",
+            )
+        return plan
+
+    def preview(
+        self, plan: SessionPlan, params: SessionStartParams, owner: str
+    ) -> scheduler.Preview:
+        """Return what would be decided now, changing nothing."""
+        self._recount_if_none()
+        return self.admission.preview(self.admission.ask(plan, params, owner, "preview"))
+
+    # Questions
+
+    def view(self, record: SessionRecord) -> Session:
+        """Return a session as the wire has it, with its place in the queue as it is now."""
+        self.look_up(record)
+        return record.to_session(self._clock)
+
+    def look_up(self, record: SessionRecord) -> None:
+        """Note in ``record`` its place in the queue as it is now, if it waits."""
+        self.transitions.look_up(record)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new sessions are admitted."""
+        return self.admission.state.draining
+
+    # Wishes
+
+    def extend(self, record: SessionRecord, ttl: float) -> None:
+        """Set the lease to end ``ttl`` seconds from now. Raises `Conflict` when there is none to extend."""
+        if record.phase in ("stopping", "ended"):
+            raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
+        self.lifetimes.extend(record, ttl)
+        if record.id in self.book.records:
+            self.transitions.note(record)
+
+    def end(self, record: SessionRecord, ending: Ending) -> None:
+        """Ask ``record`` to end for the reason given, whatever phase it is in."""
+        self.transitions.end(record, ending)
+
+    def drain(self, draining: bool) -> None:
+        """Admit no more sessions, or admit them again."""
+        if draining != self.draining:
+            self.transitions.emit("drain.changed", draining=draining)
+        self.transitions.act(self.admission.drain(draining))
+
+    # Facts
+
+    def configure(self, config: Config) -> None:
+        """Use other settings from now on; sessions that live keep theirs."""
+        self.transitions.act(self.admission.adjust(config=config))
+
+    def resize(self, machine: Machine) -> None:
+        """Count with another machine from now on."""
+        self.transitions.act(self.admission.adjust(machine=machine))
+
+    def note_subnets(self, usable: int, obstacle: str | None) -> None:
+        """Count with so many subnets from now on; ``obstacle`` says who leaves none over."""
+        machine = self.admission.machine._replace(subnets=usable, no_subnets=obstacle)
+        if machine != self.admission.machine:
+            self.resize(machine)
+
+    def _recount_if_none(self) -> None:
+        """Have the subnets counted anew before somebody is refused for want of them."""
+        if self.admission.machine.no_subnets is not None:
+            self.on_no_subnets()
+
+    def note_journal(self, problem: str | None) -> None:
+        """Remember that nothing can be written down, or that it can; until then nothing is begun."""
+        self.transitions.act(self.admission.hold("disk", problem))
+
+    def measure(self, sample: Sample, seconds: float) -> None:
+        """Take in how the machine is, ``seconds`` after it was last looked at."""
+        before = self.admission.pressure
+        actions = self.admission.measure(sample, seconds)
+        if (pressure := self.admission.pressure) != before:
+            log.warning("pressure: %s", self.admission.state.pressure or "none any more")
+            self.transitions.emit("pressure.changed", pressure=pressure, was=before)
+        self.transitions.act(actions)
+
+    async def settled(self) -> None:
+        """Return when all that has been decided is on disk. Raises `JournalFailed`."""
+        await self.transitions.chronicle.settled()
+
+    async def written(self) -> None:
+        """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
+        await self.transitions.chronicle.written()

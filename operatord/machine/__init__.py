@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""This machine and its operating system: time, load, processes, devices, routes."""

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: MIT
+"""How stages end, and what that means for their sessions.
+
+The engine's events are hints only: an exit is believed after an inspect, and every few seconds all objects
+are listed and compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from operatord.core.endings import RUNS_IN_VAIN, Exit, Verdict, failure, judge, judge_start
+from operatord.engines import base
+from operatord.machine.clock import Clock
+from operatord.session.record import Ending, SessionRecord
+
+SETTLES = 0.2
+"""Seconds after a failure in which an engine is sure to learn what else has ended, and why: that memory ran
+out, and that a stage was killed, arrive by ways of their own."""
+COMES_BACK = 3.0
+"""Seconds that a stage which somebody stopped past the daemon gets to come back: a restart is told as that.
+Docker 20.10 takes 0.4 s from the end to the start on an idle machine."""
+ROUND = 8
+"""Stages that are inspected with each list although it says that they run: an event of a restart may have
+been lost, and a list does not tell one."""
+ATTACHED_LINGER = 10.0
+"""Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
+
+
+class ExitHooks(NamedTuple):
+    """What `ExitWatch` has others do."""
+
+    own: Callable[[Coroutine[Any, Any, None]], object]
+    """Runs a task that a shutdown waits for."""
+    detach: Callable[[SessionRecord, str, str], Coroutine[Any, Any, None]]
+    """Removes an attached stage, by its name; the last argument is the reason."""
+    note: Callable[[SessionRecord], None]
+    """Writes a session down as it is now."""
+
+
+class ExitWatch:
+    """Looks after the stages of all living sessions."""
+
+    def __init__(
+        self,
+        engine: base.Engine,
+        records: Mapping[str, SessionRecord],
+        hooks: ExitHooks,
+        clock: Clock,
+    ) -> None:
+        """``records`` is read whenever something happens; it belongs to somebody else."""
+        self._engine = engine
+        self._records = records
+        self._hooks = hooks
+        self._clock = clock
+        self.missed_events = False
+        """Set when events may have been missed: what the next list lacks may have ended with the engine."""
+        self._looked_at: dict[str, float] = {}
+        """By container id, when each was inspected last."""
+        self._seen_alive: set[str] = set()
+        """Containers that were found alive in this life of the daemon."""
+
+    def hint(
+        self, session_id: str, stage: str, with_engine: bool = False, *, at_last: bool = False
+    ) -> None:
+        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost.
+
+        ``at_last``: one that somebody stopped has had its time to come back.
+        """
+        record = self._records.get(session_id)
+        if record is not None and record.phase in ("starting", "running"):
+            self._hooks.own(self._examine(record, stage, with_engine, at_last))
+
+    def note_started(self, session_id: str, stage: str) -> None:
+        """Look at a stage that is said to have been started: it ran already, if its session runs."""
+        record = self._records.get(session_id)
+        if record is not None and record.phase == "running":
+            self.hint(session_id, stage)
+
+    def note_stopped(self, session_id: str, container_id: str) -> None:
+        """Remember that a container is being ended: the daemon ends none of a session that goes on."""
+        record = self._records.get(session_id)
+        if record is not None and record.phase in ("starting", "running"):
+            record.by_others.setdefault(container_id, "stopped")
+
+    def learn(self, record: SessionRecord) -> None:
+        """Find out since when the stages of a session run that has just begun to deliver."""
+        self._hooks.own(self._learn(record))
+
+    async def _learn(self, record: SessionRecord) -> None:
+        with contextlib.suppress(base.EngineError):  # the next list makes up for it
+            await self._look_at(record)
+        if record.phase == "running":
+            self._hooks.note(record)
+
+    def note_oom(self, session_id: str, stage: str) -> None:
+        """Remember that a stage has met its memory limit: if it ends, that is why."""
+        if record := self._records.get(session_id):
+            record.oom.add(stage)
+
+    def compare(self, found: Iterable[base.Found], known: Mapping[str, Mapping[str, str]]) -> None:
+        """Look at each of the ``known`` containers that is not among those ``found`` to be alive.
+
+        ``known`` has, for each session that lived before the list was made, its containers by stage. Of
+        those that are alive, the ones that were not looked at for longest are inspected as well; all of
+        them, when events may have been missed.
+        """
+        missed, self.missed_events = self.missed_events, False
+        alive = {o.id for o in found if o.kind == "container" and o.status != "exited"}
+        running: dict[str, tuple[str, str]] = {}
+        for session_id, containers in known.items():
+            for stage, container_id in containers.items():
+                if container_id in alive:
+                    running[container_id] = session_id, stage
+                else:
+                    self.hint(session_id, stage, missed)
+        self._seen_alive &= {each for containers in known.values() for each in containers.values()}
+        self._seen_alive |= running.keys()
+        for container_id in self._due(running, missed):
+            self.note_started(*running[container_id])
+
+    def _due(self, running: Iterable[str], missed: bool) -> list[str]:
+        """Return those that are to be inspected although they run, by container id."""
+        never = float("-inf")
+        looked_at = {each: self._looked_at.get(each, never) for each in running}
+        self._looked_at = {each: at for each, at in looked_at.items() if at != never}
+        longest = sorted(looked_at, key=lambda each: looked_at[each])
+        count = len(longest) if missed else max(ROUND, len(looked_at) - len(self._looked_at))
+        return longest[:count]
+
+    async def _examine(
+        self, record: SessionRecord, stage: str, with_engine: bool, at_last: bool
+    ) -> None:
+        container_id = record.containers.get(stage)
+        if container_id is None or stage in record.exits:
+            return
+        if with_engine := with_engine or self.missed_events:
+            _forget_stopped(record)  # an engine that is stopped says so of each of its containers
+        with contextlib.suppress(base.EngineUnavailable):
+            ends = _over(record, {stage: await self._inspect(record, container_id)})
+            if stage not in ends:
+                return
+            if _failed(record, ends[stage]):
+                await asyncio.sleep(SETTLES)
+                ends = _over(record, await self._look_at(record))
+                # An engine that is being stopped ends its containers while old connections still serve.
+                await self._engine.alive()
+            if record.containers.get(stage) != container_id:
+                return  # it was let go of, or has been made once more
+            if not at_last and any(_may_come_back(record, state) for state in ends.values()):
+                again = functools.partial(self.hint, record.id, stage, with_engine, at_last=True)
+                self._clock.call_later(COMES_BACK, again)
+            elif stage in ends and record.phase in ("starting", "running"):
+                record.exits |= ends
+                self._judge(record, with_engine)
+
+    async def _look_at(self, record: SessionRecord) -> dict[str, base.StageState]:
+        """Return what has become of all stages: one that fails most often takes others with it."""
+        left = {name: c for name, c in record.containers.items() if name not in record.exits}
+        return {name: await self._inspect(record, container) for name, container in left.items()}
+
+    async def _inspect(self, record: SessionRecord, container_id: str) -> base.StageState:
+        """Return a container's state, and note when somebody has restarted or disconnected it."""
+        state = await self._engine.inspect(container_id)
+        self._looked_at[container_id] = self._clock.now()
+        began = state.began
+        if began is not None and record.runs.setdefault(container_id, began) != began:
+            record.by_others[container_id] = "restarted"
+        if state.start_failed and container_id in record.runs:
+            # A stage of a shared namespace cannot come back when its end has ended the others.
+            record.by_others[container_id] = "restarted"
+        if state.status == "running" and (
+            _has_moved(record, state) or _has_lost_location(record, state)
+        ):
+            record.by_others.setdefault(container_id, "disconnected")
+        return state
+
+    def _judge(self, record: SessionRecord, with_engine: bool) -> None:
+        exits = {
+            name: Exit(
+                s.exit_code,
+                s.oom_killed or name in record.oom,
+                s.ended,
+                record.by_others.get(s.id),
+                record.restored and s.id not in self._seen_alive,
+            )
+            for name, s in record.exits.items()
+        }
+        self._judge_attached(record, exits)
+        decide = judge_start if record.phase == "starting" else judge
+        verdict = decide(record.base_stages, exits)
+        if verdict is None:
+            return
+        ending = Ending(verdict.outcome, verdict.cause, verdict.reason, stage=verdict.stage)
+        blamed = exits[verdict.stage]
+        if with_engine and ending.outcome == "failed" and blamed.by_others not in RUNS_IN_VAIN:
+            reason = f"the container engine was away, and since then {verdict.reason}"
+            ending = ending._replace(cause="engine_lost", reason=reason)
+        self._clock.call_later(_after(record, verdict, exits), record.ask_end, ending)
+
+    def _judge_attached(self, record: SessionRecord, exits: Mapping[str, Exit]) -> None:
+        """Let go of an attached stage that failed; the plain stream goes on without it."""
+        for name in record.attached:
+            how = failure(name, exits[name]) if name in exits else None
+            if how is not None and not record.ending.done():
+                record.set_aside(name)
+                self._hooks.own(self._hooks.detach(record, name, how.reason))
+
+
+def _over(
+    record: SessionRecord, states: Mapping[str, base.StageState]
+) -> dict[str, base.StageState]:
+    """Return the states of those that have ended, or were restarted."""
+    return {name: state for name, state in states.items() if _is_over(record, state)}
+
+
+def _is_over(record: SessionRecord, state: base.StageState) -> bool:
+    return state.status in ("exited", "gone") or record.by_others.get(state.id) in RUNS_IN_VAIN
+
+
+def _has_moved(record: SessionRecord, state: base.StageState) -> bool:
+    """Tell whether a stage has lost the address at which it was seen first.
+
+    Podman goes on publishing the port of one that was disconnected and connected again.
+    """
+    if state.ip is not None:
+        record.endpoints.setdefault(state.id, state.ip)
+    return record.endpoints.get(state.id) != state.ip
+
+
+def _has_lost_location(record: SessionRecord, state: base.StageState) -> bool:
+    """Tell whether a stage is not published any more where its location says."""
+    port = None if state.published is None else state.published.port
+    return any(
+        record.containers.get(name) == state.id and location.port != port
+        for name, location in record.locations().items()
+    )
+
+
+def _failed(record: SessionRecord, state: base.StageState) -> bool:
+    return state.exit_code != 0 or state.id in record.by_others
+
+
+def _forget_stopped(record: SessionRecord) -> None:
+    for container_id in [each for each, how in record.by_others.items() if how == "stopped"]:
+        del record.by_others[container_id]
+
+
+def _may_come_back(record: SessionRecord, state: base.StageState) -> bool:
+    """Tell whether a stage that has ended may be about to be started again by who stopped it."""
+    return state.status == "exited" and record.by_others.get(state.id) == "stopped"
+
+
+def _after(record: SessionRecord, verdict: Verdict, exits: Mapping[str, Exit]) -> float:
+    """Return how long the session goes on; an attached stage may have something left to pass on."""
+    busy = verdict.outcome == "completed" and any(name not in exits for name in record.attached)
+    return ATTACHED_LINGER if busy else verdict.after

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""What a session is to be on an engine: its containers with their names, labels and environments. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from operatord.core.pipelines import Stage
+from operatord.core.plans import stage_env
+from operatord.engines import base
+from operatord.session.record import SessionRecord
+
+LATE_COMER = {"policy": "live", "attached": "True"}
+"""What tells a stage that it comes to a running stream, which it must never hold up; ``policy`` for those
+that know only that."""
+
+
+class StartSettings(NamedTuple):
+    """What a start needs from the configuration."""
+
+    instance: str
+    advertise_host: str
+    """What locations have: a name, or an address."""
+    ports: tuple[int, int] | None
+    timeout: float
+    published_on: str
+    """The address that this is, which ports are bound to."""
+
+    def shown(self, address: str) -> str:
+        """Return what a location has for an address that a stage is published on."""
+        return self.advertise_host if address == self.published_on else address
+
+
+def stage_plan(
+    record: SessionRecord, name: str, join: str | None, settings: StartSettings
+) -> base.StagePlan:
+    """Return the container of the stage called ``name``.
+
+    It joins the one that is called, or has the id, ``join``; with None it has an endpoint of its own, and in
+    a shared namespace is the one to join.
+    """
+    plan = record.plan
+    stage, late = plan.stages[name], name in record.missing
+    owner = plan.network == "shared" and join is None and not late
+    waits = record.told_late and not late
+    env: dict[str, str] = {}
+    if not waits or (record.addresses and not record.warm):
+        env = environment(
+            record, name
+        )  # of one that waits, for whoever inspects it; a slot has none yet
+    if waits and stage.late_bind == "native":
+        env["OPERATORD_LATE_BIND"] = "1"
+    return base.StagePlan(
+        name=container_name(record, name),
+        stage=name,
+        image=stage.image,
+        network=network_of(record),
+        env=env,
+        labels=labels(record, settings.instance, name),
+        port=stage.port,
+        aliases=record.stages if owner else (name,),
+        join=join,
+        connect_later=owner and record.connect_later,
+        publish=base.Publish(settings.published_on, settings.ports)
+        if _is_published(record, name)
+        else None,
+        command=tuple(stage.command),
+        cpus=stage.cpus,
+        cpu_limit=stage.cpu_limit,
+        memory=int(stage.most_memory),
+        memory_reservation=int(stage.memory),
+        gpus=tuple(record.gpus.get(name, ())),
+        pids=stage.pids,
+        stdin=waits,
+        shim=waits and stage.late_bind == "shim",
+    )
+
+
+def environment(record: SessionRecord, name: str) -> dict[str, str]:
+    """Return the whole environment of the stage called ``name``."""
+    env = stage_env(record.plan, name, record.addresses, record.id)
+    if _is_published(record, name):
+        # The proof of its location comes before anybody is told of that.
+        env.setdefault("checked", "True")
+    else:
+        # Only stages connect to it, to consume: nobody's first word has to be waited for.
+        env.setdefault("visitors", "False")
+    return env | LATE_COMER if name in record.missing else env
+
+
+def labels(record: SessionRecord, instance: str, stage: str | None = None) -> dict[str, str]:
+    """Return what everything of a session carries; ``stage`` is None for its network."""
+    found = {
+        base.LABEL_INSTANCE: instance,
+        base.LABEL_SESSION: record.id,
+        base.LABEL_PLAN: record.plan.digest(),
+    }
+    return found | ({base.LABEL_STAGE: stage} if stage else {})
+
+
+def container_name(record: SessionRecord, stage: str) -> str:
+    """Return the name of a stage's container, which no other has."""
+    return f"operatord_{record.id}_{stage}"
+
+
+def network_of(record: SessionRecord) -> base.Network:
+    """Return the session's network; before it is made, what is known of it."""
+    return record.network or base.Network(id="", name=record.network_name)
+
+
+def _is_published(record: SessionRecord, name: str) -> bool:
+    """Tell whether requesters, and not only other stages, connect to a stage."""
+    return name in (record.stages[-1], *record.missing)
+
+
+def late_line(stage: Stage, env: Mapping[str, str]) -> bytes:
+    """Return what tells a waiting stage its environment."""
+    if stage.late_bind == "native":
+        return msgspec.json.encode({"env": env}) + b"\n"
+    lines = [f"{key}={value}" for key, value in env.items()]
+    return "\n".join([*lines, "", ""]).encode()

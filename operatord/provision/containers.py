@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: MIT
+"""What a session has on an engine, as it comes into being: its network, its containers, and who runs when.
+
+Where stages share a namespace there are two ways. Stages that know how to wait for their line start at once:
+the namespace's owner runs while the network is made, and is connected to it while the others join. All
+others start when their network is there, and so does what could not be connected late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from operatord.core.endings import Exit, judge_start
+from operatord.engines import base
+from operatord.machine.clock import Clock
+from operatord.session.record import SessionRecord
+from operatord.streams.relay import Relay
+from operatord_protocol import errors
+
+from .blueprint import StartSettings, container_name, labels, network_of, stage_plan
+from .networks import Networks
+from .steps import StepFailed, blamed, together, translated
+
+log = logging.getLogger(__name__)
+
+
+class Maker:
+    """Makes what sessions have on one engine. All of its calls are awaited to their ends."""
+
+    def __init__(
+        self,
+        engine: base.Engine,
+        networks: Networks,
+        settings: Callable[[], StartSettings],
+        clock: Clock,
+    ) -> None:
+        """``settings`` is asked for each container, so that a reload takes effect."""
+        self._engine = engine
+        self._networks = networks
+        self._settings = settings
+        self._clock = clock
+
+    async def make_network(self, record: SessionRecord) -> None:
+        """Make the network, and at the same time the stages that need not know it."""
+        spare = record.network is not None and await self._networks.has(record)
+        carried = labels(record, self._settings().instance)
+        calls = [] if spare else [self._networks.make(record, carried)]
+        if self._knows_addresses(record):
+            record.addresses = await self._addresses(record)
+        if record.connect_later:
+            calls += self._go_ahead(record)
+        elif not spare and record.addresses:
+            calls += self._create_joining(record)
+        await together(calls)
+
+    def _knows_addresses(self, record: SessionRecord) -> bool:
+        """Tell whether where stages will find each other is known before there is a network."""
+        plan = record.plan
+        joins = self._engine.capabilities.joins_by_name
+        return joins and plan.network == "shared" and plan.upstream is None
+
+    def _create_joining(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
+        *joining, owner = record.stages or ("",)
+        join = container_name(record, owner)
+        return [self.create_stage(record, name, join) for name in joining]
+
+    def _go_ahead(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
+        """Have the namespace's owner run, and create who joins it: they wait for their line anyway."""
+        return [self._run_owner(record, record.stages[-1]), *self._create_joining(record)]
+
+    async def _run_owner(self, record: SessionRecord, owner: str) -> None:
+        await self.create_stage(record, owner, None)
+        with translated("start"):
+            await self.start_stage(record, owner, "network")
+
+    async def _start_waiting(self, record: SessionRecord, name: str) -> None:
+        await self.start_stage(record, name)
+        await self._hold_early(record, name)
+
+    async def _hold_early(self, record: SessionRecord, name: str) -> None:
+        """Hold the input of a stage that need not wait. Raises `base.NotConnected` where that is refused."""
+        try:
+            await self.hold_input(record, name)
+        except (base.StageRefused, base.EngineFailed) as exc:
+            raise base.NotConnected(str(exc)) from exc
+
+    async def create(self, record: SessionRecord) -> None:
+        """Create all stages that have not been created with the network."""
+        if record.connect_later:
+            return
+        record.addresses = await self._addresses(record)
+        if record.plan.network == "shared":
+            # Those who join the owner's namespace have been created already, or are once it is known.
+            await self.create_stage(record, record.stages[-1], None)
+        else:
+            await together(self.create_stage(record, name, None) for name in record.stages)
+
+    async def create_stage(self, record: SessionRecord, name: str, join: str | None) -> None:
+        """Create the stage called ``name``, to join another (`stage_plan`)."""
+        plan = stage_plan(record, name, join, self._settings())
+        with translated("create"), blamed(name):
+            record.containers[name] = await self._engine.create(plan)
+
+    async def start(self, record: SessionRecord) -> None:
+        """Start all stages, in the way that suits them."""
+        if record.plan.network == "separate":
+            await self._start_in_order(record)
+            return
+        try:
+            await self._start_shared(record)
+        except base.NotConnected as exc:
+            log.info("session %s: %s; its stages are started anew", record.id, exc)
+            await self._start_anew(record)
+
+    async def _start_anew(self, record: SessionRecord) -> None:
+        """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
+        await self.let_go(record)
+        record.connect_later, record.told_late = False, record.warm
+        await self.create(record)
+        await self._start_shared(record)
+
+    async def let_go(self, record: SessionRecord) -> None:
+        """Remove the stages that there are, and leave the network."""
+        record.close_inputs()
+        # Set aside first: a stage that ends now has not failed, and nobody is to think so.
+        record.unused += record.containers.values()
+        record.containers.clear()
+        await together(self._engine.remove(made) for made in record.unused)
+        record.unused.clear()
+        record.told.clear()
+        record.published = None
+
+    async def _start_in_order(self, record: SessionRecord) -> None:
+        """Start stages in the order of the stream.
+
+        A stage that connects while its upstream's interface is still being made waits a second for the
+        kernel to ask for the address again: more than starting all at once gains.
+        """
+        for name in record.stages:
+            await self.start_stage(record, name)
+
+    async def _start_shared(self, record: SessionRecord) -> None:
+        """Start the last stage, which outlives the others and so owns the namespace, then who joins it.
+
+        They can be created while it starts, but started only once it has.
+        """
+        *joining, owner = record.stages
+        if record.connect_later:
+            calls = [self._start_waiting(record, name) for name in joining]
+            calls += [self._hold_early(record, owner), self._connect(record)]
+        else:
+            join = record.containers[owner]
+            missing = [name for name in joining if name not in record.containers]
+            creates = [self.create_stage(record, name, join) for name in missing]
+            await together([self.start_stage(record, owner), *creates])
+            calls = [self.start_stage(record, name) for name in joining]
+            calls.append(self.see_published(record))
+        await together(calls)
+
+    async def _connect(self, record: SessionRecord) -> None:
+        """Connect the namespace's owner, which runs, and with it all who join it."""
+        assert record.network is not None
+        owner = record.stages[-1]
+        with self.timed(record, "start.connect"), blamed(owner):
+            await self._engine.connect_stage(
+                record.containers[owner], record.network, record.stages
+            )
+        record.addresses = self._stage_addresses(record)
+        await self.see_published(record)
+
+    async def see_published(self, record: SessionRecord) -> None:
+        """Note where the last stage is published, once it runs."""
+        state = await self._engine.inspect(record.containers[record.stages[-1]])
+        record.published = state.where_published()
+        if record.told_late and record.plan.network == "shared" and state.ip is not None:
+            # All names lie on one address; said as a number, nobody has to look it up then.
+            for name in record.stages:
+                record.addresses[name] = state.ip, record.plan.stages[name].port
+
+    async def blame_who_ended(self, record: SessionRecord, exc: base.EngineError) -> None:
+        """Raise `StepFailed` if the reason is that a stage has ended already."""
+        if isinstance(exc, base.EngineUnavailable) and not isinstance(exc, base.EngineFailed):
+            return  # nothing is to be learned from it
+        ended: dict[str, Exit] = {}
+        for name, container_id in record.containers.items():
+            state = await self._engine.inspect(container_id)
+            if state.status in ("exited", "gone"):
+                record.exits.setdefault(name, state)
+                oom = state.oom_killed or name in record.oom
+                ended[name] = Exit(state.exit_code, oom, state.ended)
+        if verdict := judge_start(record.stages, ended):
+            raise StepFailed(
+                errors.StartFailed, verdict.cause, verdict.reason, verdict.stage, step="start"
+            ) from exc
+
+    async def start_stage(self, record: SessionRecord, name: str, step: str = "start") -> None:
+        """Start the stage called ``name``, in a certain step."""
+        with self.timed(record, f"{step}.{name}"), blamed(name):
+            await self._engine.start(record.containers[name])
+
+    async def hold_input(self, record: SessionRecord, name: str) -> None:
+        """Hold the standard input of the stage called ``name``, which runs. Idempotent."""
+        if name not in record.inputs:
+            with blamed(name):
+                record.inputs[name] = await self._engine.hold_input(record.containers[name])
+
+    @contextlib.contextmanager
+    def timed(self, record: SessionRecord, name: str) -> Iterator[None]:
+        """Note how long it takes among the timings of ``record``."""
+        begun = self._clock.now()
+        try:
+            yield
+        finally:
+            record.timings[name] = milliseconds(self._clock.now() - begun)
+
+    async def _addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
+        """Return where every stage, and a registered probe, will be found by the stages."""
+        found = self._stage_addresses(record)
+        if record.plan.upstream is not None:
+            found["probe"] = await self.upstream_address(record, network_of(record))
+        return found
+
+    def _stage_addresses(self, record: SessionRecord) -> dict[str, tuple[str, int]]:
+        network = network_of(record)
+        found: dict[str, tuple[str, int]] = {}
+        for name, stage in record.plan.stages.items():
+            address = self._engine.address(network, name, stage.port)
+            found[name] = (address.host, address.port)
+        return found
+
+    async def upstream_address(
+        self, record: SessionRecord, network: base.Network
+    ) -> tuple[str, int]:
+        """Return where stages reach the registered probe: itself, or a relay in their network."""
+        upstream = record.plan.upstream
+        assert upstream is not None
+        host = await _resolve(upstream.host, upstream.port)
+        if network.gateway is None or await self._networks.reaches(host, network):
+            return host, upstream.port
+        record.relay = Relay(host, upstream.port)
+        early = not self._engine.capabilities.bridges_at_once
+        return await record.relay.open(network.gateway, early=early)
+
+
+async def _resolve(host: str, port: int) -> str:
+    """Return an address of ``host`` as this machine knows it. Raises `OSError`."""
+    loop = asyncio.get_running_loop()
+    infos = await loop.getaddrinfo(host, port, type=1)
+    return str(infos[0][4][0])
+
+
+def milliseconds(seconds: float) -> float:
+    """Return it as timings have it."""
+    return round(seconds * 1000, 1)

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: MIT
+"""The scheduler's keeper: feeds it what happens, and says in words and numbers what it thinks.
+
+`core.scheduler` decides; the supervisor acts. In between, this module turns plans into demands, settings
+and facts of the machine into capacities, and moments into times of day.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from operatord.config import Config
+from operatord.core import demand, scheduler
+from operatord.core.forecast import Standing, standings
+from operatord.core.learning import Learned, Use
+from operatord.core.ledger import Ask, Settings, State
+from operatord.core.pipelines import Stage
+from operatord.core.plans import SessionPlan
+from operatord.core.pressure import Gauge, Kind, Sample, Watermarks
+from operatord.core.resources import DIMENSIONS, MILLI, UNLIMITED, Vector, shown
+from operatord.core.room import Gpu
+from operatord.core.waiting import Shape
+from operatord.core.why import Why, explain, never
+from operatord.machine.clock import Clock
+from operatord.session.record import SessionRecord
+from operatord.session.snapshot import SavedHolding
+from operatord_protocol.absent import given
+from operatord_protocol.messages import SessionStartParams, Ttl
+
+STARTS_KEPT = 32
+"""Durations of starts that are remembered for each pipeline."""
+
+
+FORESEEN = 256
+"""Kinds of requests of which it is remembered that they may start, until something happens."""
+
+
+class Machine(NamedTuple):
+    """What there is before anything is kept back."""
+
+    cpus: float
+    memory: int
+    """Bytes."""
+    gpus: tuple[Gpu, ...] = ()
+    subnets: int = UNLIMITED
+    no_subnets: str | None = None
+    """Who leaves none for another session, if none is left."""
+
+
+class Admission:
+    """Everything that is known about room, in one place."""
+
+    def __init__(
+        self, config: Config, machine: Machine, clock: Clock, learned: Learned | None = None
+    ) -> None:
+        """Count with ``machine`` until `adjust` brings another."""
+        self.config = config
+        self._machine = machine
+        self.clock = clock
+        self._gauge = Gauge()
+        self._free: Vector | None = None
+        self._holds: dict[str, str] = {}
+        self._starts: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STARTS_KEPT))
+        self._standings: dict[str, Standing] | None = None
+        self._foreseen: dict[Ask, scheduler.Preview] = {}
+        self._shapes: dict[tuple[str, ...], tuple[tuple[Stage, ...], Shape]] = {}
+        self.learned = learned or Learned()
+        self.state = State(_settings(config, machine))
+
+    # What happens
+
+    def decide(self, event: scheduler.Event) -> list[scheduler.Action]:
+        """Let the scheduler take ``event`` in; return what is to be done."""
+        self._standings = None
+        self._foreseen.clear()
+        return scheduler.decide(self.state, event, self.clock.now())
+
+    def adjust(
+        self, config: Config | None = None, machine: Machine | None = None
+    ) -> list[scheduler.Action]:
+        """Count with other settings or another machine from now on."""
+        self.config, self._machine = config or self.config, machine or self._machine
+        return self._changed(self.state.draining)
+
+    def drain(self, draining: bool) -> list[scheduler.Action]:
+        """Admit no more, or admit again."""
+        return self._changed(draining)
+
+    def _changed(self, draining: bool) -> list[scheduler.Action]:
+        settings = _settings(self.config, self._machine)
+        return self.decide(scheduler.Changed(settings, draining))
+
+    def measure(self, sample: Sample, seconds: float) -> list[scheduler.Action]:
+        """Take in what was measured ``seconds`` after the last time."""
+        reserved, marks = self.config.system_reserved, self._watermarks()
+        self._gauge.update(sample, marks, seconds)
+        self._free = _unlimited(memory=sample.memory_available - int(reserved.memory))
+        return self._measured()
+
+    def hold(self, kind: str, reason: str | None) -> list[scheduler.Action]:
+        """Let nothing start because of ``kind``; without a reason, go on."""
+        self._holds.pop(kind, None)
+        if reason is not None:
+            self._holds[kind] = reason
+        return self._measured()
+
+    def _measured(self) -> list[scheduler.Action]:
+        kind, reason = str(self._gauge.kind), self._gauge.reason(self._watermarks())
+        for held, why in self._holds.items():
+            kind, reason = held, why
+        return self.decide(scheduler.Measured(self._free, kind, reason))
+
+    def _watermarks(self) -> Watermarks:
+        pressure, reserved = self.config.pressure, self.config.system_reserved
+        return Watermarks(
+            cpu=pressure.cpu,
+            memory_stall=pressure.memory_stall,
+            memory=int(reserved.memory),
+            disk=int(reserved.disk),
+        )
+
+    @property
+    def machine(self) -> Machine:
+        """What is counted with."""
+        return self._machine
+
+    @property
+    def pressure(self) -> Kind:
+        """What the machine is short of."""
+        return self._gauge.kind
+
+    def restore(self, record: SessionRecord, held: SavedHolding) -> None:
+        """Debit what a session of an earlier life of the daemon holds."""
+        lacks = self.shape(record.plan, record.missing) if record.missing else None
+        # A place, a subnet and a port it has already.
+        rest = (
+            None
+            if lacks is None
+            else Shape(lacks.need._replace(sessions=0, subnets=0, ports=0), lacks.gpus)
+        )
+        self.decide(
+            scheduler.Restored(
+                record.id,
+                record.owner,
+                held.need,
+                held.gpus,
+                held.extra,
+                lacks=rest if record.phase == "running" else None,
+                priority=record.params.priority,
+            )
+        )
+
+    def holding(self, session_id: str) -> SavedHolding | None:
+        """Return what a session holds, for the journal."""
+        found = self.state.room.holdings.get(session_id)
+        if found is None:
+            return None
+        return SavedHolding(found.need, found.extra, tuple(gpu.id for gpu in found.gpus))
+
+    def started(self, pipeline: str, seconds: float) -> None:
+        """Remember how long a start took."""
+        self._starts[pipeline].append(seconds)
+
+    # Questions
+
+    def ask(
+        self,
+        plan: SessionPlan,
+        params: SessionStartParams,
+        owner: str,
+        session_id: str,
+        patience: float | None = None,
+    ) -> Ask:
+        """Return what the scheduler needs to know of a request.
+
+        One that says no deadline waits for ``patience`` seconds; None: for ever.
+        """
+        whole = self.shape(plan, tuple(plan.stages))
+        plain = demand.plain_part(plan) if params.on_shortage == "degrade" else None
+        return Ask(
+            session_id,
+            owner,
+            whole.need,
+            whole.gpus,
+            priority=params.priority,
+            on_shortage=params.on_shortage,
+            latest=self._latest(plan, params, patience),
+            seconds=self._seconds(plan, params),
+            plain=self.shape(plan, plain).need if plain else None,
+        )
+
+    def shape(self, plan: SessionPlan, stages: Sequence[str]) -> Shape:
+        """Return what ``stages`` take: what is declared, or has been learned where that is wanted."""
+
+        def learned(stage: str, declared: Use) -> Use:
+            return self.learned.hold(plan.pipeline, stage, declared)
+
+        pipeline = self.config.pipelines.get(plan.pipeline)
+        if pipeline is not None and pipeline.reservations == "learned":
+            return demand.shape_of(plan, stages, learned)
+        return self._declared_shape(plan, stages)
+
+    def _declared_shape(self, plan: SessionPlan, stages: Sequence[str]) -> Shape:
+        """Return what ``stages`` declare, worked out once for the same stages of the same settings."""
+        key = (plan.pipeline, *stages)
+        chosen = tuple(map(plan.stages.__getitem__, stages))
+        known = self._shapes.get(key)
+        if known is None or known[0] != chosen:
+            self._shapes[key] = known = chosen, demand.shape_of(plan, stages)
+        return known[1]
+
+    def _latest(
+        self, plan: SessionPlan, params: SessionStartParams, patience: float | None
+    ) -> float | None:
+        """Return when it has to be begun at the latest to be ready by its deadline.
+
+        Counted with the quickest start that was seen, so that only what cannot be ready is refused.
+        """
+        deadline = given(params.deadline, patience)
+        if deadline is None:
+            return None
+        return self.clock.now() + deadline - min(self._starts[plan.pipeline], default=0.0)
+
+    def _seconds(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
+        """Return how long the session is expected to live."""
+        ends = [plan.expected_seconds, self.config.lease.max_age]
+        ends.append(params.lease.ttl if isinstance(params.lease, Ttl) else None)
+        return min((float(end) for end in ends if end is not None), default=None)
+
+    def standing(self, session_id: str) -> Standing | None:
+        """Return where a request stands in the queue."""
+        return self.standings().get(session_id)
+
+    def standings(self) -> dict[str, Standing]:
+        """Return where each request stands; worked out when asked for the first time."""
+        if self._standings is None:
+            self._standings = standings(self.state, self.clock.now())
+        return self._standings
+
+    def why(self, session_id: str) -> Why | None:
+        """Return why a request still waits."""
+        waiting = self.state.queue.get(session_id)
+        return None if waiting is None else explain(self.state, waiting, self.clock.now())
+
+    def preview(self, ask: Ask) -> scheduler.Preview:
+        """Return what would be decided now, changing nothing.
+
+        While nobody waits, what may start may start until something happens, however long it is to last.
+        """
+        kind = ask._replace(seconds=None)
+        if (known := self._foreseen.get(kind)) is not None:
+            return known
+        self._standings = None
+        found = scheduler.preview(self.state, ask, self.clock.now())
+        lasts = isinstance(found.action, scheduler.Start) and not self.state.length
+        if lasts and ask.latest is None and len(self._foreseen) < FORESEEN:
+            self._foreseen[kind] = found
+        return found
+
+    def next_deadline(self) -> float | None:
+        """Return the moment of the earliest deadline in the queue."""
+        return scheduler.next_deadline(self.state)
+
+    def too_large(self) -> dict[str, str]:
+        """Return, for each pipeline that can never run here, why not."""
+        found = {}
+        for name, pipeline in self.config.pipelines.items():
+            plan = SessionPlan(name, pipeline.namespaces, pipeline.stages, {}, "json")
+            if why := never(self.state, self.shape(plan, tuple(pipeline.stages))):
+                found[name] = why.text
+        return found
+
+    # For people
+
+    def reservation(self, plan: SessionPlan) -> dict[str, float]:
+        """Return what a session with this plan would hold."""
+        need = self.shape(plan, tuple(plan.stages)).need
+        return {
+            name: shown(name, amount)
+            for name, amount, most in zip(
+                DIMENSIONS, need, self.state.settings.capacity, strict=True
+            )
+            if amount and most < UNLIMITED
+        }
+
+    def capacity(self) -> dict[str, float]:
+        """Return what sessions may take together; dimensions without a bound are left out."""
+        return amounts(self.state.settings.capacity)
+
+    def reserved(self) -> dict[str, float]:
+        """Return what they have taken."""
+        bounded = self.capacity()
+        return {name: v for name, v in amounts(self.state.room.used).items() if name in bounded}
+
+    def free(self) -> dict[str, float]:
+        """Return what a start could take now."""
+        bounded = self.capacity()
+        free = amounts(self.state.room.free)
+        return {name: max(0, free[name]) for name in bounded}
+
+
+def amounts(vector: Vector) -> dict[str, float]:
+    """Return a vector in the units of people: cores, bytes, pieces; unbounded dimensions left out."""
+    return {
+        name: shown(name, amount)
+        for name, amount in zip(DIMENSIONS, vector, strict=True)
+        if amount < UNLIMITED
+    }
+
+
+def _settings(config: Config, machine: Machine) -> Settings:
+    reserved, ports = config.system_reserved, config.port_range
+    capacity = Vector(
+        cpus=max(0, round((machine.cpus - reserved.cpus) * MILLI)),
+        memory=max(0, machine.memory - int(reserved.memory)),
+        gpus=len(machine.gpus),
+        sessions=config.limits.sessions,
+        subnets=machine.subnets,
+        ports=ports[1] - ports[0] + 1 if ports else UNLIMITED,
+    )
+    return Settings(
+        capacity,
+        machine.gpus,
+        queue=config.limits.queue,
+        per_owner=config.limits.sessions_per_owner,
+        ageing=float(config.queue.ageing),
+        no_subnets=machine.no_subnets,
+    )
+
+
+def _unlimited(**known: int) -> Vector:
+    return Vector(*[UNLIMITED] * len(DIMENSIONS))._replace(**known)

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: MIT
+"""When a session is to end: its lease, its age and its want of consumers become bounds of its life.
+
+What the scheduler foresees follows from them, and from how long the stream itself lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from operatord.core import scheduler
+from operatord.session.leases import LOOKING, Leases
+from operatord.session.record import Ending, SessionRecord
+
+from .admission import Admission
+
+CONNECTION_GONE = Ending("expired", "lease", "the connection that held its lease has ended")
+ORPHANED = 10.0
+"""Seconds without a reader after which a session ends whose connection has ended with the daemon: its reader
+never noticed the daemon's death, and wants it as before."""
+
+
+class Lifetimes:
+    """Sets the bounds of sessions by their requests and the settings; keeps what `IdleWatch` notices."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        leases: Leases,
+        end: Callable[[SessionRecord, Ending], None],
+        note: Callable[[SessionRecord], None],
+    ) -> None:
+        """``admission`` has the settings and hears of expected ends; ``leases`` lets sessions end.
+
+        ``end`` ends one at once, ``note`` writes one down.
+        """
+        self._admission = admission
+        self._leases = leases
+        self._end = end
+        self._note = note
+        self._clock = admission.clock
+
+    # What is asked for
+
+    def ask(self, record: SessionRecord) -> None:
+        """``record`` is asked for: note when that is, and how long it may go without a reader.
+
+        Whoever asked for a lease of another kind looks after the session that way, read or not.
+        """
+        record.moments = {"queued": self._clock.now()}
+        if record.params.lease == "pinned":
+            record.unread_limit = self._admission.config.lease.unread_timeout
+
+    def extend(self, record: SessionRecord, ttl: float) -> None:
+        """Let the lease end ``ttl`` seconds from now."""
+        record.ttl, record.lease_end = ttl, self._clock.now() + ttl
+        self._bound_lease(record)
+        self._foresee(record)
+
+    def begin(self, record: SessionRecord) -> None:
+        """The stream of ``record`` is there: it grows old from now on."""
+        self._bound_age(record)
+        self._bound_unread(record)
+        self._foresee(record)
+
+    def resume(self, record: SessionRecord) -> None:
+        """Let a session that was taken on from an earlier life end when it was to end."""
+        if record.params.lease == "connection":
+            record.orphaned = True
+            # A reader that is seen takes the end back; of who says nothing of readers none is seen.
+            self._leases.bound(record, "lease", ORPHANED + LOOKING, CONNECTION_GONE)
+        said = record.expires
+        self._bound_lease(record)
+        self._bound_age(record)
+        self._bound_unread(record)
+        if said is not None and record.end is not None:
+            record.expires = self._clock.put_right(said, record.end)
+        if (work := record.expected_seconds) is not None:
+            self._expect(record, self._clock.now() - self._age(record) + work)
+
+    def wait_on(self, record: SessionRecord) -> None:
+        """Let a request of an earlier life that still waits end with its lease."""
+        self._bound_lease(record)
+
+    def _age(self, record: SessionRecord) -> float:
+        now = self._clock.now()
+        return now - record.moments.get("running", now)
+
+    def _bound_lease(self, record: SessionRecord) -> None:
+        if record.ttl is not None and record.lease_end is not None:
+            left = max(0.0, record.lease_end - self._clock.now())
+            ending = Ending("expired", "lease", f"its lease of {record.ttl:g} s was not extended")
+            self._leases.bound(record, "lease", left, ending)
+
+    def _bound_age(self, record: SessionRecord) -> None:
+        if (age := self._admission.config.lease.max_age) is not None:
+            left = max(0.0, age - self._age(record))
+            old = Ending(
+                "expired", "max_age", f"it has been running for {age:g} s, the longest time"
+            )
+            self._leases.bound(record, "max_age", left, old)
+
+    def _bound_unread(self, record: SessionRecord) -> None:
+        if (limit := record.unread_limit) is not None:
+            record.unread = True
+            self._leases.bound(record, "unread", max(0.0, limit - self._age(record)))
+
+    # What the scheduler is told
+
+    def _foresee(self, record: SessionRecord) -> None:
+        """Tell the scheduler when a running session is expected to end."""
+        if record.phase == "running":
+            work = record.expected_seconds
+            self._expect(record, work and self._clock.now() + work)
+
+    def _expect(self, record: SessionRecord, over: float | None) -> None:
+        """Let it be foreseen that it ends when its stream is ``over``, a moment, or a bound before.
+
+        That nobody reads it is not foreseen: hardly any session ends so.
+        """
+        ends = [self._leases.end_of(record, but="unread"), over]
+        known = min((end for end in ends if end is not None), default=None)
+        self._admission.decide(scheduler.Running(record.id, known))
+
+    # What is noticed
+
+    def idle_timeout(self, record: SessionRecord) -> float | None:
+        """Return after how many seconds without a consumer a session ends."""
+        timeout = self._admission.config.lease.idle_timeout
+        if record.orphaned:
+            return ORPHANED if timeout is None else min(timeout, ORPHANED)
+        return timeout
+
+    def unread_limit(self, record: SessionRecord) -> float | None:
+        """Return the age at which a session ends that nobody has ever read; None once somebody has."""
+        return record.unread_limit
+
+    def on_idle(self, record: SessionRecord, seconds: float) -> None:
+        """Nobody has consumed ``record`` for so long."""
+        timeout = self.idle_timeout(record)
+        if timeout is None:
+            return
+        if seconds >= timeout:
+            idle = Ending("expired", "idle", f"nobody read from it for {timeout:g} s")
+            self._end(record, CONNECTION_GONE if record.orphaned else idle)
+        elif not self._leases.bounds(record, "idle"):
+            self._leases.bound(record, "idle", timeout - seconds)
+
+    def on_consumed(self, record: SessionRecord) -> None:
+        """Somebody consumes ``record`` now."""
+        if record.orphaned:
+            self._leases.unbind(record, "lease")
+
+    def on_active(self, record: SessionRecord) -> None:
+        """Somebody consumes ``record`` again."""
+        self._leases.unbind(record, "idle")
+
+    def on_read(self, record: SessionRecord) -> None:
+        """Somebody has read from ``record``, now or before: it does not end for want of that any more."""
+        record.unread_limit, record.unread = None, False
+        self._leases.unbind(record, "unread")
+        self._note(record)
+
+    def on_unread(self, record: SessionRecord, sure: bool) -> None:
+        """Nobody has read from ``record`` as far as is known; with ``sure``, nobody has at all."""
+        limit = record.unread_limit
+        if limit is None:
+            return
+        if not sure:
+            record.unread = False
+            self._leases.unbind(record, "unread")
+        elif self._age(record) >= limit:
+            self._end(
+                record, Ending("expired", "unread", f"nobody has read from it in {limit:g} s")
+            )
+        elif not self._leases.bounds(record, "unread"):
+            self._bound_unread(record)

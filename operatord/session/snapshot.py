@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""A session as it is written into the journal, and made anew from it.
+
+Everything that is needed to go on with a session after the daemon has died is here, and everything that
+its post-mortem says. What belongs to one life of the daemon only, such as who waits for it, is not.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from operatord.core.endings import Meddling
+from operatord.core.learning import StageUse
+from operatord.core.pipelines import Stage
+from operatord.core.plans import SessionPlan
+from operatord.core.resources import Vector, minus
+from operatord.core.units import custom, plain
+from operatord.engines.base import LogLine, Network, StageState
+from operatord.machine.clock import Clock
+from operatord.machine.processes import ProcessId
+from operatord.store.schema import SessionRow
+from operatord.streams.relay import Relay
+from operatord.streams.reports import checked
+from operatord_protocol.absent import given
+from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
+
+from .moments import Written, guessed
+from .record import Ending, SessionRecord
+
+UNKNOWN = "unknown"
+"""The pipeline, and the one stage, of a session of which only its row's columns can be read."""
+LOST = "what the daemon's journal says of it cannot be read, so nobody can go on with it"
+
+
+class Unreadable(Exception):
+    """What is written of a session cannot be read. The text is for people."""
+
+
+class SavedResult(msgspec.Struct, frozen=True):
+    """How it ends, or ended."""
+
+    outcome: Outcome
+    cause: str
+    reason: str
+    stage: str | None = None
+    grace: float | None = None
+
+
+class SavedHolding(msgspec.Struct, frozen=True):
+    """What admission has debited for it."""
+
+    need: Vector
+    extra: Vector | None = None
+    gpus: tuple[str, ...] = ()
+
+
+class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """All of a session, as plain data."""
+
+    plan: SessionPlan
+    params: SessionStartParams
+    phases: dict[Phase, float]
+    expires: float | None = None
+    """Its end by the time of day, for people who read the journal, and for rows without ``written``."""
+    written: Written | None = None
+    ttl: float | None = None
+    unread_limit: float | None = None
+    missing: tuple[str, ...] = ()
+    attached: tuple[str, ...] = ()
+    expected_seconds: float | None = None
+    fps: float = 0.0
+    timings: dict[str, float] = {}
+    subnet: str | None = None
+    network: Network | None = None
+    relay: ProcessId | None = None
+    addresses: dict[str, tuple[str, int]] = {}
+    containers: dict[str, str] = {}
+    gpus: dict[str, tuple[str, ...]] = {}
+    location: Location | None = None
+    plain_location: Location | None = None
+    warm: bool = False
+    runs: dict[str, float] = {}
+    by_others: dict[str, Meddling] = {}
+    exits: dict[str, StageState] = {}
+    oom: set[str] = set()
+    reports: dict[str, dict[str, Any]] = {}
+    """As they were written: earlier versions kept whatever a stage had said."""
+    log_tails: dict[str, list[LogLine]] = {}
+    usage: dict[str, StageUse] = {}
+    result: SavedResult | None = None
+    holding: SavedHolding | None = None
+
+
+_OTHER = ("written", "relay", "reports", "result", "holding")
+_SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
+"""What a record and its snapshot both call by the same name."""
+_encode = msgspec.json.Encoder(enc_hook=plain).encode
+decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
+
+
+class _Brief(Snapshot, kw_only=True, omit_defaults=True):
+    log_tails: msgspec.Raw = msgspec.Raw(b"{}")  # type: ignore[assignment]  # passed over, unread
+
+
+_read_briefly = msgspec.json.Decoder(_Brief, dec_hook=custom).decode
+
+
+def _decode_briefly(data: bytes) -> Snapshot:
+    snapshot = _read_briefly(data)
+    snapshot.log_tails = {}  # type: ignore[assignment]
+    return snapshot
+
+
+def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) -> SessionRow:
+    """Return what the journal is to remember of ``record``."""
+    result = record.result
+    snapshot = Snapshot(
+        **{name: getattr(record, name) for name in _SAME},
+        written=None if record.phase == "ended" else Written.of(record, clock),
+        relay=None if record.relay is None else record.relay.process,
+        reports={stage: msgspec.to_builtins(said) for stage, said in record.reports.items()},
+        result=None if result is None else _result(result),
+        holding=holding,
+    )
+    return SessionRow(
+        record.id,
+        record.phase,
+        record.owner,
+        given(record.params.request_key),
+        record.created,
+        record.ended,
+        _encode(snapshot),
+    )
+
+
+def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, SavedHolding | None]:
+    """Return the session that a row speaks of, and what it held. Raises `Unreadable`.
+
+    Without ``logs`` its log lines are left out, which are most of it.
+    """
+    try:
+        return _from_row(row, decode if logs else _decode_briefly)
+    except (msgspec.MsgspecError, ValueError, LookupError, TypeError) as exc:
+        text = f"session {row.id} cannot be read from the journal: {exc}"
+        raise Unreadable(text) from exc
+
+
+def _from_row(
+    row: SessionRow, read: Callable[[bytes], Snapshot]
+) -> tuple[SessionRecord, SavedHolding | None]:
+    snapshot = read(row.data)
+    record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
+    for name in _SAME:
+        setattr(record, name, getattr(snapshot, name))
+    record.phase = msgspec.convert(row.phase, Phase)
+    record.restored = True
+    lease_end = None if snapshot.ttl is None else snapshot.expires
+    record.written = snapshot.written or guessed(snapshot.phases, lease_end)
+    record.reports = {stage: checked(said) for stage, said in snapshot.reports.items()}
+    upstream = snapshot.plan.upstream
+    if snapshot.relay is not None and upstream is not None:
+        record.relay = Relay(upstream.host, upstream.port, snapshot.relay)
+    if snapshot.result is not None:
+        fields = msgspec.structs.asdict(snapshot.result)
+        record.result = Ending(**fields)
+    if "queued" not in snapshot.phases or (row.phase == "stopping" and record.result is None):
+        raise ValueError("it does not say how it came to its phase")
+    if snapshot.subnet is not None:
+        ipaddress.ip_network(snapshot.subnet)
+    return record, _held(snapshot)
+
+
+def stand_in(row: SessionRow, wall: float) -> SessionRecord:
+    """Return a session that has failed and is being removed, for a row of which only the columns are known.
+
+    Where it is, until when and what it holds, nobody can tell any more. A stream that nobody can find,
+    extend or count must not run for ever, so it does not go on, and whoever has it is told so. Its request's
+    key is given up: the same request may be made again. ``wall`` is the time now.
+    """
+    stage = Stage(image=UNKNOWN, port=1)
+    plan = SessionPlan(UNKNOWN, "shared", {UNKNOWN: stage}, {UNKNOWN: {}}, "json")
+    phases: dict[Phase, float] = {"queued": row.created, "stopping": wall}
+    record = SessionRecord(row.id, plan, SessionStartParams(), row.owner, phases)
+    record.phase, record.restored = "stopping", True
+    record.result = Ending("failed", "internal", LOST)
+    return record
+
+
+def _held(snapshot: Snapshot) -> SavedHolding | None:
+    """Return what it holds without what it still lacks: the start of that ended with the daemon."""
+    holding = snapshot.holding
+    if holding is None or holding.extra is None or not snapshot.missing:
+        return holding
+    return SavedHolding(minus(holding.need, holding.extra))
+
+
+def _result(ending: Ending) -> SavedResult:
+    return SavedResult(ending.outcome, ending.cause, ending.reason, ending.stage, ending.grace)
