@@ -184,7 +184,7 @@ class Daemon:
         ownership = Ownership(self.engine, self.instance, self._state.holder)
         capabilities = CapabilityMemory(self.engine, self.journal)
         means = LinkMeans(self.events.emit, self.clock, self._engine_patience, self._choice.because)
-        return EngineLink(self.engine, self.supervisor.reach, ownership, capabilities, means)
+        return EngineLink(self.engine, self.supervisor.availability, ownership, capabilities, means)
 
     def _engine_changes(self) -> EngineChanges:
         keeper = self.keeper
@@ -221,7 +221,7 @@ class Daemon:
             version=__version__,
             instance=self.instance,
             config=self.config,
-            inspection=Inspection(self.engine, self.supervisor.reach),
+            inspection=Inspection(self.engine, self.supervisor.availability),
             supervisor=self.supervisor,
             probes=self.probes,
             events=self.events,
@@ -263,7 +263,9 @@ class Daemon:
             here = await find_gpus() if self._engine_host is None else []
             self._gpus = tuple(here)
         supervisor = self.supervisor
-        supervisor.restorer.restore(self.engine.capabilities.adopts, supervisor.reach.problem)
+        supervisor.restorer.restore(
+            self.engine.capabilities.adopts, supervisor.availability.problem
+        )
         keep, changes = self.keeper.keep, self._engine_changes()
         keep(WATCHING, lambda: self.link.run(changes))
         keep("what writes down what was learned", self._note_learned)

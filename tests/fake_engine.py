@@ -396,8 +396,8 @@ class FakeEngine:
             raise NotConnected(f"{container.plan.name} cannot be connected late") from exc
         self.script.finish("connect_stage")
 
-    async def hold_input(self, container_id: str) -> FakeInput:
-        await self._begin("hold_input", container_id)
+    async def attach_stdin(self, container_id: str) -> FakeInput:
+        await self._begin("attach_stdin", container_id)
         return FakeInput(self._container(container_id))
 
     async def inspect(self, container_id: str) -> StageState:

@@ -258,7 +258,7 @@ class Connection(asyncio.BufferedProtocol):
     def _answer_until(self, until: float) -> None:
         said: Said = {}
         out, backlog = self._out, self._backlog
-        out.hold()  # one flush follows below
+        out.defer_flush()  # one flush follows below
         while self._can_answer:
             if not self.dispatcher.has_room:
                 self._let_pass()

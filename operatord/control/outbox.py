@@ -19,7 +19,7 @@ a millisecond."""
 class Outbox:
     """The way out of a connection. There may be thousands, most of them empty: hence the slots."""
 
-    __slots__ = ("_bytes", "_held", "_lines", "_transport", "_unread", "_waiters", "writable")
+    __slots__ = ("_bytes", "_deferred", "_lines", "_transport", "_unread", "_waiters", "writable")
 
     def __init__(self, transport: asyncio.Transport, most: int, unread: Unread) -> None:
         """Take it that the peer reads, until ``most`` bytes wait for it to do so.
@@ -33,7 +33,7 @@ class Outbox:
         self._transport = transport
         self._lines: list[bytes] = []
         self._bytes = 0
-        self._held = False
+        self._deferred = False
         self._waiters: list[asyncio.Future[None]] = []
         self.writable = True
         """Whether the peer reads what it is sent."""
@@ -65,17 +65,17 @@ class Outbox:
     def send(self, line: bytes) -> None:
         """Add a line, and have it written soon, with whatever else comes until then."""
         self.put(line)
-        if not self._held:
-            self._held = True
+        if not self._deferred:
+            self._deferred = True
             asyncio.get_running_loop().call_soon(self.flush)
 
-    def hold(self) -> None:
-        """Let `send` ask for no flush, for one follows."""
-        self._held = True
+    def defer_flush(self) -> None:
+        """Have `send` ask for no flush, for one follows."""
+        self._deferred = True
 
     def flush(self) -> None:
         """Write what there is."""
-        self._held = False
+        self._deferred = False
         if self._lines and not self._transport.is_closing():
             self._transport.write(b"".join(self._lines))
             if size := self.unread:

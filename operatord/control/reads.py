@@ -168,7 +168,7 @@ def plan(services: Services, params: m.SessionStartParams) -> m.PlanResult:
     if (seconds := planned.expected_seconds) is not None:
         details["expected_seconds"] = round(seconds, 3)
     patient = params.on_shortage != "refuse"
-    if (problem := supervisor.reach.refusal(patient=patient)) is not None:
+    if (problem := supervisor.availability.refusal(patient=patient)) is not None:
         details |= {"type": "engine_unavailable", "reason": problem}
         return m.PlanResult(decision="refuse", explanation=details)
     return _decision(services.clock, supervisor.preview(planned, params, owner_of(params)), details)

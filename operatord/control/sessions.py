@@ -134,7 +134,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     record = supervisor.book.get(params.session_id)
     reason = "stopped on request"
     supervisor.end(record, Ending("stopped", "client", reason, grace=given(params.grace)))
-    await record.reach("ended")
+    await record.wait_for("ended")
     return call.services.views.whole(record)
 
 
@@ -144,7 +144,7 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
     timeout = given(params.timeout)
     try:
         async with asyncio.timeout(timeout):
-            await record.reach(params.phase)
+            await record.wait_for(params.phase)
     except TimeoutError:
         raise errors.DeadlineExceeded(
             f"the session is {record.phase}, not {params.phase}, after {timeout:g} s",
@@ -189,7 +189,7 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
             for record in supervisor.book.living():
-                await record.reach("ended")
+                await record.wait_for("ended")
 
 
 def owner_of(params: m.SessionStartParams) -> str:

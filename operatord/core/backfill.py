@@ -32,11 +32,11 @@ def passer(state: State, head: Waiting, now: float) -> Waiting | None:
     ]
     if not fitting:
         return None
-    longest = reach(state, head, now)
+    longest = longest_backfill(state, head, now)
     return state.queue.first(now, {shape: longest(shape) for shape in fitting})
 
 
-def reach(state: State, head: Waiting, now: float) -> Callable[[Shape], float]:
+def longest_backfill(state: State, head: Waiting, now: float) -> Callable[[Shape], float]:
     """Return how long one of a shape may last to go before ``head``, which does not fit.
 
     In seconds; less than none if it may not at all.

@@ -103,7 +103,7 @@ class Learned:
         samples = self._stages.get((pipeline, stage))
         return None if samples is None else samples.lesson()
 
-    def hold(self, pipeline: str, stage: str, declared: Use) -> Use:
+    def reservation_for(self, pipeline: str, stage: str, declared: Use) -> Use:
         """Return what to hold for a stage for the whole life of its session: never less than declared.
 
         The start peak is held to the end: once given back, the next start could take it, and it

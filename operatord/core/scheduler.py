@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 from . import slots
 from .actions import Action, Attach, Enqueue, GiveUp, RefusalType, Refuse, Start
-from .backfill import passer, reach
+from .backfill import longest_backfill, passer
 from .events import (
     Attached,
     Changed,
@@ -164,7 +164,10 @@ def _judge_waiting(state: State, waiting: Waiting, impatient: bool, now: float) 
         head = state.queue.first(now)
         if head is waiting:
             return _Verdict(Start(waiting.session_id), waiting)
-        if head is not None and reach(state, head, now)(waiting.key.shape) >= waiting.key.bound:
+        if (
+            head is not None
+            and longest_backfill(state, head, now)(waiting.key.shape) >= waiting.key.bound
+        ):
             due = _has_room(state, head) or passer(state, head, now) is not waiting
             if not due:
                 return _Verdict(Start(waiting.session_id), waiting, head)

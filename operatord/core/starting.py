@@ -8,7 +8,7 @@ its turn. Whether it is anybody's turn is decided elsewhere (`scheduler`, `backf
 from __future__ import annotations
 
 from .actions import Action, Attach, Start
-from .backfill import reach
+from .backfill import longest_backfill
 from .ledger import State, enqueue
 from .resources import minus
 from .room import Gpu, Holding, choose
@@ -44,7 +44,7 @@ def _shape_for(state: State, waiting: Waiting, passing: Waiting | None, now: flo
     whole = waiting.whole
     if whole is None or not state.room.has(*whole):
         return waiting.key.shape
-    if passing is None or reach(state, passing, now)(whole) >= waiting.key.bound:
+    if passing is None or longest_backfill(state, passing, now)(whole) >= waiting.key.bound:
         return whole
     return waiting.key.shape
 

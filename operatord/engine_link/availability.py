@@ -19,7 +19,7 @@ T = TypeVar("T")
 State = Literal["up", "slow", "unavailable"]
 
 
-class Reach:
+class EngineAvailability:
     """Knows why the engine cannot be used; `watch` finds it out."""
 
     def __init__(self, clock: Clock) -> None:

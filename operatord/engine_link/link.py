@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The daemon's link to its engine: the one place that knows whether it is there, and whether it is ours.
 
-`watch` finds out, `reach` says it to whoever asks, and a `Listener` hears what follows for sessions. Nothing
-that has begun fails because the engine is slow. When it is lost, whoever waits for a start that is under way
-is told once what has become of it is known: calls that the engine took may still be answered, and what it
-made is removed when it is back. Should that take as long as the settings are patient once more, they are told
-that the start has failed, and it has.
+`monitor` finds out, `availability` says it to whoever asks, and a `Listener` hears what follows for sessions.
+Nothing that has begun fails because the engine is slow. When it is lost, whoever waits for a start that is
+under way is told once what has become of it is known: calls that the engine took may still be answered, and
+what it made is removed when it is back. Should that take as long as the settings are patient once more, they
+are told that the start has failed, and it has.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from operatord.engines import base
 from operatord.machine.clock import Clock, Timer
 from operatord.store.events import Emit
 
-from .availability import Reach
+from .availability import EngineAvailability
 from .capabilities import CapabilityMemory
 from .monitor import SILENT, EngineWatch
 from .ownership import Ownership
@@ -104,14 +104,14 @@ class EngineLink:
     def __init__(
         self,
         engine: base.Engine,
-        reach: Reach,
+        availability: EngineAvailability,
         ownership: Ownership,
         capabilities: CapabilityMemory,
         means: Means,
     ) -> None:
-        """Nothing is asked of the engine before `run`; ``reach`` is told, and asked by others."""
+        """Nothing is asked of the engine before `run`; ``availability`` is told, and asked by others."""
         self._engine = engine
-        self._reach = reach
+        self._availability = availability
         self.ownership = ownership
         self.capabilities = capabilities
         self._means = means
@@ -121,7 +121,7 @@ class EngineLink:
         """Why it is lost, in a sentence."""
         self._giving_up: Timer | None = None
         self.watch = EngineWatch(engine, self, means.patience)
-        reach.on_ask = self.watch.asked
+        availability.on_ask = self.watch.asked
 
     async def run(self, listener: Listener) -> None:
         """Connect, watch, tell ``listener``, and begin again when the engine is lost; until cancelled."""
@@ -130,7 +130,7 @@ class EngineLink:
 
     async def close(self) -> None:
         """Take the instance's mark away if nothing of it is left there."""
-        if self._reach.state == "up":
+        if self._availability.state == "up":
             await self.ownership.end()
 
     # What the watch notices
@@ -162,7 +162,7 @@ class EngineLink:
             self._giving_up = self._means.clock.call_later(self._means.patience(), self._give_up)
         self._problem = problem
         reason = LOST.format(problem=problem)
-        if self._reach.note_silent("unavailable", reason, 0.0):
+        if self._availability.note_silent("unavailable", reason, 0.0):
             self._listener.lost(reason)
 
     def _give_up(self) -> None:
@@ -177,15 +177,15 @@ class EngineLink:
     def silent(self, seconds: float) -> None:
         """Take it that the engine has not answered for so long; it may still."""
         log.warning("engine %s has not answered a ping for %g s", self._engine.name, seconds)
-        self._listener.slow(SLOW, self._reach.note_silent("slow", SLOW, seconds))
+        self._listener.slow(SLOW, self._availability.note_silent("slow", SLOW, seconds))
 
     def answered(self) -> None:
         """Take it that the engine has answered a ping."""
-        self._listener.answered(self._reach.note_up())
+        self._listener.answered(self._availability.note_up())
 
     def busy(self) -> bool:
         """Tell whether the engine does or answers something that somebody waits for."""
-        return bool(self._reach.questions) or self._listener.busy()
+        return bool(self._availability.questions) or self._listener.busy()
 
     def gap(self) -> None:
         """Take it that something may have happened unheard."""
@@ -209,16 +209,16 @@ class EngineLink:
 
     def facts(self) -> dict[str, Any]:
         """Return what `system.status` says of the engine."""
-        reach = self._reach
+        availability = self._availability
         facts: dict[str, Any] = {
             "name": self._engine.name,
-            "state": reach.state,
-            "silent_for": round(reach.silent_for, 3),
+            "state": availability.state,
+            "silent_for": round(availability.silent_for, 3),
             "chosen_because": self._means.chosen_because,
             "capabilities": msgspec.to_builtins(self._engine.capabilities),
         }
-        if reach.problem is not None:
-            facts["reason"] = reach.problem
+        if availability.problem is not None:
+            facts["reason"] = availability.problem
         if self._info is not None:
             facts |= msgspec.to_builtins(self._info)
             del facts["root_dir"], facts["endpoint"]  # no path of the host reaches a client

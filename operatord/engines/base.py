@@ -429,7 +429,7 @@ class Engine(Protocol):
         """
         ...
 
-    async def hold_input(self, container_id: str) -> Input:
+    async def attach_stdin(self, container_id: str) -> Input:
         """Hold the standard input of a running stage that was planned with ``stdin``.
 
         Raises `NotThere`, `StageRefused` where that cannot be done, `EngineUnavailable`.

@@ -327,7 +327,7 @@ class DockerEngine:
         )
         await self._launch("connect stage", called, connect)
 
-    async def hold_input(self, container_id: str) -> Input:
+    async def attach_stdin(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`, `StageRefused`."""
         try:
             attached = await self._looking.run(

@@ -248,7 +248,7 @@ class ProcessEngine:
         """Raise `NotConnected`: a process has its network from the start."""
         raise NotConnected("a process cannot be connected late")
 
-    async def hold_input(self, container_id: str) -> Input:
+    async def attach_stdin(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`."""
         child = self._stage(container_id).child
         if child is None or child.ended.done():

@@ -74,7 +74,7 @@ class EngineChanges:
 
     def _block(self, reason: str | None) -> None:
         transitions = self._transitions
-        transitions.act(transitions.admission.hold("engine", reason))
+        transitions.act(transitions.admission.block_starts("engine", reason))
 
     def not_ours(self) -> None:
         """Do nothing more: it would be done to another's sessions."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from operatord.engine_link.availability import Reach
+from operatord.engine_link.availability import EngineAvailability
 from operatord.engines.base import (
     Engine,
     EngineError,
@@ -39,10 +39,10 @@ REPORT_LINES = 20
 class Inspection:
     """Asks the engine about containers of sessions, as long as it answers."""
 
-    def __init__(self, engine: Engine, reach: Reach) -> None:
-        """``reach`` knows whether the engine answers."""
+    def __init__(self, engine: Engine, availability: EngineAvailability) -> None:
+        """``availability`` knows whether the engine answers."""
         self._engine = engine
-        self._reach = reach
+        self._availability = availability
 
     async def logs(self, record: SessionRecord, stages: Sequence[str], tail: int) -> m.Logs:
         """Return the last ``tail`` lines of each stage, in the order of their times.
@@ -57,7 +57,7 @@ class Inspection:
         if found is None and stage in record.containers:
             with _engine_errors():
                 asked = self._engine.logs(record.containers[stage], tail)
-                found = await self._reach.answer(asked)
+                found = await self._availability.answer(asked)
         return (found or [])[-tail:] if tail else []
 
     async def follow(
@@ -89,7 +89,7 @@ class Inspection:
                 engine.logs(container_id, REPORT_LINES),
                 return_exceptions=True,
             )
-            used, lines = await self._reach.answer(asked)
+            used, lines = await self._availability.answer(asked)
             if isinstance(used, EngineUnavailable):
                 raise used
         found: dict[str, Any] = {} if isinstance(used, BaseException) else msgspec.to_builtins(used)

@@ -12,7 +12,7 @@ import logging
 from operatord.core import scheduler
 from operatord.scheduling.expiry import Lifetimes
 from operatord.session.moments import recall
-from operatord.session.record import Ending, Place, SessionRecord
+from operatord.session.record import Ending, QueuePosition, SessionRecord
 from operatord.session.snapshot import SavedHolding, Unreadable, from_row, stand_in
 from operatord.store.journal import Journal
 from operatord.store.schema import SessionRow
@@ -47,7 +47,7 @@ class Restorer:
         Nothing is started while there is a ``problem`` with the engine.
         """
         if problem is not None:
-            self._admission.hold("engine", problem)
+            self._admission.block_starts("engine", problem)
         doubts: list[str] = []
         for row in self._journal.living():
             try:
@@ -85,7 +85,7 @@ class Restorer:
             self._transitions.finish(record, Ending("stopped", "client", reason))
             return
         self._lifetimes.wait_on(record)
-        record.place = Place(reason=problem)
+        record.place = QueuePosition(reason=problem)
         self._wait_on.append(record)
 
     def _take_on(self, record: SessionRecord, holding: SavedHolding | None, keeps: bool) -> None:

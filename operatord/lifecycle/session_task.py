@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from operatord.core import scheduler
-from operatord.engine_link.availability import Reach
+from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
 from operatord.provision.removal import persist
 from operatord.provision.starter import Starter
@@ -44,14 +44,14 @@ class Life:
     def __init__(
         self,
         engine: base.Engine,
-        reach: Reach,
+        availability: EngineAvailability,
         starter: Starter,
         transitions: Transitions,
         hooks: LifeHooks,
     ) -> None:
-        """``starter`` makes and removes what a session has on ``engine``, of which ``reach`` knows more."""
+        """``starter`` makes and removes what a session has on ``engine``, which ``availability`` knows of."""
         self._engine = engine
-        self._reach = reach
+        self._availability = availability
         self._starter = starter
         self._transitions = transitions
         self._admission = transitions.admission
@@ -69,7 +69,7 @@ class Life:
             record.missing = (record.plan.location_stage,)
         record.hand_out(record.stages, action.gpus)
         self._transitions.begin(record)
-        self._reach.on_ask()
+        self._availability.on_ask()
         self.unanswered.append(record)
         self._transitions.own(self.live(record))
 
@@ -91,7 +91,9 @@ class Life:
 
     async def see_off(self, record: SessionRecord, ending: Ending) -> None:
         """Read the last words of a session that is stopping, and remove all of it."""
-        await self._reach.first_answer.wait()  # nothing is decided about an earlier life before
+        await (
+            self._availability.first_answer.wait()
+        )  # nothing is decided about an earlier life before
         grace = self._admission.config.stop_grace if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await persist(record, lambda: self._starter.remove(record))

@@ -51,7 +51,7 @@ class Shutdown:
         """Leave sessions to the next daemon: finish what has been begun, begin nothing."""
         transitions = self._transitions
         self._drain(True)
-        transitions.act(transitions.admission.hold("shutdown", SHUTTING_DOWN))
+        transitions.act(transitions.admission.block_starts("shutdown", SHUTTING_DOWN))
         self._slots.close()
         concerned = transitions.book.living()
         self._turn_away()

@@ -16,7 +16,7 @@ from operatord.config import Config
 from operatord.core import scheduler
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.pressure import Sample
-from operatord.engine_link.availability import Reach
+from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
 from operatord.monitors.exits import ExitHooks, ExitWatch
 from operatord.provision.starter import Starter
@@ -58,7 +58,7 @@ class Supervisor:
         self.transitions = transitions = Transitions(admission, journal, emit)
         self.book, self.leases = transitions.book, transitions.leases
         self.lifetimes = Lifetimes(admission, self.leases, transitions.end, transitions.note)
-        self.reach = Reach(clock)
+        self.availability = EngineAvailability(clock)
         self.on_no_subnets: Callable[[], object] = lambda: None
         """Called before somebody is refused for want of subnets, so that they are counted anew."""
         self.slots = SlotPool(starter, transitions, SlotImages(engine))
@@ -67,7 +67,7 @@ class Supervisor:
         self.exits = ExitWatch(engine, self.book.records, hooks, clock)
         doubt = self.slots.doubt
         life_hooks = LifeHooks(self._runs, lambda record: doubt(record.plan.pipeline))
-        self.life = Life(engine, self.reach, starter, transitions, life_hooks)
+        self.life = Life(engine, self.availability, starter, transitions, life_hooks)
         self.restorer = Restorer(transitions, journal, self.lifetimes, self.life)
         self.shutdown = Shutdown(transitions, self.slots, self.drain)
 
@@ -96,7 +96,7 @@ class Supervisor:
         if known := self.book.same_request(params, owner, default_count):
             return known
         plan = self.plan(params, upstream)
-        self.reach.require(patient=params.on_shortage != "refuse")
+        self.availability.require(patient=params.on_shortage != "refuse")
         self._recount_if_none()
         for slot in self.slots.candidates(plan):
             if actions := self._claim(slot, plan, params, owner):
@@ -152,7 +152,7 @@ class Supervisor:
     @property
     def busy(self) -> bool:
         """Whether the engine does or answers something that somebody waits for."""
-        return bool(self.reach.questions) or not self.transitions.is_calm
+        return bool(self.availability.questions) or not self.transitions.is_calm
 
     def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
         """Return what a request would become. Raises `InvalidParams`, `NotFound`."""
@@ -232,7 +232,7 @@ class Supervisor:
 
     def note_journal(self, problem: str | None) -> None:
         """Remember that nothing can be written down, or that it can; until then nothing is begun."""
-        self.transitions.act(self.admission.hold("disk", problem))
+        self.transitions.act(self.admission.block_starts("disk", problem))
 
     def measure(self, sample: Sample, seconds: float) -> None:
         """Take in how the machine is, ``seconds`` after it was last looked at."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from operatord.core import scheduler
 from operatord.scheduling.admission import Admission
-from operatord.scheduling.queue_progress import QueueTeller
+from operatord.scheduling.queue_progress import QueueNotifier
 from operatord.session.leases import Leases
 from operatord.session.record import Ending, SessionRecord
 from operatord.session.registry import SessionBook
@@ -42,11 +42,11 @@ class Transitions:
         """Hears what broke in the daemon's own work, and how."""
         self.tasks: set[asyncio.Task[None]] = set()
         """What is under way for sessions; a shutdown waits for it."""
-        self._teller = QueueTeller(admission, self.clock)
+        self._notifier = QueueNotifier(admission, self.clock)
         self._calm = asyncio.Event()
         self._calm.set()
         self._doers: dict[type[Any], Callable[[Any], None]] = {}
-        self.on(scheduler.Enqueue, lambda action: self._teller.wait(self._record_of(action)))
+        self.on(scheduler.Enqueue, lambda action: self._notifier.wait(self._record_of(action)))
         self.on(scheduler.Refuse, self._refuse)
 
     # What is decided
@@ -63,7 +63,7 @@ class Transitions:
         """Do what was decided; those who still wait are told where they stand."""
         for action in actions:
             self._doers[type(action)](action)
-        self._teller.tell(lambda: self.decide(scheduler.Tick()))
+        self._notifier.tell(lambda: self.decide(scheduler.Tick()))
 
     def _record_of(self, action: scheduler.Enqueue | scheduler.Refuse) -> SessionRecord:
         return self.book.records[action.session_id]
@@ -77,7 +77,7 @@ class Transitions:
 
     def begin(self, record: SessionRecord) -> None:
         """Write down that a session is being started: it waits no longer."""
-        self._teller.forget(record)
+        self._notifier.forget(record)
         record.advance("starting", self.clock.wall())
         self.announce(record)
 
@@ -99,7 +99,7 @@ class Transitions:
     def finish(self, record: SessionRecord, ending: Ending) -> None:
         """Write down how a session ended that has nothing on the engine, and wake whoever waits."""
         self.leases.forget(record)
-        self._teller.forget(record)
+        self._notifier.forget(record)
         record.ask_end(ending)
         record.result = ending
         record.advance("ended", self.clock.wall())
@@ -122,7 +122,7 @@ class Transitions:
     def look_up(self, record: SessionRecord) -> None:
         """Note in ``record`` its place in the queue as it is now, if it waits."""
         if record.phase == "queued":
-            self._teller.refresh(record)
+            self._notifier.refresh(record)
 
     # What is under way
 

@@ -85,7 +85,7 @@ class FailingEngine:
         self.alive = engine.alive
         self.holder = engine.holder
         self.image_ids = engine.image_ids
-        self.hold_input = engine.hold_input
+        self.attach_stdin = engine.attach_stdin
         self.subnets_in_use = engine.subnets_in_use
         self.address = engine.address
         self.follow_logs = engine.follow_logs

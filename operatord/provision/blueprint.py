@@ -45,7 +45,7 @@ def stage_plan(
     plan = record.plan
     stage, late = plan.stages[name], name in record.missing
     owner = plan.network == "shared" and join is None and not late
-    waits = record.told_late and not late
+    waits = record.late_binding and not late
     env: dict[str, str] = {}
     if not waits or (record.addresses and not record.warm):
         env = environment(

@@ -84,7 +84,7 @@ class Maker:
     async def _hold_early(self, record: SessionRecord, name: str) -> None:
         """Hold the input of a stage that need not wait. Raises `base.NotConnected` where that is refused."""
         try:
-            await self.hold_input(record, name)
+            await self.attach_stdin(record, name)
         except (base.StageRefused, base.EngineFailed) as exc:
             raise base.NotConnected(str(exc)) from exc
 
@@ -119,7 +119,7 @@ class Maker:
     async def _start_anew(self, record: SessionRecord) -> None:
         """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
         await self.let_go(record)
-        record.connect_later, record.told_late = False, record.warm
+        record.connect_later, record.late_binding = False, record.warm
         await self.create(record)
         await self._start_shared(record)
 
@@ -176,7 +176,7 @@ class Maker:
         """Note where the last stage is published, once it runs."""
         state = await self._engine.inspect(record.containers[record.stages[-1]])
         record.published = state.where_published()
-        if record.told_late and record.plan.network == "shared" and state.ip is not None:
+        if record.late_binding and record.plan.network == "shared" and state.ip is not None:
             # All names lie on one address; said as a number, nobody has to look it up then.
             for name in record.stages:
                 record.addresses[name] = state.ip, record.plan.stages[name].port
@@ -202,11 +202,11 @@ class Maker:
         with self.timed(record, f"{step}.{name}"), blamed(name):
             await self._engine.start(record.containers[name])
 
-    async def hold_input(self, record: SessionRecord, name: str) -> None:
+    async def attach_stdin(self, record: SessionRecord, name: str) -> None:
         """Hold the standard input of the stage called ``name``, which runs. Idempotent."""
         if name not in record.inputs:
             with blamed(name):
-                record.inputs[name] = await self._engine.hold_input(record.containers[name])
+                record.inputs[name] = await self._engine.attach_stdin(record.containers[name])
 
     @contextlib.contextmanager
     def timed(self, record: SessionRecord, name: str) -> Iterator[None]:

@@ -76,7 +76,7 @@ class Starter:
     async def start(self, record: SessionRecord) -> None:
         """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
-        record.told_late = record.connect_later = self._can_wait(record)
+        record.late_binding = record.connect_later = self._can_wait(record)
         await self._step(record, "probe", self._check_probe)
         await self._step(record, "images", self._check_images)
         await self._step(record, "turn", self._await_turn)
@@ -115,7 +115,7 @@ class Starter:
         """
         steps: Steps = [("network", self._maker.make_network)]
         if slot.stages:
-            slot.told_late, slot.connect_later = True, self._can_connect_later(slot)
+            slot.late_binding, slot.connect_later = True, self._can_connect_later(slot)
             steps.insert(0, ("images", self._check_images))
             steps += [
                 ("create", self._maker.create),
@@ -231,8 +231,8 @@ class Starter:
     async def _start(self, record: SessionRecord) -> None:
         try:
             await self._maker.start(record)
-            if record.told_late:
-                await together(self._maker.hold_input(record, name) for name in record.stages)
+            if record.late_binding:
+                await together(self._maker.attach_stdin(record, name) for name in record.stages)
                 if not record.warm:
                     await self._bind(record)
         except base.EngineError as exc:

@@ -61,7 +61,7 @@ class Admission:
         self.clock = clock
         self._gauge = Gauge()
         self._free: Vector | None = None
-        self._holds: dict[str, str] = {}
+        self._blocked: dict[str, str] = {}
         self._starts: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=STARTS_KEPT))
         self._standings: dict[str, Standing] | None = None
         self._foreseen: dict[Ask, scheduler.Preview] = {}
@@ -99,16 +99,16 @@ class Admission:
         self._free = _unlimited(memory=sample.memory_available - int(reserved.memory))
         return self._measured()
 
-    def hold(self, kind: str, reason: str | None) -> list[scheduler.Action]:
-        """Let nothing start because of ``kind``; without a reason, go on."""
-        self._holds.pop(kind, None)
+    def block_starts(self, kind: str, reason: str | None) -> list[scheduler.Action]:
+        """Start nothing because of ``kind``; without a reason, go on."""
+        self._blocked.pop(kind, None)
         if reason is not None:
-            self._holds[kind] = reason
+            self._blocked[kind] = reason
         return self._measured()
 
     def _measured(self) -> list[scheduler.Action]:
         kind, reason = str(self._gauge.kind), self._gauge.reason(self._watermarks())
-        for held, why in self._holds.items():
+        for held, why in self._blocked.items():
             kind, reason = held, why
         return self.decide(scheduler.Measured(self._free, kind, reason))
 
@@ -195,7 +195,7 @@ class Admission:
         """Return what ``stages`` take: what is declared, or has been learned where that is wanted."""
 
         def learned(stage: str, declared: Use) -> Use:
-            return self.learned.hold(plan.pipeline, stage, declared)
+            return self.learned.reservation_for(plan.pipeline, stage, declared)
 
         pipeline = self.config.pipelines.get(plan.pipeline)
         if pipeline is not None and pipeline.reservations == "learned":

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operatord.machine.clock import Clock, Timer
-from operatord.session.record import NOWHERE, Place, SessionRecord
+from operatord.session.record import NOT_QUEUED, QueuePosition, SessionRecord
 
 from .admission import Admission
 
@@ -23,7 +23,7 @@ NEWS = 1.0
 """Seconds by which an estimate has to change to be told again, or a tenth of the wait."""
 
 
-class QueueTeller:
+class QueueNotifier:
     """Knows who waits, and what each was told last."""
 
     def __init__(self, admission: Admission, clock: Clock) -> None:
@@ -41,7 +41,7 @@ class QueueTeller:
     def forget(self, record: SessionRecord) -> None:
         """It waits no longer."""
         self._records.pop(record.id, None)
-        record.place = NOWHERE
+        record.place = NOT_QUEUED
 
     def refresh(self, record: SessionRecord) -> bool:
         """Write into ``record`` where it stands now; tell whether that is news."""
@@ -54,7 +54,7 @@ class QueueTeller:
         starts_at = standing.start if moved else before.starts_at
         wait = None if starts_at is None else max(0.0, starts_at - self._clock.now())
         estimate = None if wait is None else round(wait, 1)
-        record.place = Place(standing.position, why.text, starts_at, estimate)
+        record.place = QueuePosition(standing.position, why.text, starts_at, estimate)
         return moved or before[:2] != record.place[:2]
 
     def _moved(self, told: float | None, start: float | None) -> bool:

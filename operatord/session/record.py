@@ -43,7 +43,7 @@ class Ending(NamedTuple):
     """Seconds that stages get after SIGTERM; None for the configured ones."""
 
 
-class Place(NamedTuple):
+class QueuePosition(NamedTuple):
     """Where a session stands in the queue."""
 
     position: int | None = None
@@ -56,7 +56,7 @@ class Place(NamedTuple):
     """Seconds until then, when somebody last asked."""
 
 
-NOWHERE = Place()
+NOT_QUEUED = QueuePosition()
 
 
 class Told(NamedTuple):
@@ -100,7 +100,7 @@ class SessionRecord:
     """Seconds for which it may run without ever having been read; None when it may for ever, or was read."""
     unread: bool = False
     """Nobody has read from it yet, by what its last stage says."""
-    place: Place = NOWHERE
+    place: QueuePosition = NOT_QUEUED
     """Where it stands in the queue."""
     missing: tuple[str, ...] = ()
     """Stages that it has to do without for now: it is served plain."""
@@ -129,7 +129,7 @@ class SessionRecord:
 
     warm: bool = False
     """It was, or is, a slot that was made before anybody asked."""
-    told_late: bool = False
+    late_binding: bool = False
     """Its stages start before what they are to do is said, which they wait for on their standard input."""
     connect_later: bool = False
     """The namespace that its stages share is connected to its network only when they run."""
@@ -245,7 +245,7 @@ class SessionRecord:
         self.phases[to] = wall
         self._changes.wake()
 
-    async def reach(self, phase: Phase) -> None:
+    async def wait_for(self, phase: Phase) -> None:
         """Return once the session is in ``phase`` or past it."""
         while not phases.reached(self.phase, phase):
             await self._changes.wait()

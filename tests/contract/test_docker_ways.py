@@ -108,7 +108,7 @@ async def test_input_is_held_heard_and_ends_with_the_stage(far_lab: Lab) -> None
     asks = await far_lab.run_until_ready(
         network, "idle", command=("python3", "-u", "-c", code), stdin=True
     )
-    held = await far_lab.engine.hold_input(asks)
+    held = await far_lab.engine.attach_stdin(asks)
     assert held.stirred is not None
     async with asyncio.timeout(60):
         await held.stirred.wait()
@@ -116,7 +116,7 @@ async def test_input_is_held_heard_and_ends_with_the_stage(far_lab: Lab) -> None
     assert [line.line for line in await far_lab.output(asks)] == ["ready", "heard a word"]
     held.close()
     idle = await far_lab.run_until_ready(network, "idle", stage="idle", stdin=True)
-    held = await far_lab.engine.hold_input(idle)
+    held = await far_lab.engine.attach_stdin(idle)
     await far_lab.engine.stop(idle, grace=1)
     async with asyncio.timeout(60):
         while not held.closed:

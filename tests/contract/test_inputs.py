@@ -21,7 +21,7 @@ SERVE = ("sh", "-c", 'exec python3 -m http.server --bind "$ADDRESS" "$WHERE"')
 async def test_line_that_is_sent_is_heard(real_lab: Lab) -> None:
     lab = real_lab
     container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
-    held = await lab.engine.hold_input(container_id)
+    held = await lab.engine.attach_stdin(container_id)
     assert not held.closed
     held.send(b"a word\n")
     assert [line.line for line in await lab.output(container_id)] == ["ready", "heard a word"]
@@ -34,7 +34,7 @@ async def test_what_was_said_before_somebody_holds_the_input_stirs(docker_lab: L
     lab = docker_lab
     container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
     for _ in range(10):  # it may come with the engine's answer, or after it
-        held = await lab.engine.hold_input(container_id)
+        held = await lab.engine.attach_stdin(container_id)
         assert held.stirred is not None
         async with asyncio.timeout(PATIENCE):
             await held.stirred.wait()
@@ -58,14 +58,14 @@ async def test_answer_that_an_input_came_with_is_closed_from_the_top(
     monkeypatch.setattr(http.client.HTTPResponse, "close", closed)
     lab = docker_lab
     container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
-    (await lab.engine.hold_input(container_id)).close()
+    (await lab.engine.attach_stdin(container_id)).close()
     gc.collect()
     assert failed == []
 
 
 async def test_end_of_a_stage_is_noticed_at_its_input(lab: Lab) -> None:
     container_id = await lab.run_until_ready(await lab.network(), "idle", stdin=True)
-    held = await lab.engine.hold_input(container_id)
+    held = await lab.engine.attach_stdin(container_id)
     await lab.engine.stop(container_id, grace=1)
     async with asyncio.timeout(PATIENCE):
         while not held.closed:
@@ -78,7 +78,7 @@ async def test_end_of_a_stage_is_noticed_at_its_input(lab: Lab) -> None:
 async def test_shell_becomes_the_command_once_it_has_its_environment(real_lab: Lab) -> None:
     lab = real_lab
     container_id = await lab.run(await lab.network(), "idle", command=SHOW, stdin=True, shim=True)
-    held = await lab.engine.hold_input(container_id)
+    held = await lab.engine.attach_stdin(container_id)
     assert (await lab.engine.inspect(container_id)).status == "running"
     held.send(b"WORD=with blanks; and $signs 'quoted' \"twice\" `so`\n\n")
     [line] = await lab.output(container_id)
@@ -93,7 +93,7 @@ async def test_foreign_image_waits_warm_and_serves_where_it_is_told(docker_lab: 
         await lab.network(), "idle", image=IMAGE, command=SERVE, stdin=True, shim=True,
         publish=Publish("127.0.0.1"), memory=128 << 20,
     )  # fmt: skip
-    held = await lab.engine.hold_input(container_id)
+    held = await lab.engine.attach_stdin(container_id)
     published = (await lab.engine.inspect(container_id)).published
     assert published is not None
     held.send(b"ADDRESS=0.0.0.0\nWHERE=12345\n\n")

@@ -19,7 +19,7 @@ UNHARMED = {
     "alive",
     "holder",
     "image_ids",
-    "hold_input",
+    "attach_stdin",
     "subnets_in_use",
     "address",
     "follow_logs",

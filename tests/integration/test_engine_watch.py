@@ -34,7 +34,7 @@ async def pinged_again(lab: Lab) -> None:
 
 
 async def is_in_state(lab: Lab, state: str) -> None:
-    await until(lambda: lab.daemon.supervisor.reach.state == state, f"the engine is {state}")
+    await until(lambda: lab.daemon.supervisor.availability.state == state, f"the engine is {state}")
 
 
 async def test_who_would_rather_be_refused_is_told_while_the_engine_is_silent(

@@ -75,7 +75,9 @@ async def test_task_that_breaks_is_begun_again_and_shown(
         monkeypatch.setattr(owner, method, broken)
         if name == "the watch over the engine":  # it is in there already: let it come out
             lab.fake.world.lose()
-            await until(lambda: lab.daemon.supervisor.reach.state == "unavailable", "it is lost")
+            await until(
+                lambda: lab.daemon.supervisor.availability.state == "unavailable", "it is lost"
+            )
             lab.fake.world.come_back()
         lab.daemon.link.watch._missed.set()  # a comparison is due now
         await until(lambda: broken.calls >= 2, "it was begun again")
@@ -179,7 +181,7 @@ async def test_who_waits_is_told_where_it_stands_though_telling_broke_once(
 ) -> None:
     """E2: what a timer calls is no task, and is shown and gone on with like one."""
     noted.measure(available=0)
-    teller = noted.daemon.supervisor.transitions._teller
+    teller = noted.daemon.supervisor.transitions._notifier
     monkeypatch.setattr(teller, "refresh", Broken(teller.refresh))
     first, second = await noted.wire(), await noted.wire()
     first.begin("session.start", wait="accepted")

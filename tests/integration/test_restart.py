@@ -1052,7 +1052,7 @@ async def test_request_can_be_stopped_while_the_engine_does_not_answer_yet(small
     wire = await small.start()
     await wire.call("session.stop", session_id=patient["session_id"])
     small.world.come_back()
-    await until(lambda: small.daemon.supervisor.reach.problem is None, "the engine answers")
+    await until(lambda: small.daemon.supervisor.availability.problem is None, "the engine answers")
     assert await ended(wire, patient) == ("stopped", "client")
     assert (await wire.call("system.status"))["queue"]["length"] == 0
 

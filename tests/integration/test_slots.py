@@ -328,7 +328,7 @@ async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         wire: Wire = await lab.wire()
         assert (await wire.call("system.status"))["warm"]["segmented"] == {"ready": 0, "target": 0}
         for _ in range(3 + 1):  # a second way is tried with other containers
-            lab.fake.script.fail("hold_input", StageRefused("not this one"))
+            lab.fake.script.fail("attach_stdin", StageRefused("not this one"))
         slots = lab.daemon.supervisor.slots
         assert await slots._make("segmented") is False
         assert (lab.fake.empty, list(slots)) == (True, [])

@@ -31,7 +31,7 @@ def made(lab: Lab) -> list[str]:
     return [call for call, _ in lab.fake.script.calls if call in MADE]
 
 
-def told_late(lab: Lab) -> set[str]:
+def late_binding(lab: Lab) -> set[str]:
     return {c.plan.stage for c in lab.fake.world.containers.values() if c.said}
 
 
@@ -57,7 +57,7 @@ async def test_stages_that_can_wait_run_before_there_is_a_network(lab: Lab, wire
     session = await wire.reply(start)
     assert session["phase"] == "running"
     assert made(lab)[-1] != "create_network"
-    assert told_late(lab) == STAGES
+    assert late_binding(lab) == STAGES
     said = json.loads(lab.fake.world.containers[session["probe"]].said)
     assert said["env"]["count"] == "5"
     inspected = lab.fake.world.containers[session["probe"]].plan.env
@@ -77,7 +77,7 @@ async def test_others_are_started_with_all_that_they_need(tmp_path: Path, way: s
     async with in_process(tmp_path / "s", bound(way)) as lab:
         await (await lab.wire()).call("session.start")
         assert "connect_stage" not in made(lab)
-        assert told_late(lab) == set()
+        assert late_binding(lab) == set()
         envs = [c.plan.env for c in lab.fake.world.containers.values()]
         assert all(env["probe_ip"] for env in envs)
 
@@ -86,7 +86,7 @@ async def test_stages_with_a_namespace_each_are_started_in_order(tmp_path: Path)
     async with in_process(tmp_path / "s", bound("native", network="separate")) as lab:
         await (await lab.wire()).call("session.start")
         assert made(lab) == ["create_network", *["create"] * 3, *["start"] * 3]
-        assert told_late(lab) == set()
+        assert late_binding(lab) == set()
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_engine_that_connects_nothing_late_is_asked_for_the_ordinary(
 ) -> None:
     await wire.call("session.start")
     assert "connect_stage" not in made(ordinary)
-    assert told_late(ordinary) == set()
+    assert late_binding(ordinary) == set()
 
 
 ORDINARY_STEPS = {"create_network": "network", "create": "create", "start": "start"}
@@ -121,7 +121,7 @@ async def test_ordinary_start_that_fails_leaves_nothing_either(
 
 HINDRANCES = {
     "connect_stage": NotConnected("a port is taken"),
-    "hold_input": StageRefused("the connection is encrypted"),
+    "attach_stdin": StageRefused("the connection is encrypted"),
 }
 
 
@@ -136,7 +136,7 @@ async def test_what_cannot_be_told_or_connected_late_is_started_anew(
     assert {session[stage] for stage in STAGES} == plans.keys()
     assert not any(plan.connect_later for plan in plans.values())
     assert made(lab).count("create_network") == 1
-    assert told_late(lab) == set()
+    assert late_binding(lab) == set()
     assert all(plan.env["probe_ip"] for plan in plans.values())
     await wire.call("session.stop", session_id=session["session_id"])
     assert lab.fake.empty

@@ -16,7 +16,7 @@ from operatord.engines.base import EngineUnavailable, NotConnected, StageRefused
 
 OPERATIONS = (
     "missing_images", "subnets_in_use", "create_network", "create", "start", "connect_stage",
-    "hold_input", "inspect", "stop", "remove", "remove_network", "logs", "list_objects",
+    "attach_stdin", "inspect", "stop", "remove", "remove_network", "logs", "list_objects",
 )  # fmt: skip
 
 
@@ -103,5 +103,5 @@ async def test_after_the_storm_nothing_is_left(tmp_path: Path, seed: int) -> Non
         assert {s["phase"] for s in (await wire.call("session.list"))["sessions"]} == {"ended"}
         lab.fake.script._before.clear()  # what was to go wrong and has not yet
         lab.fake.script._after.clear()
-        await until(lambda: supervisor.reach.problem is None, "the engine answers")
+        await until(lambda: supervisor.availability.problem is None, "the engine answers")
         assert (await wire.call("session.start", on_shortage="refuse"))["phase"] == "running"

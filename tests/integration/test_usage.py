@@ -246,7 +246,9 @@ async def test_start_and_what_comes_after_are_learned_apart(lab: FakeLab) -> Non
         "the first steady sample has half a second of the start"
     )
     assert lesson.samples == 6
-    assert lab.learned.hold("stream", "probe", Use(100, 64 * MIB)) == Use(2000, 304 * MIB)
+    assert lab.learned.reservation_for("stream", "probe", Use(100, 64 * MIB)) == Use(
+        2000, 304 * MIB
+    )
 
 
 async def test_stages_that_had_waited_warm_have_no_start_to_divide_by(lab: FakeLab) -> None:

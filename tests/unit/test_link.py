@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from daemon_lab import StillClock
 
-from operatord.engine_link.availability import Reach
+from operatord.engine_link.availability import EngineAvailability
 from operatord.engine_link.link import EngineLink, Means
 from operatord.engine_link.ownership import Ownership
 from operatord.engines.base import EngineEvent, EngineInfo, EngineUnavailable, NotOurs
@@ -29,7 +29,7 @@ class Watched:
         self.images: list[str] = []
         self.exits = SimpleNamespace(missed_events=False)
         self.clock = StillClock()
-        self.reach = Reach(self.clock)
+        self.availability = EngineAvailability(self.clock)
         self.holder: str | None = "we"
         capabilities: Any = SimpleNamespace(
             settle=self._settle, image_came=lambda: self.images.append("one")
@@ -37,7 +37,7 @@ class Watched:
         engine: Any = SimpleNamespace(name="test", claim=self._claim)
         ownership = Ownership(engine, "i", "we")
         means = Means(self._emit, self.clock, lambda: PATIENCE, "a test asks for it")
-        self.link = EngineLink(engine, self.reach, ownership, capabilities, means)
+        self.link = EngineLink(engine, self.availability, ownership, capabilities, means)
         self.link._listener = self._listener()
 
     def _listener(self) -> Any:
@@ -127,7 +127,7 @@ async def test_what_is_told_of_the_engine_is_told_once(watched: Watched) -> None
     watched.link.silent(0.7)
     watched.link.answered()
     assert watched.told == ["up", "slow", "up"]
-    assert (watched.reach.state, watched.reach.problem) == ("up", None)
+    assert (watched.availability.state, watched.availability.problem) == ("up", None)
 
 
 async def test_instance_that_is_another_s_is_told_before_anything_is_done(watched: Watched) -> None:
@@ -136,4 +136,4 @@ async def test_instance_that_is_another_s_is_told_before_anything_is_done(watche
     with pytest.raises(NotOurs):
         await watched.link.up(INFO)
     assert watched.told == ["not ours"]
-    assert watched.reach.state == "unavailable"
+    assert watched.availability.state == "unavailable"

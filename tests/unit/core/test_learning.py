@@ -53,7 +53,7 @@ def test_never_less_is_held_than_declared(history: list[tuple[Use, bool]], decla
 def test_what_is_held_covers_start_and_steady_use(history: list[tuple[Use, bool]]) -> None:
     learned = taught(*history)
     lesson = lesson_of(learned)
-    held = learned.hold("segmented", "probe", Use())
+    held = learned.reservation_for("segmented", "probe", Use())
     seen = largest((lesson.start_peak, lesson.steady_p95))
     assert all(0 <= h - s < step for h, s, step in zip(held, seen, STEPS, strict=True))
 
@@ -91,30 +91,30 @@ def test_plain_data_and_back(history: list[tuple[Use, bool]], other: str, use: U
     assert again.to_dict() == learned.to_dict()
     for pipeline, stage in (("segmented", "probe"), (other, "stream")):
         assert again.of(pipeline, stage) == learned.of(pipeline, stage)
-        assert again.hold(pipeline, stage, use) == learned.hold(pipeline, stage, use)
+        assert again.hold(pipeline, stage, use) == learned.reservation_for(pipeline, stage, use)
 
 
 def test_nothing_is_known_of_a_stage_that_never_ran() -> None:
     learned = taught((Use(900, 90), True))
     assert learned.of("segmented", "stream") is None
     assert learned.of("stream", "probe") is None
-    assert learned.hold("stream", "probe", Use(500, 50)) == Use(500, 50)
+    assert learned.reservation_for("stream", "probe", Use(500, 50)) == Use(500, 50)
 
 
 def test_declared_is_held_until_there_are_enough_samples() -> None:
     learned = taught((Use(900, 90 * MIB), True), (Use(100, 60 * MIB), False))
-    assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(500, 50 * MIB)
+    assert learned.reservation_for("segmented", "probe", Use(500, 50 * MIB)) == Use(500, 50 * MIB)
     learned.note("segmented", "probe", Use(100, 60 * MIB), young=False)
-    assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(900, 96 * MIB), (
-        "in whole steps"
-    )
+    assert learned.reservation_for("segmented", "probe", Use(500, 50 * MIB)) == Use(
+        900, 96 * MIB
+    ), "in whole steps"
 
 
 def test_members_are_held_each_for_itself() -> None:
     learned = taught(
         (Use(900, MIB), True), (Use(100, 72 * MIB), False), (Use(100, 72 * MIB), False)
     )
-    assert learned.hold("segmented", "probe", Use(500, 50 * MIB)) == Use(900, 72 * MIB)
+    assert learned.reservation_for("segmented", "probe", Use(500, 50 * MIB)) == Use(900, 72 * MIB)
 
 
 def test_one_odd_sample_in_twenty_does_not_count() -> None:
