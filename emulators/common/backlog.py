@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Frames between the upstream and the consumers: read and not yet sent, kept to be sent again, or dropped."""
+"""The frames between the upstream and the consumers: read, kept to be sent again, or dropped."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ if TYPE_CHECKING:
     from common.terms import Terms
 
 KEPT_BYTES = 4 * 1024 * 1024
-"""Bytes of frames that are kept for the next, should all who were sent them be no consumers."""
+"""Bytes of frames that are kept at the most: more are not read until they are released."""
 
 
 class Backlog:
-    """What has been read of the stream and has not been passed on for good.
+    """The frames that were read from the upstream and are not passed on for good.
 
-    Fresh frames are those that were read last and sent to nobody. While nobody is sure to be a
-    consumer, frames are kept when they are sent, and count as passed on only when they are released.
+    Fresh frames were just read and are not sent yet. While no peer is sure to be a consumer, frames
+    that are sent are kept, to be sent again to the next peer; they count as passed on when they are
+    released.
     """
 
     def __init__(self, source: Source, terms: Terms, render: Render) -> None:
         self.source = source
-        self.keeping = True  # nobody is sure to be a consumer
+        self.keeping = True  # frames that are sent are kept
         self.kept: list[bytes] = []  # rendered
-        self.passed = 0  # frames that a consumer has had, or that were read to reach nobody
-        self.begun = False  # a consumer has had frames that were kept
+        self.passed = 0  # frames that nobody will be sent any more
+        self.released_any = False  # a consumer has been sent frames that were kept
         self._limit, self._render = terms.limit, render
         self._kept_bytes = 0
         self._fresh: list[Frame] = []
@@ -35,7 +36,7 @@ class Backlog:
 
     @property
     def sent(self) -> int:
-        """How many frames were sent to anybody, or passed on."""
+        """How many frames were passed on, or sent and kept."""
         return self.passed + len(self.kept)
 
     @property
@@ -45,36 +46,39 @@ class Backlog:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is to come that is not in the hands of all who receive."""
+        """Whether no frames will be sent but those that are kept."""
         return not self._fresh and (self.source.ended or self.sent >= self._limit)
 
     @property
-    def is_ready(self) -> bool:
-        """Whether something is there, or known, for whoever comes first."""
+    def has_first(self) -> bool:
+        """Whether the first consumer can be served at once: with a frame, or with the end."""
         return bool(self._fresh or self.kept) or self.source.ended
 
     def goes_on_after(self, seen: int) -> bool:
-        """Tell whether more frames are sure to come for whom has been sent `seen` of those that are kept."""
+        """Tell whether a peer that was sent the first `seen` of the kept frames is sure to be sent more."""
         if self._fresh or seen < len(self.kept):
             return True
         count = min(self.source.hello.get("count", NO_LIMIT), self._limit)
         return self.sent < count and not self.source.ended
 
     def read(self) -> None:
-        """Read a block from the upstream, of which there is nothing fresh."""
+        """Read a block of fresh frames from the upstream, once there are none. Raises `Fault`."""
         self._fresh = self.source.read()[: self._limit - self.sent]
 
     def keep_first(self) -> None:
-        """Have the first frame ready for whoever comes, and the others when it is needed no more."""
+        """Render the first fresh frame and keep it, so that the first peer gets it at once."""
         if self._fresh and not self.kept:
             self._keep([self._fresh.pop(0)])
 
     def keep_fresh(self) -> None:
-        """Keep what is fresh."""
+        """Render the fresh frames and keep them."""
         self._keep(self._take_fresh())
 
     def pass_fresh(self, *, received: bool) -> list[Buffer]:
-        """Pass on what is fresh, behind the newest frame that was dropped, if somebody receives it."""
+        """Pass on the fresh frames, and return them rendered.
+
+        If they are received, the newest frame that was dropped comes before them.
+        """
         rendered = self._rendered(self._take_fresh())
         if received and self._newest is not None:
             with blame_upstream("header"):
@@ -84,7 +88,7 @@ class Backlog:
         return rendered
 
     def drop_fresh(self, *, keep_newest: bool) -> None:
-        """Drop what is fresh, but keep the newest frame for whoever comes, if so asked."""
+        """Drop the fresh frames; with `keep_newest`, the newest one is passed on later, before others."""
         fresh = self._take_fresh()
         if fresh and keep_newest:
             newest = fresh[-1]
@@ -92,8 +96,8 @@ class Backlog:
             self._newest = copy, newest.moved(-newest.start)
 
     def release(self, count: int) -> None:
-        """Keep the first so many frames no longer: a consumer has had them."""
-        self.begun = self.begun or count > 0
+        """Pass on the first `count` of the kept frames: a consumer has been sent them."""
+        self.released_any = self.released_any or count > 0
         self.passed += count
         self._kept_bytes -= sum(map(len, self.kept[:count]))
         del self.kept[:count]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The sockets of all peers: accept them, read what they say, send them frames, and part with them."""
+"""The connections of all peers: accept them, read lines, send frames, close them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,7 @@ KEEPALIVE = {socket.TCP_KEEPIDLE: 10, socket.TCP_KEEPINTVL: 5, socket.TCP_KEEPCN
 
 
 class Connections:
-    """The peers that are connected.
-
-    The selector's data are called with what is ready, `EVENT_READ` or `EVENT_WRITE`.
-    """
+    """The peers that are connected. The selector's data are callbacks, which take what is ready."""
 
     def __init__(
         self,
@@ -45,13 +42,13 @@ class Connections:
         terms: Terms,
         backlog: Backlog,
     ) -> None:
-        """Accept connections from now on, whenever the selector finds some."""
+        """Register the listener: its callback accepts connections."""
         self.peers: list[Peer] = []
         self.checked = False  # there was a check
         self.ended = False  # all were sent the end
         self.dropped = 0  # frames, over those who have left
-        self.left_early = 0  # consumers that left after the end, without it
-        self.served = 0  # consumers that left with everything
+        self.left_early = 0  # consumers that left after the end was sent, without having it
+        self.served = 0  # consumers that left with the end
         self._listener, self._selector = listener, selector
         self._terms, self._backlog = terms, backlog
         listener.setblocking(False)
@@ -62,21 +59,21 @@ class Connections:
         """Seconds after which a silent connection is a consumer."""
         return GUEST_TIME if self._terms.visitors else GUEST_TIME_INNER
 
-    def listen_to(self, peer: Peer) -> None:
-        """Take in what a peer has sent; raise OSError if it is of no use any more."""
-        peer.listen()
+    def receive_from(self, peer: Peer) -> None:
+        """Receive what a peer says; raise OSError if it will never be a consumer."""
+        peer.receive()
         self.checked = self.checked or peer.role == "check"
 
     def send(self, peer: Peer, frames: Sequence[Buffer]) -> None:
-        """Queue frames for a peer, and send what its socket takes now."""
+        """Queue frames for a peer, and send what its socket takes at once."""
         if peer not in self.peers:
-            return  # gone since it was found to be there
+            return  # disconnected meanwhile
         for frame in frames:
-            peer.offer(frame)
+            peer.enqueue(frame)
         try:
             peer.flush()
         except OSError:
-            self.part(peer)
+            self.disconnect(peer)
             return
         if peer.queue and peer.live and not self.ended:
             peer.keep_newest()
@@ -84,13 +81,13 @@ class Connections:
             self.watch(peer)
 
     def release(self, count: int) -> None:
-        """Keep the first so many frames no longer: a consumer has had them."""
+        """Keep the first `count` frames no longer: a consumer has been sent them."""
         self._backlog.release(count)
         for peer in self.peers:
             peer.seen = max(0, peer.seen - count)
 
-    def part(self, peer: Peer) -> None:
-        """Part with a peer. Its last words may yet tell that it was no consumer."""
+    def disconnect(self, peer: Peer) -> None:
+        """Close a peer's connection. Its last line may yet tell that it was no consumer."""
         if not (peer.decided or peer.half_closed):
             with contextlib.suppress(OSError):
                 peer.learn(receive_now(peer.sock) or b"")
@@ -105,11 +102,11 @@ class Connections:
             self.release(peer.seen)
 
     def stop_listening(self) -> None:
-        """Accept nobody any more, and let somebody else have the port."""
+        """Accept no more connections, and free the port."""
         self._close(self._listener)
 
     def watch(self, peer: Peer) -> None:
-        """Tell the selector what is wanted of a peer."""
+        """Have the selector wait for what a peer says, and for space in its socket if frames are queued."""
         events = 0 if peer.half_closed else selectors.EVENT_READ
         events |= selectors.EVENT_WRITE if peer.queue else 0
         known = peer.sock in self._selector.get_map()
@@ -121,38 +118,38 @@ class Connections:
             self._selector.register(peer.sock, events, partial(self._attend, peer))
 
     def _attend(self, peer: Peer, ready: int) -> None:
-        """Read from a peer and write to it, as its socket is ready."""
+        """Receive from a peer and send to it, as its socket is ready."""
         if peer not in self.peers:
-            return  # gone since the selector looked
+            return  # disconnected meanwhile
         try:
             if ready & selectors.EVENT_READ:
-                self.listen_to(peer)
+                self.receive_from(peer)
             if ready & selectors.EVENT_WRITE:
                 peer.flush()
         except OSError:
-            self.part(peer)
+            self.disconnect(peer)
         else:
             self.watch(peer)
 
     def _accept(self, _ready: int) -> None:
-        """Accept all who have connected: they were there before whatever is sent next."""
+        """Accept all connections that wait: they came before the frame that is sent next."""
         for _ in range(ACCEPTED):
             try:
                 sock, address = self._listener.accept()
             except OSError:
-                return  # nobody is left in the queue; who has left it is not missed
+                return  # none waits any more; one that has gone meanwhile is not missed
             with contextlib.suppress(OSError):  # it may have gone already
                 self._welcome(sock, ":".join(map(str, address[:2])))
 
     def _welcome(self, sock: socket.socket, name: str) -> None:
-        """Say the hello to who has connected. Raises `OSError`."""
+        """Send a new peer the hello. Raises `OSError`."""
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in KEEPALIVE.items():
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
         peer = Peer(sock, name, time.monotonic(), self.guest_time)
-        # Who comes after a check is who the check was for.
+        # The peer that comes after a check is the one for which the check was made: it is no check.
         peer.preview_due += QUIET if self._terms.visitors and not self.checked else 0.0
         if self._terms.live:
             peer.go_live()

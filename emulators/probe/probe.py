@@ -54,9 +54,8 @@ class Settings:
         self.height = number("height", 256, 1, 1920)
         self.seed = number("seed", 0, 0, 2**31 - 1)
         self.connect_timeout = number("connect_timeout", 30, 0, 86400)
-        self.checked = switch(
-            "checked", "false"
-        )  # nobody is sent a frame before the daemon's check
+        # Nobody is sent a frame before the daemon's check.
+        self.checked = switch("checked", "false")
 
 
 class Probe:

@@ -79,24 +79,24 @@ class Peer:
 
     @property
     def silent(self) -> bool:
-        """Whether only time can tell what it is."""
+        """Whether it is a guest that has said nothing."""
         return self.role == "guest" and not self.heard
 
     def is_sure(self, now: float) -> bool:
-        """Tell whether it is a consumer by its own words, or has been silent for too long to be none."""
+        """Tell whether it is a consumer by its own words, or has been silent for too long to be a check."""
         words = self.introduced or self.decided or self.half_closed
         return self.role == "consumer" and (words or now >= self.sure_at)
 
-    def leads(self, now: float) -> bool:
-        """Tell whether it is sure to be a consumer, and waits for frames that others have yet to take.
+    def is_ahead(self, now: float) -> bool:
+        """Tell whether it is sure to be a consumer, and has taken all frames that it was sent.
 
-        One that has closed its side may have left: it has to have taken some since.
+        One that has closed its side may have left: it has to have taken frames since.
         """
         alive = not self.half_closed or self.frames > self.frames_before
         return self.is_sure(now) and alive and not (self.live or self.queue)
 
-    def listen(self) -> None:
-        """Take in what it has sent, and be what that says; raise OSError if it is of no use any more."""
+    def receive(self) -> None:
+        """Receive what it says, and take its role from that; raise OSError if it will never be a consumer."""
         data = receive_now(self.sock)
         if data == b"":
             self.half_closed, self.frames_before = True, self.frames
@@ -108,7 +108,7 @@ class Peer:
             self.learn(data)
 
     def learn(self, said: bytes) -> None:
-        """Be what it says it is, in any chunks; whoever says something unknown is a consumer."""
+        """Take its role from what it says, in any chunks; one that says something unknown is a consumer."""
         self.heard += said.translate(None, SPACES)
         while not self.decided and (line := next(filter(self.heard.startswith, LINES), b"")):
             self.heard = self.heard.removeprefix(line)
@@ -121,20 +121,21 @@ class Peer:
         if role == "check" and self.introduced:
             return
         self.role, self.decided, self.introduced = role, role == "check", True
-        if role == "waiting":  # what it was sent as a guest reached nobody: it is owed that yet
+        if role == "waiting":
+            # Frames that it was sent as a guest count for nobody: it is sent them again.
             self.frames, self.seen = self.frames - self.seen, 0
         if live:
             self.go_live()
         if role == "check":
-            self.queue.clear()  # of what it was shown, or sent when it was taken for a consumer
+            self.queue.clear()  # frames that it was sent as a guest, or as a consumer by mistake
 
     def go_live(self) -> None:
-        """From now on drop frames for it, and keep few in the kernel, where they grow old."""
+        """Drop frames for it from now on, and have few in the kernel, where they grow old."""
         self.live = True
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, STALE_BYTES)
         self.keep_newest()
 
-    def offer(self, frame: Buffer) -> None:
+    def enqueue(self, frame: Buffer) -> None:
         """Queue a whole frame."""
         if not self.queue:
             self.moved_at = time.monotonic()
@@ -201,8 +202,8 @@ class Peer:
             dropped = self.dropped + upstream_dropped
             self.queue.append(encode({"type": "end", "frames": self.frames, "dropped": dropped}))
 
-    def see_off(self, now: float) -> None:
-        """After the end, raise OSError when it has everything, or is outpaced and has stopped taking it.
+    def raise_when_done(self, now: float) -> None:
+        """After the end was queued, raise OSError once it has everything, or is outpaced and takes no more.
 
         Its kernel must have confirmed all bytes, since ours may be gone with the container; then it
         has some time to close, as a proxy in between may still hold some: more, if it was slow.

@@ -30,14 +30,12 @@ END_POLL = 0.01
 class Relay:
     """Pass the source's frames, rendered, to the consumers; one thread, one selector.
 
-    Until the first consumer is there, only one block with a whole frame is read from the upstream.
-    Unless the terms are live, nothing is read while somebody whom all wait for has not been sent all
-    that was read: TCP carries the back-pressure up to the probe, and one block is all that is ever
-    held here.
+    Until there is a consumer, only one block with a whole frame is read from the upstream. Unless the
+    policy is live, no more is read while a consumer that all wait for has yet to take what was read: TCP
+    carries the back-pressure up to the probe, and this process never has more than one block.
 
-    Where frames are dropped while nobody consumes, the upstream is always read and there is nothing to
-    keep. An attached stage does so, too, so that not even an upstream that knows nothing of attaching
-    ever waits for it.
+    If frames are dropped while nobody consumes, the upstream is always read and no frames are kept. So
+    does an attached stage: an upstream that knows nothing of attaching never waits for it.
     """
 
     def __init__(
@@ -49,10 +47,10 @@ class Relay:
         connections = Connections(listener, self._selector, terms, self._backlog)
         self._audience = Audience(connections, terms, self._backlog)
         self.reports = Reports(terms.stage, self._audience, self._backlog)
-        self._reading = False  # the selector looks at the upstream
+        self._reading = False  # the selector waits for the upstream
 
     def run(self, last_words: list[Callable[[], None]]) -> None:
-        """Serve until every consumer has got the end; report then, and before a signal ends the process.
+        """Serve until all consumers have the end; report then, and before a signal ends the process.
 
         Raises:
             Fault: the upstream broke off, or the last consumer left too early.
@@ -69,12 +67,12 @@ class Relay:
             for key, ready in self._selector.select(self._patience()):
                 key.data(ready)
             now = time.monotonic()
-            self._audience.settle(now)
+            self._audience.handle_due(now)
             self._read_or_rest(now)
             if now >= self.reports.due and self.reports.has_news():
-                self._audience.give_up_the_lost(now)
+                self._audience.disconnect_lost(now)
                 self.reports.report()
-        if self._audience.was_left and not self._terms.live:
+        if self._audience.all_left_early and not self._terms.live:
             raise Fault(NOT_DELIVERED, "the last consumer left before it had the stream to its end")
 
     def _patience(self) -> float | None:
@@ -93,11 +91,11 @@ class Relay:
         return None if first == math.inf else max(0.0, first - time.monotonic())
 
     def _read_or_rest(self, now: float) -> None:
-        """Read from the upstream while somebody waits for frames, else until one is in hand."""
+        """Pass frames on and read more while there are receivers; else read until there is a frame."""
         if self._audience.ended:
             return
         alone = self._goes_on_alone(now)
-        self._keep_or_believe(alone, now)
+        self._decide_keeping(alone, now)
         receivers = self._audience.consumers() + self._audience.guests()
         flows = bool(receivers) or alone or self._terms.drops
         if flows:
@@ -107,34 +105,32 @@ class Relay:
         if self._backlog.is_over and (self._audience.consumers() or alone):
             self._finish()
         elif flows:
-            self._read_if(not self._waits(now))
+            self._read_if(not self._must_wait(now))
         else:
-            self._read_if(not self._backlog.is_ready)
+            self._read_if(not self._backlog.has_first)
 
     def _goes_on_alone(self, now: float) -> bool:
-        """Tell whether what comes from the upstream is passed on, be it to nobody."""
+        """Tell whether frames are passed on even without a consumer."""
         if self._terms.attached:
             self._source.ask_for_frames(bool(self._audience.consumers()))
-        return (self._backlog.begun and self._terms.live) or now >= self._terms.alone_at
+        return (self._backlog.released_any and self._terms.live) or now >= self._terms.alone_at
 
-    def _keep_or_believe(self, alone: bool, now: float) -> None:
-        """Decide whether frames are kept from now on: they are not once somebody is a consumer for good.
+    def _decide_keeping(self, alone: bool, now: float) -> None:
+        """Decide whether frames that are sent are kept: no longer once some peer is sure to be a consumer.
 
-        Who is silent then is taken for a consumer, too.
+        Then all silent guests become consumers, too. No peer is doubted once no more can be kept.
         """
-        if (
-            self._backlog.is_full
-        ):  # no more could be kept for the next, so there is nothing to wait for
+        if self._backlog.is_full:
             for peer in self._audience.consumers():
                 peer.sure_at = now
         kept = self._backlog.keeping
-        unneeded = self._terms.drops or alone or self._audience.is_certain(now)
+        unneeded = self._terms.drops or alone or self._audience.has_sure_consumer(now)
         self._backlog.keeping = not unneeded
         if kept and not (self._backlog.keeping or self._terms.attached):
-            self._audience.believe_all()
+            self._audience.make_guests_consumers()
 
     def _pass_on(self, receivers: list[Peer]) -> None:
-        """Send what is kept and what is fresh to who is there."""
+        """Send the receivers the frames that are kept, and those that are fresh."""
         self._audience.send_kept(receivers)
         if not self._backlog.keeping:
             self._audience.release_all()
@@ -148,14 +144,14 @@ class Relay:
             frames = self._backlog.pass_fresh(received=bool(receivers))
             self._audience.send(receivers, frames)
 
-    def _waits(self, now: float) -> bool:
-        """Tell whether others are to take something before more is read."""
+    def _must_wait(self, now: float) -> bool:
+        """Tell whether receivers must take frames before more are read."""
         behind = any(peer.queue and not peer.live for peer in self._audience.guests())
         full = self._backlog.keeping and self._backlog.is_full
         return behind or full or bool(self._audience.waited_for(now)) or self._backlog.is_over
 
     def _read_if(self, wanted: bool) -> None:
-        """Have the selector look at the upstream, or no longer."""
+        """Have the selector wait for the upstream, or no longer."""
         if wanted and not self._reading:
             self._selector.register(self._source.sock, selectors.EVENT_READ, self._read)
         elif self._reading and not wanted:

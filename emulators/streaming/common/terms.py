@@ -106,6 +106,6 @@ class Terms:
         self.drops = settings.attached or unread == "drop"  # what comes while nobody consumes
         self.hello = y4m_hello(said, stage) if y4m else encode(hello)
         self.first_bytes = b"FRAME" if y4m else b'{"type"'  # of every message after the hello
-        self.end = not y4m  # a last message says that there is no more
+        self.sends_end = not y4m  # a last message says that there is no more
         self.limit = settings.frames if settings.frames < count else NO_LIMIT  # frames to end after
         self.alone_at = time.monotonic() + (0.0 if settings.attached else alone_after)
