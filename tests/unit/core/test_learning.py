@@ -44,7 +44,7 @@ def lesson_of(learned: Learned) -> Lesson:
 
 @given(histories, uses)
 def test_never_less_is_held_than_declared(history: list[tuple[Use, bool]], declared: Use) -> None:
-    held = taught(*history).hold("segmented", "probe", declared)
+    held = taught(*history).reservation_for("segmented", "probe", declared)
     assert held.cpus >= declared.cpus
     assert held.memory >= declared.memory
 
@@ -91,7 +91,9 @@ def test_plain_data_and_back(history: list[tuple[Use, bool]], other: str, use: U
     assert again.to_dict() == learned.to_dict()
     for pipeline, stage in (("segmented", "probe"), (other, "stream")):
         assert again.of(pipeline, stage) == learned.of(pipeline, stage)
-        assert again.hold(pipeline, stage, use) == learned.reservation_for(pipeline, stage, use)
+        assert again.reservation_for(pipeline, stage, use) == learned.reservation_for(
+            pipeline, stage, use
+        )
 
 
 def test_nothing_is_known_of_a_stage_that_never_ran() -> None:
