@@ -410,9 +410,9 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
 
     ``to_serve`` has names looked up that a daemon needs.
     """
-    from .advertised import advertised  # noqa: PLC0415
-    from .choice import engine_endpoint, engine_host  # noqa: PLC0415
-    from .config import ConfigError, in_small_letters, load, not_settings  # noqa: PLC0415
+    from .settings.advertised import advertised  # noqa: PLC0415
+    from .settings.choice import engine_endpoint, engine_host  # noqa: PLC0415
+    from .settings.config import ConfigError, in_small_letters, load, not_settings  # noqa: PLC0415
 
     for name in not_settings(os.environ):
         _say(
@@ -448,7 +448,7 @@ def _check_config(args: argparse.Namespace) -> int:
     if not args.quiet:
         import yaml  # noqa: PLC0415
 
-        from .config import to_dict  # noqa: PLC0415
+        from .settings.config import to_dict  # noqa: PLC0415
 
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")  # noqa: T201
     return 0
@@ -464,11 +464,11 @@ def _serve(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
     from . import logs  # noqa: PLC0415
-    from .config import load  # noqa: PLC0415
     from .daemon import Daemon  # noqa: PLC0415
     from .engines.base import NotOurs  # noqa: PLC0415
-    from .identity import StateDirUnusable  # noqa: PLC0415
     from .machine.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
+    from .settings.config import load  # noqa: PLC0415
+    from .state.identity import StateDirUnusable  # noqa: PLC0415
     from .store.journal_file import JournalFailed  # noqa: PLC0415
 
     logs.configure(config.log)
@@ -525,8 +525,8 @@ def _cannot_start(exc: OSError, config: Any) -> str:
 
 def _endpoint(engine: str) -> Any:
     """Return where the environment has the engine, or None after having said what is wrong with that."""
-    from .choice import DEFAULT, engine_endpoint  # noqa: PLC0415
-    from .config import ConfigError, from_dict  # noqa: PLC0415
+    from .settings.choice import DEFAULT, engine_endpoint  # noqa: PLC0415
+    from .settings.config import ConfigError, from_dict  # noqa: PLC0415
 
     try:
         return engine_endpoint(from_dict({"engine": engine}), os.environ) or DEFAULT
@@ -540,7 +540,7 @@ def _build_images(args: argparse.Namespace) -> int:
     if endpoint is None:
         return EXIT_USAGE
     from .engines.base import EngineUnavailable  # noqa: PLC0415
-    from .engines.docker_images import image_client  # noqa: PLC0415
+    from .engines.docker.images import image_client  # noqa: PLC0415
     from .images import ImageError, build_images  # noqa: PLC0415
 
     try:
@@ -557,7 +557,7 @@ def _export_trace(args: argparse.Namespace) -> int:
     if config is None:
         return EXIT_USAGE
     from .simulation.recorded import TraceError  # noqa: PLC0415
-    from .trace_export import NothingRecorded, export_trace  # noqa: PLC0415
+    from .state.trace_export import NothingRecorded, export_trace  # noqa: PLC0415
 
     try:
         count = export_trace(config.state_path, args.trace)
@@ -573,26 +573,26 @@ def _sweep(args: argparse.Namespace) -> int:
     if config is None:
         return EXIT_USAGE
     from . import logs  # noqa: PLC0415
-    from .sweep import Options, run_sweep  # noqa: PLC0415
+    from .state.sweep import Options, run_sweep  # noqa: PLC0415
 
     logs.configure(config.log)
     return run_sweep(config, Options(print, _say, args.grace, args.forgotten, args.dry_run))
 
 
 def _backup(args: argparse.Namespace) -> int:
-    from .upkeep import backup  # noqa: PLC0415
+    from .state.upkeep import backup  # noqa: PLC0415
 
     return _upkeep(args, lambda config: backup(config.state_path, args.backup))
 
 
 def _restore(args: argparse.Namespace) -> int:
-    from .upkeep import restore  # noqa: PLC0415
+    from .state.upkeep import restore  # noqa: PLC0415
 
     return _upkeep(args, lambda config: restore(args.backup, config.state_path))
 
 
 def _identity(args: argparse.Namespace) -> int:
-    from .upkeep import describe, renew, take_over  # noqa: PLC0415
+    from .state.upkeep import describe, renew, take_over  # noqa: PLC0415
 
     if args.take_over:
         return _upkeep(args, take_over)
@@ -606,8 +606,8 @@ def _upkeep(args: argparse.Namespace, act: Callable[[Any], str]) -> int:
     if config is None:
         return EXIT_USAGE
     from . import logs  # noqa: PLC0415
-    from .identity import StateDirUnusable  # noqa: PLC0415
-    from .upkeep import CannotDo  # noqa: PLC0415
+    from .state.identity import StateDirUnusable  # noqa: PLC0415
+    from .state.upkeep import CannotDo  # noqa: PLC0415
 
     logs.configure(config.log)
     try:

@@ -17,18 +17,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from operatord.settings import choice
 from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
 from operatord_protocol.methods import schemas
 
-from . import __version__, choice, logs
-from .advertised import Advertised, advertised
-from .config import Config, ConfigError
+from . import __version__, logs
 from .control.peer import Services
-from .control.server import Server
 from .control.views import Views
-from .core.learning import Learned
-from .core.room import Gpu
+from .control.wire.server import Server
+from .core.scheduling.learning import Learned
+from .core.scheduling.room import Gpu
 from .core.subnets import SubnetPool
 from .engine_link.capabilities import CapabilityMemory
 from .engine_link.link import EngineLink
@@ -52,10 +51,12 @@ from .monitors.usage import CallRate, UsageWatch
 from .provision.blueprint import StartSettings
 from .provision.starter import Starter
 from .provision.subnet_count import SubnetCount
-from .reloading import Reloading, changed
 from .scheduling.admission import Admission, Machine
+from .settings.advertised import Advertised, advertised
+from .settings.config import Config, ConfigError
+from .settings.reloading import Reloading, changed
 from .signals import Signals
-from .state_dir import StateDir, StateDirLost
+from .state.directory import StateDir, StateDirLost
 from .store.events import EventLog
 from .store.journal import Journal, Retention
 from .store.journal_file import JOURNAL, JournalFailed

@@ -23,12 +23,12 @@ from typing import IO, Any, NamedTuple, NoReturn
 from operatord_client import Client, ClientError, WireError
 from operatord_client.session import RunningSession
 
-from .choice import DEFAULT, choose_engine, engine_endpoint
-from .config import Config, from_dict
 from .core.engine_kinds import KINDS, is_local
 from .engines.base import Engine, EngineError
-from .engines.docker_endpoint import Endpoint
+from .engines.docker_host.endpoint import Endpoint
 from .images import EMULATORS, ImageError, build_images
+from .settings.choice import DEFAULT, choose_engine, engine_endpoint
+from .settings.config import Config, from_dict
 
 FPS = 60
 DICE_WANTED = 0.9
@@ -133,7 +133,7 @@ async def _try_docker(folder: Path) -> str:
 
 
 def _build() -> None:
-    from .engines.docker_images import image_client  # noqa: PLC0415
+    from .engines.docker.images import image_client  # noqa: PLC0415
 
     with image_client(_endpoint()) as client:
         build_images(client, None, lambda text: _line("images", text))

@@ -13,8 +13,8 @@ import sys
 from operatord_protocol.messages import Trouble
 from operatord_protocol.visible import on_one_line
 
-from .config import Logging
 from .machine.clock import rfc3339
+from .settings.config import Logging
 from .stderr import background_writer
 
 _LOST = "%d log records were lost: nobody read them"

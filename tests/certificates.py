@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from operatord.engines.docker_tls import Tls
+from operatord.engines.docker_host.tls import Tls
 
 _HERE = "IP:127.0.0.1,DNS:localhost"
 

@@ -23,12 +23,12 @@ from typing import Any
 import psutil
 from fake_engine import FakeEngine, Program, World
 
-from operatord.config import Config, from_dict
-from operatord.core.pressure import Sample
+from operatord.core.scheduling.pressure import Sample
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import Address, Engine, Network
 from operatord.machine.clock import Clock, Timer
 from operatord.machine.host import HostMonitor
+from operatord.settings.config import Config, from_dict
 
 OPERATORD = str(Path(sys.executable).with_name("operatord"))
 IMAGES = ("demo-probe", "demo-stream", "demo-segmentation")

@@ -19,7 +19,7 @@ from ipaddress import IPv4Network
 
 import docker
 
-from operatord.engines.docker_bodies import subnets as subnets_of
+from operatord.engines.docker.bodies import subnets as subnets_of
 from operatord.machine.routes import host_routes
 
 RANGES = (IPv4Network("10.64.0.0/10"), IPv4Network("198.18.0.0/15"))

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from operatord.config import Config
 from operatord.lifecycle.inspection import Inspection
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock
 from operatord.machine.host import HostMonitor
+from operatord.settings.config import Config
 from operatord.store.events import EventLog
 from operatord.streams.probes import ProbeRegistry
 from operatord.waking import Turnstile

@@ -13,10 +13,10 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
-from operatord.core.learning import Lesson
 from operatord.core.pipelines import Stage
 from operatord.core.resources import MILLI
-from operatord.core.scheduler import Preview, Refuse, Start
+from operatord.core.scheduling.learning import Lesson
+from operatord.core.scheduling.scheduler import Preview, Refuse, Start
 from operatord.lifecycle.refusals import explanation, refusal
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock, rfc3339

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .learning import Use
+from operatord.core.scheduling.learning import Use
+from operatord.core.scheduling.waiting import Shape
+
 from .pipelines import PROBE
 from .plans import SessionPlan
 from .resources import MILLI, Vector
-from .waiting import Shape
 
 Hold = Callable[[str, Use], Use]
 """``hold(stage, declared)`` returns what to hold for a stage, at least what is declared."""

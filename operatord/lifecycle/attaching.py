@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from operatord.core import scheduler
+from operatord.core.scheduling import scheduler
 from operatord.provision.removal import persist
 from operatord.provision.starter import Starter
 from operatord.provision.steps import Interrupted, StepFailed

@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from operatord.core import scheduler
-from operatord.core.why import Why
+from operatord.core.scheduling import scheduler
+from operatord.core.scheduling.why import Why
 from operatord.machine.clock import Clock, rfc3339
 from operatord.provision.steps import StepFailed
 from operatord.session.record import Ending, SessionRecord

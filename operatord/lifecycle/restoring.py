@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from operatord.core import scheduler
+from operatord.core.scheduling import scheduler
 from operatord.scheduling.expiry import Lifetimes
 from operatord.session.moments import recall
 from operatord.session.record import Ending, QueuePosition, SessionRecord

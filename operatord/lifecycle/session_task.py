@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from operatord.core import scheduler
+from operatord.core.scheduling import scheduler
 from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
 from operatord.provision.removal import persist

@@ -18,10 +18,10 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterator
 
-from operatord.core import scheduler
-from operatord.core.arrivals import Arrivals
 from operatord.core.pipelines import Pipeline
 from operatord.core.plans import SessionPlan, make_plan
+from operatord.core.scheduling import scheduler
+from operatord.core.scheduling.arrivals import Arrivals
 from operatord.engines import base
 from operatord.provision.removal import persist
 from operatord.provision.starter import Starter

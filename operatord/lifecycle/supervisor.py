@@ -12,10 +12,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from operatord.config import Config
-from operatord.core import scheduler
 from operatord.core.plans import SessionPlan, Upstream, make_plan
-from operatord.core.pressure import Sample
+from operatord.core.scheduling import scheduler
+from operatord.core.scheduling.pressure import Sample
 from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
 from operatord.monitors.exits import ExitHooks, ExitWatch
@@ -23,6 +22,7 @@ from operatord.provision.starter import Starter
 from operatord.scheduling.admission import Admission, Machine
 from operatord.scheduling.expiry import Lifetimes
 from operatord.session.record import Ending, SessionRecord
+from operatord.settings.config import Config
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord_protocol import errors

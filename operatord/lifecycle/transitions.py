@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from operatord.core import scheduler
+from operatord.core.scheduling import scheduler
 from operatord.scheduling.admission import Admission
 from operatord.scheduling.queue_progress import QueueNotifier
 from operatord.session.leases import Leases

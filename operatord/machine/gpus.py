@@ -12,7 +12,7 @@ import shutil
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 
-from operatord.core.room import Gpu
+from operatord.core.scheduling.room import Gpu
 
 log = logging.getLogger(__name__)
 

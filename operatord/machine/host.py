@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from operatord.core.pressure import Sample, averaged
+from operatord.core.scheduling.pressure import Sample, averaged
 
 from .clock import Clock
 

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from operatord.core.learning import Learned, StageUse, Use
+from operatord.core.scheduling.learning import Learned, StageUse, Use
 from operatord.engines import base
 from operatord.machine.clock import Clock
 from operatord.session.record import SessionRecord

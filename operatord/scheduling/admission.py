@@ -11,21 +11,22 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from operatord.config import Config
-from operatord.core import demand, scheduler
-from operatord.core.forecast import Standing, standings
-from operatord.core.learning import Learned, Use
-from operatord.core.ledger import Ask, Settings, State
+from operatord.core import demand
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan
-from operatord.core.pressure import Gauge, Kind, Sample, Watermarks
 from operatord.core.resources import DIMENSIONS, MILLI, UNLIMITED, Vector, shown
-from operatord.core.room import Gpu
-from operatord.core.waiting import Shape
-from operatord.core.why import Why, explain, never
+from operatord.core.scheduling import scheduler
+from operatord.core.scheduling.forecast import Standing, standings
+from operatord.core.scheduling.learning import Learned, Use
+from operatord.core.scheduling.ledger import Ask, Settings, State
+from operatord.core.scheduling.pressure import Gauge, Kind, Sample, Watermarks
+from operatord.core.scheduling.room import Gpu
+from operatord.core.scheduling.waiting import Shape
+from operatord.core.scheduling.why import Why, explain, never
 from operatord.machine.clock import Clock
 from operatord.session.record import SessionRecord
 from operatord.session.snapshot import SavedHolding
+from operatord.settings.config import Config
 from operatord_protocol.absent import given
 from operatord_protocol.messages import SessionStartParams, Ttl
 

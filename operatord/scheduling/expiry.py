@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from operatord.core import scheduler
+from operatord.core.scheduling import scheduler
 from operatord.session.leases import LOOKING, Leases
 from operatord.session.record import Ending, SessionRecord
 

@@ -13,8 +13,8 @@ from msgspec import UNSET, UnsetType
 
 from operatord.core import phases
 from operatord.core.endings import Meddling
-from operatord.core.learning import StageUse
 from operatord.core.plans import SessionPlan
+from operatord.core.scheduling.learning import StageUse
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
 from operatord.machine.clock import Clock, rfc3339
 from operatord.streams.relay import Relay

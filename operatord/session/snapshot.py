@@ -14,10 +14,10 @@ from typing import Any
 import msgspec
 
 from operatord.core.endings import Meddling
-from operatord.core.learning import StageUse
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan
 from operatord.core.resources import Vector, minus
+from operatord.core.scheduling.learning import StageUse
 from operatord.core.units import custom, plain
 from operatord.engines.base import LogLine, Network, StageState
 from operatord.machine.clock import Clock

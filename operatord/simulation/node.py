@@ -12,9 +12,9 @@ from __future__ import annotations
 import random
 from typing import Literal, NamedTuple
 
-from operatord.core.ledger import Settings, State
 from operatord.core.resources import UNLIMITED, Vector, dominant_share
-from operatord.core.room import Gpu
+from operatord.core.scheduling.ledger import Settings, State
+from operatord.core.scheduling.room import Gpu
 
 from .trace import START
 

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from operatord.core import scheduler
-from operatord.core.ledger import Ask
 from operatord.core.resources import NOTHING
+from operatord.core.scheduling import scheduler
+from operatord.core.scheduling.ledger import Ask
 
 from .meter import Area, Line, Timeline, bounded
 from .node import Dispatcher, Node, Plan, make_nodes

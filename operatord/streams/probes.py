@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from operatord.config import Limits
 from operatord.core.plans import Upstream
+from operatord.settings.config import Limits
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord.store.journal_file import JournalFailed, not_written

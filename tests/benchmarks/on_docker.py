@@ -11,7 +11,7 @@ import shared_host
 from daemons import Daemon, operatord
 from engine_api import EngineApi
 
-from operatord.config import Config, to_dict
+from operatord.settings.config import Config, to_dict
 
 
 def shipped(pipeline: str, **changes: Any) -> dict[str, Any]:

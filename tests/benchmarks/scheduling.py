@@ -17,8 +17,8 @@ from typing import NamedTuple
 from daemons import BenchFailed
 from tables import Table
 
-from operatord.core import scheduler
-from operatord.core.ledger import Ask, State
+from operatord.core.scheduling import scheduler
+from operatord.core.scheduling.ledger import Ask, State
 from operatord.simulation.node import Plan, PolicyName, capacity, settings
 from operatord.simulation.report import make_report
 from operatord.simulation.run import simulate

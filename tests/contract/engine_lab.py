@@ -34,8 +34,8 @@ from operatord.engines.base import (
     NetworkPlan,
     StagePlan,
 )
-from operatord.engines.docker import DockerEngine
-from operatord.engines.process import ProcessEngine
+from operatord.engines.docker.engine import DockerEngine
+from operatord.engines.process.engine import ProcessEngine
 
 IMAGE = "operatord-python:bookworm"
 PORT = 12345

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from certificates import Authority
 
-from operatord.engines.docker_endpoint import DEFAULT_SOCKET, Wanted, named
-from operatord.engines.docker_tls import BadEndpoint, check
+from operatord.engines.docker_host.endpoint import DEFAULT_SOCKET, Wanted, named
+from operatord.engines.docker_host.tls import BadEndpoint, check
 
 HOST = "tcp://host.example:2375"
 CASES: list[dict[str, str]] = [

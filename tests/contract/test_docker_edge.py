@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from daemon_lab import PATIENCE
 
-from operatord.engines import docker_calls
 from operatord.engines.base import (
     LABEL_INSTANCE,
     LABEL_PLAN,
@@ -37,11 +36,12 @@ from operatord.engines.base import (
     StageRefused,
     SubnetTaken,
 )
-from operatord.engines.docker import DockerEngine
-from operatord.engines.docker_bodies import Json
-from operatord.engines.docker_client import APIClient
-from operatord.engines.docker_errors import refusal
-from operatord.engines.docker_versions import NEWEST
+from operatord.engines.docker import calls as docker_calls
+from operatord.engines.docker.bodies import Json
+from operatord.engines.docker.client import APIClient
+from operatord.engines.docker.engine import DockerEngine
+from operatord.engines.docker.errors import refusal
+from operatord.engines.docker_host.versions import NEWEST
 
 Answer = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
@@ -330,7 +330,7 @@ async def test_process_ends_at_once_while_calls_hang(tmp_path: Path) -> None:
     """cpython#111358: threads of an executor would be joined at exit."""
     code = f"""
 import asyncio
-from operatord.engines.docker import DockerEngine
+from operatord.engines.docker.engine import DockerEngine
 
 async def main():
     engine = DockerEngine("unix://{tmp_path}/engine.sock", "edge", call_timeout={4 * PATIENCE})

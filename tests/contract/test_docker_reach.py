@@ -19,9 +19,9 @@ from shared_host import free_port
 from urllib3.exceptions import MaxRetryError
 
 from operatord.engines.base import EngineSilent, EngineUnavailable, NoDescriptors
-from operatord.engines.docker import DockerEngine
-from operatord.engines.docker_client import _Connection
-from operatord.engines.docker_reach import unreachable
+from operatord.engines.docker.client import _Connection
+from operatord.engines.docker.engine import DockerEngine
+from operatord.engines.docker.reach import unreachable
 
 TLS_ONLY = b"Client sent an HTTP request to an HTTPS server.\n"
 

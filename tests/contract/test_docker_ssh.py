@@ -12,7 +12,7 @@ from shared_host import free_port
 from sshd import ssh_server
 
 from operatord.engines.base import EngineSilent, EngineUnavailable
-from operatord.engines.docker import DockerEngine
+from operatord.engines.docker.engine import DockerEngine
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,10 @@ async def test_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_library_is_loaded_for_an_ssh_address_only() -> None:
     """docker-py would load it, and each daemon would start that much later."""
-    script = "import sys, operatord.engines.docker; print('docker' in sys.modules, 'paramiko' in sys.modules)"
+    script = (
+        "import sys, operatord.engines.docker.engine; "
+        "print('docker' in sys.modules, 'paramiko' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
@@ -99,7 +102,7 @@ async def test_connections_are_shared_and_another_is_made_where_one_is_full(
 ) -> None:
     """E5: a host that allows fewer sessions on a connection than ours, too."""
     pytest.importorskip("paramiko")
-    from operatord.engines import docker_ssh
+    from operatord.engines.docker_host import ssh as docker_ssh
 
     monkeypatch.setattr(docker_ssh, "CHANNELS", 3)
     with ssh_server(tmp_path / "ssh", "MaxSessions 2", "ForceCommand cat") as server:

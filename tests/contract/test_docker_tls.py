@@ -16,9 +16,9 @@ import pytest
 from certificates import Authority, server_context
 
 from operatord.engines.base import EngineSilent, EngineUnavailable
-from operatord.engines.docker import DockerEngine
-from operatord.engines.docker_endpoint import Endpoint
-from operatord.engines.docker_tls import BadEndpoint, Tls, check
+from operatord.engines.docker.engine import DockerEngine
+from operatord.engines.docker_host.endpoint import Endpoint
+from operatord.engines.docker_host.tls import BadEndpoint, Tls, check
 
 VERSION = {"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from operatord.engines.base import EngineUnavailable
-from operatord.engines.docker_versions import NEWEST, OLDEST, negotiate, refused
+from operatord.engines.docker_host.versions import NEWEST, OLDEST, negotiate, refused
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from shared_host import free_port
 from sshd import ssh_server
 
 from operatord.engines.base import Engine, NotThere
-from operatord.engines.docker import DockerEngine
-from operatord.engines.docker_endpoint import Endpoint
+from operatord.engines.docker.engine import DockerEngine
+from operatord.engines.docker_host.endpoint import Endpoint
 
 pytestmark = pytest.mark.engine
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from engine_lab import Lab
 
-from operatord.engines import docker_calls
 from operatord.engines.base import Capabilities, PortTaken, Publish
-from operatord.engines.docker_client import APIClient
-from operatord.engines.docker_ports import choose
+from operatord.engines.docker import calls as docker_calls
+from operatord.engines.docker.client import APIClient
+from operatord.engines.docker.ports import choose
 
 
 async def test_asking_leaves_nothing_behind_and_says_the_same_again(lab: Lab) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
 from operatord.engines.logs import MOST_LINES, FrameReader, LogBook, TruncatingSplitter
-from operatord.engines.pace import BYTES, LINES, Pace
+from operatord.engines.process.pace import BYTES, LINES, Pace
 
 LIMIT = 8
 

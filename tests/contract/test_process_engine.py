@@ -21,10 +21,10 @@ import pytest
 from daemon_lab import PATIENCE, until
 from engine_lab import PORT, ProcessLab, collect
 
-from operatord.engines import process_child
 from operatord.engines.base import NoDescriptors, Publish, StageRefused
-from operatord.engines.process import ProcessEngine
-from operatord.engines.process_records import Record, living_process
+from operatord.engines.process import child as process_child
+from operatord.engines.process.engine import ProcessEngine
+from operatord.engines.process.records import Record, living_process
 
 # Leaves a child in its group that ignores SIGTERM and keeps the pipes open.
 LEAVES_A_CHILD = """
@@ -162,7 +162,7 @@ async def test_want_of_descriptors_is_told_as_that(
 
     network = await lab.network()
     stage = await lab.engine.create(lab.plan(network, "nonsense"))
-    monkeypatch.setattr("operatord.engines.process_child.subprocess.Popen", short)
+    monkeypatch.setattr("operatord.engines.process.child.subprocess.Popen", short)
     with pytest.raises(NoDescriptors, match="no file descriptor left"):
         await lab.engine.start(stage)
 

@@ -17,9 +17,9 @@ from operatord.core.pipelines import Pipeline, Stage
 from operatord.core.plans import make_plan
 from operatord.core.subnets import SubnetPool
 from operatord.core.units import Bytes
-from operatord.engines import docker_bodies as bodies
 from operatord.engines.base import Network, StagePlan, StageRefused
-from operatord.engines.cpu_weight import conversion, cpu_shares
+from operatord.engines.docker import bodies
+from operatord.engines.docker.cpu_weight import conversion, cpu_shares
 from operatord.machine.clock import Clock
 from operatord.provision.blueprint import StartSettings
 from operatord.provision.starter import Starter

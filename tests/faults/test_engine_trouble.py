@@ -22,7 +22,7 @@ from engine_stages import alone
 
 from operatord.core.subnets import SubnetPool
 from operatord.engines.base import LABEL_INSTANCE, Network
-from operatord.engines.docker import DockerEngine
+from operatord.engines.docker.engine import DockerEngine
 from operatord.machine.clock import Clock
 from operatord.provision.networks import Networks
 

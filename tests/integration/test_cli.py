@@ -12,7 +12,7 @@ import pytest
 from daemon_lab import OPERATORD, Wire, clean_env, run, until
 
 from operatord import cli, logs
-from operatord.config import Logging
+from operatord.settings.config import Logging
 
 FULL, CLOSED, USAGE, FAILED = 74, 0, 2, 1
 

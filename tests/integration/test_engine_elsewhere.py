@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from daemon_lab import Wire, in_process, settings
 
-from operatord import advertised, choice, daemon
-from operatord.advertised import LOOPBACK, Advertised
-from operatord.config import ConfigError, from_dict
-from operatord.engines import docker_endpoint
+from operatord import daemon
+from operatord.engines.docker_host import endpoint as docker_endpoint
 from operatord.machine.routes import Route
 from operatord.provision import subnet_count
+from operatord.settings import advertised, choice
+from operatord.settings.advertised import LOOPBACK, Advertised
+from operatord.settings.config import ConfigError, from_dict
 
 FAR = "192.0.2.1"
 """An address that is nobody's (RFC 5737)."""

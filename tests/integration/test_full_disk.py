@@ -15,7 +15,7 @@ import pytest
 from daemon_lab import Json, Refused, Served, Wire, in_process, left_of, receive, served, until
 
 from operatord.engines.base import DiskFull, NetworkPlan
-from operatord.engines.process import ProcessEngine
+from operatord.engines.process.engine import ProcessEngine
 
 FULL = "disk is full"
 NO_RESERVE: Json = {"system_reserved": {"disk": 0}}
@@ -159,7 +159,7 @@ async def test_start_that_meets_the_full_disk_in_its_engine_fails_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A14: at any of its files; nothing is left of it, and the next start is good."""
-    from operatord.engines import process_records
+    from operatord.engines.process import records as process_records
 
     write = Path.write_bytes
     written: list[str] = []

@@ -19,7 +19,7 @@ import pytest
 from daemon_lab import PATIENCE, Lab, Served, Wire, in_process, until
 from daemon_lab import served as serving
 
-from operatord.control.listener import AT_ONCE
+from operatord.control.wire.listener import AT_ONCE
 
 SUBSCRIBE = '{"method":"events.subscribe","params":{"types":["engine.lost"]}}'
 CLIENT = """
@@ -41,7 +41,7 @@ time.sleep(600)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is looked whether anybody is there in a hurry."""
     for name, seconds in (("FIRST", 0.02), ("EVERY", 0.05), ("ROUND_TRIP", 0.02)):
-        monkeypatch.setattr(f"operatord.control.presence.{name}", seconds)
+        monkeypatch.setattr(f"operatord.control.wire.presence.{name}", seconds)
 
 
 @pytest.fixture(params=["tcp", "unix"])
@@ -173,7 +173,7 @@ async def test_refused_peer_that_stays_is_cut_off(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S4: a peer that was told to go and goes on sending loses its connection, and its descriptor is free."""
-    monkeypatch.setattr("operatord.control.connection.LINGER", 0.2)
+    monkeypatch.setattr("operatord.control.wire.connection.LINGER", 0.2)
     wire = await lab.wire()
     await until(lambda: lab.daemon.server.connections == 1, "it is let in")
     [connection] = lab.daemon.server._connections
@@ -218,7 +218,7 @@ async def test_listener_without_descriptors_waits_and_says_so_once(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A7: while no descriptor is free peers wait, one line says why, and then they are let in."""
-    monkeypatch.setattr("operatord.control.listener.PAUSE", 0.01)
+    monkeypatch.setattr("operatord.control.wire.listener.PAUSE", 0.01)
     [listener] = lab.daemon.server._listeners
     tries = 0
 

@@ -18,8 +18,8 @@ import psutil
 import pytest
 from daemon_lab import until
 
-from operatord.core.pressure import Sample
-from operatord.core.room import Gpu
+from operatord.core.scheduling.pressure import Sample
+from operatord.core.scheduling.room import Gpu
 from operatord.machine.clock import Clock
 from operatord.machine.gpus import find_gpus
 from operatord.machine.host import PRESSURE, HostMonitor

@@ -16,10 +16,10 @@ from unittest.mock import Mock
 import pytest
 from daemon_lab import Json, Served, Wire, receive, served, until
 
-from operatord.identity import StateDirUnusable, read_identity
 from operatord.machine.file_kind import no_file
-from operatord.state_dir import StateDir, StateDirLost
-from operatord.state_lock import StateDirBusy
+from operatord.state.directory import StateDir, StateDirLost
+from operatord.state.identity import StateDirUnusable, read_identity
+from operatord.state.lock import StateDirBusy
 
 PROCESS = ("--engine", "process")
 PROBE: Json = {"name": "scope", "host": "127.0.0.1", "port": 9}

@@ -11,7 +11,7 @@ import pytest
 from daemon_lab import Json, Lab, StillClock, StreamingFake, Wire, in_process
 from fake_engine import Program
 
-from operatord.core.learning import StageUse, Use
+from operatord.core.scheduling.learning import StageUse, Use
 from operatord.engines.base import DiskFull
 from operatord.machine.clock import rfc3339
 

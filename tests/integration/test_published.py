@@ -11,12 +11,12 @@ import pytest
 from daemon_lab import OPERATORD, Lab, Wire, clean_env, in_process, run, settings, until
 from shared_host import free_port
 
-from operatord import advertised
-from operatord.advertised import advertised as advertised_as
-from operatord.config import ConfigError, from_dict
 from operatord.engines.base import NotOurAddress, StageState
-from operatord.engines.docker_bodies import stage_state
+from operatord.engines.docker.bodies import stage_state
 from operatord.provision import doubt
+from operatord.settings import advertised
+from operatord.settings.advertised import advertised as advertised_as
+from operatord.settings.config import ConfigError, from_dict
 
 LOOPBACK = "127.0.0.1"
 

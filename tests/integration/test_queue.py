@@ -157,7 +157,7 @@ async def test_requester_that_vanishes_leaves_the_queue(lab: Lab, wire: Wire, li
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half-closed connections are looked after in a hurry."""
     for name, seconds in (("FIRST", 0.02), ("EVERY", 0.05), ("ROUND_TRIP", 0.02)):
-        monkeypatch.setattr(f"operatord.control.presence.{name}", seconds)
+        monkeypatch.setattr(f"operatord.control.wire.presence.{name}", seconds)
 
 
 @pytest.mark.usefixtures("hasty")

@@ -19,10 +19,10 @@ from test_restart import LaterClock, Machine
 
 from operatord.engines import base
 from operatord.simulation.recorded import read
+from operatord.state.sweep import CannotSweep, Options, sweep_once
+from operatord.state.trace_export import NothingRecorded, export_trace
+from operatord.state.upkeep import CannotDo, backup, restore
 from operatord.store.journal_file import JOURNAL
-from operatord.sweep import CannotSweep, Options, sweep_once
-from operatord.trace_export import NothingRecorded, export_trace
-from operatord.upkeep import CannotDo, backup, restore
 
 RECORDED = Path(__file__).parent / "recorded"
 KILLED = 1_767_226_655.0

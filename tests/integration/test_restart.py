@@ -46,17 +46,17 @@ from daemon_lab import (
 )
 from fake_engine import FakeEngine, Gate, World
 
-from operatord.core.learning import Use
-from operatord.core.room import Gpu
+from operatord.core.scheduling.learning import Use
+from operatord.core.scheduling.room import Gpu
 from operatord.daemon import Daemon, Parts
 from operatord.engines import base
 from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
 from operatord.machine.clock import rfc3339
 from operatord.session.record import SessionRecord
 from operatord.session.writer import Chronicle
+from operatord.state.sweep import Options, sweep_once
 from operatord.store import journal as journal_module
 from operatord.store.schema import SLOTS
-from operatord.sweep import Options, sweep_once
 
 STAGES = ("probe", "stream", "segmentation")
 

@@ -22,9 +22,9 @@ from daemon_lab import (
     run,
 )
 
-from operatord.config import from_dict
-from operatord.core.learning import Use
+from operatord.core.scheduling.learning import Use
 from operatord.engines.base import StageRefused
+from operatord.settings.config import from_dict
 
 MIB = 1 << 20
 

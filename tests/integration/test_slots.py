@@ -14,8 +14,8 @@ import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, left_of, receive, settings, until
 
 from operatord.engines.base import EngineUnavailable, NotThere
-from operatord.engines.process import ProcessEngine
-from operatord.engines.process_child import signal_group
+from operatord.engines.process.child import signal_group
+from operatord.engines.process.engine import ProcessEngine
 from operatord.lifecycle import slot_images
 from operatord.lifecycle import slots as slots_module
 from operatord.lifecycle.slots import SPARE

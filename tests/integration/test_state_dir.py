@@ -29,15 +29,15 @@ from daemon_lab import (
 )
 from fake_engine import FakeEngine, World
 
-from operatord import identity as identity_module
 from operatord.daemon import Daemon, Parts
 from operatord.engines.base import NotOurs
-from operatord.identity import StateDirUnusable, read_identity, write_identity
-from operatord.state_dir import StateDir
-from operatord.state_lock import StateDirBusy
+from operatord.state import identity as identity_module
+from operatord.state.directory import StateDir
+from operatord.state.identity import StateDirUnusable, read_identity, write_identity
+from operatord.state.lock import StateDirBusy
+from operatord.state.sweep import CannotSweep, Options, sweep_once
+from operatord.state.upkeep import backup, describe
 from operatord.store.journal_file import open_sound
-from operatord.sweep import CannotSweep, Options, sweep_once
-from operatord.upkeep import backup, describe
 
 PROCESS = ("--engine", "process")
 

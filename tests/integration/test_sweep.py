@@ -37,8 +37,8 @@ from operatord.engines.base import (
     NetworkPlan,
     StagePlan,
 )
-from operatord.engines.process import ProcessEngine
-from operatord.sweep import CannotSweep, Options, Sweep, run_sweep, sweep_once
+from operatord.engines.process.engine import ProcessEngine
+from operatord.state.sweep import CannotSweep, Options, Sweep, run_sweep, sweep_once
 
 NOBODYS = "0123456789ABCDEF"
 KEEP = {"on_shutdown": "keep", "shutdown_timeout": 0.05}

@@ -15,9 +15,9 @@ import pytest
 from daemon_lab import until
 from fake_engine import FakeEngine, Program, World
 
-from operatord.core.learning import Learned, StageUse, Use
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan
+from operatord.core.scheduling.learning import Learned, StageUse, Use
 from operatord.engines.base import (
     LABEL_INSTANCE,
     LABEL_PLAN,
@@ -27,7 +27,7 @@ from operatord.engines.base import (
     StagePlan,
     StageStats,
 )
-from operatord.engines.process import ProcessEngine
+from operatord.engines.process.engine import ProcessEngine
 from operatord.machine.clock import Clock
 from operatord.monitors.idle import IdleWatch
 from operatord.monitors.usage import CallRate, UsageWatch

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from daemon_lab import Lab, Wire, in_process, until
 
-from operatord.control.backlog import ASIDE, LONG, SLICE
-from operatord.control.connection import Connection
+from operatord.control.wire.backlog import ASIDE, LONG, SLICE
+from operatord.control.wire.connection import Connection
 
 
 async def test_pipelined_requests_are_all_answered(lab: Lab) -> None:
@@ -189,7 +189,7 @@ async def test_connection_without_requests_costs_no_thread_or_task(lab: Lab) -> 
 async def test_line_that_does_not_end_is_given_up(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("operatord.control.connection.LINE_SECONDS", 0.1)
+    monkeypatch.setattr("operatord.control.wire.connection.LINE_SECONDS", 0.1)
     wire, other = await lab.wire(), await lab.wire()
     assert (await wire.call("system.ping"))["pong"]
     wire.writer.write(b'{"method":"system.dra')
@@ -200,7 +200,7 @@ async def test_line_that_does_not_end_is_given_up(
 
 
 async def test_idle_connection_is_left_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operatord.control.connection.LINE_SECONDS", 0.01)
+    monkeypatch.setattr("operatord.control.wire.connection.LINE_SECONDS", 0.01)
     wire, other = await lab.wire(), await lab.wire()
     session = await wire.call("session.start")
     await other.refusal("session.wait", session_id=session["session_id"], timeout=0.1)

@@ -7,8 +7,8 @@ import typing
 
 import pytest
 
-from operatord.config import Config, to_dict
 from operatord.session.advice import ADVICE, EXITS, Case, advise
+from operatord.settings.config import Config, to_dict
 from operatord_protocol.messages import Cause
 
 MIB = 2**20

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from operatord.config import (
+from operatord.core.units import Bytes, Duration
+from operatord.settings.config import (
     OTHER_VARIABLES,
     Config,
     ConfigError,
@@ -25,7 +26,6 @@ from operatord.config import (
     not_settings,
     to_dict,
 )
-from operatord.core.units import Bytes, Duration
 
 SHIPPED = Path(__file__).parents[2] / "operatord.yaml"
 STAGE = {"image": "i", "port": 1}

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from operatord.engines.base import SHIM, Network, NetworkPlan, Publish, StagePlan
-from operatord.engines.cpu_weight import Conversion
-from operatord.engines.docker_bodies import (
+from operatord.engines.docker.bodies import (
     NOBODY,
     Hardening,
     behind_shim,
@@ -19,6 +18,7 @@ from operatord.engines.docker_bodies import (
     is_podman,
     network_body,
 )
+from operatord.engines.docker.cpu_weight import Conversion
 
 MIB = 1024**2
 LABELS = {"operatord.instance": "i", "operatord.session": "s"}

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from operatord import choice
-from operatord.config import ConfigError, from_dict
-from operatord.engines import docker_endpoint
-from operatord.engines.docker_endpoint import Endpoint, Wanted, host_of, named
-from operatord.engines.docker_tls import BadEndpoint, Tls
+from operatord.engines.docker_host import endpoint as docker_endpoint
+from operatord.engines.docker_host.endpoint import Endpoint, Wanted, host_of, named
+from operatord.engines.docker_host.tls import BadEndpoint, Tls
+from operatord.settings import choice
+from operatord.settings.config import ConfigError, from_dict
 
 HOST = "tcp://host.example:2376"
 FAR, NEAR, LAX, LOOSE = "far", "near", "lax", "loose"

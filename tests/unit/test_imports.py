@@ -20,7 +20,12 @@ FOLDERS = {
 }
 
 _BELOW_STORE = {"operatord.machine", "operatord.core", "operatord_protocol", "msgspec"}
-_BELOW_STREAMS = {*_BELOW_STORE, "operatord.store", "operatord.config", "operatord.engines.base"}
+_BELOW_STREAMS = {
+    *_BELOW_STORE,
+    "operatord.store",
+    "operatord.settings.config",
+    "operatord.engines.base",
+}
 _BELOW_SESSION = {*_BELOW_STREAMS, "operatord.streams", "operatord.waking"}
 _ON_SESSION = {*_BELOW_SESSION, "operatord.session"}
 _BELOW_LIFECYCLE = {
@@ -52,14 +57,18 @@ RULES: dict[str, set[str]] = {
         "operatord.control", "operatord.lifecycle", *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
-    "operatord.config": {
-        "operatord.core", "operatord.settings_file", "operatord.settings_yaml", "operatord_protocol",
+    "operatord.settings.config": {
+        "operatord.core", "operatord.settings.file", "operatord.settings.yaml_text", "operatord_protocol",
         "msgspec",
     },
-    "operatord.settings_file": {"operatord.settings_yaml"},
-    "operatord.settings_yaml": {"operatord.core", "yaml"},
+    "operatord.settings.file": {"operatord.settings.yaml_text"},
+    "operatord.settings.yaml_text": {"operatord.core", "yaml"},
+    "operatord.settings": {
+        "operatord.settings", "operatord.core", "operatord.engines", "operatord_protocol", "msgspec",
+        "operatord.machine.latency",
+    },
     "operatord.logs": {
-        "operatord.config", "operatord.machine.clock", "operatord.stderr", "operatord_protocol",
+        "operatord.settings.config", "operatord.machine.clock", "operatord.stderr", "operatord_protocol",
     },
     "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},
     "operatord": {"operatord", "operatord_protocol", "msgspec", "yaml", "docker"},

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 import pytest
 from daemon_lab import PATIENCE, until
 
-from operatord.reloading import Reloading
+from operatord.settings.reloading import Reloading
 from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
 

@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 import pytest
 
-from operatord.core.ledger import Ask
 from operatord.core.resources import Vector
-from operatord.core.scheduler import Start, Submitted, decide
+from operatord.core.scheduling.ledger import Ask
+from operatord.core.scheduling.scheduler import Start, Submitted, decide
 from operatord.simulation.meter import MARKS, Area, Timeline
 from operatord.simulation.node import Dispatcher, Plan, PolicyName, capacity, make_nodes
 from operatord.simulation.picture import draw, nice

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from operatord.engines.base import Address
-from operatord.engines.docker_bodies import stage_state
+from operatord.engines.docker.bodies import stage_state
 
 PORTS = {"1/tcp": [{"HostIp": "127.0.0.1", "HostPort": "49153"}]}
 ENDPOINT = {"IPAddress": "10.89.0.2"}

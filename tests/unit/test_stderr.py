@@ -17,7 +17,7 @@ import pytest
 from daemon_lab import PATIENCE
 
 from operatord import logs
-from operatord.config import Logging
+from operatord.settings.config import Logging
 from operatord.stderr import BackgroundWriter
 
 MOST = 1000

@@ -8,7 +8,7 @@ import itertools
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.control.backlog import ASIDE, FIRST, SLICE, Backlog
+from operatord.control.wire.backlog import ASIDE, FIRST, SLICE, Backlog
 from operatord_protocol.codec import Envelope, Line
 
 LONG = b'{"method":"%b"}\n' % (b"x" * SLICE)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.control.brief import BRIEF, BriefFirst
+from operatord.control.wire.brief import BRIEF, BriefFirst
 
 
 def waiting(*expected: float) -> BriefFirst[int]:

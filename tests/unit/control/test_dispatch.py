@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from operatord.config import Config
 from operatord.control.dispatch import SUBSCRIPTIONS, Dispatcher
 from operatord.machine.clock import Clock
+from operatord.settings.config import Config
 from operatord.store.events import EventLog
 from operatord_protocol import codec
 from operatord_protocol.codec import Dialect, Request, RequestId

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.control.fragments import COMMENT_LINES, Fragment, fragment
+from operatord.control.wire.fragments import COMMENT_LINES, Fragment, fragment
 from operatord_protocol.codec import Request, decode_line
 from operatord_protocol.errors import ParseError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from operatord.control.intake import BRIEF, READ, ROUND, Intake
+from operatord.control.wire.intake import BRIEF, READ, ROUND, Intake
 
 AT_ONCE = ROUND // READ
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from operatord.control.listener import Listener
+from operatord.control.wire.listener import Listener
 
 
 async def test_peers_wait_with_the_system_while_it_is_crowded() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from operatord.control.presence import KEEPALIVE, Presence, notice_dead_peers
+from operatord.control.wire.presence import KEEPALIVE, Presence, notice_dead_peers
 
 
 class Looked:

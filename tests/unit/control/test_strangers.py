@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from operatord.control.strangers import stranger
+from operatord.control.wire.strangers import stranger
 
 
 @pytest.mark.parametrize(

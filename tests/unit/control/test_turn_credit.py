@@ -9,7 +9,17 @@ from itertools import zip_longest
 
 import pytest
 
-from operatord.control.turns import CROWD, DEBT, PATIENT, SAVED, SHARE, SLICE, VISIT, Turn, Turns
+from operatord.control.wire.turns import (
+    CROWD,
+    DEBT,
+    PATIENT,
+    SAVED,
+    SHARE,
+    SLICE,
+    VISIT,
+    Turn,
+    Turns,
+)
 
 
 class Side:

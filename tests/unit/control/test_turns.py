@@ -14,16 +14,16 @@ from typing import Any
 
 import pytest
 
-from operatord.config import Config
-from operatord.control.backlog import LONG
-from operatord.control.connection import Connection
 from operatord.control.dispatch import SUBSCRIPTIONS
-from operatord.control.intake import Intake
-from operatord.control.outbox import SYSTEM
-from operatord.control.turns import SLICE, VISIT, Turn, Turns
-from operatord.control.unread import Unread
 from operatord.control.verbs import EventFeed
+from operatord.control.wire.backlog import LONG
+from operatord.control.wire.connection import Connection
+from operatord.control.wire.intake import Intake
+from operatord.control.wire.outbox import SYSTEM
+from operatord.control.wire.turns import SLICE, VISIT, Turn, Turns
+from operatord.control.wire.unread import Unread
 from operatord.machine.clock import Clock
+from operatord.settings.config import Config
 from operatord.store.events import EventLog
 from operatord_protocol.checking import convert_params
 from operatord_protocol.framing import split_lines
@@ -365,7 +365,7 @@ async def test_a_long_first_line_is_looked_at_where_it_begins_and_where_it_ends(
     """A1: to look through all of it with each of its pieces costs more than to read them."""
     looked: list[bytes] = []
     monkeypatch.setattr(
-        "operatord.control.connection.stranger", lambda begin: looked.append(begin[:1])
+        "operatord.control.wire.connection.stranger", lambda begin: looked.append(begin[:1])
     )
     for piece in (
         b" ",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from operatord.control.unread import AT_ONCE, Unread
+from operatord.control.wire.unread import AT_ONCE, Unread
 
 
 class Peer:

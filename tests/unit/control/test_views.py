@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from operatord.config import Config
 from operatord.core.plans import make_plan
 from operatord.engines.base import StageState
 from operatord.machine.clock import Clock
 from operatord.session.record import SessionRecord
+from operatord.settings.config import Config
 from operatord.streams.reports import Report
 from operatord_protocol.messages import Location, Session, SessionStartParams
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.core.arrivals import MOST, REMEMBERED, Arrivals
+from operatord.core.scheduling.arrivals import MOST, REMEMBERED, Arrivals
 
 TIMES = st.lists(st.floats(0, 1000, allow_subnormal=False), max_size=200).map(sorted)
 SECONDS = st.floats(0, 60)

@@ -4,9 +4,9 @@ from __future__ import annotations
 import msgspec
 
 from operatord.core.demand import plain_part, shape_of
-from operatord.core.learning import Use
 from operatord.core.pipelines import Pipeline, Stage, shipped
 from operatord.core.plans import SessionPlan, Upstream, make_plan
+from operatord.core.scheduling.learning import Use
 from operatord.core.units import Bytes
 from operatord_protocol.messages import SessionStartParams
 

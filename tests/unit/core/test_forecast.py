@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.core.forecast import HORIZON, Standing, standings
-from operatord.core.ledger import Ask, Settings, State
 from operatord.core.resources import Vector
-from operatord.core.scheduler import (
+from operatord.core.scheduling.forecast import HORIZON, Standing, standings
+from operatord.core.scheduling.ledger import Ask, Settings, State
+from operatord.core.scheduling.scheduler import (
     Changed,
     Enqueue,
     Measured,

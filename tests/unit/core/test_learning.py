@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.core.learning import (
+from operatord.core.scheduling.learning import (
     ENOUGH,
     STEADY_KEPT,
     STEPS,

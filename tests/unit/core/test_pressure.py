@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.core.pressure import CPU_SECONDS, Gauge, Kind, Sample, Watermarks, averaged
+from operatord.core.scheduling.pressure import (
+    CPU_SECONDS,
+    Gauge,
+    Kind,
+    Sample,
+    Watermarks,
+    averaged,
+)
 
 MIB, GIB = 2**20, 2**30
 CALM = Sample(cpu_busy=0.1, memory_available=8 * GIB, disk_free=100 * GIB, memory_stall=0.0)

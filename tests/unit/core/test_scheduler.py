@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from operatord.core.forecast import Standing, standings
-from operatord.core.ledger import PASSES, Ask, OnShortage, Settings, State, outlook
 from operatord.core.resources import DIMENSIONS, NOTHING, UNLIMITED, Dimension, Vector
-from operatord.core.room import LATE, SETTLES, Gpu
-from operatord.core.scheduler import (
+from operatord.core.scheduling.forecast import Standing, standings
+from operatord.core.scheduling.ledger import PASSES, Ask, OnShortage, Settings, State, outlook
+from operatord.core.scheduling.room import LATE, SETTLES, Gpu
+from operatord.core.scheduling.scheduler import (
     Action,
     Attach,
     Attached,
@@ -38,8 +38,8 @@ from operatord.core.scheduler import (
     next_deadline,
     preview,
 )
-from operatord.core.waiting import Shape
-from operatord.core.why import Why, explain
+from operatord.core.scheduling.waiting import Shape
+from operatord.core.scheduling.why import Why, explain
 
 Amounts = dict[str, int]
 DEVICES = {"g0": 2, "g1": 4, "g2": 8}

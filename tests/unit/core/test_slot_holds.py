@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from operatord.core.ledger import Ask, Settings, State
 from operatord.core.resources import NOTHING, Vector
-from operatord.core.scheduler import (
+from operatord.core.scheduling.ledger import Ask, Settings, State
+from operatord.core.scheduling.scheduler import (
     Action,
     Changed,
     Claimed,

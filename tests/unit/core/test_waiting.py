@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from operatord.core import waiting as module
 from operatord.core.resources import NOTHING, Vector, minus, plus
-from operatord.core.waiting import (
+from operatord.core.scheduling import waiting as module
+from operatord.core.scheduling.waiting import (
     FOREVER,
     LaneKey,
     Shape,

@@ -1,0 +1,492 @@
+# SPDX-License-Identifier: MIT
+"""One connection: bytes in, lines, requests for the dispatcher, replies, bytes out.
+
+Replies to quick methods are joined into one write; what many ask alike is asked once a turn. Reading stops
+while too many requests are under way, or while the peer does not read what it is sent, so that neither side
+can fill the daemon's memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from operatord.control.dispatch import Dispatcher, takes_task
+from operatord.control.peer import Services
+from operatord.control.replies import Said, answer_alike, asked
+from operatord_protocol import codec
+from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
+from operatord_protocol.errors import ParseError, TooManyRequests, WireError
+from operatord_protocol.framing import LineSplitter, LineTooLong
+
+from .backlog import Backlog
+from .fragments import Fragment, fragment
+from .intake import Intake
+from .outbox import WRITE, Outbox
+from .presence import Presence, notice_dead_peers
+from .strangers import BLANKS, stranger
+from .turns import Turn, Turns
+from .unread import Unread
+
+log = logging.getLogger(__name__)
+
+LINGER = 5.0
+"""Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
+TURNED_AWAY_LINGER = 0.5
+"""The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
+LINE_SECONDS = 30.0
+"""Longest time from the first byte of a line to its end."""
+PASSING = frozenset(("request.cancel", "system.ping"))
+"""Methods that are answered however many requests are pending, and before those of others: the first makes
+them fewer, and the second tells that the daemon is there."""
+
+
+class Host(Protocol):
+    """The server that a connection belongs to."""
+
+    services: Services
+    turns: Turns
+    unread: Unread
+    intake: Intake
+
+    def opened(self, connection: Connection) -> int | None:
+        """Return a number for the connection, or None when there are too many."""
+        ...
+
+    def closed(self, connection: Connection) -> None:
+        """Forget the connection."""
+        ...
+
+
+class Connection(asyncio.BufferedProtocol):
+    """A peer on a TCP or Unix socket. There may be thousands, most of them silent: hence the slots."""
+
+    __slots__ = (
+        "_backlog",
+        "_begun",
+        "_eof",
+        "_farewell",
+        "_fragment",
+        "_host",
+        "_late_line",
+        "_loop",
+        "_out",
+        "_presence",
+        "_put_off",
+        "_reading",
+        "_refused",
+        "_services",
+        "_splitter",
+        "_transport",
+        "_turn",
+        "_turns",
+        "descriptor",
+        "dispatcher",
+    )
+
+    _transport: asyncio.Transport
+    _out: Outbox
+
+    def __init__(self, host: Host) -> None:
+        """Belong to ``host``."""
+        limits = host.services.config.limits
+        self.descriptor = -1
+        self._host = host
+        self._services = host.services
+        self._loop = asyncio.get_running_loop()
+        self._splitter = LineSplitter(limits.line_bytes)
+        self.dispatcher = Dispatcher(host.services, self)
+        self._backlog = Backlog()
+        self._turns = host.turns
+        self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
+        self._reading = True
+        self._put_off = False
+        self._begun = False
+        self._fragment: Fragment | None = None
+        self._eof = False
+        self._refused = False
+        self._farewell = b""
+        self._late_line: asyncio.TimerHandle | None = None
+        self._presence: Presence | None = None
+
+    # asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Register, or refuse when there are too many."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        most = int(self._services.config.limits.output_bytes)
+        self._out = Outbox(transport, most, self._host.unread)
+        sock = transport.get_extra_info("socket")
+        self.descriptor = sock.fileno()
+        notice_dead_peers(sock)
+        number = self._host.opened(self)
+        if number is None:
+            text = "too many connections; close some, or raise limits.connections and the limit on open files"
+            self._refuse_all(TooManyRequests(text, retry_after=1), TURNED_AWAY_LINGER)
+        else:
+            self.dispatcher.id = number
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Have the next bytes read into what all connections share."""
+        return self._host.intake.room(self)
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take out what was read."""
+        self.data_received(self._host.intake.take(self, nbytes))
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes in and answer what can be answered at once."""
+        if self._refused:
+            return
+        if not self._begun and not self._begins_well(data):
+            return
+        try:
+            block = self._splitter.take(data)
+        except LineTooLong as exc:
+            self._expect_end(False)
+            self._backlog.add(exc.block)
+            self._refuse_all(
+                ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
+            )
+            self._turns.ask(self._turn, len(exc.block))
+            return
+        if self._splitter.pending or self._late_line is not None:
+            self._expect_end(bool(self._splitter.pending), begun_now=bool(block))
+        if block:
+            self._backlog.add(block)
+            self._turns.ask(self._turn, len(block))
+            if self._backlog.is_long:
+                self._read_on(False)
+
+    def eof_received(self) -> bool:
+        """Note that no more requests come; what is pending is still answered."""
+        if self._eof:
+            return True
+        self._eof = True
+        self._expect_end(False)
+        if self._splitter.pending.strip() and not self._refused:
+            text = "the input ended in the middle of a line, which was not executed; end it with a newline"
+            self._out.send(codec.encode_error("plain", None, ParseError(text)))
+        self._close_when_done()
+        if not self._transport.is_closing():
+            self._watch()
+        return True
+
+    def _watch(self) -> None:
+        """See whether the peer is still there while something is due to it and its input is not read."""
+        if self._presence is None:
+            self._presence = Presence(self._transport, self._is_owed)
+        self._presence.watch()
+
+    def _is_owed(self) -> bool:
+        owed = self.dispatcher.has_pending or self.dispatcher.has_kept
+        return owed and (self._eof or not self._reading)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what the peer had under way."""
+        self._host.closed(self)
+        if self._presence is not None:
+            self._presence.end()
+        self.dispatcher.end()
+        self._expect_end(False)
+        self._backlog.clear()
+        self._turn.end()
+        self._out.close()
+
+    def pause_writing(self) -> None:
+        """Answer nothing more until the peer reads."""
+        self._out.writable = False
+
+    def resume_writing(self) -> None:
+        """Go on where reading the peer's requests was stopped."""
+        self._out.resume()
+        self.dispatcher.all_due()
+        self._turns.go_on(self._turn)
+
+    # Requests
+
+    def _begins_well(self, data: bytes) -> bool:
+        """Turn away what is not talking to us: a browser must not be able to drive the daemon."""
+        pending = self._splitter.pending.lstrip(BLANKS)
+        if pending and b"\n" not in data:
+            return True  # what it begins with was looked at when that came
+        begin = pending + data if pending else data.lstrip(BLANKS)
+        if not begin:
+            return True
+        # A brace may still begin a line of HTTP, which shows only where that ends.
+        self._begun = b"\n" in begin
+        if (refusal := stranger(begin)) is None:
+            return True
+        self._begun = True
+        self._turn_away(refusal, LINGER)
+        return False
+
+    def _expect_end(self, begun: bool, begun_now: bool = True) -> None:
+        """Give a line that has ``begun`` its time to end, from now when it has ``begun_now``."""
+        if self._late_line is not None and (begun_now or not begun):
+            self._late_line.cancel()
+            self._late_line = None
+        if begun and self._late_line is None:
+            self._late_line = self._loop.call_later(LINE_SECONDS, self._line_is_late)
+
+    def _line_is_late(self) -> None:
+        self._late_line = None
+        if not self._reading or self._put_off:
+            self._expect_end(True)  # it is we who did not read on
+        elif not self._refused:
+            text = f"a line must end within {LINE_SECONDS:g} s of its beginning; the connection is closed"
+            self._refuse_all(ParseError(text))
+
+    def _work(self, until: float) -> bool:
+        """Work until then, as long as the peer reads; return whether there is more to do.
+
+        What breaks here is not of one request, and ends this connection only.
+        """
+        try:
+            self._answer_until(until)
+            self._feed_until(until)
+        except Exception:
+            log.exception("a connection is ended: what it was to be sent could not be made")
+            self._transport.abort()
+        return self._can_answer or (self.dispatcher.has_due and self._out.takes_more)
+
+    def _answer_until(self, until: float) -> None:
+        said: Said = {}
+        out, backlog = self._out, self._backlog
+        out.defer_flush()  # one flush follows below
+        while self._can_answer:
+            if not self.dispatcher.has_room:
+                self._let_pass()
+            elif backlog.aside:
+                if self._turns.has_begun:
+                    self._turn.wants_task = True
+                    break
+                self._carry_out(codec.decode_line(backlog.take_back()))
+            elif self._fragment is not None:
+                self._answer_next()
+            else:
+                self._answer_some(said, until)
+            if out.is_full:
+                out.flush()
+            if self._turns.is_over(until):
+                break
+        out.flush()
+        if self._transport.is_closing():
+            backlog.clear()
+            return
+        self._read_on(not backlog.is_long)
+        if not self._reading and not self.dispatcher.has_room:
+            self._watch()
+        if not backlog:
+            self._close_when_done()
+
+    @property
+    def _can_answer(self) -> bool:
+        if not self._out.takes_more:
+            return False
+        return bool(self._backlog) if self.dispatcher.has_room else self._backlog.lets_pass
+
+    def _read_on(self, wanted: bool) -> None:
+        if wanted != self._reading and not self._eof:
+            self._reading = wanted
+            if not self._put_off:
+                (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+
+    def put_off(self) -> None:
+        """Read nothing until it is this peer's turn to be read."""
+        self._put_off = True
+        if self._reading:
+            self._transport.pause_reading()
+
+    def read_again(self) -> None:
+        """Read on, unless too much waits already."""
+        self._put_off = False
+        if self._reading and not self._eof:
+            self._transport.resume_reading()
+
+    def _answer_some(self, said: Said, until: float) -> None:
+        """Answer some lines, up to the first that is not one of many alike.
+
+        Whatever is done here for each line, a busy peer's rate pays for.
+        """
+        replies: list[Reply] = []
+        other: Line | None = None
+        wrong: WireError | None = None
+        size = 0
+        for line in self._backlog.decoded():
+            if isinstance(line, Envelope):
+                key = asked(line) if line.params else line.method
+                known = said.get(key)
+                result = known or answer_alike(line, key, self._services, said)
+                if isinstance(result, WireError):
+                    wrong = result
+                elif result is not None:
+                    if line.id is not UNSET or line.jsonrpc is UNSET:
+                        replies.append(Reply(line.jsonrpc, line.id, result))
+                        size += len(result)
+                    if size > WRITE or (known is None and self._turns.now() >= until):
+                        break
+                    continue
+            other = line
+            break
+        if replies:
+            self._out.put(codec.encode_replies(replies))
+        if isinstance(other, Envelope) and wrong is not None:
+            self.dispatcher.refuse(other.request(), wrong)
+        elif other is not None:
+            said.clear()  # it may change what is said
+            self._answer_alone(other)
+
+    def _answer_next(self) -> None:
+        """Answer one line by itself, for it may be a part of what the last ones began."""
+        line = next(self._backlog.decoded(), None)
+        if line is not None:
+            self._answer_alone(line)
+
+    def _answer_alone(self, line: Line) -> None:
+        """Answer a line that is not one of many alike, or begin to, or put it aside if it has to wait."""
+        request = self._understand(line)
+        if self._turns.has_begun and _takes_task(request):
+            self._put_aside(line)
+            self._turn.wants_task = True
+        else:
+            self._carry_out(request)
+
+    def _let_pass(self) -> None:
+        """Answer the next line that passes the bound on pending requests; put aside those before it."""
+        for line in self._backlog.decoded():
+            request = self._understand(line)
+            if isinstance(request, Request) and request.method not in PASSING:
+                self._put_aside(line)
+                continue
+            self._carry_out(request)
+            break
+
+    def _understand(self, line: Line) -> Request | Refusal:
+        """Return what a line asks for, which is nothing if it is a part of a text over several lines."""
+        request, text = _request(line), self._fragment
+        if isinstance(request, Request):
+            if text is None or not text.holds(request):
+                self._fragment = None
+                return request
+            self._fragment = text.after_object()
+            return text.refuse(request)
+        if isinstance(line, bytes) and (text is not None or isinstance(request.error, ParseError)):
+            self._fragment = fragment(text, line)
+        return request
+
+    def _put_aside(self, line: Line) -> None:
+        self._backlog.put_aside(line if isinstance(line, bytes) else codec.encode(line))
+
+    def _feed_until(self, until: float) -> None:
+        """Send what subscriptions have due, at least something of each visit."""
+        dispatcher = self.dispatcher
+        while dispatcher.has_due and self._out.takes_more:
+            key, feed = dispatcher.next_due()
+            if feed.pump(until):
+                dispatcher.due_again(key, feed)
+            if self._turns.now() >= until:
+                break
+
+    def _carry_out(self, request: Request | Refusal) -> None:
+        """Do what is asked, or begin to."""
+        if isinstance(request, Refusal):
+            self._out.put(codec.encode_error(request.dialect, request.id, request.error))
+        else:
+            self.dispatcher.carry_out(request)
+
+    # Ends
+
+    def _refuse_all(self, error: WireError, linger: float = LINGER) -> None:
+        self._turn_away(Refusal("plain", None, error), linger)
+
+    def _turn_away(self, refusal: Refusal, linger: float) -> None:
+        """Say why, answer what is pending, and read on for a moment only to throw it away.
+
+        Closing with unread input would reset the connection, and the peer would never read why.
+        """
+        self._refused = True
+        self._farewell = codec.encode_error(refusal.dialect, refusal.id, refusal.error)
+        self._loop.call_later(linger, self._transport.abort)
+        self._close_when_done()
+
+    def _close_when_done(self) -> None:
+        if self._backlog or self._transport.is_closing():
+            return
+        if self._farewell:
+            self._out.send(self._farewell)
+            self._farewell = b""
+        if self.dispatcher.has_pending:
+            return
+        if self._refused:
+            self._out.flush()
+            if self._eof:
+                self._transport.close()
+            elif self._transport.can_write_eof():
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._transport.write_eof()
+        elif self._eof and not self.dispatcher.has_kept:
+            self._out.flush()
+            self._transport.close()
+
+    # The dispatcher's door
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the peer is there, and reads."""
+        return self._out.takes_more
+
+    def reply(self, request: Request, result: bytes) -> None:
+        """Send what a request is answered."""
+        self._out.send(codec.encode_result(request, result))
+
+    def refuse(self, request: Request, error: WireError) -> None:
+        """Send why it is not."""
+        self._out.send(codec.encode_error(request.dialect, request.id, error))
+
+    def notify(self, dialect: codec.Dialect, method: str, params: dict[str, Any]) -> bool:
+        """Send a notification unless the peer takes no more."""
+        if not self._out.takes_more:
+            return False
+        self._out.send(codec.encode_notification(dialect, method, params))
+        return True
+
+    async def drained(self) -> None:
+        """Return when the peer takes more."""
+        await self._out.drained()
+
+    def begun(self) -> None:
+        """Count a request that runs as a task."""
+        self._turns.begun()
+
+    def wake(self) -> None:
+        """Ask for a turn: there is something to do."""
+        if not self._transport.is_closing():
+            self._turns.wait(self._turn)
+
+    def cancel_waiting(self, request_id: RequestId) -> Request | None:
+        """Forget a request that waits for room among the pending ones: it has done nothing yet."""
+        for line in self._backlog.aside:
+            request = codec.decode_line(line)
+            if isinstance(request, Request) and request.id == request_id:
+                self._backlog.take_back(line)
+                return request
+        return None
+
+    def end(self) -> None:
+        """Close from our side: what is written still goes out."""
+        self._out.flush()
+        self._transport.close()
+
+
+def _request(line: Line) -> Request | Refusal:
+    return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
+
+
+def _takes_task(request: Request | Refusal) -> bool:
+    return isinstance(request, Request) and takes_task(request.method)

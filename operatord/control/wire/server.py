@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""The listening sockets, and the set of connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import resource
+import socket
+import stat
+from collections import deque
+from pathlib import Path
+
+from operatord.control.peer import Services
+
+from .connection import Connection
+from .intake import Intake
+from .listener import Listener, bound
+from .turns import Turns
+from .unread import Unread
+
+RESERVE = 96
+"""File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
+a session, which takes some forty with local processes."""
+TURNED_AWAY = 16
+"""Connections over the limit that may be reading why at any time; they are part of the reserve."""
+
+
+class Server:
+    """Listens on TCP and, when asked, on a Unix socket."""
+
+    def __init__(self, services: Services) -> None:
+        """Answer with ``services``."""
+        self.services = services
+        self.turns = Turns()
+        self.intake = Intake()
+        self.unread = Unread(lambda: int(services.config.limits.output_total))
+        self._listeners: list[Listener] = []
+        self._connections: set[Connection] = set()
+        self._turned_away: deque[Connection] = deque()
+        self._serial = 0
+        self._unix: tuple[Path, int] | None = None
+        """The Unix socket and its inode number: whoever else listens at its path later keeps theirs."""
+        self._most = max(RESERVE, _raised_descriptor_limit() - RESERVE)
+
+    async def listen(self, host: str, port: int) -> tuple[str, int]:
+        """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`."""
+        found = [self._listener(sock) for sock in await bound(host, port)]
+        self._listeners += found
+        address: tuple[str, int] = found[0].address[:2]
+        return address
+
+    async def listen_unix(self, path: Path) -> None:
+        """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``."""
+        try:
+            sock, inode = _bound_unix(path)
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, str(path)) from exc
+        self._listeners.append(self._listener(sock))
+        self._unix = path, inode
+
+    def _listener(self, sock: socket.socket) -> Listener:
+        return Listener(sock, lambda: Connection(self), lambda: self.turns.crowded)
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected."""
+        return len(self._connections)
+
+    def opened(self, connection: Connection) -> int | None:
+        """Return a number for the connection, or None when there are too many.
+
+        The system gives out the lowest descriptor that is free, so a high one tells how many are in use.
+        """
+        most = self.services.config.limits.connections
+        if len(self._connections) >= most or connection.descriptor >= self._most:
+            self._turned_away.append(connection)
+            if len(self._turned_away) > TURNED_AWAY:
+                self._turned_away.popleft().end()
+            return None
+        self._serial += 1
+        self._connections.add(connection)
+        return self._serial
+
+    def closed(self, connection: Connection) -> None:
+        """Forget the connection. Idempotent."""
+        self._connections.discard(connection)
+        with contextlib.suppress(ValueError):
+            self._turned_away.remove(connection)
+
+    def stop_listening(self) -> None:
+        """Take no new connections. Idempotent."""
+        listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.close()
+        if self._unix is not None:
+            path, inode = self._unix
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_ino == inode:
+                    path.unlink()
+            self._unix = None
+
+    async def close(self) -> None:
+        """Stop listening and end every connection, what is written first."""
+        self.stop_listening()
+        for connection in (*self._connections, *self._turned_away):
+            connection.end()
+        await asyncio.sleep(0)
+
+
+def _raised_descriptor_limit() -> int:
+    """Raise this process's soft limit on descriptors to the hard one, and return it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def _bound_unix(path: Path) -> tuple[socket.socket, int]:
+    """Return a socket that its owner and group may connect to, and its inode number. Raises `OSError`."""
+    _remove_stale(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.bind(str(path))
+        path.chmod(0o660)
+        return sock, path.lstat().st_ino
+    except OSError:
+        sock.close()
+        raise
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove a socket that nobody listens on any more, and nothing else. Raises `OSError`."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "is there, and is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):
+        probe.connect(str(path))
+        raise OSError(errno.EADDRINUSE, "another daemon listens on it")
+    path.unlink()

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: MIT
+"""The calls of a Docker Engine that may be refused for more than one reason, or not be over at once.
+
+Engines disagree on the status of a refusal and on its words: Podman has 500 for a name that is taken, a
+network that is gone, and a container that others need. So after a refusal we look at what the call was
+about, and only what that does not explain is left to the table of `docker_errors`.
+
+Each function makes its calls with a client that is its own meanwhile, in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+
+from operatord.engines.base import (
+    Network,
+    NetworkPlan,
+    NotThere,
+    OutOfMemory,
+    StagePlan,
+    StageRefused,
+    SubnetTaken,
+)
+
+from . import bodies
+from .client import APIClient, APIError
+from .errors import not_connected, port_in_use, still_needed
+
+_PORT_TRIES = 10
+_JOINS = "container:"
+"""How the mode of a network begins that is another container's."""
+
+
+def image(client: APIClient, name: str) -> bodies.Json:
+    """Return the description of an image."""
+    found: bodies.Json = client.inspect_image(name)  # type: ignore[no-untyped-call]
+    return found
+
+
+def create_network(client: APIClient, plan: NetworkPlan) -> bodies.Json:
+    """Create a network, or take the one of that name when it is the very same plan's."""
+    try:
+        answer: bodies.Json = client.create_network(**bodies.network_body(plan))
+    except APIError as exc:
+        if exc.status_code == HTTPStatus.CONFLICT:  # where names are unique
+            there = _found(lambda: client.inspect_network(plan.name))
+            if there is None or not bodies.is_planned(there.get("Labels"), plan):
+                raise
+            return there
+        if _is_trouble(exc) and bodies.overlaps(plan.subnet, client.networks()):
+            raise SubnetTaken(f"the subnet of {plan.name} overlaps with another network's") from exc
+        raise
+    return answer
+
+
+def create(client: APIClient, plan: StagePlan, body: bodies.Json, *, joins_by_name: bool) -> str:
+    """Create a container, or take the one of that name when it is the very same plan's; return its id.
+
+    With ``joins_by_name`` the one whose network it shares need not be there yet, and is not missed.
+    """
+    try:
+        answer = client.create_container_from_config(body, plan.name)  # type: ignore[no-untyped-call]
+        return str(answer["Id"])
+    except APIError as exc:
+        if exc.status_code != HTTPStatus.CONFLICT and not _is_trouble(exc):
+            raise
+        there = _found(lambda: client.inspect_container(plan.name))
+        if there is None:
+            join = None if joins_by_name else _join_of(body)
+            _require(client, plan.name, join, plan.network.id)
+            raise
+        if not bodies.is_planned(there["Config"].get("Labels"), plan):
+            raise StageRefused(f"the name {plan.name} is taken by another container") from exc
+        return str(there["Id"])
+
+
+def start(client: APIClient, container_id: str) -> None:
+    """Start a container. After a foreign program's port, go on to the next of the range.
+
+    The engine itself looks for a port past its own containers' only; each attempt makes it look
+    from where the last one ended.
+    """
+    attempts = 1
+    while True:
+        try:
+            client.start(container_id)
+            return
+        except APIError as exc:
+            if not port_in_use(str(exc.explanation)):
+                _explain(client, container_id, exc)
+                raise
+            room = bodies.ports_to_choose_from(client.inspect_container(container_id))
+            if attempts >= min(_PORT_TRIES, room):
+                raise
+            attempts += 1
+
+
+def leave_none(client: APIClient, container_id: str) -> None:
+    """Take a container out of the network of those that have none, which admits no second one. Idempotent."""
+    try:
+        client.disconnect_container_from_network(container_id, bodies.NO_NETWORK)
+    except APIError as exc:
+        if not not_connected(str(exc.explanation)):
+            raise
+
+
+def connect(client: APIClient, container_id: str, network: Network, aliases: Sequence[str]) -> None:
+    """Connect a container to a network."""
+    client.connect_container_to_network(container_id, network.id, aliases=list(aliases))
+
+
+def remove(client: APIClient, container_id: str) -> bool:
+    """Remove a container; False when it has to be asked for again.
+
+    The engine is at it already, or others that are being removed as well share the container's namespace.
+    """
+    try:
+        client.remove_container(container_id, force=True, v=True)
+    except APIError as exc:
+        if exc.status_code == HTTPStatus.CONFLICT:
+            return False
+        if not _is_trouble(exc):
+            raise
+        # A network that went before it is trouble for Podman, which removes the container all the same.
+        if _found(lambda: client.inspect_container(container_id)) is None:
+            return True
+        if not still_needed(str(exc.explanation)):
+            raise
+        return False
+    return True
+
+
+def remove_network(client: APIClient, network_id: str) -> bool:
+    """Remove a network; False when it is still in use.
+
+    Its endpoints are disconnected first: Podman removes a network that is in use, and leaves the bridge
+    behind, whose addresses nobody can have then.
+    """
+    members = client.inspect_network(network_id).get("Containers") or {}
+    for key, endpoint in members.items():
+        # An endpoint that outlived its container is listed as ep-…, and goes by its name.
+        member = endpoint["Name"] if key.startswith("ep-") else key
+        with contextlib.suppress(APIError):  # the removal tells
+            client.disconnect_container_from_network(member, network_id, force=True)
+    try:
+        client.remove_network(network_id)
+    except APIError as exc:
+        if _is_trouble(exc) and _found(lambda: client.inspect_network(network_id)) is None:
+            return True
+        if exc.status_code != HTTPStatus.FORBIDDEN:
+            raise
+        return False
+    return True
+
+
+def _is_trouble(exc: APIError) -> bool:
+    """Tell whether the engine says no more than that something went wrong."""
+    return bool(exc.status_code and exc.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def _found(look: Callable[[], bodies.Json]) -> bodies.Json | None:
+    """Return what a look finds; None when it is not there."""
+    try:
+        return look()
+    except APIError as exc:
+        if exc.status_code != HTTPStatus.NOT_FOUND:
+            raise
+        return None
+
+
+def _join_of(body: bodies.Json) -> str | None:
+    """Return the container whose namespace a container, planned or made, shares."""
+    mode = str((body.get("HostConfig") or {}).get("NetworkMode") or "")
+    return mode.removeprefix(_JOINS) if mode.startswith(_JOINS) else None
+
+
+def _explain(client: APIClient, container_id: str, exc: APIError) -> None:
+    """Raise what a start failed on, if it is seen by looking at the container."""
+    if not _is_trouble(exc):
+        return
+    there = _found(lambda: client.inspect_container(container_id))
+    if there is None:
+        raise NotThere(f"the container {container_id[:12]} is not there any more") from exc
+    name = str(there.get("Name") or container_id[:12]).removeprefix("/")
+    if there["State"].get("OOMKilled"):
+        raise OutOfMemory(f"{name} may use less memory than it takes to start it") from exc
+    endpoints = (there.get("NetworkSettings") or {}).get("Networks") or {}
+    network = next((e.get("NetworkID") or key for key, e in endpoints.items()), None)
+    _require(client, name, _join_of(there), network)
+
+
+def _require(client: APIClient, name: str, join: str | None, network: str | None) -> None:
+    """Raise `NotThere` unless what the container called ``name`` needs is there."""
+    if join is not None:
+        if _found(lambda: client.inspect_container(join)) is None:
+            raise NotThere(f"the container whose network {name} is to share is not there any more")
+    elif network and _found(lambda: client.inspect_network(network)) is None:
+        raise NotThere(f"the network of {name} is not there any more")

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""Why a Docker Engine cannot be reached, as a table: what went wrong below, and what is to be done about it.
+
+What the operating system says lies at the bottom of several libraries' exceptions; each of these wraps it in
+its own way. The sentences name the kind of the trouble, and no path: clients read them. The log has all.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import requests
+from docker.errors import TLSParameterError
+
+from operatord.engines.base import DESCRIPTORS_GONE, EngineSilent, EngineUnavailable, NoDescriptors
+from operatord.engines.docker_host.ssh import SshFailed
+
+_SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
+_CERTIFICATES = "docker_cert_path or DOCKER_CERT_PATH, or the docker context"
+
+
+class Rule(NamedTuple):
+    """One row: when ``fits`` holds for anything below the exception, it is ``kind`` with this sentence."""
+
+    fits: Callable[[BaseException], bool]
+    sentence: str
+    kind: type[EngineUnavailable] = EngineUnavailable
+
+
+def _is(*types: type[BaseException]) -> Callable[[BaseException], bool]:
+    return lambda exc: isinstance(exc, types)
+
+
+def _errno(*numbers: int) -> Callable[[BaseException], bool]:
+    return lambda exc: isinstance(exc, OSError) and exc.errno in numbers
+
+
+def _says(*texts: str) -> Callable[[BaseException], bool]:
+    return lambda exc: any(text in str(exc).lower() for text in texts)
+
+
+def _verified(*codes: int) -> Callable[[BaseException], bool]:
+    return lambda exc: getattr(exc, "verify_code", None) in codes
+
+
+# Of OpenSSL, x509_vfy.h.
+_NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
+
+
+def _answers_as_no_engine(exc: BaseException) -> bool:
+    """Tell whether something else was answered than HTTP and JSON, and not nothing at all."""
+    strange = isinstance(exc, http.client.BadStatusLine | json.JSONDecodeError)
+    return strange and not isinstance(exc, ConnectionError)
+
+
+# Read from the top; the first row that fits wins.
+RULES = (
+    Rule(
+        _is(PermissionError),
+        "this user may not use the container engine's socket: add it to the group that owns the socket, "
+        "most often docker (usermod -aG docker USER, then log in anew), or run operatord as a user who may",
+    ),
+    Rule(
+        _is(FileNotFoundError, NotADirectoryError),
+        f"the container engine's socket is not there: start the engine, or correct {_SETTINGS}",
+    ),
+    Rule(
+        _is(ConnectionRefusedError),
+        "the connection to the container engine is refused, for nothing listens at its address: start the "
+        f"engine, or correct {_SETTINGS}",
+    ),
+    Rule(
+        _verified(_EXPIRED),
+        "the container engine's certificate has expired: have a new one made, or set this machine's clock",
+    ),
+    Rule(
+        _verified(_NOT_YET_VALID),
+        "the container engine's certificate is not valid yet: set this machine's clock, or the engine's",
+    ),
+    Rule(
+        _verified(_OTHER_HOST, _OTHER_ADDRESS),
+        f"the container engine's certificate is for another host than {_SETTINGS} names: name it as its "
+        "certificate does (subjectAltName), or have one made for that name",
+    ),
+    Rule(
+        _is(ssl.SSLCertVerificationError),
+        "the container engine's certificate is not trusted, for none of the authorities that are known has "
+        f"signed it: put the certificate of the one that has, ca.pem, where {_CERTIFICATES} looks, and set "
+        "DOCKER_TLS_VERIFY=1 or docker_tls_verify",
+    ),
+    Rule(
+        _says("wrong_version_number", "record_layer_failure", "packet length too long"),
+        f"the container engine does not speak TLS: unset DOCKER_TLS_VERIFY and docker_tls_verify, or write "
+        f"tcp:// instead of https:// in {_SETTINGS}",
+    ),
+    Rule(
+        _says("certificate_required", "certificate required"),
+        "the container engine wants a client's certificate: put cert.pem and key.pem where "
+        f"{_CERTIFICATES} looks",
+    ),
+    Rule(
+        _says("certificate_expired", "certificate expired"),
+        "the container engine refuses the client's certificate, cert.pem, because it has expired: have a new "
+        "one made, or set the clocks of both machines",
+    ),
+    Rule(
+        _says(
+            "bad_certificate", "bad certificate", "unknown_ca", "unknown ca", "certificate_unknown"
+        ),
+        "the container engine refuses the client's certificate, cert.pem: there is none, it has expired, or "
+        "another authority has signed it than the engine trusts; put the right one where "
+        f"{_CERTIFICATES} looks",
+    ),
+    Rule(
+        _is(ssl.SSLError, requests.exceptions.SSLError),
+        "the container engine and operatord agree on no encrypted connection: look after the certificates "
+        f"where {_CERTIFICATES} looks",
+    ),
+    Rule(
+        _is(TLSParameterError),
+        f"a certificate or key for the container engine is not there any more: {_CERTIFICATES} names where",
+    ),
+    Rule(
+        _is(socket.gaierror),
+        f"the name of the container engine's host is not known: correct it in {_SETTINGS}",
+    ),
+    Rule(
+        _errno(errno.EHOSTUNREACH, errno.ENETUNREACH),
+        "there is no way to the container engine's host: look after the network, or correct "
+        f"{_SETTINGS}",
+    ),
+    Rule(
+        _is(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
+        f"the container engine's address cannot be used: correct {_SETTINGS}",
+    ),
+    Rule(
+        _answers_as_no_engine,
+        f"what answers at the container engine's address is no container engine: correct {_SETTINGS}",
+    ),
+    Rule(
+        _is(TimeoutError, requests.exceptions.Timeout, BlockingIOError),
+        "the container engine did not answer in time",
+        EngineSilent,
+    ),
+)
+_BROKEN_OFF = Rule(
+    lambda _: True, "the connection to the container engine was broken off", EngineSilent
+)
+
+
+def unreachable(exc: BaseException) -> EngineUnavailable:
+    """Return what an exception of docker-py, requests or the system's means for whoever needs the engine."""
+    below = list(_below(exc))
+    # Not one of the rows: it is this process that is short of something, whatever came of it.
+    if any(isinstance(each, OSError) and each.errno in DESCRIPTORS_GONE for each in below):
+        return NoDescriptors()
+    for each in below:
+        if isinstance(each, SshFailed):
+            return EngineUnavailable(str(each))
+    rule = next((rule for rule in RULES if any(map(rule.fits, below))), _BROKEN_OFF)
+    return rule.kind(rule.sentence)
+
+
+def _below(exc: BaseException) -> Iterator[BaseException]:
+    """Yield an exception and all that it was made of, each once."""
+    todo, seen = [exc], set[int]()
+    while todo:
+        each = todo.pop(0)
+        if id(each) not in seen:
+            seen.add(id(each))
+            yield each
+            causes = (*each.args, getattr(each, "reason", None), each.__cause__, each.__context__)
+            todo += [cause for cause in causes if isinstance(cause, BaseException)]

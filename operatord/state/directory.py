@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: MIT
+"""The directory of one daemon, and the name under which it is known for good.
+
+`state_lock` says who may use it, `identity` how a copy of it is told from the original.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from operatord.machine.file_kind import no_file
+
+from .identity import (
+    StateDirUnusable,
+    as_found,
+    identify,
+    read_instance,
+    settle_instance,
+    write_identity,
+    write_instance,
+)
+from .lock import LOCK, StateDirBusy, StateLock, in_the_way, way_out
+
+log = logging.getLogger(__name__)
+
+
+class StateDirLost(StateDirUnusable):
+    """The state directory is not at its path any more, and cannot be put back; the text names no path."""
+
+
+class StateDir(StateLock):
+    """A directory of this daemon alone, and the name that outlives a restart."""
+
+    def __init__(self, path: Path) -> None:
+        """Lock it. Raises `StateDirBusy`, `StateDirUnusable`, for a copy as well, `OSError`."""
+        super().__init__(path)
+        try:
+            self.instance = settle_instance(path)
+            self.holder = identify(path, self.instance)
+        except BaseException:
+            self.close()
+            raise
+
+    def secure(self) -> None:
+        """See to it that the directory at the path is this one, and put back what of it was deleted.
+
+        What it holds besides is for others to put back. Raises `StateDirLost`.
+        """
+        if not self.is_at_its_path:
+            if not self.is_deleted:
+                raise StateDirLost("the state directory has been moved away; move it back")
+            self._regain(self._make_anew, "stop it, and move away what it leaves")
+        elif not self.has_its_file:
+            self._regain(self.lock_file_again, "stop it")
+
+    def _regain(self, act: Callable[[], None], against_another: str) -> None:
+        """Put back what was deleted. Raises `StateDirLost`, which says what to do ``against_another``."""
+        try:
+            act()
+        except StateDirBusy as exc:
+            what = "another operatord has taken the state directory"
+            raise StateDirLost(f"{what}; {against_another}") from exc
+        except (StateDirUnusable, OSError) as exc:
+            log.debug("the state directory cannot be put back: %s", exc)
+            raise StateDirLost(self._obstacle() or _cannot_be_made(exc)) from exc
+        log.warning(
+            "the state directory, or its lock, was deleted, and is there again: %s", self.path
+        )
+
+    def _make_anew(self) -> None:
+        """Make the directory where it was. Raises `StateDirUnusable`, `OSError`."""
+        with StateLock(self.path) as fresh:
+            if read_instance(self.path) not in (None, self.instance):
+                raise StateDirBusy("another instance has worked in it")
+            write_instance(self.path, self.instance)
+            found = as_found(self.path, self.instance)
+            write_identity(self.path, msgspec.structs.replace(found, holder=self.holder))
+            self.take(fresh)
+
+    def _obstacle(self) -> str | None:
+        """Return what stands in the place of the directory or of its lock, and what to do about it."""
+        if self.path.is_dir():
+            kind = no_file(self.path / LOCK)
+            lock = "stands where the lock of the state directory is to be; move it away"
+            return kind and f"{kind} {lock}"
+        what, kind = in_the_way(self.path)
+        if what.is_dir():
+            return None
+        place = "in the place of" if what == self.path else "in the path of"
+        return f"{kind} stands {place} the state directory; {way_out(kind)}"
+
+
+def _cannot_be_made(exc: StateDirUnusable | OSError) -> str:
+    if isinstance(exc, StateDirUnusable):
+        what = (
+            "a directory that serves for something else stands in the place of the state directory"
+        )
+        return f"{what}; move it away"
+    what = "the state directory has been deleted, and cannot be made again"
+    return f"{what} ({exc.strerror}); make it, empty and open to nobody else"
