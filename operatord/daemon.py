@@ -38,6 +38,7 @@ from .lifecycle.engine_changes import EngineChanges, Means
 from .lifecycle.forgotten import Forgotten
 from .lifecycle.inspection import Inspection
 from .lifecycle.reconcile import Reconciler
+from .lifecycle.supervisor import Parts as SupervisorParts
 from .lifecycle.supervisor import Supervisor
 from .machine.clock import Clock
 from .machine.failpoints import fail_around
@@ -54,6 +55,7 @@ from .provision.subnet_count import SubnetCount
 from .scheduling.admission import Admission, Machine
 from .settings.advertised import Advertised, advertised
 from .settings.config import Config, ConfigError
+from .settings.current import CurrentSettings
 from .settings.reloading import Reloading, changed
 from .signals import Signals
 from .state.directory import StateDir, StateDirLost
@@ -104,7 +106,7 @@ class Daemon:
         Raises `StateDirUnusable`, `ConfigError`, `OSError`.
         """
         parts = parts or Parts()
-        self.config = config
+        self.settings = CurrentSettings(config)
         self._engine_host = choice.engine_host(config, os.environ)
         """None where the engine is on this machine; of another one, nothing can be measured here."""
         self._advertised = advertised(config, self._engine_host)
@@ -139,6 +141,11 @@ class Daemon:
         self._stopping: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
 
+    @property
+    def config(self) -> Config:
+        """The settings as they are now."""
+        return self.settings.config
+
     def _choose_engine(self, given: base.Engine | None) -> choice.Choice:
         """Return the engine, and why it is that one. Raises `ConfigError`."""
         if given is not None:
@@ -151,8 +158,17 @@ class Daemon:
         facts = self.host.facts()
         machine = Machine(facts["cpus"], facts["memory"], self._gpus or ())
         learned = _learned(self.journal)
-        admission = Admission(self.config, machine, self.clock, learned)
-        supervisor = Supervisor(self.engine, starter, admission, self.journal, self.events.emit)
+        admission = Admission(self.settings, machine, self.clock, learned)
+        parts = SupervisorParts(
+            self.engine,
+            starter,
+            admission,
+            self.settings,
+            self.clock,
+            self.journal,
+            self.events.emit,
+        )
+        supervisor = Supervisor(parts)
         supervisor.transitions.on_defect = self.keeper.note
         self.journal.on_trouble = supervisor.note_journal
         return supervisor
@@ -221,7 +237,7 @@ class Daemon:
         return Services(
             version=__version__,
             instance=self.instance,
-            config=self.config,
+            settings=self.settings,
             inspection=Inspection(self.engine, self.supervisor.availability),
             supervisor=self.supervisor,
             probes=self.probes,
@@ -400,10 +416,10 @@ class Daemon:
         return Fresh(config, new, changed(self.config, config))
 
     def _use_settings(self, fresh: Fresh) -> Reloaded:
-        self.config = self.services.config = fresh.config
+        self.settings.config = fresh.config
         self._advertised = fresh.advertised
         self.engine.be_patient(fresh.config.engine_patience)
-        self.supervisor.configure(fresh.config)
+        self.supervisor.configure()
         self.journal.retention = self._retention()
         log.info("settings reread; changed: %s", ", ".join(fresh.changed) or "nothing")
         return Reloaded(reloaded=True, changed=fresh.changed)

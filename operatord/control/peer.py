@@ -13,6 +13,7 @@ from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock
 from operatord.machine.host import HostMonitor
 from operatord.settings.config import Config
+from operatord.settings.current import CurrentSettings
 from operatord.store.events import EventLog
 from operatord.streams.probes import ProbeRegistry
 from operatord.waking import Turnstile
@@ -88,7 +89,7 @@ class Services:
 
     version: str
     instance: str
-    config: Config
+    settings: CurrentSettings
     inspection: Inspection
     supervisor: Supervisor
     probes: ProbeRegistry
@@ -108,6 +109,11 @@ class Services:
     followed: int = 0
     """How many stages' logs are followed, over all connections."""
     subscription_serial: int = 0
+
+    @property
+    def config(self) -> Config:
+        """The settings as they are now."""
+        return self.settings.config
 
     def new_subscription(self) -> int:
         """Return a number that no subscription has had."""

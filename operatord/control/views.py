@@ -33,7 +33,7 @@ class Views:
     def __init__(self, supervisor: Supervisor) -> None:
         """Nothing is encoded yet."""
         self._supervisor = supervisor
-        self._clock = supervisor.admission.clock
+        self._clock = supervisor.transitions.clock
         self._living: WeakKeyDictionary[SessionRecord, tuple[object, bytes]] = WeakKeyDictionary()
         self._listed = _Kept()
         self._whole = _Kept()

@@ -36,6 +36,8 @@ class LifeHooks(NamedTuple):
     """Hears that the stream of a session is there."""
     hung: Callable[[SessionRecord], None]
     """Hears that a stage hung of what was made beforehand for a session."""
+    grace: Callable[[], float]
+    """Returns the seconds that stages get to end by themselves, as the settings are now."""
 
 
 class Life:
@@ -94,7 +96,7 @@ class Life:
         await (
             self._availability.first_answer.wait()
         )  # nothing is decided about an earlier life before
-        grace = self._admission.config.stop_grace if ending.grace is None else ending.grace
+        grace = self._hooks.grace() if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await persist(record, lambda: self._starter.remove(record))
         self._transitions.gone(record, ending._replace(error=final_error(record, ending)))

@@ -27,6 +27,7 @@ from operatord.provision.removal import persist
 from operatord.provision.starter import Starter
 from operatord.provision.steps import Interrupted, StepFailed
 from operatord.session.record import Ending, SessionRecord
+from operatord.settings.current import CurrentSettings
 from operatord.store.journal_file import JournalFailed
 from operatord_protocol.messages import SessionStartParams
 
@@ -55,12 +56,20 @@ NO_STAGES = SessionPlan(pipeline=SPARE, network="shared", stages={}, env={}, for
 class SlotPool:
     """The slots of all pipelines."""
 
-    def __init__(self, starter: Starter, transitions: Transitions, images: SlotImages) -> None:
+    def __init__(
+        self,
+        starter: Starter,
+        transitions: Transitions,
+        settings: CurrentSettings,
+        images: SlotImages,
+    ) -> None:
         """Nothing is made before `run`."""
         self.images = images
         self._starter = starter
         self._transitions = transitions
-        self._admission = admission = transitions.admission
+        self._admission = transitions.admission
+        self._settings = settings
+        self._clock = transitions.clock
         self._slots: dict[str, SessionRecord] = {}
         """All that exist, by id, oldest first."""
         self._ready: set[str] = set()
@@ -68,7 +77,7 @@ class SlotPool:
         self._arrivals: defaultdict[str, Arrivals] = defaultdict(Arrivals)
         self._refill: dict[str, float] = {}
         """Seconds that it took to make the last one."""
-        self._failures = SlotFailures(admission.clock.now)
+        self._failures = SlotFailures(self._clock.now)
         self._claimed_at = -REST
         self._open = True
         self._forgotten = asyncio.Event()
@@ -97,7 +106,7 @@ class SlotPool:
 
     def target(self, pipeline: str) -> int:
         """Return how many there should be: as configured, or within bounds what comes while one is made."""
-        config = self._admission.config
+        config = self._settings.config
         configured = config.pipelines.get(pipeline)
         if not self._open:
             return 0
@@ -106,12 +115,12 @@ class SlotPool:
         low, high = configured.warm_bounds
         if low == high:
             return low
-        refill, now = self._refill.get(pipeline, UNKNOWN), self._admission.clock.now()
+        refill, now = self._refill.get(pipeline, UNKNOWN), self._clock.now()
         return max(low, min(high, self._arrivals[pipeline].expected(refill, now)))
 
     def status(self) -> dict[str, dict[str, int]]:
         """Return for each pipeline how many are ready and how many there should be."""
-        return {name: self._count(name) for name in self._admission.config.pipelines}
+        return {name: self._count(name) for name in self._settings.config.pipelines}
 
     def spare_networks(self) -> dict[str, int]:
         """Return the same for networks that are kept for whichever session comes."""
@@ -124,13 +133,13 @@ class SlotPool:
 
     def candidates(self, plan: SessionPlan) -> list[SessionRecord]:
         """Return slots that would do for ``plan``, the best first."""
-        self._arrivals[plan.pipeline].note(self._admission.clock.now())
+        self._arrivals[plan.pipeline].note(self._clock.now())
         fit = [slot for slot in self.ready(plan.pipeline) if _suits(slot, plan)]
         return [*fit[:1], *self.ready(SPARE)[:1]]
 
     def claimed(self, slot: SessionRecord) -> None:
         """It is a session now."""
-        self._claimed_at = self._admission.clock.now()
+        self._claimed_at = self._clock.now()
         self._forget(slot)
 
     def _forget(self, slot: SessionRecord) -> None:
@@ -146,7 +155,7 @@ class SlotPool:
         while True:
             pause = PAUSE
             self._discard_unfit()
-            self._failures.reconsider((self.images.doubts, self._admission.config))
+            self._failures.reconsider((self.images.doubts, self._settings.config))
             pipeline = self._lacking()
             if pipeline is not None:
                 await self._transitions.calm()
@@ -193,9 +202,9 @@ class SlotPool:
 
     def _lacking(self) -> str | None:
         """Return a pipeline that has too few slots, unless one has just been claimed."""
-        if self._admission.clock.now() - self._claimed_at < REST:
+        if self._clock.now() - self._claimed_at < REST:
             return None
-        for name in (*self._admission.config.pipelines, SPARE):
+        for name in (*self._settings.config.pipelines, SPARE):
             count = len([s for s in self._slots.values() if s.plan.pipeline == name])
             if count < self.target(name) and self._failures.may_try(name):
                 return name
@@ -203,7 +212,7 @@ class SlotPool:
 
     def _discard_unfit(self) -> None:
         """Give up slots that died, are too old, too many, or not as the configuration has them now."""
-        config, now = self._admission.config, self._admission.clock.now()
+        config, now = self._settings.config, self._clock.now()
         count: dict[str, int] = {}
         for slot in list(self._slots.values()):
             if slot.id not in self._ready:
@@ -225,7 +234,7 @@ class SlotPool:
         if not self._admission.decide(scheduler.Reserved(slot.id, need)):
             return True
         self._slots[slot.id] = slot
-        begun = self._admission.clock.now()
+        begun = self._clock.now()
         try:
             await self._transitions.chronicle.write_slots(
                 list(self._slots)
@@ -246,7 +255,7 @@ class SlotPool:
         if not current or slot.ending.done():  # given up during its last step
             await self._remove(slot)
             return True
-        self._made_at[slot.id] = self._admission.clock.now()
+        self._made_at[slot.id] = self._clock.now()
         self._refill[pipeline] = self._made_at[slot.id] - begun
         self._ready.add(slot.id)
         self._failures.forget(pipeline)
@@ -260,7 +269,7 @@ class SlotPool:
         return await self.images.are_current(slot)
 
     def _new(self, pipeline: str) -> SessionRecord:
-        config, wall = self._admission.config, self._admission.clock.wall()
+        config, wall = self._settings.config, self._clock.wall()
         params = SessionStartParams()
         plan = NO_STAGES
         if pipeline != SPARE:

@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from operatord.core.plans import SessionPlan, Upstream, make_plan
 from operatord.core.scheduling import scheduler
 from operatord.core.scheduling.pressure import Sample
 from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
+from operatord.machine.clock import Clock
 from operatord.monitors.exits import ExitHooks, ExitWatch
 from operatord.provision.starter import Starter
 from operatord.scheduling.admission import Admission, Machine
-from operatord.scheduling.expiry import Lifetimes
+from operatord.scheduling.expiry import ExpiryHooks, Lifetimes
 from operatord.session.record import Ending, SessionRecord
-from operatord.settings.config import Config
+from operatord.settings.current import CurrentSettings
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord_protocol import errors
@@ -40,36 +42,49 @@ from .transitions import Transitions
 log = logging.getLogger(__name__)
 
 
+class Parts(NamedTuple):
+    """What a supervisor works with."""
+
+    engine: base.Engine
+    starter: Starter
+    admission: Admission
+    settings: CurrentSettings
+    clock: Clock
+    journal: Journal
+    emit: Emit
+
+
 class Supervisor:
     """Takes requests for sessions, and has what deals with each part of their lives."""
 
-    def __init__(
-        self,
-        engine: base.Engine,
-        starter: Starter,
-        admission: Admission,
-        journal: Journal,
-        emit: Emit,
-    ) -> None:
-        """``admission`` has the settings and the machine; `configure` and `resize` replace them."""
+    def __init__(self, parts: Parts) -> None:
+        """Begin without sessions; those of an earlier daemon are taken on by `restorer`."""
+        engine, starter, admission, settings, clock, journal, emit = parts
         self._starter = starter
-        self._clock = clock = admission.clock
+        self._settings = settings
+        self._clock = clock
         self.admission = admission
-        self.transitions = transitions = Transitions(admission, journal, emit)
+        self.transitions = transitions = Transitions(admission, clock, journal, emit)
         self.book, self.leases = transitions.book, transitions.leases
-        self.lifetimes = Lifetimes(admission, self.leases, transitions.end, transitions.note)
+        expiry = ExpiryHooks(transitions.end, transitions.note)
+        self.lifetimes = Lifetimes(settings, clock, admission, self.leases, expiry)
         self.availability = EngineAvailability(clock)
         self.on_no_subnets: Callable[[], object] = lambda: None
         """Called before somebody is refused for want of subnets, so that they are counted anew."""
-        self.slots = SlotPool(starter, transitions, SlotImages(engine))
+        self.slots = SlotPool(starter, transitions, settings, SlotImages(engine))
         attacher = Attacher(starter, transitions)
-        hooks = ExitHooks(transitions.own, attacher.detach, transitions.note)
-        self.exits = ExitWatch(engine, self.book.records, hooks, clock)
-        doubt = self.slots.doubt
-        life_hooks = LifeHooks(self._runs, lambda record: doubt(record.plan.pipeline))
-        self.life = Life(engine, self.availability, starter, transitions, life_hooks)
+        exit_hooks = ExitHooks(transitions.own, attacher.detach, transitions.note)
+        self.exits = ExitWatch(engine, self.book.records, exit_hooks, clock)
+        self.life = Life(engine, self.availability, starter, transitions, self._life_hooks())
         self.restorer = Restorer(transitions, journal, self.lifetimes, self.life)
         self.shutdown = Shutdown(transitions, self.slots, self.drain)
+
+    def _life_hooks(self) -> LifeHooks:
+        return LifeHooks(
+            running=self._runs,
+            hung=lambda record: self.slots.doubt(record.plan.pipeline),
+            grace=lambda: self._settings.config.stop_grace,
+        )
 
     def _runs(self, record: SessionRecord) -> None:
         """The stream of a session is there."""
@@ -92,7 +107,7 @@ class Supervisor:
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
-        default_count = self.admission.config.defaults.count
+        default_count = self._settings.config.defaults.count
         if known := self.book.same_request(params, owner, default_count):
             return known
         plan = self.plan(params, upstream)
@@ -156,7 +171,7 @@ class Supervisor:
 
     def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
         """Return what a request would become. Raises `InvalidParams`, `NotFound`."""
-        config = self.admission.config
+        config = self._settings.config
         plan = make_plan(params, config.pipelines, config.defaults.count, upstream)
         if params.on_shortage == "degrade" and params.format != "json":
             raise errors.InvalidParams(
@@ -211,13 +226,13 @@ class Supervisor:
 
     # Facts
 
-    def configure(self, config: Config) -> None:
-        """Use other settings from now on; sessions that live keep theirs."""
-        self.transitions.act(self.admission.adjust(config=config))
+    def configure(self) -> None:
+        """Count with the settings, which are others now; sessions that live keep theirs."""
+        self.transitions.act(self.admission.adjust())
 
     def resize(self, machine: Machine) -> None:
         """Count with another machine from now on."""
-        self.transitions.act(self.admission.adjust(machine=machine))
+        self.transitions.act(self.admission.adjust(machine))
 
     def note_subnets(self, usable: int, obstacle: str | None) -> None:
         """Count with so many subnets from now on; ``obstacle`` says who leaves none over."""

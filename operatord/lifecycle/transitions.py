@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from operatord.core.scheduling import scheduler
+from operatord.machine.clock import Clock
 from operatord.scheduling.admission import Admission
 from operatord.scheduling.queue_progress import QueueNotifier
 from operatord.session.leases import Leases
@@ -30,10 +31,10 @@ log = logging.getLogger(__name__)
 class Transitions:
     """All sessions of this daemon, and what becomes of them."""
 
-    def __init__(self, admission: Admission, journal: Journal, emit: Emit) -> None:
+    def __init__(self, admission: Admission, clock: Clock, journal: Journal, emit: Emit) -> None:
         """``admission`` decides; ``emit`` publishes an event."""
         self.admission = admission
-        self.clock = admission.clock
+        self.clock = clock
         self.emit = emit
         self.book = SessionBook(journal)
         self.chronicle = Chronicle(journal, admission.holding, self.clock, emit)

@@ -27,6 +27,7 @@ from operatord.machine.clock import Clock
 from operatord.session.record import SessionRecord
 from operatord.session.snapshot import SavedHolding
 from operatord.settings.config import Config
+from operatord.settings.current import CurrentSettings
 from operatord_protocol.absent import given
 from operatord_protocol.messages import SessionStartParams, Ttl
 
@@ -54,12 +55,16 @@ class Admission:
     """Everything that is known about room, in one place."""
 
     def __init__(
-        self, config: Config, machine: Machine, clock: Clock, learned: Learned | None = None
+        self,
+        settings: CurrentSettings,
+        machine: Machine,
+        clock: Clock,
+        learned: Learned | None = None,
     ) -> None:
         """Count with ``machine`` until `adjust` brings another."""
-        self.config = config
+        self._current = settings
         self._machine = machine
-        self.clock = clock
+        self._clock = clock
         self._gauge = Gauge()
         self._free: Vector | None = None
         self._blocked: dict[str, str] = {}
@@ -68,7 +73,7 @@ class Admission:
         self._foreseen: dict[Ask, scheduler.Preview] = {}
         self._shapes: dict[tuple[str, ...], tuple[tuple[Stage, ...], Shape]] = {}
         self.learned = learned or Learned()
-        self.state = State(_settings(config, machine))
+        self.state = State(_settings(settings.config, machine))
 
     # What happens
 
@@ -76,13 +81,15 @@ class Admission:
         """Let the scheduler take ``event`` in; return what is to be done."""
         self._standings = None
         self._foreseen.clear()
-        return scheduler.decide(self.state, event, self.clock.now())
+        return scheduler.decide(self.state, event, self._clock.now())
 
-    def adjust(
-        self, config: Config | None = None, machine: Machine | None = None
-    ) -> list[scheduler.Action]:
-        """Count with other settings or another machine from now on."""
-        self.config, self._machine = config or self.config, machine or self._machine
+    @property
+    def _config(self) -> Config:
+        return self._current.config
+
+    def adjust(self, machine: Machine | None = None) -> list[scheduler.Action]:
+        """Count with the settings as they are now, and with another machine if there is one."""
+        self._machine = machine or self._machine
         return self._changed(self.state.draining)
 
     def drain(self, draining: bool) -> list[scheduler.Action]:
@@ -90,12 +97,12 @@ class Admission:
         return self._changed(draining)
 
     def _changed(self, draining: bool) -> list[scheduler.Action]:
-        settings = _settings(self.config, self._machine)
+        settings = _settings(self._config, self._machine)
         return self.decide(scheduler.Changed(settings, draining))
 
     def measure(self, sample: Sample, seconds: float) -> list[scheduler.Action]:
         """Take in what was measured ``seconds`` after the last time."""
-        reserved, marks = self.config.system_reserved, self._watermarks()
+        reserved, marks = self._config.system_reserved, self._watermarks()
         self._gauge.update(sample, marks, seconds)
         self._free = _unlimited(memory=sample.memory_available - int(reserved.memory))
         return self._measured()
@@ -114,7 +121,7 @@ class Admission:
         return self.decide(scheduler.Measured(self._free, kind, reason))
 
     def _watermarks(self) -> Watermarks:
-        pressure, reserved = self.config.pressure, self.config.system_reserved
+        pressure, reserved = self._config.pressure, self._config.system_reserved
         return Watermarks(
             cpu=pressure.cpu,
             memory_stall=pressure.memory_stall,
@@ -198,7 +205,7 @@ class Admission:
         def learned(stage: str, declared: Use) -> Use:
             return self.learned.reservation_for(plan.pipeline, stage, declared)
 
-        pipeline = self.config.pipelines.get(plan.pipeline)
+        pipeline = self._config.pipelines.get(plan.pipeline)
         if pipeline is not None and pipeline.reservations == "learned":
             return demand.shape_of(plan, stages, learned)
         return self._declared_shape(plan, stages)
@@ -222,11 +229,11 @@ class Admission:
         deadline = given(params.deadline, patience)
         if deadline is None:
             return None
-        return self.clock.now() + deadline - min(self._starts[plan.pipeline], default=0.0)
+        return self._clock.now() + deadline - min(self._starts[plan.pipeline], default=0.0)
 
     def _seconds(self, plan: SessionPlan, params: SessionStartParams) -> float | None:
         """Return how long the session is expected to live."""
-        ends = [plan.expected_seconds, self.config.lease.max_age]
+        ends = [plan.expected_seconds, self._config.lease.max_age]
         ends.append(params.lease.ttl if isinstance(params.lease, Ttl) else None)
         return min((float(end) for end in ends if end is not None), default=None)
 
@@ -237,13 +244,13 @@ class Admission:
     def standings(self) -> dict[str, Standing]:
         """Return where each request stands; worked out when asked for the first time."""
         if self._standings is None:
-            self._standings = standings(self.state, self.clock.now())
+            self._standings = standings(self.state, self._clock.now())
         return self._standings
 
     def why(self, session_id: str) -> Why | None:
         """Return why a request still waits."""
         waiting = self.state.queue.get(session_id)
-        return None if waiting is None else explain(self.state, waiting, self.clock.now())
+        return None if waiting is None else explain(self.state, waiting, self._clock.now())
 
     def preview(self, ask: Ask) -> scheduler.Preview:
         """Return what would be decided now, changing nothing.
@@ -254,7 +261,7 @@ class Admission:
         if (known := self._foreseen.get(kind)) is not None:
             return known
         self._standings = None
-        found = scheduler.preview(self.state, ask, self.clock.now())
+        found = scheduler.preview(self.state, ask, self._clock.now())
         lasts = isinstance(found.action, scheduler.Start) and not self.state.length
         if lasts and ask.latest is None and len(self._foreseen) < FORESEEN:
             self._foreseen[kind] = found
@@ -267,7 +274,7 @@ class Admission:
     def too_large(self) -> dict[str, str]:
         """Return, for each pipeline that can never run here, why not."""
         found = {}
-        for name, pipeline in self.config.pipelines.items():
+        for name, pipeline in self._config.pipelines.items():
             plan = SessionPlan(name, pipeline.namespaces, pipeline.stages, {}, "json")
             if why := never(self.state, self.shape(plan, tuple(pipeline.stages))):
                 found[name] = why.text

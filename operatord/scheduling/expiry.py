@@ -7,10 +7,13 @@ What the scheduler foresees follows from them, and from how long the stream itse
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from operatord.core.scheduling import scheduler
+from operatord.machine.clock import Clock
 from operatord.session.leases import LOOKING, Leases
 from operatord.session.record import Ending, SessionRecord
+from operatord.settings.current import CurrentSettings
 
 from .admission import Admission
 
@@ -20,25 +23,32 @@ ORPHANED = 10.0
 never noticed the daemon's death, and wants it as before."""
 
 
+class ExpiryHooks(NamedTuple):
+    """What `Lifetimes` has others do."""
+
+    end: Callable[[SessionRecord, Ending], None]
+    """Ends a session at once."""
+    note: Callable[[SessionRecord], None]
+    """Writes a session down as it is now."""
+
+
 class Lifetimes:
     """Sets the bounds of sessions by their requests and the settings; keeps what `IdleWatch` notices."""
 
     def __init__(
         self,
+        settings: CurrentSettings,
+        clock: Clock,
         admission: Admission,
         leases: Leases,
-        end: Callable[[SessionRecord, Ending], None],
-        note: Callable[[SessionRecord], None],
+        hooks: ExpiryHooks,
     ) -> None:
-        """``admission`` has the settings and hears of expected ends; ``leases`` lets sessions end.
-
-        ``end`` ends one at once, ``note`` writes one down.
-        """
+        """``admission`` hears of expected ends; ``leases`` ends sessions when their time has come."""
+        self._settings = settings
+        self._clock = clock
         self._admission = admission
         self._leases = leases
-        self._end = end
-        self._note = note
-        self._clock = admission.clock
+        self._hooks = hooks
 
     # What is asked for
 
@@ -49,7 +59,7 @@ class Lifetimes:
         """
         record.moments = {"queued": self._clock.now()}
         if record.params.lease == "pinned":
-            record.unread_limit = self._admission.config.lease.unread_timeout
+            record.unread_limit = self._settings.config.lease.unread_timeout
 
     def extend(self, record: SessionRecord, ttl: float) -> None:
         """Let the lease end ``ttl`` seconds from now."""
@@ -93,7 +103,7 @@ class Lifetimes:
             self._leases.bound(record, "lease", left, ending)
 
     def _bound_age(self, record: SessionRecord) -> None:
-        if (age := self._admission.config.lease.max_age) is not None:
+        if (age := self._settings.config.lease.max_age) is not None:
             left = max(0.0, age - self._age(record))
             old = Ending(
                 "expired", "max_age", f"it has been running for {age:g} s, the longest time"
@@ -126,7 +136,7 @@ class Lifetimes:
 
     def idle_timeout(self, record: SessionRecord) -> float | None:
         """Return after how many seconds without a consumer a session ends."""
-        timeout = self._admission.config.lease.idle_timeout
+        timeout = self._settings.config.lease.idle_timeout
         if record.orphaned:
             return ORPHANED if timeout is None else min(timeout, ORPHANED)
         return timeout
@@ -142,7 +152,7 @@ class Lifetimes:
             return
         if seconds >= timeout:
             idle = Ending("expired", "idle", f"nobody read from it for {timeout:g} s")
-            self._end(record, CONNECTION_GONE if record.orphaned else idle)
+            self._hooks.end(record, CONNECTION_GONE if record.orphaned else idle)
         elif not self._leases.bounds(record, "idle"):
             self._leases.bound(record, "idle", timeout - seconds)
 
@@ -159,7 +169,7 @@ class Lifetimes:
         """Somebody has read from ``record``, now or before: it does not end for want of that any more."""
         record.unread_limit, record.unread = None, False
         self._leases.unbind(record, "unread")
-        self._note(record)
+        self._hooks.note(record)
 
     def on_unread(self, record: SessionRecord, sure: bool) -> None:
         """Nobody has read from ``record`` as far as is known; with ``sure``, nobody has at all."""
@@ -170,7 +180,7 @@ class Lifetimes:
             record.unread = False
             self._leases.unbind(record, "unread")
         elif self._age(record) >= limit:
-            self._end(
+            self._hooks.end(
                 record, Ending("expired", "unread", f"nobody has read from it in {limit:g} s")
             )
         elif not self._leases.bounds(record, "unread"):

@@ -438,7 +438,7 @@ async def test_pool_rests_longer_after_a_slot_that_could_not_be_made(
     monkeypatch: pytest.MonkeyPatch, made: bool, pause: str
 ) -> None:
     """S7: an engine that refuses is not asked again at once."""
-    pool = slots_module.SlotPool(Mock(), Mock(calm=AsyncMock()), Mock())
+    pool = slots_module.SlotPool(Mock(), Mock(calm=AsyncMock()), Mock(), Mock())
     monkeypatch.setattr(pool, "_discard_unfit", Mock())
     monkeypatch.setattr(pool, "_lacking", Mock(return_value="segmented"))
     monkeypatch.setattr(pool, "_make", AsyncMock(return_value=made))

@@ -24,6 +24,7 @@ _BELOW_STREAMS = {
     *_BELOW_STORE,
     "operatord.store",
     "operatord.settings.config",
+    "operatord.settings.current",
     "operatord.engines.base",
 }
 _BELOW_SESSION = {*_BELOW_STREAMS, "operatord.streams", "operatord.waking"}
@@ -61,6 +62,7 @@ RULES: dict[str, set[str]] = {
         "operatord.core", "operatord.settings.file", "operatord.settings.yaml_text", "operatord_protocol",
         "msgspec",
     },
+    "operatord.settings.current": {"operatord.settings.config"},
     "operatord.settings.file": {"operatord.settings.yaml_text"},
     "operatord.settings.yaml_text": {"operatord.core", "yaml"},
     "operatord.settings": {
