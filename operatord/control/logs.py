@@ -94,7 +94,7 @@ async def _follow_stages(
     await record.started_stages()
     try:
         async with asyncio.TaskGroup() as group:
-            for stage in (stage for stage in stages if stage in record.containers):
+            for stage in (stage for stage in stages if stage in record.provisioned.containers):
                 group.create_task(_follow_stage(call, record, stage, tail, head))
         while not call.notify("session.log", {**head, "end": True}):
             await call.peer.drained()

@@ -53,10 +53,10 @@ class Inspection:
         return newest_lines(dict(zip(stages, found, strict=True)))
 
     async def _lines(self, record: SessionRecord, stage: str, tail: int) -> Sequence[LogLine]:
-        found = record.log_tails.get(stage)
-        if found is None and stage in record.containers:
+        found = record.observed.log_tails.get(stage)
+        if found is None and stage in record.provisioned.containers:
             with _engine_errors():
-                asked = self._engine.logs(record.containers[stage], tail)
+                asked = self._engine.logs(record.provisioned.containers[stage], tail)
                 found = await self._availability.answer(asked)
         return (found or [])[-tail:] if tail else []
 
@@ -69,7 +69,7 @@ class Inspection:
     ) -> None:
         """Send the last ``tail`` lines of a stage and all that come, until it ends or the engine is lost."""
         with contextlib.suppress(EngineError):
-            async for line in self._engine.follow_logs(record.containers[stage], tail):
+            async for line in self._engine.follow_logs(record.provisioned.containers[stage], tail):
                 await send(line)
 
     async def stats(self, record: SessionRecord) -> m.Stats:
@@ -77,8 +77,10 @@ class Inspection:
 
         Raises `EngineUnavailable`, `Conflict` if a stage goes meanwhile.
         """
-        stages = list(record.containers)
-        found = await asyncio.gather(*(self._used(record.containers[stage]) for stage in stages))
+        stages = list(record.provisioned.containers)
+        found = await asyncio.gather(
+            *(self._used(record.provisioned.containers[stage]) for stage in stages)
+        )
         return m.Stats(session_id=record.id, stages=dict(zip(stages, found, strict=True)))
 
     async def _used(self, container_id: str) -> dict[str, Any]:

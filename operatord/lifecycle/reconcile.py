@@ -54,7 +54,9 @@ class Reconciler:
     async def look(self) -> None:
         """Compare once. Raises `base.EngineError`."""
         supervisor = self._supervisor
-        known = {record.id: dict(record.containers) for record in supervisor.book.present()}
+        known = {
+            record.id: dict(record.provisioned.containers) for record in supervisor.book.present()
+        }
         found = await self._engine.list_objects(self._instance)
         supervisor.exits.compare(found, known)
         for each in found:
@@ -89,8 +91,10 @@ class Reconciler:
         if record.phase != "running" or record.is_attaching:
             return False  # whoever starts or removes it knows better
         if found.kind == "network":
-            return record.network is not None and found.id != record.network.id
-        return found.id not in record.containers.values()
+            return (
+                record.provisioned.network is not None and found.id != record.provisioned.network.id
+            )
+        return found.id not in record.provisioned.containers.values()
 
     async def _try_to_remove(self, due: set[str]) -> None:
         """Remove orphans; what cannot be removed now is tried again with the next look."""

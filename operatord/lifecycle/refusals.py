@@ -81,7 +81,7 @@ def final_error(record: SessionRecord, ending: Ending) -> errors.WireError:
         message = f"the session ended before its stream was there: {ending.reason}"
         error = kind(message, step=record.step, session_id=record.id, cause=ending.cause)
     if ending.stage is not None:
-        lines = filter(is_for_people, record.log_tails.get(ending.stage, []))
+        lines = filter(is_for_people, record.observed.log_tails.get(ending.stage, []))
         words = [line.line for line in lines][-ERROR_LINES:]
         error.data |= {"stage": ending.stage, "log": words}
     return error

@@ -95,8 +95,8 @@ class Restorer:
         self._life.hold_subnet(record)
         if record.phase == "running" and keeps:
             log.info("session %s is taken on", record.id)
-            record.exits.clear()  # they are seen again, and judged
-            record.by_others.clear()
+            record.observed.exits.clear()  # they are seen again, and judged
+            record.observed.by_others.clear()
             self._lifetimes.resume(record)
             self._transitions.own(self._life.live_on(record))
         else:

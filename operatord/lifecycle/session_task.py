@@ -161,10 +161,10 @@ class Life:
         It is written down before that, and the session runs only after it: whenever the daemon dies, there
         is neither a relay that nobody knows, nor a session that runs and has lost its own.
         """
-        if record.relay is not None:
+        if record.provisioned.relay is not None:
             self._chronicle.note(record)
             await self._chronicle.written()
-            record.relay.stay()
+            record.provisioned.relay.stay()
 
     async def _end(self, record: SessionRecord, ending: Ending) -> None:
         record.result = ending

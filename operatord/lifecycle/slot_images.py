@@ -49,11 +49,11 @@ class SlotImages:
     async def note(self, slot: SessionRecord) -> None:
         """Note what the images of a slot are before it is made. Raises `base.EngineError`."""
         names = sorted({stage.image for stage in slot.plan.stages.values()})
-        slot.image_ids = await self._ids(names)
+        slot.provisioned.image_ids = await self._ids(names)
 
     async def are_current(self, slot: SessionRecord) -> bool:
         """Ask whether a slot is of the images that are there now. Raises `base.EngineError`."""
-        return is_of(slot, await self._ids(sorted(slot.image_ids)))
+        return is_of(slot, await self._ids(sorted(slot.provisioned.image_ids)))
 
     async def _ids(self, names: Sequence[str]) -> dict[str, str]:
         return await self._engine.image_ids(names) if names else {}
@@ -70,7 +70,7 @@ class SlotImages:
                     await self._stirred.wait()
             self._stirred.clear()
             doubts, known = self._doubts, list(slots())
-            names = sorted({name for slot in known for name in slot.image_ids})
+            names = sorted({name for slot in known for name in slot.provisioned.image_ids})
             try:
                 current = await self._ids(names)
             except base.EngineError:
@@ -85,4 +85,4 @@ class SlotImages:
 
 def is_of(slot: SessionRecord, current: Mapping[str, str]) -> bool:
     """Tell whether a slot is of the images that their names mean now."""
-    return all(current.get(name) == known for name, known in slot.image_ids.items())
+    return all(current.get(name) == known for name, known in slot.provisioned.image_ids.items())

@@ -102,7 +102,7 @@ class SlotPool:
         ]
 
     def _is_good(self, slot: SessionRecord) -> bool:
-        return is_alive(slot) and not (slot.image_ids and self.images.in_doubt)
+        return is_alive(slot) and not (slot.provisioned.image_ids and self.images.in_doubt)
 
     def target(self, pipeline: str) -> int:
         """Return how many there should be: as configured, or within bounds what comes while one is made."""
@@ -311,8 +311,8 @@ class SlotPool:
 
 def is_alive(slot: SessionRecord) -> bool:
     """Tell whether all stages of a slot still wait for their line."""
-    waiting = slot.inputs.keys() == slot.plan.stages.keys()
-    return waiting and not any(held.closed for held in slot.inputs.values())
+    waiting = slot.provisioned.inputs.keys() == slot.plan.stages.keys()
+    return waiting and not any(held.closed for held in slot.provisioned.inputs.values())
 
 
 def _is_of(slot: SessionRecord, pipeline: Pipeline | None) -> bool:

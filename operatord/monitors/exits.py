@@ -85,7 +85,7 @@ class ExitWatch:
         """Remember that a container is being ended: the daemon ends none of a session that goes on."""
         record = self._records.get(session_id)
         if record is not None and record.phase in ("starting", "running"):
-            record.by_others.setdefault(container_id, "stopped")
+            record.observed.by_others.setdefault(container_id, "stopped")
 
     def learn(self, record: SessionRecord) -> None:
         """Find out since when the stages of a session run that has just begun to deliver."""
@@ -100,7 +100,7 @@ class ExitWatch:
     def note_oom(self, session_id: str, stage: str) -> None:
         """Remember that a stage has met its memory limit: if it ends, that is why."""
         if record := self._records.get(session_id):
-            record.oom.add(stage)
+            record.observed.oom.add(stage)
 
     def compare(self, found: Iterable[base.Found], known: Mapping[str, Mapping[str, str]]) -> None:
         """Look at each of the ``known`` containers that is not among those ``found`` to be alive.
@@ -135,8 +135,8 @@ class ExitWatch:
     async def _examine(
         self, record: SessionRecord, stage: str, with_engine: bool, at_last: bool
     ) -> None:
-        container_id = record.containers.get(stage)
-        if container_id is None or stage in record.exits:
+        container_id = record.provisioned.containers.get(stage)
+        if container_id is None or stage in record.observed.exits:
             return
         if with_engine := with_engine or self.missed_events:
             _forget_stopped(record)  # an engine that is stopped says so of each of its containers
@@ -149,18 +149,22 @@ class ExitWatch:
                 ends = _over(record, await self._look_at(record))
                 # An engine that is being stopped ends its containers while old connections still serve.
                 await self._engine.alive()
-            if record.containers.get(stage) != container_id:
+            if record.provisioned.containers.get(stage) != container_id:
                 return  # it was let go of, or has been made once more
             if not at_last and any(_may_come_back(record, state) for state in ends.values()):
                 again = functools.partial(self.hint, record.id, stage, with_engine, at_last=True)
                 self._clock.call_later(COMES_BACK, again)
             elif stage in ends and record.phase in ("starting", "running"):
-                record.exits |= ends
+                record.observed.exits |= ends
                 self._judge(record, with_engine)
 
     async def _look_at(self, record: SessionRecord) -> dict[str, base.StageState]:
         """Return what has become of all stages: one that fails most often takes others with it."""
-        left = {name: c for name, c in record.containers.items() if name not in record.exits}
+        left = {
+            name: c
+            for name, c in record.provisioned.containers.items()
+            if name not in record.observed.exits
+        }
         return {name: await self._inspect(record, container) for name, container in left.items()}
 
     async def _inspect(self, record: SessionRecord, container_id: str) -> base.StageState:
@@ -168,27 +172,27 @@ class ExitWatch:
         state = await self._engine.inspect(container_id)
         self._looked_at[container_id] = self._clock.now()
         began = state.began
-        if began is not None and record.runs.setdefault(container_id, began) != began:
-            record.by_others[container_id] = "restarted"
-        if state.start_failed and container_id in record.runs:
+        if began is not None and record.observed.runs.setdefault(container_id, began) != began:
+            record.observed.by_others[container_id] = "restarted"
+        if state.start_failed and container_id in record.observed.runs:
             # A stage of a shared namespace cannot come back when its end has ended the others.
-            record.by_others[container_id] = "restarted"
+            record.observed.by_others[container_id] = "restarted"
         if state.status == "running" and (
             _has_moved(record, state) or _has_lost_location(record, state)
         ):
-            record.by_others.setdefault(container_id, "disconnected")
+            record.observed.by_others.setdefault(container_id, "disconnected")
         return state
 
     def _judge(self, record: SessionRecord, with_engine: bool) -> None:
         exits = {
             name: Exit(
                 s.exit_code,
-                s.oom_killed or name in record.oom,
+                s.oom_killed or name in record.observed.oom,
                 s.ended,
-                record.by_others.get(s.id),
+                record.observed.by_others.get(s.id),
                 record.restored and s.id not in self._seen_alive,
             )
-            for name, s in record.exits.items()
+            for name, s in record.observed.exits.items()
         }
         self._judge_attached(record, exits)
         decide = judge_start if record.phase == "starting" else judge
@@ -219,7 +223,10 @@ def _over(
 
 
 def _is_over(record: SessionRecord, state: base.StageState) -> bool:
-    return state.status in ("exited", "gone") or record.by_others.get(state.id) in RUNS_IN_VAIN
+    return (
+        state.status in ("exited", "gone")
+        or record.observed.by_others.get(state.id) in RUNS_IN_VAIN
+    )
 
 
 def _has_moved(record: SessionRecord, state: base.StageState) -> bool:
@@ -228,31 +235,33 @@ def _has_moved(record: SessionRecord, state: base.StageState) -> bool:
     Podman goes on publishing the port of one that was disconnected and connected again.
     """
     if state.ip is not None:
-        record.endpoints.setdefault(state.id, state.ip)
-    return record.endpoints.get(state.id) != state.ip
+        record.observed.endpoints.setdefault(state.id, state.ip)
+    return record.observed.endpoints.get(state.id) != state.ip
 
 
 def _has_lost_location(record: SessionRecord, state: base.StageState) -> bool:
     """Tell whether a stage is not published any more where its location says."""
     port = None if state.published is None else state.published.port
     return any(
-        record.containers.get(name) == state.id and location.port != port
+        record.provisioned.containers.get(name) == state.id and location.port != port
         for name, location in record.locations().items()
     )
 
 
 def _failed(record: SessionRecord, state: base.StageState) -> bool:
-    return state.exit_code != 0 or state.id in record.by_others
+    return state.exit_code != 0 or state.id in record.observed.by_others
 
 
 def _forget_stopped(record: SessionRecord) -> None:
-    for container_id in [each for each, how in record.by_others.items() if how == "stopped"]:
-        del record.by_others[container_id]
+    for container_id in [
+        each for each, how in record.observed.by_others.items() if how == "stopped"
+    ]:
+        del record.observed.by_others[container_id]
 
 
 def _may_come_back(record: SessionRecord, state: base.StageState) -> bool:
     """Tell whether a stage that has ended may be about to be started again by who stopped it."""
-    return state.status == "exited" and record.by_others.get(state.id) == "stopped"
+    return state.status == "exited" and record.observed.by_others.get(state.id) == "stopped"
 
 
 def _after(record: SessionRecord, verdict: Verdict, exits: Mapping[str, Exit]) -> float:

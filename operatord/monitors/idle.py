@@ -233,7 +233,7 @@ class IdleWatch:
     async def _quiet(self, polled: _ConsumerState) -> float | None:
         """Ask the last stage; return since when it is quiet. None when it is not, or not known."""
         record = polled.record
-        container_id = record.containers[record.base_stages[-1]]
+        container_id = record.provisioned.containers[record.base_stages[-1]]
         lines = await self._poller.ask(lambda: self._engine.logs(container_id, REPORT_LINES))
         polled.consumed = False
         fresh, report = polled.read(lines), polled.report

@@ -65,7 +65,7 @@ class _Stream(Polled):
 
     def reports(self, stage: str) -> StageReports:
         """Return what a stage has said; one that was replaced has said nothing."""
-        container_id = self.record.containers[stage]
+        container_id = self.record.provisioned.containers[stage]
         return self._reports.setdefault(container_id, StageReports(self._begun))
 
     def is_told(self, end: str) -> bool:
@@ -171,7 +171,7 @@ class StallWatch:
 
     async def _listen(self, polled: _Stream, stage: str) -> None:
         """Read what a stage has said since it was last listened to."""
-        reports, container_id = polled.reports(stage), polled.record.containers[stage]
+        reports, container_id = polled.reports(stage), polled.record.provisioned.containers[stage]
 
         async def read() -> None:
             looked = self._clock.now()
@@ -193,7 +193,7 @@ def at_fault(record: SessionRecord, said: dict[str, StageReports], now: float) -
     The stages are in the order of the stream. None when nobody can tell, or when the last one is
     held back by somebody else's consumer.
     """
-    stages = [stage for stage in said if stage not in record.exits]
+    stages = [stage for stage in said if stage not in record.observed.exits]
     last = next(reversed(said))
     hangs = next((stage for stage in stages if said[stage].is_silent(now)), None)
     # An attached stage is never what its upstream is held up by.

@@ -159,7 +159,7 @@ class _Measured(Polled):
         took = record.timings
         if "start" in took:
             begun = self.running - (took["start"] + took.get("verify", 0.0)) / 1000
-            for name in record.containers:
+            for name in record.provisioned.containers:
                 earlier = (
                     took.get(f"network.{name}", 0.0) / 1000
                 )  # it was started beside the network
@@ -203,7 +203,7 @@ class UsageWatch:
         """Look at all stages together: an engine may answer all of them at its next tick."""
         polled.due = _next_look(polled.running, self._clock.now())
         polled.urgent = polled.due - polled.running < YOUNG
-        stages = list(polled.record.containers.items())
+        stages = list(polled.record.provisioned.containers.items())
         looks = (self._look_at(polled, stage, container_id) for stage, container_id in stages)
         for failure in await asyncio.gather(*looks, return_exceptions=True):
             if failure is not None and not isinstance(failure, base.NotThere):
@@ -216,7 +216,7 @@ class UsageWatch:
         if stats.memory is None or not polled.runs:
             return
         use = Use(cpus=round((cores or 0.0) * 1000), memory=stats.memory)
-        record.usage[stage] = record.usage.get(stage, StageUse()).seen(use)
+        record.observed.usage[stage] = record.observed.usage.get(stage, StageUse()).seen(use)
         young = now - polled.running < YOUNG
         # A percentile would be pulled down by a rate that is not known; a peak is not.
         if young or cores is not None:

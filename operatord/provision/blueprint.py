@@ -45,9 +45,9 @@ def stage_plan(
     plan = record.plan
     stage, late = plan.stages[name], name in record.missing
     owner = plan.network == "shared" and join is None and not late
-    waits = record.late_binding and not late
+    waits = record.provisioned.late_binding and not late
     env: dict[str, str] = {}
-    if not waits or (record.addresses and not record.warm):
+    if not waits or (record.provisioned.addresses and not record.warm):
         env = environment(
             record, name
         )  # of one that waits, for whoever inspects it; a slot has none yet
@@ -63,7 +63,7 @@ def stage_plan(
         port=stage.port,
         aliases=record.stages if owner else (name,),
         join=join,
-        connect_later=owner and record.connect_later,
+        connect_later=owner and record.provisioned.connect_later,
         publish=base.Publish(settings.published_on, settings.ports)
         if _is_published(record, name)
         else None,
@@ -72,7 +72,7 @@ def stage_plan(
         cpu_limit=stage.cpu_limit,
         memory=int(stage.most_memory),
         memory_reservation=int(stage.memory),
-        gpus=tuple(record.gpus.get(name, ())),
+        gpus=tuple(record.provisioned.gpus.get(name, ())),
         pids=stage.pids,
         stdin=waits,
         shim=waits and stage.late_bind == "shim",
@@ -81,7 +81,7 @@ def stage_plan(
 
 def environment(record: SessionRecord, name: str) -> dict[str, str]:
     """Return the whole environment of the stage called ``name``."""
-    env = stage_env(record.plan, name, record.addresses, record.id)
+    env = stage_env(record.plan, name, record.provisioned.addresses, record.id)
     if _is_published(record, name):
         # The proof of its location comes before anybody is told of that.
         env.setdefault("checked", "True")
@@ -108,7 +108,7 @@ def container_name(record: SessionRecord, stage: str) -> str:
 
 def network_of(record: SessionRecord) -> base.Network:
     """Return the session's network; before it is made, what is known of it."""
-    return record.network or base.Network(id="", name=record.network_name)
+    return record.provisioned.network or base.Network(id="", name=record.network_name)
 
 
 def _is_published(record: SessionRecord, name: str) -> bool:

@@ -46,14 +46,14 @@ class Maker:
 
     async def make_network(self, record: SessionRecord) -> None:
         """Make the network, and at the same time the stages that need not know it."""
-        spare = record.network is not None and await self._networks.has(record)
+        spare = record.provisioned.network is not None and await self._networks.has(record)
         carried = labels(record, self._settings().instance)
         calls = [] if spare else [self._networks.make(record, carried)]
         if self._knows_addresses(record):
-            record.addresses = await self._addresses(record)
-        if record.connect_later:
+            record.provisioned.addresses = await self._addresses(record)
+        if record.provisioned.connect_later:
             calls += self._go_ahead(record)
-        elif not spare and record.addresses:
+        elif not spare and record.provisioned.addresses:
             calls += self._create_joining(record)
         await together(calls)
 
@@ -90,9 +90,9 @@ class Maker:
 
     async def create(self, record: SessionRecord) -> None:
         """Create all stages that have not been created with the network."""
-        if record.connect_later:
+        if record.provisioned.connect_later:
             return
-        record.addresses = await self._addresses(record)
+        record.provisioned.addresses = await self._addresses(record)
         if record.plan.network == "shared":
             # Those who join the owner's namespace have been created already, or are once it is known.
             await self.create_stage(record, record.stages[-1], None)
@@ -103,7 +103,7 @@ class Maker:
         """Create the stage called ``name``, to join another (`stage_plan`)."""
         plan = stage_plan(record, name, join, self._settings())
         with translated("create"), blamed(name):
-            record.containers[name] = await self._engine.create(plan)
+            record.provisioned.containers[name] = await self._engine.create(plan)
 
     async def start(self, record: SessionRecord) -> None:
         """Start all stages, in the way that suits them."""
@@ -119,7 +119,7 @@ class Maker:
     async def _start_anew(self, record: SessionRecord) -> None:
         """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
         await self.let_go(record)
-        record.connect_later, record.late_binding = False, record.warm
+        record.provisioned.connect_later, record.provisioned.late_binding = False, record.warm
         await self.create(record)
         await self._start_shared(record)
 
@@ -127,12 +127,12 @@ class Maker:
         """Remove the stages that there are, and leave the network."""
         record.close_inputs()
         # Set aside first: a stage that ends now has not failed, and nobody is to think so.
-        record.unused += record.containers.values()
-        record.containers.clear()
-        await together(self._engine.remove(made) for made in record.unused)
-        record.unused.clear()
-        record.told.clear()
-        record.published = None
+        record.provisioned.unused += record.provisioned.containers.values()
+        record.provisioned.containers.clear()
+        await together(self._engine.remove(made) for made in record.provisioned.unused)
+        record.provisioned.unused.clear()
+        record.provisioned.told.clear()
+        record.provisioned.published = None
 
     async def _start_in_order(self, record: SessionRecord) -> None:
         """Start stages in the order of the stream.
@@ -149,12 +149,12 @@ class Maker:
         They can be created while it starts, but started only once it has.
         """
         *joining, owner = record.stages
-        if record.connect_later:
+        if record.provisioned.connect_later:
             calls = [self._start_waiting(record, name) for name in joining]
             calls += [self._hold_early(record, owner), self._connect(record)]
         else:
-            join = record.containers[owner]
-            missing = [name for name in joining if name not in record.containers]
+            join = record.provisioned.containers[owner]
+            missing = [name for name in joining if name not in record.provisioned.containers]
             creates = [self.create_stage(record, name, join) for name in missing]
             await together([self.start_stage(record, owner), *creates])
             calls = [self.start_stage(record, name) for name in joining]
@@ -163,34 +163,38 @@ class Maker:
 
     async def _connect(self, record: SessionRecord) -> None:
         """Connect the namespace's owner, which runs, and with it all who join it."""
-        assert record.network is not None
+        assert record.provisioned.network is not None
         owner = record.stages[-1]
         with self.timed(record, "start.connect"), blamed(owner):
             await self._engine.connect_stage(
-                record.containers[owner], record.network, record.stages
+                record.provisioned.containers[owner], record.provisioned.network, record.stages
             )
-        record.addresses = self._stage_addresses(record)
+        record.provisioned.addresses = self._stage_addresses(record)
         await self.see_published(record)
 
     async def see_published(self, record: SessionRecord) -> None:
         """Note where the last stage is published, once it runs."""
-        state = await self._engine.inspect(record.containers[record.stages[-1]])
-        record.published = state.where_published()
-        if record.late_binding and record.plan.network == "shared" and state.ip is not None:
+        state = await self._engine.inspect(record.provisioned.containers[record.stages[-1]])
+        record.provisioned.published = state.where_published()
+        if (
+            record.provisioned.late_binding
+            and record.plan.network == "shared"
+            and state.ip is not None
+        ):
             # All names lie on one address; said as a number, nobody has to look it up then.
             for name in record.stages:
-                record.addresses[name] = state.ip, record.plan.stages[name].port
+                record.provisioned.addresses[name] = state.ip, record.plan.stages[name].port
 
     async def blame_who_ended(self, record: SessionRecord, exc: base.EngineError) -> None:
         """Raise `StepFailed` if the reason is that a stage has ended already."""
         if isinstance(exc, base.EngineUnavailable) and not isinstance(exc, base.EngineFailed):
             return  # nothing is to be learned from it
         ended: dict[str, Exit] = {}
-        for name, container_id in record.containers.items():
+        for name, container_id in record.provisioned.containers.items():
             state = await self._engine.inspect(container_id)
             if state.status in ("exited", "gone"):
-                record.exits.setdefault(name, state)
-                oom = state.oom_killed or name in record.oom
+                record.observed.exits.setdefault(name, state)
+                oom = state.oom_killed or name in record.observed.oom
                 ended[name] = Exit(state.exit_code, oom, state.ended)
         if verdict := judge_start(record.stages, ended):
             raise StepFailed(
@@ -200,13 +204,15 @@ class Maker:
     async def start_stage(self, record: SessionRecord, name: str, step: str = "start") -> None:
         """Start the stage called ``name``, in a certain step."""
         with self.timed(record, f"{step}.{name}"), blamed(name):
-            await self._engine.start(record.containers[name])
+            await self._engine.start(record.provisioned.containers[name])
 
     async def attach_stdin(self, record: SessionRecord, name: str) -> None:
         """Hold the standard input of the stage called ``name``, which runs. Idempotent."""
-        if name not in record.inputs:
+        if name not in record.provisioned.inputs:
             with blamed(name):
-                record.inputs[name] = await self._engine.attach_stdin(record.containers[name])
+                record.provisioned.inputs[name] = await self._engine.attach_stdin(
+                    record.provisioned.containers[name]
+                )
 
     @contextlib.contextmanager
     def timed(self, record: SessionRecord, name: str) -> Iterator[None]:
@@ -241,9 +247,9 @@ class Maker:
         host = await _resolve(upstream.host, upstream.port)
         if network.gateway is None or await self._networks.reaches(host, network):
             return host, upstream.port
-        record.relay = Relay(host, upstream.port)
+        record.provisioned.relay = Relay(host, upstream.port)
         early = not self._engine.capabilities.bridges_at_once
-        return await record.relay.open(network.gateway, early=early)
+        return await record.provisioned.relay.open(network.gateway, early=early)
 
 
 async def _resolve(host: str, port: int) -> str:

@@ -49,7 +49,7 @@ class Networks:
         for _ in range(SUBNET_TRIES):
             foreign = [*await self._others(fresh), *taken]
             try:
-                record.subnet = subnet = self._subnets.take(foreign)
+                record.provisioned.subnet = subnet = self._subnets.take(foreign)
             except SubnetsExhausted:
                 if fresh:
                     raise self._exhausted(taken) from None
@@ -57,7 +57,7 @@ class Networks:
                 continue
             plan = base.NetworkPlan(name=record.network_name, subnet=subnet, labels=labels)
             try:
-                record.network = await self._engine.create_network(plan)
+                record.provisioned.network = await self._engine.create_network(plan)
                 return
             except base.SubnetTaken:
                 taken.append(subnet)
@@ -72,10 +72,10 @@ class Networks:
         so, it is forgotten. Raises `base.EngineError`.
         """
         in_use = await self._engine.subnets_in_use()
-        if in_use is None or record.subnet in in_use:
+        if in_use is None or record.provisioned.subnet in in_use:
             return True
         self.give_back(record)
-        record.network = None
+        record.provisioned.network = None
         return False
 
     async def _others(self, fresh: bool) -> list[str]:
@@ -99,14 +99,14 @@ class Networks:
 
     def hold(self, record: SessionRecord) -> None:
         """Note that a session of an earlier life of the daemon has its subnet."""
-        if record.subnet is not None:
-            self._subnets.hold(record.subnet)
+        if record.provisioned.subnet is not None:
+            self._subnets.hold(record.provisioned.subnet)
 
     def give_back(self, record: SessionRecord) -> None:
         """Let the subnet of ``record`` be handed out again. Idempotent."""
-        if record.subnet is not None:
-            self._subnets.give_back(record.subnet)
-            record.subnet = None
+        if record.provisioned.subnet is not None:
+            self._subnets.give_back(record.provisioned.subnet)
+            record.provisioned.subnet = None
 
     async def reaches(self, host: str, network: base.Network) -> bool:
         """Tell whether stages in ``network`` can reach ``host``, an address as this machine knows it.

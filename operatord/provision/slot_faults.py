@@ -106,10 +106,10 @@ class SlotFaults:
     async def _fault_of_stages(self, record: SessionRecord) -> Fault | None:
         """Look at all stages. Raises `base.EngineError`."""
         silent, hangs, codes = _silent(record), False, set[int | None]()
-        for name, container_id in record.containers.items():
+        for name, container_id in record.provisioned.containers.items():
             state = await self._engine.inspect(container_id)
             if state.status in ("exited", "gone"):
-                is_short = state.oom_killed or name in record.oom
+                is_short = state.oom_killed or name in record.observed.oom
                 codes.add(SHORT if is_short else state.exit_code)
             elif name in silent:
                 hangs = True
@@ -119,10 +119,10 @@ class SlotFaults:
 
     async def is_published(self, slot: SessionRecord) -> bool:
         """Tell whether a slot that runs is published where it was when made. Raises `base.EngineError`."""
-        expected = slot.published
+        expected = slot.provisioned.published
         if expected is None:
             return True  # a network alone, or claimed already
-        state = await self._engine.inspect(slot.containers[slot.stages[-1]])
+        state = await self._engine.inspect(slot.provisioned.containers[slot.stages[-1]])
         return state.status != "running" or state.published == expected
 
     async def _may_be_published(self, record: SessionRecord) -> bool:
@@ -134,4 +134,6 @@ class SlotFaults:
 
 def _silent(record: SessionRecord) -> list[str]:
     """Return the stages that have said nothing since they were told what to do."""
-    return [name for name, told in record.told.items() if told.held.spoken == told.spoken]
+    return [
+        name for name, told in record.provisioned.told.items() if told.held.spoken == told.spoken
+    ]

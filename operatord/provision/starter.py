@@ -76,7 +76,7 @@ class Starter:
     async def start(self, record: SessionRecord) -> None:
         """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
-        record.late_binding = record.connect_later = self._can_wait(record)
+        record.provisioned.late_binding = record.provisioned.connect_later = self._can_wait(record)
         await self._step(record, "probe", self._check_probe)
         await self._step(record, "images", self._check_images)
         await self._step(record, "turn", self._await_turn)
@@ -93,9 +93,9 @@ class Starter:
         self._note_done(record, begun)
 
     def _note_done(self, record: SessionRecord, begun: float) -> None:
-        if record.told:
+        if record.provisioned.told:
             self.slot_faults.note(record)
-            record.told.clear()
+            record.provisioned.told.clear()
         record.timings["total"] = milliseconds(self._clock.now() - begun)
 
     def _can_wait(self, record: SessionRecord) -> bool:
@@ -115,7 +115,10 @@ class Starter:
         """
         steps: Steps = [("network", self._maker.make_network)]
         if slot.stages:
-            slot.late_binding, slot.connect_later = True, self._can_connect_later(slot)
+            slot.provisioned.late_binding, slot.provisioned.connect_later = (
+                True,
+                self._can_connect_later(slot),
+            )
             steps.insert(0, ("images", self._check_images))
             steps += [
                 ("create", self._maker.create),
@@ -128,7 +131,7 @@ class Starter:
         slot.timings.clear()  # whoever claims it waits for none of this
 
     async def _let_load(self, slot: SessionRecord) -> None:
-        for name, held in slot.inputs.items():
+        for name, held in slot.provisioned.inputs.items():
             if slot.plan.stages[name].late_bind == "native" and held.stirred is not None:
                 await rest(held.stirred, LOADED)
         await self._maker.see_published(slot)
@@ -150,15 +153,15 @@ class Starter:
 
     async def start_without_slot(self, record: SessionRecord) -> None:
         """Start a session whose slot is broken: of that, only the network is used. Raises as `start`."""
-        if record.relay is not None:
-            await record.relay.close()
-            record.relay = None
+        if record.provisioned.relay is not None:
+            await record.provisioned.relay.close()
+            record.provisioned.relay = None
         lost = sum(record.timings.values())
         record.timings.clear()
         await self._step(record, "slot", self._maker.let_go)
         lost = record.timings["slot"] = round(record.timings["slot"] + lost, 1)
         record.warm = False
-        record.exits.clear()
+        record.observed.exits.clear()
         await self.start(record)
         record.timings["total"] = round(record.timings["total"] + lost, 1)
 
@@ -166,11 +169,13 @@ class Starter:
         """Tell each stage what the request decides."""
         plan = record.plan
         if plan.upstream is not None:
-            assert record.network is not None
-            record.addresses["probe"] = await self._maker.upstream_address(record, record.network)
+            assert record.provisioned.network is not None
+            record.provisioned.addresses["probe"] = await self._maker.upstream_address(
+                record, record.provisioned.network
+            )
         self._tell(record)
-        for name in [name for name in record.containers if name not in plan.stages]:
-            record.unused.append(record.containers.pop(name))
+        for name in [name for name in record.provisioned.containers if name not in plan.stages]:
+            record.provisioned.unused.append(record.provisioned.containers.pop(name))
 
     def tell_at_once(self, record: SessionRecord) -> None:
         """Tell a claimed slot's stages what they wait for, before anything else is done for the claim.
@@ -183,18 +188,18 @@ class Starter:
                 self._tell(record)
 
     def _tell(self, record: SessionRecord) -> None:
-        for name, held in record.inputs.items():
-            if name in record.plan.stages and name not in record.told:
+        for name, held in record.provisioned.inputs.items():
+            if name in record.plan.stages and name not in record.provisioned.told:
                 spoken = held.spoken
                 with blamed(name):
                     held.send(late_line(record.plan.stages[name], environment(record, name)))
-                record.told[name] = Told(held, spoken)
+                record.provisioned.told[name] = Told(held, spoken)
 
     async def discard(self, record: SessionRecord) -> None:
         """Remove what was made beforehand and is not needed, as `remove` would. Raises `base.EngineError`."""
-        while record.unused:
-            await self._engine.remove(record.unused[0])
-            del record.unused[0]
+        while record.provisioned.unused:
+            await self._engine.remove(record.provisioned.unused[0])
+            del record.provisioned.unused[0]
 
     async def _step(
         self, record: SessionRecord, name: str, work: Callable[[SessionRecord], Awaitable[None]]
@@ -231,7 +236,7 @@ class Starter:
     async def _start(self, record: SessionRecord) -> None:
         try:
             await self._maker.start(record)
-            if record.late_binding:
+            if record.provisioned.late_binding:
                 await together(self._maker.attach_stdin(record, name) for name in record.stages)
                 if not record.warm:
                     await self._bind(record)
@@ -242,7 +247,7 @@ class Starter:
     async def _verify(self, record: SessionRecord) -> None:
         """Find the location and read a stream header from it, unless the session is to end first."""
         record.location = await self._prove(record, record.stages[-1])
-        record.published = None  # what is attached later has a port of its own
+        record.provisioned.published = None  # what is attached later has a port of its own
 
     async def _prove(self, record: SessionRecord, name: str) -> Location | None:
         return await prove(self._engine, record, name, self._settings())
@@ -275,10 +280,10 @@ class Starter:
     async def detach(self, record: SessionRecord, name: str) -> None:
         """Remove an attached stage, or what there is of it. Raises `base.EngineError`."""
         record.set_aside(name)
-        container_id = record.containers.get(name)
+        container_id = record.provisioned.containers.get(name)
         if container_id is not None:
             await self._engine.remove(container_id)
-            record.containers.pop(name, None)
+            record.provisioned.containers.pop(name, None)
         await self._remove_unknown(record, name)
 
     def hold_subnet(self, record: SessionRecord) -> None:
@@ -287,15 +292,15 @@ class Starter:
 
     async def remove(self, record: SessionRecord) -> None:
         """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
-        if record.relay is not None:
-            await record.relay.close()
-            record.relay = None
-        made = [*record.containers.values(), *record.unused]
+        if record.provisioned.relay is not None:
+            await record.provisioned.relay.close()
+            record.provisioned.relay = None
+        made = [*record.provisioned.containers.values(), *record.provisioned.unused]
         await together(self._engine.remove(container_id) for container_id in made)
         if record.location is None or record.missing or record.restored:
             await self._remove_unknown(record)
-        if record.network is not None:
-            await self._engine.remove_network(record.network.id)
+        if record.provisioned.network is not None:
+            await self._engine.remove_network(record.provisioned.network.id)
         self._networks.give_back(record)
 
     async def _remove_unknown(self, record: SessionRecord, stage: str | None = None) -> None:

@@ -44,7 +44,7 @@ async def prove(
 async def _paused(engine: base.Engine, record: SessionRecord) -> str | None:
     """Return the first stage that somebody has paused, if any. Raises `base.EngineError`."""
     for name in record.stages:
-        if (await engine.inspect(record.containers[name])).paused:
+        if (await engine.inspect(record.provisioned.containers[name])).paused:
             return name
     return None
 
@@ -52,9 +52,9 @@ async def _paused(engine: base.Engine, record: SessionRecord) -> str | None:
 async def _find_stream(
     engine: base.Engine, record: SessionRecord, name: str, settings: StartSettings
 ) -> Location | None:
-    published = record.published
+    published = record.provisioned.published
     if published is None:
-        published = (await engine.inspect(record.containers[name])).where_published()
+        published = (await engine.inspect(record.provisioned.containers[name])).where_published()
     if published is None:
         if record.phase == "running":
             reason = f"the stage {name!r} ended before there was a stream"
@@ -63,9 +63,11 @@ async def _find_stream(
         await asyncio.shield(record.ending)
         return None
     host, port = published.host, published.port
-    held = record.inputs.get(name)
+    held = record.provisioned.inputs.get(name)
     greeting = await_hello(host, port, None if held is None else held.stirred)
-    place = PublishedStage(host=host, port=port, container_id=record.containers[name], stage=name)
+    place = PublishedStage(
+        host=host, port=port, container_id=record.provisioned.containers[name], stage=name
+    )
     hello, served = await unless_refused(engine, place, settings.timeout, greeting)
     if served:
         reason = (

@@ -37,20 +37,20 @@ async def collect(engine: Engine, record: SessionRecord, grace: float) -> None:
     An engine that does not answer costs the facts, never the removal that follows.
     """
     await asyncio.gather(
-        *(_collect_stage(engine, record, stage, grace) for stage in record.containers),
+        *(_collect_stage(engine, record, stage, grace) for stage in record.provisioned.containers),
         return_exceptions=True,
     )
 
 
 async def _collect_stage(engine: Engine, record: SessionRecord, stage: str, grace: float) -> None:
-    container_id = record.containers[stage]
+    container_id = record.provisioned.containers[stage]
     with contextlib.suppress(EngineError):
-        if stage not in record.exits:
-            record.exits[stage] = await _stopped(engine, container_id, grace)
+        if stage not in record.observed.exits:
+            record.observed.exits[stage] = await _stopped(engine, container_id, grace)
         lines = _kept(await engine.logs(container_id, KEPT_LINES))
-        record.log_tails[stage] = lines
+        record.observed.log_tails[stage] = lines
         if (report := newest_report(lines)) is not None:
-            record.reports[stage] = report
+            record.observed.reports[stage] = report
 
 
 def _kept(lines: Sequence[LogLine]) -> list[LogLine]:
@@ -79,7 +79,7 @@ def post_mortem(record: SessionRecord) -> PostMortem:
         usage={
             name: Peak(cpus=use.peak.cpus / MILLI, memory=use.peak.memory)
             for name in record.plan.stages
-            if (use := record.usage.get(name)) is not None
+            if (use := record.observed.usage.get(name)) is not None
         },
         log=_shown_logs(record, stage),
     )
@@ -92,8 +92,8 @@ def _case(record: SessionRecord, stage: str | None) -> Case:
         cause=record.result.cause,
         pipeline=plan.pipeline,
         stage=stage,
-        code=record.exits[stage].exit_code if stage in record.exits else None,
-        by_others=record.containers.get(stage or "") in record.by_others,
+        code=record.observed.exits[stage].exit_code if stage in record.observed.exits else None,
+        by_others=record.provisioned.containers.get(stage or "") in record.observed.by_others,
         memory_limit=int(plan.stages[stage].most_memory) if stage in plan.stages else 0,
         probe=None if upstream is None else upstream.name,
         reads_probe=upstream is not None and stage == next(iter(plan.stages)),
@@ -107,7 +107,7 @@ def _shown_logs(record: SessionRecord, at_fault: str | None) -> dict[str, list[s
     shown: dict[str, list[str]] = {}
     for name in sorted(record.plan.stages, key=lambda name: name != at_fault):
         count = SHOWN_AT_FAULT if name == at_fault else SHOWN_LINES
-        if lines := _words_and_last_report(record.log_tails.get(name, ()))[-count:]:
+        if lines := _words_and_last_report(record.observed.log_tails.get(name, ()))[-count:]:
             shown[name] = lines
     return shown
 

@@ -71,6 +71,54 @@ def _future() -> asyncio.Future[Any]:
 
 
 @dataclass(eq=False)
+class Provisioned:
+    """What a session has on the engine and the host. Only `provision` writes to it, and who restores it."""
+
+    subnet: str | None = None
+    network: Network | None = None
+    relay: Relay | None = None
+    addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Where each stage, and a registered probe, is found by the session's stages."""
+    containers: dict[str, str] = field(default_factory=dict)
+    gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """For each stage that has any, the ids of the devices that it was given."""
+    image_ids: dict[str, str] = field(default_factory=dict)
+    """Of a slot: which image each name meant when it was made."""
+    inputs: dict[str, Input] = field(default_factory=dict)
+    """The standard input of each stage that waits."""
+    told: dict[str, Told] = field(default_factory=dict)
+    """Stages that have been sent what they wait for."""
+    unused: list[str] = field(default_factory=list)
+    """Containers of a claimed slot that the request has no use for."""
+    published: Address | None = None
+    """Where the last stage's port is published, when that is known beforehand."""
+    late_binding: bool = False
+    """Its stages start before what they are to do is said, which they wait for on their standard input."""
+    connect_later: bool = False
+    """The namespace that its stages share is connected to its network only when they run."""
+
+
+@dataclass(eq=False)
+class Observed:
+    """What was seen of a session's stages. Only `monitors` and the post-mortem write to it."""
+
+    exits: dict[str, StageState] = field(default_factory=dict)
+    runs: dict[str, float] = field(default_factory=dict)
+    """By container id, when it was started: another moment later means that somebody restarted it."""
+    endpoints: dict[str, str] = field(default_factory=dict)
+    """By container id, its address in the session's network: another one, or none, means that somebody has
+    disconnected it."""
+    by_others: dict[str, Meddling] = field(default_factory=dict)
+    """By container id, what somebody has done to it past the daemon."""
+    oom: set[str] = field(default_factory=set)
+    """Stages in which the kernel has killed something for its use of memory."""
+    reports: dict[str, Report] = field(default_factory=dict)
+    log_tails: dict[str, list[LogLine]] = field(default_factory=dict)
+    usage: dict[str, StageUse] = field(default_factory=dict)
+    """What each stage was seen to use; a stage that nobody has looked at is not there."""
+
+
+@dataclass(eq=False)
 class SessionRecord:
     """State of one session. Only the supervisor and the task that lives the session write to it."""
 
@@ -115,49 +163,16 @@ class SessionRecord:
 
     step: str = "queue"
     timings: dict[str, float] = field(default_factory=dict)
-    subnet: str | None = None
-    network: Network | None = None
-    relay: Relay | None = None
-    addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Where each stage, and a registered probe, is found by the session's stages."""
-    containers: dict[str, str] = field(default_factory=dict)
-    gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """For each stage that has any, the ids of the devices that it was given."""
     location: Location | None = None
     plain_location: Location | None = None
     """Where the plain stream is, when the location is that of an attached stage."""
 
     warm: bool = False
     """It was, or is, a slot that was made before anybody asked."""
-    late_binding: bool = False
-    """Its stages start before what they are to do is said, which they wait for on their standard input."""
-    connect_later: bool = False
-    """The namespace that its stages share is connected to its network only when they run."""
-    image_ids: dict[str, str] = field(default_factory=dict)
-    """Of a slot: which image each name meant when it was made."""
-    inputs: dict[str, Input] = field(default_factory=dict)
-    """The standard input of each stage that waits."""
-    told: dict[str, Told] = field(default_factory=dict)
-    """Stages that have been sent what they wait for."""
-    unused: list[str] = field(default_factory=list)
-    """Containers of a claimed slot that the request has no use for."""
-    published: Address | None = None
-    """Where the last stage's port is published, when that is known beforehand."""
 
-    exits: dict[str, StageState] = field(default_factory=dict)
-    runs: dict[str, float] = field(default_factory=dict)
-    """By container id, when it was started: another moment later means that somebody restarted it."""
-    endpoints: dict[str, str] = field(default_factory=dict)
-    """By container id, its address in the session's network: another one, or none, means that somebody has
-    disconnected it."""
-    by_others: dict[str, Meddling] = field(default_factory=dict)
-    """By container id, what somebody has done to it past the daemon."""
-    oom: set[str] = field(default_factory=set)
-    """Stages in which the kernel has killed something for its use of memory."""
-    reports: dict[str, Report] = field(default_factory=dict)
-    log_tails: dict[str, list[LogLine]] = field(default_factory=dict)
-    usage: dict[str, StageUse] = field(default_factory=dict)
-    """What each stage was seen to use; a stage that nobody has looked at is not there."""
+    provisioned: Provisioned = field(default_factory=Provisioned)
+    observed: Observed = field(default_factory=Observed)
+
     result: Ending | None = None
     ending: asyncio.Future[Ending] = field(default_factory=_future)
     wish: Ending | None = None
@@ -216,9 +231,9 @@ class SessionRecord:
 
     def close_inputs(self) -> None:
         """Let go of the stages' standard inputs."""
-        for held in self.inputs.values():
+        for held in self.provisioned.inputs.values():
             held.close()
-        self.inputs.clear()
+        self.provisioned.inputs.clear()
 
     def locations(self) -> dict[str, Location]:
         """Return where it delivers, by the stage that is published there."""
@@ -276,7 +291,7 @@ class SessionRecord:
         left = iter(gpus)
         for name in stages:
             if wanted := self.plan.stages[name].gpus:
-                self.gpus[name] = tuple(itertools.islice(left, wanted))
+                self.provisioned.gpus[name] = tuple(itertools.islice(left, wanted))
 
     def give_up_start(self, reason: str) -> None:
         """Fail for want of the engine, if it is being started. Nobody waits until what was made is gone."""
@@ -313,7 +328,7 @@ class SessionRecord:
     @property
     def frames(self) -> int | None:
         """Frames that the last stage says it has delivered."""
-        report = self.reports.get(self.base_stages[-1])
+        report = self.observed.reports.get(self.base_stages[-1])
         return None if report is None else report.frames
 
     def set_end(self, end: float | None, clock: Clock) -> None:
@@ -347,10 +362,10 @@ class SessionRecord:
             self.warm,
             self.missing,
             self.attached,
-            len(self.reports),
+            len(self.observed.reports),
             len(self.timings),
-            len(self.containers),
-            len(self.exits),
+            len(self.provisioned.containers),
+            len(self.observed.exits),
         )
 
     def to_session(self, clock: Clock) -> Session:
@@ -359,7 +374,9 @@ class SessionRecord:
         result, ended = self.result, self.phase == "ended"
         shown = result if self.phase in ("stopping", "ended") else None
         codes = {
-            name: self.exits[name].exit_code for name in self.plan.stages if name in self.exits
+            name: self.observed.exits[name].exit_code
+            for name in self.plan.stages
+            if name in self.observed.exits
         }
         upstream = self.plan.upstream
         return Session(
@@ -387,7 +404,11 @@ class SessionRecord:
             exit_codes=codes or UNSET,
             count=or_unset(self.plan.count),
             frames=or_unset(self.frames),
-            stages={n: self.containers[n] for n in self.plan.stages if n in self.containers},
+            stages={
+                n: self.provisioned.containers[n]
+                for n in self.plan.stages
+                if n in self.provisioned.containers
+            },
         )
 
 

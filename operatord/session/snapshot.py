@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ from operatord_protocol.absent import given
 from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
 from .moments import Written, guessed
-from .record import Ending, SessionRecord
+from .record import Ending, Observed, Provisioned, SessionRecord
 
 UNKNOWN = "unknown"
 """The pipeline, and the one stage, of a session of which only its row's columns can be read."""
@@ -98,6 +99,8 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
 _OTHER = ("written", "relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """What a record and its snapshot both call by the same name."""
+_PROVISIONED = frozenset(each.name for each in fields(Provisioned))
+_OBSERVED = frozenset(each.name for each in fields(Observed))
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
 decode = msgspec.json.Decoder(Snapshot, dec_hook=custom).decode
 
@@ -119,10 +122,12 @@ def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) ->
     """Return what the journal is to remember of ``record``."""
     result = record.result
     snapshot = Snapshot(
-        **{name: getattr(record, name) for name in _SAME},
+        **{name: getattr(_part(record, name), name) for name in _SAME},
         written=None if record.phase == "ended" else Written.of(record, clock),
-        relay=None if record.relay is None else record.relay.process,
-        reports={stage: msgspec.to_builtins(said) for stage, said in record.reports.items()},
+        relay=None if record.provisioned.relay is None else record.provisioned.relay.process,
+        reports={
+            stage: msgspec.to_builtins(said) for stage, said in record.observed.reports.items()
+        },
         result=None if result is None else _result(result),
         holding=holding,
     )
@@ -135,6 +140,13 @@ def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) ->
         record.ended,
         _encode(snapshot),
     )
+
+
+def _part(record: SessionRecord, name: str) -> SessionRecord | Provisioned | Observed:
+    """Return which part of a session has a member of that name."""
+    if name in _PROVISIONED:
+        return record.provisioned
+    return record.observed if name in _OBSERVED else record
 
 
 def from_row(row: SessionRow, *, logs: bool = True) -> tuple[SessionRecord, SavedHolding | None]:
@@ -155,18 +167,17 @@ def _from_row(
     snapshot = read(row.data)
     record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
-        setattr(record, name, getattr(snapshot, name))
+        setattr(_part(record, name), name, getattr(snapshot, name))
     record.phase = msgspec.convert(row.phase, Phase)
     record.restored = True
     lease_end = None if snapshot.ttl is None else snapshot.expires
     record.written = snapshot.written or guessed(snapshot.phases, lease_end)
-    record.reports = {stage: checked(said) for stage, said in snapshot.reports.items()}
+    record.observed.reports = {stage: checked(said) for stage, said in snapshot.reports.items()}
     upstream = snapshot.plan.upstream
     if snapshot.relay is not None and upstream is not None:
-        record.relay = Relay(upstream.host, upstream.port, snapshot.relay)
+        record.provisioned.relay = Relay(upstream.host, upstream.port, snapshot.relay)
     if snapshot.result is not None:
-        fields = msgspec.structs.asdict(snapshot.result)
-        record.result = Ending(**fields)
+        record.result = Ending(**msgspec.structs.asdict(snapshot.result))
     if "queued" not in snapshot.phases or (row.phase == "stopping" and record.result is None):
         raise ValueError("it does not say how it came to its phase")
     if snapshot.subnet is not None:

@@ -72,7 +72,7 @@ async def test_stage_is_created_with_its_sizes_and_the_sessions_devices() -> Non
     asked = SessionStartParams(pipeline="x")
     plan = make_plan(asked, {"x": Pipeline(stages={"camera": camera, "mixer": mixer})}, 1)
     record = SessionRecord("A" * 16, plan, SessionStartParams(), "tests", {})
-    record.gpus = {"camera": ("GPU-1", "3")}
+    record.provisioned.gpus = {"camera": ("GPU-1", "3")}
     engine = StreamingFake()
     settings = StartSettings("test", "127.0.0.1", None, 10, "127.0.0.1")
     starter = Starter(engine, SubnetPool("198.18.0.0/24"), lambda: settings, Clock())
@@ -80,7 +80,7 @@ async def test_stage_is_created_with_its_sizes_and_the_sessions_devices() -> Non
         await starter.start(record)
         made = {c.plan.stage: c.plan for c in engine.world.containers.values()}
     finally:
-        for container_id in record.containers.values():
+        for container_id in record.provisioned.containers.values():
             await engine.remove(container_id)
         await engine.close()
     assert (made["camera"].cpus, made["camera"].cpu_limit) == (0.25, 2)

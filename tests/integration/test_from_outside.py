@@ -23,7 +23,10 @@ async def ended(wire: Wire, session: Json) -> Json:
 async def learned(lab: Lab, session: Json) -> None:
     """Return once the daemon knows since when each stage runs."""
     record = lab.daemon.supervisor.book.get(session["session_id"])
-    await until(lambda: len(record.runs) == len(record.containers), "all were looked at")
+    await until(
+        lambda: len(record.observed.runs) == len(record.provisioned.containers),
+        "all were looked at",
+    )
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -76,7 +76,7 @@ async def test_memory_that_ran_out_is_told_with_its_limit_and_the_peaks(
 ) -> None:
     session = await wire.call("session.start")
     record = lab.daemon.supervisor.book.get(session["session_id"])
-    record.usage["probe"] = StageUse(peak=Use(250, 95 * MIB))
+    record.observed.usage["probe"] = StageUse(peak=Use(250, 95 * MIB))
     lab.fake.world.end(lab.fake.stages()["probe"], 137, oom=True)
     ended = await wire.call("session.wait", session_id=session["session_id"])
     told = ended["post_mortem"]

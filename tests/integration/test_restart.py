@@ -1103,7 +1103,7 @@ async def test_stage_that_was_restarted_meanwhile_fails_its_session(
     session, other = [await wire.call("session.start") for _ in range(2)]
     for each in (session, other):
         record = machine.daemon.supervisor.book.get(each["session_id"])
-        await until(lambda record=record: len(record.runs) == 3, "all were looked at")
+        await until(lambda record=record: len(record.observed.runs) == 3, "all were looked at")
     await machine.settled()
     await machine.kill()
     stream = machine.world.containers[session["stream"]]
@@ -1135,7 +1135,7 @@ async def test_exit_that_was_seen_but_not_acted_upon_is_seen_again(clinic: Machi
     for stage in ("probe", "stream", "segmentation"):
         record = clinic.daemon.supervisor.book.get(session["session_id"])
         state = base.StageState(id=session[stage], status="exited", exit_code=0)
-        record.exits[stage] = state
+        record.observed.exits[stage] = state
     await wire.call("session.extend", session_id=session["session_id"], ttl=90)
     await clinic.settled()
     await clinic.kill()
@@ -1214,7 +1214,9 @@ async def test_orphan_that_turns_out_to_be_somebodys_is_not_removed(machine: Mac
     looking = asyncio.create_task(look())
     first.open.set()
     await second.reached.wait()
-    machine.daemon.supervisor.book.get(session["session_id"]).containers["probe"] = stray
+    machine.daemon.supervisor.book.get(session["session_id"]).provisioned.containers["probe"] = (
+        stray
+    )
     machine.world.vanish(gone)
     second.open.set()
     await looking

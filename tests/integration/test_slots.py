@@ -313,7 +313,9 @@ async def test_stages_have_their_line_before_the_claim_is_announced(
 
     def announce(record: SessionRecord, **fields: object) -> None:
         made = warm.fake.world.containers
-        at[record.phase] = {n for n, c in record.containers.items() if c in made and made[c].said}
+        at[record.phase] = {
+            n for n, c in record.provisioned.containers.items() if c in made and made[c].said
+        }
         announced(record, **fields)
 
     monkeypatch.setattr(chronicle, "announce", announce)
@@ -345,7 +347,7 @@ async def test_slots_of_an_older_image_are_replaced(warm: Lab) -> None:
     warm.fake.world.build("demo-stream")
     await until(lambda: len(ready(warm)) == 2 and not old & set(ready(warm)), "both are new ones")
     slots = warm.daemon.supervisor.slots
-    assert {slot.image_ids["demo-stream"] for slot in slots} == {"demo-stream@1"}
+    assert {slot.provisioned.image_ids["demo-stream"] for slot in slots} == {"demo-stream@1"}
 
 
 async def test_image_that_no_event_tells_of_is_found_all_the_same(
@@ -396,7 +398,7 @@ async def test_slot_whose_image_changes_while_it_is_made_is_made_once_more(tmp_p
         gate.open.set()
         await filled(lab, 1)
         [slot] = [s for s in lab.daemon.supervisor.slots if s.id in ready(lab)]
-        assert slot.image_ids["demo-probe"] == "demo-probe@1"
+        assert slot.provisioned.image_ids["demo-probe"] == "demo-probe@1"
 
 
 async def test_spare_network_is_of_no_image(tmp_path: Path) -> None:
@@ -482,8 +484,8 @@ async def test_slot_whose_stage_does_not_hear_is_done_without(warm: Lab) -> None
     broken = ready(warm)[0]
     slot = warm.daemon.supervisor.slots.get(broken)
     assert slot is not None
-    before = set(slot.containers.values())
-    slot.inputs["stream"] = Deaf()
+    before = set(slot.provisioned.containers.values())
+    slot.provisioned.inputs["stream"] = Deaf()
     session = await wire.call("session.start", count=7)
     assert (session["session_id"], session["warm"]) == (broken, False)
     assert not before & warm.fake.world.containers.keys()
@@ -510,7 +512,7 @@ def dies(warm: Lab, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             if not record.warm:
                 await verify(record)
                 return
-            warm.fake.world.end(record.containers["probe"], code)
+            warm.fake.world.end(record.provisioned.containers["probe"], code)
             await asyncio.shield(record.ending)
             then(record)
             raise Interrupted
@@ -655,9 +657,9 @@ async def test_processes_that_were_stopped_while_they_waited_cost_no_request(
         slots = lab.daemon.supervisor.slots
         await until(lambda: len(slots.ready("stream")) == 2, "the slots are ready")
         for slot in slots.ready("stream"):
-            state = await lab.daemon.engine.inspect(slot.containers["probe"])
+            state = await lab.daemon.engine.inspect(slot.provisioned.containers["probe"])
             assert state.status == "running"
-            signal_group(pid_of(lab, slot.containers["probe"]), signal.SIGSTOP)
+            signal_group(pid_of(lab, slot.provisioned.containers["probe"]), signal.SIGSTOP)
         for _ in range(2):
             session = await wire.call("session.start", plain_stream=True, count=3)
             assert len((await receive(session["location"]))[1]) == 3

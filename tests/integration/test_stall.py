@@ -82,7 +82,7 @@ class Watched:
 
     def write(self, stage: str, line: str) -> None:
         """Let a stage write a line now."""
-        container = self.lab.meter.world.containers[self.record.containers[stage]]
+        container = self.lab.meter.world.containers[self.record.provisioned.containers[stage]]
         container.lines.append(LogLine(rfc3339(self.lab.hours.wall()), "stdout", line))
 
     def say(self, *stages: str, **report: object) -> None:
@@ -300,10 +300,10 @@ async def test_stage_is_no_longer_silent_when_it_goes_on(session: Watched) -> No
 async def degraded(session: Watched) -> Watched:
     """The session, which has been given its segmentation."""
     record, engine = session.record, session.lab.meter
-    first = engine.world.containers[record.containers["stream"]].plan
+    first = engine.world.containers[record.provisioned.containers["stream"]].plan
     plan: StagePlan = msgspec.structs.replace(first, name="late", stage="segmentation")
-    record.containers["segmentation"] = await engine.create(plan)
-    await engine.start(record.containers["segmentation"])
+    record.provisioned.containers["segmentation"] = await engine.create(plan)
+    await engine.start(record.provisioned.containers["segmentation"])
     session.replan(stages={**record.plan.stages, "segmentation": Stage(image="any", port=12347)})
     record.attached = ("segmentation",)
     return session
@@ -395,7 +395,7 @@ async def blame(said: Said) -> str | None:
     env: dict[str, dict[str, str]] = {name: {} for name in chain}
     plan = SessionPlan("segmented", "shared", stages, env, "json", said.count, said.upstream)
     record = SessionRecord("EE705B6538693C50", plan, SessionStartParams(), "local", {})
-    record.exits = {name: StageState(name, "exited", 0) for name in said.exited}
+    record.observed.exits = {name: StageState(name, "exited", 0) for name in said.exited}
     reports = {name: StageReports(0.0) for name in chain}
     for name, frames, blocked in zip(CHAIN, said.frames, said.blocked, strict=True):
         if name in reports and name not in said.mute:

@@ -123,7 +123,8 @@ async def test_start_that_fails_since_a_stage_ran_out_of_memory_is_blamed_on_tha
     known_by(lab, owner)
     record = lab.daemon.supervisor.book.living()[0]
     await until(
-        lambda: known_by is engine_says or record.oom == {"segmentation"}, "the event was heard"
+        lambda: known_by is engine_says or record.observed.oom == {"segmentation"},
+        "the event was heard",
     )
     container = lab.fake.world.containers[owner]
     container.status, container.exit_code = "exited", MUCH_MEMORY  # and nobody is told

@@ -134,12 +134,12 @@ class Lab:
             NetworkPlan(record.network_name + record.id, f"198.18.{number}.0/28", labels)
         )
         for name in STAGES:
-            record.containers[name] = await self.engine.create(
+            record.provisioned.containers[name] = await self.engine.create(
                 StagePlan(
                     f"{record.id}_{name}", name, image, network, {}, labels, 12345, command=command
                 )
             )
-            await self.engine.start(record.containers[name])
+            await self.engine.start(record.provisioned.containers[name])
         record.timings = {} if warm else {"start": 0.0, "verify": 0.0}
         record.advance("starting", self.hours.wall())
         record.advance("running", self.hours.wall())
@@ -193,7 +193,7 @@ class FakeLab(Lab):
     def says(self, record: SessionRecord, **report: object) -> None:
         """Let the last stage report."""
         line = json.dumps({"type": "report", "stage": "stream", **report}, separators=(",", ":"))
-        self.meter.world.write(record.containers["stream"], line)
+        self.meter.world.write(record.provisioned.containers["stream"], line)
 
 
 @pytest.fixture
@@ -212,27 +212,31 @@ async def test_session_is_looked_at_young_twice_and_then_every_15_s(lab: FakeLab
     seen: list[float] = []
     for second in range(1, 51):
         await lab.hours.pass_by(1)
-        if record.containers["probe"] in lab.looks():
+        if record.provisioned.containers["probe"] in lab.looks():
             seen.append(second)
     assert seen == [2, 5, 20, 35, 50]
 
 
 async def test_cores_are_the_processor_time_between_two_looks(lab: FakeLab) -> None:
     record = await lab.session()
-    probe = record.containers["probe"]
+    probe = record.provisioned.containers["probe"]
     lab.meter.use(probe, 0.5, 30 * MIB)
     await lab.watch(lab.measure())
     await lab.hours.pass_by(2.5)
-    assert record.usage["probe"] == StageUse(peak=Use(500, 30 * MIB), last=Use(500, 30 * MIB))
+    assert record.observed.usage["probe"] == StageUse(
+        peak=Use(500, 30 * MIB), last=Use(500, 30 * MIB)
+    )
     await lab.hours.pass_by(3.5)
     lab.meter.use(probe, 0.1, 40 * MIB)
     await lab.hours.pass_by(30)
-    assert record.usage["probe"] == StageUse(peak=Use(500, 40 * MIB), last=Use(100, 40 * MIB))
+    assert record.observed.usage["probe"] == StageUse(
+        peak=Use(500, 40 * MIB), last=Use(100, 40 * MIB)
+    )
 
 
 async def test_start_and_what_comes_after_are_learned_apart(lab: FakeLab) -> None:
     record = await lab.session()
-    probe = record.containers["probe"]
+    probe = record.provisioned.containers["probe"]
     lab.meter.use(probe, 2.0, 300 * MIB)
     await lab.watch(lab.measure())
     await lab.hours.pass_by(5.5)
@@ -253,19 +257,19 @@ async def test_start_and_what_comes_after_are_learned_apart(lab: FakeLab) -> Non
 
 async def test_stages_that_had_waited_warm_have_no_start_to_divide_by(lab: FakeLab) -> None:
     record = await lab.session(warm=True)
-    probe = record.containers["probe"]
+    probe = record.provisioned.containers["probe"]
     lab.meter.use(probe, 0.2, 30 * MIB)
     lab.meter._spent[probe] = (500.0, lab.hours.time)
     await lab.watch(lab.measure())
     await lab.hours.pass_by(2.5)
-    assert record.usage["probe"].last == Use(0, 30 * MIB)
+    assert record.observed.usage["probe"].last == Use(0, 30 * MIB)
     await lab.hours.pass_by(3)
-    assert record.usage["probe"].peak == Use(200, 30 * MIB)
+    assert record.observed.usage["probe"].peak == Use(200, 30 * MIB)
 
 
 async def test_peak_stays_readable_after_the_end_and_the_session_is_forgotten(lab: FakeLab) -> None:
     record = await lab.session()
-    lab.meter.use(record.containers["stream"], 1.0, 80 * MIB)
+    lab.meter.use(record.provisioned.containers["stream"], 1.0, 80 * MIB)
     watch = lab.measure()
     await lab.watch(watch)
     await lab.hours.pass_by(2.5)
@@ -275,7 +279,7 @@ async def test_peak_stays_readable_after_the_end_and_the_session_is_forgotten(la
     await lab.hours.pass_by(60)
     assert lab.looks() == []
     assert watch._poller.polled == {}
-    assert record.usage["stream"].peak == Use(1000, 80 * MIB)
+    assert record.observed.usage["stream"].peak == Use(1000, 80 * MIB)
 
 
 async def test_what_is_read_while_the_session_ends_does_not_count(lab: FakeLab) -> None:
@@ -286,7 +290,7 @@ async def test_what_is_read_while_the_session_ends_does_not_count(lab: FakeLab) 
     lab.end(record)
     gate.open.set()
     await lab.hours.pass_by(1)
-    assert "probe" not in record.usage
+    assert "probe" not in record.observed.usage
     assert lab.learned.of("stream", "probe") is None
 
 
@@ -298,7 +302,9 @@ async def test_two_hundred_sessions_do_not_flood_the_engine(lab: FakeLab) -> Non
         lab.looks()
         await lab.hours.pass_by(5)
         assert 39 <= len(lab.looks()) <= 41, "eight calls a second"
-    assert all(record.usage.keys() == set(STAGES) for record in records), "everybody gets a turn"
+    assert all(record.observed.usage.keys() == set(STAGES) for record in records), (
+        "everybody gets a turn"
+    )
 
 
 async def test_young_session_goes_before_a_crowd_of_old_ones(lab: FakeLab) -> None:
@@ -308,7 +314,7 @@ async def test_young_session_goes_before_a_crowd_of_old_ones(lab: FakeLab) -> No
     await lab.hours.pass_by(120)
     record = await lab.session()
     await lab.hours.pass_by(2.6)
-    assert record.usage.keys() == set(STAGES)
+    assert record.observed.usage.keys() == set(STAGES)
 
 
 async def test_at_most_two_calls_are_under_way(lab: FakeLab) -> None:
@@ -327,18 +333,18 @@ async def test_engine_that_fails_costs_a_look_only(lab: FakeLab) -> None:
     await lab.watch(lab.measure())
     lab.meter.world.lose()
     await lab.hours.pass_by(20)
-    assert record.usage == {}
+    assert record.observed.usage == {}
     lab.meter.world.come_back()
     await lab.hours.pass_by(15)
-    assert record.usage.keys() == set(STAGES)
+    assert record.observed.usage.keys() == set(STAGES)
 
 
 async def test_stage_that_is_gone_does_not_hide_the_others(lab: FakeLab) -> None:
     record = await lab.session()
-    lab.meter.world.vanish(record.containers["probe"])
+    lab.meter.world.vanish(record.provisioned.containers["probe"])
     await lab.watch(lab.measure())
     await lab.hours.pass_by(3)
-    assert record.usage.keys() == {"stream"}
+    assert record.observed.usage.keys() == {"stream"}
 
 
 async def test_call_that_hangs_is_given_up_and_its_session_left_alone(lab: FakeLab) -> None:
@@ -352,10 +358,10 @@ async def test_call_that_hangs_is_given_up_and_its_session_left_alone(lab: FakeL
     await until(lambda: visit.due > lab.hours.now() + 50, "the call is given up")
     lab.looks()
     await lab.hours.pass_by(30)
-    assert second.usage.keys() == set(STAGES)
+    assert second.observed.usage.keys() == set(STAGES)
     assert first.containers["probe"] not in lab.looks()
     await lab.hours.pass_by(45)
-    assert first.usage.keys() == set(STAGES)
+    assert first.observed.usage.keys() == set(STAGES)
 
 
 async def test_defect_in_one_look_does_not_end_the_others(
@@ -365,7 +371,7 @@ async def test_defect_in_one_look_does_not_end_the_others(
     del first.__dict__["usage"]
     await lab.watch(lab.measure())
     await lab.hours.pass_by(5)
-    assert second.usage.keys() == set(STAGES)
+    assert second.observed.usage.keys() == set(STAGES)
     assert f"session {first.id}: a look failed" in caplog.text
 
 
@@ -432,7 +438,7 @@ async def test_session_that_nobody_ever_consumes_is_idle_since_it_runs(
     lab: FakeLab, book: Book, attend: Attend
 ) -> None:
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     begun = lab.hours.now()
     watch = await attend()
     await lab.hours.pass_by(20.5)
@@ -445,7 +451,7 @@ async def test_timeout_is_noticed_when_it_is_reached(
 ) -> None:
     book.timeout = 100.0  # looks every 15 s
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     await attend()
     await lab.hours.pass_by(101)
     assert book.news() == [30, 45, 60, 75, 90, 100]
@@ -455,7 +461,7 @@ async def test_consumer_makes_it_active_and_its_leaving_idle_again(
     lab: FakeLab, book: Book, attend: Attend
 ) -> None:
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     watch = await attend()
     await lab.hours.pass_by(6)
     assert book.news() == [5]
@@ -477,7 +483,7 @@ async def test_consumer_makes_it_active_and_its_leaving_idle_again(
 
 async def test_visit_between_two_looks_counts(lab: FakeLab, book: Book, attend: Attend) -> None:
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     watch = await attend()
     await lab.hours.pass_by(7)
     assert book.news() == [5]
@@ -522,7 +528,7 @@ async def test_stage_that_does_not_report_is_judged_by_what_it_sends(
     lab: FakeLab, book: Book, attend: Attend
 ) -> None:
     record = await lab.session()
-    stream = record.containers["stream"]
+    stream = record.provisioned.containers["stream"]
     begun = lab.hours.now()
     lab.meter.sent[stream] = 500
     watch = await attend()
@@ -538,7 +544,7 @@ async def test_stage_that_does_not_report_is_judged_by_what_it_sends(
 async def test_what_the_system_sends_by_itself_is_no_reader(lab: FakeLab, attend: Attend) -> None:
     """Podman leaves IPv6 on, which asks for routers for as long as there are none."""
     record = await lab.session()
-    stream = record.containers["stream"]
+    stream = record.provisioned.containers["stream"]
     begun = lab.hours.now()
     lab.meter.sent[stream] = 500
     watch = await attend()
@@ -552,7 +558,7 @@ async def test_session_met_long_after_its_start_is_given_its_time(
     lab: FakeLab, attend: Attend
 ) -> None:
     record = await lab.session()
-    lab.meter.sent[record.containers["stream"]] = 500
+    lab.meter.sent[record.provisioned.containers["stream"]] = 500
     await lab.hours.pass_by(3600)
     met = lab.hours.now()
     watch = await attend()
@@ -587,7 +593,7 @@ async def test_stage_that_has_only_said_that_it_listens_is_unread(
 ) -> None:
     """N2: told at each look, and once more when the limit is reached."""
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     await attend()
     await lab.hours.pass_by(101)
     assert unread.news() == ["unread"] * 8, "seven looks in 100 s, and one at the end"
@@ -603,7 +609,7 @@ async def test_one_report_of_a_reader_is_enough(
 ) -> None:
     """N2: it is told once, and then nothing is asked any more."""
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     await attend()
     await lab.hours.pass_by(20)
     lab.says(record, **said)
@@ -633,7 +639,7 @@ async def test_stage_that_says_nothing_of_readers_is_unknown(
     """N2: an image that prints no reports may well be read; nobody knows."""
     record = await lab.session()
     if line is not None:
-        lab.meter.world.write(record.containers["stream"], line)
+        lab.meter.world.write(record.provisioned.containers["stream"], line)
     await attend()
     await lab.hours.pass_by(200)
     assert set(unread.news()) == {"unknown"}
@@ -644,12 +650,12 @@ async def test_stage_that_writes_more_than_is_read_is_unknown_until_it_reports(
 ) -> None:
     """N2: the report of a reader may have been among what was not read."""
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     await attend()
     await lab.hours.pass_by(1)
     assert unread.news() == ["unread"]
     for number in range(100):
-        lab.meter.world.write(record.containers["stream"], f"noise {number}")
+        lab.meter.world.write(record.provisioned.containers["stream"], f"noise {number}")
     await lab.hours.pass_by(30)
     assert set(unread.news()) == {"unknown"}
     lab.says(record, frames=0, consumers=0)
@@ -676,7 +682,7 @@ async def test_engine_that_was_away_hides_no_visit(
     lab: FakeLab, book: Book, attend: Attend
 ) -> None:
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     watch = await attend()
     lab.meter.world.lose()
     await lab.hours.pass_by(60)
@@ -689,7 +695,7 @@ async def test_engine_that_was_away_hides_no_visit(
 
 async def test_ended_session_is_idle_no_more(lab: FakeLab, book: Book, attend: Attend) -> None:
     record = await lab.session()
-    lab.meter.world.write(record.containers["stream"], LISTENING)
+    lab.meter.world.write(record.provisioned.containers["stream"], LISTENING)
     watch = await attend()
     lab.end(record)
     assert watch.idle_since(record) is None
@@ -713,12 +719,12 @@ async def test_processes_are_measured(tmp_path: Path) -> None:
     lab = Lab(Hours(), ProcessEngine(tmp_path, {"busy": command}))
     try:
         record = await lab.session("busy")
-        for container_id in record.containers.values():
+        for container_id in record.provisioned.containers.values():
             await anext(lab.engine.follow_logs(container_id, 1))
         await lab.watch(lab.measure())
         await lab.hours.pass_by(2.5)
-        assert record.usage.keys() == set(STAGES)
-        assert all(use.peak.memory > 48 * MIB for use in record.usage.values())
-        assert all(use.peak.cpus > 0 for use in record.usage.values())
+        assert record.observed.usage.keys() == set(STAGES)
+        assert all(use.peak.memory > 48 * MIB for use in record.observed.usage.values())
+        assert all(use.peak.cpus > 0 for use in record.observed.usage.values())
     finally:
         await lab.close()

@@ -11,7 +11,7 @@ import pytest
 from operatord.core.plans import make_plan
 from operatord.engines.base import StageState
 from operatord.machine.clock import Clock
-from operatord.session.record import SessionRecord
+from operatord.session.record import Observed, Provisioned, SessionRecord
 from operatord.settings.config import Config
 from operatord.streams.reports import Report
 from operatord_protocol.messages import Location, Session, SessionStartParams
@@ -37,39 +37,50 @@ CHANGES: dict[str, Callable[[SessionRecord], object]] = {
     "plain_location": lambda r: setattr(r, "plain_location", LOCATION),
     "warm": lambda r: setattr(r, "warm", True),
     "missing": lambda r: setattr(r, "missing", LAST),
-    "attached": lambda r: (r.reports.update(stream=Report(frames=3)), setattr(r, "attached", LAST)),
+    "attached": lambda r: (r.observed.reports.update(stream=Report(frames=3)), setattr(r, "attached", LAST)),
     "timings": lambda r: r.timings.update(attach=1.0),
-    "containers": lambda r: r.containers.pop("segmentation"),
-    "exits": lambda r: r.exits.update(probe=StageState("c", "exited", 0)),
-    "reports": lambda r: r.reports.update(segmentation=Report(frames=3)),
+    "containers": lambda r: r.provisioned.containers.pop("segmentation"),
+    "exits": lambda r: r.observed.exits.update(probe=StageState("c", "exited", 0)),
+    "reports": lambda r: r.observed.reports.update(segmentation=Report(frames=3)),
 }  # fmt: skip
 
 
-class Traced(SessionRecord):
-    """A record that notes which of its members are read."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name in SessionRecord.__dataclass_fields__:
-            super().__getattribute__("__dict__").setdefault("read", set()).add(name)
-        return super().__getattribute__(name)
+PARTS = {"provisioned": Provisioned, "observed": Observed}
 
 
-def running(cls: type[SessionRecord] = SessionRecord) -> SessionRecord:
+def traced(cls: type[Any], read: set[str]) -> type[Any]:
+    """Return a class whose objects note in ``read`` which of their members are read."""
+
+    class Traced(cls):  # type: ignore[misc]
+        def __getattribute__(self, name: str) -> Any:
+            if name in cls.__dataclass_fields__ and name not in PARTS:
+                read.add(name)
+            return super().__getattribute__(name)
+
+    return Traced
+
+
+def running(read: set[str] | None = None) -> SessionRecord:
     plan = make_plan(SessionStartParams(count=5), Config().pipelines, 1)
-    clock = Clock()
-    record = cls("EE705B6538693C50", plan, SessionStartParams(), "local", {"queued": clock.wall()})
+    clock, seen = Clock(), set() if read is None else read
+    queued: dict[Any, float] = {"queued": clock.wall()}
+    record: SessionRecord = traced(SessionRecord, seen)(
+        "EE705B6538693C50", plan, SessionStartParams(), "local", queued
+    )
+    for name, cls in PARTS.items():
+        setattr(record, name, traced(cls, seen)())
     record.phases["running"], record.moments["running"] = clock.wall(), clock.now()
     record.phase, record.unread = "running", True
-    record.containers = {name: name for name in plan.stages}
+    record.provisioned.containers = {name: name for name in plan.stages}
     record.set_end(clock.now() + 60, clock)
     return record
 
 
 def read_by(look: Callable[[SessionRecord], object]) -> set[str]:
-    record = running(Traced)
-    record.__dict__["read"] = set()
+    read: set[str] = set()
+    record = running(read)
+    read.clear()
     look(record)
-    read: set[str] = record.__dict__["read"]
     return read
 
 
