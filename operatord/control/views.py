@@ -15,6 +15,7 @@ from operatord.lifecycle.supervisor import Supervisor
 from operatord.session.postmortem import post_mortem
 from operatord.session.record import SessionRecord
 from operatord.session.registry import KnownSession
+from operatord.session.view import shown_by, to_session
 from operatord_protocol.codec import encode
 from operatord_protocol.messages import Session, session_to_wire
 
@@ -60,10 +61,10 @@ class Views:
         """Return a session that has not ended."""
         if record.phase != "running":  # something is new each time
             return encode_session(self._supervisor.view(record))
-        key = record.shown_by(self._clock)
+        key = shown_by(record, self._clock)
         known = self._living.get(record)
         if known is None or known[0] != key:
-            known = key, encode_session(record.to_session(self._clock))
+            known = key, encode_session(to_session(record, self._clock))
             self._living[record] = known
         return known[1]
 
@@ -74,7 +75,7 @@ class Views:
         known = self._listed.get(found.id)
         if known is None:
             record = self._supervisor.book.recall(found)
-            known = b"" if record is None else encode_session(record.to_session(self._clock))
+            known = b"" if record is None else encode_session(to_session(record, self._clock))
             self._listed.keep(found.id, known)
         return known
 

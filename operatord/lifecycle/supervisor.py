@@ -24,6 +24,7 @@ from operatord.provision.starter import Starter
 from operatord.scheduling.admission import Admission, Machine
 from operatord.scheduling.expiry import ExpiryHooks, Lifetimes
 from operatord.session.record import Ending, SessionRecord
+from operatord.session.view import to_session
 from operatord.settings.current import CurrentSettings
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
@@ -193,7 +194,7 @@ class Supervisor:
     def view(self, record: SessionRecord) -> Session:
         """Return a session as the wire has it, with its place in the queue as it is now."""
         self.look_up(record)
-        return record.to_session(self._clock)
+        return to_session(record, self._clock)
 
     def look_up(self, record: SessionRecord) -> None:
         """Note in ``record`` its place in the queue as it is now, if it waits."""

@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from msgspec import UNSET, UnsetType
-
 from operatord.core import phases
 from operatord.core.endings import Meddling
 from operatord.core.plans import SessionPlan
 from operatord.core.scheduling.learning import StageUse
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
-from operatord.machine.clock import Clock, rfc3339
+from operatord.machine.clock import Clock
 from operatord.streams.relay import Relay
 from operatord.streams.reports import Report
 from operatord.waking import Waiters
-from operatord_protocol.absent import or_unset
 from operatord_protocol.errors import EngineUnavailable, WireError
-from operatord_protocol.messages import Location, Outcome, Phase, Session, SessionStartParams
+from operatord_protocol.messages import Location, Outcome, Phase, SessionStartParams
 
 from .moments import Written
 
@@ -341,76 +338,7 @@ class SessionRecord:
             return None
         return clock.put_right(self.started, self.moments["running"])
 
-    def _put_right(self, clock: Clock) -> None:
+    def put_right(self, clock: Clock) -> None:
         """Say when it ends by the wall clock as it is now."""
         if self.end is not None and self.expires is not None:
             self.expires = clock.put_right(self.expires, self.end)
-
-    def shown_by(self, clock: Clock) -> tuple[object, ...]:
-        """Return all that `to_session` goes by while the session runs: while it is equal, so is the session.
-
-        A session that runs adds to what it has, or takes from it, and replaces nothing.
-        """
-        self._put_right(clock)
-        return (
-            self.plan,
-            self.owner,
-            self.expires,
-            self.unread_since(clock),
-            self.location,
-            self.plain_location,
-            self.warm,
-            self.missing,
-            self.attached,
-            len(self.observed.reports),
-            len(self.timings),
-            len(self.provisioned.containers),
-            len(self.observed.exits),
-        )
-
-    def to_session(self, clock: Clock) -> Session:
-        """Return the session as the wire has it now."""
-        self._put_right(clock)
-        result, ended = self.result, self.phase == "ended"
-        shown = result if self.phase in ("stopping", "ended") else None
-        codes = {
-            name: self.observed.exits[name].exit_code
-            for name in self.plan.stages
-            if name in self.observed.exits
-        }
-        upstream = self.plan.upstream
-        return Session(
-            session_id=self.id,
-            pipeline=self.plan.pipeline,
-            phase=self.phase,
-            network=self.network_name,
-            location=self.location or UNSET,
-            outcome=shown.outcome if shown and ended else UNSET,
-            reason=shown.reason if shown else or_unset(self.place.reason),
-            cause=shown.cause if shown else UNSET,
-            owner=self.owner,
-            created=rfc3339(self.created),
-            started=_stamp(self.started),
-            ended=_stamp(self.ended),
-            expires=_stamp(self.expires) if not ended else UNSET,
-            unread_since=_stamp(self.unread_since(clock)),
-            position=or_unset(self.place.position),
-            registered_probe=upstream.name if upstream else UNSET,
-            timings=self.timings or UNSET,
-            estimate=or_unset(self.place.estimate),
-            plain_location=self.plain_location or UNSET,
-            warm=self.warm,
-            degraded=bool(self.missing),
-            exit_codes=codes or UNSET,
-            count=or_unset(self.plan.count),
-            frames=or_unset(self.frames),
-            stages={
-                n: self.provisioned.containers[n]
-                for n in self.plan.stages
-                if n in self.provisioned.containers
-            },
-        )
-
-
-def _stamp(wall: float | None) -> str | UnsetType:
-    return UNSET if wall is None else rfc3339(wall)

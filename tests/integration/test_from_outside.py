@@ -153,7 +153,8 @@ async def test_engine_that_stops_its_containers_is_not_somebody(lab: Lab, wire: 
     world, container = lab.fake.world, lab.fake.world.containers[session["stream"]]
     world.tell("stopped", container)
     await until(
-        lambda: bool(lab.daemon.supervisor.book.get(session["session_id"]).by_others), "it is told"
+        lambda: bool(lab.daemon.supervisor.book.get(session["session_id"]).observed.by_others),
+        "it is told",
     )
     world.lose()
     container.status, container.exit_code = "exited", 143

@@ -12,6 +12,7 @@ from operatord.core.plans import make_plan
 from operatord.engines.base import StageState
 from operatord.machine.clock import Clock
 from operatord.session.record import Observed, Provisioned, SessionRecord
+from operatord.session.view import shown_by, to_session
 from operatord.settings.config import Config
 from operatord.streams.reports import Report
 from operatord_protocol.messages import Location, Session, SessionStartParams
@@ -88,8 +89,8 @@ async def test_whatever_is_shown_of_a_running_session_is_looked_at_before_it_is_
     None
 ):
     """A member that is added to `to_session` has to be one of `shown_by`, too, or never change."""
-    shown = read_by(lambda record: record.to_session(Clock()))
-    looked_at = read_by(lambda record: record.shown_by(Clock()))
+    shown = read_by(lambda record: to_session(record, Clock()))
+    looked_at = read_by(lambda record: shown_by(record, Clock()))
     assert shown - looked_at - STILL.keys() == set()
     assert shown - STILL.keys() <= CHANGES.keys()
 
@@ -98,12 +99,12 @@ async def test_whatever_is_shown_of_a_running_session_is_looked_at_before_it_is_
 async def test_session_that_is_shown_otherwise_is_not_the_same(name: str) -> None:
     clock = Still()
     record = running()
-    before, key = record.to_session(clock), record.shown_by(clock)
-    assert (record.to_session(clock), record.shown_by(clock)) == (before, key)
+    before, key = to_session(record, clock), shown_by(record, clock)
+    assert (to_session(record, clock), shown_by(record, clock)) == (before, key)
     CHANGES[name](record)
-    after: Session = record.to_session(clock)
+    after: Session = to_session(record, clock)
     assert after != before, f"the change of {name} shows nothing"
-    assert record.shown_by(clock) != key
+    assert shown_by(record, clock) != key
 
 
 class Still(Clock):

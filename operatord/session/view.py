@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: MIT
+"""A session as the wire has it."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, UnsetType
+
+from operatord.machine.clock import Clock, rfc3339
+from operatord_protocol.absent import or_unset
+from operatord_protocol.messages import Session
+
+from .record import SessionRecord
+
+
+def to_session(record: SessionRecord, clock: Clock) -> Session:
+    """Return the session as the wire has it now."""
+    record.put_right(clock)
+    result, ended = record.result, record.phase == "ended"
+    shown = result if record.phase in ("stopping", "ended") else None
+    codes = {
+        name: record.observed.exits[name].exit_code
+        for name in record.plan.stages
+        if name in record.observed.exits
+    }
+    upstream = record.plan.upstream
+    return Session(
+        session_id=record.id,
+        pipeline=record.plan.pipeline,
+        phase=record.phase,
+        network=record.network_name,
+        location=record.location or UNSET,
+        outcome=shown.outcome if shown and ended else UNSET,
+        reason=shown.reason if shown else or_unset(record.place.reason),
+        cause=shown.cause if shown else UNSET,
+        owner=record.owner,
+        created=rfc3339(record.created),
+        started=_stamp(record.started),
+        ended=_stamp(record.ended),
+        expires=_stamp(record.expires) if not ended else UNSET,
+        unread_since=_stamp(record.unread_since(clock)),
+        position=or_unset(record.place.position),
+        registered_probe=upstream.name if upstream else UNSET,
+        timings=record.timings or UNSET,
+        estimate=or_unset(record.place.estimate),
+        plain_location=record.plain_location or UNSET,
+        warm=record.warm,
+        degraded=bool(record.missing),
+        exit_codes=codes or UNSET,
+        count=or_unset(record.plan.count),
+        frames=or_unset(record.frames),
+        stages={
+            n: record.provisioned.containers[n]
+            for n in record.plan.stages
+            if n in record.provisioned.containers
+        },
+    )
+
+
+def shown_by(record: SessionRecord, clock: Clock) -> tuple[object, ...]:
+    """Return all that `to_session` goes by while the session runs: while it is equal, so is the session.
+
+    A session that runs adds to what it has, or takes from it, and replaces nothing.
+    """
+    record.put_right(clock)
+    return (
+        record.plan,
+        record.owner,
+        record.expires,
+        record.unread_since(clock),
+        record.location,
+        record.plain_location,
+        record.warm,
+        record.missing,
+        record.attached,
+        len(record.observed.reports),
+        len(record.timings),
+        len(record.provisioned.containers),
+        len(record.observed.exits),
+    )
+
+
+def _stamp(wall: float | None) -> str | UnsetType:
+    return UNSET if wall is None else rfc3339(wall)
