@@ -359,7 +359,8 @@ class Ground:
         traces.bridges = [name for name in psutil.net_if_addrs() if self._is_ours(name)]
         yield from traces.found()
         for bridge in traces.bridges:
-            yield from (each.name for each in Path("/sys/class/net", bridge, "brif").iterdir())
+            with contextlib.suppress(FileNotFoundError):  # it has gone since
+                yield from (each.name for each in Path("/sys/class/net", bridge, "brif").iterdir())
 
     def _is_ours(self, interface: str) -> bool:
         addresses = psutil.net_if_addrs().get(interface, [])
