@@ -214,7 +214,7 @@ async def test_stages_that_report_without_blocked_or_not_at_all_never_stall(
     lab = session.lab
     old, silent = await lab.session(), await lab.session()
     lab.says(old, frames=5, dropped=0, consumers=1)
-    lab.meter.world.write(silent.containers["stream"], "working")
+    lab.meter.world.write(silent.provisioned.containers["stream"], "working")
     session.say("stream", frames=5)  # and what its probe does, nobody knows
     assert await session.stalls_in(600) == []
 
@@ -357,7 +357,7 @@ async def test_only_the_last_stage_is_looked_at_while_frames_flow(session: Watch
     session.lab.looks()
     await session.streams(61)
     looks = session.lab.looks("logs")
-    assert looks == [session.record.containers["stream"]] * 4, "once in 15 s"
+    assert looks == [session.record.provisioned.containers["stream"]] * 4, "once in 15 s"
 
 
 async def test_without_a_timeout_the_engine_is_not_asked(session: Watched) -> None:

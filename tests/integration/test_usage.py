@@ -359,7 +359,7 @@ async def test_call_that_hangs_is_given_up_and_its_session_left_alone(lab: FakeL
     lab.looks()
     await lab.hours.pass_by(30)
     assert second.observed.usage.keys() == set(STAGES)
-    assert first.containers["probe"] not in lab.looks()
+    assert first.provisioned.containers["probe"] not in lab.looks()
     await lab.hours.pass_by(45)
     assert first.observed.usage.keys() == set(STAGES)
 
@@ -368,7 +368,7 @@ async def test_defect_in_one_look_does_not_end_the_others(
     lab: FakeLab, caplog: pytest.LogCaptureFixture
 ) -> None:
     first, second = await lab.session(), await lab.session()
-    del first.__dict__["usage"]
+    del first.observed.__dict__["usage"]
     await lab.watch(lab.measure())
     await lab.hours.pass_by(5)
     assert second.observed.usage.keys() == set(STAGES)
