@@ -309,7 +309,7 @@ class Daemon:
         return host, port
 
     def handle_signals(self) -> None:
-        """Let SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings."""
+        """Make SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings."""
         Signals(self.clock, self._stop, self._reloading.reload_unasked).handle()
 
     def note_what_breaks(self) -> None:

@@ -67,7 +67,7 @@ def run_demo(engine: str, count: int) -> int:
 
 
 def _end_in_order() -> None:
-    """Let a closed terminal and a SIGTERM end the demo as Ctrl-C does: with its daemon, and nothing left."""
+    """Make a closed terminal and SIGTERM end the demo as Ctrl-C does: with its daemon, and nothing left."""
     signals = [each for each in _ENDINGS if signal.getsignal(each) is not signal.SIG_IGN]
 
     def end(number: int, _: object) -> NoReturn:

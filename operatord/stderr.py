@@ -172,7 +172,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def never_wait() -> None:
-    """Let nothing that is written to `sys.stderr` hold up this program from now on, not even at its end.
+    """Keep `sys.stderr` from ever holding up this program from now on, not even at its end.
 
     Without a descriptor below (closed, or replaced by a test) it stays as it is. Idempotent.
     """
@@ -191,7 +191,7 @@ def _end(writer: BackgroundWriter, stream: TextIO) -> None:
 
 
 def finish() -> None:
-    """Let a reader that still reads have what waits, before the program ends without ado."""
+    """Give what waits to a reader that still reads, before the program ends without ado."""
     if (writer := background_writer()) is not None:
         writer.finish()
 

@@ -27,7 +27,7 @@ class Waiters:
             self._waiting.pop(waiter, None)
 
     def wake(self) -> None:
-        """Let all go on who wait now, soon."""
+        """Wake all who wait now, soon."""
         waiting, self._waiting = self._waiting, {}
         _wake(list(waiting), 0)
 
@@ -51,7 +51,7 @@ class Turnstile:
         await waiter
 
     def _turn(self) -> None:
-        """Let the next one through who has not been cancelled."""
+        """Wake the next one who has not been cancelled."""
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():

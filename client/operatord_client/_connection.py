@@ -192,7 +192,7 @@ class Connection:
         return locked(self._lock, look)
 
     def _read(self, timeout: float | None) -> None:
-        """Let the core have what arrives in time, and hand the reading on."""
+        """Give the core what arrives in time, and hand the reading on."""
         inbox = self._core.inbox
         wait = LOOK_EVERY if timeout is None else min(timeout, LOOK_EVERY)
         try:
@@ -207,7 +207,7 @@ class Connection:
         self._wake()
 
     def _wake(self) -> None:
-        """Let the others see whether their answers have come, and one of them read on."""
+        """Wake the others, who see whether their answers have come, and one of whom reads on."""
         locked(self._lock, self._turn.notify_all)
 
 

@@ -329,7 +329,7 @@ class AsyncClient:
     async def extend(
         self, session_id: str, ttl: float, *, call_timeout: float | None = None
     ) -> m.Session:
-        """Let a session with a lease live ``ttl`` seconds from now."""
+        """Extend the lease of a session to ``ttl`` seconds from now."""
         params = {"session_id": session_id, "ttl": ttl}
         return await self._quick("session.extend", m.Session, call_timeout, **params)
 

@@ -108,7 +108,7 @@ class AsyncRunningSession:
         return self.info
 
     async def extend(self, ttl: float) -> m.Session:
-        """Let it live ``ttl`` seconds from now."""
+        """Extend its lease to ``ttl`` seconds from now."""
         self.info = await self._client.extend(self.id, ttl)
         return self.info
 

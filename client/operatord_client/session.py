@@ -108,7 +108,7 @@ class RunningSession:
         return self.info
 
     def extend(self, ttl: float) -> m.Session:
-        """Let it live ``ttl`` seconds from now."""
+        """Extend its lease to ``ttl`` seconds from now."""
         self.info = self._client.extend(self.id, ttl)
         return self.info
 

@@ -52,7 +52,7 @@ class Peer(Protocol):
         ...
 
     def due(self, key: int) -> None:
-        """Let a subscription send again: there is something, or may be."""
+        """Note that a subscription has something to send, or may have."""
         ...
 
     def on_close(self, callback: Callable[[], None]) -> Callable[[], object]:

@@ -60,7 +60,7 @@ def _is_told(request: Request) -> bool:
 
 
 def _hold(call: Call, record: SessionRecord) -> None:
-    """Let a session end with the last of the connections that have asked for it."""
+    """Have a session end with the last of the connections that have asked for it."""
     record.holders += 1
 
     def let_go() -> None:
@@ -155,7 +155,7 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
 
 
 async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
-    """Let a lease end later.
+    """Make a lease end later.
 
     Raises `Conflict` for a session that has ended or has no such lease, and `NoCapacity` when it could not be
     written down: the lease is longer then, but the next daemon would not know.

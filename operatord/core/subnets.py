@@ -103,7 +103,7 @@ class SubnetPool:
             self._held.update(range(self._span(net)[0], self._span(net)[1] + 1))
 
     def give_back(self, subnet: str) -> None:
-        """Let ``subnet`` be handed out again. Idempotent."""
+        """Give ``subnet`` back. Idempotent."""
         self._held.discard(self._span(ipaddress.IPv4Network(subnet))[0])
 
     def _subnet(self, index: int) -> IPv4Network:

@@ -346,7 +346,7 @@ class Input(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of it. Idempotent."""
+        """Release it. Idempotent."""
         ...
 
 
@@ -484,7 +484,7 @@ class Engine(Protocol):
         ...
 
     def be_patient(self, seconds: float) -> None:
-        """Let no call end by itself before the engine has been silent for much longer than that."""
+        """Set how long the engine may be silent: no call ends by itself before much longer than that."""
         ...
 
     async def close(self) -> None:

@@ -38,7 +38,7 @@ class EngineChanges:
         await self._means.measure(info)
 
     def answered(self, news: bool) -> None:
-        """Let starts go on that waited for the engine."""
+        """Go on with starts that waited for the engine."""
         self._supervisor.life.unanswered.clear()
         if news:
             self._supervisor.restorer.requeue()

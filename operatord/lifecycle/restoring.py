@@ -66,7 +66,7 @@ class Restorer:
             log.warning("%s", doubts[0])
 
     def _give_up(self, row: SessionRow, exc: Unreadable) -> None:
-        """Let a session fail that nobody can go on with, and say where to find what was written of it."""
+        """Fail a session that nobody can go on with, and say where to find what was written of it."""
         log.error(
             "%s; it counts as failed, and what it has on the engine is removed; what was written of it "
             "stays in the journal: SELECT data FROM fact WHERE name = '%s'",
@@ -79,7 +79,7 @@ class Restorer:
         self._take_on(record, None, keeps=False)
 
     def _wait(self, record: SessionRecord, problem: str | None) -> None:
-        """Let a request wait on, if whoever asked did not wait on a connection for it."""
+        """Keep a request waiting, if whoever asked did not wait on a connection for it."""
         if needs_connection(record):
             reason = "the daemon was started anew, and the connection that waited is gone"
             self._transitions.finish(record, Ending("stopped", "client", reason))

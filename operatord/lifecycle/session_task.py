@@ -156,7 +156,7 @@ class Life:
             await self._starter.start_without_slot(record)
 
     async def _keep_relay(self, record: SessionRecord) -> None:
-        """Let the relay of a session outlive the daemon.
+        """Have the relay of a session outlive the daemon.
 
         It is written down before that, and the session runs only after it: whenever the daemon dies, there
         is neither a relay that nobody knows, nor a session that runs and has lost its own.

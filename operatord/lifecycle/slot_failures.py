@@ -49,7 +49,7 @@ class SlotFailures:
         self._failures.pop(pipeline, None)
 
     def reconsider(self, circumstances: object) -> None:
-        """Let all be tried at once if these are other ones than before."""
+        """Allow all to be tried at once if these are other ones than before."""
         if circumstances != self._circumstances:
             self._circumstances = circumstances
             self._failures.clear()

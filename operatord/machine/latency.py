@@ -29,7 +29,7 @@ _ATTRIBUTES = "=IIQiIQQQ"
 
 
 def ask_for_short_slices() -> bool:
-    """Let the calling thread take turns sooner, and shorter ones; tell whether the kernel was asked.
+    """Have the calling thread take turns sooner, and shorter ones; tell whether the kernel was asked.
 
     Threads and processes that it starts are as if it had not been called. A thread that was given a policy
     or precedence of its own keeps it, and kernels before 6.12 take no notice.
@@ -49,7 +49,7 @@ def ask_for_short_slices() -> bool:
 
 
 def keep_collections_short() -> None:
-    """Let the garbage collector look only at what comes from now on.
+    """Have the garbage collector look only at what comes from now on.
 
     All that is loaded by now lives as long as the process. To look at it again and again took 30 ms each
     time, in which nobody was answered.
@@ -60,7 +60,7 @@ def keep_collections_short() -> None:
 
 @contextlib.contextmanager
 def without_collections() -> Iterator[None]:
-    """Let the garbage collector wait: while a large file is parsed, it would look at all of it each time.
+    """Stop the garbage collector while a large file is parsed: it would look at all of it each time.
 
     For a file of 256 KiB, that took 0.17 s, in which nobody was answered. What is parsed goes without it.
     """

@@ -207,7 +207,7 @@ class ExitWatch:
         self._clock.call_later(_after(record, verdict, exits), record.ask_end, ending)
 
     def _judge_attached(self, record: SessionRecord, exits: Mapping[str, Exit]) -> None:
-        """Let go of an attached stage that failed; the plain stream goes on without it."""
+        """Drop an attached stage that failed; the plain stream goes on without it."""
         for name in record.attached:
             how = failure(name, exits[name]) if name in exits else None
             if how is not None and not record.ending.done():

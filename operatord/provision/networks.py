@@ -103,7 +103,7 @@ class Networks:
             self._subnets.hold(record.provisioned.subnet)
 
     def give_back(self, record: SessionRecord) -> None:
-        """Let the subnet of ``record`` be handed out again. Idempotent."""
+        """Give the subnet of ``record`` back. Idempotent."""
         if record.provisioned.subnet is not None:
             self._subnets.give_back(record.provisioned.subnet)
             record.provisioned.subnet = None

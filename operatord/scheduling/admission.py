@@ -78,7 +78,7 @@ class Admission:
     # What happens
 
     def decide(self, event: scheduler.Event) -> list[scheduler.Action]:
-        """Let the scheduler take ``event`` in; return what is to be done."""
+        """Give the scheduler ``event``; return what is to be done."""
         self._standings = None
         self._foreseen.clear()
         return scheduler.decide(self.state, event, self._clock.now())

@@ -62,7 +62,7 @@ class Lifetimes:
             record.unread_limit = self._settings.config.lease.unread_timeout
 
     def extend(self, record: SessionRecord, ttl: float) -> None:
-        """Let the lease end ``ttl`` seconds from now."""
+        """Set the lease to end ``ttl`` seconds from now."""
         record.ttl, record.lease_end = ttl, self._clock.now() + ttl
         self._bound_lease(record)
         self._foresee(record)
@@ -74,7 +74,7 @@ class Lifetimes:
         self._foresee(record)
 
     def resume(self, record: SessionRecord) -> None:
-        """Let a session that was taken on from an earlier life end when it was to end."""
+        """Set the bounds that a session had in an earlier life of the daemon."""
         if record.params.lease == "connection":
             record.orphaned = True
             # A reader that is seen takes the end back; of who says nothing of readers none is seen.
@@ -89,7 +89,7 @@ class Lifetimes:
             self._expect(record, self._clock.now() - self._age(record) + work)
 
     def wait_on(self, record: SessionRecord) -> None:
-        """Let a request of an earlier life that still waits end with its lease."""
+        """Set the lease as the bound of a request that waits since an earlier life of the daemon."""
         self._bound_lease(record)
 
     def _age(self, record: SessionRecord) -> float:
@@ -124,7 +124,7 @@ class Lifetimes:
             self._expect(record, work and self._clock.now() + work)
 
     def _expect(self, record: SessionRecord, over: float | None) -> None:
-        """Let it be foreseen that it ends when its stream is ``over``, a moment, or a bound before.
+        """Tell the scheduler that it ends when its stream is ``over``, a moment, or a bound before.
 
         That nobody reads it is not foreseen: hardly any session ends so.
         """

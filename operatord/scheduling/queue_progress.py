@@ -63,7 +63,7 @@ class QueueNotifier:
         return abs(told - start) > max(NEWS, (start - self._clock.now()) / 10)
 
     def tell(self, tick: Callable[[], None]) -> None:
-        """Let everybody know, soon; call ``tick`` when the next deadline has passed."""
+        """Tell everybody, soon; call ``tick`` when the next deadline has passed."""
         self._set_deadline(tick)
         if self._records and self._timer is None:
             self._timer = self._clock.call_later(self._pause, self._tell)

@@ -61,7 +61,7 @@ class Leases:
     def bound(
         self, record: SessionRecord, kind: Kind, seconds: float, ending: Ending | None = None
     ) -> None:
-        """Let ``record`` end ``seconds`` from now, instead of when it was to for the same reason.
+        """Set ``record`` to end ``seconds`` from now, instead of when it was to for the same reason.
 
         Without an ``ending`` it is only said that it will; the caller has to end it.
         """
@@ -72,7 +72,7 @@ class Leases:
         self._wait(record, bounds)
 
     def unbind(self, record: SessionRecord, kind: Kind) -> None:
-        """Let it not end for that reason."""
+        """Take back that it ends for that reason."""
         if (entry := self._bounds.get(record.id)) and entry[1].by_kind.pop(kind, None):
             self._wait(record, entry[1])
 

@@ -83,7 +83,7 @@ def _contradiction(by_day: float, seconds: float) -> str | None:
 
 
 def recall(record: SessionRecord, clock: Clock) -> str | None:
-    """Let ``record``, of an earlier life, have its moments on this one's clock; return what is in doubt."""
+    """Put the moments of ``record``, of an earlier life, on this one's clock; return what is in doubt."""
     written = record.written
     if written is None:
         return None

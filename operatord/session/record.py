@@ -227,7 +227,7 @@ class SessionRecord:
         return self.attaching is not None and not self.attaching.done()
 
     def close_inputs(self) -> None:
-        """Let go of the stages' standard inputs."""
+        """Release the stages' standard inputs."""
         for held in self.provisioned.inputs.values():
             held.close()
         self.provisioned.inputs.clear()
@@ -272,7 +272,7 @@ class SessionRecord:
             await self._changes.wait()
 
     def give_up(self) -> None:
-        """Let nobody wait for it to be ready any more."""
+        """Answer everybody who waits for it to be ready: it will not be."""
         self.given_up = True
         self._changes.wake()
 
@@ -299,14 +299,14 @@ class SessionRecord:
             self.give_up()
 
     def ask_end(self, ending: Ending) -> None:
-        """Let the session end; only the first reason counts."""
+        """Ask the session to end; only the first reason counts."""
         if not self.ending.done():
             self.ending.set_result(ending)
         elif self.wish is None and ending.stage is None:
             self.wish = ending
 
     def go_on(self) -> None:
-        """Let the end of a stage not count, for the session does without it; what is wished does."""
+        """Forget the end of a stage, for the session does without it; what is wished still counts."""
         self.ending = _future()
         if self.wish is not None:
             self.ask_end(self.wish)
@@ -329,7 +329,7 @@ class SessionRecord:
         return None if report is None else report.frames
 
     def set_end(self, end: float | None, clock: Clock) -> None:
-        """Let it end at ``end`` on the monotonic clock at the latest."""
+        """Set ``end``, on the monotonic clock, as its end at the latest."""
         self.end, self.expires = end, None if end is None else clock.wall_of(end)
 
     def unread_since(self, clock: Clock) -> float | None:

@@ -55,7 +55,7 @@ class Line:
         self._steps = 0.0
 
     def step(self, sign: int, now: float) -> None:
-        """Let one come (1) or go (-1)."""
+        """Count one that comes (1) or goes (-1)."""
         self.length += sign
         self.longest = max(self.longest, self.length)
         self._steps += sign * now

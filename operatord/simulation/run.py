@@ -144,7 +144,7 @@ class _World:
     # Events
 
     def advance(self, until: float) -> None:
-        """Let everything happen that is due up to a moment. Who ends then makes room for who comes then."""
+        """Do everything that is due up to a moment. Who ends then makes room for who comes then."""
         events = self._events
         while events and events[0][0] <= until:
             now, _, session = heapq.heappop(events)

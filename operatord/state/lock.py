@@ -112,7 +112,7 @@ class StateLock:
         self._lock, other._lock = other._lock, self._lock
 
     def close(self) -> None:
-        """Let another daemon have it. Idempotent."""
+        """Release it, for another daemon. Idempotent."""
         if self._lock >= 0:
             os.close(self._lock)
             os.close(self._directory)

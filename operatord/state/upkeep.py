@@ -139,7 +139,7 @@ def _forget_what_lives(journal: Path) -> None:
 
 
 def take_over(config: Config) -> str:
-    """Let the engine know an instance by this state directory from now on.
+    """Make this state directory the one by which the engine knows an instance.
 
     Raises `CannotDo`, `StateDirUnusable`, `OSError`.
     """

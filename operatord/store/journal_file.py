@@ -124,7 +124,7 @@ def connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def bear_damaged_text(db: sqlite3.Connection) -> None:
-    """Let a damaged letter not keep the rest from being read."""
+    """Read text in which letters are damaged: the rest of it counts."""
     db.text_factory = lambda raw: raw.decode("utf-8", "replace")
 
 

@@ -71,7 +71,7 @@ class Relay:
         return popen.stdout
 
     def stay(self) -> None:
-        """Let the process outlive the daemon: the journal knows it now. Idempotent."""
+        """Have the process outlive the daemon: the journal knows it now. Idempotent."""
         if self._input is not None:
             with contextlib.suppress(OSError):  # it is dead: its stages notice
                 self._input.write(STAY)

@@ -138,7 +138,7 @@ class Connection:
             self._selector.modify(end, events, self)
 
     def close(self) -> None:
-        """Let go of both ends."""
+        """Close both ends."""
         for end in self._watched:
             self._wait_for(end, 0)
             end.close()

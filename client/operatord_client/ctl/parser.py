@@ -181,7 +181,7 @@ class Command:
         self._fill = fill
 
     def add_to(self, parser: LazyParser) -> None:
-        """Let ``parser`` become this command's when it is used."""
+        """Make ``parser`` this command's when it is used."""
         parser.on_first_use(self._equip)
 
     def _equip(self, parser: ArgumentParser) -> None:

@@ -102,7 +102,7 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
 
 
 def _see_to_its_end(session: RunningSession) -> None:
-    """Let a session whose stream was delivered end by that, rather than by the lease of our connection."""
+    """Wait for a session whose stream was delivered to end by that, rather than by our connection's lease."""
     with suppress(DeadlineExceeded, NotFound):  # others still read, or it is over and forgotten
         session.wait(timeout=SETTLE_SECONDS)
 

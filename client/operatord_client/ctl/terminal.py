@@ -24,7 +24,7 @@ class OutputFailed(Exception):
 
 
 def prepare() -> None:
-    """Let what a terminal's character set lacks be written as an escape: no text is to end the program."""
+    """Write what a terminal's character set lacks as an escape: no text is to end the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

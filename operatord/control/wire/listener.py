@@ -90,7 +90,7 @@ class Listener:
                 raise
 
     def _pause(self, exc: OSError) -> None:
-        """Let the peers wait for a moment. They are there, so the loop would come back here at once."""
+        """Take no peers for a moment. They are there, so the loop would come back here at once."""
         self._loop.remove_reader(self._sock)
         self._paused = self._loop.call_later(PAUSE, self._go_on)
         if self._loop.time() - self._told >= TOLD_EVERY:

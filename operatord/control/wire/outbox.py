@@ -91,7 +91,7 @@ class Outbox:
             await waiter
 
     def resume(self) -> None:
-        """Let everybody go on who waits for the peer to read."""
+        """Wake everybody who waits for the peer to read."""
         self.writable = True
         self._unread.note(self, self.unread)
         self.release()
@@ -102,7 +102,7 @@ class Outbox:
         self.release()
 
     def release(self) -> None:
-        """Let those go on who wait in `drained`."""
+        """Wake those who wait in `drained`."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():

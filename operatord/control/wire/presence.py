@@ -69,7 +69,7 @@ def _is_gone(sock: socket.socket) -> bool:
 
 
 def notice_dead_peers(sock: socket.socket) -> None:
-    """Let the system ask after a silent TCP peer: leases and queue places end with a connection."""
+    """Have the system ask after a silent TCP peer: leases and queue places end with a connection."""
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE[0])

@@ -123,7 +123,7 @@ class Turns:
         return len(self._prompt) > CROWD
 
     def ask(self, turn: Turn, size: int) -> None:
-        """Let ``turn`` have its time, for ``size`` bytes of requests have come.
+        """Give ``turn`` its time, for ``size`` bytes of requests have come.
 
         That is at once if nobody waits and this slice is not used up, else soon.
         """
@@ -143,13 +143,13 @@ class Turns:
             self._enqueue(turn, self._patient)
 
     def wait(self, turn: Turn) -> None:
-        """Let ``turn`` have its time soon, and nothing now."""
+        """Give ``turn`` its time soon, and nothing now."""
         if not turn.waits:
             self._save_up(turn, self.now())
             self._come(turn, turn.usual)
 
     def go_on(self, turn: Turn) -> None:
-        """Let ``turn`` have its time for what it could not do before, after those with something new."""
+        """Give ``turn`` its time for what it could not do before, after those with something new."""
         if not turn.waits:
             self._enqueue(turn, self._patient)
 

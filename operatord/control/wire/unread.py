@@ -38,7 +38,7 @@ class Unread:
     """Counts for all connections."""
 
     def __init__(self, most: Callable[[], int]) -> None:
-        """Let ``most`` bytes wait for all peers together."""
+        """Allow ``most`` bytes to wait for all peers together."""
         self._most = most
         self._sizes: dict[Writer, int] = {}
         self._total = 0
@@ -65,7 +65,7 @@ class Unread:
         self._let_go(worst, 0)
 
     def _let_go(self, worst: list[Writer], gone: int) -> None:
-        """Let go of some, from the end of ``worst``, and of the others soon; ``gone`` have gone already."""
+        """End some, from the end of ``worst``, and the others soon; ``gone`` have gone already."""
         enough = RELIEF * self._most()
         for _ in range(AT_ONCE):
             if not worst or self._total <= enough:

@@ -31,9 +31,9 @@ class Settings(NamedTuple):
     ageing: float = 60.0
     """Seconds of waiting that count as one priority level; 0 for never."""
     backfill: bool = True
-    """Let small requests into gaps that those ahead of them do not need."""
+    """Start small requests in gaps that those ahead of them do not need."""
     fair: bool = True
-    """Let owners with less go first; else it is first come, first served."""
+    """Prefer owners who have less; else it is first come, first served."""
     no_subnets: str | None = None
     """Who leaves no address range for another session's network; any time there may be some again."""
 
@@ -105,7 +105,7 @@ def make_waiting(state: State, ask: Ask, now: float) -> Waiting:
 
 
 def enqueue(state: State, waiting: Waiting) -> None:
-    """Let it wait."""
+    """Put it into the queue."""
     state.queue.add(waiting)
     state.attaching += waiting.attaching
     if waiting.latest is not None:
@@ -116,7 +116,7 @@ def enqueue(state: State, waiting: Waiting) -> None:
 
 
 def dequeue(state: State, session_id: str) -> Waiting | None:
-    """Let it wait no longer."""
+    """Take it out of the queue."""
     waiting = state.queue.remove(session_id)
     if waiting is not None:
         state.attaching -= waiting.attaching

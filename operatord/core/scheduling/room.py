@@ -182,7 +182,7 @@ class Room:
         return holding
 
     def _hand_back(self, gpus: tuple[Gpu, ...]) -> None:
-        """Let others have these devices, as far as the machine still has them."""
+        """Give these devices back, as far as the machine still has them."""
         if gpus:
             ids = {gpu.id for gpu in gpus}
             self._idle = sorted((*self._idle, *(gpu for gpu in self.devices if gpu.id in ids)))

@@ -28,7 +28,7 @@ def reserve(state: State, event: Reserved, now: float) -> list[Action]:
 
 
 def claim(state: State, event: Claimed, now: float) -> list[Action]:
-    """Let a request have a slot, if it might start now and nobody is before it."""
+    """Give a request a slot, if it might start now and nobody is before it."""
     ask = event.ask
     slot = state.room.slots.get(ask.session_id)
     if slot is None or slot.given_up or state.draining or state.pressure or len(state.queue):

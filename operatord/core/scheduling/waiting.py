@@ -270,7 +270,7 @@ class WaitingList:
     # Requests
 
     def add(self, waiting: Waiting) -> None:
-        """Let ``waiting`` stand at the end of its owner's line."""
+        """Put ``waiting`` at the end of its owner's line."""
         self._by_session[waiting.session_id] = waiting
         owner = self._owners.get(waiting.owner)
         if owner is None:

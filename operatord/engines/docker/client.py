@@ -103,7 +103,7 @@ class Clients:
         self._generation = 0
 
     def allow(self, timeout: float) -> None:
-        """Let calls take so many seconds from now on; those that are under way keep what they have."""
+        """Set how many seconds calls may take from now on; those that are under way keep what they have."""
         self._timeout = timeout
         self.drop()
 

@@ -127,7 +127,7 @@ class DockerEngine:
         return await self._looking.run(work, self._patience)
 
     def be_patient(self, seconds: float) -> None:
-        """Let calls outlast a silence of so many seconds, and as long until somebody is told of it."""
+        """Make calls outlast a silence of so many seconds, and as long until somebody is told of it."""
         self._timeout = max(self._least_timeout, _OUTLASTS * seconds)
         self._clients.allow(self._timeout)
 

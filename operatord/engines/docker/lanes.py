@@ -54,7 +54,7 @@ class Lane:
             raise EngineSilent(f"the engine did not answer within {timeout:g} s") from exc
 
     def close(self) -> None:
-        """Let idle threads end, and refuse further calls. Idempotent; waits for nobody."""
+        """End idle threads, and refuse further calls. Idempotent; waits for nobody."""
         with self._lock:
             if self._closed:
                 return

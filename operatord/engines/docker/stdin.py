@@ -121,7 +121,7 @@ class HeldInput:
             raise NotThere("the stage is not there any more") from exc
 
     def close(self) -> None:
-        """Let go of it; the stage reads on from nobody. Idempotent."""
+        """Release it; the stage reads on from nobody. Idempotent."""
         if not self.closed:
             self.closed = True
             self._loop.remove_reader(self._sock.fileno())

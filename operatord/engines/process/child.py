@@ -108,7 +108,7 @@ class Child:
             raise NotThere("the stage is not there any more") from exc
 
     def close_input(self) -> None:
-        """Let it read the end of its input. Idempotent."""
+        """Close its input, of which it reads the end. Idempotent."""
         if self._popen.stdin is not None:
             with contextlib.suppress(OSError):
                 self._popen.stdin.close()
@@ -188,7 +188,7 @@ class ChildInput:
         self._child.write(data)
 
     def close(self) -> None:
-        """Let it read the end. Idempotent."""
+        """Close it: the stage reads the end. Idempotent."""
         self._child.close_input()
 
 
