@@ -69,14 +69,14 @@ class _ConsumerState(Polled):
 
     def read(self, lines: list[base.LogLine]) -> list[Report]:
         """Return the reports among ``lines`` that have not been read yet."""
-        unread = self._log.read(lines)
-        if unread.reports:
-            self.report = unread.reports[-1].report
-        elif self.report is None and unread.says_that_it_listens:
+        new = self._log.read(lines)
+        if new.reports:
+            self.report = new.reports[-1].report
+        elif self.report is None and new.says_that_it_listens:
             self.report = JUST_LISTENING
-        if unread.is_cut and not unread.says_that_it_listens:
+        if new.is_cut and not new.says_that_it_listens:
             self.missed = True
-        return [report for report, _ in unread.reports]
+        return [report for report, _ in new.reports]
 
     def attended(self, fresh: list[Report], consumers: int, now: float) -> float | None:
         """Return since when the ``consumers`` of the reports are none; None while there are some."""

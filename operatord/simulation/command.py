@@ -17,7 +17,7 @@ from operatord.core.units import Bytes, Duration
 from .node import Plan, capacity
 from .picture import draw
 from .recorded import TraceError, read, write
-from .report import Report, lines, make_report, to_dict
+from .report import PolicyReport, lines, make_report, to_dict
 from .run import Outcome, simulate
 from .trace import Estimates, Job, Synthetic, arrival_rate, synthetic, told
 
@@ -68,7 +68,7 @@ def _jobs(args: Namespace, wanted: Synthetic | None) -> Iterator[Job]:
 
 
 def _show(args: Namespace, outcomes: list[Outcome], about: dict[str, Any]) -> None:
-    reports: list[Report] = [make_report(outcome) for outcome in outcomes]
+    reports: list[PolicyReport] = [make_report(outcome) for outcome in outcomes]
     plan = outcomes[0].plan
     if args.picture:
         try:

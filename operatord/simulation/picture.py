@@ -14,7 +14,7 @@ from typing import NamedTuple
 from operatord.core.resources import DIMENSIONS
 
 from .meter import bounded
-from .report import Report
+from .report import PolicyReport
 from .run import Outcome
 
 WIDTH, HEIGHT = 880, 544
@@ -50,7 +50,7 @@ class Panel(NamedTuple):
     curves: list[Curve]
 
 
-def draw(outcomes: Sequence[Outcome], reports: Sequence[Report]) -> str:
+def draw(outcomes: Sequence[Outcome], reports: Sequence[PolicyReport]) -> str:
     """Return the picture of one or several policies as an SVG document."""
     scarcest = reports[0].scarcest
     used, queue = [], []

@@ -37,7 +37,7 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PolicyReport:
     """The figures of one policy."""
 
     policy: str
@@ -62,12 +62,12 @@ class Report:
     cost: Cost
 
 
-def make_report(outcome: Outcome) -> Report:
+def make_report(outcome: Outcome) -> PolicyReport:
     """Return the figures of a simulation."""
     window, plan = outcome.window, outcome.plan
     used = utilisation(window, plan)
     shares = {name: dominant_seconds(area, plan) for name, area in window.owners.items()}
-    return Report(
+    return PolicyReport(
         policy=plan.policy,
         sessions=outcome.sessions,
         ended=outcome.ended,
@@ -123,7 +123,7 @@ def peak_rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def to_dict(reports: Sequence[Report], plan: Plan, trace: dict[str, Any]) -> dict[str, Any]:
+def to_dict(reports: Sequence[PolicyReport], plan: Plan, trace: dict[str, Any]) -> dict[str, Any]:
     """Return everything as one object for JSON."""
     amounts = {
         DIMENSIONS[i]: shown(DIMENSIONS[i], plan.capacity[i]) for i in bounded(plan.capacity)
@@ -137,7 +137,7 @@ def to_dict(reports: Sequence[Report], plan: Plan, trace: dict[str, Any]) -> dic
     }
 
 
-def lines(reports: Sequence[Report], plan: Plan, trace: dict[str, Any]) -> Iterator[str]:
+def lines(reports: Sequence[PolicyReport], plan: Plan, trace: dict[str, Any]) -> Iterator[str]:
     """Yield the figures for people, one column for each policy."""
     yield _heading(reports[0], plan, trace)
     yield ""
@@ -167,7 +167,7 @@ def lines(reports: Sequence[Report], plan: Plan, trace: dict[str, Any]) -> Itera
 _LABELS = {"sessions": "places"}
 
 
-def _heading(report: Report, plan: Plan, trace: dict[str, Any]) -> str:
+def _heading(report: PolicyReport, plan: Plan, trace: dict[str, Any]) -> str:
     words = ", ".join(f"{key} {value}" for key, value in trace.items() if value is not None)
     nodes = "1 node" if plan.nodes == 1 else f"{plan.nodes} nodes"
     amounts = " ".join(_amount(i, plan.capacity) for i in bounded(plan.capacity))
@@ -186,7 +186,7 @@ def _line(label: str, cells: Sequence[str]) -> str:
     return "".join((f"  {label:40}", *(f"{cell:>14}" for cell in cells)))
 
 
-def _window_words(reports: Sequence[Report]) -> Iterator[str]:
+def _window_words(reports: Sequence[PolicyReport]) -> Iterator[str]:
     for report in reports:
         begin, end = report.window
         why = "first wait to last arrival" if report.saturated else "nobody waited: all of it"

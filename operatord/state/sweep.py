@@ -38,7 +38,7 @@ from operatord.machine.processes import ProcessId, end
 from operatord.settings.choice import Choice, choose_engine
 from operatord.settings.config import Config
 from operatord.store.journal_file import JOURNAL
-from operatord.store.reader import Reader, reading
+from operatord.store.reader import JournalReader, reading
 from operatord.store.schema import SLOTS, UNKNOWN_PAST, WrongVersion
 
 from .directory import StateDir
@@ -246,7 +246,7 @@ def read_relays(journal: Path, sessions: Iterable[str]) -> list[ProcessId]:
 
 
 @contextlib.contextmanager
-def _asked(journal: Path, wanted: str) -> Iterator[Reader]:
+def _asked(journal: Path, wanted: str) -> Iterator[JournalReader]:
     """Give what can be asked of the journal, of which ``wanted`` is to be known. Raises `CannotSweep`."""
     try:
         with reading(journal) as reader:

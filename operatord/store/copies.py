@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .journal_file import connect_to_read, open_sound
-from .reader import Reader
+from .reader import JournalReader
 from .schema import OF_INSTANCE, SLOTS, UNKNOWN_PAST, check, require_version
 
 
@@ -35,7 +35,7 @@ def instance_of(copy: Path) -> bytes | None:
     with closing(connect_to_read(copy.resolve())) as db:
         require_version(db, or_older=True)
         check(db)
-        return Reader(db).fact(OF_INSTANCE)
+        return JournalReader(db).fact(OF_INSTANCE)
 
 
 def forget_living(journal: Path) -> None:

@@ -29,7 +29,7 @@ from operatord.machine.failpoints import hit
 
 from .journal_file import JournalFailed, connect, open_sound
 from .journal_place import JournalPlace
-from .reader import Reader
+from .reader import JournalReader
 from .schema import ASIDE, SessionRow
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, "journal")
         try:
             self._reading = open_sound(path)
-            self._reader = Reader(self._reading)
+            self._reader = JournalReader(self._reading)
             self._connection = connect(path)
             self._place = JournalPlace(path)
         except sqlite3.Error as exc:
@@ -223,7 +223,7 @@ class Journal:
     def _go_on_with(self, *anew: sqlite3.Connection) -> None:
         old = self._reading, self._connection
         self._reading, self._connection = anew
-        self._reader = Reader(self._reading)
+        self._reader = JournalReader(self._reading)
         self._place = JournalPlace(self.path)
         for connection in old:
             connection.close()

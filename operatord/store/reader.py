@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[Reader]:
+def reading(path: Path) -> Iterator[JournalReader]:
     """Give what can be asked of the journal at ``path``, whoever writes it; nobody is held up by that.
 
     Raises `schema.WrongVersion`, `sqlite3.Error`.
@@ -31,10 +31,10 @@ def reading(path: Path) -> Iterator[Reader]:
     with contextlib.closing(connect_to_read(path)) as db:
         require_version(db)
         bear_damaged_text(db)
-        yield Reader(db)
+        yield JournalReader(db)
 
 
-class Reader:
+class JournalReader:
     """The questions; each raises `sqlite3.Error`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:

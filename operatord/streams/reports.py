@@ -119,7 +119,7 @@ class Reported(NamedTuple):
     time: str
 
 
-class Unread(NamedTuple):
+class NewLines(NamedTuple):
     """What a stage has written since its log was read last."""
 
     lines: Sequence[LogLine]
@@ -144,14 +144,14 @@ class ReportLog:
         """Nothing has been read."""
         self._last: LogLine | None = None
 
-    def read(self, lines: Sequence[LogLine]) -> Unread:
+    def read(self, lines: Sequence[LogLine]) -> NewLines:
         """Take in the log's last `REPORT_LINES` lines; return those that were not there before."""
         places = range(len(lines) - 1, -1, -1)
         known = next((place for place in places if lines[place] == self._last), -1)
         fresh = lines[known + 1 :]
         self._last = lines[-1] if lines else self._last
         said = ((report_in(line), line.time) for line in fresh)
-        return Unread(
+        return NewLines(
             fresh, [Reported(report, time) for report, time in said if report is not None]
         )
 
@@ -206,21 +206,21 @@ class StageReports:
 
     def read(self, lines: Sequence[LogLine], looked: float, clock: Clock) -> None:
         """Take in the log's last `REPORT_LINES` lines, which were asked for at ``looked``."""
-        unread = self._log.read(lines)
-        if unread.lines:
-            self.holder = Holder.among(unread.reports)
+        new = self._log.read(lines)
+        if new.lines:
+            self.holder = Holder.among(new.reports)
         said = [
             (found, time)
-            for report, time in unread.reports
+            for report, time in new.reports
             if (found := Counters.of(report)) is not None
         ]
-        if unread.is_cut and not said:
+        if new.is_cut and not said:
             self.newest = None  # it writes so much else that its reports are not to be found
         for counters, time in said:
             self.said = self._written(time, clock)
             if counters != self.newest:
                 # Whatever came before the first one that is to be had may have been the same.
-                begun = unread.is_cut and self.newest is None
+                begun = new.is_cut and self.newest is None
                 self.newest, self.changed = counters, self._looked if begun else self.said
         self._looked = looked
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from operatord.cli import main
 from operatord.core.resources import Vector
 from operatord.simulation.recorded import TraceError, read, write
-from operatord.simulation.report import Report
+from operatord.simulation.report import PolicyReport
 from operatord.simulation.trace import Job
 
 MIB = 2**20
@@ -123,7 +123,7 @@ def test_the_command_prints_one_object_for_programs(capsys: pytest.CaptureFixtur
     assert set(found["policies"]) == {"easy", "fifo"}
     assert found["policies"]["easy"]["ended"] == 300
     assert found["capacity"]["cpus"] == 16
-    assert set(found["policies"]["fifo"]) == set(Report.__dataclass_fields__)
+    assert set(found["policies"]["fifo"]) == set(PolicyReport.__dataclass_fields__)
 
 
 def test_a_written_trace_gives_the_same_figures(

@@ -17,7 +17,7 @@ from operatord.core.scheduling.scheduler import Start, Submitted, decide
 from operatord.simulation.meter import MARKS, Area, Timeline
 from operatord.simulation.node import Dispatcher, Plan, PolicyName, capacity, make_nodes
 from operatord.simulation.picture import draw, nice
-from operatord.simulation.report import Report, jain, make_report
+from operatord.simulation.report import PolicyReport, jain, make_report
 from operatord.simulation.run import Outcome, simulate
 from operatord.simulation.trace import (
     MIX,
@@ -48,7 +48,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
     return {key: value for key, value in asdict(make_report(outcome)).items() if key != "cost"}
 
 
-def both(jobs: list[Job]) -> tuple[Report, Report]:
+def both(jobs: list[Job]) -> tuple[PolicyReport, PolicyReport]:
     """Return what the daemon's own policy and plain first come, first served come to."""
     easy, fifo = (simulate(Plan(1, CAPACITY, policy), jobs) for policy in ("easy", "fifo"))
     return make_report(easy), make_report(fifo)
