@@ -24,6 +24,10 @@ RUNS_IN_VAIN: frozenset[Meddling | None] = frozenset(("restarted", "disconnected
 """After these a stage may run. It has ended all the same: its connections are gone, and with them what it was
 told before a restart, or the location that its port was."""
 
+UPSTREAM_FAILED = (3, 4)
+"""Exit codes of the stage contract that put the blame on the stage before, or on a registered probe."""
+KILLED = 128 + signal.SIGKILL
+"""Exit code of a stage that was killed: by the kernel for want of memory, or by somebody."""
 LINGER = 2.0
 """Seconds that earlier stages get to end by themselves after the last one has."""
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from operatord.core.endings import UPSTREAM_FAILED
+
 MIB = 1024**2
 
 
@@ -62,8 +64,6 @@ EXITS = {
     143: "{stage} was ended from outside the daemon: find out who sent it SIGTERM",
 }
 """By exit code: those of the stage contract, and those that shells and kernels give."""
-UPSTREAM_FAILED = (3, 4)
-"""Exit codes that say so; they speak of a stage before, which a registered probe is not."""
 
 
 def advise(case: Case) -> str | None:

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from daemon_lab import Lab, Wire, in_process, until
 
+from operatord.engines.base import StageState
+from operatord.monitors.exits import LOOKS
+
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
@@ -134,6 +137,28 @@ async def test_reason_that_comes_after_the_end_still_counts(lab: Lab, wire: Wire
     world.tell("oom", world.containers[stream])
     ended = await wire.call("session.wait", session_id=session["session_id"])
     assert (ended["outcome"], ended["cause"]) == ("failed", "oom")
+
+
+async def test_busy_engine_gets_its_time_to_learn_of_the_stage_that_is_to_blame(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E2: a stage says that its upstream broke off, which the engine learns a second later."""
+    session = await wire.call("session.start")
+    world, inspect = lab.fake.world, lab.fake.inspect
+    stream, asked = world.containers[session["stream"]], 0
+
+    async def learns_late(container_id: str) -> StageState:
+        nonlocal asked
+        asked += container_id == session["stream"]
+        if asked == LOOKS - 1 and stream.status == "running":
+            stream.status, stream.exit_code, stream.oom, stream.ended = "exited", 137, True, 1.0
+        return await inspect(container_id)
+
+    monkeypatch.setattr(lab.fake, "inspect", learns_late)
+    world.end(session["segmentation"], 4)
+    ended = await wire.call("session.wait", session_id=session["session_id"])
+    assert (ended["outcome"], ended["cause"]) == ("failed", "oom")
+    assert "'stream'" in ended["reason"]
 
 
 async def test_stage_that_took_others_with_it_is_to_blame_though_they_are_noticed_first(
