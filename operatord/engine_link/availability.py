@@ -20,7 +20,7 @@ State = Literal["up", "slow", "unavailable"]
 
 
 class EngineAvailability:
-    """Knows why the engine cannot be used; `watch` finds it out."""
+    """Knows why the engine cannot be used; `monitor` finds it out."""
 
     def __init__(self, clock: Clock) -> None:
         """Begin with an engine that has not answered yet."""

@@ -2,9 +2,10 @@
 """Requests become sessions here. What is decided by `core.scheduler` is done by `transitions`.
 
 Everything runs on one event loop. Each session is lived by one task, from its start to the moment when
-nothing of it is left: `life`. What else there is has a file of its own: the bounds of a life (`lifetimes`),
-stages that come later (`attaching`), slots (`slots`), exits (`exits`), sessions of an earlier life of the
-daemon (`restoring`), what becomes of them when the engine goes (`engine_changes`) or the daemon (`shutdown`).
+nothing of it is left: `session_task`. What else there is has a file of its own: the bounds of a life
+(`expiry`), stages that come later (`attaching`), `slots`, `exits`, sessions of an earlier life
+of the daemon (`restoring`), what becomes of them when the engine goes (`engine_changes`) or the daemon does
+(`shutdown`).
 """
 
 from __future__ import annotations
