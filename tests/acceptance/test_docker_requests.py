@@ -238,6 +238,11 @@ async def test_both_python_clients_deliver_every_frame(daemon: DockerDaemon) -> 
     await by_asyncio_client(address)
 
 
+async def has_reported(wire: Wire, session_id: str) -> bool:
+    found = await wire.call("session.logs", session_id=session_id, stage="probe")
+    return any('"type":"report"' in each["line"] for each in found["lines"])
+
+
 async def test_operatorctl_shows_logs_stats_events_and_the_way_to_the_end(
     daemon: DockerDaemon,
 ) -> None:
@@ -267,6 +272,7 @@ async def test_operatorctl_shows_logs_stats_events_and_the_way_to_the_end(
     try:
         told = [json.loads(await telling.stdout.readline())["type"] for _ in range(3)]
         assert told == ["session.queued", "session.starting", "session.running"]
+        await until(lambda: has_reported(wire, sid), "the probe has said something for people")
         await asyncio.to_thread(daemon.engine.client.kill, session["probe"])
         seen = await watching
         assert "failed" in seen.splitlines()[-1]
