@@ -30,16 +30,14 @@ from .core.scheduling.learning import Learned
 from .core.scheduling.room import Gpu
 from .core.subnets import SubnetPool
 from .engine_link.capabilities import CapabilityMemory
-from .engine_link.link import EngineLink
-from .engine_link.link import Means as LinkMeans
+from .engine_link.link import EngineLink, LinkMeans
 from .engine_link.ownership import Ownership
 from .engines import base
-from .lifecycle.engine_changes import EngineChanges, Means
+from .lifecycle.engine_changes import EngineChanges, EngineHooks
 from .lifecycle.forgotten import Forgotten
 from .lifecycle.inspection import Inspection
 from .lifecycle.reconcile import Reconciler
-from .lifecycle.supervisor import Parts as SupervisorParts
-from .lifecycle.supervisor import Supervisor
+from .lifecycle.supervisor import Supervisor, SupervisorParts
 from .machine.clock import Clock
 from .machine.failpoints import fail_around
 from .machine.gpus import find_gpus
@@ -205,13 +203,13 @@ class Daemon:
 
     def _engine_changes(self) -> EngineChanges:
         keeper = self.keeper
-        means = Means(
+        hooks = EngineHooks(
             measure=self._count,
             compare=lambda: keeper.attempt(COMPARING, self.reconciler.look, base.EngineError),
             leave=self._stop.set,
             broke=lambda exc: keeper.note(WATCHING, exc),
         )
-        return EngineChanges(self.supervisor, means)
+        return EngineChanges(self.supervisor, hooks)
 
     def _engine_patience(self) -> float:
         return self.config.engine_patience

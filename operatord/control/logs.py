@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from operatord.lifecycle.inspection import LogLine
 from operatord.session.record import SessionRecord
 from operatord_protocol import errors
 from operatord_protocol import messages as m
@@ -107,9 +106,9 @@ async def _follow_stage(
 ) -> None:
     sent = 0
 
-    async def send(line: LogLine) -> None:
+    async def send(line: m.StageLine) -> None:
         nonlocal sent
-        note = {**head, "stage": stage, "time": line.time, "line": line.line}
+        note = {**head, "stage": line.stage, "time": line.time, "line": line.line}
         while not call.notify("session.log", note):
             await call.peer.drained()
         sent += 1

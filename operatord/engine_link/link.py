@@ -86,7 +86,7 @@ class Listener(Protocol):
         ...
 
 
-class Means(NamedTuple):
+class LinkMeans(NamedTuple):
     """What a link needs of others."""
 
     emit: Emit
@@ -107,7 +107,7 @@ class EngineLink:
         availability: EngineAvailability,
         ownership: Ownership,
         capabilities: CapabilityMemory,
-        means: Means,
+        means: LinkMeans,
     ) -> None:
         """Nothing is asked of the engine before `run`; ``availability`` is told, and asked by others."""
         self._engine = engine

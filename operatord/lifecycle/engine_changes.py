@@ -11,7 +11,7 @@ from operatord.engines import base
 from .supervisor import Supervisor
 
 
-class Means(NamedTuple):
+class EngineHooks(NamedTuple):
     """What is done about the engine beside what is done for sessions."""
 
     measure: Callable[[base.EngineInfo], Awaitable[None]]
@@ -27,15 +27,15 @@ class Means(NamedTuple):
 class EngineChanges:
     """The listener of an `EngineLink`."""
 
-    def __init__(self, supervisor: Supervisor, means: Means) -> None:
+    def __init__(self, supervisor: Supervisor, hooks: EngineHooks) -> None:
         """Act for the sessions of ``supervisor``."""
         self._supervisor = supervisor
         self._transitions = supervisor.transitions
-        self._means = means
+        self._hooks = hooks
 
     async def connected(self, info: base.EngineInfo) -> None:
         """Count with the engine's machine. Raises `base.EngineError`."""
-        await self._means.measure(info)
+        await self._hooks.measure(info)
 
     def answered(self, news: bool) -> None:
         """Go on with starts that waited for the engine."""
@@ -79,7 +79,7 @@ class EngineChanges:
     def not_ours(self) -> None:
         """Do nothing more: it would be done to another's sessions."""
         self._transitions.abort()
-        self._means.leave()
+        self._hooks.leave()
 
     def gap(self) -> None:
         """Doubt what is known: stages may have ended, and images been made anew, unheard."""
@@ -108,7 +108,7 @@ class EngineChanges:
 
     async def relist(self) -> None:
         """Compare sessions with all that the engine has. Raises `base.EngineError`."""
-        await self._means.compare()
+        await self._hooks.compare()
 
     def busy(self) -> bool:
         """Tell whether something is being made or removed that somebody waits for."""
@@ -116,4 +116,4 @@ class EngineChanges:
 
     def broke(self, exc: Exception) -> None:
         """Have a defect noted."""
-        self._means.broke(exc)
+        self._hooks.broke(exc)

@@ -25,8 +25,6 @@ from operatord.streams.reports import newest_report
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 
-__all__ = ["LogLine"]
-
 LOGS_BYTES = 256 * 1024
 """Size of the lines that one answer has, in characters and with `LINE_OVERHEAD` for each: it takes some ten
 milliseconds at most, in which everybody else waits."""
@@ -65,12 +63,12 @@ class Inspection:
         record: SessionRecord,
         stage: str,
         tail: int,
-        send: Callable[[LogLine], Awaitable[None]],
+        send: Callable[[m.StageLine], Awaitable[None]],
     ) -> None:
         """Send the last ``tail`` lines of a stage and all that come, until it ends or the engine is lost."""
         with contextlib.suppress(EngineError):
             async for line in self._engine.follow_logs(record.provisioned.containers[stage], tail):
-                await send(line)
+                await send(m.StageLine(stage=stage, time=line.time, line=line.line))
 
     async def stats(self, record: SessionRecord) -> m.Stats:
         """Return what each stage uses now, with the frames that it has reported.

@@ -44,7 +44,7 @@ from .transitions import Transitions
 log = logging.getLogger(__name__)
 
 
-class Parts(NamedTuple):
+class SupervisorParts(NamedTuple):
     """What a supervisor works with."""
 
     engine: base.Engine
@@ -59,7 +59,7 @@ class Parts(NamedTuple):
 class Supervisor:
     """Takes requests for sessions, and has what deals with each part of their lives."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: SupervisorParts) -> None:
         """Begin without sessions; those of an earlier daemon are taken on by `restorer`."""
         engine, starter, admission, settings, clock, journal, emit = parts
         self._starter = starter

@@ -33,7 +33,7 @@ SETTLES = 0.2
 and that a stage was killed, arrive by ways of their own."""
 LOOKS = 8
 """Times SETTLES that one on a busy machine gets to learn it, while what it says does not explain the failure.
-With twelve processes on two cores, Docker 20.10 took more than one of them in one of ten."""
+With some ten processes on two cores, Docker 20.10 took more than one of them in 3 of 22."""
 COMES_BACK = 3.0
 """Seconds that a stage which somebody stopped past the daemon gets to come back: a restart is told as that.
 Docker 20.10 takes 0.4 s from the end to the start on an idle machine."""

@@ -10,7 +10,7 @@ import pytest
 from daemon_lab import StillClock
 
 from operatord.engine_link.availability import EngineAvailability
-from operatord.engine_link.link import EngineLink, Means
+from operatord.engine_link.link import EngineLink, LinkMeans
 from operatord.engine_link.ownership import Ownership
 from operatord.engines.base import EngineEvent, EngineInfo, EngineUnavailable, NotOurs
 from operatord.lifecycle.engine_changes import EngineChanges
@@ -36,7 +36,7 @@ class Watched:
         )
         engine: Any = SimpleNamespace(name="test", claim=self._claim)
         ownership = Ownership(engine, "i", "we")
-        means = Means(self._emit, self.clock, lambda: PATIENCE, "a test asks for it")
+        means = LinkMeans(self._emit, self.clock, lambda: PATIENCE, "a test asks for it")
         self.link = EngineLink(engine, self.availability, ownership, capabilities, means)
         self.link._listener = self._listener()
 
