@@ -2,7 +2,8 @@
 """What the exits of a session's stages mean for the session.
 
 - A stage that ends with anything but 0 fails the session, whatever the others do. Others often fail with it,
-  because their stream broke off: to blame is the one that ended first.
+  because their stream broke off: to blame is the one that ended first. One whose exit code says that its
+  upstream failed is not, if that has failed as well: a busy engine learns of them in any order.
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
@@ -57,7 +58,7 @@ class Verdict(NamedTuple):
 def judge(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | None:
     """Return what the exits so far decide; None while they decide nothing."""
     ended = [stage for stage in stages if stage in exits]
-    for stage in sorted(ended, key=lambda stage: _blame(exits[stage])):
+    for stage in sorted(ended, key=lambda stage: _blame(stages, exits, stage)):
         if verdict := failure(stage, exits[stage]):
             return verdict
     last = stages[-1]
@@ -76,9 +77,21 @@ def judge_start(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | N
     return Verdict("failed", "exit", f"the stage {last!r} ended before there was a stream", last)
 
 
-def _blame(how: Exit) -> tuple[bool, float]:
+def _blame(
+    stages: Sequence[str], exits: Mapping[str, Exit], stage: str
+) -> tuple[bool, bool, float]:
     """Return what puts the stage that is to blame before all others."""
-    return how.by_others is None, how.at or 0.0
+    how = exits[stage]
+    return how.by_others is None, _blames_another(stages, exits, stage), how.at or 0.0
+
+
+def _blames_another(stages: Sequence[str], exits: Mapping[str, Exit], stage: str) -> bool:
+    """Tell whether a stage says that its upstream failed, and that has."""
+    position = stages.index(stage)
+    if position == 0 or exits[stage].code not in UPSTREAM_FAILED:
+        return False
+    before = stages[position - 1]
+    return before in exits and failure(before, exits[before]) is not None
 
 
 def failure(stage: str, how: Exit) -> Verdict | None:

@@ -159,6 +159,23 @@ def test_of_those_that_fail_together_the_first_to_end_is_to_blame() -> None:
         assert at_once.stage == "probe"
 
 
+@pytest.mark.parametrize("code", [3, 4])
+def test_who_says_that_its_upstream_failed_is_not_to_blame_if_it_has(code: int) -> None:
+    """E2: a busy engine notes the ends of stages in any order."""
+    for decide in (judge, judge_start):
+        ends = {
+            "probe": Exit(137, True, at=7.3),
+            "stream": Exit(code, at=7.2),
+            "segmentation": Exit(code, at=7.1),
+        }
+        verdict = decide(CHAIN, ends)
+        assert verdict is not None
+        assert (verdict.stage, verdict.cause) == ("probe", "oom")
+        well = decide(CHAIN, ends | {"probe": Exit(0, at=7.0)})
+        assert well is not None
+        assert (well.stage, well.cause) == ("stream", "exit")
+
+
 def test_end_of_the_last_stage_before_there_was_a_stream_fails_the_start() -> None:
     verdict = judge_start(CHAIN, {CHAIN[-1]: Exit(0)})
     assert verdict is not None
