@@ -15,7 +15,8 @@ from .schema import OF_INSTANCE, SLOTS, UNKNOWN_PAST, check, require_version
 def copy_journal(journal: Path, draft: Path, instance: str) -> None:
     """Write all that a journal has into the empty file ``draft``, which says that it is of ``instance``.
 
-    It says as well that there may be sessions that it does not know: those that begin from now on.
+    It says as well that there may be sessions that it does not know: those that begin from now on. Slots may
+    become these, so it has none: whoever goes on with it is not to remove them as nobody's.
     Raises `schema.WrongVersion`, `sqlite3.Error`.
     """
     with closing(connect_to_read(journal)) as source, closing(sqlite3.connect(draft)) as copy:
@@ -24,6 +25,7 @@ def copy_journal(journal: Path, draft: Path, instance: str) -> None:
         copy.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
         facts = ((UNKNOWN_PAST, b"true"), (OF_INSTANCE, instance.encode()))
         copy.executemany("INSERT OR REPLACE INTO fact VALUES (?, ?)", facts)
+        copy.execute("DELETE FROM fact WHERE name = ?", (SLOTS,))
         copy.commit()
 
 

@@ -56,6 +56,7 @@ from operatord.session.record import SessionRecord
 from operatord.session.writer import Chronicle
 from operatord.state.sweep import Options, sweep_once
 from operatord.store import journal as journal_module
+from operatord.store.copies import copy_journal
 from operatord.store.schema import SLOTS
 
 STAGES = ("probe", "stream", "segmentation")
@@ -1337,6 +1338,27 @@ async def test_what_runs_is_left_alone_when_its_journal_is_lost(
     other = await wire.call("session.start")
     await wire.call("session.stop", session_id=other["session_id"])
     assert set(machine.world.containers) == {session[name] for name in STAGES}
+
+
+async def test_session_that_was_a_slot_when_the_backup_was_made_is_left_alone(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """F8: the journal that is put back knew it as a slot, which is nobody's to remove any more."""
+    wire = await machine.start({"pipelines": {"segmented": {"warm": 1}}})
+    await until(lambda: bool(machine.daemon.supervisor.slots.ready("segmented")), "a slot is ready")
+    await machine.daemon.journal.settled()
+    journal, copy = machine.state_dir / "journal.sqlite", tmp_path / "copy"
+    copy_journal(journal, copy, machine.daemon.instance)
+    session = await wire.call("session.start")
+    assert session["warm"] is True
+    await machine.kill()
+    for each in machine.state_dir.glob("journal.sqlite*"):
+        each.unlink()
+    journal.write_bytes(copy.read_bytes())
+    wire = await machine.start()
+    await look_for_long(machine)
+    assert {session[name] for name in STAGES} <= set(machine.world.containers)
+    assert (await wire.call("system.status"))["engine"]["left_alone"]["sessions"] == 1
 
 
 async def test_what_the_lost_journal_knew_goes_when_it_has_ended(machine: Machine) -> None:
