@@ -115,6 +115,36 @@ class FrameReader:
         return [LogLine(time=time, stream=stream, line=line) for line in lines]
 
 
+class LinesRead:
+    """What somebody has read of a log, so that reading it again can go on where that ended.
+
+    A place in a log is the time of its line and which of that time it is: lines that were written
+    together may have the same.
+    """
+
+    def __init__(self) -> None:
+        self.last_time = ""
+        """That of the last line; empty before the first."""
+        self._of_that_time = 0
+
+    def add(self, line: LogLine) -> None:
+        """Note a line that was read, in the log's order."""
+        if line.time != self.last_time:
+            self.last_time, self._of_that_time = line.time, 0
+        self._of_that_time += 1
+
+    def had(self, line: LogLine) -> bool:
+        """Tell whether a line was read before, of each line of a second reading, in order.
+
+        That one has to begin at ``last_time`` or earlier.
+        """
+        if not self._of_that_time:
+            return False
+        if line.time == self.last_time:
+            self._of_that_time -= 1
+        return True
+
+
 class Tail:
     """The last lines, bounded in number and in size; of the size, the newest is kept in any case."""
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
-from operatord.engines.logs import MOST_LINES, FrameReader, LogBook, TruncatingSplitter
+from operatord.engines.logs import MOST_LINES, FrameReader, LinesRead, LogBook, TruncatingSplitter
 from operatord.engines.process.pace import BYTES, LINES, Pace
 
 LIMIT = 8
@@ -68,6 +68,24 @@ def test_any_chunking_of_frames_gives_the_same_lines(cuts: list[int]) -> None:
 def test_what_is_no_frame_is_an_error_and_no_buffer(data: bytes) -> None:
     with pytest.raises(ValueError, match="frames"):
         FrameReader().feed(data)
+
+
+few_times = st.lists(st.sampled_from(["t1", "t2", "t3"]), max_size=20)
+
+
+@given(few_times, few_times, st.integers(min_value=0))
+def test_second_reading_goes_on_where_the_first_one_ended(
+    first: list[str], rest: list[str], begun_at: int
+) -> None:
+    """Law: whatever times lines share, and whenever the second reading begins before the last line's time."""
+    log = [LogLine(time, "stdout", str(n)) for n, time in enumerate([*sorted(first), *rest])]
+    log = sorted(log, key=lambda line: line.time)
+    read = LinesRead()
+    for line in log[: len(first)]:
+        read.add(line)
+    times = [line.time for line in log]
+    again = begun_at % (times.index(read.last_time) + 1) if read.last_time else 0
+    assert [line for line in log[again:] if not read.had(line)] == log[len(first) :]
 
 
 def written(book: LogBook, count: int, stream: Literal["stdout", "stderr"] = "stdout") -> LogBook:

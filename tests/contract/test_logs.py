@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +13,14 @@ from daemon_lab import PATIENCE
 from engine_lab import Lab, ProcessLab
 
 from operatord.engines.logs import LINE_BYTES
+
+SAID = [*map(str, range(200)), "no end"]
+TALK = (
+    "python3",
+    "-u",
+    "-c",
+    "print('ready'); input(); print(*range(200), 'no end', sep='\\n', end='')",
+)
 
 
 async def test_lines_are_kept_apart_by_stream(lab: Lab) -> None:
@@ -52,6 +61,26 @@ async def test_following_yields_the_past_then_the_present_and_ends_with_the_stag
     ended = asyncio.ensure_future(anext(lines, None))
     await lab.engine.stop(container_id, grace=10)
     assert await ended is None
+
+
+async def test_follower_has_what_was_written_in_the_end(real_lab: Lab) -> None:
+    """Podman may end its answer before the last lines, and Docker before one that has no newline."""
+    lab = real_lab
+    network = await lab.network()
+    names = [f"stage-{n}" for n in range(10)]
+    stages = [
+        await lab.run_until_ready(network, "idle", stage=each, command=TALK, stdin=True)
+        for each in names
+    ]
+
+    async def followed(stage: str) -> list[str]:
+        with contextlib.closing(await lab.engine.attach_stdin(stage)) as held:
+            async with contextlib.aclosing(lab.engine.follow_logs(stage, 10)) as lines:
+                assert (await anext(lines)).line == "ready"
+                held.send(b"go\n")
+                return [line.line async for line in lines]
+
+    assert await asyncio.gather(*map(followed, stages)) == [SAID] * len(stages)
 
 
 async def test_followed_stage_may_be_removed(lab: Lab) -> None:

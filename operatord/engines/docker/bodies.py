@@ -31,6 +31,7 @@ from operatord.engines.base import (
     StageState,
     StageStats,
 )
+from operatord.engines.logs import MOST_LINES
 
 from .cpu_weight import Conversion, cpu_shares
 from .runtime import oci_runtime
@@ -426,10 +427,18 @@ def _without_cache(memory: Json) -> int | None:
     return max(0, int(memory["usage"]) - int(cache))
 
 
-def log_query(tail: int, *, follow: bool) -> dict[str, str]:
-    """Return the query of ``GET /containers/{id}/logs``."""
-    query = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": str(tail)}
-    return query | {"follow": "1"} if follow else query
+def log_query(tail: int, *, follow: bool = False, since: str = "") -> dict[str, str]:
+    """Return the query of ``GET /containers/{id}/logs``: ``tail`` lines, those at most that are kept.
+
+    With ``since``, a line's time, those since its second: all engines understand whole seconds.
+    """
+    query = {"stdout": "1", "stderr": "1", "timestamps": "1"}
+    query["tail"] = str(min(max(tail, 0), MOST_LINES))
+    if follow:
+        query["follow"] = "1"
+    if since:
+        query["since"] = str(int(datetime.fromisoformat(since).timestamp()))
+    return query
 
 
 def event_query(since: float, *, filtered: bool = True) -> dict[str, str]:

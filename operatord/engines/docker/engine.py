@@ -42,7 +42,7 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.docker_host.endpoint import Endpoint
-from operatord.engines.logs import MOST_LINES, FrameReader, Tail, TruncatingSplitter
+from operatord.engines.logs import MOST_LINES, FrameReader, LinesRead, Tail, TruncatingSplitter
 
 from . import asking as docker_asking
 from . import bodies, calls, cpu_weight
@@ -371,23 +371,31 @@ class DockerEngine:
         try:
             kept = Tail()
             async with asyncio.timeout(self._timeout):
-                async for line in self._log_lines(container_id, tail, follow=False):
+                async for line in self._log_lines(container_id, bodies.log_query(tail)):
                     kept.add(line)
             return list(kept.lines)
         except TimeoutError as exc:
             raise EngineUnavailable("the engine did not deliver the logs in time") from exc
 
-    def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
-        """Yield the last ``tail`` lines and then new ones until the container ends.
-
-        The engine may leave out the very last line when it has no newline; `logs` has it then.
-        """
-        return self._log_lines(container_id, tail, follow=True)
+    async def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
+        """Yield the last ``tail`` lines and then new ones until the container ends."""
+        had = LinesRead()
+        following = self._log_lines(container_id, bodies.log_query(tail, follow=True))
+        async with contextlib.aclosing(following):
+            async for line in following:
+                had.add(line)
+                yield line
+        # With the container's end, Podman may end its answer before the last lines or within one, and Docker
+        # before a last one that has no newline.
+        again = bodies.log_query(MOST_LINES if had.last_time else tail, since=had.last_time)
+        async with contextlib.aclosing(self._log_lines(container_id, again)) as lines:
+            async for line in lines:
+                if not had.had(line):
+                    yield line
 
     async def _log_lines(
-        self, container_id: str, tail: int, *, follow: bool
+        self, container_id: str, query: Mapping[str, str]
     ) -> AsyncGenerator[LogLine, None]:
-        query = bodies.log_query(min(max(tail, 0), MOST_LINES), follow=follow)
         reader = FrameReader()
         stream = self._stream(
             f"/containers/{container_id}/logs", query, "logs", _called(container_id)
@@ -397,8 +405,9 @@ class DockerEngine:
                 async for chunk in stream:
                     for line in reader.feed(chunk):
                         yield line
-        for line in reader.flush():
-            yield line
+        if "follow" not in query:
+            for line in reader.flush():
+                yield line
 
     async def stats(self, container_id: str) -> StageStats:
         """Return what it uses now. Raises `NotThere`."""
