@@ -218,12 +218,12 @@ class Daemon:
         """Return what looks at sessions that run, by the name that the log calls it."""
         engine, supervisor, rate = self.engine, self.supervisor, CallRate(clock=self.clock)
         running, learned, emit = (
-            supervisor.book.running,
+            supervisor.registry.running,
             supervisor.admission.learned,
             self.events.emit,
         )
         use = UsageWatch(engine, running, learned, rate)
-        idle = IdleWatch(engine, running, supervisor.lifetimes, rate)
+        idle = IdleWatch(engine, running, supervisor.expiry, rate)
         stall = StallWatch(engine, running, lambda: self.config.stall_timeout, emit, rate)
         return {
             "the watch over use": use.run,
@@ -362,7 +362,9 @@ class Daemon:
                     await self.supervisor.shutdown.close(min(self.config.stop_grace, 1.0))
         except TimeoutError:
             left = [
-                r.id for r in self.supervisor.book.living() if r.phase in ("starting", "stopping")
+                r.id
+                for r in self.supervisor.registry.living()
+                if r.phase in ("starting", "stopping")
             ]
             log.error("not settled in time, left to the next start: %s", ", ".join(left))
             self.supervisor.transitions.abort()
@@ -399,7 +401,7 @@ class Daemon:
     # Settings
 
     def _sessions_on(self, probe: str) -> list[str]:
-        records = self.supervisor.book.living()
+        records = self.supervisor.registry.living()
         return [r.id for r in records if r.plan.upstream and r.plan.upstream.name == probe]
 
     def _read_settings(self) -> Fresh:

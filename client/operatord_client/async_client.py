@@ -19,10 +19,10 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
 
-from . import _forks
-from ._async_connection import AsyncConnection
-from ._async_locks import locked
-from ._core import decode_result, given
+from ._transport import forks
+from ._transport.async_connection import AsyncConnection
+from ._transport.async_locks import locked
+from ._transport.core import decode_result, given
 from .address import Address, AddressLike, parse_address
 from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
 from .async_session import AsyncRunningSession
@@ -66,7 +66,7 @@ class AsyncClient:
         self._connection: AsyncConnection | None = None
         self._closed = False
         self._connecting = asyncio.Lock()
-        _forks.note(self)
+        forks.note(self)
 
     async def __aenter__(self) -> Self:
         await self.connect()

@@ -15,9 +15,9 @@ from typing import Any, Generic, Self, TypeVar
 from operatord_protocol.messages import Logs, StageLine, Subscribed
 
 from . import notices
-from ._async_connection import AsyncConnection
-from ._core import decode_result
-from ._resuming import Bookmark, check_away
+from ._transport.async_connection import AsyncConnection
+from ._transport.core import decode_result
+from ._transport.resuming import Bookmark, check_away
 from .errors import ClientError, ConnectionLost, WireError
 from .notices import Event, Notice
 

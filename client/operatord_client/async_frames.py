@@ -18,10 +18,10 @@ from typing import Self
 
 from operatord_protocol.stream import End, Frame, Hello, StreamError
 
-from . import _forks
-from ._deprecated import renamed
-from ._reception import LocationLike, Reception, address_of
-from ._sockets import open_streams
+from ._transport import forks
+from ._transport.deprecated import renamed
+from ._transport.reception import LocationLike, Reception, address_of
+from ._transport.sockets import open_streams
 from .errors import LocationUnreachable
 
 RawStream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -43,13 +43,13 @@ class AsyncFrameStream:
         self._reception = Reception()
         self.received = 0
         """Frames that were taken so far."""
-        _forks.note(self)
+        forks.note(self)
 
     def after_fork(self) -> None:
         """Leave the connection to the parent, whose it stays: here nothing comes in any more."""
         if self._raw is not None:
-            self._reception.close(_forks.INHERITED)
-            _forks.leave_alone(self._raw)
+            self._reception.close(forks.INHERITED)
+            forks.leave_alone(self._raw)
             self._raw = None
 
     async def __aenter__(self) -> Self:

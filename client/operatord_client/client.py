@@ -19,10 +19,10 @@ from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from operatord_protocol import messages as m
 
-from . import _forks
-from ._connection import Connection
-from ._core import decode_result, given
-from ._locks import locked
+from ._transport import forks
+from ._transport.connection import Connection
+from ._transport.core import decode_result, given
+from ._transport.locks import locked
 from .address import Address, AddressLike, parse_address
 from .errors import ClientClosed
 from .feeds import Feed, event_feed, lasting_event_feed, log_feed
@@ -66,7 +66,7 @@ class Client:
         self._connection: Connection | None = None
         self._closed = False
         self._connecting = threading.Lock()
-        _forks.note(self)
+        forks.note(self)
 
     def __enter__(self) -> Self:
         self.connect()

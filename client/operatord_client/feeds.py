@@ -15,12 +15,13 @@ from typing import Any, Generic, Self, TypeVar
 
 from operatord_protocol.messages import Logs, StageLine, Subscribed
 
-from . import _forks, notices
-from ._connection import Connection, time_left
-from ._core import decode_result
-from ._deprecated import renamed
-from ._locks import locked
-from ._resuming import Bookmark, check_away
+from . import notices
+from ._transport import forks
+from ._transport.connection import Connection, time_left
+from ._transport.core import decode_result
+from ._transport.deprecated import renamed
+from ._transport.locks import locked
+from ._transport.resuming import Bookmark, check_away
 from .errors import ClientError, ConnectionLost, WireError
 from .notices import Event, Notice
 
@@ -120,7 +121,7 @@ class LastingFeed(Feed[Event]):
         self._closed = threading.Event()
         self._renewing = threading.Lock()
         super().__init__(connect, self._subscribe, self._note)
-        _forks.note(self)
+        forks.note(self)
 
     def after_fork(self) -> None:
         """In a process that was forked, go on with another connection."""

@@ -19,9 +19,9 @@ from typing import Self
 
 from operatord_protocol.stream import End, Frame, Hello
 
-from . import _forks
-from ._reception import LocationLike, Reception, address_of
-from ._sockets import open_socket
+from ._transport import forks
+from ._transport.reception import LocationLike, Reception, address_of
+from ._transport.sockets import open_socket
 from .errors import LocationUnreachable
 
 RawStream = BufferedReader
@@ -42,11 +42,11 @@ class FrameStream:
         """Frames that were taken so far."""
         self.before_read: Callable[[], object] = lambda: None
         """Called before each read, which may wait for long. What it raises, whoever takes frames gets."""
-        _forks.note(self)
+        forks.note(self)
 
     def after_fork(self) -> None:
         """Leave the connection to the parent, whose it stays: here nothing comes in any more."""
-        self._reception.close(_forks.INHERITED)
+        self._reception.close(forks.INHERITED)
         self._socket.close()  # this process's share of it, no more
 
     def __enter__(self) -> Self:

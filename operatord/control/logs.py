@@ -20,7 +20,7 @@ LINES_AT_A_TIME = 50
 
 async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
     """Return what stages wrote, or with ``follow`` send it, old and new, as notifications."""
-    record = call.services.supervisor.book.get(params.session_id)
+    record = call.services.supervisor.registry.get(params.session_id)
     stages = _chosen_stages(record, params)
     if params.follow and record.phase != "ended":
         call.peer.check_kept()

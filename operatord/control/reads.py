@@ -83,7 +83,7 @@ def status(services: Services, params: m.NoParams) -> m.Status:
         free=admission.free(),
         measured=measured,
         pressure=admission.pressure,
-        sessions=supervisor.book.counts(),
+        sessions=supervisor.registry.counts(),
         queue=_queue(supervisor),
         warm=supervisor.slots.status(),
         networks=supervisor.slots.spare_networks(),
@@ -200,7 +200,7 @@ def list_(services: Services, params: m.SessionListParams) -> Raw:
     """Return sessions, newest first, a piece of the list at a time."""
     limit, _ = asked = wanted(params.limit, params.cursor)
     found, further = piece(
-        services.supervisor.book.find(
+        services.supervisor.registry.find(
             given(params.phase), given(params.owner), limit + 1, asked.after(Mark)
         ),
         limit,

@@ -131,7 +131,7 @@ def _standing(call: Call, record: SessionRecord) -> dict[str, Any]:
 async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     """Stop a session and answer when everything of it is gone. One that has ended is returned."""
     supervisor = call.services.supervisor
-    record = supervisor.book.get(params.session_id)
+    record = supervisor.registry.get(params.session_id)
     reason = "stopped on request"
     supervisor.end(record, Ending("stopped", "client", reason, grace=given(params.grace)))
     await record.wait_for("ended")
@@ -140,7 +140,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
 
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
     """Answer when a session has reached a phase, or can no longer. Raises `DeadlineExceeded`."""
-    record = call.services.supervisor.book.get(params.session_id)
+    record = call.services.supervisor.registry.get(params.session_id)
     timeout = given(params.timeout)
     try:
         async with asyncio.timeout(timeout):
@@ -161,7 +161,7 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     written down: the lease is longer then, but the next daemon would not know.
     """
     supervisor = call.services.supervisor
-    record = supervisor.book.get(params.session_id)
+    record = supervisor.registry.get(params.session_id)
     if record.ttl is None:
         raise errors.Conflict(
             'this session has no lease to extend; start it with a lease such as {"ttl": 60}',
@@ -178,7 +178,7 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
 
 async def stats(call: Call, params: m.SessionParams) -> m.Stats:
     """Say what each stage uses now, with the frames that it has reported."""
-    record = call.services.supervisor.book.get(params.session_id)
+    record = call.services.supervisor.registry.get(params.session_id)
     if record.phase == "ended":
         raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
     return await call.services.inspection.stats(record)
@@ -188,7 +188,7 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
     """Return when no session lives any more, or after ``timeout`` seconds."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout):
-            for record in supervisor.book.living():
+            for record in supervisor.registry.living():
                 await record.wait_for("ended")
 
 

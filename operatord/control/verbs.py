@@ -29,14 +29,18 @@ async def drain(call: Call, params: m.DrainParams) -> m.Drained:
     supervisor.drain(True)
     if timeout := given(params.timeout):
         await sessions.all_ended(supervisor, timeout)
-    return m.Drained(draining=True, waiting_for=[record.id for record in supervisor.book.living()])
+    return m.Drained(
+        draining=True, waiting_for=[record.id for record in supervisor.registry.living()]
+    )
 
 
 def undrain(call: Call, params: m.NoParams) -> m.Drained:
     """Admit again."""
     supervisor = call.services.supervisor
     supervisor.drain(False)
-    return m.Drained(draining=False, waiting_for=[record.id for record in supervisor.book.living()])
+    return m.Drained(
+        draining=False, waiting_for=[record.id for record in supervisor.registry.living()]
+    )
 
 
 async def reload(call: Call, params: m.NoParams) -> m.Reloaded:

@@ -41,12 +41,12 @@ class Views:
 
     def of(self, session_id: str) -> bytes:
         """Return a session, with all that is known of its end if it has ended. Raises `NotFound`."""
-        book = self._supervisor.book
-        if (record := book.records.get(session_id)) is not None:
+        registry = self._supervisor.registry
+        if (record := registry.records.get(session_id)) is not None:
             return self.living(record)
         known = self._whole.get(session_id)
-        if known is None or not book.has_ended(session_id):
-            known = encode_session(self.whole(book.get(session_id)))
+        if known is None or not registry.has_ended(session_id):
+            known = encode_session(self.whole(registry.get(session_id)))
             self._whole.keep(session_id, known)
         return known
 
@@ -74,7 +74,7 @@ class Views:
             return self.living(found)
         known = self._listed.get(found.id)
         if known is None:
-            record = self._supervisor.book.recall(found)
+            record = self._supervisor.registry.recall(found)
             known = b"" if record is None else encode_session(to_session(record, self._clock))
             self._listed.keep(found.id, known)
         return known

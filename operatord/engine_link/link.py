@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The daemon's link to its engine: the one place that knows whether it is there, and whether it is ours.
 
-`monitor` finds out, `availability` says it to whoever asks, and a `Listener` hears what follows for sessions.
-Nothing that has begun fails because the engine is slow. When it is lost, whoever waits for a start that is
-under way is told once what has become of it is known: calls that the engine took may still be answered, and
-what it made is removed when it is back. Should that take as long as the settings are patient once more, they
-are told that the start has failed, and it has.
+`monitor` finds out, `availability` says it to whoever asks, and an `EngineListener` hears what follows for
+sessions. Nothing that has begun fails because the engine is slow. When it is lost, whoever waits for a
+start that is under way is told once what has become of it is known: calls that the engine took may still be
+answered, and what it made is removed when it is back. Should that take as long as the settings are patient
+once more, they are told that the start has failed, and it has.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ GIVEN_UP = (
 )
 
 
-class Listener(Protocol):
+class EngineListener(Protocol):
     """Who hears how it is with the engine."""
 
     async def connected(self, info: base.EngineInfo) -> None:
@@ -115,7 +115,7 @@ class EngineLink:
         self.ownership = ownership
         self.capabilities = capabilities
         self._means = means
-        self._listener: Listener
+        self._listener: EngineListener
         self._info: base.EngineInfo | None = None
         self._problem: str | None = None
         """Why it is lost, in a sentence."""
@@ -123,7 +123,7 @@ class EngineLink:
         self.watch = EngineWatch(engine, self, means.patience)
         availability.on_ask = self.watch.asked
 
-    async def run(self, listener: Listener) -> None:
+    async def run(self, listener: EngineListener) -> None:
         """Connect, watch, tell ``listener``, and begin again when the engine is lost; until cancelled."""
         self._listener = listener
         await self.watch.run()

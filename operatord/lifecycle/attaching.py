@@ -31,7 +31,7 @@ class Attacher:
 
     def _begin(self, action: scheduler.Attach) -> None:
         """Start what a session lacks; admission has debited it."""
-        record = self._transitions.book.records[action.session_id]
+        record = self._transitions.registry.records[action.session_id]
         record.hand_out(record.missing, action.gpus)
         record.attaching = self._transitions.own(self._attach(record))
 

@@ -39,7 +39,7 @@ class EngineChanges:
 
     def answered(self, news: bool) -> None:
         """Go on with starts that waited for the engine."""
-        self._supervisor.life.unanswered.clear()
+        self._supervisor.session_tasks.unanswered.clear()
         if news:
             self._supervisor.restorer.requeue()
             self._block(None)
@@ -49,8 +49,8 @@ class EngineChanges:
 
         Who would rather be refused than wait, and asked when it was silent already, is told now.
         """
-        life = self._supervisor.life
-        unanswered, life.unanswered = life.unanswered, []
+        tasks = self._supervisor.session_tasks
+        unanswered, tasks.unanswered = tasks.unanswered, []
         if news:
             self._block(reason)
         for record in unanswered:
@@ -60,7 +60,7 @@ class EngineChanges:
     def lost(self, reason: str) -> None:
         """Begin nothing new. Those who wait go on waiting, but for what has failed already."""
         self._block(reason)
-        for record in self._transitions.book.living():
+        for record in self._transitions.registry.living():
             if record.phase == "stopping" and record.started is None:
                 record.give_up()  # why is known, and nothing that the engine says will change it
 
@@ -69,7 +69,7 @@ class EngineChanges:
 
         Whoever waits for one is told now; what was made of it is removed when the engine is back.
         """
-        for record in self._transitions.book.living():
+        for record in self._transitions.registry.living():
             record.give_up_start(reason)
 
     def _block(self, reason: str | None) -> None:

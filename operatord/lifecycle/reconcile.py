@@ -55,7 +55,8 @@ class Reconciler:
         """Compare once. Raises `base.EngineError`."""
         supervisor = self._supervisor
         known = {
-            record.id: dict(record.provisioned.containers) for record in supervisor.book.present()
+            record.id: dict(record.provisioned.containers)
+            for record in supervisor.registry.present()
         }
         found = await self._engine.list_objects(self._instance)
         supervisor.exits.compare(found, known)
@@ -77,7 +78,7 @@ class Reconciler:
         return self._is_over(session_of(orphan)) or now - self._seen[orphan.id] >= self.grace
 
     def _is_over(self, session_id: str) -> bool:
-        return session_id in self._leftovers or self._supervisor.book.has_ended(session_id)
+        return session_id in self._leftovers or self._supervisor.registry.has_ended(session_id)
 
     def _is_unknown(self, orphan: base.Found) -> bool:
         """Tell whether the journal says nothing of the session that an orphan is of."""

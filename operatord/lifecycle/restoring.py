@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 
 from operatord.core.scheduling import scheduler
-from operatord.scheduling.expiry import Lifetimes
+from operatord.scheduling.expiry import Expiry
 from operatord.session.moments import recall
 from operatord.session.record import Ending, QueuePosition, SessionRecord
 from operatord.session.snapshot import SavedHolding, Unreadable, from_row, stand_in
 from operatord.store.journal import Journal
 from operatord.store.schema import SessionRow
 
-from .session_task import Life
+from .session_tasks import SessionTasks
 from .shutdown import needs_connection
 from .transitions import Transitions
 
@@ -28,14 +28,18 @@ class Restorer:
     """Takes sessions on, and remembers the requests that have to wait for the engine."""
 
     def __init__(
-        self, transitions: Transitions, journal: Journal, lifetimes: Lifetimes, life: Life
+        self,
+        transitions: Transitions,
+        journal: Journal,
+        expiry: Expiry,
+        session_tasks: SessionTasks,
     ) -> None:
         """Nothing is taken on before `restore`."""
         self._transitions = transitions
         self._journal = journal
         self._admission = transitions.admission
-        self._lifetimes = lifetimes
-        self._life = life
+        self._expiry = expiry
+        self._session_tasks = session_tasks
         self._clock = transitions.clock
         self._wait_on: list[SessionRecord] = []
         """Requests, until they can stand in the queue again."""
@@ -57,7 +61,7 @@ class Restorer:
                 continue
             if doubt := recall(record, self._clock):
                 doubts.append(doubt)
-            self._transitions.book.add(record)
+            self._transitions.registry.add(record)
             if record.phase == "queued":
                 self._wait(record, problem)
             else:
@@ -74,7 +78,7 @@ class Restorer:
             self._journal.keep_aside(row),
         )
         record = stand_in(row, self._clock.wall())
-        self._transitions.book.add(record)
+        self._transitions.registry.add(record)
         self._transitions.announce(record)
         self._take_on(record, None, keeps=False)
 
@@ -84,7 +88,7 @@ class Restorer:
             reason = "the daemon was started anew, and the connection that waited is gone"
             self._transitions.finish(record, Ending("stopped", "client", reason))
             return
-        self._lifetimes.wait_on(record)
+        self._expiry.wait_on(record)
         record.place = QueuePosition(reason=problem)
         self._wait_on.append(record)
 
@@ -92,15 +96,15 @@ class Restorer:
         """Count with what a session holds, and let it live on or be removed."""
         if holding is not None:
             self._admission.restore(record, holding)
-        self._life.hold_subnet(record)
+        self._session_tasks.hold_subnet(record)
         if record.phase == "running" and keeps:
             log.info("session %s is taken on", record.id)
             record.observed.exits.clear()  # they are seen again, and judged
             record.observed.by_others.clear()
-            self._lifetimes.resume(record)
-            self._transitions.own(self._life.live_on(record))
+            self._expiry.resume(record)
+            self._transitions.own(self._session_tasks.live_on(record))
         else:
-            self._transitions.own(self._life.see_off(record, self._ending(record)))
+            self._transitions.own(self._session_tasks.see_off(record, self._ending(record)))
 
     def _ending(self, record: SessionRecord) -> Ending:
         """Return why ``record`` is stopping; what was in the middle of something stops from now on."""

@@ -39,7 +39,7 @@ class Shutdown:
         self._drain(True)
         self._slots.close()
         ending = Ending("stopped", "shutdown", SHUTTING_DOWN, grace=grace)
-        concerned = self._transitions.book.living()
+        concerned = self._transitions.registry.living()
         for record in concerned:
             self._transitions.end(record, ending)
         if self._transitions.tasks:
@@ -53,16 +53,16 @@ class Shutdown:
         self._drain(True)
         transitions.act(transitions.admission.block_starts("shutdown", SHUTTING_DOWN))
         self._slots.close()
-        concerned = transitions.book.living()
+        concerned = transitions.registry.living()
         self._turn_away()
-        await _until_settled(transitions.book.living)
+        await _until_settled(transitions.registry.living)
         await _until_answered(concerned)
         await self._slots.emptied()
         transitions.abort()
 
     def _turn_away(self) -> None:
         """Tell those who wait on a connection for their turn that it ends with the daemon."""
-        for record in self._transitions.book.living():
+        for record in self._transitions.registry.living():
             if record.phase == "queued" and needs_connection(record):
                 error = errors.Draining(SHUTTING_DOWN, session_id=record.id, retry_after=1)
                 ending = Ending("stopped", "shutdown", SHUTTING_DOWN, error)

@@ -236,7 +236,7 @@ class SlotPool:
         self._slots[slot.id] = slot
         begun = self._clock.now()
         try:
-            await self._transitions.chronicle.write_slots(
+            await self._transitions.writer.write_slots(
                 list(self._slots)
             )  # before there is anything of it
             current = await self._prepare(slot)

@@ -2,7 +2,7 @@
 """Requests become sessions here. What is decided by `core.scheduler` is done by `transitions`.
 
 Everything runs on one event loop. Each session is lived by one task, from its start to the moment when
-nothing of it is left: `session_task`. What else there is has a file of its own: the bounds of a life
+nothing of it is left: `session_tasks`. What else there is has a file of its own: the bounds of a life
 (`expiry`), stages that come later (`attaching`), `slots`, `exits`, sessions of an earlier life
 of the daemon (`restoring`), what becomes of them when the engine goes (`engine_changes`) or the daemon does
 (`shutdown`).
@@ -23,7 +23,7 @@ from operatord.machine.clock import Clock
 from operatord.monitors.exits import ExitHooks, ExitWatch
 from operatord.provision.starter import Starter
 from operatord.scheduling.admission import Admission, Machine
-from operatord.scheduling.expiry import ExpiryHooks, Lifetimes
+from operatord.scheduling.expiry import Expiry, ExpiryHooks
 from operatord.session.record import Ending, SessionRecord
 from operatord.session.view import to_session
 from operatord.settings.current import CurrentSettings
@@ -35,7 +35,7 @@ from operatord_protocol.messages import Phase, Session, SessionStartParams, Ttl
 from .attaching import Attacher
 from .refusals import refusal
 from .restoring import Restorer
-from .session_task import Life, LifeHooks
+from .session_tasks import SessionTaskHooks, SessionTasks
 from .shutdown import Shutdown
 from .slot_images import SlotImages
 from .slots import SlotPool
@@ -67,22 +67,24 @@ class Supervisor:
         self._clock = clock
         self.admission = admission
         self.transitions = transitions = Transitions(admission, clock, journal, emit)
-        self.book, self.leases = transitions.book, transitions.leases
-        expiry = ExpiryHooks(transitions.end, transitions.note)
-        self.lifetimes = Lifetimes(settings, clock, admission, self.leases, expiry)
+        self.registry, self.leases = transitions.registry, transitions.leases
+        expiry_hooks = ExpiryHooks(transitions.end, transitions.note)
+        self.expiry = Expiry(settings, clock, admission, self.leases, expiry_hooks)
         self.availability = EngineAvailability(clock)
         self.on_no_subnets: Callable[[], object] = lambda: None
         """Called before somebody is refused for want of subnets, so that they are counted anew."""
         self.slots = SlotPool(starter, transitions, settings, SlotImages(engine))
         attacher = Attacher(starter, transitions)
         exit_hooks = ExitHooks(transitions.own, attacher.detach, transitions.note)
-        self.exits = ExitWatch(engine, self.book.records, exit_hooks, clock)
-        self.life = Life(engine, self.availability, starter, transitions, self._life_hooks())
-        self.restorer = Restorer(transitions, journal, self.lifetimes, self.life)
+        self.exits = ExitWatch(engine, self.registry.records, exit_hooks, clock)
+        self.session_tasks = SessionTasks(
+            engine, self.availability, starter, transitions, self._task_hooks()
+        )
+        self.restorer = Restorer(transitions, journal, self.expiry, self.session_tasks)
         self.shutdown = Shutdown(transitions, self.slots, self.drain)
 
-    def _life_hooks(self) -> LifeHooks:
-        return LifeHooks(
+    def _task_hooks(self) -> SessionTaskHooks:
+        return SessionTaskHooks(
             running=self._runs,
             hung=lambda record: self.slots.doubt(record.plan.pipeline),
             grace=lambda: self._settings.config.stop_grace,
@@ -90,7 +92,7 @@ class Supervisor:
 
     def _runs(self, record: SessionRecord) -> None:
         """The stream of a session is there."""
-        self.lifetimes.begin(record)
+        self.expiry.begin(record)
         self.exits.learn(record)
 
     # Requests
@@ -110,7 +112,7 @@ class Supervisor:
         `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
         default_count = self._settings.config.defaults.count
-        if known := self.book.same_request(params, owner, default_count):
+        if known := self.registry.same_request(params, owner, default_count):
             return known
         plan = self.plan(params, upstream)
         self.availability.require(patient=params.on_shortage != "refuse")
@@ -127,7 +129,7 @@ class Supervisor:
         action, *others = actions
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)
-        self.book.add(record)
+        self.registry.add(record)
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
         why = self.admission.why(record.id)
@@ -140,8 +142,8 @@ class Supervisor:
     ) -> SessionRecord:
         begun: dict[Phase, float] = {"queued": self._clock.wall()}
         taken = {slot.network_name for slot in self.slots}
-        record = SessionRecord(self.book.new_id(taken), plan, params, owner, begun)
-        self.lifetimes.ask(record)
+        record = SessionRecord(self.registry.new_id(taken), plan, params, owner, begun)
+        self.expiry.ask(record)
         return record
 
     def _claim(
@@ -154,17 +156,17 @@ class Supervisor:
             slot.plan, slot.params, slot.owner = plan, params, owner
             slot.expected_seconds = plan.expected_seconds
             slot.phases = {"queued": self._clock.wall()}
-            self.lifetimes.ask(slot)
+            self.expiry.ask(slot)
             slot.step = "queue"
         return actions
 
     def former_slots(self) -> frozenset[str]:
         """Return the slots of the daemon's earlier life: nobody was ever told of them."""
-        return self.transitions.chronicle.former_slots()
+        return self.transitions.writer.former_slots()
 
     def known(self, session_id: str) -> SessionRecord | None:
         """Return a session that has not ended, or a slot."""
-        return self.book.records.get(session_id) or self.slots.get(session_id)
+        return self.registry.records.get(session_id) or self.slots.get(session_id)
 
     @property
     def busy(self) -> bool:
@@ -212,8 +214,8 @@ class Supervisor:
         """Set the lease to end ``ttl`` seconds from now. Raises `Conflict` when there is none to extend."""
         if record.phase in ("stopping", "ended"):
             raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
-        self.lifetimes.extend(record, ttl)
-        if record.id in self.book.records:
+        self.expiry.extend(record, ttl)
+        if record.id in self.registry.records:
             self.transitions.note(record)
 
     def end(self, record: SessionRecord, ending: Ending) -> None:
@@ -262,8 +264,8 @@ class Supervisor:
 
     async def settled(self) -> None:
         """Return when all that has been decided is on disk. Raises `JournalFailed`."""
-        await self.transitions.chronicle.settled()
+        await self.transitions.writer.settled()
 
     async def written(self) -> None:
         """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
-        await self.transitions.chronicle.written()
+        await self.transitions.writer.written()

@@ -18,8 +18,8 @@ from operatord.scheduling.admission import Admission
 from operatord.scheduling.queue_progress import QueueNotifier
 from operatord.session.leases import Leases
 from operatord.session.record import Ending, SessionRecord
-from operatord.session.registry import SessionBook
-from operatord.session.writer import Chronicle
+from operatord.session.registry import SessionRegistry
+from operatord.session.writer import SessionWriter
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
 
@@ -36,8 +36,8 @@ class Transitions:
         self.admission = admission
         self.clock = clock
         self.emit = emit
-        self.book = SessionBook(journal)
-        self.chronicle = Chronicle(journal, admission.holding, self.clock, emit)
+        self.registry = SessionRegistry(journal)
+        self.writer = SessionWriter(journal, admission.holding, self.clock, emit)
         self.leases = Leases(self.clock, emit, self.end)
         self.on_defect: Callable[[str, BaseException], None] = _log_defect
         """Hears what broke in the daemon's own work, and how."""
@@ -67,7 +67,7 @@ class Transitions:
         self._notifier.tell(lambda: self.decide(scheduler.Tick()))
 
     def _record_of(self, action: scheduler.Enqueue | scheduler.Refuse) -> SessionRecord:
-        return self.book.records[action.session_id]
+        return self.registry.records[action.session_id]
 
     def _refuse(self, action: scheduler.Refuse) -> None:
         error = refusal(action, self.clock)
@@ -104,7 +104,7 @@ class Transitions:
         record.ask_end(ending)
         record.result = ending
         record.advance("ended", self.clock.wall())
-        self.book.remove(record)
+        self.registry.remove(record)
         self.announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
 
     def released(self, session_id: str) -> None:
@@ -113,12 +113,12 @@ class Transitions:
 
     def announce(self, record: SessionRecord, **fields: Any) -> None:
         """Write down and publish the phase that ``record`` has come to."""
-        self.chronicle.announce(record, **fields)
+        self.writer.announce(record, **fields)
         self._note_calm()
 
     def note(self, record: SessionRecord) -> None:
         """Write a session down as it is now."""
-        self.chronicle.note(record)
+        self.writer.note(record)
 
     def look_up(self, record: SessionRecord) -> None:
         """Note in ``record`` its place in the queue as it is now, if it waits."""
@@ -154,7 +154,9 @@ class Transitions:
         await self._calm.wait()
 
     def _note_calm(self) -> None:
-        if any(record.phase in ("starting", "stopping") for record in self.book.records.values()):
+        if any(
+            record.phase in ("starting", "stopping") for record in self.registry.records.values()
+        ):
             self._calm.clear()
         else:
             self._calm.set()

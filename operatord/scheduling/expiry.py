@@ -24,7 +24,7 @@ never noticed the daemon's death, and wants it as before."""
 
 
 class ExpiryHooks(NamedTuple):
-    """What `Lifetimes` has others do."""
+    """What `Expiry` has others do."""
 
     end: Callable[[SessionRecord, Ending], None]
     """Ends a session at once."""
@@ -32,7 +32,7 @@ class ExpiryHooks(NamedTuple):
     """Writes a session down as it is now."""
 
 
-class Lifetimes:
+class Expiry:
     """Sets the bounds of sessions by their requests and the settings; keeps what `IdleWatch` notices."""
 
     def __init__(

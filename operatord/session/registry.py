@@ -38,7 +38,7 @@ def mark(found: KnownSession) -> Mark:
     return Mark(found.created, found.id)
 
 
-class SessionBook:
+class SessionRegistry:
     """Finds sessions by their id, by their request's key, or by what they are like."""
 
     def __init__(self, journal: Journal) -> None:

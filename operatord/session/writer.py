@@ -22,7 +22,7 @@ from .snapshot import SavedHolding, to_row
 log = logging.getLogger(__name__)
 
 
-class Chronicle:
+class SessionWriter:
     """Writes of a session what it is now, with what it holds."""
 
     def __init__(

@@ -89,7 +89,7 @@ def settings(plan: Plan) -> Settings:
     )
 
 
-class Dispatcher:
+class NodeChooser:
     """Chooses a node for each session."""
 
     def __init__(self, nodes: list[Node], choices: int, seed: int) -> None:

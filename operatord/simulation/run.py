@@ -22,7 +22,7 @@ from operatord.core.scheduling import scheduler
 from operatord.core.scheduling.ledger import Ask
 
 from .meter import Area, Line, Timeline, bounded
-from .node import Dispatcher, Node, Plan, make_nodes
+from .node import Node, NodeChooser, Plan, make_nodes
 from .trace import Job
 
 Observer = Callable[[Job, float, float], None]
@@ -128,7 +128,7 @@ class _World:
         self._observe = observe
         self._start_seconds = plan.start
         self._nodes = make_nodes(plan)
-        self._dispatcher = Dispatcher(self._nodes, plan.choices, plan.seed)
+        self._dispatcher = NodeChooser(self._nodes, plan.choices, plan.seed)
         self._sessions: dict[str, _Session] = {}
         self._events: list[tuple[float, int, _Session]] = []
         """A heap of (moment, serial, session): when a start, and then when a stream is over."""

@@ -81,7 +81,7 @@ class Flow:
         self._held = self._held[sent:]
 
 
-class Connection:
+class RelayedConnection:
     """Somebody who has connected, and the connection to the target that was made for it."""
 
     def __init__(
@@ -144,14 +144,14 @@ class Connection:
             end.close()
 
 
-class Server:
+class RelayServer:
     """Passes connections on until it is not needed any more."""
 
     def __init__(self, listener: socket.socket, target: tuple[int, Address], control: int) -> None:
         """``target`` is a family and an address; ``control`` says whether to stay, and is closed here."""
         self._listener, self._target, self._control = listener, target, control
         self._selector = DefaultSelector()
-        self._connections: set[Connection] = set()
+        self._connections: set[RelayedConnection] = set()
         self._needed = True
         self._stays = False
         self._patience = FIRST_WITHIN
@@ -198,7 +198,7 @@ class Server:
         for end in (client, target):
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._connections.add(Connection(client, target, self._selector))
+        self._connections.add(RelayedConnection(client, target, self._selector))
         self._patience = LINGER
         if len(self._connections) == MOST_CONNECTIONS:
             self._selector.unregister(self._listener)
@@ -217,7 +217,7 @@ class Server:
             raise
         return target
 
-    def _leave(self, connection: Connection) -> None:
+    def _leave(self, connection: RelayedConnection) -> None:
         connection.close()
         if len(self._connections) == MOST_CONNECTIONS:
             self._selector.register(self._listener, EVENT_READ)
@@ -247,7 +247,7 @@ def main(listen: str, host: str, port: str, when: str = "") -> None:
     listener.listen()
     os.write(1, b"%d\n" % listener.getsockname()[1])
     os.dup2(2, 1)  # which leads nowhere: nobody reads any more
-    Server(listener, (family, target), control=0).run()
+    RelayServer(listener, (family, target), control=0).run()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord_client import notices
-from operatord_client._core import Call, Core, decode_result
+from operatord_client._transport.core import Call, Core, decode_result
 from operatord_client.errors import (
     ClientError,
     ConnectionLost,

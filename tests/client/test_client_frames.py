@@ -22,7 +22,7 @@ from operatord_client import (
     open_frames,
     open_raw,
 )
-from operatord_client._reception import Reception, address_of
+from operatord_client._transport.reception import Reception, address_of
 from operatord_protocol.messages import Location
 
 Serve = Callable[..., StreamServer]

@@ -25,9 +25,9 @@ from client_stub import QUEUED, SESSION_ID, STARTED, Item, StubDaemon, golden
 from daemon_lab import PATIENCE
 
 from operatord_client import AsyncClient, Client
-from operatord_client._connection import Connection
-from operatord_client._core import Core
-from operatord_client._outgoing import Outgoing
+from operatord_client._transport.connection import Connection
+from operatord_client._transport.core import Core
+from operatord_client._transport.outgoing import Outgoing
 from operatord_client.errors import ConnectionLost
 
 MOMENTS = ("call", "c_return")

@@ -14,7 +14,7 @@ import pytest
 from client_stub import SESSION_ID, STARTED, Run, StubDaemon, golden
 
 from operatord_client import AsyncClient, Client
-from operatord_client._core import Core
+from operatord_client._transport.core import Core
 from operatord_client.ctl import exits
 from operatord_client.errors import ClientError, UnsendableRequest
 from operatord_protocol import codec

@@ -9,7 +9,7 @@ import pytest
 from client_stub import SESSION_ID, Run, StubDaemon
 
 from operatord_client.ctl import exits
-from operatord_client.ctl.explain import BAR_WIDTH, explanation
+from operatord_client.ctl.verbs.explain import BAR_WIDTH, explanation
 
 COLD: dict[str, Any] = {
     "session_id": SESSION_ID,

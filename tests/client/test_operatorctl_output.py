@@ -13,8 +13,9 @@ import pytest
 from client_stub import EVENT, QUEUED, REPORTS, SESSION_ID, STARTED, Item, Run, StubDaemon, golden
 from daemon_lab import PATIENCE
 
-from operatord_client.ctl import bulletins, terminal
-from operatord_client.ctl.receive import bar
+from operatord_client.ctl import terminal
+from operatord_client.ctl.verbs import bulletins
+from operatord_client.ctl.verbs.receive import bar
 
 OTHER_ID = "EE705B00000000AA"
 QUERIES = [

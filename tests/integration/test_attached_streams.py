@@ -84,7 +84,7 @@ async def test_session_that_is_read_at_its_attached_location_is_not_unread(clini
         await until(heard, "the stream has reported a consumer")
         clinic.clock.advance(1000)
         supervisor = clinic.lab.daemon.supervisor
-        record = supervisor.book.get(session["session_id"])
+        record = supervisor.registry.get(session["session_id"])
         await until(
             lambda: not supervisor.leases.bounds(record, "unread"), "it is known to be read"
         )

@@ -52,7 +52,7 @@ async def test_who_would_rather_be_refused_is_told_while_the_engine_is_silent(
     assert (plan["decision"], plan["explanation"]["type"]) == ("refuse", "engine_unavailable")
     lab.fake.come_round()
     gate.open.set()
-    await until(lambda: not lab.daemon.supervisor.book.living(), "nothing is left of it")
+    await until(lambda: not lab.daemon.supervisor.registry.living(), "nothing is left of it")
     await is_in_state(lab, "up")
     assert (await wire.call("session.start", on_shortage="refuse"))["phase"] == "running"
 

@@ -247,7 +247,7 @@ async def test_engine_lost_in_the_middle_of_a_start(tmp_path: Path) -> None:
             await wire.reply(start)  # long before anything can be removed
         lab.fake.world.come_back()
         await until(lambda: lab.daemon.supervisor.availability.problem is None, "it is back")
-        await until(lambda: not lab.daemon.supervisor.book.living(), "what was made is removed")
+        await until(lambda: not lab.daemon.supervisor.registry.living(), "what was made is removed")
         await rolled_back(lab, wire)
 
 

@@ -22,7 +22,7 @@ async def ended(wire: Wire, session: Json) -> Json:
 
 async def learned(lab: Lab, session: Json) -> None:
     """Return once the daemon knows since when each stage runs."""
-    record = lab.daemon.supervisor.book.get(session["session_id"])
+    record = lab.daemon.supervisor.registry.get(session["session_id"])
     await until(
         lambda: len(record.observed.runs) == len(record.provisioned.containers),
         "all were looked at",
@@ -153,7 +153,7 @@ async def test_engine_that_stops_its_containers_is_not_somebody(lab: Lab, wire: 
     world, container = lab.fake.world, lab.fake.world.containers[session["stream"]]
     world.tell("stopped", container)
     await until(
-        lambda: bool(lab.daemon.supervisor.book.get(session["session_id"]).observed.by_others),
+        lambda: bool(lab.daemon.supervisor.registry.get(session["session_id"]).observed.by_others),
         "it is told",
     )
     world.lose()

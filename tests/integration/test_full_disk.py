@@ -179,7 +179,7 @@ async def test_start_that_meets_the_full_disk_in_its_engine_fails_for_it(
             written.clear()
             refused = await wire.refusal("session.start")
             assert (refused.type, refused.data["dimension"]) == ("no_capacity", "disk"), full_after
-            assert lab.daemon.supervisor.book.living() == []
+            assert lab.daemon.supervisor.registry.living() == []
         full_after = None
         session = await wire.call("session.start", count=2)
         full_after = 0

@@ -86,10 +86,10 @@ async def test_subscriber_that_is_killed_takes_its_lease_with_it(
     for line in (SUBSCRIBE, '{"method":"session.start","params":{"lease":"connection"}}'):
         program.stdin.write(line.encode() + b"\n")
         assert b'"result"' in await program.stdout.readline()
-    [record] = lab.daemon.supervisor.book.living()
+    [record] = lab.daemon.supervisor.registry.living()
     program.send_signal(signal.SIGKILL)
     await program.communicate()
-    await until(lambda: not lab.daemon.supervisor.book.living(), "its session has ended")
+    await until(lambda: not lab.daemon.supervisor.registry.living(), "its session has ended")
     assert record.result is not None
     assert (record.result.outcome, record.result.cause) == ("expired", "lease")
     await until(lambda: lab.daemon.server.connections == 0, "its place is free again")

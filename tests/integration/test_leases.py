@@ -50,7 +50,7 @@ async def test_session_that_two_connections_asked_for_ends_with_the_last(
     assert (await two.call("session.start", **asked))["session_id"] == session["session_id"]
     one.reset()
     await wire.call("events.subscribe", session_id=session["session_id"])
-    record = lab.daemon.supervisor.book.get(session["session_id"])
+    record = lab.daemon.supervisor.registry.get(session["session_id"])
     await until(lambda: record.holders == 1, "the daemon has noticed")
     assert record.phase == "running"
     two.reset()
@@ -171,7 +171,7 @@ def say(lab: Lab, type: str, **members: int) -> None:
 async def bound(lab: Lab, session: Json, kind: Any, expected: bool = True) -> None:
     """Wait until a look at the session has shown, or taken back, a reason to end it."""
     supervisor = lab.daemon.supervisor
-    record = supervisor.book.get(session["session_id"])
+    record = supervisor.registry.get(session["session_id"])
     await until(lambda: supervisor.leases.bounds(record, kind) is expected, kind)
 
 
@@ -259,7 +259,7 @@ async def test_lease_that_is_taken_back_leaves_no_end_behind(
     session = await wire.call("session.start", lease={"ttl": 100})
     say(lab, "report", consumers=1, frames=5)
     supervisor = lab.daemon.supervisor
-    record = supervisor.book.get(session["session_id"])
+    record = supervisor.registry.get(session["session_id"])
     supervisor.leases.unbind(record, "lease")
     found = await wire.call("session.get", session_id=record.id)
     assert found["expires"] == rfc3339(clock.wall() + 600), "what is left is its age"

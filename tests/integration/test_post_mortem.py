@@ -75,7 +75,7 @@ async def test_memory_that_ran_out_is_told_with_its_limit_and_the_peaks(
     lab: Lab, wire: Wire
 ) -> None:
     session = await wire.call("session.start")
-    record = lab.daemon.supervisor.book.get(session["session_id"])
+    record = lab.daemon.supervisor.registry.get(session["session_id"])
     record.observed.usage["probe"] = StageUse(peak=Use(250, 95 * MIB))
     lab.fake.world.end(lab.fake.stages()["probe"], 137, oom=True)
     ended = await wire.call("session.wait", session_id=session["session_id"])

@@ -248,7 +248,7 @@ async def test_removal_that_fails_keeps_the_place_taken(lab: Lab, wire: Wire) ->
     assert (await other.refusal("session.start", on_shortage="refuse")).type == "no_capacity"
     assert (await wire.reply(stopping))["phase"] == "ended"
     assert lab.fake.empty
-    await until(lambda: not lab.daemon.supervisor.book.living(), "its place is free")
+    await until(lambda: not lab.daemon.supervisor.registry.living(), "its place is free")
     assert (await other.call("session.start", on_shortage="refuse"))["phase"] == "running"
 
 

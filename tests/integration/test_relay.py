@@ -248,7 +248,7 @@ def test_process_that_nobody_needs_ends_by_itself(
     listener = socket.create_server((HOST, 0))
     address = listener.getsockname()
     control, daemon = os.pipe()
-    server = relay_process.Server(listener, (socket.AF_INET, (HOST, free_port())), control)
+    server = relay_process.RelayServer(listener, (socket.AF_INET, (HOST, free_port())), control)
     thread = threading.Thread(target=server.run)
     thread.start()
     if came:

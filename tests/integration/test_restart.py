@@ -53,7 +53,7 @@ from operatord.engines import base
 from operatord.engines.base import EngineUnavailable, Network, NetworkPlan, StagePlan, StageRefused
 from operatord.machine.clock import rfc3339
 from operatord.session.record import SessionRecord
-from operatord.session.writer import Chronicle
+from operatord.session.writer import SessionWriter
 from operatord.state.sweep import Options, sweep_once
 from operatord.store import journal as journal_module
 from operatord.store.copies import copy_journal
@@ -404,7 +404,7 @@ async def test_reader_of_a_connection_s_session_never_notices_a_restart(machine:
     reports(machine, session, frames=7, consumers=1)
     wire = await machine.restart()
     supervisor = machine.daemon.supervisor
-    record = supervisor.book.get(session["session_id"])
+    record = supervisor.registry.get(session["session_id"])
     await until(lambda: not supervisor.leases.bounds(record, "lease"), "its reader is seen")
     machine.clock.advance(3600)
     assert (await get(wire, session))["phase"] == "running"
@@ -428,7 +428,7 @@ async def test_session_that_nobody_reads_from_ends_in_another_life_too(machine: 
     await machine.kill(away=10)
     wire = await machine.start(limited)
     supervisor = machine.daemon.supervisor
-    record = supervisor.book.get(session["session_id"])
+    record = supervisor.registry.get(session["session_id"])
     machine.clock.advance(30)
     await until(lambda: supervisor.leases.bounds(record, "idle"), "it is seen that nobody reads")
     machine.clock.advance(81)
@@ -459,7 +459,7 @@ async def test_that_it_was_read_is_known_in_another_life(machine: Machine) -> No
     listens(machine, session)
     reads(machine, session)
     supervisor = machine.daemon.supervisor
-    record = supervisor.book.get(session["session_id"])
+    record = supervisor.registry.get(session["session_id"])
     await until(lambda: not supervisor.leases.bounds(record, "unread"), "it is seen to be read")
     await machine.settled()
     machine.world.containers[session["segmentation"]].lines.clear()
@@ -482,7 +482,7 @@ async def test_reader_that_came_while_the_daemon_was_away_keeps_the_session(
     reads(machine, session)
     wire = await machine.restart(away=3600)
     supervisor = machine.daemon.supervisor
-    record = supervisor.book.get(session["session_id"])
+    record = supervisor.registry.get(session["session_id"])
     await until(lambda: not supervisor.leases.bounds(record, "unread"), "it is seen to be read")
     assert (await get(wire, session))["phase"] == "running"
 
@@ -742,7 +742,7 @@ async def half_started(machine: Machine, operation: str, took_effect: bool) -> s
     reached = machine.engine.swallow(operation) if took_effect else script.hold(operation).reached
     wire.begin("session.start", lease={"ttl": 60})
     await reached.wait()
-    [record] = machine.daemon.supervisor.book.living()
+    [record] = machine.daemon.supervisor.registry.living()
     await machine.kill()
     return record.id
 
@@ -1103,7 +1103,7 @@ async def test_stage_that_was_restarted_meanwhile_fails_its_session(
     wire = await machine.start()
     session, other = [await wire.call("session.start") for _ in range(2)]
     for each in (session, other):
-        record = machine.daemon.supervisor.book.get(each["session_id"])
+        record = machine.daemon.supervisor.registry.get(each["session_id"])
         await until(lambda record=record: len(record.observed.runs) == 3, "all were looked at")
     await machine.settled()
     await machine.kill()
@@ -1134,7 +1134,7 @@ async def test_exit_that_was_seen_but_not_acted_upon_is_seen_again(clinic: Machi
     wire = await clinic.start()
     session = await wire.call("session.start", lease={"ttl": 60})
     for stage in ("probe", "stream", "segmentation"):
-        record = clinic.daemon.supervisor.book.get(session["session_id"])
+        record = clinic.daemon.supervisor.registry.get(session["session_id"])
         state = base.StageState(id=session[stage], status="exited", exit_code=0)
         record.observed.exits[stage] = state
     await wire.call("session.extend", session_id=session["session_id"], ttl=90)
@@ -1215,9 +1215,9 @@ async def test_orphan_that_turns_out_to_be_somebodys_is_not_removed(machine: Mac
     looking = asyncio.create_task(look())
     first.open.set()
     await second.reached.wait()
-    machine.daemon.supervisor.book.get(session["session_id"]).provisioned.containers["probe"] = (
-        stray
-    )
+    machine.daemon.supervisor.registry.get(session["session_id"]).provisioned.containers[
+        "probe"
+    ] = stray
     machine.world.vanish(gone)
     second.open.set()
     await looking
@@ -1460,13 +1460,13 @@ async def test_relay_that_was_let_stay_for_a_session_that_never_ran_is_ended(
 ) -> None:
     reached = asyncio.Event()
 
-    async def never_write(_: Chronicle, record: SessionRecord) -> None:
+    async def never_write(_: SessionWriter, record: SessionRecord) -> None:
         reached.set()
         await asyncio.Event().wait()
 
     wire = await machine.start()
     port = await register_here(machine, wire)
-    monkeypatch.setattr(Chronicle, "write_running", never_write)
+    monkeypatch.setattr(SessionWriter, "write_running", never_write)
     session = await accepted(wire, probe="scope")
     await reached.wait()
     assert len(relays_to(port)) == 1

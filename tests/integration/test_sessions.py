@@ -290,7 +290,9 @@ async def test_cancel_rolls_a_start_back_that_was_not_answered_as_accepted(
 
     monkeypatch.setattr(lab.daemon.supervisor, "written", slowly)
     start = wire.begin("session.start", wait="accepted")
-    await until(lambda: len(lab.daemon.supervisor.book.living()) == 1, "it is being written down")
+    await until(
+        lambda: len(lab.daemon.supervisor.registry.living()) == 1, "it is being written down"
+    )
     assert (await wire.cancel(start)).type == "cancelled"
     disk.set()
     [session] = (await wire.call("session.list"))["sessions"]

@@ -112,7 +112,7 @@ async def test_all_who_wait_for_the_same_start_are_answered(machine: Machine) ->
     starts = [wires[0].begin("session.start", request_key="k")]
     await gate.reached.wait()
     starts += [wire.begin("session.start", request_key="k") for wire in wires[1:]]
-    [record] = machine.daemon.supervisor.book.living()
+    [record] = machine.daemon.supervisor.registry.living()
     await until(lambda: record.waiters == 3, "all wait for it")
     async with ending(machine):
         await asyncio.sleep(0)
@@ -144,7 +144,7 @@ async def test_start_that_takes_too_long_is_left_to_the_next_life(
     gate = machine.engine.script.hold("create")
     wire.begin("session.start")
     await gate.reached.wait()
-    [record] = machine.daemon.supervisor.book.living()
+    [record] = machine.daemon.supervisor.registry.living()
     async with ending(machine):
         pass
     assert f"left to the next start: {record.id}" in caplog.text

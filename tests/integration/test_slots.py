@@ -307,8 +307,8 @@ async def test_stages_have_their_line_before_the_claim_is_announced(
     warm: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So a death in between leaves a slot that the journal knows, and no session."""
-    chronicle = warm.daemon.supervisor.transitions.chronicle
-    announced = chronicle.announce
+    writer = warm.daemon.supervisor.transitions.writer
+    announced = writer.announce
     at: dict[str, set[str]] = {}
 
     def announce(record: SessionRecord, **fields: object) -> None:
@@ -318,7 +318,7 @@ async def test_stages_have_their_line_before_the_claim_is_announced(
         }
         announced(record, **fields)
 
-    monkeypatch.setattr(chronicle, "announce", announce)
+    monkeypatch.setattr(writer, "announce", announce)
     await (await warm.wire()).call("session.start")
     assert at["queued"] == {"probe", "stream", "segmentation"}
 

@@ -28,7 +28,7 @@ async def test_so_many_sessions_are_made_at_once_and_the_others_wait_for_their_t
     gates = [lab.fake.script.hold("create_network") for _ in range(asked)]
     wires = [await lab.wire() for _ in range(asked)]
     starts = [wire.begin("session.start") for wire in wires]
-    living = lab.daemon.supervisor.book.living
+    living = lab.daemon.supervisor.registry.living
 
     def all_stand() -> bool:
         """Tell whether all have come as far as they can; a step is told of before it is begun."""
@@ -87,7 +87,7 @@ async def test_removal_looks_for_what_nobody_heard_of_where_there_can_be_any(
     """S9: an answer may have been lost in a start, an attach, or an earlier life of the daemon."""
     session_id = (await wire.call("session.start", plain_stream=True))["session_id"]
     await stray(lab, session_id)
-    record = lab.daemon.supervisor.book.get(session_id)
+    record = lab.daemon.supervisor.registry.get(session_id)
     await lab.daemon.supervisor._starter.remove(LACKING[why](record))
     assert lab.fake.empty
 
@@ -96,7 +96,7 @@ async def test_removal_of_an_ordinary_session_asks_for_no_list(lab: Lab, wire: W
     """S9: where all answers were heard it would only cost the engine a call."""
     session_id = (await wire.call("session.start", plain_stream=True))["session_id"]
     await stray(lab, session_id)
-    record = lab.daemon.supervisor.book.get(session_id)
+    record = lab.daemon.supervisor.registry.get(session_id)
     await lab.daemon.supervisor._starter.remove(record)
     assert [c.plan.name for c in lab.fake.world.containers.values()] == ["stray"]
 
@@ -121,7 +121,7 @@ async def test_start_that_fails_since_a_stage_ran_out_of_memory_is_blamed_on_tha
     await gate.reached.wait()
     owner = lab.fake.stages()["segmentation"]
     known_by(lab, owner)
-    record = lab.daemon.supervisor.book.living()[0]
+    record = lab.daemon.supervisor.registry.living()[0]
     await until(
         lambda: known_by is engine_says or record.observed.oom == {"segmentation"},
         "the event was heard",

@@ -18,7 +18,7 @@ import operatord_client
 
 FOLDER = Path(operatord_client.__file__).parent
 TWINS = {
-    "_connection": "_async_connection",
+    "_transport/connection": "_transport/async_connection",
     "client": "async_client",
     "feeds": "async_feeds",
     "frames": "async_frames",
@@ -28,7 +28,7 @@ FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
 
 # By module, then by name.
 DIFFERENT: dict[str, dict[str, str]] = {
-    "_connection": {
+    "_transport/connection": {
         "Connection.__init__": "asyncio's two ends, and a socket",
         "LOOK_EVERY": "tasks cannot be interrupted like threads",
         "time_left": "asyncio counts time itself",
@@ -48,7 +48,7 @@ DIFFERENT: dict[str, dict[str, str]] = {
     },
 }
 DIFFERENT_WORDS: dict[str, dict[str, str]] = {
-    "_connection": {
+    "_transport/connection": {
         "": "threads, and tasks",
         "Connection.close": "any thread may",
         "Connection.converse": "interrupts, and cancellations",

@@ -15,7 +15,7 @@ from operatord.core.resources import Vector
 from operatord.core.scheduling.ledger import Ask
 from operatord.core.scheduling.scheduler import Start, Submitted, decide
 from operatord.simulation.meter import MARKS, Area, Timeline
-from operatord.simulation.node import Dispatcher, Plan, PolicyName, capacity, make_nodes
+from operatord.simulation.node import NodeChooser, Plan, PolicyName, capacity, make_nodes
 from operatord.simulation.picture import draw, nice
 from operatord.simulation.report import PolicyReport, jain, make_report
 from operatord.simulation.run import Outcome, simulate
@@ -181,7 +181,7 @@ def test_a_session_goes_where_it_starts_at_once() -> None:
     busy, idle = nodes = make_nodes(Plan(2, CAPACITY))
     full = Ask("full", need=Vector(cpus=15_500, sessions=1))
     assert decide(busy.state, Submitted(full), 0.0) == [Start("full")]
-    dispatcher = Dispatcher(nodes, 2, seed=1)
+    dispatcher = NodeChooser(nodes, 2, seed=1)
     chosen = {dispatcher.choose(Vector(cpus=1000, sessions=1), ()) for _ in range(50)}
     assert chosen == {idle}
 
@@ -191,12 +191,12 @@ def test_who_has_to_wait_goes_where_the_queue_is_shorter() -> None:
     for number, node in enumerate((nodes[0], nodes[0], nodes[0], nodes[1], nodes[1])):
         ask = Ask(f"s{number}", need=Vector(cpus=16_000, sessions=1))
         decide(node.state, Submitted(ask), 0.0)
-    dispatcher = Dispatcher(nodes, 2, seed=1)
+    dispatcher = NodeChooser(nodes, 2, seed=1)
     assert {dispatcher.choose(Vector(cpus=1), ()) for _ in range(50)} == {nodes[1]}
 
 
 def test_equal_nodes_all_get_their_part() -> None:
-    dispatcher = Dispatcher(nodes := make_nodes(Plan(10, CAPACITY)), 2, seed=1)
+    dispatcher = NodeChooser(nodes := make_nodes(Plan(10, CAPACITY)), 2, seed=1)
     chosen = Counter(dispatcher.choose(Vector(cpus=1), ()).number for _ in range(2000))
     assert len(chosen) == len(nodes)
     assert min(chosen.values()) > 100

@@ -11,7 +11,8 @@ import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
-from . import completion, following, probes, sessions, system, terminal, values, watch
+from . import completion, terminal, values
+from .verbs import following, probes, sessions, system, watch
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:

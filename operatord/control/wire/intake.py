@@ -21,7 +21,7 @@ BRIEF = 4 * 1024
 """Bytes that are taken from each of these: few requests are longer."""
 
 
-class Reader(Protocol):
+class IntakeReader(Protocol):
     """One connection, as the intake sees it."""
 
     def put_off(self) -> None:
@@ -42,20 +42,20 @@ class Intake:
         """Nothing has been read in this round."""
         self._buffer = memoryview(bytearray(READ))
         self._left = ROUND
-        self._put_off: deque[Reader] = deque()
-        self._calling: set[Reader] = set()
+        self._put_off: deque[IntakeReader] = deque()
+        self._calling: set[IntakeReader] = set()
         """Those who read again from this round on: what they have sent comes with the next."""
-        self._called: set[Reader] = set()
+        self._called: set[IntakeReader] = set()
         """Those who may be read in full in this round, whoever comes before them."""
         self._scheduled = False
 
-    def room(self, reader: Reader) -> memoryview:
+    def room(self, reader: IntakeReader) -> memoryview:
         """Return where the next bytes of this peer go to. They are to be taken out at once."""
         if self._left > 0 or reader in self._called:
             return self._buffer
         return self._buffer[:BRIEF]
 
-    def take(self, reader: Reader, size: int) -> bytes:
+    def take(self, reader: IntakeReader, size: int) -> bytes:
         """Return the bytes that have been put there, and put the peer off if it may have sent more."""
         if reader not in self._called:
             if self._left > 0:

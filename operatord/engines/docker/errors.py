@@ -30,7 +30,7 @@ from operatord.engines.base import (
 )
 
 
-class Rule(NamedTuple):
+class ErrorRule(NamedTuple):
     """One row: when all that is given matches, ``error`` is made of the subject's name and what was said."""
 
     during: tuple[str, ...]
@@ -83,57 +83,57 @@ _REFUSED = _because(
 # Read from the top; the first row that matches wins. Empty means: any. Sentences are lower-cased.
 RULES = (
     # Whoever reports it, the engine or the runtime below it, quotes the kernel's word for ENOSPC.
-    Rule(
+    ErrorRule(
         ("network", *_RUN), (), "no space left on device",
         _because("the engine's disk has no space left for {name}", DiskFull),
     ),
-    Rule(
+    ErrorRule(
         (), (400,), "http request to an https server",
         _because(
             "the container engine speaks TLS only: set DOCKER_TLS_VERIFY=1 or docker_tls_verify, and "
             "DOCKER_CERT_PATH or docker_cert_path to the folder of its certificates", EngineUnavailable,
         ),
     ),
-    Rule(
+    ErrorRule(
         ("network",), (), "overlap",
         _because("the subnet of {name} overlaps with another network's", SubnetTaken),
     ),
     # Podman's, where it is a route or an interface of the host's that has it.
-    Rule(
+    ErrorRule(
         ("network",), (500,), "is already used",
         _because("the subnet of {name} is in use on the engine's host", SubnetTaken),
     ),
-    Rule(("create", "image"), (404,), "no such image", _image_missing),
-    Rule(
+    ErrorRule(("create", "image"), (404,), "no such image", _image_missing),
+    ErrorRule(
         (*_RUN, "connect stage"), (), "cannot assign requested address",
         _because(
             "{name} cannot be published: the engine's host has no address like the one in `advertise_host`; "
             "set it to one of that host's", NotOurAddress,
         ),
     ),
-    *(Rule(("start",), (), says, _PORT_TAKEN) for says in _PORT_SENTENCES),
+    *(ErrorRule(("start",), (), says, _PORT_TAKEN) for says in _PORT_SENTENCES),
     # runc 1.1 and later say so; the kernel has told nobody else yet.
-    Rule(
+    ErrorRule(
         ("start",), (), "oom-killed",
         _because("{name} may use less memory than it takes to start it", OutOfMemory),
     ),
-    *(Rule(_RUN, (), f'"{program}": executable file not found', _NO_REAPER) for program in _REAPERS),
-    *(Rule(_RUN, (), says, _NO_COMMAND) for says in _NO_COMMAND_SENTENCES),
-    Rule(_RUN, (), "executable file not found", _NO_PROGRAM),
-    Rule(("start",), (), "command that was not found", _NO_PROGRAM),  # Podman's, with any runtime
-    Rule(
+    *(ErrorRule(_RUN, (), f'"{program}": executable file not found', _NO_REAPER) for program in _REAPERS),
+    *(ErrorRule(_RUN, (), says, _NO_COMMAND) for says in _NO_COMMAND_SENTENCES),
+    ErrorRule(_RUN, (), "executable file not found", _NO_PROGRAM),
+    ErrorRule(("start",), (), "command that was not found", _NO_PROGRAM),  # Podman's, with any runtime
+    ErrorRule(
         _RUN, (), "unable to find user",
         _because("the user that {name} is to run as is not known in its image: correct USER of the image"),
     ),
-    Rule(
+    ErrorRule(
         _RUN, (), "exec format error",
         _because(
             "the program of {name} is for another kind of machine, or begins with no #! line: take an image "
             "for this platform"
         ),
     ),
-    Rule(("start",), (400, 404), "no such file or directory", _NO_PROGRAM),
-    Rule(
+    ErrorRule(("start",), (400, 404), "no such file or directory", _NO_PROGRAM),
+    ErrorRule(
         ("start",), (400, 404, 500), "permission denied",
         _because(
             "the program of {name} may not be run by the user that it is to run as: make it executable for "
@@ -141,28 +141,28 @@ RULES = (
         ),
     ),
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
-    Rule(("start",), (), "oci runtime", _REFUSED),
-    Rule(
+    ErrorRule(("start",), (), "oci runtime", _REFUSED),
+    ErrorRule(
         ("create",), (400,), "minimum memory limit",
         _because("{name} is to have less memory than the engine allows: raise the stage's `memory_limit`"),
     ),
     # Devices were asked for, and the engine has no runtime that could hand them over.
-    Rule(
+    ErrorRule(
         ("start",), (), "could not select device driver",
         _because("the engine cannot give {name} the devices that it is to have"),
     ),
-    Rule(
+    ErrorRule(
         (*_RUN, "connect stage"), (404,), "network",
         _because("the network of {name} is not there any more", NotThere),
     ),
-    Rule((), (404,), "", _GONE),
-    Rule((), (409,), "marked for removal", _GONE),
-    Rule(
+    ErrorRule((), (404,), "", _GONE),
+    ErrorRule((), (409,), "marked for removal", _GONE),
+    ErrorRule(
         ("connect stage",), (), "",
         _because("the engine cannot connect {name} late", NotConnected),
     ),
-    Rule(_RUN, (400,), "", _quoted),
-    Rule((*_RUN, "leave"), (400, 403, 409), "", _REFUSED),
+    ErrorRule(_RUN, (400,), "", _quoted),
+    ErrorRule((*_RUN, "leave"), (400, 403, 409), "", _REFUSED),
 )  # fmt: skip
 
 _PATH = re.compile(r"(?<![\w.])/[^\s:;,\"')\]]+")

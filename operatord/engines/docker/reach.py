@@ -25,7 +25,7 @@ _SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
 _CERTIFICATES = "docker_cert_path or DOCKER_CERT_PATH, or the docker context"
 
 
-class Rule(NamedTuple):
+class SilenceRule(NamedTuple):
     """One row: when ``fits`` holds for anything below the exception, it is ``kind`` with this sentence."""
 
     fits: Callable[[BaseException], bool]
@@ -61,55 +61,55 @@ def _answers_as_no_engine(exc: BaseException) -> bool:
 
 # Read from the top; the first row that fits wins.
 RULES = (
-    Rule(
+    SilenceRule(
         _is(PermissionError),
         "this user may not use the container engine's socket: add it to the group that owns the socket, "
         "most often docker (usermod -aG docker USER, then log in anew), or run operatord as a user who may",
     ),
-    Rule(
+    SilenceRule(
         _is(FileNotFoundError, NotADirectoryError),
         f"the container engine's socket is not there: start the engine, or correct {_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _is(ConnectionRefusedError),
         "the connection to the container engine is refused, for nothing listens at its address: start the "
         f"engine, or correct {_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _verified(_EXPIRED),
         "the container engine's certificate has expired: have a new one made, or set this machine's clock",
     ),
-    Rule(
+    SilenceRule(
         _verified(_NOT_YET_VALID),
         "the container engine's certificate is not valid yet: set this machine's clock, or the engine's",
     ),
-    Rule(
+    SilenceRule(
         _verified(_OTHER_HOST, _OTHER_ADDRESS),
         f"the container engine's certificate is for another host than {_SETTINGS} names: name it as its "
         "certificate does (subjectAltName), or have one made for that name",
     ),
-    Rule(
+    SilenceRule(
         _is(ssl.SSLCertVerificationError),
         "the container engine's certificate is not trusted, for none of the authorities that are known has "
         f"signed it: put the certificate of the one that has, ca.pem, where {_CERTIFICATES} looks, and set "
         "DOCKER_TLS_VERIFY=1 or docker_tls_verify",
     ),
-    Rule(
+    SilenceRule(
         _says("wrong_version_number", "record_layer_failure", "packet length too long"),
         f"the container engine does not speak TLS: unset DOCKER_TLS_VERIFY and docker_tls_verify, or write "
         f"tcp:// instead of https:// in {_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _says("certificate_required", "certificate required"),
         "the container engine wants a client's certificate: put cert.pem and key.pem where "
         f"{_CERTIFICATES} looks",
     ),
-    Rule(
+    SilenceRule(
         _says("certificate_expired", "certificate expired"),
         "the container engine refuses the client's certificate, cert.pem, because it has expired: have a new "
         "one made, or set the clocks of both machines",
     ),
-    Rule(
+    SilenceRule(
         _says(
             "bad_certificate", "bad certificate", "unknown_ca", "unknown ca", "certificate_unknown"
         ),
@@ -117,39 +117,39 @@ RULES = (
         "another authority has signed it than the engine trusts; put the right one where "
         f"{_CERTIFICATES} looks",
     ),
-    Rule(
+    SilenceRule(
         _is(ssl.SSLError, requests.exceptions.SSLError),
         "the container engine and operatord agree on no encrypted connection: look after the certificates "
         f"where {_CERTIFICATES} looks",
     ),
-    Rule(
+    SilenceRule(
         _is(TLSParameterError),
         f"a certificate or key for the container engine is not there any more: {_CERTIFICATES} names where",
     ),
-    Rule(
+    SilenceRule(
         _is(socket.gaierror),
         f"the name of the container engine's host is not known: correct it in {_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _errno(errno.EHOSTUNREACH, errno.ENETUNREACH),
         "there is no way to the container engine's host: look after the network, or correct "
         f"{_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _is(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
         f"the container engine's address cannot be used: correct {_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _answers_as_no_engine,
         f"what answers at the container engine's address is no container engine: correct {_SETTINGS}",
     ),
-    Rule(
+    SilenceRule(
         _is(TimeoutError, requests.exceptions.Timeout, BlockingIOError),
         "the container engine did not answer in time",
         EngineSilent,
     ),
 )
-_BROKEN_OFF = Rule(
+_BROKEN_OFF = SilenceRule(
     lambda _: True, "the connection to the container engine was broken off", EngineSilent
 )
 

@@ -95,7 +95,7 @@ class Side:
         self.done = 0
         self.turns = Turns(lambda: self.time, lambda: self.time)
         supervisor = SimpleNamespace(
-            drain=lambda _: self._work(), book=SimpleNamespace(living=list)
+            drain=lambda _: self._work(), registry=SimpleNamespace(living=list)
         )
         self.services = SimpleNamespace(
             config=Config(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 
-from . import terminal
+from operatord_client.ctl import terminal
 
 QUIET_SECONDS = 2.0
 """For so long a program that waits says nothing to whoever cannot be shown a line that changes …"""

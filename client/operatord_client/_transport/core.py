@@ -16,15 +16,15 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from operatord_client.errors import ClientError, ConnectionLost, UnexpectedAnswer
+from operatord_client.notices import PROGRESS, Notice, Progress
 from operatord_protocol import answers, codec
 from operatord_protocol.errors import ParseError, WireError, from_wire
 from operatord_protocol.framing import LineSplitter, LineTooLong
 from operatord_protocol.messages import Session
 
-from ._long_lines import ANYWHERE, LongLine
-from ._requests import encoded
-from .errors import ClientError, ConnectionLost, UnexpectedAnswer
-from .notices import PROGRESS, Notice, Progress
+from .long_lines import ANYWHERE, LongLine
+from .requests import encoded
 
 ANSWER_BYTES = 64 * 1024 * 1024
 """Longest line that is taken from a daemon: descriptions and lists may be far longer than requests."""

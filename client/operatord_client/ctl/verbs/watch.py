@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import sys
 
+from operatord_client.ctl import render, terminal
+from operatord_client.ctl.context import Context
 from operatord_protocol.visible import tidied
 
-from . import render, terminal
-from .context import Context
 from .sessions import code_of
+from .view import View
 
 WITHOUT_RICH = (
     "rich is not installed, so this is a line for each change and no picture; "
@@ -30,26 +31,6 @@ if TYPE_CHECKING:
         def __exit__(self, *exc_info: object) -> None: ...
         def show(self, view: View) -> None:
             """Show the present state."""
-
-
-class View:
-    """What there is to see: the session, what its stages use, and what happened last."""
-
-    def __init__(self, session: dict[str, Any], stats: dict[str, Any], event: str) -> None:
-        self.session = session
-        self.stats = stats
-        self.event = event
-
-    @property
-    def ended(self) -> bool:
-        return bool(self.session["phase"] == "ended")
-
-    @property
-    def frames(self) -> int | None:
-        """Frames that the last stage which reports any has sent."""
-        reported = [s["frames"] for s in self.stats.values() if s.get("frames") is not None]
-        known = self.session.get("frames")
-        return known if known is not None else reported[-1] if reported else None
 
 
 def watch(ctx: Context, args: Namespace) -> int:

@@ -13,8 +13,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from . import render
-from .watch import View
+from operatord_client.ctl import render
+
+from .view import View
 
 COLOURS = {
     "queued": "yellow",

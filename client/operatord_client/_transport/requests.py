@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from operatord_client.errors import UnsendableRequest
 from operatord_protocol import codec
 from operatord_protocol.checking import clip
-
-from .errors import UnsendableRequest
 
 _BOUND = 2**63
 """Numbers have 64 bits, on the wire as in the daemon."""

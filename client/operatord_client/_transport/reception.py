@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections import deque
 
+from operatord_client.address import Tcp
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import End, Frame, Hello, StreamError, StreamParser, check_parts
-
-from .address import Tcp
 
 Y4M_MAGIC = b"YUV4MPEG2"
 LocationLike = Location | str | tuple[str, int]

@@ -6,8 +6,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from .address import Address, Tcp, Unix
-from .errors import Unreachable
+from operatord_client.address import Address, Tcp, Unix
+from operatord_client.errors import Unreachable
 
 STREAM_BUFFER = 1024 * 1024
 """Bytes that an asyncio stream may hold before it stops reading."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from . import render
-from .render import TOTAL
+from operatord_client.ctl import render
+from operatord_client.ctl.render import TOTAL
 
 BAR_WIDTH = 40
 """Columns for all of the time that the requester waited, as far as it is known."""

@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from typing import NamedTuple
 
-from ._locks import locked, take
+from .locks import locked, take
 
 LOOK_EVERY = 0.02
 """Seconds after which whoever closes sees whether the peer still takes what another thread writes."""

@@ -29,7 +29,7 @@ from .transitions import Transitions
 log = logging.getLogger(__name__)
 
 
-class LifeHooks(NamedTuple):
+class SessionTaskHooks(NamedTuple):
     """Who hears of what happens in the life of a session."""
 
     running: Callable[[SessionRecord], None]
@@ -40,7 +40,7 @@ class LifeHooks(NamedTuple):
     """Returns the seconds that stages get to end by themselves, as the settings are now."""
 
 
-class Life:
+class SessionTasks:
     """Lives sessions: each call of `live`, `live_on` or `see_off` is the rest of one's life."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Life:
         availability: EngineAvailability,
         starter: Starter,
         transitions: Transitions,
-        hooks: LifeHooks,
+        hooks: SessionTaskHooks,
     ) -> None:
         """``starter`` makes and removes what a session has on ``engine``, which ``availability`` knows of."""
         self._engine = engine
@@ -57,7 +57,7 @@ class Life:
         self._starter = starter
         self._transitions = transitions
         self._admission = transitions.admission
-        self._chronicle = transitions.chronicle
+        self._writer = transitions.writer
         self._hooks = hooks
         self._clock = transitions.clock
         self.unanswered: list[SessionRecord] = []
@@ -66,7 +66,7 @@ class Life:
 
     def _begin(self, action: scheduler.Start) -> None:
         """Start a session; admission has debited what it takes."""
-        record = self._transitions.book.records[action.session_id]
+        record = self._transitions.registry.records[action.session_id]
         if action.degraded:
             record.missing = (record.plan.location_stage,)
         record.hand_out(record.stages, action.gpus)
@@ -107,7 +107,7 @@ class Life:
             if record.warm:
                 await self._claim(record)
             else:
-                await self._chronicle.settled()  # what is to be done is written down first
+                await self._writer.settled()  # what is to be done is written down first
                 await self._starter.start(record)
         except JournalFailed as exc:
             error = errors.NoCapacity(str(exc), dimension="disk", session_id=record.id)
@@ -121,7 +121,7 @@ class Life:
         await self._keep_relay(record)
         record.phases["running"] = self._clock.wall()
         record.moments["running"] = self._clock.now()
-        await self._chronicle.write_running(record)
+        await self._writer.write_running(record)
         record.advance("running", self._clock.wall())
         self._admission.started(record.plan.pipeline, record.timings["total"] / 1000)
         self._hooks.running(record)
@@ -151,8 +151,8 @@ class Life:
             if fault == "hangs":
                 self._hooks.hung(record)
             record.go_on()
-            self._chronicle.note(record)
-            await self._chronicle.settled()
+            self._writer.note(record)
+            await self._writer.settled()
             await self._starter.start_without_slot(record)
 
     async def _keep_relay(self, record: SessionRecord) -> None:
@@ -162,15 +162,15 @@ class Life:
         is neither a relay that nobody knows, nor a session that runs and has lost its own.
         """
         if record.provisioned.relay is not None:
-            self._chronicle.note(record)
-            await self._chronicle.written()
+            self._writer.note(record)
+            await self._writer.written()
             record.provisioned.relay.stay()
 
     async def _end(self, record: SessionRecord, ending: Ending) -> None:
         record.result = ending
         record.advance("stopping", self._clock.wall())
         self._transitions.announce(record)
-        await self._chronicle.written()  # before it is undone; but it has to end in any case
+        await self._writer.written()  # before it is undone; but it has to end in any case
         if record.attaching is not None:
             await asyncio.wait((record.attaching,))
         await self.see_off(record, ending)

@@ -17,15 +17,16 @@ from contextlib import closing
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from . import _forks
-from ._core import Call, Core
-from ._locks import locked
-from ._long_lines import TRIAL_SECONDS, LongLine
-from ._outgoing import Outgoing
-from ._sockets import open_socket
-from .address import Address
-from .errors import CallTimeout, ConnectionLost, DaemonUnreachable
-from .notices import Notice, Progress
+from operatord_client.address import Address
+from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachable
+from operatord_client.notices import Notice, Progress
+
+from . import forks
+from .core import Call, Core
+from .locks import locked
+from .long_lines import TRIAL_SECONDS, LongLine
+from .outgoing import Outgoing
+from .sockets import open_socket
 
 READ_BYTES = 256 * 1024
 LOOK_EVERY = 1.0
@@ -52,7 +53,7 @@ class Connection:
         self._turn = threading.Condition(self._lock)
         self._reader: int | None = None
         """The thread that reads for all, by its identifier."""
-        _forks.note(self)
+        forks.note(self)
 
     @classmethod
     def open(cls, address: Address, connect_timeout: float | None) -> Self:
@@ -64,7 +65,7 @@ class Connection:
         """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
-        self._core.lose(ConnectionLost(_forks.INHERITED))
+        self._core.lose(ConnectionLost(forks.INHERITED))
         self._out = Outgoing(self._socket)
         self._socket.close()  # this process's share of it, no more
 

@@ -8,17 +8,16 @@ from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from typing import Any, NamedTuple
 
+from operatord_client.ctl import render
+from operatord_client.ctl.context import Context
+from operatord_client.ctl.exits import OK
+from operatord_client.ctl.outlet import Outlet
+from operatord_client.ctl.terminal import Ticker
 from operatord_client.errors import DeadlineExceeded, NotFound
 from operatord_client.frames import FrameStream
 from operatord_client.session import SETTLE_SECONDS, RunningSession
 from operatord_protocol.messages import session_from_wire
 from operatord_protocol.stream import Frame
-
-from . import render
-from .context import Context
-from .exits import OK
-from .outlet import Outlet
-from .terminal import Ticker
 
 BAR_WIDTH = 30
 REDRAW_SECONDS = 0.1

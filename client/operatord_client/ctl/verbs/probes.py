@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from . import render
-from .context import Context
+from operatord_client.ctl import render
+from operatord_client.ctl.context import Context
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from . import render
-from .context import Context
-from .exits import FAILED, OK
-from .terminal import Ticker
+from operatord_client.ctl import render
+from operatord_client.ctl.context import Context
+from operatord_client.ctl.exits import FAILED, OK
+from operatord_client.ctl.terminal import Ticker
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import CallTimeout, ConnectionLost, DaemonUnreachable, WireError
-from .notices import Event
+from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachable, WireError
+from operatord_client.notices import Event
 
 FIRST_PAUSE = 0.1
 """Seconds before the first attempt to reach a daemon that went away; then twice as many each time …"""

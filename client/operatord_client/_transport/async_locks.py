@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A lock of asyncio, taken as `_locks` takes one of threads: the blocking client is made from who does so."""
+"""A lock of asyncio, taken as `locks` takes one of threads: the blocking client is made from who does so."""
 
 from __future__ import annotations
 

@@ -13,13 +13,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from . import _forks
-from ._core import Call, Core
-from ._long_lines import TRIAL_SECONDS, LongLine
-from ._sockets import open_streams
-from .address import Address
-from .errors import CallTimeout, ConnectionLost, DaemonUnreachable
-from .notices import Notice, Progress
+from operatord_client.address import Address
+from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachable
+from operatord_client.notices import Notice, Progress
+
+from . import forks
+from .core import Call, Core
+from .long_lines import TRIAL_SECONDS, LongLine
+from .sockets import open_streams
 
 READ_BYTES = 256 * 1024
 T = TypeVar("T")
@@ -42,7 +43,7 @@ class AsyncConnection:
         self._core = Core()
         self._read_done: asyncio.Event | None = None
         """Set when whoever reads for all has read; None while nobody does."""
-        _forks.note(self)
+        forks.note(self)
 
     @classmethod
     async def open(cls, address: Address, connect_timeout: float | None) -> Self:
@@ -53,8 +54,8 @@ class AsyncConnection:
     def after_fork(self) -> None:
         """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
         self._inherited = True
-        self._core.lose(ConnectionLost(_forks.INHERITED))
-        _forks.leave_alone((self._reader, self._writer))
+        self._core.lose(ConnectionLost(forks.INHERITED))
+        forks.leave_alone((self._reader, self._writer))
 
     async def close(self) -> None:
         """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.

@@ -8,10 +8,9 @@ same length does, on a connection of its own.
 
 from __future__ import annotations
 
+from operatord_client.errors import ClientError, UnsendableRequest
 from operatord_protocol.errors import ParseError, WireError
 from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
-
-from .errors import ClientError, UnsendableRequest
 
 ANYWHERE = LEAST_LINE_BYTES
 """Bytes of a line that every daemon takes, however it is configured."""

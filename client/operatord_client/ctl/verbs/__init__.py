@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""What each of operatorctl's commands does."""
