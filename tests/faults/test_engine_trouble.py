@@ -21,10 +21,11 @@ from engine_proxy import engine_proxy
 from engine_stages import alone
 
 from operatord.core.subnets import SubnetPool
-from operatord.engines.base import LABEL_INSTANCE, Network
+from operatord.engines.base import LABEL_INSTANCE
 from operatord.engines.docker.engine import DockerEngine
 from operatord.machine.clock import Clock
 from operatord.provision.networks import Networks
+from operatord.session.record import Provisioned
 
 pytestmark = pytest.mark.engine
 
@@ -79,8 +80,7 @@ class Place:
 
     def __init__(self, number: int) -> None:
         self.network_name = f"network_{number:05d}"
-        self.subnet: str | None = None
-        self.network: Network | None = None
+        self.provisioned = Provisioned()
 
 
 @slowfault
@@ -100,12 +100,12 @@ async def test_session_starts_beside_three_hundred_networks(
 
     async def remove(place: Place) -> None:
         async with turns:
-            if place.network is not None:
-                await engine.remove_network(place.network.id)
+            if (network := place.provisioned.network) is not None:
+                await engine.remove_network(network.id)
 
     try:
         await asyncio.gather(*map(make, places))
-        assert len({place.subnet for place in places}) == 300
+        assert len({place.provisioned.subnet for place in places}) == 300
         wire = await docker_daemon.wire()
         session = await start(wire)
         await wire.call("session.stop", session_id=session["session_id"])
