@@ -207,7 +207,7 @@ FROZEN = max(ASKED) + 5
 
 
 async def ask(daemon: Inside, seconds: float) -> tuple[float, str, float]:
-    """Ask for a session, or a refusal, in so many seconds; return when, what came of it, and when that was."""
+    """Ask for a session, or a refusal, in so many seconds; return when, what came of it, and when it was."""
     wire = await daemon.wire()
     await asyncio.sleep(seconds)
     asked = time.monotonic()
