@@ -231,7 +231,8 @@ class Supervisor:
     # Facts
 
     def configure(self) -> None:
-        """Count with the settings, which are others now; sessions that live keep theirs."""
+        """Count with the settings, which are others now; sessions that live keep their pipelines."""
+        self.expiry.configure(self.registry.running())
         self.transitions.act(self.admission.adjust())
 
     def resize(self, machine: Machine) -> None:

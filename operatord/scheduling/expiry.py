@@ -6,7 +6,7 @@ What the scheduler foresees follows from them, and from how long the stream itse
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from operatord.core.scheduling import scheduler
@@ -49,6 +49,18 @@ class Expiry:
         self._admission = admission
         self._leases = leases
         self._hooks = hooks
+        self._max_age = settings.config.lease.max_age
+        """The one by which sessions are bounded now."""
+
+    def configure(self, running: Iterable[SessionRecord]) -> None:
+        """Bound the ages of sessions that run by the settings, which are others now."""
+        if self._max_age == self._settings.config.lease.max_age:
+            return
+        self._max_age = self._settings.config.lease.max_age
+        for record in running:
+            self._leases.unbind(record, "max_age")
+            self._bound_age(record)
+            self._foresee(record)
 
     # What is asked for
 
@@ -85,8 +97,8 @@ class Expiry:
         self._bound_unread(record)
         if said is not None and record.end is not None:
             record.expires = self._clock.put_right(said, record.end)
-        if (work := record.expected_seconds) is not None:
-            self._expect(record, self._clock.now() - self._age(record) + work)
+        if record.expected_seconds is not None:
+            self._foresee(record)
 
     def wait_on(self, record: SessionRecord) -> None:
         """Set the lease as the bound of a request that waits since an earlier life of the daemon."""
@@ -103,7 +115,7 @@ class Expiry:
             self._leases.bound(record, "lease", left, ending)
 
     def _bound_age(self, record: SessionRecord) -> None:
-        if (age := self._settings.config.lease.max_age) is not None:
+        if (age := self._max_age) is not None:
             left = max(0.0, age - self._age(record))
             old = Ending(
                 "expired", "max_age", f"it has been running for {age:g} s, the longest time"
@@ -118,16 +130,14 @@ class Expiry:
     # What the scheduler is told
 
     def _foresee(self, record: SessionRecord) -> None:
-        """Tell the scheduler when a running session is expected to end."""
-        if record.phase == "running":
-            work = record.expected_seconds
-            self._expect(record, work and self._clock.now() + work)
-
-    def _expect(self, record: SessionRecord, over: float | None) -> None:
-        """Tell the scheduler that it ends when its stream is ``over``, a moment, or a bound before.
+        """Tell the scheduler that a running session ends when its stream is over, or by a bound before.
 
         That nobody reads it is not foreseen: hardly any session ends so.
         """
+        if record.phase != "running":
+            return
+        work = record.expected_seconds
+        over = None if work is None else self._clock.now() - self._age(record) + work
         ends = [self._leases.end_of(record, but="unread"), over]
         known = min((end for end in ends if end is not None), default=None)
         self._admission.decide(scheduler.Running(record.id, known))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
+from daemon_lab import Json, Lab, StillClock, Wire, in_process, settings, until
 
 from operatord.machine.clock import rfc3339
 
@@ -223,6 +223,25 @@ async def test_session_ends_at_its_greatest_age_whoever_reads(
     clock.advance(60)
     event = await wire.event("session.ended", session["session_id"])
     assert (event["outcome"], event["cause"]) == ("expired", "max_age")
+
+
+async def test_greatest_age_that_is_reread_bounds_sessions_that_run(tmp_path: Path) -> None:
+    clock, state, ages = StillClock(), tmp_path / "s", [600, None, 300]
+    reread = [settings(state, {"lease": {"max_age": age}}) for age in ages]
+    async with in_process(state, reread=lambda: reread.pop(0), clock=clock) as lab:
+        wire = await lab.wire()
+        await wire.call("events.subscribe", types=["session.expiring", "session.ended"])
+        session = await wire.call("session.start", lease={"ttl": 9000})
+        clock.advance(100)
+        for left in (500, 8900, 200):
+            await wire.call("system.reload")
+            found = await wire.call("session.get", session_id=session["session_id"])
+            assert found["expires"] == rfc3339(clock.wall() + left)
+        clock.advance(151)
+        assert (await wire.event("session.expiring"))["cause"] == "max_age"
+        clock.advance(50)
+        event = await wire.event("session.ended", session["session_id"])
+        assert (event["outcome"], event["cause"]) == ("expired", "max_age")
 
 
 async def test_soonest_of_several_bounds_counts(bounded: tuple[Lab, Wire, StillClock]) -> None:
