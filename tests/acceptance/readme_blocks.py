@@ -31,7 +31,7 @@ VARIES = [
         (r"^( *[a-z][a-z., ]*?) +\d+\.\d( +[#-]+)?$", r"\1 DURATION"),
         (r'("(?:estimate|retry_after)":)[\d.]+', r"\1DURATION"),
         (r" \(unread for [\dhms ]+\)", ""),
-        (r"\bin about [\dhms ]*[hms]\b", "in about DURATION"),
+        (r"\bin about [\dhms. ]*[hms]\b", "in about DURATION"),
         (r"^(time +)[\d.]+ s, [\d.]+ frames/s", r"\1DURATION, RATE"),
         (r"^( +(?:wall|processor) time) .*", r"\1 DURATIONS"),
         (r"^( +decisions per second) .*", r"\1 RATES"),

@@ -19,7 +19,7 @@ from daemon_lab import PATIENCE, Served
 from shared_host import free_port
 
 from operatord_client import AsyncClient, Client, Event
-from operatord_client import _resuming as resuming
+from operatord_client._transport import resuming
 from operatord_client._transport.resuming import FIRST_PAUSE, LONGEST_PAUSE, Bookmark
 from operatord_client.errors import ConnectionLost, DaemonUnreachable, Forbidden
 
