@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, Protocol
 
+from operatord.access.identity import NEEDED, Identity, refusal
 from operatord_protocol.checking import suggestion
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.errors import (
@@ -120,12 +121,14 @@ class Dispatcher:
         "_services",
         "_tasks",
         "id",
+        "identity",
     )
 
-    def __init__(self, services: Services, door: Door) -> None:
-        """Serve the peer behind ``door``."""
+    def __init__(self, services: Services, door: Door, identity: Identity) -> None:
+        """Serve the peer behind ``door``, who is ``identity``."""
         self.id = 0
         """The number of the peer; nobody else has had it."""
+        self.identity = identity
         self._services = services
         self._door: Door = door
         self._most = services.config.limits.in_flight
@@ -316,12 +319,14 @@ def takes_task(method: str) -> bool:
 
 def _outcome(call: Call) -> Any:
     """Return what the verb for a request returns, or the coroutine that will. Raises `WireError`."""
-    method, services = call.request.method, call.services
-    if method not in METHODS:
+    method, services, who = call.request.method, call.services, call.peer.identity
+    if (needed := NEEDED.get(method)) is None:
         raise _unknown_method(method)
+    if who.rank < needed:
+        raise refusal(who, method)
     params = take_params(method, call.request.params, services.config.pipelines)
     read = READS.get(method)
-    return read(services, params) if read else VERBS[method](call, params)
+    return read(services, who, params) if read else VERBS[method](call, params)
 
 
 def _unknown_method(name: str) -> MethodNotFound:

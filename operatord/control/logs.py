@@ -13,14 +13,18 @@ from operatord_protocol import messages as m
 from operatord_protocol.absent import given
 
 from .peer import Call, Services
+from .sessions import owned
 
 LINES_AT_A_TIME = 50
 """Log lines that a follower is sent in one round: at some twenty microseconds each, a millisecond."""
 
 
 async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
-    """Return what stages wrote, or with ``follow`` send it, old and new, as notifications."""
-    record = call.services.supervisor.registry.get(params.session_id)
+    """Return what stages wrote, or with ``follow`` send it, old and new, as notifications.
+
+    Raises `NotFound`, `Forbidden`, `TooManyRequests`, and what `Inspection.logs` raises.
+    """
+    record = owned(call, params.session_id)
     stages = _chosen_stages(record, params)
     if params.follow and record.phase != "ended":
         call.peer.check_kept()

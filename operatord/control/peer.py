@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from operatord.access.identity import Identity
 from operatord.lifecycle.inspection import Inspection
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock
@@ -42,6 +43,7 @@ class Peer(Protocol):
     """One connection, as verbs see it."""
 
     id: int
+    identity: Identity
 
     def notify(self, dialect: Dialect, method: str, params: dict[str, Any]) -> bool:
         """Send a notification; False, and nothing sent, when the peer takes no more just now."""

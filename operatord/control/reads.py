@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""The verbs that only look: they change nothing, and tell whoever asks the same in the same moment.
+"""The verbs that only look: they change nothing, and tell the same peer the same in the same moment.
 
-So what is asked alike in a turn is worked out once. Each takes the daemon's parts and typed params, and
-returns a typed result, or one in JSON where that is at hand; or it raises a `WireError`.
+So what is asked alike in a turn is worked out once. Each takes the daemon's parts, who asks, and typed
+params, and returns a typed result, or one in JSON where that is at hand; or it raises a `WireError`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import UNSET, Raw
 
+from operatord.access.identity import Identity
 from operatord.core.pipelines import Stage
 from operatord.core.resources import MILLI
 from operatord.core.scheduling.learning import Lesson
@@ -23,7 +24,7 @@ from operatord.machine.clock import Clock, rfc3339
 from operatord.session.registry import Mark, mark
 from operatord_protocol import errors, methods
 from operatord_protocol import messages as m
-from operatord_protocol.absent import given
+from operatord_protocol.absent import given, or_unset
 from operatord_protocol.codec import decode, encode
 
 from .paging import piece, wanted
@@ -31,12 +32,12 @@ from .peer import Services
 from .sessions import owner_of, upstream_of
 
 
-def ping(services: Services, params: m.NoParams) -> m.Pong:
+def ping(services: Services, who: Identity, params: m.NoParams) -> m.Pong:
     """Say that the daemon lives, and what time it is."""
     return m.Pong(pong=True, time=rfc3339(services.clock.wall()))
 
 
-def describe(services: Services, params: m.NoParams) -> Raw:
+def describe(services: Services, who: Identity, params: m.NoParams) -> Raw:
     """Say what this daemon is and what it understands."""
     return Raw(_description(services.version, services.instance, encode(services.engine_facts())))
 
@@ -65,7 +66,7 @@ def _description(version: str, instance: str, engine: bytes) -> bytes:
     return encode(description)
 
 
-def status(services: Services, params: m.NoParams) -> m.Status:
+def status(services: Services, who: Identity, params: m.NoParams) -> m.Status:
     """Say how the daemon and its machine are."""
     supervisor = services.supervisor
     admission = supervisor.admission
@@ -91,6 +92,7 @@ def status(services: Services, params: m.NoParams) -> m.Status:
         connections=services.connections(),
         uptime=round(services.uptime(), 3),
         troubles=services.troubles(),
+        role=or_unset(who.role),
     )
 
 
@@ -104,7 +106,7 @@ def _queue(supervisor: Supervisor) -> dict[str, Any]:
     return found
 
 
-def pipeline_list(services: Services, params: m.NoParams) -> m.Pipelines:
+def pipeline_list(services: Services, who: Identity, params: m.NoParams) -> m.Pipelines:
     """Describe the configured pipelines, with what their stages were seen to use."""
     learned = services.supervisor.admission.learned
     warm = services.supervisor.slots.status()
@@ -156,7 +158,7 @@ def _lesson(lesson: Lesson | None) -> dict[str, Any]:
     }
 
 
-def plan(services: Services, params: m.SessionStartParams) -> m.PlanResult:
+def plan(services: Services, who: Identity, params: m.SessionStartParams) -> m.PlanResult:
     """Say what a start would do. Nothing is created and nothing is taken."""
     supervisor = services.supervisor
     planned = supervisor.plan(params, upstream_of(services, params))
@@ -171,7 +173,9 @@ def plan(services: Services, params: m.SessionStartParams) -> m.PlanResult:
     if (problem := supervisor.availability.refusal(patient=patient)) is not None:
         details |= {"type": "engine_unavailable", "reason": problem}
         return m.PlanResult(decision="refuse", explanation=details)
-    return _decision(services.clock, supervisor.preview(planned, params, owner_of(params)), details)
+    return _decision(
+        services.clock, supervisor.preview(planned, params, owner_of(who, params)), details
+    )
 
 
 def _decision(clock: Clock, foreseen: Preview, details: dict[str, Any]) -> m.PlanResult:
@@ -191,12 +195,12 @@ def _decision(clock: Clock, foreseen: Preview, details: dict[str, Any]) -> m.Pla
     return m.PlanResult(decision="queue", explanation=details)
 
 
-def get(services: Services, params: m.SessionParams) -> Raw:
+def get(services: Services, who: Identity, params: m.SessionParams) -> Raw:
     """Return one session."""
-    return Raw(services.views.of(params.session_id))
+    return Raw(services.views.of(params.session_id, who))
 
 
-def list_(services: Services, params: m.SessionListParams) -> Raw:
+def list_(services: Services, who: Identity, params: m.SessionListParams) -> Raw:
     """Return sessions, newest first, a piece of the list at a time."""
     limit, _ = asked = wanted(params.limit, params.cursor)
     found, further = piece(
@@ -206,12 +210,12 @@ def list_(services: Services, params: m.SessionListParams) -> Raw:
         limit,
         mark,
     )
-    listed = b",".join(filter(None, map(services.views.listed, found)))
+    listed = b",".join(filter(None, (services.views.listed(each, who) for each in found)))
     more = b"" if further is UNSET else b',"next":%b' % encode(further)
     return Raw(b'{"sessions":[%b]%b}' % (listed, more))
 
 
-READS: dict[str, Callable[[Services, Any], m.Result | Raw]] = {
+READS: dict[str, Callable[[Services, Identity, Any], m.Result | Raw]] = {
     "system.ping": ping,
     "system.describe": describe,
     "system.status": status,

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from operatord.access.identity import Identity
 from operatord.core.plans import Upstream
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.scheduling.expiry import CONNECTION_GONE
@@ -21,9 +22,6 @@ from operatord_protocol.codec import Request
 
 from .peer import Call, Services
 
-OWNER = "local"
-"""Who owns the sessions of a caller that does not say."""
-
 
 async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     """Start a session and answer when its stream is verified, or at once when that is wanted.
@@ -33,7 +31,9 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     """
     supervisor = call.services.supervisor
     upstream = upstream_of(call.services, params)
-    record = supervisor.submit(params, owner_of(params), upstream, _patience(call, params))
+    record = supervisor.submit(
+        params, owner_of(call.peer.identity, params), upstream, _patience(call, params)
+    )
     if params.lease == "connection":
         _hold(call, record)
     if params.wait == "ready":
@@ -129,13 +129,16 @@ def _standing(call: Call, record: SessionRecord) -> dict[str, Any]:
 
 
 async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
-    """Stop a session and answer when everything of it is gone. One that has ended is returned."""
+    """Stop a session and answer when everything of it is gone. One that has ended is returned.
+
+    Raises `NotFound`, `Forbidden`.
+    """
     supervisor = call.services.supervisor
-    record = supervisor.registry.get(params.session_id)
+    record = owned(call, params.session_id)
     reason = "stopped on request"
     supervisor.end(record, Ending("stopped", "client", reason, grace=given(params.grace)))
     await record.wait_for("ended")
-    return call.services.views.whole(record)
+    return call.services.views.whole(record, call.peer.identity)
 
 
 async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
@@ -151,17 +154,17 @@ async def wait(call: Call, params: m.SessionWaitParams) -> m.Session:
             session_id=record.id,
             phase=record.phase,
         ) from None
-    return call.services.views.whole(record)
+    return call.services.views.whole(record, call.peer.identity)
 
 
 async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     """Make a lease end later.
 
-    Raises `Conflict` for a session that has ended or has no such lease, and `NoCapacity` when it could not be
-    written down: the lease is longer then, but the next daemon would not know.
+    Raises `Forbidden`, `Conflict` for a session that has ended or has no such lease, and `NoCapacity` when it
+    could not be written down: the lease is longer then, but the next daemon would not know.
     """
     supervisor = call.services.supervisor
-    record = supervisor.registry.get(params.session_id)
+    record = owned(call, params.session_id)
     if record.ttl is None:
         raise errors.Conflict(
             'this session has no lease to extend; start it with a lease such as {"ttl": 60}',
@@ -192,9 +195,24 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
                 await record.wait_for("ended")
 
 
-def owner_of(params: m.SessionStartParams) -> str:
-    """Return who is to own the session."""
-    return given(params.owner, OWNER)
+def owner_of(who: Identity, params: m.SessionStartParams) -> str:
+    """Return who is to own the session: whoever asks, or whom an operator names. Raises `Forbidden`."""
+    owner = given(params.owner, who.user)
+    if not who.sees(owner):
+        hint = f"leave `owner` out, or ask as an operator; you are {who.user}"
+        raise errors.Forbidden(f"a session cannot be started for {owner}: {hint}")
+    return owner
+
+
+def owned(call: Call, session_id: str) -> SessionRecord:
+    """Return a session that whoever asks may stop and see all of. Raises `NotFound`, `Forbidden`."""
+    record = call.services.supervisor.registry.get(session_id)
+    if not call.peer.identity.sees(record.owner):
+        hint = "only its owner and operators may do that"
+        raise errors.Forbidden(
+            f"this session belongs to {record.owner}; {hint}", session_id=session_id
+        )
+    return record
 
 
 def upstream_of(services: Services, params: m.SessionStartParams) -> Upstream | None:

@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from operatord.access.identity import LOCAL
 from operatord.store.events import Subscription
 from operatord_protocol import errors
 from operatord_protocol import messages as m
@@ -49,8 +50,13 @@ async def reload(call: Call, params: m.NoParams) -> m.Reloaded:
 
 
 def login(call: Call, params: m.LoginParams) -> m.Login:
-    """Say who the caller is: without configured logins, whoever reaches the socket owns it."""
-    return m.Login(user="local", role="admin")
+    """Say who the caller is: without configured logins, whoever reaches the socket is an operator."""
+    return m.Login(user=LOCAL.user, role="operator", note=NO_LOGINS)
+
+
+NO_LOGINS = (
+    "no logins are configured, so the token was not looked at: whoever gets here is an operator"
+)
 
 
 async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
@@ -81,11 +87,12 @@ async def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
 class EventFeed(Subscription):
     """Events for one subscription of a connection."""
 
-    __slots__ = ("_dialect", "_peer", "number")
+    __slots__ = ("_dialect", "_peer", "_registry", "number")
 
     def __init__(self, call: Call, params: m.SubscribeParams, types: frozenset[str] | None) -> None:
         """Send events of these types as notifications, in the dialect of ``call``."""
         self._peer, self._dialect = call.peer, call.request.dialect
+        self._registry = call.services.supervisor.registry
         self.number = call.services.new_subscription()
         since, session_id = given(params.since), given(params.session_id)
         super().__init__(call.services.events, since, types, session_id)
@@ -93,7 +100,13 @@ class EventFeed(Subscription):
     def send(self, params: dict[str, Any]) -> bool:
         """Send one, with the number of the subscription."""
         note = {"subscription": self.number, **params}
+        if "location" in note and not self._sees(note["session_id"]):
+            del note["location"]
         return self._peer.notify(self._dialect, "event", note)
+
+    def _sees(self, session_id: str) -> bool:
+        owner = self._registry.owner_of(session_id)
+        return owner is not None and self._peer.identity.sees(owner)
 
     def due(self) -> None:
         """Ask for a turn."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
+from operatord.access.identity import Identity
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.session.postmortem import post_mortem
 from operatord.session.record import SessionRecord
@@ -23,61 +24,87 @@ KEPT = 4 * 1024**2
 """Bytes that are kept of the sessions that have ended, by themselves and as members of a list each."""
 
 
+_Living = WeakKeyDictionary[SessionRecord, tuple[object, bytes]]
+"""Sessions that run, with what they were encoded for."""
+
+
 def encode_session(session: Session) -> bytes:
     """Return a session as the wire has it: its stages are members of its own."""
     return encode(session_to_wire(session))
 
 
+def without_whereabouts(session: Session) -> Session:
+    """Return what may be seen of a session by who is neither its owner nor an operator."""
+    return structs.replace(session, location=UNSET, plain_location=UNSET, post_mortem=UNSET)
+
+
 class Views:
-    """What is told of each session."""
+    """What is told of each session: all to its owner and to operators, and less to everybody else."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         """Nothing is encoded yet."""
         self._supervisor = supervisor
         self._clock = supervisor.transitions.clock
-        self._living: WeakKeyDictionary[SessionRecord, tuple[object, bytes]] = WeakKeyDictionary()
+        self._living = _Living()
+        self._living_less = _Living()
         self._listed = _Kept()
         self._whole = _Kept()
+        self._less = _Kept()
+        """Of those that have ended, as members of a list and by themselves alike."""
 
-    def of(self, session_id: str) -> bytes:
+    def of(self, session_id: str, who: Identity) -> bytes:
         """Return a session, with all that is known of its end if it has ended. Raises `NotFound`."""
         registry = self._supervisor.registry
         if (record := registry.records.get(session_id)) is not None:
-            return self.living(record)
-        known = self._whole.get(session_id)
-        if known is None or not registry.has_ended(session_id):
-            known = encode_session(self.whole(registry.get(session_id)))
-            self._whole.keep(session_id, known)
+            return self.living(record, who)
+        owner = registry.owner_of(session_id)
+        kept = self._whole if owner is None or who.sees(owner) else self._less
+        known = kept.get(session_id)
+        if not known:
+            known = encode_session(self.whole(registry.get(session_id), who))
+            kept.keep(session_id, known)
         return known
 
-    def whole(self, record: SessionRecord) -> Session:
+    def whole(self, record: SessionRecord, who: Identity) -> Session:
         """Return a session with all that is known of its end, if it has ended."""
         session = self._supervisor.view(record)
+        if not who.sees(record.owner):
+            return without_whereabouts(session)
         if record.phase != "ended":
             return session
         return structs.replace(session, post_mortem=post_mortem(record))
 
-    def living(self, record: SessionRecord) -> bytes:
+    def living(self, record: SessionRecord, who: Identity) -> bytes:
         """Return a session that has not ended."""
+        sees = who.sees(record.owner)
         if record.phase != "running":  # something is new each time
-            return encode_session(self._supervisor.view(record))
+            session = self._supervisor.view(record)
+            return encode_session(session if sees else without_whereabouts(session))
+        shown = self._living if sees else self._living_less
         key = shown_by(record, self._clock)
-        known = self._living.get(record)
+        known = shown.get(record)
         if known is None or known[0] != key:
-            known = key, encode_session(to_session(record, self._clock))
-            self._living[record] = known
+            session = to_session(record, self._clock)
+            known = key, encode_session(session if sees else without_whereabouts(session))
+            shown[record] = known
         return known[1]
 
-    def listed(self, found: KnownSession) -> bytes:
+    def listed(self, found: KnownSession, who: Identity) -> bytes:
         """Return a session as a member of a list; nothing if what is written of it cannot be read."""
         if isinstance(found, SessionRecord):
-            return self.living(found)
-        known = self._listed.get(found.id)
+            return self.living(found, who)
+        sees = who.sees(found.owner)
+        kept = self._listed if sees else self._less
+        known = kept.get(found.id)
         if known is None:
             record = self._supervisor.registry.recall(found)
-            known = b"" if record is None else encode_session(to_session(record, self._clock))
-            self._listed.keep(found.id, known)
+            known = b"" if record is None else self._recalled(record, sees)
+            kept.keep(found.id, known)
         return known
+
+    def _recalled(self, record: SessionRecord, sees: bool) -> bytes:
+        session = to_session(record, self._clock)
+        return encode_session(session if sees else without_whereabouts(session))
 
 
 class _Kept:

@@ -108,6 +108,11 @@ class SessionRegistry:
         """Tell whether a session has lived and is over."""
         return session_id not in self.records and self._journal.ended(session_id) is not None
 
+    def owner_of(self, session_id: str) -> str | None:
+        """Return whose session it is, living or ended; None of one that is not known."""
+        found = self.records.get(session_id) or self._journal.ended(session_id)
+        return None if found is None else found.owner
+
     def living(self) -> list[SessionRecord]:
         """Return the sessions that hold a place, or wait for one, oldest first."""
         return list(self.records.values())

@@ -139,6 +139,10 @@ class Trouble(Result, frozen=True):
     last: str
 
 
+Role = Literal["viewer", "user", "operator"]
+"""What somebody may do; each may do what those before it may."""
+
+
 class Status(Result, frozen=True):
     version: str
     instance: str
@@ -159,6 +163,8 @@ class Status(Result, frozen=True):
     networks: dict[str, int] = {}
     troubles: list[Trouble] = []
     """What of the daemon's own work broke and was begun again."""
+    role: Role | UnsetType = UNSET
+    """What whoever asks may do."""
 
 
 # --- auth --------------------------------------------------------------------------------
@@ -171,6 +177,8 @@ class LoginParams(Params, frozen=True):
 class Login(Result, frozen=True):
     user: str
     role: str
+    note: str | UnsetType = UNSET
+    """That no logins are configured, so that the token proves nothing."""
 
 
 # --- pipelines --------------------------------------------------------------------------------

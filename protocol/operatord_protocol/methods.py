@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The methods, as one literal table: name, params, result and a sentence each.
+"""The methods, as one literal table: name, params, result, who may ask, and a sentence each.
 
 The daemon's verbs, the client's methods, the schemas and the documentation are all held against it.
 """
@@ -19,36 +19,63 @@ class Method(NamedTuple):
 
     params: type[m.Params]
     result: type[m.Result]
+    role: m.Role | None
+    """The least role that may ask; None before login, too. Whatever stands here, nobody but its owner and
+    operators stops or extends a session, reads its logs or post-mortem, or sees its location."""
     summary: str
 
 
 METHODS: dict[str, Method] = {
-    "system.ping": Method(m.NoParams, m.Pong, "Answer at once: the daemon is alive."),
-    "system.describe": Method(m.NoParams, m.Description, "Versions, methods, schemas and errors."),
-    "system.status": Method(m.NoParams, m.Status, "Engine, host, room, sessions, queue, uptime."),
-    "system.drain": Method(m.DrainParams, m.Drained, "Admit no more; running sessions finish."),
-    "system.undrain": Method(m.NoParams, m.Drained, "Admit again."),
-    "system.reload": Method(m.NoParams, m.Reloaded, "Reread the configuration, all or nothing."),
-    "auth.login": Method(m.LoginParams, m.Login, "Say who this connection is."),
-    "pipeline.list": Method(m.NoParams, m.Pipelines, "The configured pipelines and their stages."),
-    "probe.register": Method(m.ProbeRegisterParams, m.Probe, "Make a probe known by name."),
-    "probe.list": Method(m.ProbeListParams, m.Probes, "The registered probes, each checked now."),
-    "probe.get": Method(m.ProbeParams, m.Probe, "One probe, checked by connecting to it now."),
-    "probe.remove": Method(m.ProbeParams, m.Probe, "Forget a probe that no session uses."),
-    "session.start": Method(m.SessionStartParams, m.Session, "Start a session; see its location."),
-    "session.plan": Method(m.SessionStartParams, m.PlanResult, "What a start would do, undone."),
-    "session.get": Method(m.SessionParams, m.Session, "One session, living or ended."),
-    "session.list": Method(m.SessionListParams, m.Sessions, "Sessions, newest first."),
-    "session.stop": Method(m.SessionStopParams, m.Session, "Stop it; answers when all is gone."),
-    "session.wait": Method(m.SessionWaitParams, m.Session, "Answer when it reaches a phase."),
-    "session.extend": Method(m.SessionExtendParams, m.Session, "Renew a lease that expires."),
-    "session.logs": Method(
-        m.SessionLogsParams, m.Logs, "What the stages wrote, and go on writing."
+    "system.ping": Method(m.NoParams, m.Pong, None, "Answer at once: the daemon is alive."),
+    "system.describe": Method(
+        m.NoParams, m.Description, "viewer", "Versions, methods, schemas and errors."
     ),
-    "session.stats": Method(m.SessionParams, m.Stats, "What each stage uses now."),
-    "events.subscribe": Method(m.SubscribeParams, m.Subscribed, "Be told what happens."),
-    "events.unsubscribe": Method(m.UnsubscribeParams, m.Unsubscribed, "Be told no more."),
-    "request.cancel": Method(m.CancelParams, m.CancelResult, "Cancel a pending request."),
+    "system.status": Method(
+        m.NoParams, m.Status, "viewer", "Engine, host, room, sessions, queue, uptime."
+    ),
+    "system.drain": Method(
+        m.DrainParams, m.Drained, "operator", "Admit no more; running sessions finish."
+    ),
+    "system.undrain": Method(m.NoParams, m.Drained, "operator", "Admit again."),
+    "system.reload": Method(
+        m.NoParams, m.Reloaded, "operator", "Reread the configuration, all or nothing."
+    ),
+    "auth.login": Method(m.LoginParams, m.Login, None, "Say who this connection is."),
+    "pipeline.list": Method(
+        m.NoParams, m.Pipelines, "viewer", "The configured pipelines and their stages."
+    ),
+    "probe.register": Method(m.ProbeRegisterParams, m.Probe, "user", "Make a probe known by name."),
+    "probe.list": Method(
+        m.ProbeListParams, m.Probes, "viewer", "The registered probes, each checked now."
+    ),
+    "probe.get": Method(
+        m.ProbeParams, m.Probe, "viewer", "One probe, checked by connecting to it now."
+    ),
+    "probe.remove": Method(m.ProbeParams, m.Probe, "user", "Forget a probe that no session uses."),
+    "session.start": Method(
+        m.SessionStartParams, m.Session, "user", "Start a session; see its location."
+    ),
+    "session.plan": Method(
+        m.SessionStartParams, m.PlanResult, "viewer", "What a start would do, undone."
+    ),
+    "session.get": Method(m.SessionParams, m.Session, "viewer", "One session, living or ended."),
+    "session.list": Method(m.SessionListParams, m.Sessions, "viewer", "Sessions, newest first."),
+    "session.stop": Method(
+        m.SessionStopParams, m.Session, "user", "Stop it; answers when all is gone."
+    ),
+    "session.wait": Method(
+        m.SessionWaitParams, m.Session, "viewer", "Answer when it reaches a phase."
+    ),
+    "session.extend": Method(
+        m.SessionExtendParams, m.Session, "user", "Renew a lease that expires."
+    ),
+    "session.logs": Method(
+        m.SessionLogsParams, m.Logs, "user", "What the stages wrote, and go on writing."
+    ),
+    "session.stats": Method(m.SessionParams, m.Stats, "viewer", "What each stage uses now."),
+    "events.subscribe": Method(m.SubscribeParams, m.Subscribed, "viewer", "Be told what happens."),
+    "events.unsubscribe": Method(m.UnsubscribeParams, m.Unsubscribed, "viewer", "Be told no more."),
+    "request.cancel": Method(m.CancelParams, m.CancelResult, "viewer", "Cancel a pending request."),
 }
 
 PROTOCOL_VERSION = 1
@@ -66,6 +93,7 @@ def schemas() -> dict[str, Any]:
 def _describe(method: Method) -> dict[str, Any]:
     return {
         "summary": method.summary,
+        **({"role": method.role} if method.role else {}),
         "params": msgspec.json.schema(method.params),
         "result": _wire_schema(msgspec.json.schema(method.result)),
     }

@@ -172,7 +172,7 @@ def test_a_web_server_is_not_taken_for_a_daemon(daemon: StubDaemon, client: Clie
 
 
 def test_a_token_is_used_on_every_connection(daemon: StubDaemon) -> None:
-    daemon.on("auth.login", {"result": {"user": "ada", "role": "admin"}})
+    daemon.on("auth.login", {"result": {"user": "ada", "role": "operator"}})
     daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT)
     with Client(daemon.address, token="secret") as client:
         assert daemon.asked("auth.login")["params"] == {"token": "secret"}

@@ -171,7 +171,7 @@ def test_a_token_logs_in_first(
     daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPERATORD_TOKEN", "secret")
-    daemon.on("auth.login", {"result": {"user": "ada", "role": "admin"}})
+    daemon.on("auth.login", {"result": {"user": "ada", "role": "operator"}})
     daemon.on("system.ping", golden("rpc: ping"))
     assert ctl("ping").code == 0
     assert daemon.asked("auth.login")["params"] == {"token": "secret"}

@@ -301,7 +301,7 @@ def test_common_options_are_taken_before_and_after_the_verb(
     host, port = daemon.address
     daemon_with(daemon)
     monkeypatch.setenv("OPERATORD_ADDRESS", "unix:/nowhere")
-    daemon.on("auth.login", {"result": {"user": "u", "role": "admin"}})
+    daemon.on("auth.login", {"result": {"user": "u", "role": "operator"}})
     common = ["--address", f"{host}:{port}", "--token", "t", "-o", "json"]
     for args in ([*common, "list"], ["list", *common], ["--address", "x", *common, "list"]):
         ran = ctl(*args)

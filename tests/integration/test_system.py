@@ -240,7 +240,10 @@ async def test_settings_that_need_a_restart_are_refused_by_name(tmp_path: Path) 
 
 
 async def test_login_without_configured_logins(wire: Wire) -> None:
-    assert (await wire.call("auth.login", token="t")) == {"user": "local", "role": "admin"}
+    login = await wire.call("auth.login", token="t")
+    assert (login["user"], login["role"]) == ("local", "operator")
+    assert login["note"].startswith("no logins are configured")
+    assert (await wire.call("system.status"))["role"] == "operator"
 
 
 async def test_shutdown_answers_those_who_wait_before_it_closes(tmp_path: Path) -> None:

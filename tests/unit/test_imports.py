@@ -59,8 +59,10 @@ RULES: dict[str, set[str]] = {
     "operatord.provision": {"operatord.provision", *_ON_SESSION},
     "operatord.engine_link": {"operatord.engine_link", *_ON_SESSION},
     "operatord.lifecycle": {"operatord.lifecycle", *_BELOW_LIFECYCLE},
+    "operatord.access": {"operatord.access", "operatord_protocol", "msgspec"},
     "operatord.control": {
-        "operatord.control", "operatord.lifecycle", *_BELOW_LIFECYCLE - {"operatord.engines.base"},
+        "operatord.control", "operatord.access", "operatord.lifecycle",
+        *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.settings.config": {

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
+from operatord.access.identity import LOCAL
 from operatord.control.dispatch import Dispatcher, takes_task
 from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
@@ -99,7 +100,7 @@ class Connection(asyncio.BufferedProtocol):
         self._services = host.services
         self._loop = asyncio.get_running_loop()
         self._splitter = LineSplitter(limits.line_bytes)
-        self.dispatcher = Dispatcher(host.services, self)
+        self.dispatcher = Dispatcher(host.services, self, LOCAL)
         self._backlog = Backlog()
         self._turns = host.turns
         self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
@@ -314,6 +315,7 @@ class Connection(asyncio.BufferedProtocol):
 
         Whatever is done here for each line, a busy peer's rate pays for.
         """
+        who = self.dispatcher.identity
         replies: list[Reply] = []
         other: Line | None = None
         wrong: WireError | None = None
@@ -322,7 +324,7 @@ class Connection(asyncio.BufferedProtocol):
             if isinstance(line, Envelope):
                 key = asked(line) if line.params else line.method
                 known = said.get(key)
-                result = known or answer_alike(line, key, self._services, said)
+                result = known or answer_alike(line, key, self._services, who, said)
                 if isinstance(result, WireError):
                     wrong = result
                 elif result is not None:

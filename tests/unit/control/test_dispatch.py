@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from operatord.access.identity import LOCAL, Identity
 from operatord.control.dispatch import SUBSCRIPTIONS, Dispatcher
+from operatord.control.verbs import NO_LOGINS
 from operatord.machine.clock import Clock
 from operatord.settings.config import Config
 from operatord.store.events import EventLog
@@ -63,7 +65,7 @@ class Room:
 class House:
     """A daemon of which `system.reload` takes until it is let go on, and `system.undrain` is broken."""
 
-    def __init__(self) -> None:
+    def __init__(self, who: Identity = LOCAL) -> None:
         self.go_on = asyncio.Event()
         self.events = EventLog(Clock())
         self.door = Room()
@@ -71,11 +73,11 @@ class House:
             config=Config(),
             clock=Clock(),
             reload=self._reload,
-            supervisor=SimpleNamespace(drain=None),
+            supervisor=SimpleNamespace(drain=None, registry=None),
             events=self.events,
             new_subscription=count(1).__next__,
         )
-        self.dispatcher = Dispatcher(self.services, self.door)
+        self.dispatcher = Dispatcher(self.services, self.door, who)
 
     async def _reload(self) -> Json:
         await self.go_on.wait()
@@ -101,7 +103,7 @@ async def house() -> House:
 
 async def test_quick_method_is_answered_at_once(house: House) -> None:
     house.ask("auth.login", id=1, params={"token": "t"})
-    assert house.door.take() == [(1, {"user": "local", "role": "admin"})]
+    assert house.door.take() == [(1, {"user": "local", "role": "operator", "note": NO_LOGINS})]
 
 
 async def test_notification_is_carried_out_and_not_answered(house: House) -> None:

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Who somebody is, and what that allows."""

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Who asks, and what that allows: a user with a role, and the rank of each role and method as a number."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from operatord_protocol.errors import Forbidden, Unauthorized, WireError
+from operatord_protocol.messages import Role
+from operatord_protocol.methods import METHODS
+
+RANKS: dict[Role | None, int] = {None: 0, "viewer": 1, "user": 2, "operator": 3}
+"""A higher one may do all that a lower one may."""
+NEEDED = {name: RANKS[method.role] for name, method in METHODS.items()}
+"""The least rank that may ask for each method."""
+
+
+class Identity(NamedTuple):
+    """Who a connection is."""
+
+    user: str
+    role: Role | None
+    """None before login."""
+    rank: int
+    """That of the role: each request compares it, see `NEEDED`."""
+
+    def sees(self, owner: str) -> bool:
+        """Tell whether all of a session of ``owner`` may be seen, and whether it may be stopped."""
+        return self.user == owner or self.rank == RANKS["operator"]
+
+
+def identity(user: str, role: Role | None) -> Identity:
+    """Return the identity of ``user`` with a role."""
+    return Identity(user, role, RANKS[role])
+
+
+LOCAL = identity("local", "operator")
+"""Whoever reaches a listener that asks for no login."""
+
+
+def refusal(who: Identity, method: str) -> WireError:
+    """Return why ``who`` may not ask for a method whose rank is higher."""
+    if who.role is None:
+        return Unauthorized("log in first: auth.login with a token")
+    needed = METHODS[method].role
+    return Forbidden(f"{method} needs the role {needed}, and {who.user} has the role {who.role}")
