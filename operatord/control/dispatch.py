@@ -15,7 +15,7 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from operatord.access.identity import NEEDED, Identity, refusal
-from operatord_protocol.checking import suggestion
+from operatord_protocol.checking import clip, suggestion
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.errors import (
     Cancelled,
@@ -330,7 +330,7 @@ def _outcome(call: Call) -> Any:
 
 
 def _unknown_method(name: str) -> MethodNotFound:
-    return MethodNotFound(f"there is no method {name!r}{suggestion(name, METHODS)}")
+    return MethodNotFound(f"there is no method {clip(name)!r}{suggestion(name, METHODS)}")
 
 
 def _cancelled() -> Cancelled:
