@@ -57,8 +57,9 @@ class Views:
         registry = self._supervisor.registry
         if (record := registry.records.get(session_id)) is not None:
             return self.living(record, who)
-        owner = registry.owner_of(session_id)
-        kept = self._whole if owner is None or who.sees(owner) else self._less
+        if (owner := registry.owner_of(session_id)) is None:  # or not any more
+            return encode_session(self.whole(registry.get(session_id), who))
+        kept = self._whole if who.sees(owner) else self._less
         known = kept.get(session_id)
         if not known:
             known = encode_session(self.whole(registry.get(session_id), who))

@@ -129,6 +129,7 @@ async def test_history_keeps_as_many_ended_sessions_as_it_may(tmp_path: Path) ->
         for _ in range(4):
             session = await wire.call("session.start")
             await wire.call("session.stop", session_id=session["session_id"])
+            await wire.call("session.get", session_id=session["session_id"])
             ids.append(session["session_id"])
         found = (await wire.call("session.list"))["sessions"]
         assert [s["session_id"] for s in found] == [ids[3], ids[2], living["session_id"]]
