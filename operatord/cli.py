@@ -464,19 +464,24 @@ def _serve(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
     from . import logs  # noqa: PLC0415
-    from .daemon import Daemon  # noqa: PLC0415
+    from .daemon import Daemon, Parts  # noqa: PLC0415
     from .engines.base import NotOurs  # noqa: PLC0415
     from .machine.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
     from .settings.config import load  # noqa: PLC0415
     from .state.identity import StateDirUnusable  # noqa: PLC0415
     from .store.journal_file import JournalFailed  # noqa: PLC0415
+    from .systemd.activation import UnusableSocket  # noqa: PLC0415
+    from .systemd.manager import ServiceManager  # noqa: PLC0415
 
     logs.configure(config.log)
 
     async def run() -> None:
         ask_for_short_slices()
+        manager = ServiceManager.from_environment(os.environ)
         daemon = Daemon(
-            config, lambda: load(_config_file(args), os.environ, _settings(args), again=True)
+            config,
+            lambda: load(_config_file(args), os.environ, _settings(args), again=True),
+            Parts(manager=manager),
         )
         daemon.handle_signals()
         daemon.note_what_breaks()
@@ -490,7 +495,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     try:
         asyncio.run(run())
-    except (StateDirUnusable, JournalFailed, NotOurs) as exc:
+    except (StateDirUnusable, JournalFailed, NotOurs, UnusableSocket) as exc:
         _say(str(exc))
         return EXIT_FAILED
     except OSError as exc:

@@ -61,12 +61,17 @@ from .store.events import EventLog
 from .store.journal import Journal, Retention
 from .store.journal_file import JOURNAL, JournalFailed
 from .streams.probes import ProbeRegistry
+from .systemd.activation import name_of
+from .systemd.manager import ServiceManager
+from .systemd.status import StatusLine, status_line
 
 log = logging.getLogger(__name__)
 
 LEARNED = "learned"
 LEARNED_EVERY = 60.0
 """Seconds between notes of what has been learned of the stages."""
+MARGIN = 30.0
+"""Seconds that a start or an end may take besides what the settings allow for the engine or the sessions."""
 WATCHING = "the watch over the engine"
 CALLBACKS = "what is done later, or on the side"
 COMPARING = "what compares sessions with the engine"
@@ -88,6 +93,7 @@ class Parts(NamedTuple):
     engine: base.Engine | None = None
     clock: Clock | None = None
     host: HostMonitor | None = None
+    manager: ServiceManager | None = None
 
 
 class Daemon:
@@ -109,6 +115,7 @@ class Daemon:
         """None where the engine is on this machine; of another one, nothing can be measured here."""
         self._advertised = advertised(config, self._engine_host)
         self._reread = reread or (lambda: config)
+        self.manager = parts.manager or ServiceManager()
         self.clock = parts.clock or Clock()
         self._begun = self.clock.now()
         self._state = StateDir(config.state_path)
@@ -133,7 +140,8 @@ class Daemon:
             self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
         )
         self._looks = self._make_watches()
-        self._reloading = Reloading(self._read_settings, self._use_settings)
+        self._reloading = Reloading(self._read_settings, self._use_settings, self.manager.reloading)
+        self._status: StatusLine | None = None
         self.services = self._make_services()
         self.server = Server(self.services)
         self._stopping: asyncio.Task[None] | None = None
@@ -274,6 +282,7 @@ class Daemon:
         log.info("operatord %s, engine %s: %s", __version__, self.engine.name, self._choice.because)
         if self._choice.warning is not None:
             log.warning("%s", self._choice.warning)
+        self.manager.starting(self._engine_patience() + MARGIN)
         if self._gpus is None:
             here = await find_gpus() if self._engine_host is None else []
             self._gpus = tuple(here)
@@ -299,12 +308,32 @@ class Daemon:
             keep(name, watch)
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
         schemas()  # worked out before anybody asks, or all wait for whoever asks first
+        address = await self._listen()
+        self._tell_manager()
+        return address
+
+    async def _listen(self) -> tuple[str, int]:
+        """Listen wherever it is to be; return the address of TCP. Raises `OSError`."""
+        for sock in self.manager.sockets:
+            self.server.serve_on(sock)
+            log.info("taking connections of %s, which the service manager has made", name_of(sock))
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
         if self.config.unix:
             await self.server.listen_unix(Path(self.config.unix))
             log.info("listening on %s", self.config.unix)
         return host, port
+
+    def _tell_manager(self) -> None:
+        """Tell the service manager, if there is one, how it is, from now on."""
+        self.manager.ready(self._status_line())
+        if self.manager.listens:
+            self._status = StatusLine(self.events, lambda: self.manager.say(self._status_line()))
+            self.supervisor.availability.on_news = self._status.due
+
+    def _status_line(self) -> str:
+        phases = [record.phase for record in self.supervisor.registry.living()]
+        return status_line(phases, self.engine.name, self.supervisor.availability.state)
 
     def handle_signals(self) -> None:
         """Make SIGTERM, SIGINT and SIGQUIT end `run_until_stopped`, and SIGHUP reread the settings."""
@@ -336,6 +365,9 @@ class Daemon:
         await asyncio.shield(self._stopping)
 
     async def _shut_down(self) -> None:
+        if self._status is not None:
+            self._status.end()
+        self.manager.stopping(self.config.shutdown_timeout + MARGIN)
         self.server.stop_listening()
         if self.link.ownership.problem is None:
             await self._settle()
@@ -351,6 +383,7 @@ class Daemon:
         self.events.close()
         await self.journal.close()
         self._state.close()
+        self.manager.close()
         log.info("stopped")
 
     async def _settle(self) -> None:

@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: MIT
 """The daemon's log on standard error: text for people, JSON lines for collectors.
 
-Where `stderr.never_wait` was called before, nobody waits for whoever reads it, and what is lost so is told.
+In systemd's journal each line of text has its priority in front, as in sd-daemon(3), and no time, which the
+journal has itself. Where `stderr.never_wait` was called before, nobody waits for whoever reads it, and what
+is lost so is told.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 
 from operatord_protocol.messages import Trouble
@@ -17,6 +20,14 @@ from .machine.clock import rfc3339
 from .settings.config import Logging
 from .stderr import background_writer
 
+_PRIORITIES = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+"""syslog(3)'s."""
 _LOST = "%d log records were lost: nobody read them"
 
 
@@ -40,13 +51,21 @@ class _Text(logging.Formatter):
         return on_one_line(super().formatMessage(record))
 
 
+class _Journal(_Text):
+    def format(self, record: logging.LogRecord) -> str:
+        mark = f"<{_PRIORITIES[record.levelno]}>"
+        return "\n".join(mark + line for line in super().format(record).splitlines())
+
+
 def configure(settings: Logging) -> None:
-    """Send the log to standard error. ``auto`` is text on a terminal and in a plain pipe alike."""
+    """Send the log to standard error. ``auto`` is text, on a terminal, in a pipe and in the journal."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.format == "json":
         handler.setFormatter(_Json())
     elif sys.stderr is not None and sys.stderr.isatty():
         handler.setFormatter(_Text("%(asctime)s %(message)s", "%H:%M:%S"))
+    elif settings.format == "auto" and _is_journal():
+        handler.setFormatter(_Journal("%(message)s"))
     else:
         handler.setFormatter(_Text("%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger("operatord")
@@ -55,6 +74,14 @@ def configure(settings: Logging) -> None:
     root.propagate = False
     if (writer := background_writer()) is not None:
         writer.lost_line = lambda lost: _line(handler, _LOST, lost)
+
+
+def _is_journal() -> bool:
+    """Tell whether standard error leads to systemd's journal (JOURNAL_STREAM of systemd.exec(5))."""
+    if sys.stderr is None or not (stream := os.environ.get("JOURNAL_STREAM")):
+        return False
+    found = os.fstat(sys.stderr.fileno())
+    return stream == f"{found.st_dev}:{found.st_ino}"
 
 
 def _line(handler: logging.Handler, message: str, *args: object) -> str:

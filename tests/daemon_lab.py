@@ -399,10 +399,11 @@ class Served:
         env: Mapping[str, str] | None = None,
         wait_for: str = "listening on 127.",
         below: Sequence[str] = (),
+        pass_fds: Sequence[int] = (),
     ) -> Served:
         """Start it, and return once it listens (or has logged another line), or has ended.
 
-        ``below`` is a program that starts it, with its arguments.
+        ``below`` is a program that starts it, with its arguments; it inherits ``pass_fds``.
         """
         state_dir.mkdir(exist_ok=True, parents=True)
         file = state_dir.with_suffix(".yaml")
@@ -411,7 +412,7 @@ class Served:
             *below, OPERATORD, "serve", "--config", str(file), "--listen", "127.0.0.1:0",
             "--state-dir", str(state_dir), "--log-format", "json", *arguments,
             stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            env={**clean_env(), **(env or {})},
+            env={**clean_env(), **(env or {})}, pass_fds=pass_fds,
         )  # fmt: skip
         served = cls(process, state_dir)
         entry = await served.logged(wait_for)

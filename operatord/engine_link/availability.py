@@ -33,6 +33,8 @@ class EngineAvailability:
         """Set once it has answered at all."""
         self.on_ask: Callable[[], object] = lambda: None
         """Called whenever something is asked of it on somebody's behalf."""
+        self.on_news: Callable[[], object] = lambda: None
+        """Called when `state` or `problem` have changed."""
         self.questions = 0
         """How many of `answer` are open."""
         self._away = asyncio.Event()
@@ -43,7 +45,7 @@ class EngineAvailability:
         self._silent_since = None
         self.first_answer.set()
         self._away.clear()
-        return news
+        return self._tell(news)
 
     def note_silent(self, state: State, problem: str, seconds: float) -> bool:
         """It has said nothing for so many seconds, if not for longer; tell whether that is news."""
@@ -52,6 +54,11 @@ class EngineAvailability:
         if self._silent_since is None:
             self._silent_since = self._clock.now() - seconds
         self._away.set()
+        return self._tell(news)
+
+    def _tell(self, news: bool) -> bool:
+        if news:
+            self.on_news()
         return news
 
     @property

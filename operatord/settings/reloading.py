@@ -8,6 +8,7 @@ who has asked. What is read takes effect in the order in which it was read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,10 +46,19 @@ NEEDS_RESTART = frozenset(
 class Reloading(Generic[T]):
     """Reads settings and puts them into use, for one event loop."""
 
-    def __init__(self, read: Callable[[], T], use: Callable[[T], Reloaded]) -> None:
-        """``read`` is called in a thread, ``use`` in the event loop. Both may raise `Conflict`."""
+    def __init__(
+        self,
+        read: Callable[[], T],
+        use: Callable[[T], Reloaded],
+        around: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        """``read`` is called in a thread, ``use`` in the event loop. Both may raise `Conflict`.
+
+        ``around`` is entered before each reading, and left when its outcome is known.
+        """
         self._read = read
         self._use = use
+        self._around = around
         self._thread = ThreadPoolExecutor(1, "settings")
         self._turn = asyncio.Lock()
         self._next: asyncio.Task[Reloaded] | None = None
@@ -95,8 +105,9 @@ class Reloading(Generic[T]):
     async def _reload(self) -> Reloaded:
         async with self._turn:
             self._next = None  # who asks from now on may have changed the file just now
-            found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
-            return self._use(found)
+            with self._around():
+                found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
+                return self._use(found)
 
 
 def _log_refusal(task: asyncio.Task[Reloaded]) -> None:

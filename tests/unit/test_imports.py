@@ -60,6 +60,9 @@ RULES: dict[str, set[str]] = {
     "operatord.engine_link": {"operatord.engine_link", *_ON_SESSION},
     "operatord.lifecycle": {"operatord.lifecycle", *_BELOW_LIFECYCLE},
     "operatord.access": {"operatord.access", "operatord_protocol", "msgspec"},
+    "operatord.systemd": {
+        "operatord.systemd", "operatord.settings.config", "operatord.core.phases", "operatord.store.events",
+    },
     "operatord.control": {
         "operatord.control", "operatord.access", "operatord.lifecycle",
         *_BELOW_LIFECYCLE - {"operatord.engines.base"},

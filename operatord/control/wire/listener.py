@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -106,13 +106,15 @@ class Listener:
         self._loop.add_reader(self._sock, self._accept)
 
 
-async def bound(host: str, port: int) -> list[socket.socket]:
-    """Return a socket bound to each address of ``host``. Raises `OSError`."""
+async def bound(host: str, port: int, but: Collection[tuple[str, int]] = ()) -> list[socket.socket]:
+    """Return a socket bound to each address of ``host``, those in ``but`` left out. Raises `OSError`."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as made:
         sockets = []
         for family, kind, proto, _, address in dict.fromkeys(found):
+            if address[:2] in but:
+                continue
             sock = made.enter_context(socket.socket(family, kind, proto))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:

@@ -45,20 +45,33 @@ class Server:
         self._most = max(RESERVE, _raised_descriptor_limit() - RESERVE)
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
-        """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`."""
-        found = [self._listener(sock) for sock in await bound(host, port)]
+        """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`.
+
+        Where a socket that was handed over listens already, that one serves.
+        """
+        served = [each.address[:2] for each in self._listeners if isinstance(each.address, tuple)]
+        found = [self._listener(sock) for sock in await bound(host, port, served)]
         self._listeners += found
-        address: tuple[str, int] = found[0].address[:2]
+        address: tuple[str, int] = found[0].address[:2] if found else (host, port)
         return address
 
     async def listen_unix(self, path: Path) -> None:
-        """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``."""
+        """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``.
+
+        Where a socket that was handed over listens already, that one serves.
+        """
+        if str(path) in [each.address for each in self._listeners]:
+            return
         try:
             sock, inode = _bound_unix(path)
         except OSError as exc:
             raise OSError(exc.errno, exc.strerror, str(path)) from exc
         self._listeners.append(self._listener(sock))
         self._unix = path, inode
+
+    def serve_on(self, sock: socket.socket) -> None:
+        """Take peers of a socket that was handed over: it stays for others when this server has ended."""
+        self._listeners.append(self._listener(sock))
 
     def _listener(self, sock: socket.socket) -> Listener:
         return Listener(sock, lambda: Connection(self), lambda: self.turns.crowded)
