@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images emulators client demo test engines engine-settings pythons faults cores check bench clean engine-down
+.PHONY: help venv engine images emulators client demo test engines engine-settings pythons faults cores fuzz check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -48,6 +48,9 @@ faults: ## kill the daemon everywhere, ROUNDS=30 times at random, and harm the e
 
 cores: ## measure under load what reserved cores are worth, on cgroup v1 and v2 (ARGS="here docker-28")
 	@tools/cores $(ARGS)
+
+fuzz: venv ## send the daemon ROUNDS=10000000 lines that are nearly requests (ARGS="--seconds 600")
+	@tools/fuzz $(if $(filter file,$(origin ROUNDS)),,--rounds $(ROUNDS)) $(ARGS)
 
 check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff check .

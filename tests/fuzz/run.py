@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: MIT
+"""Talk to a daemon in lines that are nearly requests, millions of them, and look for what it does wrong.
+
+    tools/fuzz [--rounds LINES] [--seconds TIME] [--seed NUMBER] [--own]
+
+With atheris, where it is installed, lines are those that reach new code; else, or with ``--own``, they are
+made by `mutations`. Ends with code 1 at the first thing that is wrong, and says after which lines. At the
+end neither descriptors nor memory may be more than they were after the first tenth.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+
+LINES = 200
+"""Lines of a conversation."""
+CUTS = 4
+GROWTH = 32 * 1024**2
+"""Bytes by which memory may be more at the end than after the first tenth."""
+
+
+class Campaign:
+    """Counts, measures, and says when it is over."""
+
+    def __init__(self, rounds: int, seconds: float) -> None:
+        self._rounds, self._seconds = rounds, seconds
+        self._begun = time.monotonic()
+        self._tenth: tuple[int, int] | None = None
+        self._tenths = 0
+        self.lines = self.conversations = 0
+
+    @property
+    def done(self) -> float:
+        """How much of it is done, 1 being all."""
+        taken = time.monotonic() - self._begun
+        return max(self.lines / self._rounds, taken / self._seconds if self._seconds else 0.0)
+
+    def count(self, lines: int) -> bool:
+        """Count a conversation; return whether another tenth of all is done."""
+        self.lines += lines
+        self.conversations += 1
+        return int(self.done * 10) > self._tenths
+
+    def look(self) -> bool:
+        """Measure after a tenth, when nobody is connected; return whether it goes on."""
+        self._tenths = int(self.done * 10)
+        self._tenth = self._tenth or measured()
+        self._say()
+        return self.done < 1
+
+    def _say(self) -> None:
+        taken = time.monotonic() - self._begun
+        descriptors, memory = measured()
+        print(
+            f"{self.lines:>10} lines, {self.conversations} conversations, {taken:.0f} s, "
+            f"{self.lines / taken:.0f} lines/s, {descriptors} descriptors, {memory / 1024**2:.1f} MiB",
+            flush=True,
+        )
+
+    def verdict(self, *, memory_counts: bool) -> int:
+        """Say what has become more, and return the exit code."""
+        before, after = self._tenth or measured(), measured()
+        print(f"nothing was answered wrongly in {self.lines} lines")
+        print(
+            f"since the first tenth: {after[0] - before[0]:+} descriptors, "
+            f"{(after[1] - before[1]) / 1024**2:+.1f} MiB"
+        )
+        grown = after[0] > before[0] or (memory_counts and after[1] - before[1] > GROWTH)
+        return int(grown)
+
+
+def measured() -> tuple[int, int]:
+    """Return this process's descriptors and bytes of memory, garbage apart."""
+    gc.collect()
+    process = psutil.Process()
+    return process.num_fds(), process.memory_info().rss
+
+
+async def own(campaign: Campaign, seed: int, folder: Path) -> None:
+    """Have lines made by `mutations` until it is over."""
+    from conversation import Finding, target
+    from mutations import Mutations
+
+    made = Mutations(seed)
+    async with target(folder) as daemon:
+        goes_on = True
+        while goes_on:
+            lines = made.lines(LINES)
+            cuts = made.cuts(CUTS, sum(map(len, lines)) // 2)
+            try:
+                goes_on = await talk(campaign, daemon, lines, cuts)
+            except Finding:
+                print("found something; fewer lines are looked for", flush=True)
+                await daemon.converse(await daemon.shrunk(lines))
+                raise
+
+
+async def talk(
+    campaign: Campaign, daemon: Any, lines: list[bytes], cuts: Sequence[int] = ()
+) -> bool:
+    """Have one conversation; return whether more are to come."""
+    if not campaign.count(await daemon.converse(lines, cuts)):
+        return True
+    await daemon.left()
+    return campaign.look()
+
+
+def guided(campaign: Campaign, seed: int, folder: Path) -> None:
+    """Have lines made by atheris, which looks for those that reach new code. Does not return."""
+    import atheris
+
+    with atheris.instrument_imports(include=["operatord.control", "operatord_protocol"]):
+        import conversation
+        import mutations
+
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    stack = contextlib.AsyncExitStack()
+    daemon = loop.run_until_complete(
+        stack.enter_async_context(conversation.target(folder / "state"))
+    )
+
+    def one(data: bytes) -> None:
+        if not loop.run_until_complete(talk(campaign, daemon, data.split(b"\n"))):
+            code = campaign.verdict(memory_counts=False)
+            loop.run_until_complete(stack.aclose())
+            sys.stdout.flush()
+            os._exit(code)  # libFuzzer knows no other end that is none of its own
+
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, line in enumerate(mutations.KNOWN):
+        (corpus / str(number)).write_bytes(line)
+    words = folder / "words"
+    words.write_text("".join(_quoted(piece) for piece in mutations.PIECES))
+    atheris.Setup(
+        [sys.argv[0], f"-seed={seed}", f"-dict={words}", "-max_len=8192", "-print_final_stats=0",
+         "-verbosity=0", "-timeout=60", "-rss_limit_mb=0", str(corpus)],
+        one,
+    )  # fmt: skip
+    atheris.Fuzz()
+
+
+def _quoted(piece: bytes) -> str:
+    return '"' + "".join(f"\\x{byte:02x}" for byte in piece) + '"\n'
+
+
+def arguments() -> Any:
+    """Return what was asked for."""
+    parser = argparse.ArgumentParser(
+        prog="tools/fuzz", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--rounds", type=int, default=10_000_000, help="lines (10 million)")
+    parser.add_argument("--seconds", type=float, default=0.0, help="end after so long; 0: never")
+    parser.add_argument("--seed", type=int, default=int(time.time()), help="the same lines again")
+    parser.add_argument("--own", action="store_true", help="make the lines without atheris")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run a campaign; return 0 when nothing was found."""
+    wanted = arguments()
+    campaign = Campaign(wanted.rounds, wanted.seconds)
+    is_guided = not wanted.own and importlib.util.find_spec("atheris") is not None
+    print(f"lines by {'atheris' if is_guided else 'mutation'}, seed {wanted.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="operatord-fuzz-") as folder:
+        if is_guided:
+            guided(campaign, wanted.seed, Path(folder))
+        asyncio.run(own(campaign, wanted.seed, Path(folder) / "state"))
+    return campaign.verdict(memory_counts=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
