@@ -29,7 +29,7 @@ from operatord.store import journal as module
 from operatord.store import journal_file, schema
 from operatord.store.journal import EVENTS_KEPT, Journal, Retention
 from operatord.store.journal_file import JournalFailed
-from operatord.store.reader import reading
+from operatord.store.reader import JournalReader, reading
 from operatord.store.schema import UNKNOWN_PAST, SessionRow, WrongVersion
 
 PLENTY = Retention(1000, 1e9)
@@ -276,8 +276,9 @@ async def test_end_that_is_committed_while_ends_are_counted_counts_once(
         cursor.__iter__.return_value = found
         return cursor
 
-    monkeypatch.setattr(journal, "_reading", Mock(execute=look, close=file.close))
+    monkeypatch.setattr(journal, "_reader", JournalReader(Mock(execute=look)))
     assert journal.ended_count() == 1
+    assert slow.committed.is_set()
 
 
 async def test_history_is_newest_first_by_owner_and_no_longer_than_asked(journal: Journal) -> None:
