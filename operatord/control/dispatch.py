@@ -35,9 +35,6 @@ from .verbs import TASKS, VERBS
 
 log = logging.getLogger(__name__)
 
-SUBSCRIPTIONS = 64
-"""Subscriptions that one peer may have: each of them costs time with each event."""
-
 
 class Door(Protocol):
     """The way of one peer in and out, as its dispatcher sees it."""
@@ -152,6 +149,11 @@ class Dispatcher:
         """Whether requests are under way."""
         return bool(self._pending)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether something is due to the peer, or hangs on its connection: a subscription, or a lease."""
+        return bool(self._pending or self._kept or self._on_close)
+
     def carry_out(self, request: Request) -> None:
         """Do what is asked, or begin to."""
         try:
@@ -238,9 +240,11 @@ class Dispatcher:
 
     def check_kept(self) -> None:
         """See that there is room for one more subscription. Raises `TooManyRequests`."""
-        if len(self._kept) >= SUBSCRIPTIONS:
+        most = self._services.config.limits.subscriptions
+        if len(self._kept) >= most:
             raise TooManyRequests(
-                f"this connection has {SUBSCRIPTIONS} subscriptions, which are the most; end one first"
+                f"this connection has {len(self._kept)} subscriptions, and limits.subscriptions is {most}: "
+                "end one first"
             )
 
     def keep(self, key: int, feed: Feed) -> None:

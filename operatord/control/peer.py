@@ -21,6 +21,7 @@ from operatord.waking import Turnstile
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.messages import Reloaded, Trouble
 
+from .start_rates import StartRates
 from .views import Views
 
 
@@ -111,6 +112,7 @@ class Services:
     followed: int = 0
     """How many stages' logs are followed, over all connections."""
     subscription_serial: int = 0
+    start_rates: StartRates = field(default_factory=StartRates)
 
     @property
     def config(self) -> Config:

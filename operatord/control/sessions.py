@@ -31,9 +31,9 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     """
     supervisor = call.services.supervisor
     upstream = upstream_of(call.services, params)
-    record = supervisor.submit(
-        params, owner_of(call.peer.identity, params), upstream, _patience(call, params)
-    )
+    owner = owner_of(call.peer.identity, params)
+    _count(call.services, params, owner)
+    record = supervisor.submit(params, owner, upstream, _patience(call, params))
     if params.lease == "connection":
         _hold(call, record)
     if params.wait == "ready":
@@ -45,6 +45,16 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
         with _awaited(call, record):
             await supervisor.written()  # whoever was told of it must find it again
     return supervisor.view(record)
+
+
+def _count(services: Services, params: m.SessionStartParams, owner: str) -> None:
+    """Count a start. Raises `TooManyRequests`, and nothing is begun.
+
+    A request that was sent again, with the key of a session that is there, starts nothing.
+    """
+    most = services.config.limits.starts_per_minute
+    if most is not None and services.supervisor.earlier(params, owner) is None:
+        services.start_rates.take(owner, most, services.clock.now())
 
 
 def _patience(call: Call, params: m.SessionStartParams) -> float | None:

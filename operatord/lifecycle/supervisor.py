@@ -111,8 +111,7 @@ class Supervisor:
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
         """
-        default_count = self._settings.config.defaults.count
-        if known := self.registry.same_request(params, owner, default_count):
+        if known := self.earlier(params, owner):
             return known
         plan = self.plan(params, upstream)
         self.availability.require(patient=params.on_shortage != "refuse")
@@ -136,6 +135,13 @@ class Supervisor:
         self.transitions.announce(record, **({} if why is None else {"reason": why.text}))
         self.transitions.act([action, *others])
         return record
+
+    def earlier(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
+        """Return the session that an earlier request with the same key made.
+
+        Raises `Conflict`, `InvalidParams`.
+        """
+        return self.registry.same_request(params, owner, self._settings.config.defaults.count)
 
     def _new_record(
         self, plan: SessionPlan, params: SessionStartParams, owner: str

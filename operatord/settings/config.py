@@ -80,8 +80,15 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sessions_per_owner: Positive | None = None
     queue: Annotated[int, Meta(ge=0, le=1_000_000)] = 1000
     connections: Positive = 1000
+    connections_per_address: Positive | None = None
+    refused: Annotated[int, Meta(ge=1, le=1000)] = 16
+    refused_linger: Duration = Duration(5)
     line_bytes: Annotated[int, Meta(ge=LEAST_LINE_BYTES, le=MOST_LINE_BYTES)] = LINE_BYTES
+    line_timeout: Duration = Duration(30)
+    idle_timeout: Duration | None = None
     in_flight: Positive = 64
+    subscriptions: Positive = 64
+    starts_per_minute: Positive | None = None
     output_bytes: Bytes = Bytes(4 * 1024**2)
     output_total: Bytes = Bytes(64 * 1024**2)
     probes: Positive = 1000
@@ -434,6 +441,7 @@ def _contradictions(config: Config) -> list[str]:
         *_network_problems(config),
         *_gpu_problems(config),
         *_lease_problems(config.lease),
+        *_limit_problems(config.limits),
         *_stall_problems(config.stall_timeout),
         *_queue_problems(config.queue),
         *_patience_problems(config.engine_patience),
@@ -536,6 +544,15 @@ def _lease_problems(lease: Lease) -> list[str]:
         f"lease.{name}: is longer than 0, or null for no end"
         for name, seconds in msgspec.structs.asdict(lease).items()
         if seconds is not None and seconds <= 0
+    ]
+
+
+def _limit_problems(limits: Limits) -> list[str]:
+    times = ("refused_linger", "line_timeout", "idle_timeout")
+    return [
+        f"limits.{name}: is longer than 0"
+        for name in times
+        if (seconds := getattr(limits, name)) is not None and seconds <= 0
     ]
 
 

@@ -169,19 +169,21 @@ async def test_few_peers_are_accepted_before_the_loop_has_its_turn(lab: Lab) -> 
         assert 0 < most <= AT_ONCE
 
 
-async def test_refused_peer_that_stays_is_cut_off(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_refused_peer_that_stays_is_cut_off(tmp_path: Path) -> None:
     """S4: a peer that was told to go and goes on sending loses its connection, and its descriptor is free."""
-    monkeypatch.setattr("operatord.control.wire.connection.LINGER", 0.2)
-    wire = await lab.wire()
-    await until(lambda: lab.daemon.server.connections == 1, "it is let in")
-    [connection] = lab.daemon.server._connections
-    assert os.fstat(connection.descriptor)
-    wire.writer.write(b"GET / HTTP/1.1\r\n")
-    assert "error" in await wire.line()
-    await until(lambda: lab.daemon.server.connections == 0, "it is cut off")
-    await until(lambda: connection._transport.get_extra_info("socket").fileno() < 0, "it is closed")
+    limits = {"refused_linger": 0.1, "idle_timeout": 3}
+    async with in_process(tmp_path / "s", {"limits": limits}) as lab:
+        wire = await lab.wire()
+        await until(lambda: lab.daemon.server.connections == 1, "it is let in")
+        [connection] = lab.daemon.server._connections
+        assert os.fstat(connection.descriptor)
+        wire.writer.write(b"GET / HTTP/1.1\r\n")
+        assert "error" in await wire.line()
+        silent = await lab.wire()
+        assert "limits.idle_timeout" in (await silent.line())["error"]["message"]
+        assert connection not in lab.daemon.server._connections, "it is cut off before that"
+        sock = connection._transport.get_extra_info("socket")
+        await until(lambda: sock.fileno() < 0, "it is closed")
 
 
 async def test_running_out_of_descriptors_is_told_as_that(tmp_path: Path) -> None:

@@ -186,25 +186,25 @@ async def test_connection_without_requests_costs_no_thread_or_task(lab: Lab) -> 
     assert len(asyncio.all_tasks()) == before
 
 
-async def test_line_that_does_not_end_is_given_up(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("operatord.control.wire.connection.LINE_SECONDS", 0.1)
-    wire, other = await lab.wire(), await lab.wire()
-    assert (await wire.call("system.ping"))["pong"]
-    wire.writer.write(b'{"method":"system.dra')
-    assert (await wire.line())["error"]["code"] == -32700
-    wire.writer.write(b'in"}\n')
-    assert await wire.at_end()
-    assert (await other.call("system.status"))["draining"] is False
+async def test_line_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"limits": {"line_timeout": 0.1}}) as lab:
+        wire, other = await lab.wire(), await lab.wire()
+        assert (await wire.call("system.ping"))["pong"]
+        wire.writer.write(b'{"method":"system.dra')
+        error = (await wire.line())["error"]
+        assert error["code"] == -32700
+        assert "limits.line_timeout" in error["message"]
+        wire.writer.write(b'in"}\n')
+        assert await wire.at_end()
+        assert (await other.call("system.status"))["draining"] is False
 
 
-async def test_idle_connection_is_left_alone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operatord.control.wire.connection.LINE_SECONDS", 0.01)
-    wire, other = await lab.wire(), await lab.wire()
-    session = await wire.call("session.start")
-    await other.refusal("session.wait", session_id=session["session_id"], timeout=0.1)
-    assert (await wire.call("system.ping"))["pong"]
+async def test_idle_connection_is_left_alone(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s", {"limits": {"line_timeout": 0.01}}) as lab:
+        wire, other = await lab.wire(), await lab.wire()
+        session = await wire.call("session.start")
+        await other.refusal("session.wait", session_id=session["session_id"], timeout=0.1)
+        assert (await wire.call("system.ping"))["pong"]
 
 
 async def test_line_may_take_its_time_while_the_daemon_does_not_read(tmp_path: Path) -> None:

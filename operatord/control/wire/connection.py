@@ -21,12 +21,14 @@ from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
 from operatord_protocol import codec
 from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
-from operatord_protocol.errors import ParseError, TooManyRequests, WireError
+from operatord_protocol.errors import DeadlineExceeded, ParseError, TooManyRequests, WireError
 from operatord_protocol.framing import LineSplitter, LineTooLong
 
 from .backlog import Backlog
 from .fragments import Fragment, fragment
+from .idle import Idle
 from .intake import Intake
+from .origins import origin
 from .outbox import WRITE, Outbox
 from .presence import Presence, notice_dead_peers
 from .strangers import BLANKS, stranger
@@ -35,12 +37,9 @@ from .unread import Unread
 
 log = logging.getLogger(__name__)
 
-LINGER = 5.0
-"""Seconds that a refused peer may go on sending before it is cut off, so that it can read the refusal."""
 TURNED_AWAY_LINGER = 0.5
-"""The same for a peer for whom there is no room: it holds a descriptor meanwhile."""
-LINE_SECONDS = 30.0
-"""Longest time from the first byte of a line to its end."""
+"""Seconds that a peer for whom there is no room may go on sending at most before it is cut off, in place of
+`limits.refused_linger`: it holds a descriptor meanwhile."""
 PASSING = frozenset(("request.cancel", "system.ping"))
 """Methods that are answered however many requests are pending, and before those of others: the first makes
 them fewer, and the second tells that the daemon is there."""
@@ -54,8 +53,8 @@ class Host(Protocol):
     unread: Unread
     intake: Intake
 
-    def opened(self, connection: Connection) -> int | None:
-        """Return a number for the connection, or None when there are too many."""
+    def opened(self, connection: Connection) -> int:
+        """Return a number for the connection. Raises `TooManyRequests`, which it is to be told."""
         ...
 
     def closed(self, connection: Connection) -> None:
@@ -73,6 +72,7 @@ class Connection(asyncio.BufferedProtocol):
         "_farewell",
         "_fragment",
         "_host",
+        "_idle",
         "_late_line",
         "_loop",
         "_out",
@@ -87,6 +87,7 @@ class Connection(asyncio.BufferedProtocol):
         "_turns",
         "descriptor",
         "dispatcher",
+        "origin",
     )
 
     _transport: asyncio.Transport
@@ -96,6 +97,8 @@ class Connection(asyncio.BufferedProtocol):
         """Belong to ``host``."""
         limits = host.services.config.limits
         self.descriptor = -1
+        self.origin = ""
+        """Where the peer comes from, see `origin`."""
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
@@ -113,6 +116,7 @@ class Connection(asyncio.BufferedProtocol):
         self._farewell = b""
         self._late_line: asyncio.TimerHandle | None = None
         self._presence: Presence | None = None
+        self._idle: Idle | None = None
 
     # asyncio.BufferedProtocol
 
@@ -125,12 +129,29 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         self.descriptor = sock.fileno()
         notice_dead_peers(sock)
-        number = self._host.opened(self)
-        if number is None:
-            text = "too many connections; close some, or raise limits.connections and the limit on open files"
-            self._refuse_all(TooManyRequests(text, retry_after=1), TURNED_AWAY_LINGER)
-        else:
-            self.dispatcher.id = number
+        self.origin = origin(transport)
+        try:
+            self.dispatcher.id = self._host.opened(self)
+        except TooManyRequests as exc:
+            self._refuse_all(exc, min(TURNED_AWAY_LINGER, self._linger))
+            return
+        if (seconds := self._services.config.limits.idle_timeout) is not None:
+            self._idle = Idle(seconds, self._is_used, self._is_idle)
+
+    def _is_used(self) -> bool:
+        """Tell whether the peer waits for something, or has yet to read or to end what it has begun."""
+        unread = self._transport.get_write_buffer_size() > 0
+        return self.dispatcher.is_used or bool(self._backlog or self._splitter.pending) or unread
+
+    def _is_idle(self) -> None:
+        if not self._refused:
+            seconds = f"{self._services.config.limits.idle_timeout or 0.0:g} s"
+            text = f"nothing was asked for in {seconds} (limits.idle_timeout); the connection is closed"
+            self._refuse_all(DeadlineExceeded(text))
+
+    @property
+    def _linger(self) -> float:
+        return float(self._services.config.limits.refused_linger)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Have the next bytes read into what all connections share."""
@@ -142,6 +163,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in and answer what can be answered at once."""
+        if self._idle is not None:
+            self._idle.heard()
         if self._refused:
             return
         if not self._begun and not self._begins_well(data):
@@ -152,7 +175,9 @@ class Connection(asyncio.BufferedProtocol):
             self._expect_end(False)
             self._backlog.add(exc.block)
             self._refuse_all(
-                ParseError(f"a line is at most {exc.limit} bytes; the connection is closed")
+                ParseError(
+                    f"a line is at most {exc.limit} bytes (limits.line_bytes); the connection is closed"
+                )
             )
             self._turns.ask(self._turn, len(exc.block))
             return
@@ -193,6 +218,8 @@ class Connection(asyncio.BufferedProtocol):
         self._host.closed(self)
         if self._presence is not None:
             self._presence.end()
+        if self._idle is not None:
+            self._idle.stop()
         self.dispatcher.end()
         self._expect_end(False)
         self._backlog.clear()
@@ -224,7 +251,7 @@ class Connection(asyncio.BufferedProtocol):
         if (refusal := stranger(begin)) is None:
             return True
         self._begun = True
-        self._turn_away(refusal, LINGER)
+        self._turn_away(refusal, self._linger)
         return False
 
     def _expect_end(self, begun: bool, begun_now: bool = True) -> None:
@@ -233,14 +260,17 @@ class Connection(asyncio.BufferedProtocol):
             self._late_line.cancel()
             self._late_line = None
         if begun and self._late_line is None:
-            self._late_line = self._loop.call_later(LINE_SECONDS, self._line_is_late)
+            self._late_line = self._loop.call_later(
+                self._services.config.limits.line_timeout, self._line_is_late
+            )
 
     def _line_is_late(self) -> None:
         self._late_line = None
         if not self._reading or self._put_off:
             self._expect_end(True)  # it is we who did not read on
         elif not self._refused:
-            text = f"a line must end within {LINE_SECONDS:g} s of its beginning; the connection is closed"
+            seconds = f"{self._services.config.limits.line_timeout:g} s"
+            text = f"a line has {seconds} to end (limits.line_timeout); the connection is closed"
             self._refuse_all(ParseError(text))
 
     def _work(self, until: float) -> bool:
@@ -404,8 +434,8 @@ class Connection(asyncio.BufferedProtocol):
 
     # Ends
 
-    def _refuse_all(self, error: WireError, linger: float = LINGER) -> None:
-        self._turn_away(Refusal("plain", None, error), linger)
+    def _refuse_all(self, error: WireError, linger: float | None = None) -> None:
+        self._turn_away(Refusal("plain", None, error), self._linger if linger is None else linger)
 
     def _turn_away(self, refusal: Refusal, linger: float) -> None:
         """Say why, answer what is pending, and read on for a moment only to throw it away.

@@ -13,18 +13,18 @@ from collections import deque
 from pathlib import Path
 
 from operatord.control.peer import Services
+from operatord_protocol.errors import TooManyRequests
 
 from .connection import Connection
 from .intake import Intake
 from .listener import Listener, bound
+from .origins import Origins
 from .turns import Turns
 from .unread import Unread
 
-RESERVE = 96
+RESERVE = 80
 """File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
-a session, which takes some forty with local processes."""
-TURNED_AWAY = 16
-"""Connections over the limit that may be reading why at any time; they are part of the reserve."""
+a session, which takes some forty with local processes. `limits.refused` come on top of it."""
 
 
 class Server:
@@ -38,11 +38,12 @@ class Server:
         self.unread = Unread(lambda: int(services.config.limits.output_total))
         self._listeners: list[Listener] = []
         self._connections: set[Connection] = set()
+        self._origins = Origins()
         self._turned_away: deque[Connection] = deque()
         self._serial = 0
         self._unix: tuple[Path, int] | None = None
         """The Unix socket and its inode number: whoever else listens at its path later keeps theirs."""
-        self._most = max(RESERVE, _raised_descriptor_limit() - RESERVE)
+        self._descriptors = _raised_descriptor_limit()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`.
@@ -81,24 +82,48 @@ class Server:
         """How many peers are connected."""
         return len(self._connections)
 
-    def opened(self, connection: Connection) -> int | None:
-        """Return a number for the connection, or None when there are too many.
+    def opened(self, connection: Connection) -> int:
+        """Return a number for the connection. Raises `TooManyRequests`, which it is to be told."""
+        if why := self._too_many(connection):
+            self._turned_away.append(connection)
+            if len(self._turned_away) > self.services.config.limits.refused:
+                self._turned_away.popleft().end()
+            raise TooManyRequests(why, retry_after=1)
+        self._serial += 1
+        self._connections.add(connection)
+        self._origins.add(connection.origin)
+        return self._serial
+
+    def _too_many(self, connection: Connection) -> str | None:
+        """Return why there is no room for a connection, if there is none.
 
         The system gives out the lowest descriptor that is free, so a high one tells how many are in use.
         """
-        most = self.services.config.limits.connections
-        if len(self._connections) >= most or connection.descriptor >= self._most:
-            self._turned_away.append(connection)
-            if len(self._turned_away) > TURNED_AWAY:
-                self._turned_away.popleft().end()
-            return None
-        self._serial += 1
-        self._connections.add(connection)
-        return self._serial
+        limits = self.services.config.limits
+        if len(self._connections) >= limits.connections:
+            return (
+                f"there are {limits.connections} connections already: close some, or raise "
+                "limits.connections"
+            )
+        reserve = RESERVE + limits.refused
+        if connection.descriptor >= max(reserve, self._descriptors - reserve):
+            return (
+                "there are too many connections for the limit on open files, of which some are kept for "
+                "sessions: close some, or raise it (LimitNOFILE, ulimit -n)"
+            )
+        most = limits.connections_per_address
+        if most is not None and self._origins[connection.origin] >= most:
+            return (
+                f"there are {most} connections from {connection.origin} already: close some, or raise "
+                "limits.connections_per_address"
+            )
+        return None
 
     def closed(self, connection: Connection) -> None:
         """Forget the connection. Idempotent."""
-        self._connections.discard(connection)
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._origins.remove(connection.origin)
         with contextlib.suppress(ValueError):
             self._turned_away.remove(connection)
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from operatord.access.identity import LOCAL, Identity
-from operatord.control.dispatch import SUBSCRIPTIONS, Dispatcher
+from operatord.control.dispatch import Dispatcher
 from operatord.control.verbs import NO_LOGINS
 from operatord.machine.clock import Clock
 from operatord.settings.config import Config
@@ -186,9 +186,10 @@ async def test_subscription_sends_when_the_door_gives_it_time(house: House) -> N
 
 
 async def test_subscriptions_are_bounded(house: House) -> None:
-    for number in range(SUBSCRIPTIONS + 1):
+    most = Config().limits.subscriptions
+    for number in range(most + 1):
         house.ask("events.subscribe", id=number)
-    assert house.door.take()[-1] == (SUBSCRIPTIONS, "too_many_requests")
+    assert house.door.take()[-1] == (most, "too_many_requests")
 
 
 async def test_end_of_the_peer_ends_what_it_had_under_way(house: House) -> None:

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from operatord.control.dispatch import SUBSCRIPTIONS
 from operatord.control.verbs import EventFeed
 from operatord.control.wire.backlog import LONG
 from operatord.control.wire.connection import Connection
@@ -323,14 +322,15 @@ async def test_a_subscription_is_one_object_and_none_is_left_to_the_garbage_coll
 ) -> None:
     """It would stop the daemon for as long as it looks at all that thousands are made of."""
     wire, connection = side.connect()
+    most = side.services.config.limits.subscriptions
     gc.collect()
     gc.disable()
     try:
         before = len(gc.get_objects())
-        connection.data_received(b'{"method":"events.subscribe"}\n' * SUBSCRIPTIONS)
-        while len(wire.replies()) < SUBSCRIPTIONS:
+        connection.data_received(b'{"method":"events.subscribe"}\n' * most)
+        while len(wire.replies()) < most:
             await asyncio.sleep(0)
-        assert len(gc.get_objects()) - before < 2 * SUBSCRIPTIONS
+        assert len(gc.get_objects()) - before < 2 * most
         connection.connection_lost(None)
         del connection
         await asyncio.sleep(0)
