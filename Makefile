@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images emulators client demo test engines engine-settings pythons faults cores fuzz check bench clean engine-down
+.PHONY: help venv engine images emulators client demo install uninstall test engines engine-settings pythons faults cores fuzz check bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -30,6 +30,12 @@ client: venv ## make the blocking client's files from those of the client for as
 # A demo needs .venv and no more: it starts no engine, but takes one that answers, else local processes.
 demo: venv ## watch a session run, on an engine that answers or as local processes
 	@if host=$$(tools/engine status 2>/dev/null); then export "$$host"; fi; exec .venv/bin/operatord demo $(ARGS)
+
+install: ## install it as a service of systemd (DESTDIR=, PREFIX=/usr/local, SERVICE_PYTHON=/usr/bin/python3)
+	@packaging/install
+
+uninstall: ## remove the service; settings, state and user stay
+	@packaging/install uninstall
 
 test: ## run the tests, with containers where an engine is to be had (ARGS="-k name")
 	@tools/test $(ARGS)
