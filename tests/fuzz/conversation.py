@@ -26,6 +26,9 @@ SETTINGS: dict[str, Any] = {
     "limits": {"line_bytes": LONGEST},
     "history": {"keep": 100},
     "log": {"level": "warning"},
+    # A start is not to wait for a machine that is busy otherwise.
+    "system_reserved": {"memory": 0, "disk": 0},
+    "pressure": {"memory_stall": None},
 }
 PATIENCE = 30.0
 """Seconds until what has not come is called unanswered."""
@@ -145,16 +148,19 @@ class Target:
             if not too_long:
                 writer.write_eof()
             at_least = 3 + sum(SILENCE not in each.kinds for each in due)
-            return [reply async for reply in _replies(reader, at_least)]
+            subscribed = any(each.subscribes for each in due)
+            return [reply async for reply in _replies(reader, at_least, subscribed)]
         except ConnectionError as exc:
             raise Finding(f"the connection broke off: {exc}; {sent!r}") from exc
         finally:
             writer.close()
 
 
-async def _replies(reader: asyncio.StreamReader, at_least: int) -> AsyncIterator[Json]:
+async def _replies(
+    reader: asyncio.StreamReader, at_least: int, subscribed: bool
+) -> AsyncIterator[Json]:
     """Give the replies up to the end, or up to the last due if a subscription keeps the connection open."""
-    subscribed, count = False, 0
+    count = 0
     while not (subscribed and count >= at_least):
         line = await reader.readline()
         if not line:

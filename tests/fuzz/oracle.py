@@ -26,6 +26,8 @@ class Expected(NamedTuple):
     """Mostly one. It is open which of two faults of a line is found first."""
     id: Any = None
     """The id that the reply has, for `UNDERSTOOD`."""
+    subscribes: bool = False
+    """Whether it is a notification that may begin a subscription, of which no reply tells."""
 
 
 class _Faults:
@@ -89,7 +91,7 @@ def _of_value(value: Any) -> Expected:
     if not is_good:
         return _of(REQUEST)
     if is_rpc and "id" not in value:
-        return _of(SILENCE)
+        return Expected(frozenset((SILENCE,)), subscribes=value["method"] == "events.subscribe")
     return Expected(frozenset((UNDERSTOOD,)), value.get("id"))
 
 

@@ -30,6 +30,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 LINES = 200
 """Lines of a conversation."""
+SOME = 20
+"""Lines of each conversation that atheris begins with."""
 CUTS = 4
 GROWTH = 32 * 1024**2
 """Bytes by which memory may be more at the end than after the first tenth."""
@@ -105,8 +107,8 @@ async def own(campaign: Campaign, seed: int, folder: Path) -> None:
             cuts = made.cuts(CUTS, sum(map(len, lines)) // 2)
             try:
                 goes_on = await talk(campaign, daemon, lines, cuts)
-            except Finding:
-                print("found something; fewer lines are looked for", flush=True)
+            except Finding as exc:
+                print(f"{exc}\nfewer lines that do the same are looked for", flush=True)
                 await daemon.converse(await daemon.shrunk(lines))
                 raise
 
@@ -145,13 +147,13 @@ def guided(campaign: Campaign, seed: int, folder: Path) -> None:
 
     corpus = folder / "corpus"
     corpus.mkdir()
-    for number, line in enumerate(mutations.KNOWN):
-        (corpus / str(number)).write_bytes(line)
+    for number in range(0, len(mutations.KNOWN), SOME):
+        (corpus / str(number)).write_bytes(b"\n".join(mutations.KNOWN[number : number + SOME]))
     words = folder / "words"
     words.write_text("".join(_quoted(piece) for piece in mutations.PIECES))
     atheris.Setup(
-        [sys.argv[0], f"-seed={seed}", f"-dict={words}", "-max_len=8192", "-print_final_stats=0",
-         "-verbosity=0", "-timeout=60", "-rss_limit_mb=0", str(corpus)],
+        [sys.argv[0], f"-seed={seed}", f"-dict={words}", "-max_len=8192", "-len_control=0",
+         "-print_final_stats=0", "-verbosity=0", "-timeout=60", "-rss_limit_mb=0", str(corpus)],
         one,
     )  # fmt: skip
     atheris.Fuzz()

@@ -47,6 +47,13 @@ def test_whatever_is_sent_is_answered_as_the_protocol_says(
     runner.run(talk.converse(lines, cuts))
 
 
+def test_subscription_of_which_no_reply_tells_is_not_waited_for(
+    daemon: tuple[asyncio.Runner, Target],
+) -> None:
+    runner, talk = daemon
+    assert runner.run(talk.converse([b'{"jsonrpc":"2.0","method":"events.subscribe"}'])) == 1
+
+
 def test_lines_that_were_changed_at_random_are_answered_as_well(
     daemon: tuple[asyncio.Runner, Target],
 ) -> None:
