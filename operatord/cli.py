@@ -32,6 +32,7 @@ EXIT_INTERRUPTED = 128 + 2
 EXIT_BROKEN_PIPE = 128 + 13
 COMMON_OPTIONS = ("-h", "--help", "--version")
 """Options that may stand before a command."""
+ROLES = ("viewer", "user", "operator")
 SYSTEM_CONFIG = Path("/etc/operatord/operatord.yaml")
 
 
@@ -132,6 +133,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_backup(commands)
     _add_restore(commands)
     _add_identity(commands)
+    _add_token(commands)
     _add_demo(commands)
     _add_simulate(commands)
     _add_export_trace(commands)
@@ -265,6 +267,27 @@ def _add_identity(commands: Any) -> None:
     )  # fmt: skip
     _add_settings(identity)
     identity.set_defaults(run=_identity)
+
+
+def _add_token(commands: Any) -> None:
+    text = (
+        "Make, list and revoke the tokens in the file that auth.tokens of the settings names. A running "
+        "daemon knows of it after a reload (operatorctl reload, or SIGHUP); who came with a revoked token is "
+        "disconnected then."
+    )
+    token = commands.add_parser("token", help="who may log in", description=text)
+    verbs = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    new = verbs.add_parser("new", help="make one and print it, once")
+    new.add_argument("user", metavar="USER", help="whose it is")
+    new.add_argument("--role", choices=ROLES, default="user", help="(default: user)")
+    new.set_defaults(act=_new_token)
+    verbs.add_parser("list", help="print whose they are").set_defaults(act=_list_tokens)
+    revoke = verbs.add_parser("revoke", help="forget one")
+    revoke.add_argument("id", metavar="ID", help="as `operatord token list` has it")
+    revoke.set_defaults(act=_revoke_token)
+    for verb in verbs.choices.values():
+        _add_settings(verb)
+        verb.set_defaults(run=_token)
 
 
 def _reading(read: Callable[[str], T], expected: str) -> Callable[[str], T]:
@@ -623,6 +646,59 @@ def _upkeep(args: argparse.Namespace, act: Callable[[Any], str]) -> int:
     except OSError as exc:
         _say(f"{exc.strerror or exc}: {exc.filename or config.state_path}")
         return EXIT_FAILED
+    return 0
+
+
+def _token(args: argparse.Namespace) -> int:
+    """Do something with the file of tokens that the settings name."""
+    config = _load(args)
+    if config is None:
+        return EXIT_USAGE
+    if config.auth.tokens is None:
+        _say("auth.tokens names no file to keep tokens in; set it, or OPERATORD_AUTH_TOKENS")
+        return EXIT_USAGE
+    from .access.tokens import TokensUnusable  # noqa: PLC0415
+
+    path = Path(config.auth.tokens).expanduser()
+    try:
+        return int(args.act(args, path))
+    except TokensUnusable as exc:
+        _say(f"{path}: {exc}")
+    except OSError as exc:
+        _say(f"{exc.filename or path}: {exc.strerror or exc}")
+    return EXIT_FAILED
+
+
+def _new_token(args: argparse.Namespace, path: Path) -> int:
+    from .access import tokens  # noqa: PLC0415
+    from .machine.clock import Clock, rfc3339  # noqa: PLC0415
+
+    if problem := tokens.user_problem(args.user):
+        _say(problem)
+        return EXIT_USAGE
+    token, text = tokens.new(path, args.user, args.role, rfc3339(Clock().wall()))
+    print(text)  # noqa: T201
+    _say(
+        f"that is the token {token.id} of {token.user}, in the role {token.role}; it is not shown again"
+    )
+    return 0
+
+
+def _list_tokens(args: argparse.Namespace, path: Path) -> int:
+    from .access import tokens  # noqa: PLC0415
+
+    for token in tokens.read(path):
+        print(token.id, f"{token.role:8}", token.created, token.user, sep="  ")  # noqa: T201
+    return 0
+
+
+def _revoke_token(args: argparse.Namespace, path: Path) -> int:
+    from .access import tokens  # noqa: PLC0415
+
+    if (token := tokens.revoke(path, args.id)) is None:
+        _say(f"there is no token {args.id}; `operatord token list` has all")
+        return EXIT_FAILED
+    print(f"the token {token.id} of {token.user} is revoked")  # noqa: T201
     return 0
 
 

@@ -23,6 +23,9 @@ from operatord_protocol.messages import Reloaded
 from operatord_protocol.methods import schemas
 
 from . import __version__, logs
+from .access.audit import Audit
+from .access.logins import Logins
+from .access.tokens import Tokens
 from .control.peer import Services
 from .control.views import Views
 from .control.wire.server import Server
@@ -51,6 +54,7 @@ from .provision.blueprint import StartSettings
 from .provision.starter import Starter
 from .provision.subnet_count import SubnetCount
 from .scheduling.admission import Admission, Machine
+from .settings import credentials
 from .settings.advertised import Advertised, advertised
 from .settings.config import Config, ConfigError
 from .settings.current import CurrentSettings
@@ -83,6 +87,7 @@ class Fresh(NamedTuple):
 
     config: Config
     advertised: Advertised
+    tokens: Tokens | None
     changed: list[str]
     """Their names."""
 
@@ -114,6 +119,7 @@ class Daemon:
         self._engine_host = choice.engine_host(config, os.environ)
         """None where the engine is on this machine; of another one, nothing can be measured here."""
         self._advertised = advertised(config, self._engine_host)
+        self._tokens = credentials.tokens(config)
         self._reread = reread or (lambda: config)
         self.manager = parts.manager or ServiceManager()
         self.clock = parts.clock or Clock()
@@ -140,6 +146,8 @@ class Daemon:
             self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
         )
         self._looks = self._make_watches()
+        self.audit = Audit(self.clock.now)
+        self.logins = Logins(self._tokens, self.clock.now, self.audit)
         self._reloading = Reloading(self._read_settings, self._use_settings, self.manager.reloading)
         self._status: StatusLine | None = None
         self.services = self._make_services()
@@ -257,6 +265,8 @@ class Daemon:
             connections=lambda: self.server.connections,
             reload=self._reloading.reload,
             views=Views(self.supervisor),
+            logins=self.logins,
+            audit=self.audit,
         )
 
     def _engine_facts(self) -> dict[str, Any]:
@@ -444,13 +454,19 @@ class Daemon:
                 config = self._reread()
             same = config.advertise_host == self.config.advertise_host
             new = self._advertised if same else advertised(config, self._engine_host)
+            tokens = credentials.tokens(config)
         except ConfigError as exc:
             raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
-        return Fresh(config, new, changed(self.config, config))
+        found = changed(self.config, config)
+        if tokens != self.logins.tokens and "auth" not in found:
+            found = sorted([*found, "auth"])
+        return Fresh(config, new, tokens, found)
 
     def _use_settings(self, fresh: Fresh) -> Reloaded:
         self.settings.config = fresh.config
         self._advertised = fresh.advertised
+        self.logins.tokens = fresh.tokens
+        self.server.look_again()
         self.engine.be_patient(fresh.config.engine_patience)
         self.supervisor.configure()
         self.journal.retention = self._retention()

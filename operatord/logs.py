@@ -72,6 +72,7 @@ def configure(settings: Logging) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     root.propagate = False
+    logging.getLogger("operatord.audit").setLevel(logging.INFO)  # whatever else is wanted
     if (writer := background_writer()) is not None:
         writer.lost_line = lambda lost: _line(handler, _LOST, lost)
 

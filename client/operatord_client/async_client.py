@@ -22,13 +22,13 @@ from operatord_protocol import messages as m
 from ._transport import forks
 from ._transport.async_connection import AsyncConnection
 from ._transport.async_locks import locked
-from ._transport.core import decode_result, given
+from ._transport.core import Login, decode_result, given
 from .address import Address, AddressLike, parse_address
 from .async_feeds import AsyncFeed, event_feed, lasting_event_feed, log_feed
 from .async_session import AsyncRunningSession
 from .errors import ClientClosed
 from .notices import Event, Notice, Progress
-from .options import StartOptions, leased
+from .options import StartOptions, default_token, leased
 from .pages import Pages
 
 T = TypeVar("T")
@@ -58,11 +58,11 @@ class AsyncClient:
         timeout: float | None = ANSWER_TIMEOUT,
         connect_timeout: float | None = CONNECT_TIMEOUT,
     ) -> None:
-        """Talk to ``address``, see `parse_address`; log in with ``token`` when there is one."""
+        """Talk to ``address``, see `parse_address`; log in with ``token``, else ``$OPERATORD_TOKEN``."""
         self.address: Address = parse_address(address)
         self.timeout = timeout
         self.connect_timeout = connect_timeout
-        self._token = token
+        self._token = token or default_token()
         self._connection: AsyncConnection | None = None
         self._closed = False
         self._connecting = asyncio.Lock()
@@ -108,15 +108,10 @@ class AsyncClient:
 
     async def _open(self) -> AsyncConnection:
         self._require_open()
-        connection = await AsyncConnection.open(self.address, self.connect_timeout)
-        try:
-            if self._token is not None:
-                login = {"token": self._token}
-                await connection.converse("auth.login", login, self.timeout, bytes)
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
+        return await AsyncConnection.open(self.address, self.connect_timeout, self._login())
+
+    def _login(self) -> Login | None:
+        return None if self._token is None else Login(self._token, self.timeout)
 
     async def _connected(self) -> AsyncConnection:
         async def connect() -> AsyncConnection:
@@ -189,6 +184,7 @@ class AsyncClient:
         """Say who this client is, now and after each reconnect."""
         login = await self._quick("auth.login", m.Login, call_timeout, token=token)
         self._token = token
+        (await self._connected()).login = self._login()
         return login
 
     # --- pipelines and probes ----------------------------------------------------------------------

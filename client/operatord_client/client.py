@@ -21,13 +21,13 @@ from operatord_protocol import messages as m
 
 from ._transport import forks
 from ._transport.connection import Connection
-from ._transport.core import decode_result, given
+from ._transport.core import Login, decode_result, given
 from ._transport.locks import locked
 from .address import Address, AddressLike, parse_address
 from .errors import ClientClosed
 from .feeds import Feed, event_feed, lasting_event_feed, log_feed
 from .notices import Event, Notice, Progress
-from .options import StartOptions, leased
+from .options import StartOptions, default_token, leased
 from .pages import Pages
 from .session import RunningSession
 
@@ -58,11 +58,11 @@ class Client:
         timeout: float | None = ANSWER_TIMEOUT,
         connect_timeout: float | None = CONNECT_TIMEOUT,
     ) -> None:
-        """Talk to ``address``, see `parse_address`; log in with ``token`` when there is one."""
+        """Talk to ``address``, see `parse_address`; log in with ``token``, else ``$OPERATORD_TOKEN``."""
         self.address: Address = parse_address(address)
         self.timeout = timeout
         self.connect_timeout = connect_timeout
-        self._token = token
+        self._token = token or default_token()
         self._connection: Connection | None = None
         self._closed = False
         self._connecting = threading.Lock()
@@ -108,15 +108,10 @@ class Client:
 
     def _open(self) -> Connection:
         self._require_open()
-        connection = Connection.open(self.address, self.connect_timeout)
-        try:
-            if self._token is not None:
-                login = {"token": self._token}
-                connection.converse("auth.login", login, self.timeout, bytes)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return Connection.open(self.address, self.connect_timeout, self._login())
+
+    def _login(self) -> Login | None:
+        return None if self._token is None else Login(self._token, self.timeout)
 
     def _connected(self) -> Connection:
         def connect() -> Connection:
@@ -189,6 +184,7 @@ class Client:
         """Say who this client is, now and after each reconnect."""
         login = self._quick("auth.login", m.Login, call_timeout, token=token)
         self._token = token
+        (self._connected()).login = self._login()
         return login
 
     # --- pipelines and probes ----------------------------------------------------------------------

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -12,8 +11,6 @@ from operatord_protocol.standard_streams import open_closed_ones
 from .ctl import exits, parser, terminal
 from .ctl.context import Context
 from .ctl.signals import Signals
-
-TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,8 +57,7 @@ def _typed(argv: Sequence[str] | None, signals: Signals) -> int:
         args.verb.error("--frames takes frames of the json format, and waits for them")
     if getattr(args, "explain", False) and getattr(args, "no_wait", False):
         args.verb.error("--explain tells of a start that was waited for")
-    token = args.token or os.environ.get(TOKEN_VARIABLE)
-    context = Context(args.address, token, as_json=args.output == "json")
+    context = Context(args.address, args.token, as_json=args.output == "json")
     try:
         return _run(lambda: args.run(context, args), signals, as_json=context.as_json)
     finally:

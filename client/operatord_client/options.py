@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Literal, TypedDict
+
+TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
+"""Environment variable that is asked when no token is given."""
 
 
 class TtlLease(TypedDict):
@@ -50,3 +54,8 @@ def leased(options: StartOptions) -> StartOptions:
     if "lease" in options or "request_key" in options:
         return options
     return {**options, "lease": "connection"}
+
+
+def default_token() -> str | None:
+    """Return the token of ``$OPERATORD_TOKEN``; None if there is none."""
+    return os.environ.get(TOKEN_VARIABLE) or None

@@ -23,17 +23,32 @@ class Identity(NamedTuple):
     """None before login."""
     rank: int
     """That of the role: each request compares it, see `NEEDED`."""
+    token: str = ""
+    """The id of the token that was shown, if one was."""
 
     def sees(self, owner: str) -> bool:
         """Tell whether all of a session of ``owner`` may be seen, and whether it may be stopped."""
         return self.user == owner or self.rank == RANKS["operator"]
 
 
-def identity(user: str, role: Role | None) -> Identity:
+class Origin(NamedTuple):
+    """Where a connection comes from."""
+
+    address: str
+    """An IP address; of a Unix socket, the user at its other end."""
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return self.address if self.port is None else f"{self.address} port {self.port}"
+
+
+def identity(user: str, role: Role | None, token: str = "") -> Identity:
     """Return the identity of ``user`` with a role."""
-    return Identity(user, role, RANKS[role])
+    return Identity(user, role, RANKS[role], token)
 
 
+ANONYMOUS = identity("", None)
+"""Whoever has not logged in where that is asked for."""
 LOCAL = identity("local", "operator")
 """Whoever reaches a listener that asks for no login."""
 

@@ -14,15 +14,17 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, Protocol
 
-from operatord.access.identity import NEEDED, Identity, refusal
+from operatord.access.identity import NEEDED, Identity, Origin, refusal
 from operatord_protocol.checking import clip, suggestion
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.errors import (
     Cancelled,
+    Forbidden,
     InternalError,
     InvalidRequest,
     MethodNotFound,
     TooManyRequests,
+    Unauthorized,
     WireError,
 )
 from operatord_protocol.methods import METHODS
@@ -42,6 +44,15 @@ class Door(Protocol):
     @property
     def takes_more(self) -> bool:
         """Whether the peer is there, and reads what it is sent."""
+        ...
+
+    @property
+    def source(self) -> Origin:
+        """Where the peer comes from."""
+        ...
+
+    def let_in(self) -> None:
+        """Hear that the peer has logged in."""
         ...
 
     def reply(self, request: Request, result: bytes) -> None:
@@ -77,6 +88,10 @@ class _Nobody:
     """The door of a peer that is gone: nothing comes in, and what is sent goes nowhere."""
 
     takes_more = False
+    source = Origin("gone")
+
+    def let_in(self) -> None:
+        pass
 
     def reply(self, request: Request, result: bytes) -> None:
         pass
@@ -170,6 +185,9 @@ class Dispatcher:
 
     def refuse(self, request: Request, error: WireError) -> None:
         """Answer a request with an error, if it is to be answered."""
+        if isinstance(error, Unauthorized | Forbidden) and request.method != "auth.login":
+            why, audit = {"method": request.method, "why": error.message}, self._services.audit
+            audit.refused(self.identity, self.origin, **why)
         if request.wants_reply:
             self._door.refuse(request, error)
 
@@ -281,6 +299,16 @@ class Dispatcher:
         self._due[key] = feed
 
     # The peer
+
+    @property
+    def origin(self) -> Origin:
+        """Where the peer comes from."""
+        return self._door.source
+
+    def log_in(self, who: Identity) -> None:
+        """Be ``who`` from now on."""
+        self.identity = who
+        self._door.let_in()
 
     def notify(self, dialect: Dialect, method: str, params: dict[str, Any]) -> bool:
         """Send a notification unless the peer takes no more."""

@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from operatord.access.identity import Identity
+from operatord.access.audit import Audit
+from operatord.access.identity import Identity, Origin
+from operatord.access.logins import Logins
 from operatord.lifecycle.inspection import Inspection
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock
@@ -45,6 +47,15 @@ class Peer(Protocol):
 
     id: int
     identity: Identity
+
+    @property
+    def origin(self) -> Origin:
+        """Where it comes from."""
+        ...
+
+    def log_in(self, who: Identity) -> None:
+        """Be ``who`` from now on, with the limits of those who have logged in."""
+        ...
 
     def notify(self, dialect: Dialect, method: str, params: dict[str, Any]) -> bool:
         """Send a notification; False, and nothing sent, when the peer takes no more just now."""
@@ -107,6 +118,8 @@ class Services:
     connections: Callable[[], int]
     reload: Callable[[], Awaitable[Reloaded]]
     views: Views
+    logins: Logins
+    audit: Audit
     followers: Turnstile = field(default_factory=Turnstile)
     """Through which goes whoever follows log lines and has many to send."""
     followed: int = 0
@@ -138,3 +151,7 @@ class Call:
     def notify(self, method: str, params: dict[str, Any]) -> bool:
         """Send a notification in the manner of the request; False when the peer takes no more just now."""
         return self.peer.notify(self.request.dialect, method, params)
+
+    def audit(self, what: str, **more: Any) -> None:
+        """Write down who has done what."""
+        self.services.audit.note(what, self.peer.identity, self.peer.origin, **more)

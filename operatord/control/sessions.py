@@ -34,6 +34,7 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     owner = owner_of(call.peer.identity, params)
     _count(call.services, params, owner)
     record = supervisor.submit(params, owner, upstream, _patience(call, params))
+    call.audit("start", session_id=record.id, owner=owner)
     if params.lease == "connection":
         _hold(call, record)
     if params.wait == "ready":
@@ -145,6 +146,7 @@ async def stop(call: Call, params: m.SessionStopParams) -> m.Session:
     """
     supervisor = call.services.supervisor
     record = owned(call, params.session_id)
+    call.audit("stop", session_id=record.id, owner=record.owner)
     reason = "stopped on request"
     supervisor.end(record, Ending("stopped", "client", reason, grace=given(params.grace)))
     await record.wait_for("ended")
@@ -180,6 +182,7 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
             'this session has no lease to extend; start it with a lease such as {"ttl": 60}',
             session_id=record.id,
         )
+    call.audit("extend", session_id=record.id, owner=record.owner, ttl=params.ttl)
     supervisor.extend(record, params.ttl)
     try:
         await supervisor.settled()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operatord.access.identity import LOCAL
+from operatord.access.logins import of_token
 from operatord.store.events import Subscription
 from operatord_protocol import errors
 from operatord_protocol import messages as m
@@ -46,12 +47,21 @@ def undrain(call: Call, params: m.NoParams) -> m.Drained:
 
 async def reload(call: Call, params: m.NoParams) -> m.Reloaded:
     """Reread the configuration. Raises `Conflict` when it cannot be used; then nothing changes."""
+    call.audit("reload")
     return await call.services.reload()
 
 
 def login(call: Call, params: m.LoginParams) -> m.Login:
-    """Say who the caller is: without configured logins, whoever reaches the socket is an operator."""
-    return m.Login(user=LOCAL.user, role="operator", note=NO_LOGINS)
+    """Say who the caller is: without configured logins, whoever reaches the socket is an operator.
+
+    Raises `Unauthorized`, `TooManyRequests`.
+    """
+    logins = call.services.logins
+    if logins.tokens is None:
+        return m.Login(user=LOCAL.user, role="operator", note=NO_LOGINS)
+    token = logins.identify(logins.tokens, params.token, call.peer.origin)
+    call.peer.log_in(of_token(token))
+    return m.Login(user=token.user, role=token.role)
 
 
 NO_LOGINS = (

@@ -172,6 +172,13 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     count: Count = 100_000
 
 
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How whoever connects says who they are."""
+
+    tokens: str | None = None
+    """The file of tokens, written by ``operatord token``; None: nobody has to log in."""
+
+
 class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the daemon says on standard error."""
 
@@ -184,6 +191,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     listen: str = "127.0.0.1:7733"
     unix: str | None = None
+    auth: Auth = Auth()
     engine: EngineChoice = "auto"
     docker_host: str | None = None
     docker_context: str | None = None
@@ -469,11 +477,14 @@ def _listen_problems(config: Config) -> list[str]:
 
 def _path_problems(config: Config) -> list[str]:
     paths = {name: getattr(config, name) for name in ("unix", "state_dir", "docker_cert_path")}
+    paths["auth.tokens"] = config.auth.tokens
     found = [
         f"{name}: a path has no control characters, and {path!r} has one"
         for name, path in paths.items()
         if path and not path.isprintable()
     ]
+    if config.auth.tokens == "":
+        found.append("auth.tokens: is empty; name a file, or null for no logins")
     if config.state_dir == "":
         found.append("state_dir: is empty; name a directory, or leave it out for the usual one")
     if (length := len(os.fsencode(config.unix or ""))) > engine_address.LONGEST_PATH:

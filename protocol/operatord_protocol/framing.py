@@ -45,6 +45,10 @@ class LineSplitter:
         """Bytes of a line that has begun and not ended."""
         return self._rest
 
+    def allow(self, limit: int) -> None:
+        """Accept longer lines from now on."""
+        self._limit = limit
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that ``data`` completes, without their ends.
 

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
-import pytest
-from daemon_lab import Json, Lab, Wire
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from operatord.access.identity import RANKS, identity
+import pytest
+from daemon_lab import Json
+from guarded_lab import Guarded, guarded
+
+from operatord.access.identity import RANKS
 from operatord_protocol.messages import Role
 from operatord_protocol.methods import METHODS
 
@@ -14,7 +18,6 @@ SECRETS = {"location", "plain_location", "post_mortem"}
 TRIES = ("session.stop", "session.extend", "session.logs")
 ONE = "0000000000000000"
 PARAMS: dict[str, Json] = {
-    "auth.login": {"token": "t"},
     "probe.register": {"name": "p", "host": "127.0.0.1", "port": 1},
     "probe.get": {"name": "nobody"},
     "probe.remove": {"name": "nobody"},
@@ -25,13 +28,11 @@ PARAMS: dict[str, Json] = {
 }
 
 
-async def wire_of(lab: Lab, user: str, role: Role | None) -> Wire:
-    """Return a connection that is ``user``."""
-    wire = await lab.wire()
-    await wire.call("system.ping")
-    newest = max(lab.daemon.server._connections, key=lambda each: each.dispatcher.id)
-    newest.dispatcher.identity = identity(user, role)
-    return wire
+@pytest.fixture
+async def door(tmp_path: Path) -> AsyncIterator[Guarded]:
+    """A daemon that asks for a login."""
+    async with guarded(tmp_path) as running:
+        yield running
 
 
 def wanted(role: Role | None, method: str) -> str | None:
@@ -42,9 +43,11 @@ def wanted(role: Role | None, method: str) -> str | None:
 
 
 @pytest.mark.parametrize("role", RANKS)
-async def test_each_method_is_for_its_role_and_those_above(lab: Lab, role: Role | None) -> None:
-    wire = await wire_of(lab, "ada", role)
-    for method in METHODS:
+async def test_each_method_is_for_its_role_and_those_above(
+    door: Guarded, role: Role | None
+) -> None:
+    wire = await door.wire("ada", role)
+    for method in METHODS.keys() - {"auth.login"}:
         answer = await wire.ask({"method": method, "params": PARAMS.get(method, {})})
         refused = answer.get("error", {"data": {"type": None}})["data"]["type"]
         if (expected := wanted(role, method)) is not None:
@@ -53,10 +56,10 @@ async def test_each_method_is_for_its_role_and_those_above(lab: Lab, role: Role 
             assert refused not in ("forbidden", "unauthorized"), method
 
 
-async def test_nobody_else_ends_reads_or_reaches_a_session(lab: Lab) -> None:
-    ada = await wire_of(lab, "ada", "user")
+async def test_nobody_else_ends_reads_or_reaches_a_session(door: Guarded) -> None:
+    ada = await door.wire("ada", "user")
     session_id = (await ada.call("session.start"))["session_id"]
-    grace = await wire_of(lab, "grace", "user")
+    grace = await door.wire("grace", "user")
     for method in TRIES:
         more = {"ttl": 9} if method == "session.extend" else {}
         refused = await grace.refusal(method, session_id=session_id, **more)
@@ -66,11 +69,13 @@ async def test_nobody_else_ends_reads_or_reaches_a_session(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
-async def test_others_see_a_session_without_what_leads_to_it(lab: Lab, has_ended: bool) -> None:
+async def test_others_see_a_session_without_what_leads_to_it(
+    door: Guarded, has_ended: bool
+) -> None:
     """Whoever asked before, and however often: what is kept for one is not given to another."""
-    ada = await wire_of(lab, "ada", "user")
-    grace = await wire_of(lab, "grace", "user")
-    operator = await wire_of(lab, "root", "operator")
+    ada = await door.wire("ada", "user")
+    grace = await door.wire("grace", "user")
+    operator = await door.wire("root", "operator")
     session_id = (await ada.call("session.start"))["session_id"]
     if has_ended:
         await ada.call("session.stop", session_id=session_id)
@@ -85,9 +90,9 @@ async def test_others_see_a_session_without_what_leads_to_it(lab: Lab, has_ended
     assert SECRETS.isdisjoint(waited)
 
 
-async def test_owner_is_who_asks(lab: Lab) -> None:
-    ada = await wire_of(lab, "ada", "user")
-    operator = await wire_of(lab, "root", "operator")
+async def test_owner_is_who_asks(door: Guarded) -> None:
+    ada = await door.wire("ada", "user")
+    operator = await door.wire("root", "operator")
     assert (await ada.refusal("session.start", owner="grace")).type == "forbidden"
     assert (await ada.refusal("session.plan", owner="grace")).type == "forbidden"
     assert (await ada.call("session.start", owner="ada"))["owner"] == "ada"
@@ -95,19 +100,19 @@ async def test_owner_is_who_asks(lab: Lab) -> None:
     assert (await operator.call("session.start"))["owner"] == "root"
 
 
-async def test_key_of_one_owner_tells_nothing_of_anothers_session(lab: Lab) -> None:
-    ada, grace = await wire_of(lab, "ada", "user"), await wire_of(lab, "grace", "user")
+async def test_key_of_one_owner_tells_nothing_of_anothers_session(door: Guarded) -> None:
+    ada, grace = await door.wire("ada", "user"), await door.wire("grace", "user")
     one = await ada.call("session.start", request_key="k", count=5)
     other = await grace.call("session.start", request_key="k", count=6)
     assert one["session_id"] != other["session_id"]
 
 
-async def test_events_of_others_have_no_location(lab: Lab) -> None:
-    ada, grace = await wire_of(lab, "ada", "user"), await wire_of(lab, "grace", "user")
+async def test_events_of_others_have_no_location(door: Guarded) -> None:
+    ada, grace = await door.wire("ada", "user"), await door.wire("grace", "user")
     session_id = (await ada.call("session.start"))["session_id"]
     for wire in (ada, grace):
         await wire.call("events.subscribe", types=["session.attached"])
     location = {"host": "127.0.0.1", "port": 1}
-    lab.daemon.events.emit("session.attached", session_id=session_id, location=location)
+    door.lab.daemon.events.emit("session.attached", session_id=session_id, location=location)
     assert (await ada.event("session.attached"))["location"] == location
     assert "location" not in await grace.event("session.attached")

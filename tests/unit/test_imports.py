@@ -63,6 +63,9 @@ RULES: dict[str, set[str]] = {
     "operatord.systemd": {
         "operatord.systemd", "operatord.settings.config", "operatord.core.phases", "operatord.store.events",
     },
+    "operatord.settings.credentials": {
+        "operatord.settings.config", "operatord.access", "operatord_protocol",
+    },
     "operatord.control": {
         "operatord.control", "operatord.access", "operatord.lifecycle",
         *_BELOW_LIFECYCLE - {"operatord.engines.base"},

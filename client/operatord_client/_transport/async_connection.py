@@ -18,7 +18,7 @@ from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachab
 from operatord_client.notices import Notice, Progress
 
 from . import forks
-from .core import Call, Core
+from .core import Call, Core, Login
 from .long_lines import TRIAL_SECONDS, LongLine
 from .sockets import open_streams
 
@@ -33,9 +33,11 @@ class AsyncConnection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        another: Callable[[], Awaitable[AsyncConnection]],
+        another: Callable[[Login | None], Awaitable[AsyncConnection]],
     ) -> None:
         """Own both ends; ``another`` makes a connection to the same daemon."""
+        self.login: Login | None = None
+        """What others to the same daemon say of themselves, too."""
         self._reader = reader
         self._writer = writer
         self._another = another
@@ -46,10 +48,20 @@ class AsyncConnection:
         forks.note(self)
 
     @classmethod
-    async def open(cls, address: Address, connect_timeout: float | None) -> Self:
-        """Connect. Raises `DaemonUnreachable`."""
+    async def open(
+        cls, address: Address, connect_timeout: float | None, login: Login | None = None
+    ) -> Self:
+        """Connect, and log in. Raises `DaemonUnreachable`, and what `converse` raises."""
         another = partial(cls.open, address, connect_timeout)
-        return cls(*await open_streams(address, connect_timeout, DaemonUnreachable), another)
+        connection = cls(*await open_streams(address, connect_timeout, DaemonUnreachable), another)
+        if login is not None:
+            try:
+                await connection.converse("auth.login", login.params, login.timeout, bytes)
+            except BaseException:
+                await connection.close()
+                raise
+        connection.login = login
+        return connection
 
     def after_fork(self) -> None:
         """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
@@ -114,7 +126,7 @@ class AsyncConnection:
         """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
         long.check()
         try:
-            other = await self._another()
+            other = await self._another(self.login)
             try:
                 call, line = await other.prepare("system.ping", {})
                 async for _ in other.progress(call, long.lengthened(line), TRIAL_SECONDS):

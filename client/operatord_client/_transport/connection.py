@@ -22,7 +22,7 @@ from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachab
 from operatord_client.notices import Notice, Progress
 
 from . import forks
-from .core import Call, Core
+from .core import Call, Core, Login
 from .locks import locked
 from .long_lines import TRIAL_SECONDS, LongLine
 from .outgoing import Outgoing
@@ -39,8 +39,10 @@ T = TypeVar("T")
 class Connection:
     """Requests out; answers, progress and notices in."""
 
-    def __init__(self, sock: socket.socket, another: Callable[[], Connection]) -> None:
+    def __init__(self, sock: socket.socket, another: Callable[[Login | None], Connection]) -> None:
         """Own ``sock``; ``another`` makes a connection to the same daemon."""
+        self.login: Login | None = None
+        """What others to the same daemon say of themselves, too."""
         self._socket = sock
         self._another = another
         self._poll = select.poll()
@@ -56,10 +58,20 @@ class Connection:
         forks.note(self)
 
     @classmethod
-    def open(cls, address: Address, connect_timeout: float | None) -> Self:
-        """Connect. Raises `DaemonUnreachable`."""
+    def open(
+        cls, address: Address, connect_timeout: float | None, login: Login | None = None
+    ) -> Self:
+        """Connect, and log in. Raises `DaemonUnreachable`, and what `converse` raises."""
         another = partial(cls.open, address, connect_timeout)
-        return cls(open_socket(address, connect_timeout, DaemonUnreachable), another)
+        connection = cls(open_socket(address, connect_timeout, DaemonUnreachable), another)
+        if login is not None:
+            try:
+                connection.converse("auth.login", login.params, login.timeout, bytes)
+            except BaseException:
+                connection.close()
+                raise
+        connection.login = login
+        return connection
 
     def after_fork(self) -> None:
         """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
@@ -129,7 +141,7 @@ class Connection:
         """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
         long.check()
         try:
-            with closing(self._another()) as other:
+            with closing(self._another(self.login)) as other:
                 call, line = other.prepare("system.ping", {})
                 for _ in other.progress(call, long.lengthened(line), TRIAL_SECONDS):
                     pass

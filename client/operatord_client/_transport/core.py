@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from operatord_client.errors import ClientError, ConnectionLost, UnexpectedAnswer
 from operatord_client.notices import PROGRESS, Notice, Progress
@@ -32,6 +32,19 @@ NOTICES = 10_000
 """Notices that are kept for a reader; the oldest go first."""
 
 T = TypeVar("T")
+
+
+class Login(NamedTuple):
+    """What a connection says of itself before anything else."""
+
+    token: str
+    timeout: float | None
+    """Seconds to wait for the answer; None for ever."""
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The params of `auth.login`."""
+        return {"token": self.token}
 
 
 class Call:

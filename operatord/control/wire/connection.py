@@ -15,13 +15,20 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
-from operatord.access.identity import LOCAL
+from operatord.access import logins
+from operatord.access.identity import ANONYMOUS, Origin
 from operatord.control.dispatch import Dispatcher, takes_task
 from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
 from operatord_protocol import codec
 from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
-from operatord_protocol.errors import DeadlineExceeded, ParseError, TooManyRequests, WireError
+from operatord_protocol.errors import (
+    DeadlineExceeded,
+    ParseError,
+    TooManyRequests,
+    Unauthorized,
+    WireError,
+)
 from operatord_protocol.framing import LineSplitter, LineTooLong
 
 from .backlog import Backlog
@@ -30,7 +37,7 @@ from .idle import Idle
 from .intake import Intake
 from .origins import origin
 from .outbox import WRITE, Outbox
-from .presence import Presence, notice_dead_peers
+from .presence import Presence, notice_dead_peers, origin_of
 from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
 from .unread import Unread
@@ -74,6 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         "_host",
         "_idle",
         "_late_line",
+        "_late_login",
         "_loop",
         "_out",
         "_presence",
@@ -102,8 +110,10 @@ class Connection(asyncio.BufferedProtocol):
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
-        self._splitter = LineSplitter(limits.line_bytes)
-        self.dispatcher = Dispatcher(host.services, self, LOCAL)
+        newcomer = host.services.logins.newcomer
+        most = limits.line_bytes if newcomer.role else min(logins.LINE_BYTES, limits.line_bytes)
+        self._splitter = LineSplitter(most)
+        self.dispatcher = Dispatcher(host.services, self, newcomer)
         self._backlog = Backlog()
         self._turns = host.turns
         self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
@@ -115,6 +125,7 @@ class Connection(asyncio.BufferedProtocol):
         self._refused = False
         self._farewell = b""
         self._late_line: asyncio.TimerHandle | None = None
+        self._late_login: asyncio.TimerHandle | None = None
         self._presence: Presence | None = None
         self._idle: Idle | None = None
 
@@ -135,6 +146,7 @@ class Connection(asyncio.BufferedProtocol):
         except TooManyRequests as exc:
             self._refuse_all(exc, min(TURNED_AWAY_LINGER, self._linger))
             return
+        self._expect_login(not self.dispatcher.identity.role)
         if (seconds := self._services.config.limits.idle_timeout) is not None:
             self._idle = Idle(seconds, self._is_used, self._is_idle)
 
@@ -222,6 +234,7 @@ class Connection(asyncio.BufferedProtocol):
             self._idle.stop()
         self.dispatcher.end()
         self._expect_end(False)
+        self._expect_login(False)
         self._backlog.clear()
         self._turn.end()
         self._out.close()
@@ -272,6 +285,20 @@ class Connection(asyncio.BufferedProtocol):
             seconds = f"{self._services.config.limits.line_timeout:g} s"
             text = f"a line has {seconds} to end (limits.line_timeout); the connection is closed"
             self._refuse_all(ParseError(text))
+
+    def _expect_login(self, wanted: bool) -> None:
+        """Give a peer that is to log in its time for it, from now; or no longer."""
+        if self._late_login is not None:
+            self._late_login.cancel()
+            self._late_login = None
+        if wanted:
+            self._late_login = self._loop.call_later(logins.SECONDS, self._login_is_late)
+
+    def _login_is_late(self) -> None:
+        self._late_login = None
+        if not self._refused:
+            text = f"log in within {logins.SECONDS:g} s; the connection is closed"
+            self._refuse_all(Unauthorized(text), TURNED_AWAY_LINGER)
 
     def _work(self, until: float) -> bool:
         """Work until then, as long as the peer reads; return whether there is more to do.
@@ -469,6 +496,16 @@ class Connection(asyncio.BufferedProtocol):
     # The dispatcher's door
 
     @property
+    def source(self) -> Origin:
+        """Where the peer comes from."""
+        return origin_of(self._transport)
+
+    def let_in(self) -> None:
+        """Take as long lines and as much time as from anybody who has logged in."""
+        self._expect_login(False)
+        self._splitter.allow(self._services.config.limits.line_bytes)
+
+    @property
     def takes_more(self) -> bool:
         """Whether the peer is there, and reads."""
         return self._out.takes_more
@@ -509,6 +546,11 @@ class Connection(asyncio.BufferedProtocol):
                 self._backlog.take_back(line)
                 return request
         return None
+
+    def expel(self) -> None:
+        """Do nothing more for a peer whose login holds no more, and say so."""
+        self.dispatcher.identity = ANONYMOUS
+        self._refuse_all(Unauthorized("this login holds no more: log in anew"), TURNED_AWAY_LINGER)
 
     def end(self) -> None:
         """Close from our side: what is written still goes out."""

@@ -127,6 +127,12 @@ class Server:
         with contextlib.suppress(ValueError):
             self._turned_away.remove(connection)
 
+    def look_again(self) -> None:
+        """End the connections that may not go on as who they are: a token was revoked, or is asked for."""
+        for connection in tuple(self._connections):
+            if not self.services.logins.still_holds(connection.dispatcher.identity):
+                connection.expel()
+
     def stop_listening(self) -> None:
         """Take no new connections. Idempotent."""
         listeners, self._listeners = self._listeners, []

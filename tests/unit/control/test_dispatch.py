@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from operatord.access.identity import LOCAL, Identity
+from operatord.access.audit import Audit
+from operatord.access.identity import LOCAL, Identity, Origin
+from operatord.access.logins import Logins
 from operatord.control.dispatch import Dispatcher
 from operatord.control.verbs import NO_LOGINS
 from operatord.machine.clock import Clock
@@ -33,6 +35,7 @@ class Room:
         self.takes_more = True
         self.woken = asyncio.Event()
         self.waiting: dict[RequestId, Request] = {}
+        self.source = Origin("192.0.2.1", 5)
 
     def reply(self, request: Request, result: bytes) -> None:
         self.sent.append((request.id, msgspec.json.decode(result)))
@@ -44,6 +47,9 @@ class Room:
         if self.takes_more:
             self.sent.append((dialect, method, params))
         return self.takes_more
+
+    def let_in(self) -> None:
+        self.sent.append("in")
 
     async def drained(self) -> None:
         await asyncio.get_running_loop().create_future()
@@ -76,6 +82,8 @@ class House:
             supervisor=SimpleNamespace(drain=None, registry=None),
             events=self.events,
             new_subscription=count(1).__next__,
+            logins=Logins(None, Clock().now, Audit(Clock().now)),
+            audit=Audit(Clock().now),
         )
         self.dispatcher = Dispatcher(self.services, self.door, who)
 

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""Who did what, as lines of JSON in a logger of their own: logins, refusals, starts, stops, extensions,
+reloads.
+
+Each has ``audit`` (what it is), ``user``, ``role`` (null before login) and ``from`` (where that comes from).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .identity import Identity, Origin
+
+log = logging.getLogger("operatord.audit")
+
+REFUSALS = 20
+"""Refusals that are written in a second, over all connections: who asks in vain a hundred thousand times is
+not to fill the disk. Those that were left out are counted in the ``missed`` of the next one."""
+
+
+class Audit:
+    """Writes the lines."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """``now`` returns seconds on a monotonic clock."""
+        self._now = now
+        self._since = 0.0
+        self._written = self._missed = 0
+
+    def note(self, what: str, who: Identity, origin: Origin, **more: Any) -> None:
+        """Write that ``who``, from ``origin``, did something."""
+        known = {"audit": what, "user": who.user, "role": who.role, "from": str(origin)}
+        log.info("%s", json.dumps({**known, **more}))
+
+    def refused(self, who: Identity, origin: Origin, **more: Any) -> None:
+        """Write that something was refused, unless that is too often now."""
+        if self._now() >= self._since + 1.0:
+            self._since, self._written = self._now(), 0
+        if self._written >= REFUSALS:
+            self._missed += 1
+            return
+        self._written += 1
+        missed, self._missed = self._missed, 0
+        self.note("refused", who, origin, **more, **({"missed": missed} if missed else {}))

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""Tokens: what somebody shows to say who they are, and the file in which they are known by their hashes.
+
+A token is 256 random bits, so one SHA-256 is right: no table and no guessing finds what has that much chance
+in it, and a slow hash, which makes up for short passwords, would only let strangers keep the daemon busy.
+
+The file has a line of JSON for each: ``{"id":…,"user":…,"role":…,"sha256":…,"created":…}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from operatord_protocol.messages import Role
+
+PREFIX = "opd_"
+"""What a token begins with, so that one that was left somewhere is recognised."""
+BYTES = 32
+"""Random bytes in a token."""
+LARGEST = 4 * 1024**2
+"""Bytes of a file of tokens: some twenty thousand."""
+User = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is known of one token."""
+
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
+    user: User
+    role: Role
+    sha256: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    created: str
+    """RFC 3339, UTC."""
+
+
+class TokensUnusable(Exception):
+    """The file of tokens cannot be used; says why, without its path."""
+
+
+class Tokens:
+    """The tokens that a daemon knows."""
+
+    def __init__(self, known: Sequence[Token] = ()) -> None:
+        """Know these."""
+        self._by_id = {token.id: token for token in known}
+
+    def find(self, text: str) -> Token | None:
+        """Return the token that ``text`` is. How long it takes says nothing of it."""
+        digest = _digest(text)
+        found = None
+        for token in self._by_id.values():  # all of them, whichever it is
+            if hmac.compare_digest(token.sha256, digest):
+                found = token
+        return found
+
+    def get(self, token_id: str) -> Token | None:
+        """Return a token by its id."""
+        return self._by_id.get(token_id)
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether these are the same."""
+        return isinstance(other, Tokens) and self._by_id == other._by_id
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def user_problem(user: str) -> str | None:
+    """Return what is wrong with the name of a user, as a sentence; None if it can be one."""
+    with contextlib.suppress(msgspec.ValidationError):
+        msgspec.convert(user, User)
+        return None
+    return f"a user has 1 to 64 characters and no control characters, and {user!r} has not"
+
+
+def read(path: Path) -> list[Token]:
+    """Return what is in the file. Raises `TokensUnusable`."""
+    try:
+        data = _private_text(path)
+    except FileNotFoundError as exc:
+        hint = "`operatord token new USER --role operator` makes one, with a first token"
+        raise TokensUnusable(f"there is no such file; {hint}") from exc
+    except OSError as exc:
+        raise TokensUnusable(f"it cannot be read: {exc.strerror}") from exc
+    return [
+        _token(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()
+    ]
+
+
+def _private_text(path: Path) -> bytes:
+    """Return a file's bytes, if it is its owner's alone. Raises `OSError`, `TokensUnusable`."""
+    with open(path, "rb", opener=_open_at_once) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise TokensUnusable("it is no regular file")
+        if others := found.st_mode & 0o077:
+            mode = f"{found.st_mode & 0o777:04o}"
+            does = "read" if others & 0o044 else "use"
+            raise TokensUnusable(
+                f"others may {does} it (its mode is {mode}); chmod 600 makes it yours alone"
+            )
+        if found.st_uid not in (0, os.geteuid()):
+            raise TokensUnusable("it belongs to another user; chown it to the daemon's")
+        if found.st_size > LARGEST:
+            raise TokensUnusable(f"it has {found.st_size} bytes, and {LARGEST} are the most")
+        return file.read(LARGEST)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe is not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _token(number: int, line: bytes) -> Token:
+    try:
+        return msgspec.json.decode(line, type=Token)
+    except msgspec.MsgspecError as exc:
+        raise TokensUnusable(f"line {number}: {exc}") from exc
+
+
+def new(path: Path, user: str, role: Role, created: str) -> tuple[Token, str]:
+    """Add a token to the file, which is made if it is not there; return it, and what is to be shown once.
+
+    Raises `TokensUnusable`, `OSError`.
+    """
+    text = PREFIX + secrets.token_urlsafe(BYTES)
+    with _locked(path):
+        known = read(path) if path.exists() else []
+        token = Token(secrets.token_hex(4), user, role, _digest(text), created)
+        _write(path, [*known, token])
+    return token, text
+
+
+def revoke(path: Path, token_id: str) -> Token | None:
+    """Take a token out of the file; None if there is none of that id. Raises `TokensUnusable`, `OSError`."""
+    with _locked(path):
+        known = read(path)
+        left = [token for token in known if token.id != token_id]
+        if len(left) == len(known):
+            return None
+        _write(path, left)
+    return next(token for token in known if token.id == token_id)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one program at a time write what is in the folder of ``path``. Raises `OSError`."""
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _write(path: Path, tokens: Sequence[Token]) -> None:
+    """Put the file in place whole, for its owner alone, or leave the old one as it was. Raises `OSError`."""
+    lines = b"".join(msgspec.json.encode(token) + b"\n" for token in tokens)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            if path.exists() and os.geteuid() == 0:  # else the daemon could read it no more
+                found = path.stat()
+                os.fchown(file.fileno(), found.st_uid, found.st_gid)
+            file.write(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
