@@ -24,8 +24,7 @@ from operatord_protocol.methods import schemas
 
 from . import __version__, logs
 from .access.audit import Audit
-from .access.logins import Logins
-from .access.tokens import Tokens
+from .access.logins import Credentials, Logins
 from .control.peer import Services
 from .control.views import Views
 from .control.wire.server import Server
@@ -58,6 +57,7 @@ from .settings import credentials
 from .settings.advertised import Advertised, advertised
 from .settings.config import Config, ConfigError
 from .settings.current import CurrentSettings
+from .settings.listeners import ListenerSettings, is_loopback
 from .settings.reloading import Reloading, changed
 from .signals import Signals
 from .state.directory import StateDir, StateDirLost
@@ -87,7 +87,7 @@ class Fresh(NamedTuple):
 
     config: Config
     advertised: Advertised
-    tokens: Tokens | None
+    known: Credentials
     changed: list[str]
     """Their names."""
 
@@ -119,7 +119,7 @@ class Daemon:
         self._engine_host = choice.engine_host(config, os.environ)
         """None where the engine is on this machine; of another one, nothing can be measured here."""
         self._advertised = advertised(config, self._engine_host)
-        self._tokens = credentials.tokens(config)
+        known = credentials.load(config)
         self._reread = reread or (lambda: config)
         self.manager = parts.manager or ServiceManager()
         self.clock = parts.clock or Clock()
@@ -147,7 +147,7 @@ class Daemon:
         )
         self._looks = self._make_watches()
         self.audit = Audit(self.clock.now)
-        self.logins = Logins(self._tokens, self.clock.now, self.audit)
+        self.logins = Logins(known, self.clock.now, self.audit)
         self._reloading = Reloading(self._read_settings, self._use_settings, self.manager.reloading)
         self._status: StatusLine | None = None
         self.services = self._make_services()
@@ -332,7 +332,23 @@ class Daemon:
         if self.config.unix:
             await self.server.listen_unix(Path(self.config.unix))
             log.info("listening on %s", self.config.unix)
+        for place, each in enumerate(self.config.listeners):
+            await self._listen_also(place, each)
+        for door in self.config.open_doors:
+            log.info("%s", door)
         return host, port
+
+    async def _listen_also(self, place: int, each: ListenerSettings) -> None:
+        """Listen where one of `listeners` says. Raises `OSError`."""
+        if each.is_unix:
+            await self.server.listen_unix(Path(each.address), each.auth)
+            log.info("listening on %s, auth: %s", each.address, each.auth)
+            return
+        host, port = await self.server.listen(*each.tcp, each.auth, place)
+        how = "TLS" if each.tls else "no TLS"
+        log.info("listening on %s:%d, %s, auth: %s", host, port, how, each.auth)
+        if each.tls is None and not is_loopback(each.tcp[0]):
+            log.warning("tokens go to %s in clear: set tls there", each.address)
 
     def _tell_manager(self) -> None:
         """Tell the service manager, if there is one, how it is, from now on."""
@@ -454,18 +470,18 @@ class Daemon:
                 config = self._reread()
             same = config.advertise_host == self.config.advertise_host
             new = self._advertised if same else advertised(config, self._engine_host)
-            tokens = credentials.tokens(config)
+            known = credentials.load(config)
         except ConfigError as exc:
             raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
         found = changed(self.config, config)
-        if tokens != self.logins.tokens and "auth" not in found:
+        if known.tokens != self.logins.known.tokens and "auth" not in found:
             found = sorted([*found, "auth"])
-        return Fresh(config, new, tokens, found)
+        return Fresh(config, new, known, found)
 
     def _use_settings(self, fresh: Fresh) -> Reloaded:
         self.settings.config = fresh.config
         self._advertised = fresh.advertised
-        self.logins.tokens = fresh.tokens
+        self.logins.known = fresh.known
         self.server.look_again()
         self.engine.be_patient(fresh.config.engine_patience)
         self.supervisor.configure()

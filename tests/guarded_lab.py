@@ -32,7 +32,8 @@ class Guarded:
         wire = await self.lab.wire()
         if role is not None:
             _, text = self.token(user, role)
-            self.lab.daemon.logins.tokens = tokens.Tokens(tokens.read(self.file))
+            logins = self.lab.daemon.logins
+            logins.known = logins.known._replace(tokens=tokens.Tokens(tokens.read(self.file)))
             login = await wire.call("auth.login", token=text)
             assert login == {"user": user, "role": role}
         return wire

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from . import errors as errors
     from .address import Tcp as Tcp
+    from .address import Tls as Tls
     from .address import Unix as Unix
     from .address import parse_address as parse_address
     from .async_client import AsyncClient as AsyncClient
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from .session import RunningSession as RunningSession
 
 _HOMES = {
-    "address": ("Tcp", "Unix", "parse_address"),
+    "address": ("Tcp", "Tls", "Unix", "parse_address"),
     "async_client": ("AsyncClient",),
     "async_feeds": ("AsyncFeed",),
     "async_frames": ("AsyncFrameStream", "async_open_frames", "async_open_raw"),

@@ -14,6 +14,10 @@ VARIABLE = "OPERATORD_ADDRESS"
 """Environment variable that is asked when no address is given."""
 
 
+TLS_VARIABLES = ("OPERATORD_CA", "OPERATORD_CERT", "OPERATORD_KEY")
+"""Environment variables with the files that an address ``tls://…`` takes."""
+
+
 class Tcp(NamedTuple):
     """A host (name or number) and a port."""
 
@@ -22,6 +26,21 @@ class Tcp(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Tls(NamedTuple):
+    """A host and a port where TLS is spoken, and the files in PEM that this takes."""
+
+    host: str
+    port: int
+    ca: str | None = None
+    """Authorities that may have signed the daemon's certificate; None for those that the system knows."""
+    cert: str | None = None
+    """The client's certificate; None where the daemon wants none."""
+    key: str | None = None
+
+    def __str__(self) -> str:
+        return f"tls://{Tcp(self.host, self.port)}"
 
 
 class Unix(NamedTuple):
@@ -33,22 +52,23 @@ class Unix(NamedTuple):
         return f"unix:{self.path}"
 
 
-Address = Tcp | Unix
-AddressLike = str | tuple[str, int] | Tcp | Unix
+Address = Tcp | Tls | Unix
+AddressLike = str | tuple[str, int] | Tcp | Tls | Unix
 
 
 def parse_address(address: AddressLike | None = None) -> Address:
     """Return ``address``, else what ``$OPERATORD_ADDRESS`` says, else 127.0.0.1:7733.
 
     Text is ``host:port``, ``host``, ``:port``, ``[ipv6]:port``, ``tcp://host:port``, ``unix:/path`` or a path
-    with a ``/``. Raises `ValueError` with a sentence.
+    with a ``/``; or ``tls://host:port``, for which `from_environment` has the files.
+    Raises `ValueError` with a sentence.
     """
     if address is None and (text := os.environ.get(VARIABLE)):
         try:
             return _parse_text(text)
         except ValueError as exc:
             raise ValueError(f"{VARIABLE}: {exc}") from exc
-    if isinstance(address, Tcp | Unix):
+    if isinstance(address, Tcp | Tls | Unix):
         return address
     if isinstance(address, tuple):
         return Tcp(*address)
@@ -59,11 +79,19 @@ def _parse_text(text: str) -> Address:
     scheme, colon, rest = text.partition("://")
     if text.startswith("unix:"):
         return _unix(text.removeprefix("unix:").removeprefix("//"))
+    if colon and scheme == "tls":
+        return from_environment(_parse_tcp(text, rest.rstrip("/")))
     if colon and scheme != "tcp":
         raise _NoAddress(text, f"{scheme}:// is not spoken there", _example(rest.rstrip("/")))
     if "/" in text and not colon:
         return _unix(text)
     return _parse_tcp(text, rest.rstrip("/") if colon else text)
+
+
+def from_environment(place: Tcp) -> Tls:
+    """Return ``place`` with TLS, and the files that `TLS_VARIABLES` name."""
+    ca, cert, key = (os.environ.get(name) or None for name in TLS_VARIABLES)
+    return Tls(place.host, place.port, ca, cert, key)
 
 
 def _unix(path: str) -> Unix:

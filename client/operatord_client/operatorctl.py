@@ -57,7 +57,9 @@ def _typed(argv: Sequence[str] | None, signals: Signals) -> int:
         args.verb.error("--frames takes frames of the json format, and waits for them")
     if getattr(args, "explain", False) and getattr(args, "no_wait", False):
         args.verb.error("--explain tells of a start that was waited for")
-    context = Context(args.address, args.token, as_json=args.output == "json")
+    files = {name: getattr(args, name) for name in parser.TLS_FILES}
+    tls = {name: file for name, file in files.items() if file is not None}
+    context = Context(args.address, args.token, tls, as_json=args.output == "json")
     try:
         return _run(lambda: args.run(context, args), signals, as_json=context.as_json)
     finally:

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from operatord_protocol.errors import TooManyRequests, Unauthorized
+from operatord_protocol.messages import Role
 
 from .audit import Audit
 from .backoff import Backoff
-from .identity import ANONYMOUS, LOCAL, Identity, Origin, identity
+from .doors import Auth, Peers, newcomer
+from .identity import ANONYMOUS, Identity, Origin, identity
 from .tokens import Token, Tokens
 
 LINE_BYTES = 4 * 1024
@@ -19,19 +24,35 @@ SECONDS = 2.0
 """Time for a login, from the connection on."""
 
 
-class Logins:
-    """The tokens as they are now, and who tries others."""
+class Credentials(NamedTuple):
+    """What tells who connects, as the settings and their files have it now."""
 
-    def __init__(self, tokens: Tokens | None, now: Callable[[], float], audit: Audit) -> None:
-        """Know ``tokens``; None if nobody has to log in. ``now`` returns seconds on a monotonic clock."""
-        self.tokens = tokens
+    tokens: Tokens | None = None
+    """None where there are none."""
+    subjects: Mapping[str, Role] = {}
+    """Roles by the common name of a client's certificate."""
+    peers: Peers = Peers()
+    contexts: Sequence[ssl.SSLContext | None] = ()
+    """What each of `listeners` speaks TLS with; None for one without."""
+
+
+class Logins:
+    """Who is known now, and who tries tokens that are not."""
+
+    def __init__(self, known: Credentials, now: Callable[[], float], audit: Audit) -> None:
+        """Go by ``known``. ``now`` returns seconds on a monotonic clock."""
+        self.known = known
         self._backoff = Backoff(now)
         self._audit = audit
 
-    @property
-    def newcomer(self) -> Identity:
-        """Who a connection is that has not logged in."""
-        return LOCAL if self.tokens is None else ANONYMOUS
+    def newcomer(self, auth: Auth | None, transport: asyncio.BaseTransport) -> Identity:
+        """Return who a connection is that has shown no token.
+
+        Where a listener has no rule of its own, a token is asked for if there are any.
+        """
+        known = self.known
+        rule: Auth = auth or ("none" if known.tokens is None else "token")
+        return newcomer(rule, transport, known.subjects, known.peers)
 
     def identify(self, tokens: Tokens, text: str, origin: Origin) -> Token:
         """Return the token that ``text`` is. Raises `Unauthorized`, `TooManyRequests`.
@@ -53,11 +74,9 @@ class Logins:
     def _refused(self, origin: Origin, why: str) -> None:
         self._audit.refused(ANONYMOUS, origin, method="auth.login", why=why)
 
-    def still_holds(self, who: Identity) -> bool:
-        """Tell whether a connection may go on as who it is, by the tokens as they are now."""
-        if not who.token:
-            return who == self.newcomer
-        token = self.tokens.get(who.token) if self.tokens is not None else None
+    def still_holds(self, token_id: str, who: Identity) -> bool:
+        """Tell whether who came with a token may go on as who it is."""
+        token = self.known.tokens.get(token_id) if self.known.tokens is not None else None
         return token is not None and of_token(token) == who
 
 

@@ -93,6 +93,7 @@ def status(services: Services, who: Identity, params: m.NoParams) -> m.Status:
         uptime=round(services.uptime(), 3),
         troubles=services.troubles(),
         role=or_unset(who.role),
+        warnings=[str(door) for door in services.config.open_doors],
     )
 
 

@@ -29,7 +29,7 @@ class StartRates:
         if len(moments) >= most:
             raise TooManyRequests(
                 f"{owner} has asked for all the starts of this minute: limits.starts_per_minute is {most}",
-                retry_after=math.ceil(min(moments[-most] + MINUTE - now, MINUTE)),
+                retry_after=max(1, math.ceil(min(moments[-most] + MINUTE - now, MINUTE))),
             )
         moments.append(now)
         if len(self._moments) > self._swept_at:

@@ -52,14 +52,16 @@ async def reload(call: Call, params: m.NoParams) -> m.Reloaded:
 
 
 def login(call: Call, params: m.LoginParams) -> m.Login:
-    """Say who the caller is: without configured logins, whoever reaches the socket is an operator.
+    """Say who the caller is: where there are no tokens, who the connection is anyway.
 
     Raises `Unauthorized`, `TooManyRequests`.
     """
-    logins = call.services.logins
-    if logins.tokens is None:
-        return m.Login(user=LOCAL.user, role="operator", note=NO_LOGINS)
-    token = logins.identify(logins.tokens, params.token, call.peer.origin)
+    logins, who = call.services.logins, call.peer.identity
+    if (tokens := logins.known.tokens) is None:
+        if who.role is None:
+            raise errors.Unauthorized("no tokens are configured, so none is right")
+        return m.Login(user=who.user, role=who.role, note=NO_LOGINS if who == LOCAL else NO_TOKENS)
+    token = logins.identify(tokens, params.token, call.peer.origin)
     call.peer.log_in(of_token(token))
     return m.Login(user=token.user, role=token.role)
 
@@ -67,6 +69,8 @@ def login(call: Call, params: m.LoginParams) -> m.Login:
 NO_LOGINS = (
     "no logins are configured, so the token was not looked at: whoever gets here is an operator"
 )
+
+NO_TOKENS = "no tokens are configured, so this one was not looked at: the connection itself says who you are"
 
 
 async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:

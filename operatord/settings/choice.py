@@ -16,7 +16,8 @@ from operatord.engines.docker_host import tls as docker_tls
 from operatord.engines.docker_host.endpoint import Endpoint, Wanted
 
 from .advertised import is_this_machine
-from .config import Config, ConfigError, is_loopback
+from .config import Config, ConfigError
+from .listeners import is_loopback
 
 DEFAULT = Endpoint(f"unix://{docker_endpoint.DEFAULT_SOCKET}", because="the settings ask for it")
 

@@ -28,9 +28,12 @@ from operatord_protocol.checking import explain
 from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
 from operatord_protocol.hosts import host_problem
 
+from .listeners import Auth, ListenerSettings, OpenDoor, is_loopback, listener_problems
+
 PREFIX_OF_VARIABLES = "OPERATORD_"
 OTHER_VARIABLES = (
-    "OPERATORD_CONFIG", "OPERATORD_ADDRESS", "OPERATORD_TOKEN", "OPERATORD_SESSION", "OPERATORD_LATE_BIND",
+    "OPERATORD_CONFIG", "OPERATORD_ADDRESS", "OPERATORD_TOKEN", "OPERATORD_CA", "OPERATORD_CERT",
+    "OPERATORD_KEY", "OPERATORD_SESSION", "OPERATORD_LATE_BIND",
     "OPERATORD_FAILPOINT", "OPERATORD_GUARD", "OPERATORD_NO_ENGINE_REASON",
 )  # fmt: skip
 """Variables of ours that are no settings: for the command line, the client, stages and tests."""
@@ -172,13 +175,6 @@ class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     count: Count = 100_000
 
 
-class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """How whoever connects says who they are."""
-
-    tokens: str | None = None
-    """The file of tokens, written by ``operatord token``; None: nobody has to log in."""
-
-
 class Logging(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the daemon says on standard error."""
 
@@ -191,6 +187,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     listen: str = "127.0.0.1:7733"
     unix: str | None = None
+    listeners: list[ListenerSettings] = []
     auth: Auth = Auth()
     engine: EngineChoice = "auto"
     docker_host: str | None = None
@@ -225,6 +222,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Host and port of ``listen``."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def open_doors(self) -> list[OpenDoor]:
+        """The TCP addresses where nobody has to say who they are."""
+        doors = [
+            OpenDoor(each.address)
+            for each in self.listeners
+            if each.auth == "none" and not each.is_unix
+        ]
+        return doors if self.auth.tokens is not None else [OpenDoor(self.listen), *doors]
 
     @property
     def port_range(self) -> tuple[int, int] | None:
@@ -445,6 +452,7 @@ def _lay_over(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any
 def _contradictions(config: Config) -> list[str]:
     found = [
         *_listen_problems(config),
+        *listener_problems(config.listeners, config.auth),
         *_path_problems(config),
         *_network_problems(config),
         *_gpu_problems(config),
@@ -469,8 +477,8 @@ def _listen_problems(config: Config) -> list[str]:
         return [f"listen: expected HOST:PORT such as 127.0.0.1:7733, got {config.listen!r}"]
     if not is_loopback(host.strip("[]")):
         return [
-            f"listen: {host} can be reached from other machines, and this version has no login: "
-            "listen on 127.0.0.1 and let ssh or a tunnel carry the connection"
+            f"listen: {host} can be reached from other machines; put it into `listeners`, with tls and with "
+            "auth: token or cert, or listen on 127.0.0.1"
         ]
     return []
 
@@ -483,8 +491,6 @@ def _path_problems(config: Config) -> list[str]:
         for name, path in paths.items()
         if path and not path.isprintable()
     ]
-    if config.auth.tokens == "":
-        found.append("auth.tokens: is empty; name a file, or null for no logins")
     if config.state_dir == "":
         found.append("state_dir: is empty; name a directory, or leave it out for the usual one")
     if (length := len(os.fsencode(config.unix or ""))) > engine_address.LONGEST_PATH:
@@ -605,13 +611,3 @@ def _queue_problems(queue: Queue) -> list[str]:
     if queue.deadline is None or queue.deadline > 0:
         return []
     return ["queue.deadline: is longer than 0, or null for no end"]
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether ``host`` is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -1,20 +1,101 @@
 # SPDX-License-Identifier: MIT
-"""What the settings name of secrets, read from its files."""
+"""What the settings name of secrets, users and certificates, read from where it is; all of it or nothing."""
 
 from __future__ import annotations
 
+import contextlib
+import grp
+import os
+import pwd
+import ssl
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
+from operatord.access.doors import Peers
+from operatord.access.identity import Identity, identity
+from operatord.access.logins import Credentials
 from operatord.access.tokens import Tokens, TokensUnusable, read
+from operatord_protocol.messages import Role
 
 from .config import Config, ConfigError
+from .listeners import ListenerTls, PeerRoles
+
+T = TypeVar("T")
 
 
-def tokens(config: Config) -> Tokens | None:
-    """Return the tokens that are known; None where nobody has to log in. Raises `ConfigError`."""
+def load(config: Config) -> Credentials:
+    """Return what tells who connects. Raises `ConfigError`."""
+    peers, subjects = _peers(config.auth.peers), config.auth.certificates
+    contexts = tuple(
+        None if each.tls is None else _context(each.tls, f"listeners[{place}].tls")
+        for place, each in enumerate(config.listeners)
+    )
+    return Credentials(_tokens(config), subjects, peers, contexts)
+
+
+def _tokens(config: Config) -> Tokens | None:
     if config.auth.tokens is None:
         return None
     try:
         return Tokens(read(Path(config.auth.tokens).expanduser()))
     except TokensUnusable as exc:
         raise ConfigError([f"auth.tokens: {exc}"]) from exc
+
+
+def _context(tls: ListenerTls, path: str) -> ssl.SSLContext:
+    """Return what a listener speaks TLS with. Raises `ConfigError`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    with _told(f"{path}.cert and key", "a certificate and the key that belongs to it"):
+        context.load_cert_chain(tls.cert, tls.key, _no_passphrase)
+    if tls.client_ca is not None:
+        with _told(f"{path}.client_ca", "certificates of authorities"):
+            context.load_verify_locations(tls.client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _no_passphrase() -> str:
+    raise ConfigError(
+        ["the key of a listener's certificate is protected by a passphrase; remove that"]
+    )
+
+
+@contextlib.contextmanager
+def _told(path: str, what: str) -> Iterator[None]:
+    """Say what is wrong with files of ours, without where they are. Raises `ConfigError`."""
+    try:
+        yield
+    except ssl.SSLError as exc:
+        raise ConfigError(
+            [f"{path}: expected {what}, in PEM ({exc.reason or 'unreadable'})"]
+        ) from exc
+    except OSError as exc:
+        raise ConfigError([f"{path}: cannot be read: {exc.strerror}"]) from exc
+
+
+def _peers(roles: PeerRoles) -> Peers:
+    """Return the roles by number; of a group, for those who are in it. Raises `ConfigError`."""
+    users: dict[int, Identity] = {}
+    groups: dict[int, Role] = {}
+    for name, role in roles.groups.items():
+        group = _found(grp.getgrnam, name, "auth.peers.groups", "group")
+        groups[group.gr_gid] = role
+        for member in group.gr_mem:
+            with contextlib.suppress(KeyError):
+                users[pwd.getpwnam(member).pw_uid] = identity(member, role)
+    for uid in {0, os.geteuid()}:  # whose the daemon is anyway
+        with contextlib.suppress(KeyError):
+            users[uid] = identity(pwd.getpwuid(uid).pw_name, "operator")
+    for name, role in roles.users.items():
+        users[_found(pwd.getpwnam, name, "auth.peers.users", "user").pw_uid] = identity(name, role)
+    return Peers(users, groups)
+
+
+def _found(find: Callable[[str], T], name: str, path: str, what: str) -> T:
+    """Return a user or a group of this machine. Raises `ConfigError`."""
+    try:
+        return find(name)
+    except KeyError:
+        raise ConfigError([f"{path}: this machine has no {what} {name!r}"]) from None

@@ -11,7 +11,7 @@ import os
 import socket
 from collections.abc import MutableMapping
 
-from operatord.settings.config import is_loopback
+from operatord.settings.listeners import is_loopback
 
 FIRST = 3
 """The descriptor of the first one; the others follow."""

@@ -165,6 +165,8 @@ class Status(Result, frozen=True):
     """What of the daemon's own work broke and was begun again."""
     role: Role | UnsetType = UNSET
     """What whoever asks may do."""
+    warnings: list[str] = []
+    """What somebody should know who cares for the machine's safety: where no login is asked for."""
 
 
 # --- auth --------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ async def test_each_method_is_for_its_role_and_those_above(
     door: Guarded, role: Role | None
 ) -> None:
     wire = await door.wire("ada", role)
-    for method in METHODS.keys() - {"auth.login"}:
+    for method in (each for each in METHODS if each != "auth.login"):
         answer = await wire.ask({"method": method, "params": PARAMS.get(method, {})})
         refused = answer.get("error", {"data": {"type": None}})["data"]["type"]
         if (expected := wanted(role, method)) is not None:

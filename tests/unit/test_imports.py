@@ -61,19 +61,21 @@ RULES: dict[str, set[str]] = {
     "operatord.lifecycle": {"operatord.lifecycle", *_BELOW_LIFECYCLE},
     "operatord.access": {"operatord.access", "operatord_protocol", "msgspec"},
     "operatord.systemd": {
-        "operatord.systemd", "operatord.settings.config", "operatord.core.phases", "operatord.store.events",
+        "operatord.systemd", "operatord.settings.listeners", "operatord.core.phases",
+        "operatord.store.events",
     },
     "operatord.settings.credentials": {
-        "operatord.settings.config", "operatord.access", "operatord_protocol",
+        "operatord.settings.config", "operatord.settings.listeners", "operatord.access", "operatord_protocol",
     },
+    "operatord.settings.listeners": {"operatord.core", "operatord_protocol", "msgspec"},
     "operatord.control": {
         "operatord.control", "operatord.access", "operatord.lifecycle",
         *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.settings.config": {
-        "operatord.core", "operatord.settings.file", "operatord.settings.yaml_text", "operatord_protocol",
-        "msgspec",
+        "operatord.core", "operatord.settings.file", "operatord.settings.yaml_text",
+        "operatord.settings.listeners", "operatord_protocol", "msgspec",
     },
     "operatord.settings.current": {"operatord.settings.config"},
     "operatord.settings.file": {"operatord.settings.yaml_text"},

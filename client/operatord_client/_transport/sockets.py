@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 
-from operatord_client.address import Address, Tcp, Unix
+from operatord_client.address import Address, Tls, Unix
 from operatord_client.errors import Unreachable
+
+from .tunnel import tunnelled
 
 STREAM_BUFFER = 1024 * 1024
 """Bytes that an asyncio stream may hold before it stops reading."""
@@ -18,16 +21,16 @@ def open_socket(address: Address, timeout: float | None, error: type[Unreachable
     try:
         sock = _connect(address, timeout)
     except OSError as exc:
-        raise error(f"nothing answers at {address}: {_reason(exc)}") from exc
+        raise error(_sentence(address, exc)) from exc
     sock.settimeout(None)
     return sock
 
 
 def _connect(address: Address, timeout: float | None) -> socket.socket:
-    if isinstance(address, Tcp):
-        sock = socket.create_connection(address, timeout)
+    if not isinstance(address, Unix):
+        sock = socket.create_connection(address[:2], timeout)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return sock
+        return _encrypted(sock, address) if isinstance(address, Tls) else sock
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(timeout)
@@ -38,6 +41,23 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
     return sock
 
 
+def _encrypted(sock: socket.socket, address: Tls) -> socket.socket:
+    try:
+        return tunnelled(_context(address).wrap_socket(sock, server_hostname=address.host))
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _context(address: Tls) -> ssl.SSLContext:
+    """Return what TLS is spoken with. Raises `OSError`."""
+    context = ssl.create_default_context(cafile=address.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if address.cert is not None:
+        context.load_cert_chain(address.cert, address.key)
+    return context
+
+
 async def open_streams(
     address: Address, timeout: float | None, error: type[Unreachable]
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -46,9 +66,26 @@ async def open_streams(
         async with asyncio.timeout(timeout):
             if isinstance(address, Unix):
                 return await asyncio.open_unix_connection(address.path, limit=STREAM_BUFFER)
-            return await asyncio.open_connection(*address, limit=STREAM_BUFFER)
+            context = _context(address) if isinstance(address, Tls) else None
+            return await asyncio.open_connection(*address[:2], ssl=context, limit=STREAM_BUFFER)
     except OSError as exc:  # TimeoutError is one of them
-        raise error(f"nothing answers at {address}: {_reason(exc)}") from exc
+        raise error(_sentence(address, exc)) from exc
+
+
+def _sentence(address: Address, exc: OSError) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        hint = "name the authority that has signed it: --ca, OPERATORD_CA or Tls(ca=…)"
+        return f"the certificate of {address} is not believed: {exc.verify_message}; {hint}"
+    if isinstance(exc, ssl.SSLError):
+        return f"no TLS with {address}: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
+    if (
+        exc.errno
+        and isinstance(address, Tls)
+        and isinstance(exc, FileNotFoundError | PermissionError)
+    ):
+        files = ", ".join(filter(None, address[2:]))
+        return f"a file for {address} cannot be read ({files}): {_reason(exc)}"
+    return f"nothing answers at {address}: {_reason(exc)}"
 
 
 def _reason(exc: OSError) -> str:

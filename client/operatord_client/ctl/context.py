@@ -25,9 +25,18 @@ ID_LENGTH = 16
 class Context:
     """One run of operatorctl."""
 
-    def __init__(self, address: str | None, token: str | None, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        token: str | None,
+        tls: Mapping[str, str] | None = None,
+        *,
+        as_json: bool,
+    ) -> None:
+        """``tls`` has the files that were named for an address of TLS."""
         self._address = address
         self._token = token
+        self._tls = tls or {}
         self._client: Client | None = None
         self.as_json = as_json
 
@@ -37,7 +46,7 @@ class Context:
         if self._client is None:
             from operatord_client.client import Client  # noqa: PLC0415 - not for --help
 
-            self._client = Client(_parse(self._address), token=self._token)
+            self._client = Client(_parse(self._address, self._tls), token=self._token)
         return self._client
 
     def close(self) -> None:
@@ -117,10 +126,14 @@ def _codec() -> ModuleType:
     return codec
 
 
-def _parse(address: str | None) -> Address:
-    from operatord_client.address import parse_address  # noqa: PLC0415 - not for --help
+def _parse(address: str | None, tls: Mapping[str, str]) -> Address:
+    from operatord_client.address import Tls, parse_address  # noqa: PLC0415 - not for --help
 
     try:
-        return parse_address(address)
+        found = parse_address(address)
+        if not isinstance(found, Tls):
+            return found
+        ca, cert, key = (tls.get(name) for name in ("ca", "cert", "key"))
+        return Tls(found.host, found.port, ca or found.ca, cert or found.cert, key or found.key)
     except ValueError as exc:
         raise Refused(str(exc), USAGE) from exc

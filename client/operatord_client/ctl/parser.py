@@ -27,7 +27,13 @@ if TYPE_CHECKING:
 
 PROG = "operatorctl"
 PHASES = ("queued", "starting", "running", "stopping", "ended")
-TAKES_VALUE = ("--address", "--token", "--output", "-o")
+TLS_FILES = {
+    "ca": "authorities that may have signed the daemon's certificate",
+    "cert": "the certificate to show",
+    "key": "the key that belongs to it",
+}
+"""Options of an address of TLS."""
+TAKES_VALUE = ("--address", "--token", "--ca", "--cert", "--key", "--output", "-o")
 """Options that may stand before the command and whose value may be a word of its own."""
 EPILOG = """\
 Data goes to standard output, everything else to standard error. Where an ID is expected, the first
@@ -127,7 +133,9 @@ def build() -> ArgumentParser:
     )
     parser.add_argument("--version", action=ShowVersion, help="print the version and exit")
     _common(parser)
-    parser.set_defaults(verb=parser, address=None, token=None, output="table")
+    parser.set_defaults(
+        verb=parser, address=None, token=None, **dict.fromkeys(TLS_FILES), output="table"
+    )
     _add(parser, COMMANDS)
     return parser
 
@@ -201,8 +209,16 @@ def _common(parser: ArgumentParser) -> None:
         "--address",
         metavar="A",
         default=SUPPRESS,
-        help="host:port or unix:/path (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
+        help="host:port, tls://host:port or unix:/path (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
     )
+    for name, what in TLS_FILES.items():
+        variable = f"$OPERATORD_{name.upper()}"
+        add(
+            f"--{name}",
+            metavar="FILE",
+            default=SUPPRESS,
+            help=f"with tls://: {what} (default: {variable})",
+        )
     add("--token", metavar="T", default=SUPPRESS, help="log in with it (default: $OPERATORD_TOKEN)")
     add(
         "-o",

@@ -16,7 +16,8 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from operatord.access import logins
-from operatord.access.identity import ANONYMOUS, Origin
+from operatord.access.doors import Auth, origin_of
+from operatord.access.identity import ANONYMOUS, LOCAL, Identity, Origin
 from operatord.control.dispatch import Dispatcher, takes_task
 from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
@@ -37,7 +38,7 @@ from .idle import Idle
 from .intake import Intake
 from .origins import origin
 from .outbox import WRITE, Outbox
-from .presence import Presence, notice_dead_peers, origin_of
+from .presence import Presence, notice_dead_peers
 from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
 from .unread import Unread
@@ -73,6 +74,7 @@ class Connection(asyncio.BufferedProtocol):
     """A peer on a TCP or Unix socket. There may be thousands, most of them silent: hence the slots."""
 
     __slots__ = (
+        "_auth",
         "_backlog",
         "_begun",
         "_eof",
@@ -101,8 +103,8 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _out: Outbox
 
-    def __init__(self, host: Host) -> None:
-        """Belong to ``host``."""
+    def __init__(self, host: Host, auth: Auth | None = None) -> None:
+        """Belong to ``host``; ``auth`` is how its listener learns who it is, None for the usual way."""
         limits = host.services.config.limits
         self.descriptor = -1
         self.origin = ""
@@ -110,10 +112,9 @@ class Connection(asyncio.BufferedProtocol):
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
-        newcomer = host.services.logins.newcomer
-        most = limits.line_bytes if newcomer.role else min(logins.LINE_BYTES, limits.line_bytes)
-        self._splitter = LineSplitter(most)
-        self.dispatcher = Dispatcher(host.services, self, newcomer)
+        self._auth = auth
+        self._splitter = LineSplitter(min(logins.LINE_BYTES, limits.line_bytes))
+        self.dispatcher = Dispatcher(host.services, self, ANONYMOUS)
         self._backlog = Backlog()
         self._turns = host.turns
         self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
@@ -146,7 +147,7 @@ class Connection(asyncio.BufferedProtocol):
         except TooManyRequests as exc:
             self._refuse_all(exc, min(TURNED_AWAY_LINGER, self._linger))
             return
-        self._expect_login(not self.dispatcher.identity.role)
+        self._meet(self._services.logins.newcomer(self._auth, transport))
         if (seconds := self._services.config.limits.idle_timeout) is not None:
             self._idle = Idle(seconds, self._is_used, self._is_idle)
 
@@ -164,6 +165,23 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def _linger(self) -> float:
         return float(self._services.config.limits.refused_linger)
+
+    def _meet(self, who: Identity) -> None:
+        """Have the peer be ``who`` it is by its connection, or give it time to log in."""
+        if not who.role:
+            self._expect_login(True)
+            return
+        self.dispatcher.log_in(who)
+        if who != LOCAL:
+            self._services.audit.note("login", who, self.source)
+
+    @property
+    def still_holds(self) -> bool:
+        """Whether the peer may go on as who it is, by the settings and tokens as they are now."""
+        who, logins = self.dispatcher.identity, self._services.logins
+        if who.token:
+            return logins.still_holds(who.token, who)
+        return not who.role or who == logins.newcomer(self._auth, self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Have the next bytes read into what all connections share."""
@@ -213,7 +231,8 @@ class Connection(asyncio.BufferedProtocol):
         self._close_when_done()
         if not self._transport.is_closing():
             self._watch()
-        return True
+        # TLS has no half-closed connections here: asyncio closes one that the peer has ended, and says so.
+        return self._transport.get_extra_info("ssl_object") is None
 
     def _watch(self) -> None:
         """See whether the peer is still there while something is due to it and its input is not read."""

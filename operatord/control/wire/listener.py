@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -22,6 +23,10 @@ AT_ONCE = 4
 """Peers that are accepted until the event loop has its turn: about a millisecond's work."""
 PAUSE = 0.2
 """Seconds until the next try after the system had no descriptor, or no memory, for a peer."""
+HANDSHAKE = 2.0
+"""Seconds that a handshake of TLS may take, and the end of a connection with TLS."""
+HANDSHAKES = 128
+"""Peers that may be in it at once on one listener: each holds a descriptor, and is not counted yet."""
 TOLD_EVERY = 60.0
 """Seconds in which that is said once."""
 
@@ -34,11 +39,14 @@ class Listener:
         sock: socket.socket,
         protocol: Callable[[], asyncio.BaseProtocol],
         crowded: Callable[[], bool],
+        context: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         """Make each peer of ``sock`` the transport of a new ``protocol``, from now until `close`.
 
-        While it is ``crowded``, peers wait with the system.
+        While it is ``crowded``, peers wait with the system. ``context`` returns what TLS is spoken with now,
+        if it is.
         """
+        self._context = context
         self._sock = sock
         self._crowded = crowded
         self._protocol = protocol
@@ -69,6 +77,9 @@ class Listener:
         for _ in range(AT_ONCE):
             if self._crowded():
                 return  # and come again at once, after whoever waits
+            if len(self._making) >= HANDSHAKES:
+                self._wait_for(PAUSE)
+                return
             try:
                 peer = self._sock.accept()[0]
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -83,7 +94,13 @@ class Listener:
 
     async def _make(self, peer: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, peer)
+            if (context := self._context()) is None:
+                await self._loop.connect_accepted_socket(self._protocol, peer)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._protocol, peer, ssl=context,
+                    ssl_handshake_timeout=HANDSHAKE, ssl_shutdown_timeout=HANDSHAKE,
+                )  # fmt: skip
         except BaseException as exc:
             peer.close()
             if not isinstance(exc, OSError):
@@ -91,8 +108,7 @@ class Listener:
 
     def _pause(self, exc: OSError) -> None:
         """Take no peers for a moment. They are there, so the loop would come back here at once."""
-        self._loop.remove_reader(self._sock)
-        self._paused = self._loop.call_later(PAUSE, self._go_on)
+        self._wait_for(PAUSE)
         if self._loop.time() - self._told >= TOLD_EVERY:
             self._told = self._loop.time()
             log.error(
@@ -100,6 +116,10 @@ class Listener:
                 "(LimitNOFILE, ulimit -n) or lower limits.connections",
                 exc.strerror,
             )
+
+    def _wait_for(self, seconds: float) -> None:
+        self._loop.remove_reader(self._sock)
+        self._paused = self._loop.call_later(seconds, self._go_on)
 
     def _go_on(self) -> None:
         self._paused = None

@@ -13,10 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import struct
 from collections.abc import Callable
-
-from operatord.access.identity import Origin
 
 FIRST = 2.0
 """Seconds after the end of the input until the first blank; most answers come sooner."""
@@ -69,16 +66,6 @@ def _is_gone(sock: socket.socket) -> bool:
     with contextlib.suppress(OSError):
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
     return True
-
-
-def origin_of(transport: asyncio.BaseTransport) -> Origin:
-    """Return where a peer comes from."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is not None and sock.family == socket.AF_UNIX:
-        _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        return Origin(f"a Unix socket, uid {uid}")
-    host, port = (transport.get_extra_info("peername") or ("gone", None))[:2]
-    return Origin(host, port)
 
 
 def notice_dead_peers(sock: socket.socket) -> None:

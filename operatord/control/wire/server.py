@@ -8,10 +8,12 @@ import contextlib
 import errno
 import resource
 import socket
+import ssl
 import stat
 from collections import deque
 from pathlib import Path
 
+from operatord.access.doors import Auth
 from operatord.control.peer import Services
 from operatord_protocol.errors import TooManyRequests
 
@@ -41,22 +43,27 @@ class Server:
         self._origins = Origins()
         self._turned_away: deque[Connection] = deque()
         self._serial = 0
-        self._unix: tuple[Path, int] | None = None
-        """The Unix socket and its inode number: whoever else listens at its path later keeps theirs."""
+        self._unix: dict[Path, int] = {}
+        """The Unix sockets and their inode numbers: whoever else listens at a path later keeps theirs."""
         self._descriptors = _raised_descriptor_limit()
 
-    async def listen(self, host: str, port: int) -> tuple[str, int]:
+    async def listen(
+        self, host: str, port: int, auth: Auth | None = None, place: int | None = None
+    ) -> tuple[str, int]:
         """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`.
 
-        Where a socket that was handed over listens already, that one serves.
+        Where a socket that was handed over listens already, that one serves. ``auth`` is how those who
+        connect say who they are; ``place`` is that of the listener among the `listeners` of the settings.
         """
-        served = [each.address[:2] for each in self._listeners if isinstance(each.address, tuple)]
-        found = [self._listener(sock) for sock in await bound(host, port, served)]
+        handed = self._listeners if place is None else ()
+        served = [each.address[:2] for each in handed if isinstance(each.address, tuple)]
+        socks = await bound(host, port, served)
+        found = [self._listener(sock, auth, place) for sock in socks]
         self._listeners += found
         address: tuple[str, int] = found[0].address[:2] if found else (host, port)
         return address
 
-    async def listen_unix(self, path: Path) -> None:
+    async def listen_unix(self, path: Path, auth: Auth | None = None) -> None:
         """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``.
 
         Where a socket that was handed over listens already, that one serves.
@@ -67,15 +74,20 @@ class Server:
             sock, inode = _bound_unix(path)
         except OSError as exc:
             raise OSError(exc.errno, exc.strerror, str(path)) from exc
-        self._listeners.append(self._listener(sock))
-        self._unix = path, inode
+        self._listeners.append(self._listener(sock, auth))
+        self._unix[path] = inode
 
     def serve_on(self, sock: socket.socket) -> None:
         """Take peers of a socket that was handed over: it stays for others when this server has ended."""
         self._listeners.append(self._listener(sock))
 
-    def _listener(self, sock: socket.socket) -> Listener:
-        return Listener(sock, lambda: Connection(self), lambda: self.turns.crowded)
+    def _listener(
+        self, sock: socket.socket, auth: Auth | None = None, place: int | None = None
+    ) -> Listener:
+        def context() -> ssl.SSLContext | None:
+            return None if place is None else self.services.logins.known.contexts[place]
+
+        return Listener(sock, lambda: Connection(self, auth), lambda: self.turns.crowded, context)
 
     @property
     def connections(self) -> int:
@@ -130,7 +142,7 @@ class Server:
     def look_again(self) -> None:
         """End the connections that may not go on as who they are: a token was revoked, or is asked for."""
         for connection in tuple(self._connections):
-            if not self.services.logins.still_holds(connection.dispatcher.identity):
+            if not connection.still_holds:
                 connection.expel()
 
     def stop_listening(self) -> None:
@@ -138,12 +150,11 @@ class Server:
         listeners, self._listeners = self._listeners, []
         for listener in listeners:
             listener.close()
-        if self._unix is not None:
-            path, inode = self._unix
+        for path, inode in self._unix.items():
             with contextlib.suppress(FileNotFoundError):
                 if path.lstat().st_ino == inode:
                     path.unlink()
-            self._unix = None
+        self._unix.clear()
 
     async def close(self) -> None:
         """Stop listening and end every connection, what is written first."""

@@ -14,7 +14,7 @@ import pytest
 
 from operatord.access.audit import Audit
 from operatord.access.identity import LOCAL, Identity, Origin
-from operatord.access.logins import Logins
+from operatord.access.logins import Credentials, Logins
 from operatord.control.dispatch import Dispatcher
 from operatord.control.verbs import NO_LOGINS
 from operatord.machine.clock import Clock
@@ -82,7 +82,7 @@ class House:
             supervisor=SimpleNamespace(drain=None, registry=None),
             events=self.events,
             new_subscription=count(1).__next__,
-            logins=Logins(None, Clock().now, Audit(Clock().now)),
+            logins=Logins(Credentials(), Clock().now, Audit(Clock().now)),
             audit=Audit(Clock().now),
         )
         self.dispatcher = Dispatcher(self.services, self.door, who)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from operatord.access.audit import Audit
-from operatord.access.logins import Logins
+from operatord.access.logins import Credentials, Logins
 from operatord.control.verbs import EventFeed
 from operatord.control.wire.backlog import LONG
 from operatord.control.wire.connection import Connection
@@ -105,7 +105,7 @@ class Side:
             supervisor=supervisor,
             events=EventLog(Clock()),
             new_subscription=count(1).__next__,
-            logins=Logins(None, Clock().now, Audit(Clock().now)),
+            logins=Logins(Credentials(), Clock().now, Audit(Clock().now)),
         )
         self._wires: list[Wire] = []
 
