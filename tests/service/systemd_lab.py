@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A machine that systemd runs, with operatord installed on it: a container on the engine, systemd as PID 1.
 
-It shares the host's network, so the locations that its daemon gives are this host's, and the engine's socket is
-mounted into it. What it is made of is a Debian of the host's own release, kept on the engine.
+It shares the host's network, so the locations that its daemon gives are this host's, and the engine's socket
+is mounted into it. What it is made of is a Debian of the host's own release, kept on the engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import pytest
 import shared_host
 from daemon_lab import Json, Wire, until
 from shared_host import free_port
-
 
 UNIX_SOCKET = "/run/operatord/operatord.sock"
 ENGINE = "/engine.sock"
@@ -96,8 +95,7 @@ class Machine:
 
     def shows(self, *names: str) -> list[str]:
         """Return properties of the service, as `systemctl show` has them."""
-        found = [self.run(f"systemctl show --value -p {name} operatord").strip() for name in names]
-        return found
+        return [self.run(f"systemctl show --value -p {name} operatord").strip() for name in names]
 
     def journal(self, *arguments: str) -> str:
         self.run("journalctl --sync")
@@ -157,7 +155,7 @@ def _container(client: docker.APIClient, socket: str) -> str:
         network_mode="host",
         cap_add=["SYS_ADMIN", "NET_ADMIN"],
         security_opt=["seccomp=unconfined", "apparmor=unconfined"],
-        tmpfs={path: "" for path in ("/run", "/run/lock", "/tmp")},  # noqa: S108  # in there
+        tmpfs=dict.fromkeys(("/run", "/run/lock", "/tmp"), ""),
         binds=["/sys/fs/cgroup:/sys/fs/cgroup:rw", f"{socket}:{ENGINE}"],
     )
     config["CgroupnsMode"] = "host"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from operatord.settings.config import load
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).resolve().parents[2]
 UNITS = "usr/local/lib/systemd/system"
 LIB = "usr/local/lib/operatord"
 FILES = {
@@ -106,11 +108,47 @@ def test_an_upgrade_keeps_the_settings(
     assert list((tmp_path / "root/usr/local/bin").iterdir()) == []
 
 
+IN_THE_SYSTEM = """
+set -e
+mount -t tmpfs tmpfs "$1"
+for folder in etc usr/local var/lib; do
+    new=$1/$folder/new work=$1/$folder/work
+    mkdir -p "$new" "$work"
+    mount -t overlay -o "lowerdir=/$folder,upperdir=$new,workdir=$work" overlay "/$folder"
+done
+mount -t tmpfs tmpfs /run
+packaging/install
+getent passwd operatord
+id -nG operatord
+stat -c '%U %G %a %n' /var/lib/operatord /run/operatord
+/usr/local/bin/operatord check-config --quiet && operatorctl --version
+packaging/install uninstall
+ls -d /usr/local/bin/operatord* /usr/local/lib/operatord* || ls /etc/operatord
+"""
+"""Installs into the system, of which only this process sees what is changed."""
+
+
+@pytest.mark.usefixtures("installed")  # or it cannot be, and why
+def test_without_destdir_it_is_in_the_system_with_its_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("systemd-sysusers") is None:
+        pytest.skip("systemd-sysusers is not installed, or this is not root")
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "DESTDIR")}
+    command = ("unshare", "--mount", "bash", "-c", IN_THE_SYSTEM, "bash", tmp_path)
+    done = subprocess.run(command, cwd=ROOT, env=env, check=False, text=True, capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout.splitlines()
+    user = next(line for line in said if line.startswith("operatord:"))
+    assert user.split(":")[5] == "/var/lib/operatord"
+    assert "operatord docker" in said
+    assert "operatord operatord 700 /var/lib/operatord" in said
+    assert "operatord operatord 755 /run/operatord" in said
+    assert said[-1] == "operatord.yaml"
+
+
 @pytest.mark.parametrize("prefix", ["usr", "/usr lib"])
 def test_a_prefix_that_is_none_is_refused(tmp_path: Path, prefix: str) -> None:
-    root = Path(__file__).resolve().parents[2]
     env = {"PATH": "/usr/bin:/bin", "DESTDIR": str(tmp_path), "PREFIX": prefix}
-    command = (root / "packaging/install", "install")
+    command = (ROOT / "packaging/install", "install")
     done = subprocess.run(command, env=env, check=False, text=True, capture_output=True)
     assert done.returncode == 1
     assert f"PREFIX is to be an absolute path without blanks, and is '{prefix}'" in done.stderr
