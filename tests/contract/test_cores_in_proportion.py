@@ -32,10 +32,11 @@ CORE = str(min(os.sched_getaffinity(0)))
 NOWHERE = Network(id="", name="")
 
 # Each says what the kernel has made of its cores, and is busy once it has had a signal: on a slow machine,
-# nobody gets through a start beside fifty that are.
+# nobody gets through a start beside fifty that are, and no engine through a kill. Each ends with SIGTERM.
 WEIGHT = "cat /sys/fs/cgroup/cpu.weight 2>/dev/null || cat /sys/fs/cgroup/cpu/cpu.shares"
 BUSY = f"""
 trap go=yes USR1
+trap exit TERM
 {WEIGHT}
 until [ -n "$go" ]; do sleep 60 & wait $!; done
 while :; do :; done
@@ -43,6 +44,7 @@ while :; do :; done
 COUNTS = """
 import signal, subprocess, sys, time
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 subprocess.run(sys.argv[1], shell=True)
 signal.sigwait({signal.SIGUSR1})
 for second in range(1, sys.maxsize):
@@ -92,6 +94,12 @@ def client(lab: DockerLab) -> contextlib.closing[docker.APIClient]:
     return contextlib.closing(docker.APIClient(lab.url, version="auto", timeout=300))
 
 
+async def signal_all(lab: DockerLab, stages: Iterable[str], name: str) -> None:
+    with client(lab) as engine:
+        for each in stages:
+            await asyncio.to_thread(engine.kill, each, name)
+
+
 async def used(lab: Lab, container_id: str) -> tuple[float, float]:
     """Return the processor time that a stage has had, and when; both in seconds."""
     seconds = (await lab.engine.stats(container_id)).cpu_seconds
@@ -127,10 +135,9 @@ async def test_fifty_busy_neighbours_leave_a_core_its_share(docker_lab: DockerLa
     large = await run(docker_lab, "large", LARGE_ONE, LARGE)
     small = await all_of(run(docker_lab, f"small-{n}", SMALL_ONE, SMALL) for n in range(MANY))
     stages = [container_id for container_id, _ in (large, *small)]
-    with client(docker_lab) as engine:
-        for each in reversed(stages):
-            await asyncio.to_thread(engine.kill, each, "SIGUSR1")
+    await signal_all(docker_lab, reversed(stages), "SIGUSR1")
     got, *others = await speeds(docker_lab, stages)
+    await signal_all(docker_lab, stages, "SIGTERM")
     share = got / (got + sum(others))
     info = await docker_lab.engine.connect()
     print(
