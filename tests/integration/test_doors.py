@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from daemon_lab import Json, Lab, Refused, Wire, clean_env, in_process, settings
+from daemon_lab import Json, Lab, Refused, Wire, clean_env, in_process, settings, until
 from test_roles import PARAMS
 
 from operatord.access import tokens
@@ -146,10 +146,15 @@ async def test_owner_is_whose_certificate_or_process_it_is(tmp_path: Path, auth:
         assert (await wire.call("session.start"))["owner"] == ("ada" if auth == "cert" else ME)
 
 
-async def test_no_certificate_no_connection(tmp_path: Path) -> None:
+async def test_no_certificate_no_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "operatord.audit")
     async with house(tmp_path, "user") as daemon:
         with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
             await (await daemon.wire("tls", "cert", certified=False)).call("system.ping")
+        await until(lambda: bool(caplog.messages), "the refusal is written down")
+        assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in caplog.messages[-1]
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")

@@ -40,13 +40,15 @@ class Listener:
         protocol: Callable[[], asyncio.BaseProtocol],
         crowded: Callable[[], bool],
         context: Callable[[], ssl.SSLContext | None] = lambda: None,
+        note: Callable[[Any, ssl.SSLError], None] = lambda address, exc: None,
     ) -> None:
         """Make each peer of ``sock`` the transport of a new ``protocol``, from now until `close`.
 
         While it is ``crowded``, peers wait with the system. ``context`` returns what TLS is spoken with now,
-        if it is.
+        if it is; ``note`` hears from which address came who could not, or had not the right certificate.
         """
         self._context = context
+        self._note = note
         self._sock = sock
         self._crowded = crowded
         self._protocol = protocol
@@ -81,18 +83,18 @@ class Listener:
                 self._wait_for(PAUSE)
                 return
             try:
-                peer = self._sock.accept()[0]
+                peer, address = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as exc:
                 self._pause(exc)
                 return
             peer.setblocking(False)
-            task = self._loop.create_task(self._make(peer))
+            task = self._loop.create_task(self._make(peer, address))
             self._making.add(task)
             task.add_done_callback(self._making.discard)
 
-    async def _make(self, peer: socket.socket) -> None:
+    async def _make(self, peer: socket.socket, address: Any) -> None:
         try:
             if (context := self._context()) is None:
                 await self._loop.connect_accepted_socket(self._protocol, peer)
@@ -103,7 +105,9 @@ class Listener:
                 )  # fmt: skip
         except BaseException as exc:
             peer.close()
-            if not isinstance(exc, OSError):
+            if isinstance(exc, ssl.SSLError):
+                self._note(address, exc)
+            elif not isinstance(exc, OSError):
                 raise
 
     def _pause(self, exc: OSError) -> None:

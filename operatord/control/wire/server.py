@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 
 from operatord.access.doors import Auth
+from operatord.access.identity import ANONYMOUS, Origin
 from operatord.control.peer import Services
 from operatord_protocol.errors import TooManyRequests
 
@@ -87,7 +88,13 @@ class Server:
         def context() -> ssl.SSLContext | None:
             return None if place is None else self.services.logins.known.contexts[place]
 
-        return Listener(sock, lambda: Connection(self, auth), lambda: self.turns.crowded, context)
+        def note(address: tuple[str, int], exc: ssl.SSLError) -> None:
+            why = f"no TLS: {exc.reason}"
+            self.services.audit.refused(ANONYMOUS, Origin(*address[:2]), why=why)
+
+        return Listener(
+            sock, lambda: Connection(self, auth), lambda: self.turns.crowded, context, note
+        )
 
     @property
     def connections(self) -> int:
