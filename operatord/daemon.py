@@ -325,8 +325,8 @@ class Daemon:
     async def _listen(self) -> tuple[str, int]:
         """Listen wherever it is to be; return the address of TCP. Raises `OSError`."""
         for sock in self.manager.sockets:
-            self.server.serve_on(sock)
             log.info("taking connections of %s, which the service manager has made", name_of(sock))
+        self.server.hand_over(self.manager.sockets)
         host, port = await self.server.listen(*self.config.address)
         log.info("listening on %s:%d", host, port)
         if self.config.unix:
@@ -334,6 +334,7 @@ class Daemon:
             log.info("listening on %s", self.config.unix)
         for place, each in enumerate(self.config.listeners):
             await self._listen_also(place, each)
+        self.server.listen_on_the_rest()
         for door in self.config.open_doors:
             log.info("%s", door)
         return host, port

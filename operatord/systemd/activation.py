@@ -75,6 +75,6 @@ def _require_here(sock: socket.socket) -> None:
     """Hold sockets of others to what holds for ``listen``."""
     if sock.family != socket.AF_UNIX and not is_loopback(sock.getsockname()[0]):
         raise UnusableSocket(
-            f"the service manager hands over {name_of(sock)}, which other machines can reach, and this "
-            "version has no login: in the .socket unit, ListenStream= is to be as 127.0.0.1:7733 is"
+            f"the service manager hands over {name_of(sock)}, which other machines can reach: that "
+            "belongs into `listeners`, with its rules. In the .socket unit, ListenStream= is for this machine"
         )

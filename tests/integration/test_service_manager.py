@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -184,13 +186,13 @@ async def test_an_address_may_be_abstract() -> None:
 
 
 def handed_over(
-    tmp_path: Path, *sockets: socket.socket, env: dict[str, str] | None = None, arguments: str = ""
+    tmp_path: Path, *sockets: socket.socket, arguments: str = "", **more: Any
 ) -> contextlib.AbstractAsyncContextManager[Served]:
     """Serve on ``sockets``, which were made for it."""
     numbers = [sock.fileno() for sock in sockets]
     below = (sys.executable, "-c", HAND_OVER, ",".join(map(str, numbers)))
     return served(
-        tmp_path / "s", *PROCESS, *arguments.split(), below=below, pass_fds=numbers, env=env
+        tmp_path / "s", *PROCESS, *arguments.split(), below=below, pass_fds=numbers, **more
     )
 
 
@@ -240,6 +242,18 @@ async def test_sockets_take_the_place_of_listen_and_unix(tmp_path: Path) -> None
             assert await pong((host, port))
             assert await pong(path)
         assert path.is_socket()
+
+
+async def test_a_socket_has_the_rules_of_the_listener_at_its_address(tmp_path: Path) -> None:
+    """One that would ask nobody who he is, where the settings ask, would be a door beside the door."""
+    path = tmp_path / "sock"
+    config = {"listeners": [{"address": str(path), "auth": "peer"}]}
+    with unix_socket(path) as unix:
+        async with handed_over(tmp_path, unix, config=config):
+            wire = await Wire.connect(path)
+            session = await wire.call("session.start", plain_stream=True)
+            assert session["owner"] == pwd.getpwuid(os.getuid()).pw_name
+            await wire.close()
 
 
 async def test_sockets_for_another_process_are_left_alone(tmp_path: Path) -> None:

@@ -130,14 +130,16 @@ class Listener:
         self._loop.add_reader(self._sock, self._accept)
 
 
-async def bound(host: str, port: int, but: Collection[tuple[str, int]] = ()) -> list[socket.socket]:
-    """Return a socket bound to each address of ``host``, those in ``but`` left out. Raises `OSError`."""
+async def bound(host: str, port: int, there: Collection[socket.socket] = ()) -> list[socket.socket]:
+    """Return a socket bound to each address of ``host``, of ``there`` where one is. Raises `OSError`."""
+    ready = {sock.getsockname()[:2]: sock for sock in there if sock.family != socket.AF_UNIX}
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as made:
         sockets = []
         for family, kind, proto, _, address in dict.fromkeys(found):
-            if address[:2] in but:
+            if address[:2] in ready:
+                sockets.append(ready[address[:2]])
                 continue
             sock = made.enter_context(socket.socket(family, kind, proto))
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,6 +11,7 @@ import socket
 import ssl
 import stat
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from operatord.access.doors import Auth
@@ -40,6 +41,7 @@ class Server:
         self.intake = Intake()
         self.unread = Unread(lambda: int(services.config.limits.output_total))
         self._listeners: list[Listener] = []
+        self._handed_over: list[socket.socket] = []
         self._connections: set[Connection] = set()
         self._origins = Origins()
         self._turned_away: deque[Connection] = deque()
@@ -48,29 +50,35 @@ class Server:
         """The Unix sockets and their inode numbers: whoever else listens at a path later keeps theirs."""
         self._descriptors = _raised_descriptor_limit()
 
+    def hand_over(self, sockets: Iterable[socket.socket]) -> None:
+        """Have sockets that others made: what listens at their addresses listens on them, by its own rules.
+
+        They stay for others when this server has ended.
+        """
+        self._handed_over = list(sockets)
+
     async def listen(
         self, host: str, port: int, auth: Auth | None = None, place: int | None = None
     ) -> tuple[str, int]:
         """Listen on TCP and return the address; port 0 lets the system choose. Raises `OSError`.
 
-        Where a socket that was handed over listens already, that one serves. ``auth`` is how those who
-        connect say who they are; ``place`` is that of the listener among the `listeners` of the settings.
+        ``auth`` is how those who connect say who they are; ``place`` is that of the listener among the
+        `listeners` of the settings.
         """
-        handed = self._listeners if place is None else ()
-        served = [each.address[:2] for each in handed if isinstance(each.address, tuple)]
-        socks = await bound(host, port, served)
+        socks = await bound(host, port, self._handed_over)
+        self._handed_over = [each for each in self._handed_over if each not in socks]
         found = [self._listener(sock, auth, place) for sock in socks]
         self._listeners += found
-        address: tuple[str, int] = found[0].address[:2] if found else (host, port)
+        address: tuple[str, int] = found[0].address[:2]
         return address
 
     async def listen_unix(self, path: Path, auth: Auth | None = None) -> None:
-        """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``.
-
-        Where a socket that was handed over listens already, that one serves.
-        """
-        if str(path) in [each.address for each in self._listeners]:
-            return
+        """Listen on a Unix socket, open to its owner and group. Raises `OSError`, naming ``path``."""
+        for sock in self._handed_over:
+            if sock.getsockname() == str(path):
+                self._handed_over.remove(sock)
+                self._listeners.append(self._listener(sock, auth))
+                return
         try:
             sock, inode = _bound_unix(path)
         except OSError as exc:
@@ -78,9 +86,10 @@ class Server:
         self._listeners.append(self._listener(sock, auth))
         self._unix[path] = inode
 
-    def serve_on(self, sock: socket.socket) -> None:
-        """Take peers of a socket that was handed over: it stays for others when this server has ended."""
-        self._listeners.append(self._listener(sock))
+    def listen_on_the_rest(self) -> None:
+        """Listen on what was handed over and is nowhere in the settings, by the rules of `listen`."""
+        rest, self._handed_over = self._handed_over, []
+        self._listeners += [self._listener(sock) for sock in rest]
 
     def _listener(
         self, sock: socket.socket, auth: Auth | None = None, place: int | None = None
