@@ -12,7 +12,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from .identity import Identity, Origin
+from .identity import Identity
+from .origin import Origin
 
 log = logging.getLogger("operatord.audit")
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable
+
+from .origin import Origin
 
 FREE = 5
 """Failures that cost nothing: people paste the wrong line."""
@@ -18,7 +19,7 @@ MOST = 10_000
 
 
 class Backoff:
-    """Counts failures by address."""
+    """Counts failures by address, and of IPv6 by network."""
 
     def __init__(self, now: Callable[[], float]) -> None:
         """``now`` returns seconds on a monotonic clock."""
@@ -26,35 +27,26 @@ class Backoff:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
         """By address: how many, and when the last one was."""
 
-    def seconds(self, address: str) -> float:
-        """Return how long ``address`` has to wait before it may try again; 0 if it need not."""
-        count, last = self._known(address)
+    def seconds(self, origin: Origin) -> float:
+        """Return how long an address has to wait before it may try again; 0 if it need not."""
+        count, last = self._known(origin)
         if count <= FREE:
             return 0.0
         wait = min(FIRST * 2.0 ** min(count - FREE - 1, 16), LONGEST)
         return max(0.0, last + wait - self._now())
 
-    def failed(self, address: str) -> None:
+    def failed(self, origin: Origin) -> None:
         """Count a failure."""
-        count, _ = self._known(address)
-        self._failures[(key := _network(address))] = count + 1, self._now()
+        count, _ = self._known(origin)
+        self._failures[(key := origin.network)] = count + 1, self._now()
         self._failures.move_to_end(key)
         if len(self._failures) > MOST:
             self._failures.popitem(last=False)
 
-    def succeeded(self, address: str) -> None:
+    def succeeded(self, origin: Origin) -> None:
         """Forget the failures of an address."""
-        self._failures.pop(_network(address), None)
+        self._failures.pop(origin.network, None)
 
-    def _known(self, address: str) -> tuple[int, float]:
-        count, last = self._failures.get(_network(address), (0, 0.0))
+    def _known(self, origin: Origin) -> tuple[int, float]:
+        count, last = self._failures.get(origin.network, (0, 0.0))
         return (count, last) if self._now() < last + FORGET else (0, 0.0)
-
-
-def _network(address: str) -> str:
-    """Return what stands for an address: of IPv6 the /64, of which one machine may have all addresses."""
-    try:
-        found = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(ipaddress.IPv6Network((found, 64), strict=False))

@@ -6,14 +6,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import pwd
-import socket
-import struct
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from operatord_protocol.messages import Role
 
-from .identity import ANONYMOUS, LOCAL, Identity, Origin, identity
+from .identity import ANONYMOUS, LOCAL, Identity, identity
+from .origin import credentials_of
 
 Auth = Literal["none", "token", "cert", "peer"]
 """How a listener learns who connects."""
@@ -66,19 +65,3 @@ def common_name(certificate: Mapping[str, Any] | None) -> str | None:
     subject = (certificate or {}).get("subject", ())
     names = [value for part in subject for key, value in part if key == "commonName"]
     return names[0] if len(names) == 1 else None
-
-
-def credentials_of(sock: socket.socket) -> tuple[int, int, int]:
-    """Return the process, the user and the group at the other end of a Unix socket."""
-    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid, uid, gid = struct.unpack("3i", found)
-    return pid, uid, gid
-
-
-def origin_of(transport: asyncio.BaseTransport) -> Origin:
-    """Return where a peer comes from."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is not None and sock.family == socket.AF_UNIX:
-        return Origin(f"a Unix socket, uid {credentials_of(sock)[1]}")
-    host, port = (transport.get_extra_info("peername") or ("gone", None))[:2]
-    return Origin(host, port)

@@ -31,17 +31,6 @@ class Identity(NamedTuple):
         return self.user == owner or self.rank == RANKS["operator"]
 
 
-class Origin(NamedTuple):
-    """Where a connection comes from."""
-
-    address: str
-    """An IP address; of a Unix socket, the user at its other end."""
-    port: int | None = None
-
-    def __str__(self) -> str:
-        return self.address if self.port is None else f"{self.address} port {self.port}"
-
-
 def identity(user: str, role: Role | None, token: str = "") -> Identity:
     """Return the identity of ``user`` with a role."""
     return Identity(user, role, RANKS[role], token)

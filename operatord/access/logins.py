@@ -15,7 +15,8 @@ from operatord_protocol.messages import Role
 from .audit import Audit
 from .backoff import Backoff
 from .doors import Auth, Peers, newcomer
-from .identity import ANONYMOUS, Identity, Origin, identity
+from .identity import ANONYMOUS, Identity, identity
+from .origin import Origin
 from .tokens import Token, Tokens
 
 LINE_BYTES = 4 * 1024
@@ -59,15 +60,15 @@ class Logins:
 
         A wrong one is told to be wrong and nothing else, and an address that shows many has to wait.
         """
-        if (seconds := math.ceil(self._backoff.seconds(origin.address))) > 0:
+        if (seconds := math.ceil(self._backoff.seconds(origin))) > 0:
             self._refused(origin, "too many failures")
             why = f"too many logins from there have failed; try again in {seconds} s"
             raise TooManyRequests(why, retry_after=seconds)
         if (token := tokens.find(text)) is None:
-            self._backoff.failed(origin.address)
+            self._backoff.failed(origin)
             self._refused(origin, "wrong token")
             raise Unauthorized("the token is wrong")
-        self._backoff.succeeded(origin.address)
+        self._backoff.succeeded(origin)
         self._audit.note("login", of_token(token), origin, token=token.id)
         return token
 

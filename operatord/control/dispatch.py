@@ -14,7 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, Protocol
 
-from operatord.access.identity import NEEDED, Identity, Origin, refusal
+from operatord.access.identity import NEEDED, Identity, refusal
+from operatord.access.origin import Origin
 from operatord_protocol.checking import clip, suggestion
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.errors import (

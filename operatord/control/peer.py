@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from operatord.access.audit import Audit
-from operatord.access.identity import Identity, Origin
+from operatord.access.identity import Identity
 from operatord.access.logins import Logins
+from operatord.access.origin import Origin
 from operatord.lifecycle.inspection import Inspection
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock

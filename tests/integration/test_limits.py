@@ -60,7 +60,7 @@ async def test_connections_on_a_unix_socket_are_counted_by_user(tmp_path: Path) 
         first, second = await Wire.connect(path), await Wire.connect(path)
         assert await let_in(first)
         error = (await second.line())["error"]
-        assert f"from user {os.geteuid()} already" in error["message"]
+        assert f"uid {os.geteuid()} already" in error["message"]
         assert await let_in(await lab.wire()), "TCP has addresses"
         await first.close()
         await second.close()

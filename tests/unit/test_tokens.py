@@ -12,7 +12,8 @@ import pytest
 
 from operatord.access.audit import REFUSALS, Audit
 from operatord.access.backoff import FIRST, FORGET, FREE, LONGEST, MOST, Backoff
-from operatord.access.identity import ANONYMOUS, Origin
+from operatord.access.identity import ANONYMOUS
+from operatord.access.origin import Origin
 from operatord.access.tokens import Tokens, TokensUnusable, new, read, revoke
 
 CREATED = "2026-11-30T01:00:00.000Z"
@@ -84,36 +85,36 @@ def test_who_fails_often_waits_longer_each_time_and_others_do_not() -> None:
     now = Now()
     backoff = Backoff(now)
     for _ in range(FREE):
-        backoff.failed("192.0.2.1")
-    assert backoff.seconds("192.0.2.1") == 0
+        backoff.failed(Origin("192.0.2.1"))
+    assert backoff.seconds(Origin("192.0.2.1")) == 0
     waits = []
     for _ in range(20):
-        backoff.failed("192.0.2.1")
-        waits.append(backoff.seconds("192.0.2.1"))
+        backoff.failed(Origin("192.0.2.1"))
+        waits.append(backoff.seconds(Origin("192.0.2.1")))
     assert waits[:4] == [FIRST, 2 * FIRST, 4 * FIRST, 8 * FIRST]
     assert max(waits) == waits[-1] == LONGEST
-    assert backoff.seconds("192.0.2.2") == 0
+    assert backoff.seconds(Origin("192.0.2.2")) == 0
     now.seconds += LONGEST
-    assert backoff.seconds("192.0.2.1") == 0
+    assert backoff.seconds(Origin("192.0.2.1")) == 0
     now.seconds += FORGET
-    backoff.failed("192.0.2.1")
-    assert backoff.seconds("192.0.2.1") == 0
+    backoff.failed(Origin("192.0.2.1"))
+    assert backoff.seconds(Origin("192.0.2.1")) == 0
 
 
 def test_addresses_that_one_machine_may_have_count_as_one_and_success_forgets() -> None:
     backoff = Backoff(Now())
     for number in range(FREE + 1):
-        backoff.failed(f"2001:db8::{number:x}")
-    assert backoff.seconds("2001:db8::ffff") == FIRST
-    assert backoff.seconds("2001:db8:0:1::1") == 0
-    backoff.succeeded("2001:db8::1")
-    assert backoff.seconds("2001:db8::ffff") == 0
+        backoff.failed(Origin(f"2001:db8::{number:x}"))
+    assert backoff.seconds(Origin("2001:db8::ffff")) == FIRST
+    assert backoff.seconds(Origin("2001:db8:0:1::1")) == 0
+    backoff.succeeded(Origin("2001:db8::1"))
+    assert backoff.seconds(Origin("2001:db8::ffff")) == 0
 
 
 def test_addresses_are_bounded() -> None:
     backoff = Backoff(Now())
     for number in range(MOST + 5):
-        backoff.failed(str(number))
+        backoff.failed(Origin(str(number)))
     assert len(backoff._failures) == MOST
 
 

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from msgspec import UNSET
 
 from operatord.access import logins
-from operatord.access.doors import Auth, origin_of
-from operatord.access.identity import ANONYMOUS, LOCAL, Identity, Origin
+from operatord.access.doors import Auth
+from operatord.access.identity import ANONYMOUS, LOCAL, Identity
+from operatord.access.origin import Origin, origin_of
 from operatord.control.dispatch import Dispatcher, takes_task
 from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
@@ -36,7 +37,6 @@ from .backlog import Backlog
 from .fragments import Fragment, fragment
 from .idle import Idle
 from .intake import Intake
-from .origins import origin
 from .outbox import WRITE, Outbox
 from .presence import Presence, notice_dead_peers
 from .strangers import BLANKS, stranger
@@ -97,7 +97,7 @@ class Connection(asyncio.BufferedProtocol):
         "_turns",
         "descriptor",
         "dispatcher",
-        "origin",
+        "source",
     )
 
     _transport: asyncio.Transport
@@ -107,8 +107,8 @@ class Connection(asyncio.BufferedProtocol):
         """Belong to ``host``; ``auth`` is how its listener learns who it is, None for the usual way."""
         limits = host.services.config.limits
         self.descriptor = -1
-        self.origin = ""
-        """Where the peer comes from, see `origin`."""
+        self.source = Origin("nobody yet")
+        """Where the peer comes from."""
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
@@ -141,7 +141,7 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         self.descriptor = sock.fileno()
         notice_dead_peers(sock)
-        self.origin = origin(transport)
+        self.source = origin_of(transport)
         try:
             self.dispatcher.id = self._host.opened(self)
         except TooManyRequests as exc:
@@ -513,11 +513,6 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     # The dispatcher's door
-
-    @property
-    def source(self) -> Origin:
-        """Where the peer comes from."""
-        return origin_of(self._transport)
 
     def let_in(self) -> None:
         """Take as long lines and as much time as from anybody who has logged in."""

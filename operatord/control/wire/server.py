@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from operatord.access.doors import Auth
-from operatord.access.identity import ANONYMOUS, Origin
+from operatord.access.identity import ANONYMOUS
+from operatord.access.origin import Origin
 from operatord.control.peer import Services
 from operatord_protocol.errors import TooManyRequests
 
@@ -119,7 +120,7 @@ class Server:
             raise TooManyRequests(why, retry_after=1)
         self._serial += 1
         self._connections.add(connection)
-        self._origins.add(connection.origin)
+        self._origins.add(connection.source.network)
         return self._serial
 
     def _too_many(self, connection: Connection) -> str | None:
@@ -139,10 +140,10 @@ class Server:
                 "there are too many connections for the limit on open files, of which some are kept for "
                 "sessions: close some, or raise it (LimitNOFILE, ulimit -n)"
             )
-        most = limits.connections_per_address
-        if most is not None and self._origins[connection.origin] >= most:
+        most, origin = limits.connections_per_address, connection.source.network
+        if most is not None and self._origins[origin] >= most:
             return (
-                f"there are {most} connections from {connection.origin} already: close some, or raise "
+                f"there are {most} connections from {origin} already: close some, or raise "
                 "limits.connections_per_address"
             )
         return None
@@ -151,7 +152,7 @@ class Server:
         """Forget the connection. Idempotent."""
         if connection in self._connections:
             self._connections.remove(connection)
-            self._origins.remove(connection.origin)
+            self._origins.remove(connection.source.network)
         with contextlib.suppress(ValueError):
             self._turned_away.remove(connection)
 

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 
 from operatord.access.audit import Audit
-from operatord.access.identity import LOCAL, Identity, Origin
+from operatord.access.identity import LOCAL, Identity
 from operatord.access.logins import Credentials, Logins
+from operatord.access.origin import Origin
 from operatord.control.dispatch import Dispatcher
 from operatord.control.verbs import NO_LOGINS
 from operatord.machine.clock import Clock

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from operatord.control.wire.origins import Origins, origin
+from operatord.access.origin import origin_of
+from operatord.control.wire.origins import Origins
 
 
 def transport(family: int, peer: Any) -> Any:
@@ -28,7 +29,7 @@ def transport(family: int, peer: Any) -> Any:
     ],
 )
 def test_peers_of_one_address_or_network_are_one(family: int, peer: Any, expected: str) -> None:
-    assert origin(transport(family, peer)) == expected
+    assert origin_of(transport(family, peer)).network == expected
 
 
 def test_nothing_is_kept_of_those_who_have_gone() -> None:

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Where a connection comes from."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import struct
+from typing import NamedTuple
+
+NETWORK_BITS = 64
+"""Of an address of IPv6, those that tell one peer from another: whoever has one has a whole network of them
+(RFC 6177)."""
+_CREDENTIALS = struct.Struct("3i")
+"""Process, user and group of a peer (unix(7), SO_PEERCRED)."""
+
+
+class Origin(NamedTuple):
+    """Where a connection comes from."""
+
+    address: str
+    """An IP address; of a Unix socket, the user at its other end."""
+    port: int | None = None
+
+    @property
+    def network(self) -> str:
+        """What stands for the address where peers are counted: of IPv6 its network."""
+        try:
+            found = ipaddress.IPv6Address(self.address.partition("%")[0])
+        except ValueError:
+            return self.address
+        return str(ipaddress.IPv6Network((found, NETWORK_BITS), strict=False))
+
+    def __str__(self) -> str:
+        return self.address if self.port is None else f"{self.address} port {self.port}"
+
+
+def origin_of(transport: asyncio.BaseTransport) -> Origin:
+    """Return where a peer comes from."""
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is not None and sock.family == socket.AF_UNIX:
+        return Origin(f"a Unix socket, uid {credentials_of(sock)[1]}")
+    host, port = (transport.get_extra_info("peername") or ("a peer that has gone", None))[:2]
+    return Origin(host, port)
+
+
+def credentials_of(sock: socket.socket) -> tuple[int, int, int]:
+    """Return the process, the user and the group at the other end of a Unix socket."""
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(found)
+    return pid, uid, gid
