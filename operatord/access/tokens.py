@@ -133,8 +133,9 @@ def _token(number: int, line: bytes) -> Token:
 def new(path: Path, user: str, role: Role, created: str) -> tuple[Token, str]:
     """Add a token to the file, which is made if it is not there; return it, and what is to be shown once.
 
-    Raises `TokensUnusable`, `OSError`.
+    A link stays one: what it leads to is written. Raises `TokensUnusable`, `OSError`.
     """
+    path = path.resolve()
     text = PREFIX + secrets.token_urlsafe(BYTES)
     with _locked(path):
         known = read(path) if path.exists() else []
@@ -145,6 +146,7 @@ def new(path: Path, user: str, role: Role, created: str) -> tuple[Token, str]:
 
 def revoke(path: Path, token_id: str) -> Token | None:
     """Take a token out of the file; None if there is none of that id. Raises `TokensUnusable`, `OSError`."""
+    path = path.resolve()
     with _locked(path):
         known = read(path)
         left = [token for token in known if token.id != token_id]

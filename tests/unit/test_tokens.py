@@ -50,6 +50,19 @@ def test_revoked_token_is_gone_and_the_others_are_not(file: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
+def test_file_behind_a_link_is_written_and_the_link_stays(file: Path) -> None:
+    """A token that was revoked by way of a link would go on to hold where the file itself is named."""
+    gone, text = new(file, "ada", "user", CREATED)
+    link = file.with_name("link")
+    link.symlink_to(file)
+    _, other = new(link, "grace", "user", CREATED)
+    assert revoke(link, gone.id) == gone
+    assert link.is_symlink()
+    known = Tokens(read(file))
+    assert known.find(text) is None
+    assert known.find(other) is not None
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
