@@ -330,7 +330,7 @@ class Dispatcher:
         return lambda: self._on_close.pop(key, None)
 
     def end(self) -> None:
-        """End what the peer had under way: it is gone."""
+        """End what the peer had under way: it is gone, or nothing more is done for it. Idempotent."""
         self._ended = True
         for task in tuple(self._tasks):
             task.cancel()
@@ -338,6 +338,7 @@ class Dispatcher:
             feed.end()
         for callback in tuple(self._on_close.values()):
             callback()
+        self._on_close.clear()
         self._kept.clear()
         self._due.clear()
         # A circle would be left to the garbage collector: thousands of peers that go in one moment would stop

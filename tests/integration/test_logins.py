@@ -93,6 +93,21 @@ async def test_reload_knows_new_tokens_and_ends_who_came_with_revoked_ones(door:
     assert (await again.refusal("auth.login", token=text)).type == "unauthorized"
 
 
+async def test_who_is_sent_away_hears_of_nothing_that_comes_after(door: Guarded) -> None:
+    operator, ada = await door.wire("root", "operator"), await door.wire("ada", "user")
+    own = await ada.call("session.start", lease="connection")
+    await ada.call("events.subscribe", types=["session.attached"])
+    ada.begin("session.wait", session_id=own["session_id"], phase="ended")
+    await ada.call("system.ping")  # what was sent before has begun
+    tokens.revoke(door.file, tokens.read(door.file)[-1].id)
+    await operator.call("system.reload")
+    door.lab.daemon.events.emit("session.attached", session_id=own["session_id"])
+    assert "holds no more" in (await ada.line())["error"]["message"]
+    assert await ada.at_end()
+    ended = await operator.call("session.wait", session_id=own["session_id"], phase="ended")
+    assert ended["reason"] == "the connection that held its lease has ended"
+
+
 async def test_reload_keeps_the_tokens_that_were_when_the_file_cannot_be_used(
     door: Guarded,
 ) -> None:

@@ -563,6 +563,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def expel(self) -> None:
         """Do nothing more for a peer whose login holds no more, and say so."""
+        self._backlog.clear()
+        self.dispatcher.end()
         self.dispatcher.identity = ANONYMOUS
         self._refuse_all(Unauthorized("this login holds no more: log in anew"), TURNED_AWAY_LINGER)
 
