@@ -50,7 +50,7 @@ async def test_line_before_login_is_short_and_may_be_long_after_it(door: Guarded
     assert "result" in await wire.ask(long)
     stranger = await door.lab.wire()
     told = await stranger.ask(long)
-    assert f"at most {logins.LINE_BYTES} bytes" in told["error"]["message"]
+    assert f"at most {logins.LINE_BYTES} bytes before login" in told["error"]["message"]
 
 
 async def test_who_does_not_log_in_is_let_go(

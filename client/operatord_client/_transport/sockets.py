@@ -77,6 +77,10 @@ def _sentence(address: Address, exc: OSError) -> str:
         hint = "name the authority that has signed it: --ca, OPERATORD_CA or Tls(ca=…)"
         return f"the certificate of {address} is not believed: {exc.verify_message}; {hint}"
     if isinstance(exc, ssl.SSLError):
+        if exc.reason == "WRONG_VERSION_NUMBER":  # what answers is no record of TLS
+            return (
+                f"what listens at {address} speaks no TLS: leave tls:// out, or name another port"
+            )
         return f"no TLS with {address}: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
     if (
         exc.errno

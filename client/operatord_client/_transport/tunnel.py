@@ -12,6 +12,7 @@ import select
 import socket
 import ssl
 import threading
+import time
 import weakref
 from contextlib import suppress
 
@@ -22,7 +23,7 @@ CHUNK = 64 * 1024
 MOST = 1024 * 1024
 """Bytes that wait on either side before no more are taken."""
 FAREWELL = 2.0
-"""Seconds that the end of the program waits for what was written last to go out."""
+"""Seconds that the end of the program waits for what was written last to go out, on all connections."""
 
 
 class Tunnel:
@@ -50,12 +51,14 @@ class Tunnel:
         self._encrypted.close()
 
     def finish(self) -> None:
-        """Let what was written go out, and end."""
-        try:
+        """Let what was written go out, and end. Returns at once."""
+        with suppress(OSError):  # it has ended
             self._inner.shutdown(socket.SHUT_RD)
-        except OSError:  # it has ended
-            return
-        self._thread.join(FAREWELL)
+
+    def wait(self, seconds: float) -> None:
+        """Return when it has ended, or so much later; where its thread does not run, at once."""
+        if self._inner.fileno() >= 0:
+            self._thread.join(seconds)
 
     def _run(self) -> None:
         with self._inner, self._encrypted, suppress(OSError):  # either end is the other's
@@ -123,5 +126,8 @@ _living: weakref.WeakSet[Tunnel] = weakref.WeakSet()
 
 @atexit.register
 def _finish_all() -> None:
-    for tunnel in list(_living):
+    tunnels, until = list(_living), time.monotonic() + FAREWELL
+    for tunnel in tunnels:
         tunnel.finish()
+    for tunnel in tunnels:
+        tunnel.wait(max(0.0, until - time.monotonic()))

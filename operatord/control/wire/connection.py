@@ -204,11 +204,7 @@ class Connection(asyncio.BufferedProtocol):
         except LineTooLong as exc:
             self._expect_end(False)
             self._backlog.add(exc.block)
-            self._refuse_all(
-                ParseError(
-                    f"a line is at most {exc.limit} bytes (limits.line_bytes); the connection is closed"
-                )
-            )
+            self._refuse_all(_too_long(exc.limit, self.dispatcher.identity))
             self._turns.ask(self._turn, len(exc.block))
             return
         if self._splitter.pending or self._late_line is not None:
@@ -576,6 +572,11 @@ class Connection(asyncio.BufferedProtocol):
 
 def _request(line: Line) -> Request | Refusal:
     return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
+
+
+def _too_long(most: int, who: Identity) -> ParseError:
+    why = f"{most} bytes (limits.line_bytes)" if who.role else f"{most} bytes before login"
+    return ParseError(f"a line is at most {why}; the connection is closed")
 
 
 def _takes_task(request: Request | Refusal) -> bool:
