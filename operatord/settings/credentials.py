@@ -76,7 +76,7 @@ def _told(path: str, what: str) -> Iterator[None]:
 
 
 def _peers(roles: PeerRoles) -> Peers:
-    """Return the roles by number; of a group, for those who are in it. Raises `ConfigError`."""
+    """Return the roles by number; of a group, for those who are in it: the highest. Raises `ConfigError`."""
     users: dict[int, Identity] = {}
     groups: dict[int, Role] = {}
     for name, role in roles.groups.items():
@@ -84,7 +84,8 @@ def _peers(roles: PeerRoles) -> Peers:
         groups[group.gr_gid] = role
         for member in group.gr_mem:
             with contextlib.suppress(KeyError):
-                users[pwd.getpwnam(member).pw_uid] = identity(member, role)
+                uid, found = pwd.getpwnam(member).pw_uid, identity(member, role)
+                users[uid] = max(found, users.get(uid, found), key=lambda each: each.rank)
     for uid in {0, os.geteuid()}:  # whose the daemon is anyway
         with contextlib.suppress(KeyError):
             users[uid] = identity(pwd.getpwuid(uid).pw_name, "operator")
