@@ -45,6 +45,6 @@ LOCAL = identity("local", "operator")
 def refusal(who: Identity, method: str) -> WireError:
     """Return why ``who`` may not ask for a method whose rank is higher."""
     if who.role is None:
-        return Unauthorized("log in first: auth.login with a token")
+        return Unauthorized("log in first: auth.login with a token (operatorctl: OPERATORD_TOKEN)")
     needed = METHODS[method].role
     return Forbidden(f"{method} needs the role {needed}, and {who.user} has the role {who.role}")

@@ -37,7 +37,7 @@ async def test_nothing_but_ping_before_login(door: Guarded) -> None:
     refused = await wire.refusal("system.status")
     assert (refused.type, refused.message) == (
         "unauthorized",
-        "log in first: auth.login with a token",
+        "log in first: auth.login with a token (operatorctl: OPERATORD_TOKEN)",
     )
     seed = await wire.ask({"count": 5})
     assert seed["error"]["data"]["type"] == "unauthorized"

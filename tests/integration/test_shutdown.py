@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -399,6 +400,14 @@ async def test_local_processes_die_with_a_daemon_that_is_killed(tmp_path: Path) 
     await wire.close()
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Tell whether it runs no more, waited for or not."""
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
+
+
 async def test_killed_guard_is_replaced_with_the_next_stage(tmp_path: Path) -> None:
     """F15: a guard is a process like others, and may be killed."""
     daemon = await Served.start(tmp_path / "s", *PROCESS)
@@ -408,6 +417,7 @@ async def test_killed_guard_is_replaced_with_the_next_stage(tmp_path: Path) -> N
     for process in psutil.Process(daemon.process.pid).children():
         if process not in stages:
             process.kill()
+            await until(functools.partial(has_ended, process), "it has died, which takes a moment")
     await wire.call("session.start", plain_stream=True)
     stages = processes_of(daemon.state_dir)
     assert len(stages) == 4
