@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import http.client
+from typing import Any
 
 import pytest
 from daemon_lab import PATIENCE
 from engine_lab import IMAGE, Lab
 
-from operatord.engines.base import NotThere, Publish
+from operatord.engines.base import EngineFailed, NotThere, Publish
+from operatord.engines.docker import stdin
 
 ECHO = ("python3", "-u", "-c", "print('ready'); print('heard', input())")
 SHOW = ("python3", "-c", "import os; print(os.environ['WORD'], os.environ.get('OTHER'))")
@@ -39,6 +41,28 @@ async def test_what_was_said_before_somebody_holds_the_input_stirs(docker_lab: L
         async with asyncio.timeout(PATIENCE):
             await held.stirred.wait()
         held.close()
+
+
+@pytest.mark.engine
+async def test_input_that_cannot_be_held_at_once_is_tried_again_while_the_stage_runs(
+    docker_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman's monitor of a container now and then refuses the connection that this takes."""
+    lab, tries, attach = docker_lab, iter((True, True, False)), stdin.attach
+
+    def sometimes(*arguments: Any) -> stdin.AttachedStdin:
+        if next(tries, True):
+            raise EngineFailed("connection refused")
+        return attach(*arguments)
+
+    monkeypatch.setattr(stdin, "attach", sometimes)
+    container_id = await lab.run_until_ready(await lab.network(), "idle", command=ECHO, stdin=True)
+    held = await lab.engine.attach_stdin(container_id)
+    held.send(b"a word\n")
+    assert [line.line for line in await lab.output(container_id)] == ["ready", "heard a word"]
+    held.close()
+    with pytest.raises(NotThere, match="has ended"):
+        await lab.engine.attach_stdin(container_id)
 
 
 @pytest.mark.engine

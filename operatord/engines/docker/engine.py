@@ -331,14 +331,23 @@ class DockerEngine:
 
     async def attach_stdin(self, container_id: str) -> Input:
         """Hold the standard input of a running stage. Raises `NotThere`, `StageRefused`."""
-        try:
-            attached = await self._looking.run(
-                lambda: docker_stdin.attach(self._clients, container_id), self._patience
-            )
-        except StageRefused:
-            self._cannot(holds_input=False)  # stages that need not wait had better not, then
-            raise
-        return docker_stdin.HeldInput(attached)
+        for pause in _PAUSES:
+            await asyncio.sleep(pause)
+            try:
+                attached = await self._looking.run(
+                    lambda: docker_stdin.attach(self._clients, container_id), self._patience
+                )
+            except StageRefused:
+                self._cannot(holds_input=False)  # stages that need not wait had better not, then
+                raise
+            except EngineFailed as exc:
+                # Podman's monitor of a container now and then refuses the connection that this takes.
+                failed = exc
+                if (await self.inspect(container_id)).status != "running":
+                    raise NotThere(f"{_called(container_id)} has ended") from exc
+                continue
+            return docker_stdin.HeldInput(attached)
+        raise failed
 
     async def inspect(self, container_id: str) -> StageState:
         """Return its state; status ``gone`` when there is no such container."""
