@@ -280,11 +280,11 @@ def _add_token(commands: Any) -> None:
     new = verbs.add_parser("new", help="make one and print it, once")
     new.add_argument("user", metavar="USER", help="whose it is")
     new.add_argument("--role", choices=ROLES, default="user", help="(default: user)")
-    new.set_defaults(act=_new_token)
-    verbs.add_parser("list", help="print whose they are").set_defaults(act=_list_tokens)
+    new.set_defaults(act="new")
+    verbs.add_parser("list", help="print whose they are").set_defaults(act="show")
     revoke = verbs.add_parser("revoke", help="forget one")
     revoke.add_argument("id", metavar="ID", help="as `operatord token list` has it")
-    revoke.set_defaults(act=_revoke_token)
+    revoke.set_defaults(act="revoke")
     for verb in verbs.choices.values():
         _add_settings(verb)
         verb.set_defaults(run=_token)
@@ -657,49 +657,20 @@ def _token(args: argparse.Namespace) -> int:
     if config.auth.tokens is None:
         _say("auth.tokens names no file to keep tokens in; set it, or OPERATORD_AUTH_TOKENS")
         return EXIT_USAGE
+    from . import token_commands  # noqa: PLC0415
     from .access.tokens import TokensUnusable  # noqa: PLC0415
 
     path = Path(config.auth.tokens).expanduser()
     try:
-        return int(args.act(args, path))
+        return int(getattr(token_commands, args.act)(args, path, _say))
+    except token_commands.Misnamed as exc:
+        _say(str(exc))
+        return EXIT_USAGE
     except TokensUnusable as exc:
         _say(f"{path}: {exc}")
     except OSError as exc:
         _say(f"{exc.filename or path}: {exc.strerror or exc}")
     return EXIT_FAILED
-
-
-def _new_token(args: argparse.Namespace, path: Path) -> int:
-    from .access import tokens  # noqa: PLC0415
-    from .machine.clock import Clock, rfc3339  # noqa: PLC0415
-
-    if problem := tokens.user_problem(args.user):
-        _say(problem)
-        return EXIT_USAGE
-    token, text = tokens.new(path, args.user, args.role, rfc3339(Clock().wall()))
-    print(text)  # noqa: T201
-    _say(
-        f"that is the token {token.id} of {token.user}, in the role {token.role}; it is not shown again"
-    )
-    return 0
-
-
-def _list_tokens(args: argparse.Namespace, path: Path) -> int:
-    from .access import tokens  # noqa: PLC0415
-
-    for token in tokens.read(path):
-        print(token.id, f"{token.role:8}", token.created, token.user, sep="  ")  # noqa: T201
-    return 0
-
-
-def _revoke_token(args: argparse.Namespace, path: Path) -> int:
-    from .access import tokens  # noqa: PLC0415
-
-    if (token := tokens.revoke(path, args.id)) is None:
-        _say(f"there is no token {args.id}; `operatord token list` has all")
-        return EXIT_FAILED
-    print(f"the token {token.id} of {token.user} is revoked")  # noqa: T201
-    return 0
 
 
 def _demo(args: argparse.Namespace) -> int:
