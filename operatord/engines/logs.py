@@ -8,7 +8,7 @@ an end, bytes that are not UTF-8 and a stage that never stops writing all have t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -85,6 +85,11 @@ class FrameReader:
             lines += self._lines(*payload)
         return lines
 
+    @property
+    def begun_at(self) -> Collection[str]:
+        """The times of the lines that were begun and have not ended."""
+        return self._begun_at.values()
+
     def flush(self) -> list[LogLine]:
         """Return the lines that were begun and never ended."""
         return [
@@ -118,31 +123,43 @@ class FrameReader:
 class LinesRead:
     """What somebody has read of a log, so that reading it again can go on where that ended.
 
-    A place in a log is the time of its line and which of that time it is: lines that were written
-    together may have the same.
+    A place in a log is the first of the last lines that have one time, and how many of them there were:
+    lines that were written together may share their time.
     """
 
     def __init__(self) -> None:
-        self.last_time = ""
-        """That of the last line; empty before the first."""
-        self._of_that_time = 0
+        self._first: LogLine | None = None
+        self._count = 0
+        self._before = ""
+        self._newest = ""
 
     def add(self, line: LogLine) -> None:
         """Note a line that was read, in the log's order."""
-        if line.time != self.last_time:
-            self.last_time, self._of_that_time = line.time, 0
-        self._of_that_time += 1
+        if self._first is None or line.time != self._first.time:
+            self._before = line.time if self._first is None else self._first.time
+            self._first, self._count = line, 0
+        self._count += 1
+        self._newest = max(self._newest, line.time)
+
+    def since(self, begun_at: Collection[str]) -> str:
+        """Return the time from which to read again; empty when nothing was read.
+
+        ``begun_at`` has those of the lines that have not ended. It is earlier than that of the last line,
+        because an engine goes by the times of frames: it would tell the rest of a line that began before.
+        """
+        if self._first is None:
+            return ""
+        return min(self._before, self._first.time, *begun_at)
 
     def had(self, line: LogLine) -> bool:
-        """Tell whether a line was read before, of each line of a second reading, in order.
-
-        That one has to begin at ``last_time`` or earlier.
-        """
-        if not self._of_that_time:
-            return False
-        if line.time == self.last_time:
-            self._of_that_time -= 1
-        return True
+        """Tell whether a line was read before, of each line of a second reading, in order."""
+        if self._first is not None and line.time > self._newest:
+            self._first, self._count = None, 0  # the engine has forgotten the place
+        if self._first is not None and line != self._first:
+            return True
+        self._first = None
+        self._count -= 1
+        return self._count >= 0
 
 
 class Tail:

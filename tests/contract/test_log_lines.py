@@ -70,22 +70,41 @@ def test_what_is_no_frame_is_an_error_and_no_buffer(data: bytes) -> None:
         FrameReader().feed(data)
 
 
-few_times = st.lists(st.sampled_from(["t1", "t2", "t3"]), max_size=20)
+records = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([1, 2]), st.sampled_from(["", "\n", "a", "b\n"])),
+    max_size=20,
+)
 
 
-@given(few_times, few_times, st.integers(min_value=0))
+@given(records, st.integers(min_value=0), st.integers(1, 3))
 def test_second_reading_goes_on_where_the_first_one_ended(
-    first: list[str], rest: list[str], begun_at: int
+    written: list[tuple[int, int, str]], cut: int, unit: int
 ) -> None:
-    """Law: whatever times lines share, and whenever the second reading begins before the last line's time."""
-    log = [LogLine(time, "stdout", str(n)) for n, time in enumerate([*sorted(first), *rest])]
-    log = sorted(log, key=lambda line: line.time)
-    read = LinesRead()
-    for line in log[: len(first)]:
+    """Law: whatever times lines share and however many writes they took; times are understood in units."""
+    times = list(itertools.accumulate(step for step, _, _ in written))
+    frames = [
+        (time, frame(stream, f"{time:03d} {text}".encode()))
+        for time, (_, stream, text) in zip(times, written, strict=True)
+    ]
+    first, again, whole = FrameReader(), FrameReader(), FrameReader()
+    cut %= len(frames) + 1
+    lines, read = first.feed(b"".join(each for _, each in frames[:cut])), LinesRead()
+    for line in lines:
         read.add(line)
-    times = [line.time for line in log]
-    again = begun_at % (times.index(read.last_time) + 1) if read.last_time else 0
-    assert [line for line in log[again:] if not read.had(line)] == log[len(first) :]
+    since = int(read.since(first.begun_at) or 0) // unit * unit
+    told = again.feed(b"".join(each for time, each in frames if time >= since))
+    lines += [line for line in [*told, *again.flush()] if not read.had(line)]
+    assert lines == [*whole.feed(b"".join(each for _, each in frames)), *whole.flush()]
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1), st.integers(0, 9))
+def test_second_reading_tells_all_that_is_newer_than_what_it_forgot(
+    texts: list[str], kept: int
+) -> None:
+    read = LinesRead()
+    read.add(LogLine("1", "stdout", "forgotten"))
+    rest = [LogLine("2", "stdout", each) for each in texts][:kept]
+    assert [line for line in rest if not read.had(line)] == rest
 
 
 def written(book: LogBook, count: int, stream: Literal["stdout", "stderr"] = "stdout") -> LogBook:

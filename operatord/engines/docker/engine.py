@@ -388,24 +388,25 @@ class DockerEngine:
 
     async def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[LogLine, None]:
         """Yield the last ``tail`` lines and then new ones until the container ends."""
-        had = LinesRead()
-        following = self._log_lines(container_id, bodies.log_query(tail, follow=True))
+        had, reader = LinesRead(), FrameReader()
+        following = self._log_lines(container_id, bodies.log_query(tail, follow=True), reader)
         async with contextlib.aclosing(following):
             async for line in following:
                 had.add(line)
                 yield line
         # With the container's end, Podman may end its answer before the last lines or within one, and Docker
         # before a last one that has no newline.
-        again = bodies.log_query(MOST_LINES if had.last_time else tail, since=had.last_time)
+        since = had.since(reader.begun_at)
+        again = bodies.log_query(MOST_LINES if since else tail, since=since)
         async with contextlib.aclosing(self._log_lines(container_id, again)) as lines:
             async for line in lines:
                 if not had.had(line):
                     yield line
 
     async def _log_lines(
-        self, container_id: str, query: Mapping[str, str]
+        self, container_id: str, query: Mapping[str, str], reader: FrameReader | None = None
     ) -> AsyncGenerator[LogLine, None]:
-        reader = FrameReader()
+        reader = reader or FrameReader()
         stream = self._stream(
             f"/containers/{container_id}/logs", query, "logs", _called(container_id)
         )
