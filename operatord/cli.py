@@ -435,7 +435,9 @@ def _load(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     """
     from .settings.advertised import advertised  # noqa: PLC0415
     from .settings.choice import engine_endpoint, engine_host  # noqa: PLC0415
-    from .settings.config import ConfigError, in_small_letters, load, not_settings  # noqa: PLC0415
+    from .settings.config import ConfigError  # noqa: PLC0415
+    from .settings.loading import load  # noqa: PLC0415
+    from .settings.variables import in_small_letters, not_settings  # noqa: PLC0415
 
     for name in not_settings(os.environ):
         _say(
@@ -490,7 +492,7 @@ def _serve(args: argparse.Namespace) -> int:
     from .daemon import Daemon, Parts  # noqa: PLC0415
     from .engines.base import NotOurs  # noqa: PLC0415
     from .machine.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
-    from .settings.config import load  # noqa: PLC0415
+    from .settings.loading import load  # noqa: PLC0415
     from .state.identity import StateDirUnusable  # noqa: PLC0415
     from .store.journal_file import JournalFailed  # noqa: PLC0415
     from .systemd.activation import UnusableSocket  # noqa: PLC0415
@@ -554,7 +556,8 @@ def _cannot_start(exc: OSError, config: Any) -> str:
 def _endpoint(engine: str) -> Any:
     """Return where the environment has the engine, or None after having said what is wrong with that."""
     from .settings.choice import DEFAULT, engine_endpoint  # noqa: PLC0415
-    from .settings.config import ConfigError, from_dict  # noqa: PLC0415
+    from .settings.config import ConfigError  # noqa: PLC0415
+    from .settings.loading import from_dict  # noqa: PLC0415
 
     try:
         return engine_endpoint(from_dict({"engine": engine}), os.environ) or DEFAULT

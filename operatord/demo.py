@@ -28,7 +28,8 @@ from .engines.base import Engine, EngineError
 from .engines.docker_host.endpoint import Endpoint
 from .images import EMULATORS, ImageError, build_images
 from .settings.choice import DEFAULT, choose_engine, engine_endpoint
-from .settings.config import Config, from_dict
+from .settings.config import Config
+from .settings.loading import from_dict
 
 FPS = 60
 DICE_WANTED = 0.9

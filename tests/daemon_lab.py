@@ -28,7 +28,8 @@ from operatord.daemon import Daemon, Parts
 from operatord.engines.base import Address, Engine, Network
 from operatord.machine.clock import Clock, Timer
 from operatord.machine.host import HostMonitor
-from operatord.settings.config import Config, from_dict
+from operatord.settings.config import Config
+from operatord.settings.loading import from_dict
 
 OPERATORD = str(Path(sys.executable).with_name("operatord"))
 IMAGES = ("demo-probe", "demo-stream", "demo-segmentation")

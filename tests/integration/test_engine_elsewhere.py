@@ -18,7 +18,8 @@ from operatord.machine.routes import Route
 from operatord.provision import subnet_count
 from operatord.settings import advertised, choice
 from operatord.settings.advertised import LOOPBACK, Advertised
-from operatord.settings.config import ConfigError, from_dict
+from operatord.settings.config import ConfigError
+from operatord.settings.loading import from_dict
 
 FAR = "192.0.2.1"
 """An address that is nobody's (RFC 5737)."""

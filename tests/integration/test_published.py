@@ -16,7 +16,8 @@ from operatord.engines.docker.bodies import stage_state
 from operatord.provision import doubt
 from operatord.settings import advertised
 from operatord.settings.advertised import advertised as advertised_as
-from operatord.settings.config import ConfigError, from_dict
+from operatord.settings.config import ConfigError
+from operatord.settings.loading import from_dict
 
 LOOPBACK = "127.0.0.1"
 

@@ -24,7 +24,7 @@ from daemon_lab import (
 
 from operatord.core.scheduling.learning import Use
 from operatord.engines.base import StageRefused
-from operatord.settings.config import from_dict
+from operatord.settings.loading import from_dict
 
 MIB = 1 << 20
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from daemon_lab import PATIENCE, Json, Lab, Wire, in_process, served, settings
 
-from operatord.settings.config import Config, ConfigError, load
+from operatord.settings.config import Config, ConfigError
+from operatord.settings.loading import load
 
 METHODS = {
     "system.ping",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from operatord.settings.config import load
+from operatord.settings.loading import load
 
 pytestmark = pytest.mark.slow
 

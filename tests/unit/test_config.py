@@ -13,19 +13,16 @@ import yaml
 
 from operatord.core.units import Bytes, Duration
 from operatord.settings.config import (
-    OTHER_VARIABLES,
     Config,
     ConfigError,
     GpuSettings,
     Lease,
     Pressure,
     SystemReserved,
-    from_dict,
-    in_small_letters,
-    load,
-    not_settings,
     to_dict,
 )
+from operatord.settings.loading import from_dict, load
+from operatord.settings.variables import OTHER_VARIABLES, in_small_letters, not_settings
 
 SHIPPED = Path(__file__).parents[2] / "operatord.yaml"
 STAGE = {"image": "i", "port": 1}

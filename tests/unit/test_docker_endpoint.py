@@ -16,7 +16,8 @@ from operatord.engines.docker_host import endpoint as docker_endpoint
 from operatord.engines.docker_host.endpoint import Endpoint, Wanted, host_of, named
 from operatord.engines.docker_host.tls import BadEndpoint, Tls
 from operatord.settings import choice
-from operatord.settings.config import ConfigError, from_dict
+from operatord.settings.config import ConfigError
+from operatord.settings.loading import from_dict
 
 HOST = "tcp://host.example:2376"
 FAR, NEAR, LAX, LOOSE = "far", "near", "lax", "loose"

@@ -74,8 +74,22 @@ RULES: dict[str, set[str]] = {
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.settings.config": {
-        "operatord.core", "operatord.settings.file", "operatord.settings.yaml_text",
-        "operatord.settings.listeners", "operatord_protocol", "msgspec",
+        "operatord.core", "operatord.settings.listeners", "operatord_protocol", "msgspec",
+    },
+    "operatord.settings.checks": {
+        "operatord.settings.config", "operatord.settings.listeners", "operatord.core", "operatord_protocol",
+        "msgspec",
+    },
+    "operatord.settings.type_errors": {
+        "operatord.settings.config", "operatord.core", "operatord_protocol", "msgspec",
+    },
+    "operatord.settings.variables": {
+        "operatord.settings.config", "operatord.settings.file", "operatord.settings.yaml_text",
+    },
+    "operatord.settings.loading": {
+        "operatord.settings.checks", "operatord.settings.config", "operatord.settings.file",
+        "operatord.settings.type_errors", "operatord.settings.variables", "operatord.settings.yaml_text",
+        "operatord.core", "msgspec",
     },
     "operatord.settings.current": {"operatord.settings.config"},
     "operatord.settings.file": {"operatord.settings.yaml_text"},

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from operatord.settings.config import ConfigError, from_dict
+from operatord.settings.config import ConfigError
+from operatord.settings.loading import from_dict
 
 TLS = {"cert": "c.pem", "key": "k.pem"}
 MUTUAL = {**TLS, "client_ca": "ca.pem"}

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Whether settings make sense together: one sentence for each that does not, with its path."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+
+import msgspec
+
+from operatord.core import engine_address
+from operatord.core.engine_kinds import EngineChoice, is_local
+from operatord.core.pipelines import problems
+from operatord.core.subnets import PREFIX
+from operatord.core.units import Duration
+from operatord_protocol.hosts import host_problem
+
+from .config import Config, Lease, Limits, Queue
+from .listeners import is_loopback, listener_problems
+
+# Without the comma and the white space that would make two devices of one.
+_GPU_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9:._/=-]{0,127}\Z")
+_NOT_FOR_NETWORKS = tuple(
+    ipaddress.IPv4Network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")
+)
+"""This network, loopback, and from multicast on (RFC 6890)."""
+LEAST_PATIENCE, MOST_PATIENCE = 1.0, 600.0
+"""Seconds. With less, an engine would be lost as soon as it is slow; with more, nobody would hear of one that
+hangs."""
+
+
+def contradictions(config: Config) -> list[str]:
+    found = [
+        *_listen_problems(config),
+        *listener_problems(config.listeners, config.auth),
+        *_path_problems(config),
+        *_network_problems(config),
+        *_gpu_problems(config),
+        *_lease_problems(config.lease),
+        *_limit_problems(config.limits),
+        *_stall_problems(config.stall_timeout),
+        *_queue_problems(config.queue),
+        *_patience_problems(config.engine_patience),
+        *_engine_problems(config),
+    ]
+    for name, pipeline in config.pipelines.items():
+        found += problems(name, pipeline)
+    for needed in ("stream", "segmented"):
+        if needed not in config.pipelines:
+            found.append(f"pipelines.{needed}: is what plain_stream chooses and cannot be left out")
+    return found
+
+
+def _listen_problems(config: Config) -> list[str]:
+    host, colon, port = config.listen.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        return [f"listen: expected HOST:PORT such as 127.0.0.1:7733, got {config.listen!r}"]
+    if not is_loopback(host.strip("[]")):
+        return [
+            f"listen: {host} can be reached from other machines; put it into `listeners`, with tls and with "
+            "auth: token or cert, or listen on 127.0.0.1"
+        ]
+    return []
+
+
+def _path_problems(config: Config) -> list[str]:
+    paths = {name: getattr(config, name) for name in ("unix", "state_dir", "docker_cert_path")}
+    paths["auth.tokens"] = config.auth.tokens
+    found = [
+        f"{name}: a path has no control characters, and {path!r} has one"
+        for name, path in paths.items()
+        if path and not path.isprintable()
+    ]
+    if config.state_dir == "":
+        found.append("state_dir: is empty; name a directory, or leave it out for the usual one")
+    if (length := len(os.fsencode(config.unix or ""))) > engine_address.LONGEST_PATH:
+        found.append(
+            f"unix: the path of a socket has {engine_address.LONGEST_PATH} bytes at most, and this one "
+            f"has {length}"
+        )
+    return found
+
+
+def _network_problems(config: Config) -> list[str]:
+    found = []
+    try:
+        net = ipaddress.IPv4Network(config.subnets)
+        if other := next((each for each in _NOT_FOR_NETWORKS if net.overlaps(each)), None):
+            found.append(
+                f"subnets: {net} has addresses of {other}, which no network can have; choose a private range "
+                "such as 10.213.0.0/16"
+            )
+        if net.prefixlen > PREFIX:
+            found.append(f"subnets: {net} is smaller than one session's /{PREFIX}")
+        elif 2 ** (PREFIX - net.prefixlen) < config.limits.sessions:
+            found.append(
+                f"subnets: {net} has {2 ** (PREFIX - net.prefixlen)} /{PREFIX} networks, fewer than "
+                f"limits.sessions ({config.limits.sessions})"
+            )
+    except ValueError:
+        found.append(f"subnets: expected a CIDR such as 10.213.0.0/16, got {config.subnets!r}")
+    if config.ports is not None:
+        found += _ports_problems(config)
+    if config.advertise_host is not None:
+        found += _advertised_problems(config.advertise_host, config.engine)
+    return found
+
+
+def _advertised_problems(host: str, engine: EngineChoice) -> list[str]:
+    problem = host_problem(host)
+    found = [f"advertise_host: {problem}"] if problem else []
+    if is_local(engine) and not is_loopback(host):
+        found.append("advertise_host: the process engine serves on loopback addresses only")
+    return found
+
+
+def _ports_problems(config: Config) -> list[str]:
+    first, _, last = (config.ports or "").partition("-")
+    last = last or first
+    if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
+        return [f"ports: expected a range such as 20000-20999, got {config.ports!r}"]
+    room = int(last) - int(first) + 1
+    if room < config.limits.sessions:
+        return [f"ports: {room} ports are fewer than limits.sessions ({config.limits.sessions})"]
+    return []
+
+
+def _gpu_problems(config: Config) -> list[str]:
+    ids = [] if config.gpus == "auto" else [gpu.id for gpu in config.gpus]
+    found = [
+        f"gpus[{place}].id: expected a name such as GPU-1a2b3c4d, or a number in quotes, got {name!r}"
+        for place, name in enumerate(ids)
+        if not _GPU_ID.match(name)
+    ]
+    twice = sorted({name for name in ids if ids.count(name) > 1})
+    return found + [f"gpus: the id {name!r} is there more than once" for name in twice]
+
+
+def _lease_problems(lease: Lease) -> list[str]:
+    return [
+        f"lease.{name}: is longer than 0, or null for no end"
+        for name, seconds in msgspec.structs.asdict(lease).items()
+        if seconds is not None and seconds <= 0
+    ]
+
+
+def _limit_problems(limits: Limits) -> list[str]:
+    times = ("refused_linger", "line_timeout", "idle_timeout")
+    return [
+        f"limits.{name}: is longer than 0"
+        for name in times
+        if (seconds := getattr(limits, name)) is not None and seconds <= 0
+    ]
+
+
+def _stall_problems(seconds: Duration | None) -> list[str]:
+    if seconds is None or seconds > 0:
+        return []
+    return ["stall_timeout: is longer than 0, or null for never"]
+
+
+def _queue_problems(queue: Queue) -> list[str]:
+    if queue.deadline is None or queue.deadline > 0:
+        return []
+    return ["queue.deadline: is longer than 0, or null for no end"]
+
+
+def _patience_problems(seconds: Duration) -> list[str]:
+    if LEAST_PATIENCE <= seconds <= MOST_PATIENCE:
+        return []
+    return [
+        f"engine_patience: expected {LEAST_PATIENCE:g} to {MOST_PATIENCE:g} seconds such as 10s, "
+        f"got {seconds:g}"
+    ]
+
+
+def _engine_problems(config: Config) -> list[str]:
+    if not config.docker_host:
+        return []
+    if config.docker_context:
+        return ["docker_context: names another engine than docker_host does; set one of them"]
+    wrong = engine_address.problem(config.docker_host)
+    return [f"docker_host: {wrong}"] if wrong else []
