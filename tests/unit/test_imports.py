@@ -101,6 +101,7 @@ RULES: dict[str, set[str]] = {
     "operatord.logs": {
         "operatord.settings.config", "operatord.machine.clock", "operatord.stderr", "operatord_protocol",
     },
+    "operatord.commands": {"operatord", "operatord_protocol", "yaml"},
     "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},
     "operatord": {"operatord", "operatord_protocol", "msgspec", "yaml", "docker"},
 }  # fmt: skip
@@ -114,6 +115,7 @@ NEVER = {
         )
     },
     "operatord": {"operatord_client"},
+    "operatord.commands": {"operatord.cli"},
     "operatord_client": {"operatord_client.ctl"},
     "operatord_client.operatorctl": set(),
     "operatord_client.ctl": {"operatord_client._transport", "operatord_client.ctl.verbs"},

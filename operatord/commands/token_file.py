@@ -11,8 +11,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from .access import tokens
-from .machine.clock import Clock, rfc3339
+from operatord.access import tokens
+from operatord.machine.clock import Clock, rfc3339
 
 
 class Misnamed(Exception):

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""The commands of `operatord`: the options of each, and what it does."""

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""`operatord demo`: watch one session from request to nothing."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from operatord.core.engine_kinds import KINDS
+
+from .exits import EXIT_USAGE
+from .settings import endpoint_of
+from .values import whole
+
+
+def add_demo(commands: Any) -> None:
+    """Add `operatord demo` and its options."""
+    text = (
+        "Run the main job before your eyes: a private daemon, one segmented session asked for over "
+        "TCP, its frames received and compared with the truth, and the proof that nothing is left."
+    )
+    demo = commands.add_parser(
+        "demo", help="watch one session from request to nothing", description=text
+    )
+    demo.add_argument("--engine", choices=tuple(KINDS), default="auto")
+    demo.add_argument("--count", type=whole, default=300, help="frames to ask for (default: 300)")
+    demo.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    if endpoint_of(args.engine) is None:
+        return EXIT_USAGE
+    from operatord.demo import run_demo  # noqa: PLC0415
+
+    return run_demo(args.engine, args.count)

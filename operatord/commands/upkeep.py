@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: MIT
+"""`operatord backup`, `restore` and `identity`: what people do to a state directory."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .exits import EXIT_FAILED, EXIT_USAGE, say
+from .settings import add_settings, load_settings
+
+
+def add_backup(commands: Any) -> None:
+    """Add `operatord backup` and its options."""
+    text = (
+        "Write the journal, with all that a daemon needs to go on from it, into one file. The daemon may go "
+        "on meanwhile. `operatord restore` puts it back."
+    )
+    backup = commands.add_parser("backup", help="write the journal to a file", description=text)
+    backup.add_argument("backup", metavar="FILE", type=Path, help="where to; it is written anew")
+    add_settings(backup)
+    backup.set_defaults(run=_backup)
+
+
+def add_restore(commands: Any) -> None:
+    """Add `operatord restore` and its options."""
+    text = (
+        "Put a backup into a state directory that has no journal, while no daemon runs there. Sessions that "
+        "have begun since go on running, but nobody knows them: `operatord sweep --forgotten` removes them."
+    )
+    restore = commands.add_parser("restore", help="put a backup back", description=text)
+    restore.add_argument("backup", metavar="FILE", type=Path, help="what `operatord backup` wrote")
+    add_settings(restore)
+    restore.set_defaults(run=_restore)
+
+
+def add_identity(commands: Any) -> None:
+    """Add `operatord identity` and its options."""
+    text = (
+        "Say which instance a state directory is, or settle it; for that, no daemon may run there."
+    )
+    identity = commands.add_parser(
+        "identity", help="of a state directory: say or settle it", description=text
+    )
+    how = identity.add_mutually_exclusive_group()
+    how.add_argument(
+        "--new", action="store_true",
+        help="for a copy: an instance of its own, that keeps history and probes, and has no sessions",
+    )  # fmt: skip
+    how.add_argument(
+        "--take-over", action="store_true",
+        help="for one that was moved or put back: go on in place of the one that is gone for good",
+    )  # fmt: skip
+    add_settings(identity)
+    identity.set_defaults(run=_identity)
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from operatord.state.upkeep import backup  # noqa: PLC0415
+
+    return _upkeep(args, lambda config: backup(config.state_path, args.backup))
+
+
+def _restore(args: argparse.Namespace) -> int:
+    from operatord.state.upkeep import restore  # noqa: PLC0415
+
+    return _upkeep(args, lambda config: restore(args.backup, config.state_path))
+
+
+def _identity(args: argparse.Namespace) -> int:
+    from operatord.state.upkeep import describe, renew, take_over  # noqa: PLC0415
+
+    if args.take_over:
+        return _upkeep(args, take_over)
+    act = renew if args.new else describe
+    return _upkeep(args, lambda config: act(config.state_path))
+
+
+def _upkeep(args: argparse.Namespace, act: Callable[[Any], str]) -> int:
+    """Do something with the state directory of the settings, and print what was done."""
+    config = load_settings(args)
+    if config is None:
+        return EXIT_USAGE
+    from operatord import logs  # noqa: PLC0415
+    from operatord.state.identity import StateDirUnusable  # noqa: PLC0415
+    from operatord.state.upkeep import CannotDo  # noqa: PLC0415
+
+    logs.configure(config.log)
+    try:
+        print(act(config))  # noqa: T201
+    except (StateDirUnusable, CannotDo) as exc:
+        say(str(exc))
+        return EXIT_FAILED
+    except OSError as exc:
+        say(f"{exc.strerror or exc}: {exc.filename or config.state_path}")
+        return EXIT_FAILED
+    return 0
