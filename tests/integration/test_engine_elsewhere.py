@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from daemon_lab import Wire, in_process, settings
 
-from operatord import daemon
+from operatord.daemon import Daemon, counting
 from operatord.engines.docker_host import endpoint as docker_endpoint
 from operatord.machine.routes import Route
 from operatord.provision import subnet_count
@@ -93,7 +93,7 @@ async def test_nothing_of_this_machine_is_told_or_counted_with(
     async def found() -> list[Any]:
         raise AssertionError("this machine's graphics cards are not the engine's")
 
-    monkeypatch.setattr(daemon, "find_gpus", found)
+    monkeypatch.setattr(counting, "find_gpus", found)
     monkeypatch.setattr(subnet_count, "host_routes", lambda: [Route("10.0.0.0/8", "vpn0")])
     async with in_process(tmp_path / "s", ELSEWHERE) as lab:
         wire: Wire = await lab.wire()
@@ -114,7 +114,7 @@ async def test_local_processes_for_want_of_an_engine_are_a_warning_in_the_log(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(docker_endpoint, "sockets", lambda env: [tmp_path / "docker.sock"])
-    alone = daemon.Daemon(settings(tmp_path / "s"))
+    alone = Daemon(settings(tmp_path / "s"))
     await alone.start()
     await alone.stop()
     [said] = [entry.getMessage() for entry in caplog.records if entry.levelname == "WARNING"]

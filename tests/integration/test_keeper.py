@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from daemon_lab import Lab, StillClock, Wire, in_process, settings, until
 
-from operatord import daemon as daemon_module
+from operatord.daemon import learned
 from operatord.engines.base import EngineError, EngineUnavailable
 from operatord.machine.keeper import FIRST_PAUSE, LONGEST_PAUSE, SOUND, Keeper
 
@@ -22,7 +22,7 @@ Target = Callable[[Lab], tuple[Any, str]]
 TASKS: dict[str, Target] = {
     "the watch over the engine": lambda lab: (lab.daemon.link.watch, "_watch"),
     "what compares sessions with the engine": lambda lab: (lab.daemon.reconciler, "look"),
-    "what writes down what was learned": lambda lab: (lab.daemon, "_write_learned"),
+    "what writes down what was learned": lambda lab: (lab.daemon.learned, "write"),
     "the watch over the machine": lambda lab: (lab.daemon.host, "_try_sample"),
     "what prepares slots": lambda lab: (lab.daemon.supervisor.slots, "_lacking"),
     "the watch over use": lambda lab: (_poller(lab, "the watch over use"), "_follow"),
@@ -36,7 +36,7 @@ TASKS: dict[str, Target] = {
 
 
 def _poller(lab: Lab, name: str) -> Any:
-    run: Any = lab.daemon._looks[name]
+    run: Any = lab.daemon.looks[name]
     return run.__self__._poller
 
 
@@ -66,7 +66,7 @@ async def test_task_that_breaks_is_begun_again_and_shown(
     name: str,
 ) -> None:
     """E2: nothing that is to run as long as the daemon dies in silence."""
-    monkeypatch.setattr(daemon_module, "LEARNED_EVERY", 0.05)
+    monkeypatch.setattr(learned, "LEARNED_EVERY", 0.05)
     async with in_process(tmp_path / "s") as lab:
         wire = await lab.wire()
         assert await troubles(wire) == {}

@@ -176,7 +176,7 @@ class Machine:
         daemon.server.stop_listening()
         for connection in tuple(daemon.server._connections):
             connection._transport.abort()
-        daemon._state.close()
+        daemon.state.close()
         await self._be_away(away)
 
     async def stop(self, away: float = 0.0) -> None:
@@ -883,7 +883,7 @@ async def test_no_device_is_handed_out_twice(
     async def found() -> list[Gpu]:
         return [Gpu(8 << 30, each["id"]) for each in TWO_DEVICES]
 
-    monkeypatch.setattr("operatord.daemon.find_gpus", found)
+    monkeypatch.setattr("operatord.daemon.counting.find_gpus", found)
     gpus = {"gpus": TWO_DEVICES if how == "configured" else "auto"}
     machine = Machine(tmp_path / "state", WITH_DEVICES, gpus)
     wire = await machine.start()

@@ -36,7 +36,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> Table:
 async def covered(lab: Lab, wire: Wire, table: Table) -> None:
     """Have a VPN come up, and somebody notice it."""
     table.routes.append(VPN)
-    lab.daemon._subnet_count.doubt()
+    lab.daemon.subnet_count.doubt()
     status = await wire.call("system.status")
     assert status["capacity"]["subnets"] == 0
 
@@ -73,7 +73,7 @@ async def test_networks_of_the_engine_that_are_gone_are_noticed_too(
     """F3: the engine is asked when somebody was refused; an engine that fails then is asked again."""
     world = lab.fake.world
     world.foreign_subnets.append("198.18.0.0/15")
-    lab.daemon._subnet_count.doubt()
+    lab.daemon.subnet_count.doubt()
 
     async def is_refused() -> bool:
         return (await wire.call("session.plan"))["decision"] == "refuse"
@@ -113,7 +113,7 @@ async def test_who_waits_goes_on_waiting_when_a_vpn_comes_up(
 async def test_full_tunnel_is_a_default_route(table: Table, lab: Lab, wire: Wire) -> None:
     """F3: 0.0.0.0/1 and 128.0.0.0/1, added while the daemon runs."""
     table.routes += FULL_TUNNEL
-    lab.daemon._subnet_count.doubt()
+    lab.daemon.subnet_count.doubt()
     assert (await wire.call("session.start"))["phase"] == "running"
     assert (await wire.call("system.status"))["capacity"]["subnets"] == 4096
 
