@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+sys.path.append(str(Path(__file__).with_name("sections")))
+
 from control import BATCH, Load
 from daemons import await_address, cpu_seconds, process, scratch
 

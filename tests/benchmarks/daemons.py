@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+PROGRAMS = Path(__file__).with_name("programs")
 PATIENCE = 60.0
 """Seconds for any one step."""
 REPLY = 180.0
@@ -152,15 +153,15 @@ def operatord_in(
 
 @contextlib.contextmanager
 def script(name: str) -> Iterator[tuple[str, int]]:
-    """Run a server script of this folder; yield the address it listens on."""
+    """Run a server of the programs; yield the address it listens on."""
     with served(name) as (address, _):
         yield address
 
 
 @contextlib.contextmanager
 def served(name: str, *arguments: str) -> Iterator[tuple[tuple[str, int], int]]:
-    """Run a server script of this folder; yield the address it listens on, and its process id."""
-    path = Path(__file__).with_name(name)
+    """Run a server of the programs; yield the address it listens on, and its process id."""
+    path = PROGRAMS / name
     with scratch() as folder:
         log = folder / "log"
         with process(sys.executable, str(path), *arguments, log=log) as child:

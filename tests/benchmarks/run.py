@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # shared_host
+sys.path.append(str(Path(__file__).resolve().with_name("sections")))
+sys.path.append(str(Path(__file__).resolve().with_name("programs")))  # attacker
 
 import attacks
 import burst

@@ -12,6 +12,10 @@ from __future__ import annotations
 import socket
 import sys
 import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # daemons, tables
+sys.path.append(str(Path(__file__).resolve().parents[1] / "sections"))  # control
 
 from control import REQUEST
 from daemons import cpu_seconds

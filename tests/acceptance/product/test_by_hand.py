@@ -22,7 +22,7 @@ from docker_lab import Engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-EMULATORS = Path(__file__).parents[2] / "emulators"
+EMULATORS = Path(__file__).parents[3] / "emulators"
 BASE = "operatord-python:bookworm"
 NETWORK = "client_server_network"
 BUILDS = {

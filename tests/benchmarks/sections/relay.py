@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Compare streaming.py with socat, relaying the same probe's frames over the loopback.
 
-    python tests/benchmarks/relay.py [frames] [rounds]
+    python tests/benchmarks/sections/relay.py [frames] [rounds]
 
 The probe sends 256x256 frames as fast as they are taken. Each round runs every way once, in
 turn, so that whatever else the machine does meets all of them alike; medians are compared.
@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-EMULATORS = Path(__file__).resolve().parents[2] / "emulators"
+EMULATORS = Path(__file__).resolve().parents[3] / "emulators"
 SIDE = 256  # pixels
 WARM_UP = 150  # frames: a little more than the probe's cycle
 WAYS = ("direct", "streaming", "socat", "socat -b 1048576")

@@ -18,12 +18,11 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psutil
 import shared_host
-from daemons import BenchFailed, Daemon, cpu_seconds, process, scratch, script, until
+from daemons import PROGRAMS, BenchFailed, Daemon, cpu_seconds, process, scratch, script, until
 from engine_api import LABEL, RUN, EngineApi
 from header import first_header
 from on_docker import operatord_on_docker, shipped
@@ -138,7 +137,7 @@ class Bursts:
     @contextlib.contextmanager
     def _looking(self, row: str, address: tuple[str, int]) -> Iterator[None]:
         """Have a server pinged meanwhile."""
-        path, (host, port) = Path(__file__).with_name("pinger.py"), address
+        path, (host, port) = PROGRAMS / "pinger.py", address
         with scratch() as folder:
             log = folder / "pings"
             with process(sys.executable, str(path), host, str(port), log=log) as child:

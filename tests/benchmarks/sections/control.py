@@ -20,9 +20,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 
-from daemons import PATIENCE, BenchFailed, operatord, script
+from daemons import PATIENCE, PROGRAMS, BenchFailed, operatord, script
 from tables import Table
 
 REQUEST = b'{"jsonrpc":"2.0","id":%d,"method":"system.ping"}\n'
@@ -143,7 +142,7 @@ def _crowds(addresses: Mapping[str, tuple[str, int]], rounds: int, short: bool) 
 
 def _crowd(address: tuple[str, int], connections: int, pings: int) -> list[float]:
     """Return the seconds after which each connection had all its answers, the quickest first."""
-    command = [sys.executable, str(Path(__file__).with_name("crowd.py")), *map(str, address)]
+    command = [sys.executable, str(PROGRAMS / "crowd.py"), *map(str, address)]
     command += [str(connections), str(pings)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode:

@@ -5,7 +5,7 @@ A block fenced as ``console`` is run line by line where lines begin with ``$ ``;
 command prints, and are compared but for ids, times, ports and the like (`readme_blocks`). A block below
 ``<!-- not run: reason -->`` is left out. Port 7733 stands for that of a daemon that the test has started.
 
-``README=write make test ARGS=tests/acceptance/test_readme.py`` writes what is printed now into it.
+``README=write make test ARGS=tests/acceptance/product/test_readme.py`` writes what is printed now into it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from daemon_lab import OPERATORD, Served, run, served
 from readme_blocks import Shown, alike, alike_but_for_stages, shown
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 README = ROOT / "README.md"
 WRITE = os.environ.get("README") == "write"
 

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from control import ECHO, OURS, REQUEST
 from daemons import (
     PATIENCE,
+    PROGRAMS,
     BenchFailed,
     Daemon,
     cpu_seconds,
@@ -154,7 +154,7 @@ def _fake_daemon() -> Iterator[Daemon]:
 
 
 def _fake_alone(first: int, last: int) -> float:
-    script = Path(__file__).with_name("fake_daemon.py")
+    script = PROGRAMS / "fake_daemon.py"
     with scratch() as folder:
         command = [sys.executable, str(script), str(folder), str(first), str(last)]
         done = subprocess.run(

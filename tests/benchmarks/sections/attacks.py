@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from attacker import ATTACKS, line
 from daemons import (
     PATIENCE,
+    PROGRAMS,
     BenchFailed,
     Daemon,
     cpu_seconds,
@@ -163,7 +164,7 @@ def _time_to_end(daemon: Daemon) -> Ping:
 @contextlib.contextmanager
 def _crew(name: str, daemon: Daemon) -> Iterator[None]:
     """Have so many processes do the same to the daemon."""
-    path = Path(__file__).with_name("attacker.py")
+    path = PROGRAMS / "attacker.py"
     command = [sys.executable, str(path), name, *map(str, daemon.address)]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
@@ -177,7 +178,7 @@ def _crew(name: str, daemon: Daemon) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _neighbour(daemon: Daemon) -> Iterator[Neighbour]:
-    path = Path(__file__).with_name("neighbour.py")
+    path = PROGRAMS / "neighbour.py"
     command = [sys.executable, str(path), *map(str, daemon.address), str(daemon.pid)]
     with scratch() as folder:
         log = folder / "pings"

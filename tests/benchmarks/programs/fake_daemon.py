@@ -17,7 +17,8 @@ from typing import TypeVar
 
 import msgspec
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # daemons, on_docker
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # daemon_lab
 
 from daemon_lab import StreamingFake, in_process
 from daemons import resident_kib

@@ -62,7 +62,7 @@ def test_whoever_ends_it_half_way_is_left_with_nothing(tmp_path: Path, number: i
 
 MAKE = ("make", "-s", "-o", "venv", "demo")
 """As people type it, but that it installs nothing into the environment in which the tests run."""
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def left_of(session: str) -> list[str]:

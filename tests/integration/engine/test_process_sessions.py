@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, Refused, Wire, in_process, receive, run
 
-PROBE = Path(__file__).parents[2] / "emulators" / "probe" / "probe.py"
+PROBE = Path(__file__).parents[3] / "emulators" / "probe" / "probe.py"
 FAST = {"probe": {"fps": 0}}
 
 

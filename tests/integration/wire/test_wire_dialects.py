@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, Wire, netcat
 
-PROTOCOL = Path(__file__).parents[2] / "protocol" / "PROTOCOL.md"
+PROTOCOL = Path(__file__).parents[3] / "protocol" / "PROTOCOL.md"
 REPLIES = PROTOCOL.with_name("vectors") / "replies.jsonl"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from daemon_lab import Wire
 
-VECTORS = Path(__file__).parents[2] / "protocol" / "vectors" / "requests.jsonl"
+VECTORS = Path(__file__).parents[3] / "protocol" / "vectors" / "requests.jsonl"
 LIVE = [
     vector
     for line in VECTORS.read_text("utf-8").splitlines()

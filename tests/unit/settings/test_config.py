@@ -24,7 +24,7 @@ from operatord.settings.config import (
 from operatord.settings.loading import from_dict, load
 from operatord.settings.variables import OTHER_VARIABLES, in_small_letters, not_settings
 
-SHIPPED = Path(__file__).parents[2] / "operatord.yaml"
+SHIPPED = Path(__file__).parents[3] / "operatord.yaml"
 STAGE = {"image": "i", "port": 1}
 
 
