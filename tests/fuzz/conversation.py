@@ -25,13 +25,15 @@ LONGEST = 1024
 SETTINGS: dict[str, Any] = {
     "limits": {"line_bytes": LONGEST},
     "history": {"keep": 100},
+    # What one conversation drains, another may wait for.
+    "queue": {"deadline": 3},
     "log": {"level": "warning"},
     # A start is not to wait for a machine that is busy otherwise.
     "system_reserved": {"memory": 0, "disk": 0},
     "pressure": {"memory_stall": None},
 }
-PATIENCE = 30.0
-"""Seconds until what has not come is called unanswered."""
+PATIENCE = 120.0
+"""Seconds until what has not come is called unanswered: there may be many conversations on a busy machine."""
 FIRST = b'{"method":"system.ping","id":"the first"}'
 """Sent before all others: the rule about the beginning of a connection is not what is looked at here."""
 END = b"*/" + b"-->" + b"]" * 65
@@ -48,6 +50,9 @@ Json = dict[str, Any]
 
 class Finding(AssertionError):
     """The daemon did something else than the protocol says."""
+
+    lines: list[bytes]
+    """What it was sent."""
 
 
 class _Errors(logging.Handler):
@@ -93,6 +98,13 @@ class Target:
     async def converse(self, lines: Sequence[bytes], cuts: Sequence[int] = ()) -> int:
         """Send lines, in pieces that end at ``cuts``, and return how many were read. Raises `Finding`."""
         lines = [line for line in lines if LEFT_OUT not in line]
+        try:
+            return await self._converse(lines, cuts)
+        except Finding as exc:
+            exc.lines = lines
+            raise
+
+    async def _converse(self, lines: Sequence[bytes], cuts: Sequence[int]) -> int:
         read, too_long = questions(lines)
         due = [expected(line) for line in read]
         sent = b"\n".join((FIRST, *lines, END, LAST, b""))
@@ -100,7 +112,8 @@ class Target:
             async with asyncio.timeout(PATIENCE):
                 check(read, due, await self._exchange(sent, cuts, due, too_long), too_long)
         except TimeoutError:
-            raise Finding(f"not all of these were answered: {read}") from None
+            waiting = [c.dispatcher._pending for c in self._lab.daemon.server._connections]
+            raise Finding(f"not all of these were answered: {read}; pending: {waiting}") from None
         if self._errors.told:
             raise Finding(f"{self._errors.told[0]}\nafter {read}")
         return len(read)
@@ -163,7 +176,7 @@ async def _replies(
     count = 0
     while not (subscribed and count >= at_least):
         line = await reader.readline()
-        if not line:
+        if not line.strip():  # the end, maybe after blanks that asked whether anybody is there
             return
         reply = json.loads(line)
         if set(reply) <= {"jsonrpc", "method", "params"}:

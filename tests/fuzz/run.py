@@ -19,7 +19,6 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,8 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 LINES = 200
 """Lines of a conversation."""
+AT_ONCE = 100
+"""Conversations at the same time: in each, some requests wait for a second."""
 SOME = 20
 """Lines of each conversation that atheris begins with."""
 CUTS = 4
@@ -103,21 +104,32 @@ async def own(campaign: Campaign, seed: int, folder: Path) -> None:
     async with target(folder) as daemon:
         goes_on = True
         while goes_on:
-            lines = made.lines(LINES)
-            cuts = made.cuts(CUTS, sum(map(len, lines)) // 2)
-            try:
-                goes_on = await talk(campaign, daemon, lines, cuts)
-            except Finding as exc:
-                print(f"{exc}\nfewer lines that do the same are looked for", flush=True)
-                await daemon.converse(await daemon.shrunk(lines))
-                raise
+            tenth = await asyncio.gather(
+                *(talk_for_a_tenth(campaign, daemon, made) for _ in range(AT_ONCE)),
+                return_exceptions=True,
+            )
+            for found in tenth:
+                if isinstance(found, Finding):
+                    print(f"{found}\nfewer lines that do the same are looked for", flush=True)
+                    await daemon.converse(await daemon.shrunk(found.lines))
+                if found is not None:
+                    raise found
+            await daemon.left()
+            goes_on = campaign.look()
 
 
-async def talk(
-    campaign: Campaign, daemon: Any, lines: list[bytes], cuts: Sequence[int] = ()
-) -> bool:
+async def talk_for_a_tenth(campaign: Campaign, daemon: Any, made: Any) -> None:
+    """Have one conversation after the other until another tenth of all is done. Raises `Finding`."""
+    over = False
+    while not over:
+        lines = made.lines(LINES)
+        cuts = made.cuts(CUTS, sum(map(len, lines)) // 2)
+        over = campaign.count(await daemon.converse(lines, cuts))
+
+
+async def talk(campaign: Campaign, daemon: Any, lines: list[bytes]) -> bool:
     """Have one conversation; return whether more are to come."""
-    if not campaign.count(await daemon.converse(lines, cuts)):
+    if not campaign.count(await daemon.converse(lines)):
         return True
     await daemon.left()
     return campaign.look()
