@@ -15,39 +15,28 @@ from typing import Any, Protocol
 
 from msgspec import UNSET
 
-from operatord.access import logins
 from operatord.access.doors import Auth
-from operatord.access.identity import ANONYMOUS, LOCAL, Identity
+from operatord.access.identity import ANONYMOUS
 from operatord.access.origin import Origin, origin_of
 from operatord.control.dispatch import Dispatcher, takes_task
 from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
 from operatord_protocol import codec
 from operatord_protocol.codec import Envelope, Line, Refusal, Reply, Request, RequestId
-from operatord_protocol.errors import (
-    DeadlineExceeded,
-    ParseError,
-    TooManyRequests,
-    Unauthorized,
-    WireError,
-)
+from operatord_protocol.errors import ParseError, TooManyRequests, WireError
 from operatord_protocol.framing import LineSplitter, LineTooLong
 
+from .arrival import TURNED_AWAY_LINGER, Arrival, too_long
 from .backlog import Backlog
 from .fragments import Fragment, fragment
-from .idle import Idle
 from .intake import Intake
 from .outbox import WRITE, Outbox
 from .presence import Presence, notice_dead_peers
-from .strangers import BLANKS, stranger
 from .turns import Turn, Turns
 from .unread import Unread
 
 log = logging.getLogger(__name__)
 
-TURNED_AWAY_LINGER = 0.5
-"""Seconds that a peer for whom there is no room may go on sending at most before it is cut off, in place of
-`limits.refused_linger`: it holds a descriptor meanwhile."""
 PASSING = frozenset(("request.cancel", "system.ping"))
 """Methods that are answered however many requests are pending, and before those of others: the first makes
 them fewer, and the second tells that the daemon is there."""
@@ -74,16 +63,13 @@ class Connection(asyncio.BufferedProtocol):
     """A peer on a TCP or Unix socket. There may be thousands, most of them silent: hence the slots."""
 
     __slots__ = (
-        "_auth",
+        "_arrival",
         "_backlog",
-        "_begun",
         "_eof",
         "_farewell",
         "_fragment",
         "_host",
-        "_idle",
         "_late_line",
-        "_late_login",
         "_loop",
         "_out",
         "_presence",
@@ -105,30 +91,26 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self, host: Host, auth: Auth | None = None) -> None:
         """Belong to ``host``; ``auth`` is how its listener learns who it is, None for the usual way."""
-        limits = host.services.config.limits
         self.descriptor = -1
         self.source = Origin("nobody yet")
         """Where the peer comes from."""
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
-        self._auth = auth
-        self._splitter = LineSplitter(min(logins.LINE_BYTES, limits.line_bytes))
+        self._arrival = Arrival(host.services, auth)
+        self._splitter = LineSplitter(self._arrival.line_bytes)
         self.dispatcher = Dispatcher(host.services, self, ANONYMOUS)
         self._backlog = Backlog()
         self._turns = host.turns
         self._turn = Turn(self._work, lambda: self._backlog.asks_only(PASSING))
         self._reading = True
         self._put_off = False
-        self._begun = False
         self._fragment: Fragment | None = None
         self._eof = False
         self._refused = False
         self._farewell = b""
         self._late_line: asyncio.TimerHandle | None = None
-        self._late_login: asyncio.TimerHandle | None = None
         self._presence: Presence | None = None
-        self._idle: Idle | None = None
 
     # asyncio.BufferedProtocol
 
@@ -145,43 +127,19 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.dispatcher.id = self._host.opened(self)
         except TooManyRequests as exc:
-            self._refuse_all(exc, min(TURNED_AWAY_LINGER, self._linger))
+            self.refuse_all(exc, min(TURNED_AWAY_LINGER, self._linger))
             return
-        self._meet(self._services.logins.newcomer(self._auth, transport))
-        if (seconds := self._services.config.limits.idle_timeout) is not None:
-            self._idle = Idle(seconds, self._is_used, self._is_idle)
+        self._arrival.meet(self, transport)
 
-    def _is_used(self) -> bool:
-        """Tell whether the peer waits for something, or has yet to read or to end what it has begun."""
+    @property
+    def is_used(self) -> bool:
+        """Whether the peer waits for something, or has yet to read or to end what it has begun."""
         unread = self._transport.get_write_buffer_size() > 0
         return self.dispatcher.is_used or bool(self._backlog or self._splitter.pending) or unread
-
-    def _is_idle(self) -> None:
-        if not self._refused:
-            seconds = f"{self._services.config.limits.idle_timeout or 0.0:g} s"
-            text = f"nothing was asked for in {seconds} (limits.idle_timeout); the connection is closed"
-            self._refuse_all(DeadlineExceeded(text))
 
     @property
     def _linger(self) -> float:
         return float(self._services.config.limits.refused_linger)
-
-    def _meet(self, who: Identity) -> None:
-        """Have the peer be ``who`` it is by its connection, or give it time to log in."""
-        if not who.role:
-            self._expect_login(True)
-            return
-        self.dispatcher.log_in(who)
-        if who != LOCAL:
-            self._services.audit.note("login", who, self.source)
-
-    @property
-    def still_holds(self) -> bool:
-        """Whether the peer may go on as who it is, by the settings and tokens as they are now."""
-        who, logins = self.dispatcher.identity, self._services.logins
-        if who.token:
-            return logins.still_holds(who.token, who)
-        return not who.role or who == logins.newcomer(self._auth, self._transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Have the next bytes read into what all connections share."""
@@ -193,18 +151,19 @@ class Connection(asyncio.BufferedProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes in and answer what can be answered at once."""
-        if self._idle is not None:
-            self._idle.heard()
+        arrival = self._arrival
+        arrival.heard()
         if self._refused:
             return
-        if not self._begun and not self._begins_well(data):
+        if not arrival.begun and (away := arrival.turned_away(data, self._splitter.pending)):
+            self._turn_away(away, self._linger)
             return
         try:
             block = self._splitter.take(data)
         except LineTooLong as exc:
             self._expect_end(False)
             self._backlog.add(exc.block)
-            self._refuse_all(_too_long(exc.limit, self.dispatcher.identity))
+            self.refuse_all(too_long(exc.limit, self.dispatcher.identity))
             self._turns.ask(self._turn, len(exc.block))
             return
         if self._splitter.pending or self._late_line is not None:
@@ -245,11 +204,9 @@ class Connection(asyncio.BufferedProtocol):
         self._host.closed(self)
         if self._presence is not None:
             self._presence.end()
-        if self._idle is not None:
-            self._idle.stop()
+        self._arrival.end()
         self.dispatcher.end()
         self._expect_end(False)
-        self._expect_login(False)
         self._backlog.clear()
         self._turn.end()
         self._out.close()
@@ -266,22 +223,6 @@ class Connection(asyncio.BufferedProtocol):
 
     # Requests
 
-    def _begins_well(self, data: bytes) -> bool:
-        """Turn away what is not talking to us: a browser must not be able to drive the daemon."""
-        pending = self._splitter.pending.lstrip(BLANKS)
-        if pending and b"\n" not in data:
-            return True  # what it begins with was looked at when that came
-        begin = pending + data if pending else data.lstrip(BLANKS)
-        if not begin:
-            return True
-        # A brace may still begin a line of HTTP, which shows only where that ends.
-        self._begun = b"\n" in begin
-        if (refusal := stranger(begin)) is None:
-            return True
-        self._begun = True
-        self._turn_away(refusal, self._linger)
-        return False
-
     def _expect_end(self, begun: bool, begun_now: bool = True) -> None:
         """Give a line that has ``begun`` its time to end, from now when it has ``begun_now``."""
         if self._late_line is not None and (begun_now or not begun):
@@ -296,24 +237,10 @@ class Connection(asyncio.BufferedProtocol):
         self._late_line = None
         if not self._reading or self._put_off:
             self._expect_end(True)  # it is we who did not read on
-        elif not self._refused:
+        else:
             seconds = f"{self._services.config.limits.line_timeout:g} s"
             text = f"a line has {seconds} to end (limits.line_timeout); the connection is closed"
-            self._refuse_all(ParseError(text))
-
-    def _expect_login(self, wanted: bool) -> None:
-        """Give a peer that is to log in its time for it, from now; or no longer."""
-        if self._late_login is not None:
-            self._late_login.cancel()
-            self._late_login = None
-        if wanted:
-            self._late_login = self._loop.call_later(logins.SECONDS, self._login_is_late)
-
-    def _login_is_late(self) -> None:
-        self._late_login = None
-        if not self._refused:
-            text = f"log in within {logins.SECONDS:g} s; the connection is closed"
-            self._refuse_all(Unauthorized(text), TURNED_AWAY_LINGER)
+            self.refuse_all(ParseError(text))
 
     def _work(self, until: float) -> bool:
         """Work until then, as long as the peer reads; return whether there is more to do.
@@ -476,8 +403,11 @@ class Connection(asyncio.BufferedProtocol):
 
     # Ends
 
-    def _refuse_all(self, error: WireError, linger: float | None = None) -> None:
-        self._turn_away(Refusal("plain", None, error), self._linger if linger is None else linger)
+    def refuse_all(self, error: WireError, linger: float | None = None) -> None:
+        """Do nothing more for the peer, and say why, unless it is being turned away already."""
+        if not self._refused:
+            seconds = self._linger if linger is None else linger
+            self._turn_away(Refusal("plain", None, error), seconds)
 
     def _turn_away(self, refusal: Refusal, linger: float) -> None:
         """Say why, answer what is pending, and read on for a moment only to throw it away.
@@ -512,7 +442,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def let_in(self) -> None:
         """Take as long lines and as much time as from anybody who has logged in."""
-        self._expect_login(False)
+        self._arrival.logged_in()
         self._splitter.allow(self._services.config.limits.line_bytes)
 
     @property
@@ -557,12 +487,14 @@ class Connection(asyncio.BufferedProtocol):
                 return request
         return None
 
-    def expel(self) -> None:
-        """Do nothing more for a peer whose login holds no more, and say so."""
+    def look_again(self) -> None:
+        """Send the peer away if it may not go on as who it is."""
+        self._arrival.look_again(self, self._transport)
+
+    def drop_all(self) -> None:
+        """End what the peer has under way, and forget what it has asked for."""
         self._backlog.clear()
         self.dispatcher.end()
-        self.dispatcher.identity = ANONYMOUS
-        self._refuse_all(Unauthorized("this login holds no more: log in anew"), TURNED_AWAY_LINGER)
 
     def end(self) -> None:
         """Close from our side: what is written still goes out."""
@@ -572,11 +504,6 @@ class Connection(asyncio.BufferedProtocol):
 
 def _request(line: Line) -> Request | Refusal:
     return line.request() if isinstance(line, Envelope) else codec.decode_with_care(line)
-
-
-def _too_long(most: int, who: Identity) -> ParseError:
-    why = f"{most} bytes (limits.line_bytes)" if who.role else f"{most} bytes before login"
-    return ParseError(f"a line is at most {why}; the connection is closed")
 
 
 def _takes_task(request: Request | Refusal) -> bool:

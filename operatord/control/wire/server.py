@@ -159,8 +159,7 @@ class Server:
     def look_again(self) -> None:
         """End the connections that may not go on as who they are: a token was revoked, or is asked for."""
         for connection in tuple(self._connections):
-            if not connection.still_holds:
-                connection.expel()
+            connection.look_again()
 
     def stop_listening(self) -> None:
         """Take no new connections. Idempotent."""

@@ -115,7 +115,7 @@ async def test_silent_connection_is_left_alone_by_default(lab: Lab) -> None:
     wire = await lab.wire()
     await wire.call("system.ping")
     [connection] = lab.daemon.server._connections
-    assert connection._idle is None
+    assert connection._arrival._idle is None
 
 
 async def test_starts_of_one_owner_within_a_minute_are_bounded(tmp_path: Path) -> None:

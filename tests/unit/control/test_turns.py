@@ -368,7 +368,7 @@ async def test_a_long_first_line_is_looked_at_where_it_begins_and_where_it_ends(
     """A1: to look through all of it with each of its pieces costs more than to read them."""
     looked: list[bytes] = []
     monkeypatch.setattr(
-        "operatord.control.wire.connection.stranger", lambda begin: looked.append(begin[:1])
+        "operatord.control.wire.arrival.stranger", lambda begin: looked.append(begin[:1])
     )
     for piece in (
         b" ",

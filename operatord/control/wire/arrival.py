@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""Who a peer is and how long it may stay: how it begins, its login and the time for that, its idle times."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from operatord.access import logins
+from operatord.access.doors import Auth
+from operatord.access.identity import ANONYMOUS, LOCAL, Identity
+from operatord.access.origin import Origin
+from operatord.control.dispatch import Dispatcher
+from operatord.control.peer import Services
+from operatord_protocol.codec import Refusal
+from operatord_protocol.errors import DeadlineExceeded, ParseError, Unauthorized, WireError
+
+from .idle import Idle
+from .strangers import BLANKS, stranger
+
+TURNED_AWAY_LINGER = 0.5
+"""Seconds that a peer for whom there is no room may go on sending at most before it is cut off, in place of
+`limits.refused_linger`: it holds a descriptor meanwhile."""
+
+
+class Peer(Protocol):
+    """The connection of whoever arrives."""
+
+    dispatcher: Dispatcher
+    source: Origin
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it waits for something, or has yet to read or to end what it has begun."""
+        ...
+
+    def refuse_all(self, error: WireError, linger: float | None = None) -> None:
+        """Say why nothing more is done for it, answer what is pending, and end it."""
+        ...
+
+    def drop_all(self) -> None:
+        """End what it has under way."""
+        ...
+
+
+class Arrival:
+    """Looks after one connection. It knows that only while a timer runs: a circle would be left to the
+    garbage collector, and thousands that go in one moment would stop the daemon for a tenth of a second."""
+
+    __slots__ = ("_auth", "_idle", "_late", "_services", "begun")
+
+    def __init__(self, services: Services, auth: Auth | None) -> None:
+        """``auth`` is how its listener learns who it is, None for the usual way."""
+        self._services = services
+        self._auth = auth
+        self._late: asyncio.TimerHandle | None = None
+        self._idle: Idle | None = None
+        self.begun = False
+        """Whether it is known that it talks to us: its first line has been looked at."""
+
+    @property
+    def line_bytes(self) -> int:
+        """The longest line before login."""
+        return min(logins.LINE_BYTES, self._services.config.limits.line_bytes)
+
+    def meet(self, peer: Peer, transport: asyncio.BaseTransport) -> None:
+        """Have the peer be who it is by its connection, or give it time to log in."""
+        if (seconds := self._services.config.limits.idle_timeout) is not None:
+            self._idle = Idle(seconds, lambda: peer.is_used, lambda: self._is_idle(peer))
+        who = self._services.logins.newcomer(self._auth, transport)
+        if not who.role:
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(logins.SECONDS, self._login_is_late, peer)
+            return
+        peer.dispatcher.log_in(who)
+        if who != LOCAL:
+            self._services.audit.note("login", who, peer.source)
+
+    def logged_in(self) -> None:
+        """Wait for a login no longer."""
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def heard(self) -> None:
+        """Note that something has come."""
+        if self._idle is not None:
+            self._idle.heard()
+
+    def turned_away(self, data: bytes, pending: bytes) -> Refusal | None:
+        """Return why to turn away what is not talking to us: no browser must be able to drive the daemon.
+
+        ``pending`` has come before ``data``, and no line has ended in it.
+        """
+        pending = pending.lstrip(BLANKS)
+        if pending and b"\n" not in data:
+            return None  # what it begins with was looked at when that came
+        begin = pending + data if pending else data.lstrip(BLANKS)
+        if not begin:
+            return None
+        refusal = stranger(begin)
+        # A brace may still begin a line of HTTP, which shows only where that ends.
+        self.begun = refusal is not None or b"\n" in begin
+        return refusal
+
+    def look_again(self, peer: Peer, transport: asyncio.BaseTransport) -> None:
+        """Send the peer away if it may not go on as who it is, by settings and tokens as they are now."""
+        if not self._still_holds(peer.dispatcher.identity, transport):
+            peer.drop_all()
+            peer.dispatcher.identity = ANONYMOUS
+            text = "this login holds no more: log in anew"
+            peer.refuse_all(Unauthorized(text), TURNED_AWAY_LINGER)
+
+    def _still_holds(self, who: Identity, transport: asyncio.BaseTransport) -> bool:
+        known = self._services.logins
+        if who.token:
+            return known.still_holds(who.token, who)
+        return not who.role or who == known.newcomer(self._auth, transport)
+
+    def end(self) -> None:
+        """Look no more. Idempotent."""
+        self.logged_in()
+        if self._idle is not None:
+            self._idle.stop()
+            self._idle = None
+
+    def _login_is_late(self, peer: Peer) -> None:
+        self._late = None
+        text = f"log in within {logins.SECONDS:g} s; the connection is closed"
+        peer.refuse_all(Unauthorized(text), TURNED_AWAY_LINGER)
+
+    def _is_idle(self, peer: Peer) -> None:
+        seconds = f"{self._services.config.limits.idle_timeout or 0.0:g} s"
+        text = f"nothing was asked for in {seconds} (limits.idle_timeout); the connection is closed"
+        peer.refuse_all(DeadlineExceeded(text))
+
+
+def too_long(most: int, who: Identity) -> ParseError:
+    """Return what is said of a line of more than ``most`` bytes."""
+    why = f"{most} bytes (limits.line_bytes)" if who.role else f"{most} bytes before login"
+    return ParseError(f"a line is at most {why}; the connection is closed")
