@@ -40,11 +40,14 @@ class Guarded:
 
 
 @contextlib.asynccontextmanager
-async def guarded(folder: Path, **auth: Any) -> AsyncIterator[Guarded]:
+async def guarded(folder: Path, limits: Json | None = None, **auth: Any) -> AsyncIterator[Guarded]:
     """Run a daemon whose file of tokens has one of ``first``, an operator."""
     file = folder / "tokens"
     tokens.new(file, "first", "operator", CREATED)
-    overlay: Mapping[str, Json] = {"auth": {"tokens": str(file), **auth}}
+    overlay: Mapping[str, Json] = {
+        "auth": {"tokens": str(file), **auth},
+        "limits": limits or {},
+    }
     state = folder / "state"
     async with in_process(state, overlay, reread=lambda: settings(state, overlay)) as lab:
         yield Guarded(lab, file)

@@ -20,6 +20,29 @@ log = logging.getLogger("operatord.audit")
 REFUSALS = 20
 """Refusals that are written in a second, over all connections: who asks in vain a hundred thousand times is
 not to fill the disk. Those that were left out are counted in the ``missed`` of the next one."""
+LOGINS = 20
+"""Logins of one user that are written in a second, in the same way: those of others are never left out."""
+
+
+class Bound:
+    """So many lines in a second."""
+
+    def __init__(self, most: int) -> None:
+        """Count from the first line on."""
+        self._most = most
+        self._since = 0.0
+        self._written = self._missed = 0
+
+    def take(self, now: float) -> dict[str, int] | None:
+        """Return what a line tells of those that were left out before it; None if it is one of them."""
+        if now >= self._since + 1.0:
+            self._since, self._written = now, 0
+        if self._written >= self._most:
+            self._missed += 1
+            return None
+        self._written += 1
+        missed, self._missed = self._missed, 0
+        return {"missed": missed} if missed else {}
 
 
 class Audit:
@@ -28,8 +51,9 @@ class Audit:
     def __init__(self, now: Callable[[], float]) -> None:
         """``now`` returns seconds on a monotonic clock."""
         self._now = now
-        self._since = 0.0
-        self._written = self._missed = 0
+        self._refusals = Bound(REFUSALS)
+        self._logins: dict[str, Bound] = {}
+        """By user: as many as there are in settings, tokens and certificates with a role."""
 
     def note(self, what: str, who: Identity, origin: Origin, **more: Any) -> None:
         """Write that ``who``, from ``origin``, did something."""
@@ -38,11 +62,11 @@ class Audit:
 
     def refused(self, who: Identity, origin: Origin, **more: Any) -> None:
         """Write that something was refused, unless that is too often now."""
-        if self._now() >= self._since + 1.0:
-            self._since, self._written = self._now(), 0
-        if self._written >= REFUSALS:
-            self._missed += 1
-            return
-        self._written += 1
-        missed, self._missed = self._missed, 0
-        self.note("refused", who, origin, **more, **({"missed": missed} if missed else {}))
+        if (missed := self._refusals.take(self._now())) is not None:
+            self.note("refused", who, origin, **more, **missed)
+
+    def login(self, who: Identity, origin: Origin, **more: Any) -> None:
+        """Write that somebody has logged in, unless that is too often now."""
+        bound = self._logins.setdefault(who.user, Bound(LOGINS))
+        if (missed := bound.take(self._now())) is not None:
+            self.note("login", who, origin, **more, **missed)

@@ -19,6 +19,7 @@ class Identity(NamedTuple):
     """Who a connection is."""
 
     user: str
+    """Of a certificate that has no role: its common name."""
     role: Role | None
     """None before login."""
     rank: int
@@ -42,9 +43,19 @@ LOCAL = identity("local", "operator")
 """Whoever reaches a listener that asks for no login."""
 
 
+def how_to_log_in(who: Identity) -> str:
+    """Return what somebody without a role can do about it."""
+    text = "log in first: auth.login with a token (operatorctl: OPERATORD_TOKEN)"
+    if who == ANONYMOUS:
+        return text
+    return (
+        f"the certificate of {who.user!r} has no role: give it one in auth.certificates, or {text}"
+    )
+
+
 def refusal(who: Identity, method: str) -> WireError:
     """Return why ``who`` may not ask for a method whose rank is higher."""
     if who.role is None:
-        return Unauthorized("log in first: auth.login with a token (operatorctl: OPERATORD_TOKEN)")
+        return Unauthorized(how_to_log_in(who))
     needed = METHODS[method].role
     return Forbidden(f"{method} needs the role {needed}, and {who.user} has the role {who.role}")

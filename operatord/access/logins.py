@@ -14,7 +14,7 @@ from operatord_protocol.messages import Role
 
 from .audit import Audit
 from .backoff import Backoff
-from .doors import Auth, Peers, newcomer
+from .doors import Auth, Peers, newcomer, still_verifies
 from .identity import ANONYMOUS, Identity, identity
 from .origin import Origin
 from .tokens import Token, Tokens
@@ -55,6 +55,14 @@ class Logins:
         rule: Auth = auth or ("none" if known.tokens is None else "token")
         return newcomer(rule, transport, known.subjects, known.peers)
 
+    def certificate_holds(self, place: int | None, transport: asyncio.BaseTransport) -> bool:
+        """Tell whether what a peer of that listener has shown in its handshake is believed now."""
+        connection = transport.get_extra_info("ssl_object")
+        context = None if place is None else self.known.contexts[place]
+        if connection is None or context is None:
+            return True
+        return still_verifies(transport.get_extra_info("peercert"), connection.context, context)
+
     def identify(self, tokens: Tokens, text: str, origin: Origin) -> Token:
         """Return the token that ``text`` is. Raises `Unauthorized`, `TooManyRequests`.
 
@@ -69,7 +77,7 @@ class Logins:
             self._refused(origin, "wrong token")
             raise Unauthorized("the token is wrong")
         self._backoff.succeeded(origin)
-        self._audit.note("login", of_token(token), origin, token=token.id)
+        self._audit.login(of_token(token), origin, token=token.id)
         return token
 
     def _refused(self, origin: Origin, why: str) -> None:

@@ -32,6 +32,14 @@ class Origin(NamedTuple):
             return self.address
         return str(ipaddress.IPv6Network((found, NETWORK_BITS), strict=False))
 
+    @property
+    def is_local(self) -> bool:
+        """Whether that is this machine."""
+        try:
+            return ipaddress.ip_address(self.address.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.port is None
+
     def __str__(self) -> str:
         return self.address if self.port is None else f"{self.address} port {self.port}"
 

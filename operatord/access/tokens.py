@@ -68,6 +68,9 @@ class Tokens:
         found = self._by_hash.get(digest)
         return found if hmac.compare_digest(found.sha256 if found else "", digest) else None
 
+    def __len__(self) -> int:
+        return len(self._by_id)
+
     def get(self, token_id: str) -> Token | None:
         """Return a token by its id."""
         return self._by_id.get(token_id)

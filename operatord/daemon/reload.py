@@ -51,6 +51,7 @@ class SettingsReader:
             same = config.advertise_host == self._current.config.advertise_host
             new = self.advertised if same else advertised(config, self._engine_host)
             known = credentials.load(config)
+            credentials.check_not_emptied(self._logins.known, known)
         except ConfigError as exc:
             raise Conflict(f"nothing was changed: {'; '.join(exc.problems)}") from exc
         found = changed(self._current.config, config)

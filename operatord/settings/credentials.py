@@ -43,6 +43,16 @@ def _tokens(config: Config) -> Tokens | None:
         raise ConfigError([f"auth.tokens: {exc}"]) from exc
 
 
+def check_not_emptied(before: Credentials, after: Credentials) -> None:
+    """Refuse a file from which all tokens have gone. Raises `ConfigError`.
+
+    A disk that is full, or an editor, leaves such a file sooner than somebody who wants nobody to log in.
+    """
+    if before.tokens and after.tokens is not None and not after.tokens:
+        why = "the file has no tokens any more, and nobody could log in; make one (operatord token new)"
+        raise ConfigError([f"auth.tokens: {why}, or restart the daemon if that is what you want"])
+
+
 def _context(tls: ListenerTls, path: str) -> ssl.SSLContext:
     """Return what a listener speaks TLS with. Raises `ConfigError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -78,6 +88,7 @@ def _told(path: str, what: str) -> Iterator[None]:
 def _peers(roles: PeerRoles) -> Peers:
     """Return the roles by number; of a group, for those who are in it: the highest. Raises `ConfigError`."""
     users: dict[int, Identity] = {}
+    members: dict[int, Identity] = {}
     groups: dict[int, Role] = {}
     for name, role in roles.groups.items():
         group = _found(grp.getgrnam, name, "auth.peers.groups", "group")
@@ -85,13 +96,13 @@ def _peers(roles: PeerRoles) -> Peers:
         for member in group.gr_mem:
             with contextlib.suppress(KeyError):
                 uid, found = pwd.getpwnam(member).pw_uid, identity(member, role)
-                users[uid] = max(found, users.get(uid, found), key=lambda each: each.rank)
+                members[uid] = max(found, members.get(uid, found), key=lambda each: each.rank)
     for uid in {0, os.geteuid()}:  # whose the daemon is anyway
         with contextlib.suppress(KeyError):
             users[uid] = identity(pwd.getpwuid(uid).pw_name, "operator")
     for name, role in roles.users.items():
         users[_found(pwd.getpwnam, name, "auth.peers.users", "user").pw_uid] = identity(name, role)
-    return Peers(users, groups)
+    return Peers(users, members, groups)
 
 
 def _found(find: Callable[[str], T], name: str, path: str, what: str) -> T:

@@ -29,7 +29,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 LINES = 200
 """Lines of a conversation."""
-AT_ONCE = 100
+AT_ONCE = 60
 """Conversations at the same time: in each, some requests wait for a second."""
 SOME = 20
 """Lines of each conversation that atheris begins with."""

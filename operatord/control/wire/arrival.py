@@ -4,18 +4,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from operatord.access import logins
 from operatord.access.doors import Auth
-from operatord.access.identity import ANONYMOUS, LOCAL, Identity
+from operatord.access.identity import ANONYMOUS, LOCAL, Identity, how_to_log_in
 from operatord.access.origin import Origin
 from operatord.control.dispatch import Dispatcher
 from operatord.control.peer import Services
 from operatord_protocol.codec import Refusal
 from operatord_protocol.errors import DeadlineExceeded, ParseError, Unauthorized, WireError
 
-from .idle import Idle
 from .strangers import BLANKS, stranger
 
 TURNED_AWAY_LINGER = 0.5
@@ -47,12 +47,16 @@ class Arrival:
     """Looks after one connection. It knows that only while a timer runs: a circle would be left to the
     garbage collector, and thousands that go in one moment would stop the daemon for a tenth of a second."""
 
-    __slots__ = ("_auth", "_idle", "_late", "_services", "begun")
+    __slots__ = ("_auth", "_idle", "_late", "_place", "_services", "begun")
 
-    def __init__(self, services: Services, auth: Auth | None) -> None:
-        """``auth`` is how its listener learns who it is, None for the usual way."""
+    def __init__(self, services: Services, auth: Auth | None, place: int | None) -> None:
+        """``auth`` is how its listener learns who it is, None for the usual way.
+
+        ``place`` is that of the listener among the `listeners` of the settings.
+        """
         self._services = services
         self._auth = auth
+        self._place = place
         self._late: asyncio.TimerHandle | None = None
         self._idle: Idle | None = None
         self.begun = False
@@ -69,12 +73,13 @@ class Arrival:
             self._idle = Idle(seconds, lambda: peer.is_used, lambda: self._is_idle(peer))
         who = self._services.logins.newcomer(self._auth, transport)
         if not who.role:
+            peer.dispatcher.identity = who
             loop = asyncio.get_running_loop()
             self._late = loop.call_later(logins.SECONDS, self._login_is_late, peer)
             return
         peer.dispatcher.log_in(who)
         if who != LOCAL:
-            self._services.audit.note("login", who, peer.source)
+            self._services.audit.login(who, peer.source)
 
     def logged_in(self) -> None:
         """Wait for a login no longer."""
@@ -113,6 +118,8 @@ class Arrival:
 
     def _still_holds(self, who: Identity, transport: asyncio.BaseTransport) -> bool:
         known = self._services.logins
+        if not known.certificate_holds(self._place, transport):
+            return False
         if who.token:
             return known.still_holds(who.token, who)
         return not who.role or who == known.newcomer(self._auth, transport)
@@ -126,13 +133,52 @@ class Arrival:
 
     def _login_is_late(self, peer: Peer) -> None:
         self._late = None
-        text = f"log in within {logins.SECONDS:g} s; the connection is closed"
-        peer.refuse_all(Unauthorized(text), TURNED_AWAY_LINGER)
+        who, text = peer.dispatcher.identity, f"log in within {logins.SECONDS:g} s"
+        text = text if who == ANONYMOUS else how_to_log_in(who)
+        peer.refuse_all(Unauthorized(f"{text}; the connection is closed"), TURNED_AWAY_LINGER)
 
     def _is_idle(self, peer: Peer) -> None:
         seconds = f"{self._services.config.limits.idle_timeout or 0.0:g} s"
         text = f"nothing was asked for in {seconds} (limits.idle_timeout); the connection is closed"
         peer.refuse_all(DeadlineExceeded(text))
+
+
+class Idle:
+    """Ends a connection that is used for nothing, after `limits.idle_timeout`.
+
+    It looks now and then whether that is so: a timer for each line would cost more than that.
+    """
+
+    __slots__ = ("_end", "_is_used", "_loop", "_seconds", "_since", "_timer")
+
+    def __init__(
+        self, seconds: float, is_used: Callable[[], bool], end: Callable[[], None]
+    ) -> None:
+        """Call ``end`` once nothing has come for so long while the connection was not used otherwise."""
+        self._seconds = seconds
+        self._is_used = is_used
+        self._end = end
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(seconds, self._look)
+
+    def heard(self) -> None:
+        """Note that something has come."""
+        self._since = self._loop.time()
+
+    def stop(self) -> None:
+        """Look no more. Idempotent."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self._is_used():
+            self._since = now
+        left = self._since + self._seconds - now
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._look)
+        else:
+            self._end()
 
 
 def too_long(most: int, who: Identity) -> ParseError:

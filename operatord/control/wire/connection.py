@@ -37,6 +37,9 @@ from .unread import Unread
 
 log = logging.getLogger(__name__)
 
+GAVE_WAY = (
+    "others need the place of this connection, which has not logged in: connect again, and log in"
+)
 PASSING = frozenset(("request.cancel", "system.ping"))
 """Methods that are answered however many requests are pending, and before those of others: the first makes
 them fewer, and the second tells that the daemon is there."""
@@ -52,6 +55,10 @@ class Host(Protocol):
 
     def opened(self, connection: Connection) -> int:
         """Return a number for the connection. Raises `TooManyRequests`, which it is to be told."""
+        ...
+
+    def known(self, connection: Connection) -> None:
+        """Hear that it is known who a connection is."""
         ...
 
     def closed(self, connection: Connection) -> None:
@@ -89,15 +96,15 @@ class Connection(asyncio.BufferedProtocol):
     _transport: asyncio.Transport
     _out: Outbox
 
-    def __init__(self, host: Host, auth: Auth | None = None) -> None:
-        """Belong to ``host``; ``auth`` is how its listener learns who it is, None for the usual way."""
+    def __init__(self, host: Host, auth: Auth | None = None, place: int | None = None) -> None:
+        """Belong to ``host``; for ``auth`` and ``place`` see `Arrival`."""
         self.descriptor = -1
         self.source = Origin("nobody yet")
         """Where the peer comes from."""
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
-        self._arrival = Arrival(host.services, auth)
+        self._arrival = Arrival(host.services, auth, place)
         self._splitter = LineSplitter(self._arrival.line_bytes)
         self.dispatcher = Dispatcher(host.services, self, ANONYMOUS)
         self._backlog = Backlog()
@@ -443,6 +450,7 @@ class Connection(asyncio.BufferedProtocol):
     def let_in(self) -> None:
         """Take as long lines and as much time as from anybody who has logged in."""
         self._arrival.logged_in()
+        self._host.known(self)
         self._splitter.allow(self._services.config.limits.line_bytes)
 
     @property
@@ -486,6 +494,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._backlog.take_back(line)
                 return request
         return None
+
+    def give_way(self) -> None:
+        """End, for there is no room for who has not logged in."""
+        self.refuse_all(TooManyRequests(GAVE_WAY, retry_after=1), TURNED_AWAY_LINGER)
 
     def look_again(self) -> None:
         """Send the peer away if it may not go on as who it is."""

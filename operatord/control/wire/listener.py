@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
+
+from .handshakes import shake
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +26,19 @@ AT_ONCE = 4
 """Peers that are accepted until the event loop has its turn: about a millisecond's work."""
 PAUSE = 0.2
 """Seconds until the next try after the system had no descriptor, or no memory, for a peer."""
-HANDSHAKE = 2.0
-"""Seconds that a handshake of TLS may take, and the end of a connection with TLS."""
-HANDSHAKES = 128
-"""Peers that may be in it at once on one listener: each holds a descriptor, and is not counted yet."""
 TOLD_EVERY = 60.0
 """Seconds in which that is said once."""
+
+
+class Tls(NamedTuple):
+    """What a listener with TLS goes by."""
+
+    context: Callable[[], ssl.SSLContext]
+    """Returns what it is spoken with now."""
+    begun: Callable[[Any, asyncio.Task[Any], int], None]
+    """Hears of a peer at an address that a task shakes hands with, and of its descriptor."""
+    note: Callable[[Any, ssl.SSLError], None]
+    """Hears from which address came who could not, or had not the right certificate."""
 
 
 class Listener:
@@ -39,16 +49,13 @@ class Listener:
         sock: socket.socket,
         protocol: Callable[[], asyncio.BaseProtocol],
         crowded: Callable[[], bool],
-        context: Callable[[], ssl.SSLContext | None] = lambda: None,
-        note: Callable[[Any, ssl.SSLError], None] = lambda address, exc: None,
+        tls: Tls | None = None,
     ) -> None:
         """Make each peer of ``sock`` the transport of a new ``protocol``, from now until `close`.
 
-        While it is ``crowded``, peers wait with the system. ``context`` returns what TLS is spoken with now,
-        if it is; ``note`` hears from which address came who could not, or had not the right certificate.
+        While it is ``crowded``, peers wait with the system.
         """
-        self._context = context
-        self._note = note
+        self._tls = tls
         self._sock = sock
         self._crowded = crowded
         self._protocol = protocol
@@ -79,9 +86,6 @@ class Listener:
         for _ in range(AT_ONCE):
             if self._crowded():
                 return  # and come again at once, after whoever waits
-            if len(self._making) >= HANDSHAKES:
-                self._wait_for(PAUSE)
-                return
             try:
                 peer, address = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -92,21 +96,25 @@ class Listener:
             peer.setblocking(False)
             task = self._loop.create_task(self._make(peer, address))
             self._making.add(task)
-            task.add_done_callback(self._making.discard)
+            task.add_done_callback(functools.partial(self._made, peer))
+            if self._tls is not None:
+                self._tls.begun(address, task, peer.fileno())
+
+    def _made(self, peer: socket.socket, task: asyncio.Task[Any]) -> None:
+        self._making.discard(task)
+        if task.cancelled():  # maybe before its first step
+            peer.close()
 
     async def _make(self, peer: socket.socket, address: Any) -> None:
         try:
-            if (context := self._context()) is None:
+            if self._tls is None:
                 await self._loop.connect_accepted_socket(self._protocol, peer)
             else:
-                await self._loop.connect_accepted_socket(
-                    self._protocol, peer, ssl=context,
-                    ssl_handshake_timeout=HANDSHAKE, ssl_shutdown_timeout=HANDSHAKE,
-                )  # fmt: skip
+                await shake(peer, self._protocol, self._tls.context())
         except BaseException as exc:
             peer.close()
-            if isinstance(exc, ssl.SSLError):
-                self._note(address, exc)
+            if isinstance(exc, ssl.SSLError) and self._tls is not None:
+                self._tls.note(address, exc)
             elif not isinstance(exc, OSError):
                 raise
 

@@ -13,6 +13,7 @@ import stat
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from operatord.access.doors import Auth
 from operatord.access.identity import ANONYMOUS
@@ -21,15 +22,12 @@ from operatord.control.peer import Services
 from operatord_protocol.errors import TooManyRequests
 
 from .connection import Connection
+from .handshakes import Handshakes
 from .intake import Intake
-from .listener import Listener, bound
-from .origins import Origins
+from .listener import Listener, Tls, bound
+from .places import Places
 from .turns import Turns
 from .unread import Unread
-
-RESERVE = 80
-"""File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
-a session, which takes some forty with local processes. `limits.refused` come on top of it."""
 
 
 class Server:
@@ -44,12 +42,16 @@ class Server:
         self._listeners: list[Listener] = []
         self._handed_over: list[socket.socket] = []
         self._connections: set[Connection] = set()
-        self._origins = Origins()
+        self.places: Places[Connection] = Places(
+            lambda: services.config.limits, _raised_descriptor_limit(), self._give_way
+        )
+        self._handshakes = Handshakes(
+            self.places.of, lambda: services.config.limits.connections_per_address
+        )
         self._turned_away: deque[Connection] = deque()
         self._serial = 0
         self._unix: dict[Path, int] = {}
         """The Unix sockets and their inode numbers: whoever else listens at a path later keeps theirs."""
-        self._descriptors = _raised_descriptor_limit()
 
     def hand_over(self, sockets: Iterable[socket.socket]) -> None:
         """Have sockets that others made: what listens at their addresses listens on them, by its own rules.
@@ -95,16 +97,33 @@ class Server:
     def _listener(
         self, sock: socket.socket, auth: Auth | None = None, place: int | None = None
     ) -> Listener:
-        def context() -> ssl.SSLContext | None:
-            return None if place is None else self.services.logins.known.contexts[place]
-
-        def note(address: tuple[str, int], exc: ssl.SSLError) -> None:
-            why = f"no TLS: {exc.reason}"
-            self.services.audit.refused(ANONYMOUS, Origin(*address[:2]), why=why)
-
         return Listener(
-            sock, lambda: Connection(self, auth), lambda: self.turns.crowded, context, note
+            sock,
+            lambda: Connection(self, auth, place),
+            lambda: self.turns.crowded,
+            self._tls(place),
         )
+
+    def _tls(self, place: int | None) -> Tls | None:
+        """Return what the listener at that place goes by; None if it has no TLS, which no reload changes."""
+        known = self.services.logins
+        if place is None or known.known.contexts[place] is None:
+            return None
+
+        def context() -> ssl.SSLContext:
+            found = known.known.contexts[place]
+            assert found is not None
+            return found
+
+        return Tls(context, self._shakes_hands, self._note_no_tls)
+
+    def _shakes_hands(self, address: Any, task: asyncio.Task[Any], descriptor: int) -> None:
+        network = Origin(*address[:2]).network
+        self._handshakes.begin(network, task, crowded=descriptor >= self.places.highest)
+
+    def _note_no_tls(self, address: Any, exc: ssl.SSLError) -> None:
+        why = f"no TLS: {exc.reason}"
+        self.services.audit.refused(ANONYMOUS, Origin(*address[:2]), why=why)
 
     @property
     def connections(self) -> int:
@@ -113,46 +132,36 @@ class Server:
 
     def opened(self, connection: Connection) -> int:
         """Return a number for the connection. Raises `TooManyRequests`, which it is to be told."""
-        if why := self._too_many(connection):
-            self._turned_away.append(connection)
-            if len(self._turned_away) > self.services.config.limits.refused:
-                self._turned_away.popleft().end()
-            raise TooManyRequests(why, retry_after=1)
+        try:
+            self.places.take(connection)
+        except TooManyRequests:
+            self._let_linger(connection)
+            raise
         self._serial += 1
         self._connections.add(connection)
-        self._origins.add(connection.source.network)
         return self._serial
 
-    def _too_many(self, connection: Connection) -> str | None:
-        """Return why there is no room for a connection, if there is none.
+    def _give_way(self, connection: Connection) -> None:
+        """End a connection whose place another one needs."""
+        self._connections.remove(connection)
+        self._let_linger(connection)
+        connection.give_way()
 
-        The system gives out the lowest descriptor that is free, so a high one tells how many are in use.
-        """
-        limits = self.services.config.limits
-        if len(self._connections) >= limits.connections:
-            return (
-                f"there are {limits.connections} connections already: close some, or raise "
-                "limits.connections"
-            )
-        reserve = RESERVE + limits.refused
-        if connection.descriptor >= max(reserve, self._descriptors - reserve):
-            return (
-                "there are too many connections for the limit on open files, of which some are kept for "
-                "sessions: close some, or raise it (LimitNOFILE, ulimit -n)"
-            )
-        most, origin = limits.connections_per_address, connection.source.network
-        if most is not None and self._origins[origin] >= most:
-            return (
-                f"there are {most} connections from {origin} already: close some, or raise "
-                "limits.connections_per_address"
-            )
-        return None
+    def _let_linger(self, connection: Connection) -> None:
+        """Let few of those that have no place read why."""
+        self._turned_away.append(connection)
+        if len(self._turned_away) > self.services.config.limits.refused:
+            self._turned_away.popleft().end()
+
+    def known(self, connection: Connection) -> None:
+        """Hear that it is known who a connection is."""
+        self.places.keep(connection)
 
     def closed(self, connection: Connection) -> None:
         """Forget the connection. Idempotent."""
         if connection in self._connections:
             self._connections.remove(connection)
-            self._origins.remove(connection.source.network)
+            self.places.free(connection)
         with contextlib.suppress(ValueError):
             self._turned_away.remove(connection)
 

@@ -98,9 +98,9 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def house(folder: Path, role: Role | None) -> AsyncIterator[House]:
+async def house(folder: Path, role: Role | None, **more: Json) -> AsyncIterator[House]:
     found = House(folder, role)
-    state, overlay = folder / "state", found.settings()
+    state, overlay = folder / "state", {**found.settings(), **more}
     async with in_process(state, overlay, reread=lambda: settings(state, overlay)) as found.lab:
         yield found
 

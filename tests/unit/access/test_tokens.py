@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from operatord.access.audit import REFUSALS, Audit
+from operatord.access.audit import LOGINS, REFUSALS, Audit
 from operatord.access.backoff import FIRST, FORGET, FREE, LONGEST, MOST, Backoff
-from operatord.access.identity import ANONYMOUS
+from operatord.access.identity import ANONYMOUS, identity
 from operatord.access.origin import Origin
 from operatord.access.tokens import Tokens, TokensUnusable, new, read, revoke
 
@@ -142,4 +142,20 @@ def test_refusals_are_bounded_and_what_is_left_out_is_counted(
     assert len(caplog.messages) == REFUSALS
     now.seconds += 1
     audit.refused(ANONYMOUS, origin)
+    assert '"missed": 7' in caplog.messages[-1]
+
+
+def test_logins_of_one_user_are_bounded_and_hide_nobody_elses(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    now, origin = Now(), Origin("192.0.2.1", 5)
+    audit = Audit(now)
+    caplog.set_level("INFO", "operatord.audit")
+    for _ in range(LOGINS + 7):
+        audit.login(identity("ada", "user"), origin)
+    audit.login(identity("bob", "user"), origin)
+    assert len(caplog.messages) == LOGINS + 1
+    assert '"user": "bob"' in caplog.messages[-1] and "missed" not in caplog.messages[-1]
+    now.seconds += 1
+    audit.login(identity("ada", "user"), origin)
     assert '"missed": 7' in caplog.messages[-1]

@@ -120,6 +120,7 @@ class Side:
             unread=Unread(lambda: 1 << 30),
             intake=Intake(),
             opened=lambda _: 1,
+            known=lambda _: None,
             closed=lambda _: None,
         )
         wire, connection = Wire(), Connection(host)
