@@ -203,7 +203,7 @@ class Connection(asyncio.BufferedProtocol):
         self._presence.watch()
 
     def _is_owed(self) -> bool:
-        owed = self.dispatcher.has_pending or self.dispatcher.has_kept
+        owed = self.dispatcher.has_pending or self.dispatcher.has_kept or bool(self._backlog)
         return owed and (self._eof or not self._reading)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -363,6 +363,19 @@ async def test_a_line_for_which_all_breaks_ends_its_connection_only(
     assert other_wire.ids() == [2]
 
 
+async def test_who_has_half_closed_is_looked_after_though_its_lines_wait_for_long(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What subscribes may be among them: nothing else would tell that nobody is there."""
+    monkeypatch.setattr(Turns, "ask", lambda *_: None)
+    connection.data_received(PING % 1)
+    connection.eof_received()
+    assert connection._presence is not None
+    connection._presence._knock()
+    assert connection._presence._timer is not None
+    connection._presence.end()
+
+
 async def test_a_long_first_line_is_looked_at_where_it_begins_and_where_it_ends(
     wire: Wire, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
