@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Who did what, as lines of JSON in a logger of their own: logins, refusals, starts, stops, extensions,
-reloads.
+probes registered and removed, draining and its end, reloads.
 
 Each has ``audit`` (what it is), ``user``, ``role`` (null before login) and ``from`` (where that comes from).
 """

@@ -27,9 +27,14 @@ class Identity(NamedTuple):
     token: str = ""
     """The id of the token that was shown, if one was."""
 
+    @property
+    def is_operator(self) -> bool:
+        """Whether all may be seen and done."""
+        return self.rank == RANKS["operator"]
+
     def sees(self, owner: str) -> bool:
         """Tell whether all of a session of ``owner`` may be seen, and whether it may be stopped."""
-        return self.user == owner or self.rank == RANKS["operator"]
+        return self.user == owner or self.is_operator
 
 
 def identity(user: str, role: Role | None, token: str = "") -> Identity:

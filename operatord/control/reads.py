@@ -91,6 +91,7 @@ def status(services: Services, who: Identity, params: m.NoParams) -> m.Status:
         draining=supervisor.draining,
         connections=services.connections(),
         uptime=round(services.uptime(), 3),
+        generation=services.settings.generation,
         troubles=services.troubles(),
         role=or_unset(who.role),
         warnings=[str(door) for door in services.config.open_doors],

@@ -41,7 +41,7 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
         with _progress(call, record), _awaited(call, record):
             await record.ready()
         if record.location is None or record.given_up:
-            raise _failure(record)
+            raise _failure(record, call.peer.identity)
     else:
         with _awaited(call, record):
             await supervisor.written()  # whoever was told of it must find it again
@@ -106,8 +106,10 @@ def _awaited(call: Call, record: SessionRecord) -> Iterator[None]:
         record.waiters -= 1
 
 
-def _failure(record: SessionRecord) -> errors.WireError:
+def _failure(record: SessionRecord, who: Identity) -> errors.WireError:
     result = record.result or record.ending.result()
+    if record.for_operators and who.is_operator and result.error is not None:
+        return type(result.error)(record.for_operators, **result.error.data)
     return result.error or errors.Cancelled(
         f"the session ended before its stream was there: {result.reason}", session_id=record.id
     )

@@ -15,6 +15,7 @@ from typing import Any
 from operatord.access.identity import LOCAL
 from operatord.access.logins import of_token
 from operatord.store.events import Subscription
+from operatord.streams.probes import Registrant
 from operatord_protocol import errors
 from operatord_protocol import messages as m
 from operatord_protocol.absent import given
@@ -28,6 +29,7 @@ from .peer import Call
 async def drain(call: Call, params: m.DrainParams) -> m.Drained:
     """Admit no more; with a timeout, wait that long for the sessions to finish."""
     supervisor = call.services.supervisor
+    call.audit("drain")
     supervisor.drain(True)
     if timeout := given(params.timeout):
         await sessions.all_ended(supervisor, timeout)
@@ -39,6 +41,7 @@ async def drain(call: Call, params: m.DrainParams) -> m.Drained:
 def undrain(call: Call, params: m.NoParams) -> m.Drained:
     """Admit again."""
     supervisor = call.services.supervisor
+    call.audit("undrain")
     supervisor.drain(False)
     return m.Drained(
         draining=False, waiting_for=[record.id for record in supervisor.registry.living()]
@@ -78,24 +81,38 @@ async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
     probes, connection = call.services.probes, call.peer.id
     if params.lease == "connection" and probes.is_new_holder(connection):
         call.peer.on_close(lambda: probes.connection_closed(connection))
-    return await probes.register(params, connection)
+    await probes.register(params, _registrant(call))
+    call.audit("register", probe=params.name, host=params.host, port=params.port)
+    return await probes.get(params.name, whole=_is_operator(call))
+
+
+def _registrant(call: Call) -> Registrant:
+    who = call.peer.identity
+    return Registrant(who.user, call.peer.id, who.sees)
+
+
+def _is_operator(call: Call) -> bool:
+    return call.peer.identity.is_operator
 
 
 async def probe_list(call: Call, params: m.ProbeListParams) -> m.Probes:
     """Look at registered probes, a piece of the list at a time."""
     limit, _ = asked = wanted(params.limit, params.cursor)
     names, further = piece(call.services.probes.names(limit + 1, asked.after(str)), limit, str)
-    return m.Probes(probes=list(await call.services.probes.list(names)), next=further)
+    found = await call.services.probes.list(names, whole=_is_operator(call))
+    return m.Probes(probes=list(found), next=further)
 
 
 async def probe_get(call: Call, params: m.ProbeParams) -> m.Probe:
     """Look at one."""
-    return await call.services.probes.get(params.name)
+    return await call.services.probes.get(params.name, whole=_is_operator(call))
 
 
 async def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
-    """Forget one."""
-    return await call.services.probes.remove(params.name)
+    """Forget one. Raises `NotFound`, `Forbidden`, `Conflict`."""
+    removed = await call.services.probes.remove(params.name, _registrant(call))
+    call.audit("remove", probe=removed.name, host=removed.host, port=removed.port)
+    return removed
 
 
 class EventFeed(Subscription):

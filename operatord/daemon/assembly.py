@@ -43,7 +43,7 @@ from operatord.state.directory import StateDir, StateDirLost
 from operatord.store.events import EventLog
 from operatord.store.journal import Journal, Retention
 from operatord.store.journal_file import JOURNAL, JournalFailed
-from operatord.streams.probes import ProbeRegistry
+from operatord.streams.probes import ProbeRegistry, rules_of
 from operatord.systemd.manager import ServiceManager
 from operatord_protocol.messages import Reloaded
 
@@ -117,7 +117,7 @@ class Assembly:
             self.engine, self.supervisor, self._forgotten, self.instance, self.clock
         )
         self.probes = ProbeRegistry(
-            self._sessions_on, self.events.emit, self.journal, lambda: self.config.limits
+            self._sessions_on, self.events.emit, self.journal, self.settings
         )
 
     @property
@@ -246,6 +246,7 @@ class Assembly:
             config.port_range,
             config.start_timeout,
             self._reader.advertised.address,
+            rules_of(config),
         )
 
     def _sessions_on(self, probe: str) -> list[str]:
@@ -258,5 +259,7 @@ class Assembly:
         self.engine.be_patient(fresh.config.engine_patience)
         self.supervisor.configure()
         self.journal.retention = self._retention()
-        log.info("settings reread; changed: %s", ", ".join(fresh.changed) or "nothing")
-        return Reloaded(reloaded=True, changed=fresh.changed)
+        generation = self.settings.generation
+        what = ", ".join(fresh.changed) or "nothing"
+        log.info("settings reread, generation %d; changed: %s", generation, what)
+        return Reloaded(reloaded=True, changed=fresh.changed, generation=generation)

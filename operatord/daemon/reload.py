@@ -61,6 +61,6 @@ class SettingsReader:
 
     def use(self, fresh: Fresh) -> None:
         """Have everybody who goes by the settings go by these."""
-        self._current.config = fresh.config
+        self._current.replace(fresh.config)
         self.advertised = fresh.advertised
         self._logins.known = fresh.known

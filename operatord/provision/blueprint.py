@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import msgspec
 
+from operatord.core.destinations import Destinations
 from operatord.core.pipelines import Stage
 from operatord.core.plans import stage_env
 from operatord.engines import base
 from operatord.session.record import SessionRecord
+from operatord.streams.hello import Rules
 
 LATE_COMER = {"policy": "live", "attached": "True"}
 """What tells a stage that it comes to a running stream, which it must never hold up; ``policy`` for those
@@ -28,6 +30,8 @@ class StartSettings(NamedTuple):
     timeout: float
     published_on: str
     """The address that this is, which ports are bound to."""
+    rules: Rules = Rules(Destinations(()))
+    """Where registered probes may be; without them, nowhere."""
 
     def shown(self, address: str) -> str:
         """Return what a location has for an address that a stage is published on."""

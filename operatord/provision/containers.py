@@ -8,7 +8,6 @@ others start when their network is there, and so does what could not be connecte
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator
@@ -242,21 +241,14 @@ class Maker:
         self, record: SessionRecord, network: base.Network
     ) -> tuple[str, int]:
         """Return where stages reach the registered probe: itself, or a relay in their network."""
-        upstream = record.plan.upstream
+        upstream, host = record.plan.upstream, record.provisioned.upstream_address
         assert upstream is not None
-        host = await _resolve(upstream.host, upstream.port)
+        assert host is not None, "the probe is checked before anything is made"
         if network.gateway is None or await self._networks.reaches(host, network):
             return host, upstream.port
         record.provisioned.relay = Relay(host, upstream.port)
         early = not self._engine.capabilities.bridges_at_once
         return await record.provisioned.relay.open(network.gateway, early=early)
-
-
-async def _resolve(host: str, port: int) -> str:
-    """Return an address of ``host`` as this machine knows it. Raises `OSError`."""
-    loop = asyncio.get_running_loop()
-    infos = await loop.getaddrinfo(host, port, type=1)
-    return str(infos[0][4][0])
 
 
 def milliseconds(seconds: float) -> float:

@@ -226,11 +226,14 @@ class Starter:
         upstream = record.plan.upstream
         if upstream is None:
             return
+        rules = self._settings().rules
         try:
-            await read_hello(upstream.host, upstream.port, PROBE_TIMEOUT)
+            found = await read_hello(upstream.host, upstream.port, PROBE_TIMEOUT, rules)
+            record.provisioned.upstream_address = found.address
         except NoHello as exc:
             log.info("session %s: probe %s: %s", record.id, upstream.name, exc.detail)
             reason = f"the probe {upstream.name!r} cannot be used: {exc}"
+            record.for_operators = f"the probe {upstream.name!r} cannot be used: {exc.detail}"
             raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
 
     async def _start(self, record: SessionRecord) -> None:

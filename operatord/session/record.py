@@ -76,6 +76,8 @@ class Provisioned:
     relay: Relay | None = None
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Where each stage, and a registered probe, is found by the session's stages."""
+    upstream_address: str | None = None
+    """The number at which the registered probe has answered: what its stages, or its relay, connect to."""
     containers: dict[str, str] = field(default_factory=dict)
     gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """For each stage that has any, the ids of the devices that it was given."""
@@ -180,6 +182,8 @@ class SessionRecord:
     """Connections that it ends with, all together."""
     orphaned: bool = False
     """The connection that it was to end with has ended with the daemon's earlier life."""
+    for_operators: str | None = None
+    """Why its probe cannot be used, where its owner may not be one to know."""
     waiters: int = 0
     """Requests that wait for the answer to its start."""
     was_answered: bool = False

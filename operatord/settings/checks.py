@@ -18,6 +18,7 @@ from operatord_protocol.hosts import host_problem
 
 from .config import Config, Lease, Limits, Queue
 from .listeners import is_loopback, listener_problems
+from .probes import probe_problems
 
 # Without the comma and the white space that would make two devices of one.
 _GPU_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9:._/=-]{0,127}\Z")
@@ -34,6 +35,7 @@ def contradictions(config: Config) -> list[str]:
     found = [
         *_listen_problems(config),
         *listener_problems(config.listeners, config.auth),
+        *probe_problems(config.probes),
         *_path_problems(config),
         *_network_problems(config),
         *_gpu_problems(config),

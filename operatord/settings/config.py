@@ -17,6 +17,7 @@ from operatord.core.units import Bytes, Duration, plain
 from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
 
 from .listeners import Auth, ListenerSettings, OpenDoor
+from .probes import ProbeSettings
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -166,6 +167,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     on_shutdown: Literal["keep", "stop"] = "keep"
     shutdown_timeout: Duration = Duration(30)
     limits: Limits = Limits()
+    probes: ProbeSettings = ProbeSettings()
     system_reserved: SystemReserved = SystemReserved()
     gpus: Literal["auto"] | list[GpuSettings] = "auto"
     pressure: Pressure = Pressure()
@@ -192,6 +194,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if each.auth == "none" and not each.is_unix
         ]
         return doors if self.auth.tokens is not None else [OpenDoor(self.listen), *doors]
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether somebody may be less than an operator."""
+        return self.auth.tokens is not None or any(each.auth != "none" for each in self.listeners)
 
     @property
     def port_range(self) -> tuple[int, int] | None:

@@ -9,8 +9,15 @@ from .config import Config
 class CurrentSettings:
     """Handed to whoever goes by the settings; ``config`` is read anew each time."""
 
-    __slots__ = ("config",)
+    __slots__ = ("config", "generation")
 
     def __init__(self, config: Config) -> None:
         """Begin with ``config``."""
         self.config = config
+        self.generation = 1
+        """How many settings there have been since the daemon's start, these included."""
+
+    def replace(self, config: Config) -> None:
+        """Go by ``config`` from now on."""
+        self.config = config
+        self.generation += 1

@@ -13,13 +13,17 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from operatord.core.destinations import Address, Destinations, never, number
 from operatord_protocol.stream import Forbidden, Hello, StreamError, parse_upstream
 
 from .visit import Visit, visit
 
 SHORTEST_PAUSE = 0.005
 LONGEST_PAUSE = 0.1
+MARGIN = 0.1
+"""Seconds beyond its timeout after which each failure comes, where that is to tell nothing."""
 HINT_PATIENCE = 0.02
 """Seconds to wait for a hint before trying without one: each try in vain takes a millisecond or two from the
 stages that are still loading."""
@@ -29,8 +33,8 @@ class NoHello(Exception):
     """The address did not deliver a stream header.
 
     The text is for whoever asked, and the same for whatever may be at the address: nobody is to learn from it
-    what listens where. A header is told as one, and so is what is wrong with it. ``detail`` is for the
-    daemon's log.
+    what listens where. A header is told as one, and so is what is wrong with it. ``detail`` is a sentence for
+    operators and the daemon's log.
     """
 
     def __init__(self, text: str, detail: str = "") -> None:
@@ -42,6 +46,25 @@ class NotTried(NoHello):
     """Nobody knows whether the address delivers: this machine could not even ask it."""
 
 
+class NotAllowed(NoHello):
+    """Nobody connects there: of what the name stands for, the settings allow nothing."""
+
+
+class Rules(NamedTuple):
+    """For connections to wherever somebody has said."""
+
+    allowed: Destinations
+    discreet: bool = False
+    """Somebody is not to know what listens where: all failures take the same time."""
+
+
+class Greeting(NamedTuple):
+    """A stream header, and the address that it came from, as a number."""
+
+    hello: Hello
+    address: str
+
+
 _SHORT = {
     errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN, errno.EADDRNOTAVAIL,
 }  # fmt: skip
@@ -50,17 +73,50 @@ _LATER = {socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM}
 """Errors of a name service that say nothing of the name."""
 
 
-async def read_hello(host: str, port: int, timeout: float) -> Hello:
-    """Connect once and return the header of what stages are to read.
+async def read_hello(host: str, port: int, timeout: float, rules: Rules) -> Greeting:
+    """Connect once, where ``rules`` allow it, and return the header of what stages are to read.
 
     ``timeout`` is for looking up the name, and again for the rest.
-    Raises `NoHello`, or `NotTried`.
+    Raises `NoHello`, `NotTried`, `NotAllowed`.
     """
-    addresses = await _addresses(host, port, timeout)
-    place = f"{host}:{port}"
+    now = asyncio.get_running_loop().time
+    begun = now()
+    try:
+        addresses = await resolve(host, port, timeout, rules.allowed)
+        begun = now()
+        return await _first_hello(f"{host}:{port}", addresses, port, timeout)
+    except NoHello:
+        if rules.discreet:
+            await asyncio.sleep(begun + timeout + MARGIN - now())
+        raise
+
+
+async def resolve(host: str, port: int, timeout: float, allowed: Destinations) -> list[str]:
+    """Return the addresses that a host stands for and that may be connected to, as numbers.
+
+    ``timeout`` is in seconds. Raises `NoHello`, `NotTried`, `NotAllowed`.
+    """
+    numbers = [number(found) for found in await _addresses(host, port, timeout)]
+    if may := [str(each) for each in numbers if allowed.allows(each, port)]:
+        return may
+    raise _not_allowed(host, port, numbers)
+
+
+def _not_allowed(host: str, port: int, numbers: Sequence[Address]) -> NotAllowed:
+    """Say why nobody connects there; what a name stands for is for operators."""
+    if len(numbers) == 1 and host == str(numbers[0]) and (why := never(numbers[0])):
+        return NotAllowed(
+            f"{host} {why}, and no probe is looked for there, whatever probes.allow has"
+        )
+    text = f"probes.allow does not have port {port} of {host}; an operator can add it there"
+    return NotAllowed(text, f"{text} ({host} is {', '.join(map(str, numbers))})")
+
+
+async def _first_hello(place: str, addresses: Sequence[str], port: int, timeout: float) -> Greeting:
+    """Return what the first of the addresses says that can be connected to. Raises `NoHello`, `NotTried`."""
     try:
         async with asyncio.timeout(timeout):
-            return (await _visit_any(addresses, port)).hello
+            return await _visit_any(addresses, port)
     except Forbidden as exc:
         raise NoHello(f"it sends a stream that stages cannot read: {exc}") from exc
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
@@ -70,7 +126,7 @@ async def read_hello(host: str, port: int, timeout: float) -> Hello:
     except OSError as exc:
         if exc.errno in _SHORT:
             what = "the daemon's machine is short of something that a connection takes"
-            raise NotTried(what, f"{place}: {exc.strerror}") from exc
+            raise NotTried(what, f"{what}: {place}: {exc.strerror}") from exc
         raise _silent(place, os.strerror(exc.errno) if exc.errno else str(exc)) from exc
 
 
@@ -88,24 +144,28 @@ async def _addresses(host: str, port: int, timeout: float) -> list[str]:
         raise NoHello(f"{host} is not the name of a host") from exc
     except socket.gaierror as exc:
         if exc.errno in _LATER:
-            raise NotTried(what, f"{host}: {exc.strerror}") from exc
+            raise NotTried(what, f"{what}: {host}: {exc.strerror}") from exc
         raise NoHello(f"no host is known by the name {host}") from exc
     except (TimeoutError, OSError) as exc:
-        raise NotTried(what, f"{host}: {exc}") from exc
+        raise NotTried(what, f"{what}: {host}: {exc}") from exc
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def _visit_any(addresses: Sequence[str], port: int) -> Visit:
+async def _visit_any(addresses: Sequence[str], port: int) -> Greeting:
     """Visit the first address that can be connected to. Raises what the last one did."""
-    for address in addresses[:-1]:
+    *others, last = addresses
+    for address in others:
         with contextlib.suppress(OSError):
-            return await visit(address, port, parse_upstream)
-    return await visit(addresses[-1], port, parse_upstream)
+            return Greeting((await visit(address, port, parse_upstream)).hello, address)
+    return Greeting((await visit(last, port, parse_upstream)).hello, last)
 
 
 def _silent(place: str, detail: str) -> NoHello:
-    text = f"no stream header came from {place}; the daemon's log says how that was tried"
-    return NoHello(text, f"{place}: {detail}")
+    return NoHello(_silent_text(place), f"no stream header came from {place}: {detail}")
+
+
+def _silent_text(place: str) -> str:
+    return f"no stream header came from {place}; probe.get tells operators why, and so does the daemon's log"
 
 
 async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None) -> Visit:

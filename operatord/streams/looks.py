@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from operatord_protocol.stream import Hello
 
-from .hello import NoHello, NotTried, read_hello
+from .hello import NoHello, NotAllowed, NotTried, Rules, read_hello, resolve
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +33,30 @@ class Seen(NamedTuple):
     error: str | None = None
     """What whoever asks is told …"""
     detail: str | None = None
-    """… and what the daemon's log is."""
+    """… and what operators and the daemon's log are."""
 
 
 class Looks:
     """All that look at addresses share the places."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Callable[[], Rules]) -> None:
+        """``rules`` are asked for at each look, so that a reload takes effect."""
+        self._rules = rules
         self._places = asyncio.Semaphore(AT_ONCE)
+        self._names = asyncio.Semaphore(AT_ONCE)
+
+    async def check(self, host: str, port: int) -> None:
+        """See that somebody may be looked for at a host. Raises `NotAllowed`.
+
+        That no address is known, or none can be told now, is no reason: names come and go.
+        """
+        async with self._names:
+            try:
+                await resolve(host, port, TIMEOUT, self._rules().allowed)
+            except NotAllowed:
+                raise
+            except NoHello:
+                return
 
     async def look(self, host: str, port: int) -> Seen:
         """Look once, when it is its turn; whatever goes wrong is in what is returned."""
@@ -47,7 +64,7 @@ class Looks:
         await self._places.acquire()
         over = loop.time() + PACE
         try:
-            return await _seen(host, port)
+            return await _seen(host, port, self._rules())
         finally:
             if loop.time() < over:
                 loop.call_at(over, self._places.release)
@@ -55,9 +72,9 @@ class Looks:
                 self._places.release()
 
 
-async def _seen(host: str, port: int) -> Seen:
+async def _seen(host: str, port: int, rules: Rules) -> Seen:
     try:
-        return Seen("up", await read_hello(host, port, TIMEOUT))
+        return Seen("up", (await read_hello(host, port, TIMEOUT, rules)).hello)
     except NotTried as exc:
         return Seen("unknown", error=str(exc), detail=exc.detail)
     except NoHello as exc:

@@ -7,13 +7,14 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
 from operatord.core.plans import Upstream
-from operatord.settings.config import Limits
+from operatord.settings.config import Config
+from operatord.settings.current import CurrentSettings
 from operatord.store.events import Emit
 from operatord.store.journal import Journal
 from operatord.store.journal_file import JournalFailed, not_written
@@ -23,6 +24,7 @@ from operatord_protocol.hosts import host_problem
 from operatord_protocol.messages import Probe, ProbeRegisterParams
 from operatord_protocol.stream import Hello
 
+from .hello import NotAllowed, Rules
 from .looks import Looks, Seen
 
 log = logging.getLogger(__name__)
@@ -34,10 +36,27 @@ LIST_PATIENCE = 3.0
 then it tells what was seen of them last, and their looks go on."""
 
 
+class Registrant(NamedTuple):
+    """Who asks for a probe to be known, or not any more."""
+
+    user: str
+    connection: int
+    """The number of the connection that asks."""
+    sees: Callable[[str], bool]
+    """Tells whether what belongs to a user is theirs to change."""
+
+
+class StoredProbe(ProbeRegisterParams, frozen=True):
+    """What the journal has of a probe."""
+
+    owner: str = ""
+    """Who registered it; nobody, where an earlier version wrote it down."""
+
+
 class _Entry:
     """A registered probe and what was seen of it last."""
 
-    def __init__(self, params: ProbeRegisterParams, holder: int | None) -> None:
+    def __init__(self, params: StoredProbe, holder: int | None) -> None:
         self.params = params
         self.holder = holder
         """The connection whose end forgets it; None for a pinned one."""
@@ -58,7 +77,7 @@ class ProbeRegistry:
         users: Callable[[str], list[str]],
         emit: Emit,
         journal: Journal,
-        limits: Callable[[], Limits],
+        settings: CurrentSettings,
     ) -> None:
         """``users`` returns the living sessions on a probe; ``emit`` publishes an event.
 
@@ -67,28 +86,28 @@ class ProbeRegistry:
         self._users = users
         self._emit = emit
         self._journal = journal
-        self._limits = limits
+        self._settings = settings
         self._holders: set[int] = set()
-        self._looks = Looks()
+        self._looks = Looks(lambda: rules_of(settings.config))
         self._looking: set[asyncio.Task[None]] = set()
         self._entries: dict[str, _Entry] = {}
         for name, data in journal.probes().items():
             try:
-                self._entries[name] = _Entry(
-                    msgspec.json.decode(data, type=ProbeRegisterParams), None
-                )
+                self._entries[name] = _Entry(msgspec.json.decode(data, type=StoredProbe), None)
             except msgspec.MsgspecError as exc:
                 log.error("the probe %s cannot be read from the journal: %s", name, exc)
 
-    async def register(self, params: ProbeRegisterParams, connection: int) -> Probe:
-        """Make a probe known and look at it.
+    async def register(self, params: ProbeRegisterParams, by: Registrant) -> None:
+        """Make a probe known, which belongs to who has registered it first.
 
-        Raises `InvalidParams`, `Conflict` when the name has another address, `TooManyRequests` when there is
-        no room for another probe, `NoCapacity` when it cannot be written down; then nothing has happened.
+        Raises `InvalidParams`, `Forbidden` where nobody may connect, or when the name is another user's,
+        `Conflict` when the name has another address, `TooManyRequests` when there is no room for another
+        probe, `NoCapacity` when it cannot be written down; then nothing has happened.
         """
-        known = self._entries.get(params.name)
-        self._check(params, known)
-        entry = _Entry(params, connection if params.lease == "connection" else None)
+        self._check(params, by)
+        await self._check_destination(params)
+        known = self._check(params, by)  # somebody may have been quicker
+        entry = _Entry(_stored(params, by, known), _holder(params, by))
         if known is not None:
             entry.seen, entry.told = known.seen, known.told  # that it is as it was is no news
         self._entries[params.name] = entry
@@ -98,7 +117,13 @@ class ProbeRegistry:
             except JournalFailed as exc:
                 self._put_back(params.name, known, instead_of=entry)
                 raise not_written(exc, f"the probe {params.name!r} is not registered") from exc
-        return await self._look(entry)
+
+    async def _check_destination(self, params: ProbeRegisterParams) -> None:
+        try:
+            await self._looks.check(params.host, params.port)
+        except NotAllowed as exc:
+            log.info("probe %s is not registered: %s", params.name, exc.detail)
+            raise errors.Forbidden(f"params.host: {exc}", path="params.host") from exc
 
     async def _write(self, name: str, entry: _Entry | None) -> None:
         """Write a probe down, or that it is not known any more. Raises `JournalFailed`."""
@@ -125,46 +150,60 @@ class ProbeRegistry:
         self._holders.add(connection)
         return new
 
-    def _check(self, params: ProbeRegisterParams, known: _Entry | None) -> None:
-        limits = self._limits()
-        if problem := host_problem(params.host):
-            raise errors.InvalidParams(f"params.host: {problem}", path="params.host")
-        labels = sum(len(f"{name}{value}".encode()) for name, value in params.labels.items())
-        if labels > limits.label_bytes:
-            raise errors.InvalidParams(
-                f"params.labels: {labels} bytes of names and values are more than the "
-                f"{limits.label_bytes} that limits.label_bytes grants to a probe",
-                path="params.labels",
-            )
+    def _check(self, params: ProbeRegisterParams, by: Registrant) -> _Entry | None:
+        """Return what is known by the name already. Raises what `register` does."""
+        self._check_params(params)
+        known, most = self._entries.get(params.name), self._settings.config.limits.probes
         if known is None:
-            if len(self._entries) >= limits.probes:
+            if len(self._entries) >= most:
                 raise errors.TooManyRequests(
                     f"{len(self._entries)} probes are registered, and limits.probes grants "
-                    f"{limits.probes}; remove one that nobody needs"
+                    f"{most}; remove one that nobody needs"
                 )
-        elif (known.params.host, known.params.port) != (params.host, params.port):
+            return None
+        if (known.params.host, known.params.port) != (params.host, params.port):
             raise errors.Conflict(
                 f"the probe {params.name!r} is registered at {known.params.host}:"
                 f"{known.params.port}; remove it first or choose another name",
                 name=params.name,
             )
+        if known.params.owner:
+            _check_owner(known, by)
+        return known
 
-    async def get(self, name: str) -> Probe:
-        """Look at a probe now. Raises `NotFound`."""
-        return await self._look(self._entry(name))
+    def _check_params(self, params: ProbeRegisterParams) -> None:
+        if problem := host_problem(params.host):
+            raise errors.InvalidParams(f"params.host: {problem}", path="params.host")
+        most = self._settings.config.limits.label_bytes
+        labels = sum(len(f"{name}{value}".encode()) for name, value in params.labels.items())
+        if labels > most:
+            raise errors.InvalidParams(
+                f"params.labels: {labels} bytes of names and values are more than the "
+                f"{most} that limits.label_bytes grants to a probe",
+                path="params.labels",
+            )
+
+    async def get(self, name: str, *, whole: bool) -> Probe:
+        """Look at a probe now, and with ``whole`` say why it is not up. Raises `NotFound`."""
+        entry = self._entry(name)
+        await asyncio.shield(self._begin(entry))
+        return self._describe(entry, whole=whole)
 
     def names(self, limit: int, after: str | None = None) -> Sequence[str]:
         """Return the first names, in their order, that come after one."""
         return sorted(name for name in self._entries if after is None or name > after)[:limit]
 
-    async def list(self, names: Iterable[str]) -> Sequence[Probe]:
-        """Return the probes of these names, each looked at a moment ago, or on its way to be."""
+    async def list(self, names: Iterable[str], *, whole: bool) -> Sequence[Probe]:
+        """Return the probes of these names, each looked at a moment ago, or on its way to be.
+
+        ``whole`` as for `get`.
+        """
         entries = [self._entries[name] for name in names if name in self._entries]
         now = asyncio.get_running_loop().time()
         looks = [self._begin(entry) for entry in entries if now - entry.looked > REMEMBERED]
         if looks:
             await asyncio.wait(looks, timeout=LIST_PATIENCE)
-        return [self._describe(entry) for entry in entries]
+        return [self._describe(entry, whole=whole) for entry in entries]
 
     async def close(self) -> None:
         """End the looks under way."""
@@ -172,12 +211,14 @@ class ProbeRegistry:
             look.cancel()
         await asyncio.gather(*self._looking, return_exceptions=True)
 
-    async def remove(self, name: str) -> Probe:
+    async def remove(self, name: str, by: Registrant) -> Probe:
         """Forget a probe.
 
-        Raises `NotFound`, `Conflict` while sessions use it, `NoCapacity` when that cannot be written down.
+        Raises `NotFound`, `Forbidden` when it is another user's, `Conflict` while sessions use it,
+        `NoCapacity` when that cannot be written down.
         """
         entry = self._entry(name)
+        _check_owner(entry, by)
         if users := self._users(name):
             raise errors.Conflict(
                 f"the probe {name!r} is in use; stop its sessions first", name=name, sessions=users
@@ -188,7 +229,7 @@ class ProbeRegistry:
         except JournalFailed as exc:
             self._put_back(name, entry, instead_of=None)
             raise not_written(exc, f"the probe {name!r} is still registered") from exc
-        return self._describe(entry)
+        return self._describe(entry, whole=by.sees(""))
 
     def upstream(self, name: str) -> Upstream:
         """Return the details that a session needs. Raises `NotFound`."""
@@ -208,10 +249,6 @@ class ProbeRegistry:
         except KeyError:
             known = suggestion(name, self._entries) if self._entries else "; none is registered"
             raise errors.NotFound(f"there is no probe {name!r}{known}", name=name) from None
-
-    async def _look(self, entry: _Entry) -> Probe:
-        await asyncio.shield(self._begin(entry))
-        return self._describe(entry)
 
     def _begin(self, entry: _Entry) -> asyncio.Task[None]:
         """Return the look at a probe that is under way, or a new one."""
@@ -234,8 +271,8 @@ class ProbeRegistry:
             if self._entries.get(entry.params.name) is entry:
                 self._emit(f"probe.{seen.state}", name=entry.params.name)
 
-    def _describe(self, entry: _Entry) -> Probe:
-        params = entry.params
+    def _describe(self, entry: _Entry, *, whole: bool) -> Probe:
+        params, seen = entry.params, entry.seen
         return Probe(
             name=params.name,
             host=params.host,
@@ -243,10 +280,37 @@ class ProbeRegistry:
             state=entry.seen.state,
             labels=params.labels,
             lease=params.lease,
-            frame=_frame(entry.seen.hello) if entry.seen.hello else UNSET,
-            error=entry.seen.error or UNSET,
+            owner=params.owner or UNSET,
+            frame=_frame(seen.hello) if seen.hello else UNSET,
+            error=(seen.detail if whole else None) or seen.error or UNSET,
             sessions=self._users(params.name),
         )
+
+
+def rules_of(config: Config) -> Rules:
+    """Return what the settings say about connections to probes.
+
+    Where everybody is an operator, there is nobody who is not to know what listens where.
+    """
+    return Rules(config.probes.destinations, config.has_roles)
+
+
+def _holder(params: ProbeRegisterParams, by: Registrant) -> int | None:
+    return by.connection if params.lease == "connection" else None
+
+
+def _stored(params: ProbeRegisterParams, by: Registrant, known: _Entry | None) -> StoredProbe:
+    owner = (known.params.owner if known is not None else "") or by.user
+    return StoredProbe(**msgspec.structs.asdict(params), owner=owner)
+
+
+def _check_owner(entry: _Entry, by: Registrant) -> None:
+    """Raises `Forbidden` when a probe is another user's."""
+    name, owner = entry.params.name, entry.params.owner
+    if not by.sees(owner):
+        whose = f"belongs to {owner}" if owner else "was registered before probes had owners"
+        hint = "only its owner and operators may change that" if owner else "only operators may"
+        raise errors.Forbidden(f"the probe {name!r} {whose}; {hint}", name=name)
 
 
 def _frame(hello: Hello) -> dict[str, Any]:

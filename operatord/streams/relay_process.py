@@ -238,7 +238,9 @@ def main(listen: str, host: str, port: str, when: str = "") -> None:
 
     With ``when`` `EARLY` the address need not be this machine's yet.
     """
-    family, _, _, _, target = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+    numeric = socket.AI_NUMERICHOST  # a name might stand for something else by now
+    found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=numeric)
+    family, _, _, _, target = found[0]
     own = socket.AF_INET6 if ":" in listen else socket.AF_INET
     listener = socket.socket(own)
     if when == EARLY:

@@ -119,6 +119,8 @@ class Reloaded(Result, frozen=True):
     reloaded: bool
     changed: list[str]
     """The settings that are different now."""
+    generation: int = 0
+    """As in `Status`."""
 
 
 class Description(Result, frozen=True):
@@ -158,6 +160,8 @@ class Status(Result, frozen=True):
     draining: bool
     connections: int
     uptime: float
+    generation: int = 0
+    """Of the settings: 1 at the daemon's start, and one more with each reload; 0 where it is not said."""
     free: dict[str, Any] = {}
     """What a start could take now: the smaller of what is not reserved and what is measured to be free."""
     networks: dict[str, int] = {}
@@ -224,6 +228,7 @@ class Probe(Result, frozen=True):
     """``up``, ``down``, or ``unknown`` while nobody has connected to it yet."""
     labels: dict[str, str] = {}
     lease: str = "pinned"
+    owner: str | UnsetType = UNSET
     frame: dict[str, Any] | UnsetType = UNSET
     """The probe's own hello: width, height, format, fps, count."""
     error: str | UnsetType = UNSET

@@ -68,17 +68,19 @@ RULES: dict[str, set[str]] = {
         "operatord.settings.config", "operatord.settings.listeners", "operatord.access", "operatord_protocol",
     },
     "operatord.settings.listeners": {"operatord.core", "operatord_protocol", "msgspec"},
+    "operatord.settings.probes": {"operatord.core", "msgspec"},
     "operatord.control": {
         "operatord.control", "operatord.access", "operatord.lifecycle",
         *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.settings.config": {
-        "operatord.core", "operatord.settings.listeners", "operatord_protocol", "msgspec",
+        "operatord.core", "operatord.settings.listeners", "operatord.settings.probes", "operatord_protocol",
+        "msgspec",
     },
     "operatord.settings.checks": {
-        "operatord.settings.config", "operatord.settings.listeners", "operatord.core", "operatord_protocol",
-        "msgspec",
+        "operatord.settings.config", "operatord.settings.listeners", "operatord.settings.probes",
+        "operatord.core", "operatord_protocol", "msgspec",
     },
     "operatord.settings.type_errors": {
         "operatord.settings.config", "operatord.core", "operatord_protocol", "msgspec",

@@ -308,7 +308,8 @@ def drained(result: Mapping[str, Any]) -> str:
 
 def reloaded(result: Mapping[str, Any]) -> str:
     """Return what a new configuration changed."""
-    return "\n".join(result.get("changed", [])) or "nothing has changed"
+    changed = "\n".join(result.get("changed", [])) or "nothing has changed"
+    return f"{changed}\ngeneration {result['generation']}" if "generation" in result else changed
 
 
 def pipelines(result: Mapping[str, Any]) -> str:
@@ -338,6 +339,7 @@ def probe(info: Mapping[str, Any]) -> str:
             ("error", info.get("error")),
             ("frame", members(info.get("frame", {}))),
             ("lease", info.get("lease")),
+            ("owner", info.get("owner")),
             ("labels", ", ".join(f"{k}={v}" for k, v in info.get("labels", {}).items())),
             ("sessions", ", ".join(info.get("sessions", []))),
         ]

@@ -155,10 +155,12 @@ async def test_reload_takes_new_limits_and_pipelines(tmp_path: Path) -> None:
     reread = Reread(tmp_path / "s")
     async with in_process(tmp_path / "s", reread=reread) as lab:
         wire = await lab.wire()
+        assert (await wire.call("system.status"))["generation"] == 1
         assert (await wire.call("system.reload"))["changed"] == []
         reread.set({"limits": {"sessions": 1}, "defaults": {"count": 7}})
         reloaded = await wire.call("system.reload")
-        assert reloaded == {"reloaded": True, "changed": ["defaults", "limits"]}
+        assert reloaded == {"reloaded": True, "changed": ["defaults", "limits"], "generation": 3}
+        assert (await wire.call("system.status"))["generation"] == 3
         await wire.call("session.start")
         assert (await wire.refusal("session.start", on_shortage="refuse")).type == "no_capacity"
         [probe] = [c for c in lab.fake.world.containers.values() if c.plan.stage == "probe"]
@@ -238,6 +240,7 @@ async def test_settings_that_need_a_restart_are_refused_by_name(tmp_path: Path) 
         refused = await wire.refusal("system.reload")
         assert refused.type == "conflict"
         assert "listen" in refused.message
+        assert (await wire.call("system.status"))["generation"] == 1
         assert (await wire.call("system.status"))["capacity"]["sessions"] == 32
 
 

@@ -106,6 +106,7 @@ class Side:
             events=EventLog(Clock()),
             new_subscription=count(1).__next__,
             logins=Logins(Credentials(), Clock().now, Audit(Clock().now)),
+            audit=Audit(Clock().now),
         )
         self._wires: list[Wire] = []
 

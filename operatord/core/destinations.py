@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""Where registered probes may be: networks with ports, and what is never among them.
+
+A name is nothing here: what it stands for is looked up, checked and connected to as a number, so that nobody
+can have it stand for something else in between.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import NamedTuple
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+PRIVATE = (
+    "127.0.0.0/8", "::1", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7",
+)  # fmt: skip
+"""Loopback, and what is private by RFC 1918 and RFC 4193."""
+NEVER: tuple[tuple[str, Network], ...] = (
+    ("is no address of a machine", IPv4Network("0.0.0.0/8")),
+    ("is link-local", IPv4Network("169.254.0.0/16")),
+    ("is no single machine", IPv4Network("224.0.0.0/3")),
+    ("is no address of a machine", IPv6Network("::")),
+    ("is link-local", IPv6Network("fe80::/10")),
+    ("is no single machine", IPv6Network("ff00::/8")),
+    ("is where clouds keep credentials", IPv6Network("fd00:ec2::254")),
+    ("is where clouds keep credentials", IPv6Network("fd20:ce::254")),
+)
+"""What nobody connects to, whatever is configured: with 169.254.169.254, the last two are where machines of
+Amazon and Google find their credentials."""
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""Behind which a gateway has the whole of IPv4 (RFC 6052)."""
+PORTS = (1, 65535)
+
+
+class Allowed(NamedTuple):
+    """One entry: a network, and the first and the last of its ports."""
+
+    network: Network
+    first: int
+    last: int
+
+
+class Destinations:
+    """The addresses and ports that may be connected to."""
+
+    def __init__(self, entries: Sequence[Allowed]) -> None:
+        """Allow these, less what is never allowed."""
+        self._entries = entries
+
+    def allows(self, address: Address, port: int) -> bool:
+        """Tell whether a number from `number` may be connected to."""
+        if never(address) is not None:
+            return False
+        return any(
+            each.first <= port <= each.last
+            and each.network.version == address.version
+            and address in each.network
+            for each in self._entries
+        )
+
+
+def number(text: str) -> Address:
+    """Return an address as what is connected to: IPv4 in its IPv6 notation is IPv4. Raises `ValueError`."""
+    address = ipaddress.ip_address(text)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def never(address: Address) -> str | None:
+    """Return why nobody connects to an address, as the end of a sentence; None if somebody may."""
+    within = [address, *_embedded(address)]
+    return next((why for why, net in NEVER if any(each in net for each in within)), None)
+
+
+def _embedded(address: Address) -> list[Address]:
+    """Return the address of IPv4 that packets to one of IPv6 may end at."""
+    if not isinstance(address, IPv6Address):
+        return []
+    if address in _NAT64:
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    return [address.sixtofour] if address.sixtofour else []
+
+
+def parse(text: str) -> Allowed:
+    """Return what an entry such as ``10.0.0.0/8:12345-12399`` allows. Raises `ValueError` with a sentence."""
+    where, ports = _parted(text)
+    network = _network(where)
+    why = next((why for why, each in NEVER if _is_within(network, each)), None)
+    if why is not None:
+        raise ValueError(f"{network} {why}, and no probe is ever looked for there; leave it out")
+    return Allowed(network, *_ports(ports, text))
+
+
+def _parted(text: str) -> tuple[str, str | None]:
+    """Return the network and the ports of an entry, which are None where none are named."""
+    if text.startswith("["):
+        where, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f"{_expected()}, got {text!r}")
+        return where, rest[1:] if rest else None
+    if text.count(":") > 1:
+        return text, None
+    where, colon, ports = text.partition(":")
+    return where, ports if colon else None
+
+
+def _expected() -> str:
+    return "expected a network, with ports or without, such as 10.0.0.0/8:12345-12399 or [fd00::/8]:12345"
+
+
+def _network(where: str) -> Network:
+    try:
+        network = ipaddress.ip_network(where, strict=False)
+    except ValueError:
+        raise ValueError(f"{_expected()}, got {where!r}") from None
+    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
+        raise ValueError(f"{where} is IPv4 in the notation of IPv6; write it as IPv4")
+    if ipaddress.ip_interface(where).ip != network.network_address:
+        raise ValueError(f"{where} is an address within {network}; write the one or the other")
+    return network
+
+
+def _is_within(network: Network, other: Network) -> bool:
+    if isinstance(network, IPv4Network):
+        return isinstance(other, IPv4Network) and network.subnet_of(other)
+    return isinstance(other, IPv6Network) and network.subnet_of(other)
+
+
+def _ports(text: str | None, entry: str) -> tuple[int, int]:
+    if text is None:
+        return PORTS
+    first, dash, last = text.partition("-")
+    if not (_is_port(first) and _is_port(last if dash else first)):
+        raise ValueError(
+            f"expected a port, or a range such as 12345-12399, after the network, got {entry!r}"
+        )
+    found = int(first), int(last if dash else first)
+    if found[0] > found[1]:
+        raise ValueError(f"the range of ports in {entry!r} ends before it begins")
+    return found
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= PORTS[1]
