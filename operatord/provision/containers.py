@@ -27,7 +27,7 @@ from .steps import StepFailed, blamed, together, translated
 log = logging.getLogger(__name__)
 
 
-class Maker:
+class ContainerMaker:
     """Makes what sessions have on one engine. All of its calls are awaited to their ends."""
 
     def __init__(

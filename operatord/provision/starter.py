@@ -26,7 +26,7 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
 from .blueprint import StartSettings, environment, late_line
-from .containers import Maker, milliseconds
+from .containers import ContainerMaker, milliseconds
 from .networks import Networks
 from .slot_faults import SlotFaults
 from .steps import Interrupted, StepFailed, blamed, together, translated, unless
@@ -62,7 +62,7 @@ class Starter:
         """``settings`` is asked at every start, so that a reload takes effect; ``here`` as for `Networks`."""
         self._engine = engine
         self._networks = Networks(engine, subnets, clock, here=here)
-        self._maker = Maker(engine, self._networks, settings, clock)
+        self._maker = ContainerMaker(engine, self._networks, settings, clock)
         self._settings = settings
         self._clock = clock
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
