@@ -27,9 +27,8 @@ class Attacher:
         """Nothing is attached before that is decided."""
         self._starter = starter
         self._transitions = transitions
-        transitions.on(scheduler.Attach, self._begin)
 
-    def _begin(self, action: scheduler.Attach) -> None:
+    def begin(self, action: scheduler.Attach) -> None:
         """Start what a session lacks; admission has debited it."""
         record = self._transitions.registry.records[action.session_id]
         record.hand_out(record.missing, action.gpus)

@@ -62,9 +62,8 @@ class SessionTasks:
         self._clock = transitions.clock
         self.unanswered: list[SessionRecord] = []
         """Starts that were begun since the engine last answered anything."""
-        transitions.on(scheduler.Start, self._begin)
 
-    def _begin(self, action: scheduler.Start) -> None:
+    def begin(self, action: scheduler.Start) -> None:
         """Start a session; admission has debited what it takes."""
         record = self._transitions.registry.records[action.session_id]
         if action.degraded:

@@ -81,7 +81,6 @@ class SlotPool:
         self._claimed_at = -REST
         self._open = True
         self._forgotten = asyncio.Event()
-        transitions.on(scheduler.GiveUp, lambda action: self.give_up(action.session_id))
 
     # Questions
 

@@ -80,6 +80,9 @@ class Supervisor:
         self.session_tasks = SessionTasks(
             engine, self.availability, starter, transitions, self._task_hooks()
         )
+        transitions.on(scheduler.Start, self.session_tasks.begin)
+        transitions.on(scheduler.Attach, attacher.begin)
+        transitions.on(scheduler.GiveUp, lambda action: self.slots.give_up(action.session_id))
         self.restorer = Restorer(transitions, journal, self.expiry, self.session_tasks)
         self.shutdown = Shutdown(transitions, self.slots, self.drain)
 

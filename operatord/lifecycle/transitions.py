@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The one way in which sessions change: what was decided is done, and each change is written down and told.
 
-Made before all that starts, watches or ends sessions, and handed to each of them. Whoever does something for
-a kind of action, such as `scheduler.Start`, says so with `on`.
+It is made first, and handed to everything that starts, watches or ends sessions. Each kind of action, such as
+`scheduler.Start`, is done by one function; `Supervisor` names them with `on`.
 """
 
 from __future__ import annotations
