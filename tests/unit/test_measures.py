@@ -25,6 +25,7 @@ FILES = 16
 ALIKE = 6
 """Lines in a row that two files may not have in common."""
 NAMED_OTHERWISE = {
+    "BackgroundWriter": "what `sys.stderr` becomes",
     "LineSplitter": "framing is what it does",
 }
 """Classes that are most of a file of another name, and why."""
