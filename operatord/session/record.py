@@ -181,7 +181,7 @@ class SessionRecord:
     holders: int = 0
     """Connections that it ends with, all together."""
     orphaned: bool = False
-    """The connection that it was to end with has ended with the daemon's earlier life."""
+    """The connection that bounds it broke when the earlier daemon died."""
     for_operators: str | None = None
     """Why its probe cannot be used, where its owner may not be one to know."""
     waiters: int = 0
