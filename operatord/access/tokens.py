@@ -135,17 +135,20 @@ def _token(number: int, line: bytes) -> Token:
         raise TokensUnusable(f"line {number}: {exc}") from exc
 
 
-def new(path: Path, user: str, role: Role, created: str) -> tuple[Token, str]:
+def new(
+    path: Path, user: str, role: Role, created: str, daemons: Path | None = None
+) -> tuple[Token, str]:
     """Add a token to the file, which is made if it is not there; return it, and what is to be shown once.
 
-    A link stays one: what it leads to is written. Raises `TokensUnusable`, `OSError`.
+    A link stays one: what it leads to is written. A file that root makes belongs to who has the folder
+    ``daemons``, if it is there: else the daemon could not read it. Raises `TokensUnusable`, `OSError`.
     """
     path = path.resolve()
     text = PREFIX + secrets.token_urlsafe(BYTES)
     with _locked(path):
         known = read(path) if path.exists() else []
         token = Token(secrets.token_hex(4), user, role, _digest(text), created)
-        _write(path, [*known, token])
+        _write(path, [*known, token], daemons)
     return token, text
 
 
@@ -172,14 +175,15 @@ def _locked(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _write(path: Path, tokens: Sequence[Token]) -> None:
+def _write(path: Path, tokens: Sequence[Token], daemons: Path | None = None) -> None:
     """Put the file in place whole, for its owner alone, or leave the old one as it was. Raises `OSError`."""
     lines = b"".join(msgspec.json.encode(token) + b"\n" for token in tokens)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
-            if path.exists() and os.geteuid() == 0:  # else the daemon could read it no more
-                found = path.stat()
+            like = path if path.exists() else daemons
+            if like is not None and like.exists() and os.geteuid() == 0:
+                found = like.stat()  # else the daemon could not read it
                 os.fchown(file.fileno(), found.st_uid, found.st_gid)
             file.write(lines)
             file.flush()

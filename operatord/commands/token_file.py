@@ -2,7 +2,7 @@
 """`operatord token`: what is printed when tokens are made, listed and revoked.
 
 Each takes the arguments, the file, and what says something to people; and returns the exit code. Raises
-`TokensUnusable`, `OSError`.
+`TokensUnusable`, `OSError`. ``args.daemons`` is the state directory, whose owner has to read the file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def new(args: argparse.Namespace, path: Path, say: Callable[[str], None]) -> int
     """Make a token and print it, once. Raises `Misnamed`."""
     if problem := tokens.user_problem(args.user):
         raise Misnamed(problem)
-    token, text = tokens.new(path, args.user, args.role, rfc3339(Clock().wall()))
+    token, text = tokens.new(path, args.user, args.role, rfc3339(Clock().wall()), args.daemons)
     print(text)  # noqa: T201
     say(
         f"that is the token {token.id} of {token.user}, in the role {token.role}; it is not shown again"

@@ -47,7 +47,7 @@ def _token(args: argparse.Namespace) -> int:
 
     from . import token_file  # noqa: PLC0415
 
-    path = Path(config.auth.tokens).expanduser()
+    path, args.daemons = Path(config.auth.tokens).expanduser(), config.state_path
     try:
         return int(getattr(token_file, args.act)(args, path, say))
     except token_file.Misnamed as exc:

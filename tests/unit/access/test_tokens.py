@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from operatord.access import tokens
 from operatord.access.audit import LOGINS, REFUSALS, Audit
 from operatord.access.backoff import FIRST, FORGET, FREE, LONGEST, MOST, Backoff
 from operatord.access.identity import ANONYMOUS, identity
@@ -48,6 +49,21 @@ def test_revoked_token_is_gone_and_the_others_are_not(file: Path) -> None:
     assert known.find(text) is None
     assert known.find(other) == kept
     assert list(file.parent.iterdir()) == [file]
+
+
+def test_file_that_root_makes_belongs_to_the_daemons_user(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its state directory says who that is: else the service could not read what was made for it."""
+    state, given = file.with_name("state"), list[tuple[int, int]]()
+    state.mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda _, *who: given.append(who))
+    monkeypatch.setattr(tokens, "read", lambda _: [])
+    new(file, "ada", "user", CREATED, state)
+    new(file.with_name("other"), "ada", "user", CREATED, file.with_name("no such folder"))
+    found = state.stat()
+    assert given == [(found.st_uid, found.st_gid)]
 
 
 def test_file_behind_a_link_is_written_and_the_link_stays(file: Path) -> None:
