@@ -49,7 +49,7 @@ from operatord_protocol.messages import Reloaded
 
 from .counting import Devices, EngineMachine
 from .learned import LearnedMemory
-from .settings_reader import Fresh, SettingsReader
+from .reload import Fresh, SettingsReader
 
 log = logging.getLogger(__name__)
 

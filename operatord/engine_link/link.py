@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """The daemon's link to its engine: the one place that knows whether it is there, and whether it is ours.
 
-`monitor` finds out, `availability` holds the result, and an `EngineListener` acts on it for sessions. Nothing
-that has begun fails because the engine is slow. When it is lost, requesters of starts under way are told once
-the outcome is known: calls that the engine took may still be answered, and its objects are removed when it is
-back. If that takes longer than `engine_patience` again, these starts fail.
+`monitor` finds out, `availability` says it to whoever asks, and an `EngineListener` hears what follows for
+sessions. Nothing that has begun fails because the engine is slow. When it is lost, whoever waits for a
+start that is under way is told once what has become of it is known: calls that the engine took may still be
+answered, and what it made is removed when it is back. Should that take as long as the settings are patient
+once more, they are told that the start has failed, and it has.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class EngineListener(Protocol):
         ...
 
     def given_up(self, reason: str) -> None:
-        """Hear that requesters should wait no longer for it."""
+        """Hear that it does not come back for those who wait."""
         ...
 
     def not_ours(self) -> None:
@@ -77,7 +78,7 @@ class EngineListener(Protocol):
         ...
 
     def busy(self) -> bool:
-        """Tell whether it is creating or removing something for a request."""
+        """Tell whether it makes or removes something for somebody."""
         ...
 
     def broke(self, exc: Exception) -> None:
@@ -128,14 +129,14 @@ class EngineLink:
         await self.watch.run()
 
     async def close(self) -> None:
-        """Remove the instance's mark if the engine has none of its objects."""
+        """Take the instance's mark away if nothing of it is left there."""
         if self._availability.state == "up":
             await self.ownership.end()
 
-    # What the monitor notices
+    # What the watch notices
 
     async def up(self, info: base.EngineInfo) -> None:
-        """Act on a connect. Raises `base.EngineError`."""
+        """Take it that the engine was connected to. Raises `base.EngineError`."""
         try:
             await self.ownership.assure()
         except base.NotOurs:
@@ -152,7 +153,7 @@ class EngineLink:
             self._means.emit("engine.back", engine=info.name)
 
     def lost(self, exc: base.EngineError) -> None:
-        """Act on the loss of the engine, until the next connect."""
+        """Take it that nothing can be asked of the engine until it is connected to again."""
         problem = str(exc)
         if problem != self._problem:
             log.error("engine %s is lost: %s", self._engine.name, base.in_full(exc))
@@ -174,7 +175,7 @@ class EngineLink:
             self._giving_up = None
 
     def silent(self, seconds: float) -> None:
-        """Act on a silence of so many seconds; the engine may still answer."""
+        """Take it that the engine has not answered for so long; it may still."""
         log.warning("engine %s has not answered a ping for %g s", self._engine.name, seconds)
         self._listener.slow(SLOW, self._availability.note_silent("slow", SLOW, seconds))
 
@@ -187,7 +188,7 @@ class EngineLink:
         return bool(self._availability.questions) or self._listener.busy()
 
     def gap(self) -> None:
-        """Act on events that may have been missed."""
+        """Take it that something may have happened unheard."""
         self._listener.gap()
 
     def hint(self, event: base.EngineEvent) -> None:

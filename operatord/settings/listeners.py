@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Settings about who may connect: the addresses, their rules, and the roles of users."""
+"""Settings about who may connect: where is listened, with what rules, and who has which role."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from operatord_protocol.messages import Role
 
 
 class ListenerTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """PEM files for a listener with TLS 1.2 or later."""
+    """Files in PEM that a listener speaks TLS with, 1.2 or later."""
 
     cert: str
     key: str
     client_ca: str | None = None
-    """Authorities that must have signed the clients' certificates; None: clients need none."""
+    """Authorities that have to have signed the certificates of clients; None: they need none."""
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One address, and how clients there authenticate."""
+    """One address, and how whoever connects there says who they are."""
 
     address: str
     """``HOST:PORT``, or the path of a Unix socket."""

@@ -52,8 +52,7 @@ def run_simulate(args: Namespace) -> int:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Switch off garbage collection: sessions leave no reference cycles, and it would scan all waiting ones
-    in vain."""
+    """Look for no garbage: sessions leave no circles, and all who wait would be walked over for nothing."""
     was = gc.isenabled()
     gc.disable()
     try:

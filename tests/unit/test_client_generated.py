@@ -76,7 +76,8 @@ def test_source_that_does_not_say_what_is_made_of_it_is_refused() -> None:
         TOOL["blocking"]("# one\n# two\n'''three'''\n", "async_client.py")
 
 
-AWAITED = '''# licence
+def test_what_is_awaited_is_called() -> None:
+    source = '''# licence
 # make client
 """The twin."""
 
@@ -100,7 +101,7 @@ class AsyncThing:
 
     def logs(self) -> Coroutine[Any, Any, int] | AsyncFeed[WireError]: ...
 '''
-CALLED = '''# licence
+    expected = '''# licence
 # Generated from async_thing.py by tools/client: change that one, then run make client.
 """The twin."""
 
@@ -122,8 +123,5 @@ class Thing:
 
     def logs(self) -> int | Feed[WireError]: ...
 '''
-
-
-def test_what_is_awaited_is_called() -> None:
-    found = TOOL["blocking"](AWAITED, "async_thing.py")
-    assert substance(found) == substance(CALLED)
+    found = TOOL["blocking"](source, "async_thing.py")
+    assert substance(found) == substance(expected)
