@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,10 @@ HINT_SECONDS = 0.5
 HINT_READS = 16
 """Pieces of what it has sent that are read and thrown away meanwhile: to close with unread input would reset
 the connection, and the hint would not be read."""
+BUFFER = 64 * 1024
+"""Bytes that asyncio reads of a connection with TLS at a time, and keeps a buffer of for each: 256 KiB by
+itself, of which hundreds of strangers would make hundreds of megabytes."""
+SSLProtocol.max_size = BUFFER
 RECORD = b"\x16"
 """The first byte of a handshake's record (RFC 8446, section 5.1)."""
 NEEDS_TLS = (
