@@ -79,6 +79,17 @@ async def test_refused_peers_that_stay_are_few(
             assert len(lab.daemon.server._turned_away) == min(number + 1, 2)
 
 
+async def test_who_has_no_room_reads_why_for_a_moment_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`limits.refused_linger` may be long: it is for those who have a place."""
+    monkeypatch.setattr("operatord.control.wire.connection.TURNED_AWAY_LINGER", 0.05)
+    async with limited(tmp_path, {"connections": 1, "refused_linger": "1h"}) as lab:
+        assert "result" in await (await lab.wire()).ask('{"method":"system.ping"}')
+        assert "limits.connections" in (await (await lab.wire()).line())["error"]["message"]
+        await until(lambda: not lab.daemon.server._turned_away, "it is cut off")
+
+
 async def test_subscriptions_of_one_connection_are_bounded(tmp_path: Path) -> None:
     async with limited(tmp_path, {"subscriptions": 2}) as lab:
         wire, other = await lab.wire(), await lab.wire()
