@@ -66,7 +66,7 @@ def measure(ahead: int, seconds: float) -> tuple[int, float, Counter[Stack]]:
 
 
 def _flood(address: tuple[str, int], pid: int, ahead: int, seconds: float) -> tuple[int, float]:
-    with contextlib.closing(Load(address)) as load:
+    with contextlib.closing(Load.connect(address)) as load:
         load.batches(2 * ahead, ahead)
         done, used = 0, cpu_seconds(pid)
         end = time.monotonic() + seconds

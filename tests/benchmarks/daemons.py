@@ -168,6 +168,14 @@ def served(name: str, *arguments: str) -> Iterator[tuple[tuple[str, int], int]]:
             yield await_address(child, log), child.pid
 
 
+def log_in(sock: socket.socket, token: str) -> None:
+    """Log in, and read the answer."""
+    request: dict[str, Any] = {"method": "auth.login", "params": {"token": token}}
+    sock.sendall(json.dumps(request).encode() + b"\n")
+    if b"role" not in sock.recv(4096):
+        raise ConnectionError("the login was refused")
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the processor time that a process has used, of threads that have ended as well."""
     # The kernel's number for the clock of a process (clock_getcpuclockid(3)): exact, where the ticks

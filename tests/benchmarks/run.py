@@ -34,6 +34,7 @@ import machine
 import relay
 import scheduling
 import starts
+import tls
 import warm
 from daemons import BenchFailed, many_files
 from engine_api import EngineApi
@@ -81,6 +82,7 @@ def bench_burst(bench: Bench) -> list[Table]:
 
 def bench_control(bench: Bench) -> list[Table]:
     tables = control.measure(bench.pick(15, 2), bench.short)
+    tables += tls.measure(bench.pick(15, 2), bench.short)
     return tables + costs.measure(bench.pick(5, 1), bench.short)
 
 

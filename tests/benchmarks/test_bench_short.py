@@ -49,6 +49,7 @@ def check(section: str, file: Path, names: set[str]) -> None:
 
 def test_control_plane(tmp_path: Path) -> None:
     parts = ("unpipelined", "latency", "batches", "saturated", "crowd", "fairness", "cost")
+    parts += ("tls-unpipelined", "tls-batches", "tls-saturated")
     check("control", tmp_path / "bench.json", {f"control.{part}" for part in parts})
 
 
@@ -57,7 +58,7 @@ def test_relay(tmp_path: Path) -> None:
 
 
 def test_attacks(tmp_path: Path) -> None:
-    parts = ("ping", "work", "sigterm")
+    parts = ("ping", "work", "sigterm", "memory")
     check("attacks", tmp_path / "bench.json", {f"attacks.{part}" for part in parts})
 
 

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import ssl
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -93,6 +94,40 @@ def together(peers: int, one: Attack) -> Attack:
                 group.create_task(one(host, port))  # type: ignore[arg-type]
 
     return run
+
+
+NOT_VERIFIED = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NOT_VERIFIED.check_hostname, NOT_VERIFIED.verify_mode = False, ssl.CERT_NONE
+
+
+def _say_slowly(peers: int, piece: bytes, *, tls: bool = False, pause: float = 1.0) -> Attack:
+    """Return the attack of so many that send a piece now and then of what never ends, and come again."""
+
+    async def one(host: str, port: int) -> None:
+        while True:
+            with contextlib.suppress(*LOSS):
+                context = NOT_VERIFIED if tls else None
+                peer = Peer(*await asyncio.open_connection(host, port, limit=READ, ssl=context))
+                try:
+                    await asyncio.gather(_send_slowly(peer, piece, pause), peer.skip(1 << 62))
+                finally:
+                    peer.close()
+            await asyncio.sleep(pause / 10)
+
+    return together(peers, one)
+
+
+async def _send_slowly(peer: Peer, piece: bytes, pause: float) -> None:
+    while True:
+        await peer.send(piece)
+        await asyncio.sleep(pause)
+
+
+async def _shake_hands(host: str, port: int) -> None:
+    while True:
+        with contextlib.suppress(*LOSS):
+            _, writer = await asyncio.open_connection(host, port, ssl=NOT_VERIFIED)
+            writer.transport.abort()
 
 
 async def _come_and_go(host: str, port: int) -> None:
@@ -323,7 +358,29 @@ ATTACKS: dict[str, tuple[str, Attack]] = {
     "escapes": (
         "lines of escapes", flood(20, b'{"method":"x","params":{"a":"%b"}}\n' % (b"\\u00e4" * 10_000))),
     "status": ("system.status", flood(60, *[line("system.status")] * 100)),
+    "slow": ("5,000 connections, each a byte of a line a second", _say_slowly(2500, b"{")),
 }  # fmt: skip
+
+
+LOGIN = line("auth.login", token="opd_" + "x" * 43)
+BEFORE_LOGIN: dict[str, tuple[str, Attack]] = {
+    "login-slow": ("5,000 strangers, each a byte of a line a second", _say_slowly(2500, b"{")),
+    "login-pings": ("200 strangers × 3,000 pings", flood(200, *[line("system.ping")] * 3000)),
+    "login-refused": (
+        "900 strangers, each with one refused request", flood(900, line("system.status"), stays=False)),
+    "login-wrong": ("200 strangers × 100 wrong tokens", flood(200, *[LOGIN] * 100)),
+    "login-wrong-once": ("900 strangers, each with one wrong token", flood(900, LOGIN, stays=False)),
+}  # fmt: skip
+"""Attacks on a port where a token is asked for."""
+ON_TLS: dict[str, tuple[str, Attack]] = {
+    "tls-silent": ("600 that say nothing to TLS", _say_slowly(300, b"")),
+    "tls-slow": ("600 that shake hands a byte a second", _say_slowly(300, b"\x16")),
+    "tls-slow-lines": ("600 with TLS, a byte of a line a second", _say_slowly(300, b"{", tls=True)),
+    "tls-plain": ("requests without TLS", flood(50, line("system.ping"), stays=False)),
+    "tls-handshakes": ("one handshake after the other", together(20, _shake_hands)),
+}
+"""Attacks on a port with TLS."""
+ALL = ATTACKS | BEFORE_LOGIN | ON_TLS
 
 
 async def _spin() -> None:
@@ -332,7 +389,7 @@ async def _spin() -> None:
 
 
 async def main(name: str, host: str, port: str) -> None:
-    work = _spin() if name == "spin" else ATTACKS[name][1](host, int(port))
+    work = _spin() if name == "spin" else ALL[name][1](host, int(port))
     print("attacking", flush=True)
     await work
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Ping a daemon on one connection until SIGTERM, and write a line for each ping as soon as it is answered.
 
-    python neighbour.py HOST PORT PID
+    python neighbour.py HOST PORT PID [TOKEN]
 
 The line has two numbers: the milliseconds that the ping took, and the milliseconds of processor time that the
 daemon used meanwhile, for whomever. On a machine that is busy with other things the second is what counts.
@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # daemons, tables
 sys.path.append(str(Path(__file__).resolve().parents[1] / "sections"))  # control
 
 from control import REQUEST
-from daemons import cpu_seconds
+from daemons import cpu_seconds, log_in
 
 from operatord.machine.latency import ask_for_short_slices
 
@@ -26,12 +26,14 @@ PAUSE = 0.005
 """Seconds between an answer and the next request."""
 
 
-def main(host: str, port: str, pid: str) -> None:
+def main(host: str, port: str, pid: str, token: str = "") -> None:
     """Ping for ever."""
     line, daemon = REQUEST % 1, int(pid)
     ask_for_short_slices()  # or what it waits for a core is counted, too
     with socket.create_connection((host, int(port))) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if token:
+            log_in(sock, token)
         while True:
             begun, used = time.perf_counter(), cpu_seconds(daemon)
             sock.sendall(line)

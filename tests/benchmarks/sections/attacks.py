@@ -23,7 +23,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from attacker import ATTACKS, line
+import psutil
+from attacker import ALL, BEFORE_LOGIN, ON_TLS, line
 from daemons import (
     PATIENCE,
     PROGRAMS,
@@ -37,6 +38,7 @@ from daemons import (
     until,
 )
 from tables import Table
+from tls import guarded
 
 ATTACKERS = 2
 """Processes that attack: one for each core of the machine of the figures."""
@@ -47,6 +49,8 @@ SESSIONS = 2
 AHEAD = 50
 """Requests on their way at once while a daemon is prepared."""
 CONFIG = {"limits": {"sessions": SESSIONS, "queue": 10_000}}
+LEAST = 0.01
+"""MiB that any growth counts as: there is no ratio to nothing."""
 CALM, BUSY = "undisturbed", "busy machine"
 
 
@@ -80,7 +84,7 @@ class Neighbour:
 
 
 class Tables:
-    """The three tables, to which each attack adds a row."""
+    """The four tables, to which each attack adds a row."""
 
     def __init__(self, seconds: float) -> None:
         beside = f"beside {ATTACKERS} attackers, pings for {seconds:g} s"
@@ -89,6 +93,9 @@ class Tables:
         self.work = Table("attacks.work", work, "ms", CALM, paired=False)
         self.term = Table("attacks.sigterm", "until SIGTERM is acted on", "ms", CALM, paired=False)
 
+        grown = f"what the daemon's memory has grown by, {beside}"
+        self.memory = Table("attacks.memory", grown, "MiB", CALM, paired=False)
+
     def add(self, row: str, pings: Sequence[Ping], term: Ping | None = None) -> None:
         """Add what was measured in one attack, or while nobody attacked."""
         self.taken.add(row, *(ping.taken for ping in pings))
@@ -96,12 +103,16 @@ class Tables:
         if term is not None:
             self.term.add(row, term.taken)
 
+    def add_growth(self, row: str, grown: int) -> None:
+        """Add by how many bytes memory has grown."""
+        self.memory.add(row, max(grown / 1024**2, LEAST))
+
     def all(self) -> list[Table]:
         """Return them, with the longest pings as notes: no percentile of a few hundred shows these."""
         for table in (self.taken, self.work):
             longest = (f"{name} {max(values):.0f}" for name, values in table.samples.items())
             table.notes.append(f"the longest: {', '.join(longest)}")
-        return [self.taken, self.work, self.term]
+        return [self.taken, self.work, self.term, self.memory]
 
 
 def measure(seconds: float, names: Sequence[str] = ()) -> list[Table]:
@@ -111,20 +122,49 @@ def measure(seconds: float, names: Sequence[str] = ()) -> list[Table]:
         with operatord_in(folder, "process", CONFIG) as daemon:
             _prepare(daemon, small=bool(names))
             tables.add(CALM, [], _time_to_end(daemon))
-        for name in names or ATTACKS:
+        for name in names or ALL:
             _attack(folder, name, seconds, tables)
     return tables.all()
 
 
+class Target(NamedTuple):
+    """A daemon, and where it is attacked."""
+
+    daemon: Daemon
+    at: tuple[str, int]
+    token: str = ""
+    """What the neighbour logs in with."""
+
+    def memory(self) -> int:
+        """Return the bytes of the daemon's memory."""
+        found: int = psutil.Process(self.daemon.pid).memory_info().rss
+        return found
+
+
+@contextlib.contextmanager
+def _target(folder: Path, name: str) -> Iterator[Target]:
+    """Run what one attack needs."""
+    if name in BEFORE_LOGIN or name in ON_TLS:
+        with scratch() as own, guarded(own, "process", CONFIG) as found:
+            at = found.tls if name in ON_TLS else found.daemon.address
+            yield Target(found.daemon, at, found.token)
+    else:
+        with operatord_in(folder, "process", CONFIG) as daemon:
+            daemon.call("session.start", plain_stream=True)
+            yield Target(daemon, daemon.address)
+
+
 def _attack(folder: Path, name: str, seconds: float, tables: Tables) -> None:
-    with operatord_in(folder, "process", CONFIG) as daemon, _neighbour(daemon) as neighbour:
-        daemon.call("session.start", plain_stream=True)
+    with _target(folder, name) as target, _neighbour(target) as neighbour:
+        before = target.memory()
         tables.add(CALM, neighbour.pings(seconds))
-        with _crew("spin", daemon):
+        tables.add_growth(CALM, target.memory() - before)
+        with _crew("spin", target):
             tables.add(BUSY, neighbour.pings(seconds))
-        with _crew(name, daemon):
+        with _crew(name, target):
             pings = neighbour.pings(seconds)
-            tables.add(name, pings, _time_to_end(daemon))
+            tables.add_growth(name, target.memory() - before)
+            tables.add(name, pings, _time_to_end(target.daemon))
 
 
 def _prepare(daemon: Daemon, *, small: bool) -> None:
@@ -162,10 +202,10 @@ def _time_to_end(daemon: Daemon) -> Ping:
 
 
 @contextlib.contextmanager
-def _crew(name: str, daemon: Daemon) -> Iterator[None]:
-    """Have so many processes do the same to the daemon."""
+def _crew(name: str, target: Target) -> Iterator[None]:
+    """Have so many processes do the same to a daemon."""
     path = PROGRAMS / "attacker.py"
-    command = [sys.executable, str(path), name, *map(str, daemon.address)]
+    command = [sys.executable, str(path), name, *map(str, target.at)]
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(scratch())
         for number in range(ATTACKERS):
@@ -177,9 +217,10 @@ def _crew(name: str, daemon: Daemon) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _neighbour(daemon: Daemon) -> Iterator[Neighbour]:
+def _neighbour(target: Target) -> Iterator[Neighbour]:
     path = PROGRAMS / "neighbour.py"
-    command = [sys.executable, str(path), *map(str, daemon.address), str(daemon.pid)]
+    command = [sys.executable, str(path), *map(str, target.daemon.address)]
+    command += [str(target.daemon.pid), *([target.token] if target.token else [])]
     with scratch() as folder:
         log = folder / "pings"
         with process(*command, log=log) as child:

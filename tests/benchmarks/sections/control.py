@@ -37,10 +37,15 @@ OURS, ECHO = "operatord", "bare echo"
 class Load:
     """One connection, and what it sends."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._sock = socket.create_connection(address, PATIENCE)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
         self._batch = b"".join(REQUEST % number for number in range(BATCH))
+
+    @classmethod
+    def connect(cls, address: tuple[str, int]) -> Load:
+        sock = socket.create_connection(address, PATIENCE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return cls(sock)
 
     def close(self) -> None:
         self._sock.close()
@@ -90,12 +95,12 @@ def measure(rounds: int, short: bool) -> list[Table]:
     flood.notes.append("the echo decodes and encodes each line, checks nothing and does nothing")
     limits = {"limits": {"connections": CROWD + 10}}
     with ExitStack() as stack:
-        own = stack.enter_context(_core_for_servers())
+        own = stack.enter_context(core_for_servers())
         daemon = stack.enter_context(operatord("process", limits))
         addresses = {OURS: daemon.address, ECHO: stack.enter_context(script("echo.py"))}
         os.sched_setaffinity(0, own)
         loads = {
-            name: stack.enter_context(contextlib.closing(Load(address)))
+            name: stack.enter_context(contextlib.closing(Load.connect(address)))
             for name, address in addresses.items()
         }
         for load in loads.values():
@@ -114,7 +119,7 @@ def measure(rounds: int, short: bool) -> list[Table]:
 
 
 @contextlib.contextmanager
-def _core_for_servers() -> Iterator[set[int]]:
+def core_for_servers() -> Iterator[set[int]]:
     """Have processes started on one core, until this one is moved to the others, which it is given."""
     before = os.sched_getaffinity(0)
     last = {max(before)}
