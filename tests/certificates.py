@@ -25,7 +25,10 @@ class Authority:
         self.folder = folder / name
         self.folder.mkdir(parents=True)
         self.certificate = self.folder / "ca.pem"
-        self._run("req", "-x509", *self._new_key("ca"), "-out", str(self.certificate), "-days", "2")
+        self._run(
+            "req", "-x509", *self._new_key("ca"), "-out", str(self.certificate), "-days", "2",
+            "-addext", "keyUsage=critical,keyCertSign",
+        )  # fmt: skip
 
     def _new_key(self, name: str) -> list[str]:
         return [
@@ -40,7 +43,8 @@ class Authority:
         """Return a certificate for hosts (subjectAltName), valid for so many days from now, and its key."""
         self._run("req", *self._new_key(name), "-out", f"{name}.csr")
         extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName={host}\n")
+        # Python 3.13 and later hold certificates to all of RFC 5280.
+        extensions.write_text(f"subjectAltName={host}\nauthorityKeyIdentifier=keyid\n")
         sign = (
             "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca-key.pem",
             "-out", f"{name}.pem", "-extfile", str(extensions),
