@@ -12,7 +12,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, terminal, values
-from .verbs import following, probes, sessions, system, watch
+from .verbs import following, probes, sessions, system, tokens, watch
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Fill = Callable[[ArgumentParser], None]
 
 PROG = "operatorctl"
+ROLES = ("viewer", "user", "operator")
 PHASES = ("queued", "starting", "running", "stopping", "ended")
 TLS_FILES = {
     "ca": "authorities that may have signed the daemon's certificate",
@@ -361,6 +362,27 @@ def _probe(parser: ArgumentParser) -> None:
     _add(parser, PROBE_COMMANDS)
 
 
+def _tokens_of(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", help="the daemon's settings (default: as operatord has it)"
+    )
+
+
+def _token_new(parser: ArgumentParser) -> None:
+    parser.add_argument("user", metavar="USER", help="whose it is")
+    parser.add_argument("--role", choices=ROLES, default="user", help="default: user")
+    _tokens_of(parser)
+
+
+def _token_revoke(parser: ArgumentParser) -> None:
+    parser.add_argument("token_id", metavar="TOKEN", help="as `operatorctl token list` has it")
+    _tokens_of(parser)
+
+
+def _token(parser: ArgumentParser) -> None:
+    _add(parser, TOKEN_COMMANDS)
+
+
 def _drain(parser: ArgumentParser) -> None:
     parser.add_argument("--timeout", metavar="TIME", type=values.duration, help="wait this long")
 
@@ -380,6 +402,12 @@ PROBE_COMMANDS = (
     Command("list", probes.list_, "print the probes", _quiet),
     Command("get", probes.get, "print a probe, after connecting to it", _probe_name),
     Command("remove", probes.remove, "forget a probe", _probe_name),
+)
+
+TOKEN_COMMANDS = (
+    Command("new", tokens.new, "make a token and print it, once", _token_new),
+    Command("list", tokens.list_, "print whose tokens there are", _tokens_of),
+    Command("revoke", tokens.revoke, "forget a token", _token_revoke),
 )
 
 COMMANDS = (
@@ -402,5 +430,6 @@ COMMANDS = (
     Command("drain", system.drain, "admit no more sessions", _drain),
     Command("undrain", system.undrain, "admit sessions again", _nothing),
     Command("reload", system.reload, "have the configuration read again", _nothing),
+    Command("token", None, "who may log in, by a file on the daemon's machine", _token),
     Command("completion", _completion, "print a completion script for a shell", _shell),
 )

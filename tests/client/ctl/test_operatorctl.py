@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -175,6 +176,14 @@ def test_a_token_logs_in_first(
     daemon.on("system.ping", golden("rpc: ping"))
     assert ctl("ping").code == 0
     assert daemon.asked("auth.login")["params"] == {"token": "secret"}
+
+
+def test_tokens_are_made_where_the_daemon_is(ctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file is there; a client that was installed alone says so."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    run = ctl("token", "list")
+    assert (run.code, run.out) == (exits.FAILED, "")
+    assert "run it on that machine" in run.err
 
 
 def test_a_probe_is_added(daemon: StubDaemon, ctl: Run) -> None:

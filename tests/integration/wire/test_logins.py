@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import subprocess
 from collections.abc import AsyncIterator
@@ -189,30 +190,37 @@ def use_blocking_client(address: tuple[str, int], token: str) -> None:
         assert client.status().role == "user"
 
 
-def run(*words: str, file: Path) -> subprocess.CompletedProcess[str]:
+OPERATORCTL = str(Path(OPERATORD).with_name("operatorctl"))
+
+
+def _run(*words: str, file: Path, program: str) -> subprocess.CompletedProcess[str]:
     env = {**clean_env(), "OPERATORD_AUTH_TOKENS": str(file)}
-    return subprocess.run([OPERATORD, *words], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run([program, *words], env=env, capture_output=True, text=True, check=False)
 
 
-def test_tokens_from_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", [OPERATORD, OPERATORCTL], ids=["operatord", "operatorctl"])
+def test_tokens_from_the_command_line(tmp_path: Path, program: str) -> None:
     file = tmp_path / "tokens"
-    made = run("token", "new", "ada", "--role", "viewer", file=file)
+    run = functools.partial(_run, file=file, program=program)
+    none = run("token", "list")
+    assert (none.returncode, "there is no such file" in none.stderr) == (1, True)
+    made = run("token", "new", "ada", "--role", "viewer")
     assert made.returncode == 0
     found = tokens.Tokens(tokens.read(file)).find(made.stdout.strip())
     assert found is not None
     assert (found.user, found.role) == ("ada", "viewer")
-    listed = run("token", "list", file=file)
+    listed = run("token", "list")
     assert found.id in listed.stdout
     assert made.stdout.strip() not in listed.stdout + made.stderr
-    assert run("token", "revoke", found.id, file=file).returncode == 0
+    assert run("token", "revoke", found.id).returncode == 0
     assert tokens.read(file) == []
-    again = run("token", "revoke", found.id, file=file)
+    again = run("token", "revoke", found.id)
     assert (again.returncode, again.stderr) == (
         1,
         f"operatord: there is no token {found.id}; `operatord token list` has all\n",
     )
     nowhere = subprocess.run(
-        [OPERATORD, "token", "list"], env=clean_env(), capture_output=True, text=True, check=False
+        [program, "token", "list"], env=clean_env(), capture_output=True, text=True, check=False
     )
     assert nowhere.returncode == 2
     assert "auth.tokens names no file" in nowhere.stderr

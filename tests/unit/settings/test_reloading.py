@@ -6,16 +6,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
 from daemon_lab import PATIENCE, until
 
-from operatord.settings.reloading import Reloading
+from operatord.settings.reloading import NEEDS_RESTART, Reloading
 from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
+
+README = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
 
 
 class File:
@@ -127,3 +131,9 @@ async def test_nothing_is_used_after_the_end(file: File) -> None:
     await asyncio.to_thread(file.reloading._thread.shutdown)
     await asyncio.sleep(0)
     assert (file.used, file.begun) == ([], 1)
+
+
+def test_readme_names_what_takes_a_restart() -> None:
+    row = next(line for line in README.splitlines() if "take a restart, and a reload" in line)
+    named = row.partition("those that were taken. ")[2].partition(" take a restart")[0]
+    assert set(re.findall(r"`(\w+)`", named)) == NEEDS_RESTART
