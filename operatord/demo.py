@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""`operatord demo`: the main job, once, before the reader's eyes.
+"""`operatord demo`: shows the main job once.
 
 It plays both sides: a private daemon in a process of its own, and a requester that knows nothing but the
-daemon's address and uses the public client. It is the one module that sees both packages.
+daemon's address and uses the public client. It is the only module that imports both packages.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _end_in_order() -> None:
 
     def end(number: int, _: object) -> NoReturn:
         for each in signals:
-            signal.signal(each, signal.SIG_IGN)  # once is enough: what follows is the cleaning up
+            signal.signal(each, signal.SIG_IGN)  # further signals must not disturb the cleaning up
         raise SystemExit(128 + number)
 
     for each in signals:
@@ -150,7 +150,7 @@ def _engine(kind: str, folder: Path, instance: str) -> Engine:
 
 
 async def _left_over(kind: str, folder: Path) -> str:
-    """Ask the engine itself, not the daemon, what there still is of this daemon's; "" for nothing."""
+    """Ask the engine itself, not the daemon, which of this daemon's objects are left; "" for none."""
     instance = (folder / "instance").read_text("ascii").strip()
     engine = _engine(kind, folder, instance)
     try:
@@ -197,7 +197,7 @@ def _await_address(process: subprocess.Popen[bytes], lines: IO[str]) -> str:
 
 
 def _await_engine(client: Client) -> None:
-    """Return once the daemon's engine answers it: one that is far away is a while in coming."""
+    """Return once the daemon's engine answers; a remote one takes a while."""
     deadline = time.monotonic() + READY_SECONDS
     while (engine := client.status().engine)["state"] != "up" and time.monotonic() < deadline:
         if is_local(engine["name"]):

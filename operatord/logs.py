@@ -2,8 +2,8 @@
 """The daemon's log on standard error: text for people, JSON lines for collectors.
 
 In systemd's journal each line of text has its priority in front, as in sd-daemon(3), and no time, which the
-journal has itself. Where `stderr.never_wait` was called before, nobody waits for whoever reads it, and what
-is lost so is told.
+journal has itself. After `stderr.never_wait`, logging never blocks on a slow reader; lost records are counted
+and reported.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Journal(_Text):
 
 
 def configure(settings: Logging) -> None:
-    """Send the log to standard error. ``auto`` is text, on a terminal, in a pipe and in the journal."""
+    """Send the log to standard error. ``auto`` means text, on a terminal, in a pipe and in the journal."""
     handler = logging.StreamHandler(sys.stderr)
     if settings.format == "json":
         handler.setFormatter(_Json())

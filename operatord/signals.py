@@ -20,10 +20,10 @@ MEANINGLESS = (
     *(signal.SIGXCPU, signal.SIGPWR, signal.SIGSTKFLT),
     *range(signal.SIGRTMIN, signal.SIGRTMAX + 1),
 )  # fmt: skip
-"""Signals that end a process which does nothing about them, though nobody wants that of a daemon. They are
-not ignored, for whatever it starts would ignore them, too."""
+"""Signals that end a process by default, which no daemon wants. They are handled rather than ignored, since
+child processes would inherit the ignoring."""
 SAME_WISH = 1.0
-"""Seconds in which a signal that comes again says the same once more; later it says: leave at once."""
+"""Seconds in which a repeated signal means the same; later it means: exit at once."""
 
 
 class Signals:
@@ -40,7 +40,7 @@ class Signals:
         """Those that mean nothing here, and were told."""
 
     def handle(self) -> None:
-        """Handle them from now on. Any but those for stopping and rereading means nothing."""
+        """Handle them from now on. Signals other than those for stopping and reloading do nothing."""
         loop = asyncio.get_running_loop()
         for number in STOP:
             loop.add_signal_handler(number, self._end, number)
@@ -49,8 +49,8 @@ class Signals:
             loop.add_signal_handler(other, self._pass_over, other)
 
     def _end(self, number: signal.Signals) -> None:
-        # The same signal again is impatience; another one may come from whoever passes the first on. What
-        # stops a program may well signal it twice, once by itself and once as one of a process group.
+        # The same signal again means impatience; a different one may be the first, passed on. A program is
+        # often signalled twice, once itself and once as a member of a process group.
         now = self._clock.now()
         first = self._came.setdefault(number, now)
         if now - first >= SAME_WISH:

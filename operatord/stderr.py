@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Standard error of a program that must not wait for whoever reads it.
-
-A terminal on which Ctrl-S was typed, a pipe whose reader does not read and a journal that hangs hold up
-whoever writes to them, and with it everybody whom a daemon serves. So a thread writes, and what is to be
-written waits for it. O_NONBLOCK is no way: it would hold for all who share the terminal, a shell for one.
-All of what Python writes to `sys.stderr` goes this way: log, warnings, the traceback of a crash.
+"""Standard error of a program that must not block on a slow reader. A terminal after Ctrl-S, a pipe that
+nobody reads and a journal that hangs block their writers, and with a daemon all its clients. So a thread
+writes, from a queue. O_NONBLOCK is no solution: it would apply to all who share the terminal, such as a
+shell. All of what Python writes to `sys.stderr` goes this way: log, warnings, the traceback of a crash.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TextIO, cast
 
 MOST_BYTES = 1024**2
-"""What may wait to be written. Of what comes when it is so much, only the number is kept."""
+"""The longest queue. Records that come when it is full are only counted."""
 LAST_WORDS = 0.5
 """Seconds in which a reader that still reads gets the rest when the program ends."""
 GATHERED = 0.005
@@ -186,7 +184,7 @@ def never_wait() -> None:
 
 
 def _end(writer: BackgroundWriter, stream: TextIO) -> None:
-    # The interpreter still has things to say when no thread runs any more.
+    # The interpreter still writes when no thread runs any more.
     sys.stderr = stream if writer.finish() else None
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Waking those who wait: a few at a time, for there may be tens of thousands of them."""
+"""Wakes waiting tasks a few at a time, since there may be tens of thousands of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 
 AT_ONCE = 32
-"""Tasks that are woken until the event loop has its turn: each goes on for some fifty microseconds."""
+"""Tasks that are woken before the event loop gets its turn; each runs for some fifty microseconds."""
 
 
 class Waiters:

@@ -45,8 +45,8 @@ def declared(plan: SessionPlan, stage: str) -> Use:
 def plain_part(plan: SessionPlan) -> tuple[str, ...] | None:
     """Return the stages that serve the plain stream, or None if the plan has no such part.
 
-    That is all but the last, if a stage that streams is among them. Devices are handed out once, with
-    the whole, so a plain part that needs some is none.
+    The plain part is all stages but the last, if one of them streams. Devices are handed out once, for the
+    whole session, so a part that needs devices cannot be started alone.
     """
     stages = tuple(plan.stages)[:-1]
     streams = [name for name in stages if name != PROBE]

@@ -2,13 +2,14 @@
 """What the exits of a session's stages mean for the session.
 
 - A stage that ends with anything but 0 fails the session, whatever the others do. Others often fail with it,
-  because their stream broke off: to blame is the one that ended first. One whose exit code says that its
-  upstream failed is not, if that has failed as well: a busy engine learns of them in any order.
+  because their stream broke off; the one that ended first is to blame. The exception is a stage whose exit
+  code says that its upstream failed, if the upstream did fail: a busy engine may report their exits in any
+  order.
 - When the last stage has ended with 0, the requester has had everything: the session is completed, and
   stages before it that still run have a moment to end by themselves.
 - Stages before the last may end earlier: what they sent is on its way.
-- A stage that somebody stopped, restarted or disconnected past the daemon has ended, and it is to blame:
-  those that fail with it often do so before it is seen to have ended.
+- A stage that somebody stopped, restarted or disconnected without the daemon counts as ended, and it is to
+  blame: other stages often fail because of it before its own end is seen.
 - While the session starts, nobody can have had the stream yet, so a last stage that ends fails the start.
   Earlier ones may have ended: a short stream lies whole in the sockets of the next stage.
 """
@@ -20,10 +21,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 Meddling = Literal["stopped", "restarted", "disconnected"]
-"""What somebody has done to a stage past the daemon. With its network, a stage loses its published port."""
+"""What somebody has done to a stage without the daemon. With its network, a stage loses its published
+port."""
 RUNS_IN_VAIN: frozenset[Meddling | None] = frozenset(("restarted", "disconnected"))
-"""After these a stage may run. It has ended all the same: its connections are gone, and with them what it was
-told before a restart, or the location that its port was."""
+"""After these the container may run, but the stage counts as ended: its connections are gone, and so are the
+settings that it was sent, or its published port."""
 
 UPSTREAM_FAILED = (3, 4)
 """Exit codes of the stage contract that put the blame on the stage before, or on a registered probe."""
@@ -39,7 +41,7 @@ class Exit(NamedTuple):
     code: int | None
     oom_killed: bool = False
     at: float | None = None
-    """When, by any clock that is the same for all; None is before all others."""
+    """When it ended. All exits are timed by the same clock; None sorts first."""
     by_others: Meddling | None = None
     unwatched: bool = False
     """Nobody watched when it ended: what was done to it is not known."""
@@ -80,13 +82,13 @@ def judge_start(stages: Sequence[str], exits: Mapping[str, Exit]) -> Verdict | N
 def _blame(
     stages: Sequence[str], exits: Mapping[str, Exit], stage: str
 ) -> tuple[bool, bool, float]:
-    """Return what puts the stage that is to blame before all others."""
+    """Return a sort key: the stage to blame comes first."""
     how = exits[stage]
     return how.by_others is None, _blames_another(stages, exits, stage), how.at or 0.0
 
 
 def _blames_another(stages: Sequence[str], exits: Mapping[str, Exit], stage: str) -> bool:
-    """Tell whether a stage says that its upstream failed, and that has."""
+    """Tell whether a stage says that its upstream failed, and the upstream did fail."""
     position = stages.index(stage)
     if position == 0 or exits[stage].code not in UPSTREAM_FAILED:
         return False
@@ -112,7 +114,8 @@ def failure(stage: str, how: Exit) -> Verdict | None:
 
 
 def _ended(code: int, how: Exit) -> str:
-    """Return how a stage ended with ``code``. Of a signal that nobody saw sent, its number is all there is.
+    """Return how a stage ended with ``code``. If it was killed and nobody saw by whom, only the signal's
+    number is known.
 
     Shells and engines add 128 to it.
     """

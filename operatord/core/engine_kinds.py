@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The engines that can be asked for, and what is different about each before it is there.
+"""The engines that can be chosen, and how they differ before they are connected to.
 
 What an engine that answers can do is in its `Capabilities`. Nothing else tells engines apart by their names.
 """
@@ -17,7 +17,7 @@ class EngineKind(NamedTuple):
     is_local: bool
     """Stages are processes of this machine, on loopback addresses of their own; no engine has to be found."""
     is_named: bool
-    """It is this engine and no other, whatever is found."""
+    """This engine is used and no other, whatever else is found."""
 
 
 KINDS: dict[str, EngineKind] = {

@@ -42,7 +42,7 @@ ADDRESS = re.compile(r"\{([a-z][a-z0-9_]{0,31})\.(host|port)\}")
 """In an environment value: another stage's address, such as ``{stream.host}``."""
 _FIELDS = ("host", "port")
 _LIKE_ADDRESS = re.compile(r"\{\s*(\w+)\s*\.\s*(\w*)[^{}]*\}?")
-"""What may have been meant as one; another program's ``{record.level}`` looks like that, too."""
+"""What may have been meant as such an address; another program's ``{record.level}`` looks the same."""
 _OURS = re.compile(r"^OPERATORD_|_(ip|port)$")
 _MIB = 1024**2
 _LEAST_LIMIT = 6 * _MIB
@@ -55,8 +55,8 @@ CoreLimit = Annotated[float, Meta(ge=0.01, le=1024)]
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One container of a pipeline: what it runs, what it reserves, and what it can never exceed.
 
-    Admission counts with what is reserved, so that is to be what the stage really needs. A limit is
-    for the day on which it goes wrong.
+    Admission counts with reservations, so reserve what the stage really needs. A limit is for a stage that
+    goes wrong.
     """
 
     image: Annotated[str, Meta(min_length=1, max_length=512)]
@@ -109,7 +109,8 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def namespaces(self) -> Namespaces:
-        """Whether stages share one, which starts faster and takes ports of their own, or have one each."""
+        """Whether stages share one network namespace, which starts faster but needs different ports, or have
+        one each."""
         if self.network != "auto":
             return self.network
         return "shared" if self.can_share else "separate"

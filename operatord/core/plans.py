@@ -48,7 +48,7 @@ class SessionPlan(msgspec.Struct, frozen=True):
     """Frames to deliver; None when the registered probe decides."""
     upstream: Upstream | None = None
     literal: dict[str, tuple[str, ...]] = {}
-    """For each stage, the variables that the request set: nothing is filled in where it wrote the text."""
+    """For each stage, the variables that the request set. In these, no addresses are filled in."""
 
     @property
     def location_stage(self) -> str:
@@ -207,7 +207,7 @@ def _takes(key: str, stages: Mapping[str, Stage]) -> list[str]:
 
 
 def by_stage(key: str, value: object, stages: Mapping[str, Stage]) -> str:
-    """Return how a variable is given that was not given by its stage; nothing if there is none to give.
+    """Return a hint how to write a variable with its stage; empty if there is no such variable.
 
     A ``key`` that no stage takes is met with an example.
     """

@@ -60,7 +60,7 @@ def total(vectors: Iterable[Vector]) -> Vector:
 
 
 def fits(need: Vector, free: Vector) -> bool:
-    """Tell whether ``need`` fits into ``free``. What is not needed may be overdrawn."""
+    """Tell whether ``need`` fits into ``free``. A dimension of which nothing is needed may be overdrawn."""
     return (
         (need[0] <= free[0] or not need[0])
         and (need[1] <= free[1] or not need[1])
@@ -74,7 +74,7 @@ def fits(need: Vector, free: Vector) -> bool:
 def lacking(need: Vector, free: Vector) -> list[Dimension]:
     """Return the dimensions in which ``need`` does not fit, the worst first.
 
-    The worst is the one of which the largest part of what is needed is missing.
+    The worst is the one where the largest part of the need is missing.
     """
     missing = [
         ((n - max(f, 0)) / n, name)

@@ -2,8 +2,9 @@
 """Whether a request that has the key of an earlier one asks for the same session.
 
 What counts is what is meant, not how it is written: ``plain_stream: true`` chooses the same pipeline as the
-name of that one, and a stage reads the same text from 1 and ``"1"``. So a key is good for every client that
-asks for the same, and two requests whose stages would read different texts are never taken for one.
+name of that one, and a stage reads the same text from 1 and ``"1"``. So every client that asks for the same
+session may use the same key, and requests whose stages would read different texts are never treated as the
+same.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .pipelines import env_text
 from .plans import SessionPlan, pipeline_name
 
 _OTHERWISE = ("wait", "owner", "request_key")
-"""When to answer, and that by which the earlier request was found."""
+"""When to answer, and the key itself."""
 _CHOICE = ("plain_stream", "pipeline")
 """The members that choose the pipeline, together."""
 
@@ -42,7 +43,7 @@ def differing(
 
 
 def _written_alike(name: str, first: SessionStartParams, again: SessionStartParams) -> bool:
-    """Tell whether a member is the same; what is left out asks for the same as what is false."""
+    """Tell whether a member is the same; leaving it out means the same as false."""
     return (getattr(first, name) or None) == (getattr(again, name) or None)
 
 
@@ -51,7 +52,7 @@ def _same_count(
 ) -> bool:
     """Compare how many frames are asked for.
 
-    A default that has changed since does not matter to a request that is sent again without a count.
+    If the default has changed since, a request that is sent again without a count still means the same.
     """
     if _written_alike("count", first, again):
         return True

@@ -13,8 +13,8 @@ from itertools import chain
 
 PREFIX = 28
 SHORTEST_ROUTE = 8
-"""A route to more addresses than the largest private range has is a default route, whole or in halves as VPNs
-write it. It overlaps with everything and forbids nothing."""
+"""A route to more addresses than the largest private range has is a default route, or half of one, as VPNs
+write it. It overlaps with everything and is ignored."""
 OBSTACLES = 3
 """How many of those that are in the way are named."""
 
@@ -97,7 +97,7 @@ class SubnetPool:
         )
 
     def hold(self, subnet: str) -> None:
-        """Hand ``subnet`` out to nobody until it is given back. One outside of the range is ignored."""
+        """Hold ``subnet`` until it is given back. One outside of the range is ignored."""
         net = ipaddress.IPv4Network(subnet)
         if net.subnet_of(self._range):
             self._held.update(range(self._span(net)[0], self._span(net)[1] + 1))

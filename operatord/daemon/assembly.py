@@ -49,7 +49,7 @@ from operatord_protocol.messages import Reloaded
 
 from .counting import Devices, EngineMachine
 from .learned import LearnedMemory
-from .reload import Fresh, SettingsReader
+from .settings_reader import Fresh, SettingsReader
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Whether the engine answers, for whoever needs it to.
+"""Whether the engine answers.
 
-``up``: it answers. ``slow``: it has been silent for a moment. What has begun goes on, and who can wait does;
-who cannot is told. ``unavailable``: it is lost, or has never answered, and nobody waits for it.
+``up``: it answers. ``slow``: it has been silent for a moment. What has begun goes on; requests that can wait
+do, others are refused. ``unavailable``: it is lost, or has never answered, and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class EngineAvailability:
         self._clock = clock
         self.state: State = "unavailable"
         self.problem: str | None = "the container engine has not answered yet"
-        """Why nothing can be asked of it now; None while it answers."""
+        """Why the engine cannot be used now; None while it answers."""
         self._silent_since: float | None = clock.now()
         self.first_answer = asyncio.Event()
         """Set once it has answered at all."""
         self.on_ask: Callable[[], object] = lambda: None
-        """Called whenever something is asked of it on somebody's behalf."""
+        """Called whenever the engine is asked for something on behalf of a request."""
         self.on_news: Callable[[], object] = lambda: None
         """Called when `state` or `problem` have changed."""
         self.questions = 0
@@ -48,7 +48,7 @@ class EngineAvailability:
         return self._tell(news)
 
     def note_silent(self, state: State, problem: str, seconds: float) -> bool:
-        """It has said nothing for so many seconds, if not for longer; tell whether that is news."""
+        """Note that it has been silent for at least so many seconds; tell whether that is news."""
         news = (state, problem) != (self.state, self.problem)
         self.state, self.problem = state, problem
         if self._silent_since is None:
@@ -63,11 +63,11 @@ class EngineAvailability:
 
     @property
     def silent_for(self) -> float:
-        """Seconds since it was asked what it has not answered; 0 while it answers."""
+        """Seconds since the oldest unanswered question; 0 while it answers."""
         return 0.0 if self._silent_since is None else self._clock.now() - self._silent_since
 
     def refusal(self, *, patient: bool) -> str | None:
-        """Return why a start is not taken now. One that is ``patient`` waits for a slow engine."""
+        """Return why a start is refused now. A ``patient`` one waits for a slow engine."""
         return None if patient and self.state == "slow" else self.problem
 
     def require(self, *, patient: bool = False) -> None:

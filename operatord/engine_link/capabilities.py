@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What the engine can do, as it was found out once for its version and address, and remembered.
-
-An engine without images cannot be asked. It is when one comes; until then, starts do without what not every
-engine can.
+"""What the engine can do, tested once for its version and address, and remembered. The test needs an image.
+If the engine has none, it runs when one comes; until then, starts use only what every engine can do.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ FACT = "capabilities"
 
 
 class Remembered(msgspec.Struct, frozen=True):
-    """What the journal has: the answers, and whose they are."""
+    """The journal's row: the answers, and the engine that gave them."""
 
     endpoint: str
     name: str
@@ -49,12 +47,12 @@ class CapabilityMemory:
         self._image_came = asyncio.Event()
 
     async def settle(self, info: base.EngineInfo) -> None:
-        """Rely on what ``info``'s engine can do: as remembered, or as it says now."""
+        """Use the capabilities of ``info``'s engine, as remembered or as tested now."""
         remembered = self._remembered
         if remembered is None or not remembered.is_of(info):
             self._engine.assume(self._without_asking)
             await self._ask(info)
-        elif self._info != info:  # or what it has refused since would be believed again
+        elif self._info != info:  # or a capability that it has refused since would be assumed again
             self._engine.assume(remembered.capabilities)
         self._info = info
 
@@ -84,7 +82,7 @@ class CapabilityMemory:
         self._image_came.set()
 
     async def run(self) -> None:
-        """Ask when an image has come, for as long as that has not been possible."""
+        """Run the test when an image has come, until it has succeeded."""
         while True:
             await self._image_came.wait()
             self._image_came.clear()
@@ -93,7 +91,7 @@ class CapabilityMemory:
 
 
 def _read(data: bytes | None) -> Remembered | None:
-    """Return what was remembered; what cannot be read, or lacks something, was never asked."""
+    """Return what was remembered; unreadable or incomplete answers count as never asked."""
     try:
         return None if data is None else msgspec.json.decode(data, type=Remembered)
     except msgspec.DecodeError as exc:

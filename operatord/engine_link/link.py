@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The daemon's link to its engine: the one place that knows whether it is there, and whether it is ours.
 
-`monitor` finds out, `availability` says it to whoever asks, and an `EngineListener` hears what follows for
-sessions. Nothing that has begun fails because the engine is slow. When it is lost, whoever waits for a
-start that is under way is told once what has become of it is known: calls that the engine took may still be
-answered, and what it made is removed when it is back. Should that take as long as the settings are patient
-once more, they are told that the start has failed, and it has.
+`monitor` finds out, `availability` holds the result, and an `EngineListener` acts on it for sessions. Nothing
+that has begun fails because the engine is slow. When it is lost, requesters of starts under way are told once
+the outcome is known: calls that the engine took may still be answered, and its objects are removed when it is
+back. If that takes longer than `engine_patience` again, these starts fail.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class EngineListener(Protocol):
         ...
 
     def given_up(self, reason: str) -> None:
-        """Hear that it does not come back for those who wait."""
+        """Hear that requesters should wait no longer for it."""
         ...
 
     def not_ours(self) -> None:
@@ -78,7 +77,7 @@ class EngineListener(Protocol):
         ...
 
     def busy(self) -> bool:
-        """Tell whether it makes or removes something for somebody."""
+        """Tell whether it is creating or removing something for a request."""
         ...
 
     def broke(self, exc: Exception) -> None:
@@ -129,14 +128,14 @@ class EngineLink:
         await self.watch.run()
 
     async def close(self) -> None:
-        """Take the instance's mark away if nothing of it is left there."""
+        """Remove the instance's mark if the engine has none of its objects."""
         if self._availability.state == "up":
             await self.ownership.end()
 
-    # What the watch notices
+    # What the monitor notices
 
     async def up(self, info: base.EngineInfo) -> None:
-        """Take it that the engine was connected to. Raises `base.EngineError`."""
+        """Act on a connect. Raises `base.EngineError`."""
         try:
             await self.ownership.assure()
         except base.NotOurs:
@@ -153,7 +152,7 @@ class EngineLink:
             self._means.emit("engine.back", engine=info.name)
 
     def lost(self, exc: base.EngineError) -> None:
-        """Take it that nothing can be asked of the engine until it is connected to again."""
+        """Act on the loss of the engine, until the next connect."""
         problem = str(exc)
         if problem != self._problem:
             log.error("engine %s is lost: %s", self._engine.name, base.in_full(exc))
@@ -175,7 +174,7 @@ class EngineLink:
             self._giving_up = None
 
     def silent(self, seconds: float) -> None:
-        """Take it that the engine has not answered for so long; it may still."""
+        """Act on a silence of so many seconds; the engine may still answer."""
         log.warning("engine %s has not answered a ping for %g s", self._engine.name, seconds)
         self._listener.slow(SLOW, self._availability.note_silent("slow", SLOW, seconds))
 
@@ -188,7 +187,7 @@ class EngineLink:
         return bool(self._availability.questions) or self._listener.busy()
 
     def gap(self) -> None:
-        """Take it that something may have happened unheard."""
+        """Act on events that may have been missed."""
         self._listener.gap()
 
     def hint(self, event: base.EngineEvent) -> None:

@@ -2,17 +2,16 @@
 """Keeps in touch with the engine: connects, listens for hints, relists, and notices when it is lost.
 
 An engine that refuses connections is lost at once. One that is silent takes two steps: when a ping is not
-answered for most of a second it is slow, and what cannot wait is told; only when it has been silent for as
-long as the settings are patient is it lost. A ping is sent whenever somebody asks for something, and several
-a second while it is being done, so that a silence is noticed within a second. Nothing is concluded about its
-containers, nor about what it was asked to do and may still be doing.
-
-A ping that could not be sent for want of a file descriptor is neither an answer nor a silence.
+answered for most of a second it is slow, and requests that cannot wait are refused; only after
+`engine_patience` of silence is it lost. A ping is sent whenever somebody asks for something, and several a
+second while it is being done, so that a silence is noticed within a second. Silence says nothing about its
+containers, nor about calls that it may still be carrying out. A ping that could not be sent for lack of a
+file descriptor is neither an answer nor a silence.
 
 Only time in which this process itself could have heard an answer counts as the engine's silence.
 
-One that ends its stream of events, which engines do to slow listeners, or fails to list, and answers, is not
-lost: it is listened to anew, and relisted for what was missed.
+An engine that ends its stream of events, which engines do to slow listeners, or fails to list, but still
+answers, is not lost: the daemon subscribes again, and relists for what it missed.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ PULSE = 2.0
 QUICK_PULSE = 0.15
 """… while the engine makes or removes something for somebody …"""
 SOONEST = 0.05
-"""… and after it was asked for something. A slot has been claimed by then, and the ping delays none."""
+"""… and after it was asked for something. By then a slot has been claimed, so the ping delays no claim."""
 SILENT = 0.7
 """Seconds without an answer after which the engine is slow. Docker 20.10 was seen to take 0.1 s at most, in a
 burst of 30 starts on two cores that did nothing else."""
 STEP = 0.05
-"""Seconds of waiting that are counted at a time. A step that takes much longer was not the engine's doing."""
+"""Seconds of waiting that are counted at a time. If a step takes much longer, the engine is not the cause."""
 RELIST_INTERVAL = 5.0
 """Seconds between comparisons with all that the engine has."""
 FIRST_PAUSE = 0.1
@@ -98,7 +97,7 @@ class EngineWatch:
         """Events may have been missed: a relist is due now."""
         self._asked = asyncio.Event()
         self._is_short = False
-        """This process lacks what it takes to ask the engine, and has said so."""
+        """This process lacks file descriptors to ask the engine, and has logged that."""
         self.first_try = asyncio.Event()
         """Set once the engine has been asked for the first time, whatever it said."""
 
@@ -115,9 +114,7 @@ class EngineWatch:
                 self.first_try.set()
                 pause = FIRST_PAUSE
                 await self._watch()
-            except (
-                Exception
-            ) as exc:  # an engine that raises what it should not is lost all the same
+            except Exception as exc:  # an engine that raises an unexpected error counts as lost
                 self._do.lost(self._trouble(exc))
             self.first_try.set()
             await asyncio.sleep(pause)
@@ -225,13 +222,13 @@ async def _set(event: asyncio.Event, seconds: float) -> None:
 
 
 async def _done(future: asyncio.Future[bool], seconds: float) -> bool:
-    """Tell whether it is done within so many seconds in which this process was not held up itself."""
+    """Tell whether it is done within so many seconds, not counting time in which this process was held up."""
     now, left = asyncio.get_running_loop().time, seconds
     while left > 0:
         begun = now()
         if (await asyncio.wait((future,), timeout=STEP))[0]:
             return True
-        # Held up, be it by busy cores or a SIGSTOP, it may have had no turn to hear the answer in. It still
-        # counts for something, so that no load puts the verdict off for ever.
+        # A process held up by busy cores or a SIGSTOP may have had no chance to receive the answer. Such a
+        # step still counts for a part, so that load cannot postpone the verdict for ever.
         left -= STEP if now() - begun < 2 * STEP else STEP / 2
     return False

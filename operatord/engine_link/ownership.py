@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Whether this daemon's instance is its own on the engine, or another state directory's with the same name.
 
-The mark is made with the first answer of the engine, and looked at again whenever the engine was away. It
-stays as long as the instance has anything there, whether its daemon runs or not: a copy that is started while
-the original is stopped would take its sessions just so. It goes with the last of them. A daemon whose mark
-has become another's ends at once, and leaves everything as it is.
+The mark is made at the engine's first answer, and checked again whenever the engine was away. It stays as
+long as the instance has any object there, even while its daemon is stopped: otherwise a copy started
+meanwhile would take over its sessions. It is removed with the last object. A daemon that finds another's mark
+exits at once, and leaves everything as it is.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 from operatord.engines import base
 
 PATIENCE = 2.0
-"""Seconds that the end of the daemon waits for an engine to remove the mark. One that stays harms nobody."""
+"""Seconds that a shutdown waits for the engine to remove the mark. A mark that stays does no harm."""
 
 
 class Ownership:
@@ -53,7 +53,8 @@ class Ownership:
         self.require()
 
     async def end(self) -> None:
-        """Take the mark away if nothing of the instance is left; an engine that does not answer keeps it."""
+        """Remove the mark if no object of the instance is left; if the engine does not answer, the mark
+        stays."""
         with contextlib.suppress(base.EngineError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 if self.problem is None and not await self._engine.list_objects(self._instance):

@@ -8,7 +8,7 @@ Rules every engine keeps:
 
 - Every call ends within ``call_timeout`` seconds of the engine's own, or raises `EngineUnavailable`.
 - ``remove``, ``remove_network`` and ``stop`` are idempotent: what is already gone is a success.
-- A cancelled call may still take effect; whoever cancels removes what it planned by name afterwards.
+- A cancelled call may still take effect; its caller afterwards removes, by name, what it planned.
 - Nothing that an engine answers in prose reaches a client: errors are the classes below, and their
   messages are sentences of ours.
 """
@@ -40,35 +40,33 @@ class Address(msgspec.Struct, frozen=True):
 
 
 class Capabilities(msgspec.Struct, frozen=True):
-    """What an engine can do that not every engine can.
-
-    Unless an engine has said otherwise, nothing is relied on that one might refuse: starts take longer then,
-    and none fails for it.
+    """What an engine can do that not every engine can. Until an engine has confirmed one of these, it is not
+    used: starts take longer then, but none fails because of it.
     """
 
     adopts: bool = True
     """Stages go on when the daemon ends, and the next daemon takes them on."""
     joins_by_name: bool = False
-    """A stage can be created to join one that is not there yet, in a network that is not there yet: both are
-    needed when it is started."""
+    """A stage can be created before the stage that it joins and before its network; both have to exist when
+    it is started."""
     connects_late: bool = False
     """A stage can be started before its network is there, and connected to it then."""
     holds_input: bool = True
-    """The standard input of a stage can be held, on the way that leads to this engine."""
+    """The standard input of a stage can be attached over this engine's connection."""
     reaps: bool = True
     """A stage can have a reaper as its process 1. Without one, a program that does nothing about SIGTERM is
     stopped only when its grace is over."""
     takes_port_ranges: bool = True
     """The engine picks a free port of a range by itself."""
     takes_devices: bool = True
-    """Devices can be asked for. An engine that leaves that out of account would run a stage without them."""
+    """Devices can be asked for. An engine that ignores the request would run a stage without them."""
     bridges_at_once: bool = False
     """A network's gateway is an address of the engine's host as soon as the network is made, and not only
     when its first stage is started."""
     filters_events: bool = True
     """Events can be asked for by type and action."""
     one_shot_stats: bool = True
-    """What a stage uses can be asked for once, without a second measurement to compare it with."""
+    """A stage's use can be read with a single request, without a second measurement to compare it with."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -119,7 +117,7 @@ class Publish(msgspec.Struct, frozen=True):
 
 
 class StagePlan(msgspec.Struct, frozen=True):
-    """One container to be, complete: nothing about it comes from anywhere else."""
+    """A complete description of a container that is to be created."""
 
     name: str
     """Unique container name, derived from the session id and the stage."""
@@ -161,8 +159,8 @@ class StagePlan(msgspec.Struct, frozen=True):
 
 
 SHIM = 'while IFS= read -r line; do [ -n "$line" ] || exec "$@" </dev/null; export "$line"; done; exit 0'
-"""Reads ``KEY=VALUE`` lines up to a blank one, and becomes the command that follows; at an end of input
-without a blank line it was not needed. For ``sh -c SHIM name command…``, any POSIX shell."""
+"""A script for ``sh -c SHIM name command…`` in any POSIX shell. It reads ``KEY=VALUE`` lines up to a blank
+one, then becomes the command. If input ends without a blank line, the stage was not needed."""
 
 
 class StageState(msgspec.Struct, frozen=True):
@@ -189,7 +187,7 @@ class StageState(msgspec.Struct, frozen=True):
     """Whether somebody has frozen it: it runs, and does nothing."""
 
     def where_published(self) -> Address | None:
-        """Return where it is published. Raises `NotOurAddress` where nobody wanted it to be."""
+        """Return where it is published. Raises `NotOurAddress` if that is not the address asked for."""
         if self.astray:
             raise NotOurAddress(
                 "the engine has published the stage on another address than the one that was asked for; "
@@ -235,8 +233,8 @@ class EngineEvent(msgspec.Struct, frozen=True):
     """A hint that something changed. It may be missing: a relist is the truth."""
 
     kind: Literal["exited", "oom", "removed", "stopped", "started", "paused", "image"]
-    """``stopped``: somebody, maybe the daemon, has asked the engine to end it. ``image``: a name may mean
-    another image now; it is no container's and has no labels."""
+    """``stopped``: somebody, maybe the daemon, has asked the engine to end it. ``image``: a name may refer to
+    another image now; this hint belongs to no container and has no labels."""
     id: str
     labels: Mapping[str, str]
 
@@ -249,7 +247,7 @@ class EngineError(Exception):
 
 
 def in_full(exc: BaseException) -> str:
-    """Return what the log is to have of an error: its sentence, and the words that it came from."""
+    """Return an error for the log: its sentence, and the engine's own words."""
     return f"{exc} ({exc.__cause__})" if exc.__cause__ is not None else str(exc)
 
 
@@ -286,11 +284,11 @@ class DiskFull(EngineError):
 
 
 DESCRIPTORS_GONE = frozenset((errno.EMFILE, errno.ENFILE))
-"""What the system says when this process, or the whole machine, has no file descriptor left."""
+"""Error numbers of a process, or machine, that has no file descriptor left."""
 
 
 class NoDescriptors(EngineSilent):
-    """This process has no file descriptor left to ask the engine with: that says nothing of the engine."""
+    """This process has no file descriptor left to ask the engine with. The engine itself may be fine."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -312,19 +310,20 @@ class OutOfMemory(StageRefused):
 
 
 class NotOurAddress(StageRefused):
-    """The address that is to be published on is none of the engine's host."""
+    """The address to publish on is not one of the engine's host."""
 
 
 class NotConnected(EngineError):
-    """The stage could not be connected late. What hindered it is met, or told, by an ordinary start."""
+    """The stage could not be connected late. An ordinary start may avoid the cause, or reports it."""
 
 
 class NotOurs(EngineError):
-    """The engine knows this instance by another holder: another daemon's objects have the same label."""
+    """The engine has this instance marked as another holder's: another daemon's objects have the same
+    label."""
 
 
 class Input(Protocol):
-    """The standard input of a stage that waits for what it is to do."""
+    """The standard input of a stage that waits for its settings (late binding)."""
 
     @property
     def closed(self) -> bool:
@@ -357,18 +356,17 @@ class Engine(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What is relied on: what was assumed last, less what the engine has refused since."""
+        """What may be used: the last assumption, minus what the engine has refused since."""
         ...
 
     def assume(self, capabilities: Capabilities) -> None:
-        """Rely on these from now on."""
+        """Use these capabilities from now on."""
         ...
 
     async def find_out(self) -> Capabilities | None:
         """Ask the engine what it can do, and leave nothing behind; None while there is nothing to ask with.
 
-        What is left of a call that is killed carries the instance's label, and no session's. Raises
-        `EngineError`.
+        Leftovers of a killed call carry the instance's label, but no session's. Raises `EngineError`.
         """
         ...
 
@@ -377,15 +375,16 @@ class Engine(Protocol):
         ...
 
     async def alive(self) -> None:
-        """Return when the engine has answered the smallest of all requests. Raises `EngineUnavailable`."""
+        """Send the engine its cheapest request and return when it has answered. Raises
+        `EngineUnavailable`."""
         ...
 
     async def missing_images(self, images: Sequence[str]) -> list[str]:
-        """Return those of ``images`` that a stage could not be started from, in the order given."""
+        """Return the ``images`` that are missing, in the order given."""
         ...
 
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
-        """Return what identifies the image that each name means now; names without an image are left out."""
+        """Return the id of the image that each name refers to now; names without an image are left out."""
         ...
 
     async def subnets_in_use(self) -> list[str] | None:
@@ -393,7 +392,7 @@ class Engine(Protocol):
         ...
 
     def address(self, network: Network, stage: str, port: int) -> Address:
-        """Return where the stage called ``stage`` will be found by the others. No I/O."""
+        """Return the address at which other stages will find ``stage``. No I/O."""
         ...
 
     async def create_network(self, plan: NetworkPlan) -> Network:
@@ -461,18 +460,18 @@ class Engine(Protocol):
         ...
 
     async def claim(self, holder: str) -> str:
-        """Mark the instance as ``holder``'s on the engine, if it is nobody's yet; return whose it is.
+        """Mark the instance on the engine as ``holder``'s, if it has no mark yet; return the holder.
 
         An engine that only its own daemon can reach need not mark anything. Raises `EngineUnavailable`.
         """
         ...
 
     async def holder(self) -> str | None:
-        """Return whose the instance is by its mark; None if there is none. Raises `EngineUnavailable`."""
+        """Return the holder that the mark names; None if there is no mark. Raises `EngineUnavailable`."""
         ...
 
     async def release(self) -> None:
-        """Remove the mark, whoever's it is. Idempotent."""
+        """Remove the mark, whichever holder it names. Idempotent."""
         ...
 
     async def list_objects(self, instance: str) -> list[Found]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From what a stage wrote to `LogLine`: cutting bytes into lines, keeping the last of them.
 
-No I/O here. Every buffer has a bound, because what a stage writes is its own affair: a line without
-an end, bytes that are not UTF-8 and a stage that never stops writing all have to be survived.
+No I/O here. Every buffer has a bound, because a stage may write anything: an endless line, bytes that are not
+UTF-8, or output without end.
 """
 
 from __future__ import annotations
@@ -121,10 +121,10 @@ class FrameReader:
 
 
 class LinesRead:
-    """What somebody has read of a log, so that reading it again can go on where that ended.
+    """What was read of a log, so that a second reading can continue after it.
 
-    A place in a log is the first of the last lines that have one time, and how many of them there were:
-    lines that were written together may share their time.
+    A position in a log is a time and the number of lines read with that time, because lines that were written
+    together may share one.
     """
 
     def __init__(self) -> None:
@@ -154,7 +154,7 @@ class LinesRead:
     def had(self, line: LogLine) -> bool:
         """Tell whether a line was read before, of each line of a second reading, in order."""
         if self._first is not None and line.time > self._newest:
-            self._first, self._count = None, 0  # the engine has forgotten the place
+            self._first, self._count = None, 0  # the engine no longer has that position
         if self._first is not None and line != self._first:
             return True
         self._first = None
@@ -163,7 +163,7 @@ class LinesRead:
 
 
 class Tail:
-    """The last lines, bounded in number and in size; of the size, the newest is kept in any case."""
+    """The last lines, bounded in number and in size; the newest is kept whatever its size."""
 
     def __init__(self, size: int = BOOK_BYTES, lines: int = MOST_LINES) -> None:
         self._size, self._most = size, lines

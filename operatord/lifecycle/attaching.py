@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a degraded session lacks: it is started when there is room for it, and removed when it fails.
-
-The plain stream never depends on it: whatever becomes of the attached stage, the session goes on.
+"""The missing stage of a degraded session: it is started when there is room for it, and removed when it
+fails. The plain stream never depends on it: if the attached stage fails, the session goes on.
 """
 
 from __future__ import annotations
@@ -27,9 +26,8 @@ class Attacher:
         """Nothing is attached before that is decided."""
         self._starter = starter
         self._transitions = transitions
-        transitions.on(scheduler.Attach, self._begin)
 
-    def _begin(self, action: scheduler.Attach) -> None:
+    def begin(self, action: scheduler.Attach) -> None:
         """Start what a session lacks; admission has debited it."""
         record = self._transitions.registry.records[action.session_id]
         record.hand_out(record.missing, action.gpus)
@@ -44,7 +42,7 @@ class Attacher:
         except StepFailed as exc:
             await self.detach(record, name, exc.reason)
             return
-        except Exception:  # a defect: what was made of it is removed, and its place given back
+        except Exception:  # a defect: remove what was made of it, and give its place back
             await self.detach(record, name, "an internal error of the daemon; its log says more")
             raise
         log.info("session %s: the stage %s is attached", record.id, name)

@@ -12,7 +12,7 @@ from .supervisor import Supervisor
 
 
 class EngineHooks(NamedTuple):
-    """What is done about the engine beside what is done for sessions."""
+    """What else is done when the engine changes, apart from sessions."""
 
     measure: Callable[[base.EngineInfo], Awaitable[None]]
     """Counts with the machine that the engine is on. Raises `base.EngineError`."""
@@ -47,7 +47,7 @@ class EngineChanges:
     def slow(self, reason: str, news: bool) -> None:
         """Begin nothing new. What has begun goes on.
 
-        Who would rather be refused than wait, and asked when it was silent already, is told now.
+        Starts with ``on_shortage: refuse`` that were begun while it was already silent fail now.
         """
         tasks = self._supervisor.session_tasks
         unanswered, tasks.unanswered = tasks.unanswered, []
@@ -58,16 +58,15 @@ class EngineChanges:
                 record.give_up_start(reason)
 
     def lost(self, reason: str) -> None:
-        """Begin nothing new. Those who wait go on waiting, but for what has failed already."""
+        """Begin nothing new. Requests keep waiting, except those whose start has already failed."""
         self._block(reason)
         for record in self._transitions.registry.living():
             if record.phase == "stopping" and record.started is None:
-                record.give_up()  # why is known, and nothing that the engine says will change it
+                record.give_up()  # the reason is known, and no answer of the engine will change it
 
     def given_up(self, reason: str) -> None:
-        """Fail the sessions that are being started, for the engine does not come back.
-
-        Whoever waits for one is told now; what was made of it is removed when the engine is back.
+        """Fail the sessions that are being started, because the engine does not come back. Their requesters
+        are told now; their objects are removed when the engine is back.
         """
         for record in self._transitions.registry.living():
             record.give_up_start(reason)
@@ -77,12 +76,12 @@ class EngineChanges:
         transitions.act(transitions.admission.block_starts("engine", reason))
 
     def not_ours(self) -> None:
-        """Do nothing more: it would be done to another's sessions."""
+        """Do nothing more on the engine: the sessions there are another's."""
         self._transitions.abort()
         self._hooks.leave()
 
     def gap(self) -> None:
-        """Doubt what is known: stages may have ended, and images been made anew, unheard."""
+        """Doubt what is known: ended stages and rebuilt images may have been missed."""
         self._supervisor.exits.missed_events = True
         self._supervisor.slots.images.doubt()
 

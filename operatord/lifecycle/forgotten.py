@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Sessions that run and that no journal knows: somebody may be reading from them, so they are left alone.
 
-That happens when a journal is damaged, moved away, or put back from an older backup: what is on the engine
-with this instance's label, and in no session of the journal, was written down in another file. While there is
-such a past, a session that still has a container that runs is nobody's to remove, until a person says so with
-``operatord sweep --forgotten``, or until it has ended by itself. Once a list of all objects has none of them,
-nothing is unknown any more: a later session is in the journal before its first object exists.
+That happens when a journal is damaged, moved away, or put back from an older backup: objects with this
+instance's label that belong to no session of the journal were recorded in another file. While there may be
+such, a session with a running container is not removed until a person runs ``operatord sweep --forgotten``,
+or until it has ended by itself. Once a list of all objects has none of them, no unknown session is left: a
+later session is in the journal before its first object exists.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class LeftAlone(NamedTuple):
-    """How much there is that the journal does not know."""
+    """Counts of objects that the journal does not know."""
 
     sessions: int = 0
     objects: int = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looks into the stages of sessions for whoever asks: what they wrote, and what they use now."""
+"""Answers questions about the stages of sessions: what they wrote, and what they use now."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from operatord_protocol import errors
 from operatord_protocol import messages as m
 
 LOGS_BYTES = 256 * 1024
-"""Size of the lines that one answer has, in characters and with `LINE_OVERHEAD` for each: it takes some ten
-milliseconds at most, in which everybody else waits."""
+"""Size of the lines that one answer has, in characters and with `LINE_OVERHEAD` for each: encoding it takes
+some ten milliseconds at most, in which nobody else is served."""
 LINE_OVERHEAD = 100
 """What a line takes beside its text: its stage, its time, and their names, in characters."""
 REPORT_LINES = 20
@@ -65,7 +65,7 @@ class Inspection:
         tail: int,
         send: Callable[[m.StageLine], Awaitable[None]],
     ) -> None:
-        """Send the last ``tail`` lines of a stage and all that come, until it ends or the engine is lost."""
+        """Send the last ``tail`` lines of a stage and all later ones, until it ends or the engine is lost."""
         with contextlib.suppress(EngineError):
             async for line in self._engine.follow_logs(record.provisioned.containers[stage], tail):
                 await send(m.StageLine(stage=stage, time=line.time, line=line.line))

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Makes what is written and what is there agree: at the start, when the engine is back, and now and then.
-
-A start after the daemon was killed is like any start. Sessions that ran are taken on as they are; what had
-only been begun is removed; what was being removed is removed on. Nothing is decided about a session before
-the engine has answered.
+"""Compares the journal with the engine: at the start, when the engine is back, and every few seconds. A start
+after the daemon was killed is like any other. Running sessions are adopted as they are; sessions that were
+starting are removed; removals continue. Nothing is decided about a session before the engine has answered.
 
 What carries this daemon's label and belongs to no session of it is an orphan, such as what was made by a call
-whose answer got lost. It is removed after a grace, on the word of a list made right before; but not what
+whose answer got lost. It is removed after a grace period if a fresh list still shows it; but not what
 `forgotten` spares.
 """
 
@@ -47,7 +45,7 @@ class Reconciler:
         self._clock = clock
         self.grace = GRACE
         self._leftovers = supervisor.former_slots()
-        """Slots of an earlier life: no grace is needed for what nobody can want."""
+        """Slots of an earlier daemon: no grace is needed, since nobody knows of them."""
         self._seen: dict[str, float] = {}
         """Orphans, and when each was seen first."""
 
@@ -74,7 +72,7 @@ class Reconciler:
             await self._try_to_remove(due)
 
     def _is_due(self, orphan: base.Found, now: float) -> bool:
-        """Tell whether nobody can come for it any more: at once if its session has ended."""
+        """Tell whether its grace is over; it has none if its session has ended."""
         return self._is_over(session_of(orphan)) or now - self._seen[orphan.id] >= self.grace
 
     def _is_over(self, session_id: str) -> bool:
@@ -90,7 +88,7 @@ class Reconciler:
         if record is None:
             return True
         if record.phase != "running" or record.is_attaching:
-            return False  # whoever starts or removes it knows better
+            return False  # the task that starts or removes it takes care of it
         if found.kind == "network":
             return (
                 record.provisioned.network is not None and found.id != record.provisioned.network.id

@@ -15,7 +15,7 @@ from operatord.streams.reports import is_for_people
 from operatord_protocol import errors
 
 ERROR_LINES = 10
-"""How many of a stage's last log lines go into an error; what it says to the daemon is none of them."""
+"""How many of a stage's last log lines go into an error, not counting its reports to the daemon."""
 
 _REFUSALS: dict[scheduler.RefusalType, tuple[type[errors.WireError], str]] = {
     "no_capacity": (errors.NoCapacity, "stop a session, or ask with on_shortage: queue"),
@@ -35,7 +35,7 @@ def refusal(action: scheduler.Refuse, clock: Clock) -> errors.WireError:
         data["retry_after"] = max(1, math.ceil(why.next_release - clock.now()))
     if why.dimension == "disk":
         advice = "ask again then, or with on_shortage: queue"
-    # Who is in the way of all address ranges is said with what to do about it.
+    # If something else occupies all address ranges, say what to do about it.
     text = why.text if why.dimension == "subnets" and not why.capacity else f"{why.text}; {advice}"
     return kind(text, **data)
 
@@ -74,7 +74,7 @@ def _kind(ending: Ending) -> type[errors.WireError]:
 
 
 def final_error(record: SessionRecord, ending: Ending) -> errors.WireError:
-    """Return what whoever waits for the stream is told, with the last words of the stage at fault."""
+    """Return the error for the requester, with the last log lines of the stage at fault."""
     error = ending.error
     if error is None:
         kind = _kind(ending)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Sessions of an earlier life of the daemon: what the journal says of each decides how it goes on.
 
-Those that run are taken on as they are. Whatever else there is of a session is removed. Requests that wait
-get their place in the queue once the engine has said what there is room for.
+Running ones are adopted as they are. Objects of all others are removed. Requests that wait get their place in
+the queue once the engine has said what there is room for.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Restorer:
             log.warning("%s", doubts[0])
 
     def _give_up(self, row: SessionRow, exc: Unreadable) -> None:
-        """Fail a session that nobody can go on with, and say where to find what was written of it."""
+        """Fail a session whose row cannot be read, and log where the row is kept."""
         log.error(
             "%s; it counts as failed, and what it has on the engine is removed; what was written of it "
             "stays in the journal: SELECT data FROM fact WHERE name = '%s'",
@@ -83,7 +83,7 @@ class Restorer:
         self._take_on(record, None, keeps=False)
 
     def _wait(self, record: SessionRecord, problem: str | None) -> None:
-        """Keep a request waiting, if whoever asked did not wait on a connection for it."""
+        """Keep a request waiting, unless its requester waited on a connection for it."""
         if needs_connection(record):
             reason = "the daemon was started anew, and the connection that waited is gone"
             self._transitions.finish(record, Ending("stopped", "client", reason))
@@ -107,7 +107,7 @@ class Restorer:
             self._transitions.own(self._session_tasks.see_off(record, self._ending(record)))
 
     def _ending(self, record: SessionRecord) -> Ending:
-        """Return why ``record`` is stopping; what was in the middle of something stops from now on."""
+        """Return why ``record`` is stopping; a session that was starting stops from now on."""
         if record.phase != "stopping":
             began = "being started" if record.phase == "starting" else "running"
             reason = f"the daemon ended while the session was {began}"

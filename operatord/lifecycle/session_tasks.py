@@ -35,13 +35,13 @@ class SessionTaskHooks(NamedTuple):
     running: Callable[[SessionRecord], None]
     """Hears that the stream of a session is there."""
     hung: Callable[[SessionRecord], None]
-    """Hears that a stage hung of what was made beforehand for a session."""
+    """Hears that a stage of a claimed slot hung."""
     grace: Callable[[], float]
     """Returns the seconds that stages get to end by themselves, as the settings are now."""
 
 
 class SessionTasks:
-    """Lives sessions: each call of `live`, `live_on` or `see_off` is the rest of one's life."""
+    """Runs sessions: each call of `live`, `live_on` or `see_off` takes one session to its end."""
 
     def __init__(
         self,
@@ -62,9 +62,8 @@ class SessionTasks:
         self._clock = transitions.clock
         self.unanswered: list[SessionRecord] = []
         """Starts that were begun since the engine last answered anything."""
-        transitions.on(scheduler.Start, self._begin)
 
-    def _begin(self, action: scheduler.Start) -> None:
+    def begin(self, action: scheduler.Start) -> None:
         """Start a session; admission has debited what it takes."""
         record = self._transitions.registry.records[action.session_id]
         if action.degraded:
@@ -92,10 +91,10 @@ class SessionTasks:
         await self._end(record, await asyncio.shield(record.ending))
 
     async def see_off(self, record: SessionRecord, ending: Ending) -> None:
-        """Read the last words of a session that is stopping, and remove all of it."""
+        """Stop a session's stages, read how they ended, and remove all of it."""
         await (
             self._availability.first_answer.wait()
-        )  # nothing is decided about an earlier life before
+        )  # nothing is decided about an earlier daemon's sessions before
         grace = self._hooks.grace() if ending.grace is None else ending.grace
         await collect(self._engine, record, grace)
         await persist(record, lambda: self._starter.remove(record))
@@ -131,16 +130,16 @@ class SessionTasks:
         return await asyncio.shield(record.ending)
 
     async def _claim(self, record: SessionRecord) -> None:
-        """Take on what was made beforehand. If that turns out to be broken, start without it.
+        """Use a claimed slot. If it turns out to be broken, start without it.
 
         Raises `StepFailed`, `Interrupted`, `JournalFailed`.
         """
         try:
-            # All that there is of it was written down when it was made, and nothing is added.
+            # Its objects were written down when the slot was made, and none are added.
             await self._starter.claim(record)
         except (StepFailed, Interrupted) as exc:
             if record.ending.done() and record.ending.result().stage is None:
-                raise  # it is somebody's wish
+                raise  # somebody asked for its end
             fault = await self._starter.slot_faults.fault(record, exc)
             if fault is None:
                 raise
@@ -158,8 +157,8 @@ class SessionTasks:
     async def _keep_relay(self, record: SessionRecord) -> None:
         """Have the relay of a session outlive the daemon.
 
-        It is written down before that, and the session runs only after it: whenever the daemon dies, there
-        is neither a relay that nobody knows, nor a session that runs and has lost its own.
+        The relay is written down before that, and the session runs only after it: whenever the daemon dies,
+        no relay is unknown, and no running session has lost its relay.
         """
         if record.provisioned.relay is not None:
             self._writer.note(record)
@@ -170,7 +169,9 @@ class SessionTasks:
         record.result = ending
         record.advance("stopping", self._clock.wall())
         self._transitions.announce(record)
-        await self._writer.written()  # before it is undone; but it has to end in any case
+        await (
+            self._writer.written()
+        )  # before anything is removed; if that fails, the removal goes on
         if record.attaching is not None:
             await asyncio.wait((record.attaching,))
         await self.see_off(record, ending)

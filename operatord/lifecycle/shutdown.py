@@ -17,7 +17,7 @@ from .transitions import Transitions
 
 SHUTTING_DOWN = "the daemon is shutting down"
 ROUNDS = 100
-"""Turns of the event loop that answers get to reach their connections before those are closed."""
+"""Rounds of the event loop for answers to reach their connections before those are closed."""
 
 
 class Shutdown:
@@ -44,7 +44,7 @@ class Shutdown:
             self._transitions.end(record, ending)
         if self._transitions.tasks:
             await asyncio.wait(self._transitions.tasks)
-        await self._slots.emptied()  # one that was being made is removed by who made it
+        await self._slots.emptied()  # a slot that was being made is removed by its maker
         await _until_answered(concerned)
 
     async def leave(self) -> None:
@@ -61,7 +61,7 @@ class Shutdown:
         transitions.abort()
 
     def _turn_away(self) -> None:
-        """Tell those who wait on a connection for their turn that it ends with the daemon."""
+        """Tell requesters that wait in the queue on a connection that it ends with the daemon."""
         for record in self._transitions.registry.living():
             if record.phase == "queued" and needs_connection(record):
                 error = errors.Draining(SHUTTING_DOWN, session_id=record.id, retry_after=1)
@@ -70,7 +70,7 @@ class Shutdown:
 
 
 def needs_connection(record: SessionRecord) -> bool:
-    """Tell whether a request comes to nothing without the connection that it came by."""
+    """Tell whether a request is void without the connection that it came by."""
     return record.params.wait == "ready" or record.params.lease == "connection"
 
 
@@ -96,7 +96,7 @@ def _is_unsettled(record: SessionRecord) -> bool:
 
 
 async def _moved(record: SessionRecord) -> None:
-    """Return when what is being made or removed of a session has got on."""
+    """Return when the start or removal of a session has made progress."""
     if record.attaching is not None and _attaches(record):
         await asyncio.wait((record.attaching,))
     else:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Slots that could not be made: when that is tried again, and whether there is anything new to say of it.
-
-What keeps a slot from being made often stays: an image that is not there, a way to the engine on which no
-standard input can be held. So the pauses grow, until something is otherwise that may be the reason.
+"""Slots that could not be made: when to try again, and whether the reason is new. The reason often stays: a
+missing image, or an engine connection over which standard input cannot be attached. So the pauses grow, until
+something changes that may be the reason.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class SlotFailures:
         self._failures.pop(pipeline, None)
 
     def reconsider(self, circumstances: object) -> None:
-        """Allow all to be tried at once if these are other ones than before."""
+        """Allow all to be tried at once if these circumstances differ from before."""
         if circumstances != self._circumstances:
             self._circumstances = circumstances
             self._failures.clear()

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Whether the images that slots were made from are still what their names mean.
-
-A name may mean another image at any moment (``docker build``), and a slot that waits has the old one. An
-event says so at once, and until the engine has been asked again no slot can be claimed: a start takes longer
-then, but runs what it should. Not every builder has its engine tell, so it is asked now and then as well; a
-claim itself asks nothing, which would be a third of its time.
+"""Whether slots were made from the images that their names refer to now. A name may refer to another image at
+any moment (``docker build``), and a waiting slot has the old one. An event says so at once, and until the
+engine has been asked again no slot can be claimed: a start takes longer then, but runs what it should. Not
+every build causes an event, so the engine is also asked now and then. A claim itself asks nothing, since that
+would take a third of its time.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class SlotImages:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether a name may mean another image now than when the engine was asked last."""
+        """Whether a name may refer to another image than when the engine was last asked."""
         return self._settled < self._doubts
 
     def doubt(self) -> None:
@@ -63,7 +62,7 @@ class SlotImages:
         slots: Callable[[], Iterable[SessionRecord]],
         give_up: Callable[[SessionRecord], None],
     ) -> None:
-        """Have those of the ``slots`` given up that are of another image than their names mean; for ever."""
+        """Give up those ``slots`` whose image is outdated; runs until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Warm slots: sessions that are made before anybody asks, all but for what a request decides.
+"""Warm slots: sessions that are made in advance, complete except for what a request decides.
 
-A slot has its network and its containers, started, loaded and waiting for a line on their standard input. To
-claim it is to send each stage that line. A slot is used once: what was one session's is never another's.
+A slot has its network and its containers, started, loaded and waiting for a line on their standard input.
+Claiming it means to send each stage that line. A slot is used once, by one session.
 
 A spare network is the least of all slots: it has no stages, and shortens the start of any session.
 
 Slots are made one at a time, and only while nothing that somebody waits for is being made or removed. They
-hold what they take, and are the first thing to be given up when somebody else needs the room.
+count as used room, and are given up first when a request needs it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ making containers takes several times as long over the next claim, or the next s
 FAILED_PAUSE = FIRST_PAUSE
 """Seconds without any attempt after a slot could not be made; for the same pipeline they grow."""
 SPARE = ""
-"""What stands for the pipeline of a slot that is no more than a network."""
+"""In place of a pipeline's name, for a slot that is only a network."""
 UNKNOWN = 1.0
 """Seconds that a slot is taken to need, before one has been made."""
 
@@ -81,7 +81,6 @@ class SlotPool:
         self._claimed_at = -REST
         self._open = True
         self._forgotten = asyncio.Event()
-        transitions.on(scheduler.GiveUp, lambda action: self.give_up(action.session_id))
 
     # Questions
 
@@ -175,7 +174,7 @@ class SlotPool:
         self.give_up(slot.id)
 
     def paused(self, slot_id: str) -> None:
-        """Give up what somebody has paused a stage of, if it is a slot."""
+        """Give up a slot of which somebody has paused a stage."""
         slot = self._slots.get(slot_id)
         if slot is not None and not slot.ending.done():
             log.warning("slot %s is given up: a stage of it has been paused from outside", slot_id)
@@ -184,8 +183,8 @@ class SlotPool:
     def doubt(self, pipeline: str) -> None:
         """Give up all slots of a pipeline that are ready: a stage of one that was made before hung.
 
-        Whether others hang cannot be seen, since all that they do is wait; and whatever froze one may have
-        frozen them all. They are made anew, which nobody waits for.
+        Whether others hang cannot be seen, since they only wait, and the same cause may have frozen them all.
+        New ones are made in the background.
         """
         for slot in self._made():
             if slot.plan.pipeline == pipeline:
@@ -193,7 +192,7 @@ class SlotPool:
                 self.give_up(slot.id)
 
     async def look(self) -> None:
-        """Give up what somebody has taken off its network. Raises `base.EngineError`."""
+        """Give up a slot that somebody has disconnected from its network. Raises `base.EngineError`."""
         for slot in self._made():
             if not await self._starter.slot_faults.is_published(slot) and slot.id in self._ready:
                 why = "it was disconnected from its network from outside"
@@ -211,7 +210,7 @@ class SlotPool:
         return None
 
     def _discard_unfit(self) -> None:
-        """Give up slots that died, are too old, too many, or not as the configuration has them now."""
+        """Give up slots that died, are too old or too many, or no longer match the configuration."""
         config, now = self._settings.config, self._clock.now()
         count: dict[str, int] = {}
         for slot in list(self._slots.values()):
@@ -249,7 +248,7 @@ class SlotPool:
             await self._remove(slot)
             return True
         except Exception:
-            # A defect: its place is given back, or it would count as one that is made.
+            # A defect: give its place back, or it would count as being made.
             await self._remove(slot)
             raise
         if not current or slot.ending.done():  # given up during its last step
@@ -323,6 +322,6 @@ def _is_of(slot: SessionRecord, pipeline: Pipeline | None) -> bool:
 
 
 def _suits(slot: SessionRecord, plan: SessionPlan) -> bool:
-    """Tell whether ``slot`` has what ``plan`` needs. What it has beyond that goes when it is claimed."""
+    """Tell whether ``slot`` has what ``plan`` needs. Stages beyond that are removed when it is claimed."""
     same = all(slot.plan.stages.get(name) == stage for name, stage in plan.stages.items())
     return same and slot.plan.network == plan.network

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Requests become sessions here. What is decided by `core.scheduler` is done by `transitions`.
+"""Requests become sessions here. `core.scheduling.scheduler` decides; `transitions` does what was decided.
 
 Everything runs on one event loop. Each session is lived by one task, from its start to the moment when
-nothing of it is left: `session_tasks`. What else there is has a file of its own: the bounds of a life
-(`expiry`), stages that come later (`attaching`), `slots`, `exits`, sessions of an earlier life
-of the daemon (`restoring`), what becomes of them when the engine goes (`engine_changes`) or the daemon does
-(`shutdown`).
+nothing of it is left: `session_tasks`. Other parts have files of their own: when sessions are to end
+(`expiry`), stages that come later (`attaching`), `slots`, `exits`, sessions of an earlier life of the daemon
+(`restoring`), what becomes of them when the engine goes (`engine_changes`) or the daemon does (`shutdown`).
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ class SupervisorParts(NamedTuple):
 
 
 class Supervisor:
-    """Takes requests for sessions, and has what deals with each part of their lives."""
+    """Takes requests for sessions, and owns the parts that run them."""
 
     def __init__(self, parts: SupervisorParts) -> None:
         """Begin without sessions; those of an earlier daemon are taken on by `restorer`."""
@@ -72,7 +71,7 @@ class Supervisor:
         self.expiry = Expiry(settings, clock, admission, self.leases, expiry_hooks)
         self.availability = EngineAvailability(clock)
         self.on_no_subnets: Callable[[], object] = lambda: None
-        """Called before somebody is refused for want of subnets, so that they are counted anew."""
+        """Called before a request is refused for lack of subnets, so that they are counted again."""
         self.slots = SlotPool(starter, transitions, settings, SlotImages(engine))
         attacher = Attacher(starter, transitions)
         exit_hooks = ExitHooks(transitions.own, attacher.detach, transitions.note)
@@ -80,6 +79,9 @@ class Supervisor:
         self.session_tasks = SessionTasks(
             engine, self.availability, starter, transitions, self._task_hooks()
         )
+        transitions.on(scheduler.Start, self.session_tasks.begin)
+        transitions.on(scheduler.Attach, attacher.begin)
+        transitions.on(scheduler.GiveUp, lambda action: self.slots.give_up(action.session_id))
         self.restorer = Restorer(transitions, journal, self.expiry, self.session_tasks)
         self.shutdown = Shutdown(transitions, self.slots, self.drain)
 
@@ -106,7 +108,7 @@ class Supervisor:
     ) -> SessionRecord:
         """Admit, queue or refuse a request; return its session. Nothing has happened if it raises.
 
-        One that says no deadline waits for ``patience`` seconds; None: for ever.
+        A request without a deadline waits for ``patience`` seconds; None: for ever.
 
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
@@ -167,7 +169,7 @@ class Supervisor:
         return actions
 
     def former_slots(self) -> frozenset[str]:
-        """Return the slots of the daemon's earlier life: nobody was ever told of them."""
+        """Return the slots of the earlier daemon, which no requester knows of."""
         return self.transitions.writer.former_slots()
 
     def known(self, session_id: str) -> SessionRecord | None:
@@ -176,7 +178,7 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        """Whether the engine does or answers something that somebody waits for."""
+        """Whether a request is waiting for the engine."""
         return bool(self.availability.questions) or not self.transitions.is_calm
 
     def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
@@ -246,18 +248,18 @@ class Supervisor:
         self.transitions.act(self.admission.adjust(machine))
 
     def note_subnets(self, usable: int, obstacle: str | None) -> None:
-        """Count with so many subnets from now on; ``obstacle`` says who leaves none over."""
+        """Count with so many subnets from now on; ``obstacle`` says what occupies them if none is left."""
         machine = self.admission.machine._replace(subnets=usable, no_subnets=obstacle)
         if machine != self.admission.machine:
             self.resize(machine)
 
     def _recount_if_none(self) -> None:
-        """Have the subnets counted anew before somebody is refused for want of them."""
+        """Have the subnets counted again before a request is refused for lack of them."""
         if self.admission.machine.no_subnets is not None:
             self.on_no_subnets()
 
     def note_journal(self, problem: str | None) -> None:
-        """Remember that nothing can be written down, or that it can; until then nothing is begun."""
+        """Note that the journal cannot be written, or can again; meanwhile nothing is begun."""
         self.transitions.act(self.admission.block_starts("disk", problem))
 
     def measure(self, sample: Sample, seconds: float) -> None:
@@ -274,5 +276,6 @@ class Supervisor:
         await self.transitions.writer.settled()
 
     async def written(self) -> None:
-        """Return when all that has been decided is on disk, or cannot be written: that is told elsewhere."""
+        """Return when all that has been decided is on disk, or has failed to be written, which is reported
+        elsewhere."""
         await self.transitions.writer.written()

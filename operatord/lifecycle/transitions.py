@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The one way in which sessions change: what was decided is done, and each change is written down and told.
+"""The only way in which sessions change: decisions are carried out, and each change is written down and
+published.
 
-Made before all that starts, watches or ends sessions, and handed to each of them. Whoever does something for
-a kind of action, such as `scheduler.Start`, says so with `on`.
+It is made first, and handed to everything that starts, watches or ends sessions. Each kind of action, such as
+`scheduler.Start`, is done by one function; `Supervisor` names them with `on`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Transitions:
-    """All sessions of this daemon, and what becomes of them."""
+    """All sessions of this daemon, and how they change."""
 
     def __init__(self, admission: Admission, clock: Clock, journal: Journal, emit: Emit) -> None:
         """``admission`` decides; ``emit`` publishes an event."""
@@ -61,7 +62,7 @@ class Transitions:
         self.act(self.admission.decide(event))
 
     def act(self, actions: Iterable[scheduler.Action]) -> None:
-        """Do what was decided; those who still wait are told where they stand."""
+        """Do what was decided; then update the queue positions of those who still wait."""
         for action in actions:
             self._doers[type(action)](action)
         self._notifier.tell(lambda: self.decide(scheduler.Tick()))
@@ -85,7 +86,7 @@ class Transitions:
     def end(self, record: SessionRecord, ending: Ending) -> None:
         """Ask ``record`` to end for the reason given, whatever phase it is in."""
         if record.phase == "queued":
-            # Out of the queue first: what moves up must never be this one.
+            # Out of the queue first, or this one might be started.
             actions = self.admission.decide(scheduler.Withdrawn(record.id))
             self.finish(record, ending)
             self.act(actions)

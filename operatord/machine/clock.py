@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Time as a thing that is handed over, so that tests can hand over another."""
+"""The clock as an object, so that tests can pass another one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 SLACK = 1.0
-"""Seconds by which a time of day may be off, as clocks are tuned, before another one is said in its place."""
+"""Seconds by which a time of day may drift, as clocks are tuned, before it is corrected."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-"""Linux: a number that is drawn at each boot (random(4))."""
+"""Linux: a random number that is new at each boot (random(4))."""
 
 
 class Timer(Protocol):
@@ -41,12 +41,13 @@ class Clock:
         return self.wall() + moment - self.now()
 
     def put_right(self, wall: float, moment: float) -> float:
-        """Return the wall clock's time of ``moment``: ``wall``, as it was said, unless the clock was set."""
+        """Return the wall clock's time of ``moment``: ``wall``, as published before, unless the clock was set
+        since."""
         fresh = self.wall_of(moment)
         return wall if abs(fresh - wall) <= SLACK else fresh
 
     def boot(self) -> str:
-        """Return what tells the boot that `now` is of from all others; empty if nothing does."""
+        """Return the id of the boot that `now` counts from; empty if the system has none."""
         return _boot()
 
     def call_later(self, seconds: float, callback: Callable[..., object], *args: Any) -> Timer:

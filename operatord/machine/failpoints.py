@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Places at which the daemon can be made to die, to show that nothing is lost by it.
+"""Places at which tests make the daemon die, to show that nothing is lost.
 
 ``OPERATORD_FAILPOINT=engine.create.after:3`` kills the daemon, as `kill -9` would, when it comes to that
-place for the third time. With ``@FILE`` behind that, it counts only while the file is there, so that
-whoever makes the file chooses from when on. Without the variable the engine is not even wrapped, and a place
-in the journal costs a comparison.
+place for the third time. With ``@FILE`` appended, it counts only while the file exists, so a test chooses
+when to begin. Without the variable the engine is not even wrapped, and a place in the journal costs a
+comparison.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What stands at a path, in words, where something else is to be."""
+"""What is at a path, in words, for messages that something else should be there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NOWHERE = "a link that leads nowhere"
 
 
 def kind_of(path: Path) -> str | None:
-    """Return what stands at a path, such as "a directory"; None if nothing does, or nobody can tell."""
+    """Return what is at a path, such as "a directory"; None if nothing is, or it cannot be seen."""
     with contextlib.suppress(OSError):
         kind = _WORDS.get(stat.S_IFMT(path.lstat().st_mode), "something strange")
         return NOWHERE if kind == "a link" and not path.exists() else kind
@@ -28,9 +28,8 @@ def kind_of(path: Path) -> str | None:
 
 
 def no_file(path: Path) -> str | None:
-    """Return what stands at a path where a file is to be, and is none; None for a file and for nothing.
-
-    A link is none: what outlives the daemon is replaced by renaming, which would cut it off.
+    """Return what is at a path that should be a file and is not; None for a file or for nothing. A link does
+    not count as a file: files are replaced by renaming, which would replace the link.
     """
     kind = kind_of(path)
     return None if kind == "a file" else kind

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which graphics processors the machine has, asked of the driver's own program."""
+"""The machine's graphics processors, as the driver's own program (nvidia-smi) lists them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LAST_WAIT = 1.0
 
 
 class _Unusable(Exception):
-    """The program is there and gives no answer; the text says why."""
+    """The program exists but gives no usable answer; the text says why."""
 
 
 async def find_gpus(timeout: float = 10.0, answer_bytes: int = _ANSWER_BYTES) -> list[Gpu]:
@@ -96,7 +96,7 @@ async def _end(process: Process) -> None:
 
 
 async def _drain(process: Process) -> None:
-    """Read to the end: a pipe that nobody reads is never noticed to have ended, nor closed."""
+    """Read to the end: asyncio neither notices the end of a pipe that nobody reads, nor closes it."""
     assert process.stdout is not None
     while await process.stdout.read(_ANSWER_BYTES):
         pass

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What this machine is and how it fares: for admission each second, for `system.status` when asked."""
+"""This machine's size and load: for admission each second, for `system.status` when asked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PRESSURE = Path("/proc/pressure")
 _NO_LIMIT = 2**62
 """Bytes free on a file system that counts none, such as the ramfs of a live system."""
 _UNREADABLE = (OSError, ValueError, LookupError, psutil.Error)
-"""What reading /proc raises where it is missing, hidden or of another shape than expected."""
+"""What reading /proc raises where it is missing, hidden or has an unexpected format."""
 
 
 class _Ticks(NamedTuple):
@@ -136,7 +136,7 @@ class HostMonitor:
             self._running = False
 
     def _try_sample(self) -> Sample | None:
-        """Return a sample, or None; of a row of failures only the first is worth a line."""
+        """Return a sample, or None; of failures in a row, only the first is logged."""
         try:
             sample = self.sample()
         except _UNREADABLE as exc:
@@ -176,8 +176,8 @@ class HostMonitor:
 def _ticks() -> _Ticks:
     """Read the processors' counters, from ``/proc/stat``.
 
-    Busy is what is neither idle nor waiting for a disk. What a hypervisor took away (steal) was
-    wanted and not to be had, so it counts as busy. Guests are in user and nice already (proc(5)).
+    Busy is what is neither idle nor waiting for a disk. What a hypervisor took away (steal) counts as busy,
+    since it was wanted. Guests are in user and nice already (proc(5)).
     """
     times = psutil.cpu_times()
     everything = sum(times) - times.guest - times.guest_nice

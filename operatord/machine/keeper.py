@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What is to run as long as the daemon: what breaks is logged, begun again after a pause, and shown.
-
-A task that breaks is a defect of the daemon. It must not take along what the others do, nor be missed in
-silence: sessions would start and never end. So it is begun anew, and whoever looks after the daemon sees in
-`system.status` that it broke, how often, and since when.
+"""Runs the daemon's permanent tasks: one that breaks is logged, started again after a pause, and shown. A
+task that breaks is a defect of the daemon. It must not stop the other tasks, nor stay away unnoticed:
+sessions would start and never end. So it is started again, and `system.status` shows that it broke, how
+often, and since when.
 """
 
 from __future__ import annotations
@@ -20,11 +19,11 @@ from .clock import Clock, rfc3339
 log = logging.getLogger(__name__)
 
 FIRST_PAUSE = 0.1
-"""Seconds until what broke is begun again; each time in a row twice as many, …"""
+"""Seconds until a broken task is started again, doubled each time in a row, …"""
 LONGEST_PAUSE = 30.0
 """… up to so many, …"""
 SOUND = 60.0
-"""… and from the beginning for what has run for so long."""
+"""… and reset after it has run for so long."""
 
 
 class Keeper:
@@ -47,7 +46,7 @@ class Keeper:
             try:
                 await work()
                 self.note(name, RuntimeError("it came to an end by itself"))
-            except Exception as exc:  # whatever it is, it must not be the end
+            except Exception as exc:  # whatever it raised, the loop goes on
                 self.note(name, exc)
             if self._clock.now() - begun >= SOUND:
                 pause = FIRST_PAUSE
@@ -72,7 +71,7 @@ class Keeper:
     async def attempt(
         self, name: str, work: Callable[[], Awaitable[None]], *passed: type[Exception]
     ) -> None:
-        """Do once what its caller does again and again; raise nothing but what is to be ``passed`` on."""
+        """Do one round of what the caller repeats; raise nothing but ``passed``."""
         try:
             await work()
         except passed:

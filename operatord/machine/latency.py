@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lets the daemon answer soon on a machine whose cores are all taken by what it starts.
+"""Keeps the daemon responsive on a machine whose cores are all taken by the stages it starts.
 
 Since 6.12, Linux lets a thread say how long it would like to run in one go (`sched_setattr(2)`, where
 ``sched_runtime`` of an ordinary thread is its slice). A short one moves its turn forward and is given to
@@ -49,10 +49,8 @@ def ask_for_short_slices() -> bool:
 
 
 def keep_collections_short() -> None:
-    """Have the garbage collector look only at what comes from now on.
-
-    All that is loaded by now lives as long as the process. To look at it again and again took 30 ms each
-    time, in which nobody was answered.
+    """Exclude everything loaded so far from garbage collection. It lives as long as the process; each look at
+    it took 30 ms, in which nobody was answered.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Processes that outlive the daemon that started them: how they are known again, and ended.
 
-A process's number is used again. With the moment at which it was started it is nobody else's, so only who
-agrees in both is ever signalled. Should the clock have been set since, nobody does, and nobody is.
+A process's number is used again. Together with its start time it is unique, so only a process that matches
+both is ever signalled. If the clock was set since, no process matches, and none is signalled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PATIENCE = 2.0
 
 
 class ProcessId(msgspec.Struct, frozen=True):
-    """What tells a process from all others, and can be written down."""
+    """Identifies a process, and can be written down."""
 
     pid: Annotated[int, msgspec.Meta(gt=0, le=2**22)]
     """At most what the kernel's `PID_MAX_LIMIT` allows."""
@@ -33,7 +33,7 @@ class ProcessId(msgspec.Struct, frozen=True):
 
 
 def identify(pid: int) -> ProcessId:
-    """Return what a process that exists is known by. Raises `psutil.Error`."""
+    """Return the identity of a process that exists. Raises `psutil.Error`."""
     return ProcessId(pid, psutil.Process(pid).create_time())
 
 
@@ -44,7 +44,7 @@ async def end(process: ProcessId) -> None:
     has no descriptor left to watch it with.
     """
     try:
-        # Opened before the identity is looked at: what is signalled is what was looked at.
+        # Opened before the identity is checked, so the process that was checked is the one that is signalled.
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
         return

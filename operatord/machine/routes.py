@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where this machine's own table of routes leads: address ranges that sessions had better not be given."""
+"""This machine's routes: address ranges that sessions should not be given."""
 
 from __future__ import annotations
 

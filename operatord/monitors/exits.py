@@ -29,17 +29,17 @@ from operatord.machine.clock import Clock
 from operatord.session.record import Ending, SessionRecord
 
 SETTLES = 0.2
-"""Seconds after a failure in which an engine is to learn what else has ended, and why: that memory ran out,
-and that a stage was killed, arrive by ways of their own."""
+"""Seconds after a failure in which an engine should learn what else has ended, and why: out-of-memory kills
+and other kills reach it by different ways."""
 LOOKS = 8
-"""Times SETTLES that one on a busy machine gets to learn it, while what it says does not explain the failure.
-With some ten processes on two cores, Docker 20.10 took more than one of them in 3 of 22."""
+"""How often a busy engine gets SETTLES more seconds, as long as its answers do not explain the failure. With
+some ten busy processes on two cores, Docker 20.10 needed more than one of them in 3 of 22 cases."""
 COMES_BACK = 3.0
-"""Seconds that a stage which somebody stopped past the daemon gets to come back: a restart is told as that.
+"""Seconds that a stage which somebody else stopped gets to come back: then it is reported as a restart.
 Docker 20.10 takes 0.4 s from the end to the start on an idle machine."""
 ROUND = 8
-"""Stages that are inspected with each list although it says that they run: an event of a restart may have
-been lost, and a list does not tell one."""
+"""Running stages that are inspected with each list: an event of a restart may have been lost, and a list does
+not show restarts."""
 ATTACHED_LINGER = 10.0
 """Seconds that an attached stage gets to pass on what it has when the plain stream is over."""
 
@@ -71,7 +71,8 @@ class ExitWatch:
         self._hooks = hooks
         self._clock = clock
         self.missed_events = False
-        """Set when events may have been missed: what the next list lacks may have ended with the engine."""
+        """Set when events may have been missed: stages missing from the next list may have ended with the
+        engine."""
         self._looked_at: dict[str, float] = {}
         """By container id, when each was inspected last."""
         self._seen_alive: set[str] = set()
@@ -80,9 +81,8 @@ class ExitWatch:
     def hint(
         self, session_id: str, stage: str, with_engine: bool = False, *, at_last: bool = False
     ) -> None:
-        """Look at a stage that is said to have ended, maybe ``with_engine`` that was lost.
-
-        ``at_last``: one that somebody stopped has had its time to come back.
+        """Inspect a stage that is reported to have ended, maybe ``with_engine`` that was lost. ``at_last``:
+        its time to come back is over.
         """
         record = self._records.get(session_id)
         if record is not None and record.phase in ("starting", "running"):
@@ -95,13 +95,13 @@ class ExitWatch:
             self.hint(session_id, stage)
 
     def note_stopped(self, session_id: str, container_id: str) -> None:
-        """Remember that a container is being ended: the daemon ends none of a session that goes on."""
+        """Remember that somebody ends a container: the daemon never ends one of a session that goes on."""
         record = self._records.get(session_id)
         if record is not None and record.phase in ("starting", "running"):
             record.observed.by_others.setdefault(container_id, "stopped")
 
     def learn(self, record: SessionRecord) -> None:
-        """Find out since when the stages of a session run that has just begun to deliver."""
+        """For a session that has just begun to deliver, find out when its stages were started."""
         self._hooks.own(self._learn(record))
 
     async def _learn(self, record: SessionRecord) -> None:
@@ -152,7 +152,9 @@ class ExitWatch:
         if container_id is None or stage in record.observed.exits:
             return
         if with_engine := with_engine or self.missed_events:
-            _forget_stopped(record)  # an engine that is stopped says so of each of its containers
+            _forget_stopped(
+                record
+            )  # an engine that is being stopped reports this for each container
         with contextlib.suppress(base.EngineUnavailable):
             ends = _over(record, {stage: await self._inspect(record, container_id)})
             if stage not in ends:
@@ -162,7 +164,7 @@ class ExitWatch:
                 # An engine that is being stopped ends its containers while old connections still serve.
                 await self._engine.alive()
             if record.provisioned.containers.get(stage) != container_id:
-                return  # it was let go of, or has been made once more
+                return  # it was removed, or has been created again
             if not at_last and any(_may_come_back(record, state) for state in ends.values()):
                 again = functools.partial(self.hint, record.id, stage, with_engine, at_last=True)
                 self._clock.call_later(COMES_BACK, again)
@@ -181,7 +183,7 @@ class ExitWatch:
         return ends
 
     async def _look_at(self, record: SessionRecord) -> dict[str, base.StageState]:
-        """Return what has become of all stages: one that fails most often takes others with it."""
+        """Return the states of all stages: a failure mostly makes others fail."""
         left = {
             name: c
             for name, c in record.provisioned.containers.items()
@@ -197,7 +199,7 @@ class ExitWatch:
         if began is not None and record.observed.runs.setdefault(container_id, began) != began:
             record.observed.by_others[container_id] = "restarted"
         if state.start_failed and container_id in record.observed.runs:
-            # A stage of a shared namespace cannot come back when its end has ended the others.
+            # A stage of a shared namespace cannot come back if the others have ended because of it.
             record.observed.by_others[container_id] = "restarted"
         if state.status == "running" and (
             _has_moved(record, state) or _has_lost_location(record, state)
@@ -275,9 +277,8 @@ def _failed(record: SessionRecord, state: base.StageState) -> bool:
 
 
 def _is_puzzling(record: SessionRecord, ends: Mapping[str, base.StageState]) -> bool:
-    """Tell whether more is to be learned: a stage blames the one before, which is not known to have ended.
-
-    Or it was killed, and nobody is known to have done it.
+    """Tell whether the picture is incomplete: a stage blames the one before, which is not known to have
+    ended, or a stage was killed by nobody known.
     """
     upstream = {after: before for before, after in itertools.pairwise(record.stages)}
     known = ends.keys() | record.observed.exits.keys()
@@ -299,11 +300,11 @@ def _forget_stopped(record: SessionRecord) -> None:
 
 
 def _may_come_back(record: SessionRecord, state: base.StageState) -> bool:
-    """Tell whether a stage that has ended may be about to be started again by who stopped it."""
+    """Tell whether a stage that somebody stopped may be about to be started again."""
     return state.status == "exited" and record.observed.by_others.get(state.id) == "stopped"
 
 
 def _after(record: SessionRecord, verdict: Verdict, exits: Mapping[str, Exit]) -> float:
-    """Return how long the session goes on; an attached stage may have something left to pass on."""
+    """Return how many seconds the session goes on; an attached stage may have frames left to pass on."""
     busy = verdict.outcome == "completed" and any(name not in exits for name in record.attached)
     return ATTACHED_LINGER if busy else verdict.after

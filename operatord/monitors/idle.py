@@ -15,14 +15,14 @@ from .usage import CallRate, Polled, Poller, Sessions
 SHORTEST_STEP, LONGEST_STEP = 0.25, 15.0
 """Bounds in seconds of the time between two looks for consumers, a quarter of the idle timeout."""
 NEW = 2.0
-"""Age in seconds up to which nobody but the daemon has had time to consume anything."""
+"""Age in seconds up to which only the daemon can have read anything."""
 CHATTER = 1024
 """Bytes sent between two looks that nobody has read: the system asks for routers and neighbours (IPv6, which
 Podman leaves on) with packets of less than a hundred, and the least stream has more in every frame."""
 JUST_LISTENING = Report(frames=0)
-"""What is known of a stage that has said no more than that it listens."""
+"""The state of a stage that has only reported that it listens."""
 LAST_LOOK = 0.01
-"""Seconds after a timeout at which it is looked at: for want of a reader none is ended without a look."""
+"""Seconds after a timeout when it is looked at: no unread session is ended without a look."""
 
 
 class _Mark(NamedTuple):
@@ -41,7 +41,7 @@ class _ConsumerState(Polled):
         super().__init__(record, clock)
         self.idle_since: float | None = None
         self.told: float | None = None
-        """The beginning of the idle time of which the hooks have been told."""
+        """The start of the idle time that the hooks were told of."""
         self.report: Report | None = None
         """The newest report among all that have been read."""
         self.mark: _Mark | None = None
@@ -56,8 +56,8 @@ class _ConsumerState(Polled):
     def ever_read(self, fresh: list[Report]) -> bool | None:
         """Tell whether anybody has ever consumed it; None when nobody knows.
 
-        Frames are counted from the start, so any report tells of all the time before it. By consumers, or by
-        its having said no more than that it listens, a stage tells only if every line of it was read.
+        Frames are counted from the start, so any report covers all the time before it. Consumers, or the
+        absence of reports, are conclusive only if every line of the stage was read.
         """
         if any(report.consumers or report.frames for report in fresh):
             return True
@@ -84,8 +84,8 @@ class _ConsumerState(Polled):
             self.consumed = True
             self.mark = None
             return None
-        # Whoever came and left between two looks is in one of the reports between them. And who
-        # reports for the first time has had a visitor.
+        # A consumer that came and left between two looks is in one of the reports between them. And the first
+        # report ever means that there was one.
         visited = any(report.consumers for report in fresh)
         if visited or self.mark is None or self.mark.kind != "consumers":
             self.mark = _Mark("consumers", 0, now)
@@ -107,7 +107,7 @@ class _ConsumerState(Polled):
 
 
 class IdleHooks(Protocol):
-    """What `IdleWatch` asks of whoever decides over the end of a session, and what it tells."""
+    """What `IdleWatch` asks the owner of sessions' ends, and what it reports."""
 
     def idle_timeout(self, record: SessionRecord) -> float | None:
         """Return the seconds after which ``record`` is idle for too long; None: it may be for ever.
@@ -154,16 +154,15 @@ class IdleHooks(Protocol):
 class IdleWatch:
     """Notices running sessions that nobody consumes.
 
-    The last stage tells: by the ``consumers`` in its reports, else by its ``frames``, else, where
-    the engine counts them, by the bytes that its network namespace has sent (a shared namespace is
-    the last stage's), but for a few that the system sends by itself. Of a stage that gives no sign at all
-    nothing is known: it is never idle.
+    The last stage tells: by the ``consumers`` in its reports, else by its ``frames``, else, where the engine
+    counts them, by the bytes that its network namespace has sent (a shared namespace is the last stage's),
+    but for a few that the system sends by itself. A stage that gives no sign at all never counts as idle.
     Frames alone do not count for a stage that names its consumers: a live one goes on without any.
 
-    A session counts as idle from the time it came to run until somebody consumes, and again from
-    the look that finds the last consumer gone, which is up to a step and the stage's own second
-    between reports late. A consumer that comes is seen as late: whoever ends a session that is idle
-    may cut off one that came in the last second.
+    A session counts as idle from the time it came to run until somebody consumes, and again from the look
+    that finds the last consumer gone, which is up to a step and the stage's own second between reports late.
+    A new consumer is seen with the same delay, so ending an idle session may cut off one that came in the
+    last second.
     """
 
     def __init__(
@@ -206,7 +205,7 @@ class IdleWatch:
             self._hooks.on_consumed(record)
         polled.idle_since = None if timeout is None else since
         if polled.told is not None and polled.told != polled.idle_since:
-            polled.told = None  # also when a visitor has come and left: the time begins anew
+            polled.told = None  # also when a consumer has come and left: the time starts again
             self._hooks.on_active(record)
         if timeout is not None and polled.idle_since is not None:
             self._tell_idle(polled, polled.idle_since, timeout)

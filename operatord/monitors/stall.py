@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Notices running sessions whose frames have stopped though somebody waits for them.
+"""Notices running sessions whose frames have stopped although a consumer waits for them.
 
 The stages tell, by the reports in their logs. A session has stalled when its last stage has a consumer, is
 held up by none (``blocked``), and has passed on nothing for the time given. A consumer that is connected and
 does not read is no stall: it holds up the last stage, and so, by back-pressure, all before it. A degraded
 session that was given the rest has two stages with consumers of their own, and each is looked at.
 
-A consumer that does not read is named: that is not the fault of any stage, and others may want to know whom
-they wait for.
+If a consumer does not read, it is reported as the cause: no stage is at fault, and other consumers may want
+to know.
 
 A process that hangs cannot say that it does. But a stage may promise to report so often while it has a
-consumer (``every``). One that has and falls silent hangs, whatever it said last.
+consumer (``every``). If a stage that promised falls silent, it hangs, whatever its last report says.
 
-Whose fault it is shows in the order of the stream. If a stage hangs, it is the first one that does. Else a
-stage that is held up has frames that the next one does not take. So the first stage that stands still and is
-not held up does not deliver; or, where that is the first of all and reads from a registered probe, the probe.
+The stages are checked in the order of the stream. If a stage hangs, the first such stage is at fault.
+Otherwise a stage that is held up has frames that the next one does not take. So the first stage that stands
+still and is not held up is at fault; or the registered probe, if that stage is the first and reads from one.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class _Stream(Polled):
         self._told: dict[str, tuple[int, str]] = {}
         self._holders: dict[str, str] = {}
         self.late = False
-        """Whether the engine was slow to answer in this look."""
+        """Whether the engine answered slowly in this look."""
 
     @property
     def ends(self) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ class _Stream(Polled):
 
 
 class StallWatch:
-    """Says of running sessions that their frames have stopped: once, until they have moved again.
+    """Reports that a session's frames have stopped, once until they move again.
 
     It looks at the stages with consumers only, and at the others when one of those has stood still for too
     long. What a stage that gives no reports, or none with ``blocked``, is doing is not known: its session is
@@ -147,7 +147,7 @@ class StallWatch:
         chain = _chain(polled.record, end)
         for stage in chain[:-1]:
             await self._listen(polled, stage)
-        if polled.late:  # it may have been slow to take in what the stages wrote, too
+        if polled.late:  # it may have been slow to store the stages' output, too
             polled.due = min(polled.due, self._clock.now() + REPORTING)
             return
         said = {stage: polled.reports(stage) for stage in chain}
@@ -196,7 +196,7 @@ def at_fault(record: SessionRecord, said: dict[str, StageReports], now: float) -
     stages = [stage for stage in said if stage not in record.observed.exits]
     last = next(reversed(said))
     hangs = next((stage for stage in stages if said[stage].is_silent(now)), None)
-    # An attached stage is never what its upstream is held up by.
+    # An attached stage never holds up its upstream.
     held_up = any(said[end].is_held_up(record.plan.count) for end in (record.base_stages[-1], last))
     if hangs is not None or held_up:
         return hangs
@@ -226,7 +226,7 @@ def _stands_still(
 def _offers(report: Counters, following: Counters | None) -> bool:
     """Tell whether a stage has something that the next one does not take.
 
-    One that hung in the moment in which it happened to be held up said so last. But then the next one
-    has had all of it, which is at least what was last reported.
+    If it hung while it was held up, its last report still says so. But then the next stage has received
+    everything that was reported.
     """
     return following is not None and report.blocked > 0 and report.frames >= following.frames

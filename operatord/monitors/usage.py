@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looks at running sessions now and then: what do their stages use?
+"""Measures now and then what the stages of running sessions use.
 
 A watch is one task that makes one round of looks after another, one session at a time. It keeps to a
 number of engine calls per second, however many sessions there are: with too many for that, each is
@@ -61,7 +61,7 @@ class Polled:
         self.due = now
         """Monotonic time of the next look."""
         self.urgent = False
-        """Whether it goes before those that are not, when several are due."""
+        """Whether it goes first when several are due."""
 
     @property
     def runs(self) -> bool:
@@ -90,7 +90,7 @@ class Poller(Generic[V]):
         """What is remembered, by session id; of running sessions only."""
 
     async def run(self) -> None:
-        """Look until cancelled. What goes wrong in a look is that look's end only."""
+        """Look until cancelled. An error in one look ends only that look."""
         now = self._rate.clock.now
         while True:
             self._follow()
@@ -134,7 +134,9 @@ class Poller(Generic[V]):
         )
 
     async def _attempt(self, polled: V) -> None:
-        polled.due = self._rate.clock.now() + FIND_EVERY  # whatever happens, not again at once
+        polled.due = (
+            self._rate.clock.now() + FIND_EVERY
+        )  # so that an error does not repeat it at once
         try:
             await self._look(polled)
         except TimeoutError:
@@ -154,8 +156,8 @@ class _Measured(Polled):
         self.due = _next_look(self.running, clock.now())
         self.urgent = True  # it is young only once, while an old one can wait
         self.readings: dict[str, tuple[float, float]] = {}
-        # A start writes down how long its steps took. Stages that were started for this session have
-        # used nothing before; of those that had waited for it, nobody knows.
+        # A start writes down how long its steps took. Stages that were started for this session have used
+        # nothing before; for slots' stages it is unknown.
         took = record.timings
         if "start" in took:
             begun = self.running - (took["start"] + took.get("verify", 0.0)) / 1000

@@ -16,7 +16,7 @@ from operatord.session.record import SessionRecord
 from operatord.streams.hello import Rules
 
 LATE_COMER = {"policy": "live", "attached": "True"}
-"""What tells a stage that it comes to a running stream, which it must never hold up; ``policy`` for those
+"""Variables for a stage that attaches to a running stream, which it must never hold up; ``policy`` for stages
 that know only that."""
 
 
@@ -54,7 +54,7 @@ def stage_plan(
     if not waits or (record.provisioned.addresses and not record.warm):
         env = environment(
             record, name
-        )  # of one that waits, for whoever inspects it; a slot has none yet
+        )  # for people who inspect a late-binding container; a slot has none yet
     if waits and stage.late_bind == "native":
         env["OPERATORD_LATE_BIND"] = "1"
     return base.StagePlan(
@@ -87,10 +87,10 @@ def environment(record: SessionRecord, name: str) -> dict[str, str]:
     """Return the whole environment of the stage called ``name``."""
     env = stage_env(record.plan, name, record.provisioned.addresses, record.id)
     if _is_published(record, name):
-        # The proof of its location comes before anybody is told of that.
+        # Only the daemon knows the location before it is proven.
         env.setdefault("checked", "True")
     else:
-        # Only stages connect to it, to consume: nobody's first word has to be waited for.
+        # Only stages connect to it, as consumers, so it need not wait for a client's first word.
         env.setdefault("visitors", "False")
     return env | LATE_COMER if name in record.missing else env
 
@@ -111,7 +111,7 @@ def container_name(record: SessionRecord, stage: str) -> str:
 
 
 def network_of(record: SessionRecord) -> base.Network:
-    """Return the session's network; before it is made, what is known of it."""
+    """Return the session's network; before it is created, as far as it is known."""
     return record.provisioned.network or base.Network(id="", name=record.network_name)
 
 

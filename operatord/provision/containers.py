@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""What a session has on an engine, as it comes into being: its network, its containers, and who runs when.
+"""Creates what a session has on an engine: its network and its containers, in the right order.
 
 Where stages share a namespace there are two ways. Stages that know how to wait for their line start at once:
-the namespace's owner runs while the network is made, and is connected to it while the others join. All
-others start when their network is there, and so does what could not be connected late.
+the namespace's owner runs while the network is made, and is connected to it while the others join. All others
+start when their network is there; so do stages that could not be connected late.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .steps import StepFailed, blamed, together, translated
 log = logging.getLogger(__name__)
 
 
-class Maker:
+class ContainerMaker:
     """Makes what sessions have on one engine. All of its calls are awaited to their ends."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Maker:
         self._clock = clock
 
     async def make_network(self, record: SessionRecord) -> None:
-        """Make the network, and at the same time the stages that need not know it."""
+        """Create the network, and at the same time the stages that need not know it."""
         spare = record.provisioned.network is not None and await self._networks.has(record)
         carried = labels(record, self._settings().instance)
         calls = [] if spare else [self._networks.make(record, carried)]
@@ -57,7 +57,7 @@ class Maker:
         await together(calls)
 
     def _knows_addresses(self, record: SessionRecord) -> bool:
-        """Tell whether where stages will find each other is known before there is a network."""
+        """Tell whether the stages' addresses are known before there is a network."""
         plan = record.plan
         joins = self._engine.capabilities.joins_by_name
         return joins and plan.network == "shared" and plan.upstream is None
@@ -68,7 +68,8 @@ class Maker:
         return [self.create_stage(record, name, join) for name in joining]
 
     def _go_ahead(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
-        """Have the namespace's owner run, and create who joins it: they wait for their line anyway."""
+        """Start the namespace's owner and create the stages that join it: they wait for their settings
+        anyway."""
         return [self._run_owner(record, record.stages[-1]), *self._create_joining(record)]
 
     async def _run_owner(self, record: SessionRecord, owner: str) -> None:
@@ -116,7 +117,7 @@ class Maker:
             await self._start_anew(record)
 
     async def _start_anew(self, record: SessionRecord) -> None:
-        """Make the stages once more, in the ordinary way: no stage waits, but those of slots."""
+        """Create the stages again in the ordinary way, without late binding except for slots."""
         await self.let_go(record)
         record.provisioned.connect_later, record.provisioned.late_binding = False, record.warm
         await self.create(record)
@@ -125,7 +126,7 @@ class Maker:
     async def let_go(self, record: SessionRecord) -> None:
         """Remove the stages that there are, and leave the network."""
         record.close_inputs()
-        # Set aside first: a stage that ends now has not failed, and nobody is to think so.
+        # Set aside first: a stage that ends now must not count as failed.
         record.provisioned.unused += record.provisioned.containers.values()
         record.provisioned.containers.clear()
         await together(self._engine.remove(made) for made in record.provisioned.unused)
@@ -180,14 +181,14 @@ class Maker:
             and record.plan.network == "shared"
             and state.ip is not None
         ):
-            # All names lie on one address; said as a number, nobody has to look it up then.
+            # All names lie on one address; given as a number, it need not be looked up.
             for name in record.stages:
                 record.provisioned.addresses[name] = state.ip, record.plan.stages[name].port
 
     async def blame_who_ended(self, record: SessionRecord, exc: base.EngineError) -> None:
         """Raise `StepFailed` if the reason is that a stage has ended already."""
         if isinstance(exc, base.EngineUnavailable) and not isinstance(exc, base.EngineFailed):
-            return  # nothing is to be learned from it
+            return  # the inspection shows nothing
         ended: dict[str, Exit] = {}
         for name, container_id in record.provisioned.containers.items():
             state = await self._engine.inspect(container_id)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Doubt that an address can be reached from here at all, while a header is waited for there.
+"""Checks, while waiting for a header, whether its address can be reached from here at all.
 
-An engine publishes ports in its own network namespace. A daemon that is in another one, in a container for
-instance, is refused at an address that serves everybody beside the engine; to wait longer does not help then.
+An engine publishes ports in its own network namespace. A daemon in another one, in a container for instance,
+is refused at an address that works on the engine's host; waiting longer does not help then.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from .steps import Interrupted, StepFailed, unless
 T = TypeVar("T")
 
 SOON = 1.5
-"""Seconds until the first look: most stages listen by then, and who waits in vain is told at once."""
+"""Seconds until the first look: most stages listen by then, and a hopeless start fails early."""
 EVERY = 4.0
 """Seconds between further looks: each is a visit to a stage that may be busy with its start."""
 CONNECTS = 1.0
 """Seconds that an address has to take or to refuse a connection."""
 LINES = 100
-"""Log lines in which a stage is looked for to say that it listens; that is among its first."""
+"""Log lines that are searched for a stage's report that it listens, which is among its first."""
 _NO_WAY = (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH)
 
 
@@ -43,7 +43,7 @@ class PublishedStage(base.Address, frozen=True):
 async def unless_refused(
     engine: base.Engine, place: PublishedStage, timeout: float, work: Awaitable[T]
 ) -> T:
-    """Return the result of ``work``. Raises `StepFailed` once it is sure to be in vain.
+    """Return the result of ``work``. Raises `StepFailed` once it is certain to fail.
 
     That is when the address refuses connections though the stage says that it listens, or when ``timeout``
     seconds are nearly over.
@@ -79,7 +79,7 @@ async def _doubt(engine: base.Engine, place: PublishedStage, timeout: float) -> 
 
 
 async def _in_vain(engine: base.Engine, place: PublishedStage) -> bool:
-    """Tell whether it refuses a stage that listens, and not merely one that did not when it was looked at."""
+    """Tell whether the address refuses connections although the stage listens, checked in that order."""
     return await _listens(engine, place.container_id) and await _refuses(place)
 
 

@@ -16,8 +16,8 @@ from .subnet_count import occupants
 SUBNET_TRIES = 32
 """How many subnets are tried when others on the engine take them at the same moment."""
 REMEMBERED = 10.0
-"""Seconds for which the engine's list of networks is believed. It may be wrong: then a creation is refused,
-and costs what it would cost to ask each time."""
+"""Seconds for which the engine's list of networks is cached. If it is outdated, a creation is refused, which
+costs as much as asking each time would."""
 
 
 class Networks:
@@ -41,7 +41,7 @@ class Networks:
     async def make(self, record: SessionRecord, labels: Mapping[str, str]) -> None:
         """Give ``record`` a network, and the subnet that it holds until `give_back`.
 
-        Should the engine's answer get lost, it holds the subnet all the same. Raises `SubnetsExhausted`,
+        If the engine's answer gets lost, it still holds the subnet. Raises `SubnetsExhausted`,
         `base.EngineError`.
         """
         taken: list[str] = []
@@ -68,8 +68,8 @@ class Networks:
     async def has(self, record: SessionRecord) -> bool:
         """Tell whether the network that was made for ``record`` is still there.
 
-        Others may have removed it: a cleaner (``docker network prune``) takes each that has no container. If
-        so, it is forgotten. Raises `base.EngineError`.
+        Others may have removed it: ``docker network prune`` removes each that has no container. If so, it is
+        forgotten. Raises `base.EngineError`.
         """
         in_use = await self._engine.subnets_in_use()
         if in_use is None or record.provisioned.subnet in in_use:
@@ -79,7 +79,7 @@ class Networks:
         return False
 
     async def _others(self, fresh: bool) -> list[str]:
-        """Return the subnets that cannot be had, by the engine's list and the host's routes."""
+        """Return the subnets that are taken, by the engine's list and the host's routes."""
         now = self._clock.now()
         if fresh or self._foreign is None or now - self._asked_at > REMEMBERED:
             in_use = await self._engine.subnets_in_use()

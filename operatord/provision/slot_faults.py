@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Whether a slot that was claimed turns out to be broken, so that its session is started without it.
-
-A stage of a slot can have died, hang, or be off its network, and nothing tells before it is needed. So a
-claim that does not deliver in time is looked at: after `LATE` seconds whether its location is still there,
-and once it takes several times as long as others did, whether each stage has said anything since it was told
-what to do. One that has is at work, however slow the machine. One that has not is taken to hang; should it be
-merely slow, or an image that never says a word, a start without the slot costs some time, and comes about all
-the same.
+"""Detects that a claimed slot is broken, so that its session is started without it. A stage of a slot can
+have died, hang, or be off its network, and nothing shows it before the slot is used. So a claim that does not
+deliver in time is checked: after `LATE` seconds, whether its location is still there; and once it takes
+several times as long as others did, whether each stage has written anything since it got its settings. A
+stage that has is working, however slow the machine. One that has not counts as hanging; if it is merely slow
+or silent, the start without the slot costs some time, but succeeds.
 """
 
 from __future__ import annotations
@@ -23,16 +21,17 @@ from operatord_protocol import errors
 from .steps import StepFailed
 
 LATE = 1.0
-"""Seconds after which a slot is looked at that was claimed and does not deliver: most take a hundredth."""
+"""Seconds after which a claimed slot that does not deliver is checked: most deliver within a hundredth of a
+second."""
 SILENT = 2.0
-"""Seconds that a stage of a slot has to say something, at least: most do in a hundredth …"""
+"""Least seconds that a stage of a slot has to write something: most do within a hundredth of one …"""
 TIMES = 3.0
 """… and so many times as long as it took until the stream was there, the last times."""
 NO_UPSTREAM = 3
 """Exit code of a stage that waited in vain for the one before it, which may hang."""
 BY_WHAT_IT_WAS_TOLD = (2, 4, 5)
-"""Exit codes of a stage that could not do what it was told (PROTOCOL.md, section 7). Any other one is of a
-stage that broke, or that somebody ended."""
+"""Exit codes of a stage that could not carry out its settings (PROTOCOL.md, section 7). Any other code means
+that the stage broke, or that somebody ended it."""
 SHORT = -1
 """Stands for the exit code of a stage that ran out of memory."""
 
@@ -40,7 +39,7 @@ Fault = Literal["died", "hangs", "disconnected"]
 
 
 class SlotBroken(StepFailed):
-    """A claim is in vain, for a ``fault`` of what was made beforehand."""
+    """A claim fails because of a ``fault`` of the slot."""
 
     def __init__(self, fault: Fault, reason: str) -> None:
         self.fault = fault
@@ -67,7 +66,7 @@ class SlotFaults:
     async def watch(self, record: SessionRecord, verify: Coroutine[Any, Any, None]) -> None:
         """Await ``verify``, the proof that a claimed slot delivers.
 
-        Raises what that does, or `SlotBroken` once it is in vain.
+        Raises what that does, or `SlotBroken` once the slot is found broken.
         """
         verifying = asyncio.create_task(verify)
         try:
@@ -77,7 +76,7 @@ class SlotFaults:
                 if not verifying.done() and not await self._may_be_published(record):
                     reason = "the slot was disconnected from its network from outside"
                     raise SlotBroken("disconnected", reason)
-            # The engine has just answered, so that it had its turn to pass on what stages say.
+            # The engine has just answered, so it has had the chance to pass on output of stages.
             if not verifying.done() and (silent := _silent(record)):
                 reason = f"its stage {silent[0]!r} took no notice of its line for {patience:.1f} s"
                 raise SlotBroken("hangs", reason)
@@ -88,14 +87,13 @@ class SlotFaults:
                 await verifying
 
     async def fault(self, record: SessionRecord, failed: Exception) -> Fault | None:
-        """Return for what of that which was made beforehand a claim ``failed``.
-
-        None if that is not to blame, but what was asked for, or the engine.
+        """Return the slot's fault for which a claim ``failed``; None if the request or the engine is to
+        blame.
         """
         if isinstance(failed, SlotBroken):
             return failed.fault
         if record.step == "bind" and isinstance(failed, StepFailed) and failed.stage is not None:
-            return "died"  # a stage does not hear any more what it is to do
+            return "died"  # a stage can no longer receive its settings
         if record.step == "probe":
             return None
         with contextlib.suppress(base.EngineError):
@@ -128,7 +126,7 @@ class SlotFaults:
     async def _may_be_published(self, record: SessionRecord) -> bool:
         try:
             return await self.is_published(record)
-        except base.EngineError:  # who verifies finds out what that means
+        except base.EngineError:  # the verification finds out what that means
             return True
 
 

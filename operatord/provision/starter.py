@@ -5,9 +5,9 @@ The steps, each timed and each named in the error when it fails:
 
     probe → images → turn → network → create → start → verify
 
-A step is never cancelled in the middle of an engine call: a call that was begun is awaited, so that
-what it made is known and can be removed. Between steps, and while waiting for the stream, a start gives
-way to whatever asks the session to end.
+A step is never cancelled in the middle of an engine call: a call that was begun is awaited, so that what it
+made is known and can be removed. Between steps, and while waiting for the stream, a start ends if the session
+is asked to end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
 from .blueprint import StartSettings, environment, late_line
-from .containers import Maker, milliseconds
+from .containers import ContainerMaker, milliseconds
 from .networks import Networks
 from .slot_faults import SlotFaults
 from .steps import Interrupted, StepFailed, blamed, together, translated, unless
@@ -35,9 +35,9 @@ from .verify import prove
 log = logging.getLogger(__name__)
 
 STARTS_AT_ONCE = 3
-"""Sessions that are made at the same time. Measured on two cores: of 30 at once, the last is ready after
-16.6 s with two and 13.6 s with four; of eight, they are ready after 2.4 s and 3.1 s on average. More would
-let calls time out in a long line."""
+"""Sessions that are made at the same time. Measured on two cores: of 30 at once, the last is ready after 16.6
+s with two and 13.6 s with four; of eight, they are ready after 2.4 s and 3.1 s on average. With more, calls
+time out in the engine's queue."""
 LOADED = 2.0
 """Seconds that a stage of a slot has for loading before it says that it waits; one that says nothing is
 believed to wait then."""
@@ -62,7 +62,7 @@ class Starter:
         """``settings`` is asked at every start, so that a reload takes effect; ``here`` as for `Networks`."""
         self._engine = engine
         self._networks = Networks(engine, subnets, clock, here=here)
-        self._maker = Maker(engine, self._networks, settings, clock)
+        self._maker = ContainerMaker(engine, self._networks, settings, clock)
         self._settings = settings
         self._clock = clock
         self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
@@ -128,7 +128,7 @@ class Starter:
         for name, work in steps:
             await unless(slot.ending, calm())
             await self._step(slot, name, work)
-        slot.timings.clear()  # whoever claims it waits for none of this
+        slot.timings.clear()  # a claim waits for none of this
 
     async def _let_load(self, slot: SessionRecord) -> None:
         for name, held in slot.provisioned.inputs.items():
@@ -148,11 +148,11 @@ class Starter:
         self._note_done(record, begun)
 
     async def _verify_slot(self, record: SessionRecord) -> None:
-        """Verify as after any start, and if that takes its time, see whether it is in vain."""
+        """Verify as after any start; if that takes long, check whether the slot is broken."""
         await self.slot_faults.watch(record, self._verify(record))
 
     async def start_without_slot(self, record: SessionRecord) -> None:
-        """Start a session whose slot is broken: of that, only the network is used. Raises as `start`."""
+        """Start a session whose slot is broken: only the slot's network is used. Raises as `start`."""
         if record.provisioned.relay is not None:
             await record.provisioned.relay.close()
             record.provisioned.relay = None
@@ -180,8 +180,7 @@ class Starter:
     def tell_at_once(self, record: SessionRecord) -> None:
         """Tell a claimed slot's stages what they wait for, before anything else is done for the claim.
 
-        They take to it on another core meanwhile. What fails here fails again in `claim`, where it is
-        handled; so does what has to be asked for first.
+        They begin on another core meanwhile. What fails here fails again in `claim`, where it is handled.
         """
         if record.plan.upstream is None:
             with contextlib.suppress(Exception):
@@ -307,7 +306,8 @@ class Starter:
         self._networks.give_back(record)
 
     async def _remove_unknown(self, record: SessionRecord, stage: str | None = None) -> None:
-        """Remove what a failed start made without ever hearing so: its answer may have got lost."""
+        """Remove objects of a failed start whose creation was never confirmed: the answer may have got
+        lost."""
         found = await self._engine.list_objects(self.instance)
         mine = [o for o in found if o.labels.get(base.LABEL_SESSION) == record.id]
         if stage is not None:

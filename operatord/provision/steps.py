@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What may become of a step of a start: it is done, it fails with a reason to tell, or it is given up."""
+"""How a step of a start may end: done, failed with a reason for the requester, or interrupted."""
 
 from __future__ import annotations
 

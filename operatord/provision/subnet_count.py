@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How many subnets there are for sessions beside what others have, and who has them when there are none."""
+"""How many subnets are left for sessions, and what occupies them when there are none."""
 
 from __future__ import annotations
 
@@ -31,17 +31,16 @@ class SubnetCount:
         *,
         here: bool = True,
     ) -> None:
-        """``on_count`` is told how many there are, and who leaves none over if there are none.
-
-        All there are can be had before the engine is asked for the first time. ``here``: the engine is on
-        this machine, whose routes count.
+        """``on_count`` gets how many there are and, if none, what occupies them. Before the engine is first
+        asked, all count as free. ``here``: the engine is on this machine, whose routes count.
         """
         self._here = here
         self._engine = engine
         self._pool = pool
         self._on_count = on_count
         self._foreign: list[str] | None = None
-        """Networks on the engine that are no session's; None where it makes none, or has not been asked."""
+        """Networks on the engine that belong to no session; None if it has no networks, or was not asked
+        yet."""
         self._doubted = asyncio.Event()
         self._obstacle: str | None = None
 
@@ -62,12 +61,12 @@ class SubnetCount:
         self._on_count(self._pool.usable(found), self._obstacle)
 
     def doubt(self) -> None:
-        """Count anew for somebody who finds none: by the routes at once, then by the engine's networks."""
+        """Count again for a request that finds none: by the routes at once, then by the engine's networks."""
         self.tell()
         self._doubted.set()
 
     async def run(self) -> None:
-        """Count when routes have changed, and ask the engine when that is in doubt; until cancelled."""
+        """Count when routes have changed, and ask the engine when its list is in doubt; until cancelled."""
         routes = self._routes()
         while True:
             with contextlib.suppress(TimeoutError):
@@ -75,7 +74,7 @@ class SubnetCount:
                     await self._doubted.wait()
             if self._doubted.is_set():
                 self._doubted.clear()
-                with contextlib.suppress(base.EngineError):  # the engine's watch says so
+                with contextlib.suppress(base.EngineError):  # the engine's monitor reports that
                     await self.ask()
                     self.tell()
             elif (now := self._routes()) != routes:

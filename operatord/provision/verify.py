@@ -59,7 +59,7 @@ async def _find_stream(
         if record.phase == "running":
             reason = f"the stage {name!r} ended before there was a stream"
             raise StepFailed(errors.StartFailed, "exit", reason, name)
-        # It ended before anybody could look: its exit says why, and is on its way.
+        # It ended before it could be inspected: its exit, which is about to be reported, says why.
         await asyncio.shield(record.ending)
         return None
     host, port = published.host, published.port

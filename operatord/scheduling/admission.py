@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The scheduler's keeper: feeds it what happens, and says in words and numbers what it thinks.
-
-`core.scheduler` decides; the supervisor acts. In between, this module turns plans into demands, settings
-and facts of the machine into capacities, and moments into times of day.
+"""Owns the scheduler's state: passes events to it, and explains its decisions in words and numbers.
+`core.scheduling.scheduler` decides; the supervisor acts. This module turns plans into demands, settings and
+facts of the machine into capacities, and monotonic moments into times of day.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ STARTS_KEPT = 32
 
 
 FORESEEN = 256
-"""Kinds of requests of which it is remembered that they may start, until something happens."""
+"""Kinds of requests that are known to be able to start, until the next event."""
 
 
 class Machine(NamedTuple):
@@ -48,7 +47,7 @@ class Machine(NamedTuple):
     gpus: tuple[Gpu, ...] = ()
     subnets: int = UNLIMITED
     no_subnets: str | None = None
-    """Who leaves none for another session, if none is left."""
+    """What occupies the subnets, in words, if none is left."""
 
 
 class Admission:
@@ -108,7 +107,7 @@ class Admission:
         return self._measured()
 
     def block_starts(self, kind: str, reason: str | None) -> list[scheduler.Action]:
-        """Start nothing because of ``kind``; without a reason, go on."""
+        """Block starts because of ``kind``; with an empty reason, allow them again."""
         self._blocked.pop(kind, None)
         if reason is not None:
             self._blocked[kind] = reason
@@ -142,7 +141,7 @@ class Admission:
     def restore(self, record: SessionRecord, held: SavedHolding) -> None:
         """Debit what a session of an earlier life of the daemon holds."""
         lacks = self.shape(record.plan, record.missing) if record.missing else None
-        # A place, a subnet and a port it has already.
+        # It already has a place, a subnet and a port.
         rest = (
             None
             if lacks is None
@@ -200,7 +199,7 @@ class Admission:
         )
 
     def shape(self, plan: SessionPlan, stages: Sequence[str]) -> Shape:
-        """Return what ``stages`` take: what is declared, or has been learned where that is wanted."""
+        """Return what ``stages`` take: what is declared, or what was learned if the pipeline wants that."""
 
         def learned(stage: str, declared: Use) -> Use:
             return self.learned.reservation_for(plan.pipeline, stage, declared)
@@ -222,9 +221,8 @@ class Admission:
     def _latest(
         self, plan: SessionPlan, params: SessionStartParams, patience: float | None
     ) -> float | None:
-        """Return when it has to be begun at the latest to be ready by its deadline.
-
-        Counted with the quickest start that was seen, so that only what cannot be ready is refused.
+        """Return the latest moment at which it can be started and still be ready by its deadline. This uses
+        the quickest start seen so far, so only a request that cannot be ready is refused.
         """
         deadline = given(params.deadline, patience)
         if deadline is None:
@@ -255,7 +253,7 @@ class Admission:
     def preview(self, ask: Ask) -> scheduler.Preview:
         """Return what would be decided now, changing nothing.
 
-        While nobody waits, what may start may start until something happens, however long it is to last.
+        While nobody waits, an answer for one kind of request holds until the next event.
         """
         kind = ask._replace(seconds=None)
         if (known := self._foreseen.get(kind)) is not None:
@@ -310,7 +308,7 @@ class Admission:
 
 
 def amounts(vector: Vector) -> dict[str, float]:
-    """Return a vector in the units of people: cores, bytes, pieces; unbounded dimensions left out."""
+    """Return a vector in everyday units: cores, bytes, pieces; unbounded dimensions are left out."""
     return {
         name: shown(name, amount)
         for name, amount in zip(DIMENSIONS, vector, strict=True)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""When a session is to end: its lease, its age and its want of consumers become bounds of its life.
-
-What the scheduler foresees follows from them, and from how long the stream itself lasts.
+"""When a session is to end: its lease, its maximum age and a lack of consumers bound its life. From these
+bounds and the stream's own length follows the end that the scheduler expects.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from .admission import Admission
 
 CONNECTION_GONE = Ending("expired", "lease", "the connection that held its lease has ended")
 ORPHANED = 10.0
-"""Seconds without a reader after which a session ends whose connection has ended with the daemon: its reader
-never noticed the daemon's death, and wants it as before."""
+"""Seconds without a reader after which a session ends whose lease was a connection that broke when the daemon
+died. Its reader may not have noticed the death, and still wants the stream."""
 
 
 class ExpiryHooks(NamedTuple):
@@ -53,7 +52,7 @@ class Expiry:
         """The one by which sessions are bounded now."""
 
     def configure(self, running: Iterable[SessionRecord]) -> None:
-        """Bound the ages of sessions that run by the settings, which are others now."""
+        """Bound the ages of running sessions by the new settings."""
         if self._max_age == self._settings.config.lease.max_age:
             return
         self._max_age = self._settings.config.lease.max_age
@@ -67,7 +66,7 @@ class Expiry:
     def ask(self, record: SessionRecord) -> None:
         """``record`` is asked for: note when that is, and how long it may go without a reader.
 
-        Whoever asked for a lease of another kind looks after the session that way, read or not.
+        With a lease of another kind, the requester looks after the session that way, read or not.
         """
         record.moments = {"queued": self._clock.now()}
         if record.params.lease == "pinned":
@@ -89,7 +88,7 @@ class Expiry:
         """Set the bounds that a session had in an earlier life of the daemon."""
         if record.params.lease == "connection":
             record.orphaned = True
-            # A reader that is seen takes the end back; of who says nothing of readers none is seen.
+            # A reader that is seen cancels the end; if the last stage reports no readers, none is seen.
             self._leases.bound(record, "lease", ORPHANED + LOOKING, CONNECTION_GONE)
         said = record.expires
         self._bound_lease(record)
@@ -132,7 +131,7 @@ class Expiry:
     def _foresee(self, record: SessionRecord) -> None:
         """Tell the scheduler that a running session ends when its stream is over, or by a bound before.
 
-        That nobody reads it is not foreseen: hardly any session ends so.
+        A lack of readers is not expected: hardly any session ends that way.
         """
         if record.phase != "running":
             return
@@ -152,7 +151,7 @@ class Expiry:
         return timeout
 
     def unread_limit(self, record: SessionRecord) -> float | None:
-        """Return the age at which a session ends that nobody has ever read; None once somebody has."""
+        """Return the age at which a never-read session ends; None once somebody has read."""
         return record.unread_limit
 
     def on_idle(self, record: SessionRecord, seconds: float) -> None:
@@ -176,7 +175,7 @@ class Expiry:
         self._leases.unbind(record, "idle")
 
     def on_read(self, record: SessionRecord) -> None:
-        """Somebody has read from ``record``, now or before: it does not end for want of that any more."""
+        """Somebody has read from ``record``: it no longer ends for being unread."""
         record.unread_limit, record.unread = None, False
         self._leases.unbind(record, "unread")
         self._hooks.note(record)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Tells those who wait in the queue where they stand: position, reason, and when it may be their turn.
 
-Everything that happens may move everybody, and to work out where all stand takes time in proportion to
-their number. So it is done once for all that happens at the same moment, less often the longer it takes, and
-told only to those for whom it has changed.
+Every event may change all positions, and computing them takes time in proportion to the queue. So they are
+computed once for all events of a moment, less often the longer it takes, and sent only to those whose
+position has changed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from operatord.session.record import NOT_QUEUED, QueuePosition, SessionRecord
 from .admission import Admission
 
 SHARE = 20
-"""Telling may take a twentieth of the daemon's time."""
+"""Notifying may take a twentieth of the daemon's time."""
 LONGEST_PAUSE = 2.0
 NEWS = 1.0
-"""Seconds by which an estimate has to change to be told again, or a tenth of the wait."""
+"""Seconds by which an estimate has to change before it is sent again, or a tenth of the wait."""
 
 
 class QueueNotifier:

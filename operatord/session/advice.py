@@ -67,7 +67,7 @@ EXITS = {
 
 
 def advise(case: Case) -> str | None:
-    """Return a sentence on what to do; None where all went as it was wanted."""
+    """Return a sentence on what to do; None where all went as wanted."""
     words = ADVICE.get(case.cause)
     return words if words is None or isinstance(words, str) else words(case)
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What bounds a session's life: its lease, its age, and nobody's interest.
-
-A session may have several bounds; the soonest ends it. Some time before, subscribers are told, so that
-whoever wants it to go on can extend it, or connect to it. For want of a reader it is never ended by a timer,
-but only by who has just looked once more: the engine may not have answered for a while.
+"""What bounds a session's life: its lease, its age, and a lack of readers. A session may have several bounds;
+the soonest ends it. Some time before, subscribers are notified, so that somebody can extend it or connect to
+it. A timer alone never ends an unread session: the monitor looks once more first, since the engine may not
+have answered for a while.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ NOTICE = 60.0
 """Seconds before its end that a session is said to be expiring, or a quarter of its time."""
 
 LOOKING = 5.0
-"""Seconds by which an end is put off that waits for a last look."""
+"""Seconds by which an end is put off when it waits for a last look."""
 
 Kind = Literal["lease", "idle", "unread", "max_age"]
 
@@ -61,9 +60,8 @@ class Leases:
     def bound(
         self, record: SessionRecord, kind: Kind, seconds: float, ending: Ending | None = None
     ) -> None:
-        """Set ``record`` to end ``seconds`` from now, instead of when it was to for the same reason.
-
-        Without an ``ending`` it is only said that it will; the caller has to end it.
+        """Set ``record`` to end ``seconds`` from now; this replaces the bound of the same kind. Without an
+        ``ending`` this only announces the end; the caller has to end it.
         """
         _, bounds = self._bounds.setdefault(record.id, (record, _Bounds()))
         notice = min(seconds / 4, NOTICE)

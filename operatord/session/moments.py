@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""How long ago something was, though the clock may have been set since, or the machine started anew.
+"""How long ago something was, although the clock may have been set since, or the machine rebooted.
 
 The time of day is for people: a machine without a battery begins in 1970 and is set right by the network, at
-any moment and by decades. So what is left of a lease goes by the monotonic clock, which goes on evenly from
-the boot of the machine and is the same for one daemon and the next. Only after another boot is there nothing
-but the time of day to go by, and then it is believed within reason only: of two ages the smaller one, for a
-session that lives on a while needlessly does less harm than one that is cut off.
+any moment and by decades. So leases count by the monotonic clock, which runs evenly from the machine's boot
+and is the same for one daemon and the next. Only after another boot is the time of day all there is. Then the
+smaller of two possible ages counts: a session that lives on needlessly for a while does less harm than one
+that is cut off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .record import SessionRecord
 
 SET = 60.0
-"""Seconds by which the two clocks may differ before it is worth a word."""
+"""Seconds by which the two clocks may differ before that is logged."""
 LONGEST = 30 * 86400.0
 """Seconds that may have passed, by the time of day, between two boots; with more the clock has been set."""
 
@@ -30,7 +30,7 @@ class Written(msgspec.Struct, frozen=True):
     """Moments of a session on the monotonic clock, and when they were written down, by all clocks."""
 
     boot: str
-    """The boot of which the moments are; empty where that is not known."""
+    """The id of the boot that the moments count from; empty where it is not known."""
     now: float
     wall: float
     moments: dict[Phase, float]

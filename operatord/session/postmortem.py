@@ -34,7 +34,7 @@ SHOWN_AT_FAULT = 20
 async def collect(engine: Engine, record: SessionRecord, grace: float) -> None:
     """Stop what still runs, giving it ``grace`` seconds, and note how each stage ended.
 
-    An engine that does not answer costs the facts, never the removal that follows.
+    If the engine does not answer, the facts are lost, but the removal goes on.
     """
     await asyncio.gather(
         *(_collect_stage(engine, record, stage, grace) for stage in record.provisioned.containers),
@@ -113,7 +113,7 @@ def _shown_logs(record: SessionRecord, at_fault: str | None) -> dict[str, list[s
 
 
 def _words_and_last_report(lines: Sequence[LogLine]) -> list[str]:
-    """Return what a stage wrote. It reports once a second: its words would be lost among that."""
+    """Return what a stage wrote. Its reports come once a second and would hide its own words."""
     reports = [place for place, line in enumerate(lines) if report_in(line) is not None]
     last = reports[-1] if reports else None
     return [line.line for place, line in enumerate(lines) if place == last or is_for_people(line)]

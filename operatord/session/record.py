@@ -92,7 +92,7 @@ class Provisioned:
     published: Address | None = None
     """Where the last stage's port is published, when that is known beforehand."""
     late_binding: bool = False
-    """Its stages start before what they are to do is said, which they wait for on their standard input."""
+    """Late binding: its stages start first and read their settings from standard input."""
     connect_later: bool = False
     """The namespace that its stages share is connected to its network only when they run."""
 
@@ -108,9 +108,9 @@ class Observed:
     """By container id, its address in the session's network: another one, or none, means that somebody has
     disconnected it."""
     by_others: dict[str, Meddling] = field(default_factory=dict)
-    """By container id, what somebody has done to it past the daemon."""
+    """By container id, what somebody has done to it without the daemon."""
     oom: set[str] = field(default_factory=set)
-    """Stages in which the kernel has killed something for its use of memory."""
+    """Stages in which the kernel has killed a process for lack of memory."""
     reports: dict[str, Report] = field(default_factory=dict)
     log_tails: dict[str, list[LogLine]] = field(default_factory=dict)
     usage: dict[str, StageUse] = field(default_factory=dict)
@@ -129,7 +129,7 @@ class SessionRecord:
     """When it came into each phase, by the wall clock; ``queued`` when it is made."""
     phase: Phase = "queued"
     restored: bool = False
-    """It is of an earlier life of the daemon, which may have made more than it could write down."""
+    """It was begun by an earlier daemon, which may have made more than it could write down."""
 
     moments: dict[Phase, float] = field(default_factory=dict)
     """When it was ``queued`` and came to be ``running``, on the monotonic clock."""
@@ -175,13 +175,13 @@ class SessionRecord:
     result: Ending | None = None
     ending: asyncio.Future[Ending] = field(default_factory=_future)
     wish: Ending | None = None
-    """What somebody has asked for since, if it is not about a stage; see `go_on`."""
+    """The end that somebody has asked for since, if it is not about a stage; see `go_on`."""
 
     listeners: list[ProgressListener] = field(default_factory=list)
     holders: int = 0
     """Connections that it ends with, all together."""
     orphaned: bool = False
-    """The connection that it was to end with has ended with the daemon's earlier life."""
+    """The connection that bounds it broke when the earlier daemon died."""
     for_operators: str | None = None
     """Why its probe cannot be used, where its owner may not be one to know."""
     waiters: int = 0
@@ -189,7 +189,7 @@ class SessionRecord:
     was_answered: bool = False
     """Some request for it was answered: whoever made that knows of it, and may want it."""
     given_up: bool = False
-    """Waiting for it to be ready is in vain, though it may be long until it is gone."""
+    """It will not become ready, though it may take long until it is removed."""
     _changes: Waiters = field(default_factory=Waiters)
 
     def __post_init__(self) -> None:
@@ -227,7 +227,7 @@ class SessionRecord:
 
     @property
     def is_attaching(self) -> bool:
-        """Whether stages are being started that it runs without."""
+        """Whether its missing stages are being started."""
         return self.attaching is not None and not self.attaching.done()
 
     def close_inputs(self) -> None:
@@ -295,7 +295,7 @@ class SessionRecord:
                 self.provisioned.gpus[name] = tuple(itertools.islice(left, wanted))
 
     def give_up_start(self, reason: str) -> None:
-        """Fail for want of the engine, if it is being started. Nobody waits until what was made is gone."""
+        """Fail the start because the engine does not answer. Requesters do not wait for the removal."""
         if self.phase == "starting":
             error = EngineUnavailable(reason, session_id=self.id, retry_after=1)
             self.ask_end(Ending("failed", "engine_lost", reason, error))
@@ -310,7 +310,8 @@ class SessionRecord:
             self.wish = ending
 
     def go_on(self) -> None:
-        """Forget the end of a stage, for the session does without it; what is wished still counts."""
+        """Forget the end of a stage, because the session goes on without it; an end that somebody asked for
+        still counts."""
         self.ending = _future()
         if self.wish is not None:
             self.ask_end(self.wish)

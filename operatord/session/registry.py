@@ -34,7 +34,7 @@ class Mark(NamedTuple):
 
 
 def mark(found: KnownSession) -> Mark:
-    """Return where a session stands: by when it was asked for, and by its id."""
+    """Return a session's sort key: when it was asked for, and its id."""
     return Mark(found.created, found.id)
 
 
@@ -42,7 +42,7 @@ class SessionRegistry:
     """Finds sessions by their id, by their request's key, or by what they are like."""
 
     def __init__(self, journal: Journal) -> None:
-        """Nobody lives yet; ``journal`` has those that have ended."""
+        """Begin empty; ``journal`` has the sessions that have ended."""
         self._journal = journal
         self.records: dict[str, SessionRecord] = {}
         """The living, by id, oldest first."""
@@ -84,7 +84,7 @@ class SessionRegistry:
         if record is None and (row := self._journal.by_key(owner, key)):
             record = _recalled(row)
         if record is None or (record.phase == "ended" and record.started is None):
-            return None  # it came to nothing, so that trying again is what the key is for
+            return None  # its start failed: trying again is what the key is for
         if others := differing(record.params, record.plan, params, default_count):
             names = ", ".join(f"`{name}`" for name in others)
             raise errors.Conflict(
@@ -128,7 +128,7 @@ class SessionRegistry:
     def find(
         self, phase: Phase | None, owner: str | None, limit: int, after: Mark | None = None
     ) -> list[KnownSession]:
-        """Return sessions after the mark, newest first; those that have ended while they are remembered."""
+        """Return sessions after the mark, newest first; ended ones as long as they are remembered."""
         living = [
             record
             for record in self.records.values()

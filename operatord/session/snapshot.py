@@ -98,7 +98,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 _OTHER = ("written", "relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
-"""What a record and its snapshot both call by the same name."""
+"""Members that a record and its snapshot both have."""
 _PROVISIONED = frozenset(each.name for each in fields(Provisioned))
 _OBSERVED = frozenset(each.name for each in fields(Observed))
 _encode = msgspec.json.Encoder(enc_hook=plain).encode
@@ -188,9 +188,9 @@ def _from_row(
 def stand_in(row: SessionRow, wall: float) -> SessionRecord:
     """Return a session that has failed and is being removed, for a row of which only the columns are known.
 
-    Where it is, until when and what it holds, nobody can tell any more. A stream that nobody can find,
-    extend or count must not run for ever, so it does not go on, and whoever has it is told so. Its request's
-    key is given up: the same request may be made again. ``wall`` is the time now.
+    Its location, its bounds and its resources are unknown. A stream that nobody can find, extend or count
+    must not run for ever, so it is ended, and its owner is told. Its request's key is given up: the same
+    request may be made again. ``wall`` is the time now.
     """
     stage = Stage(image=UNKNOWN, port=1)
     plan = SessionPlan(UNKNOWN, "shared", {UNKNOWN: stage}, {UNKNOWN: {}}, "json")
@@ -202,7 +202,7 @@ def stand_in(row: SessionRow, wall: float) -> SessionRecord:
 
 
 def _held(snapshot: Snapshot) -> SavedHolding | None:
-    """Return what it holds without what it still lacks: the start of that ended with the daemon."""
+    """Return what it holds without its missing stages: their start ended with the daemon."""
     holding = snapshot.holding
     if holding is None or holding.extra is None or not snapshot.missing:
         return holding

@@ -57,9 +57,8 @@ def to_session(record: SessionRecord, clock: Clock) -> Session:
 
 
 def shown_by(record: SessionRecord, clock: Clock) -> tuple[object, ...]:
-    """Return all that `to_session` goes by while the session runs: while it is equal, so is the session.
-
-    A session that runs adds to what it has, or takes from it, and replaces nothing.
+    """Return all that `to_session` depends on while the session runs: while it is equal, the result is. A
+    running session adds members or removes them, but replaces none.
     """
     record.put_right(clock)
     return (

@@ -58,15 +58,15 @@ class SessionWriter:
         return to_row(record, self._holding(record.id), self._clock)
 
     async def write_running(self, record: SessionRecord) -> None:
-        """Write down where the stream is before anybody is told: who was told must be right for ever.
-
-        The phase itself is changed afterwards.
+        """Write down where the stream is before anybody is told, since that must hold across a restart. The
+        phase itself is changed afterwards.
         """
         self._journal.note_session(self._row(record)._replace(phase="running"))
-        await self.written()  # or not: the stream is good, and trouble has been told
+        await self.written()  # or not: the stream works, and the trouble is reported
 
     async def written(self) -> None:
-        """Return when all that was noted is on disk, or cannot be written: that is told elsewhere."""
+        """Return when all that was noted is on disk, or has failed to be written, which is reported
+        elsewhere."""
         with contextlib.suppress(JournalFailed):
             await self.settled()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """From the setting `advertise_host`, or the engine's host, to the address that ports are published on.
 
-An engine takes numbers only: for a name, Docker publishes on all its addresses. So a name is looked up here,
-and has to stand for an address of this machine, unless the engine is on another.
+An engine takes numbers only: for a name, Docker publishes on all its addresses. So a name is resolved here,
+and must be an address of this machine, unless the engine is on another.
 """
 
 from __future__ import annotations
@@ -27,9 +27,8 @@ class Advertised(NamedTuple):
 
 
 def advertised(config: Config, engine_host: str | None) -> Advertised:
-    """Return what the settings say, or else the engine's host; None for that is this machine.
-
-    It may wait for a name service. Raises `ConfigError`.
+    """Return the setting's address, or else the engine's host; None if that is this machine. May wait for a
+    name service. Raises `ConfigError`.
     """
     host = config.advertise_host or engine_host or LOOPBACK
     return Advertised(host, _address(host, config, remote=engine_host is not None))
@@ -46,7 +45,7 @@ def is_this_machine(host: str) -> bool:
 def _address(host: str, config: Config, *, remote: bool) -> str:
     """Return the address for a name. Raises `ConfigError`.
 
-    An address is taken as it is: only the engine knows what its host has, and says so at a start.
+    An address is used as it is: only the engine knows its host's addresses, and refuses others at a start.
     """
     with contextlib.suppress(ValueError):
         return str(ipaddress.ip_address(host))
@@ -64,7 +63,7 @@ def _address(host: str, config: Config, *, remote: bool) -> str:
 
 
 def _addresses(host: str) -> list[str]:
-    """Return what a name stands for, IPv4 first, which every engine publishes on. Raises `ConfigError`."""
+    """Return the addresses of a name, IPv4 first, which every engine publishes on. Raises `ConfigError`."""
     try:
         infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as exc:

@@ -20,7 +20,7 @@ from .config import Config, Lease, Limits, Queue
 from .listeners import is_loopback, listener_problems
 from .probes import probe_problems
 
-# Without the comma and the white space that would make two devices of one.
+# No comma or white space, which would make two devices of one.
 _GPU_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9:._/=-]{0,127}\Z")
 _NOT_FOR_NETWORKS = tuple(
     ipaddress.IPv4Network(each) for each in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3")

@@ -50,7 +50,7 @@ def choose_engine(config: Config, instance: str, state_dir: Path, env: Mapping[s
 def engine_endpoint(config: Config, env: Mapping[str, str]) -> Endpoint | None:
     """Return where the container engine is; None where the settings leave it open and none was found.
 
-    What somebody has named, and nobody can connect to, is never passed over. Raises `ConfigError`.
+    An engine that was named is never skipped, even if it cannot be reached. Raises `ConfigError`.
     """
     if is_local(config.engine):
         return None

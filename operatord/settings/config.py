@@ -27,8 +27,8 @@ Share = Annotated[float, Meta(gt=0, le=1)]
 class ConfigError(Exception):
     """The configuration cannot be used; ``problems`` has one sentence for each reason.
 
-    No sentence has a path of the host, for clients may read it: where the file itself is at fault,
-    ``path`` names it.
+    No sentence has a path of the host, since clients may read it: where the file itself is at fault, ``path``
+    names it.
     """
 
     def __init__(self, problems: Sequence[str], path: Path | None = None) -> None:
@@ -76,11 +76,11 @@ class GpuSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Pressure(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """From where on nothing new starts, whatever is reserved; None: this is not looked at."""
+    """Thresholds from which nothing new starts, whatever is reserved; None: not measured."""
 
     cpu: Share | None = None
-    """Share of all cores that was busy, a moving average over half a minute. Not looked at unless that is
-    wanted: reservations protect what runs, and other people's work may take all cores for hours."""
+    """Share of all cores that was busy, a moving average over half a minute. Off by default: reservations
+    protect running sessions, and other people's work may take all cores for hours."""
     memory_stall: Share | None = 0.2
     """Share of time in which all tasks waited for memory: the kernel's PSI, ``full avg10``."""
 
@@ -91,7 +91,7 @@ class Queue(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ageing: Duration = Duration(60)
     """Waiting that counts as one level of priority; 0: none ever does."""
     deadline: Duration | None = Duration(300)
-    """Longest wait of a request that says no deadline and cannot be told how it stands; None: for ever."""
+    """Longest wait of a request without a deadline whose requester gets no notifications; None: for ever."""
 
 
 class Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -100,11 +100,11 @@ class Slots(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     max_age: Duration = Duration(600)
     """After so long one is replaced by a new one."""
     networks: Annotated[int, Meta(ge=0, le=64)] = 0
-    """Networks that are made beforehand for whichever sessions start without a slot."""
+    """Networks that are made in advance for sessions that start without a slot."""
 
 
 class Lease(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """When a session is ended though its work is not done; None: never."""
+    """When a session is ended before its work is done; None: never."""
 
     unread_timeout: Duration | None = Duration(600)
     """Since its stream was there, nobody has ever read it; not for leases that end otherwise."""
@@ -187,7 +187,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     @property
     def open_doors(self) -> list[OpenDoor]:
-        """The TCP addresses where nobody has to say who they are."""
+        """The TCP addresses without a login."""
         doors = [
             OpenDoor(each.address)
             for each in self.listeners

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the settings name of secrets, users and certificates, read from where it is; all of it or nothing."""
+"""Reads the secrets, users and certificates that the settings name; all of them or none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def load(config: Config) -> Credentials:
-    """Return what tells who connects. Raises `ConfigError`."""
+    """Return what logins are checked with. Raises `ConfigError`."""
     peers, subjects = _peers(config.auth.peers), config.auth.certificates
     contexts = tuple(
         None if each.tls is None else _context(each.tls, f"listeners[{place}].tls")
@@ -54,7 +54,7 @@ def check_not_emptied(before: Credentials, after: Credentials) -> None:
 
 
 def _context(tls: ListenerTls, path: str) -> ssl.SSLContext:
-    """Return what a listener speaks TLS with. Raises `ConfigError`."""
+    """Return the TLS context of a listener. Raises `ConfigError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     with _told(f"{path}.cert and key", "a certificate and the key that belongs to it"):
@@ -74,7 +74,7 @@ def _no_passphrase() -> str:
 
 @contextlib.contextmanager
 def _told(path: str, what: str) -> Iterator[None]:
-    """Say what is wrong with files of ours, without where they are. Raises `ConfigError`."""
+    """Turn errors of files into sentences without their paths. Raises `ConfigError`."""
     try:
         yield
     except ssl.SSLError as exc:
@@ -97,7 +97,7 @@ def _peers(roles: PeerRoles) -> Peers:
             with contextlib.suppress(KeyError):
                 uid, found = pwd.getpwnam(member).pw_uid, identity(member, role)
                 members[uid] = max(found, members.get(uid, found), key=lambda each: each.rank)
-    for uid in {0, os.geteuid()}:  # whose the daemon is anyway
+    for uid in {0, os.geteuid()}:  # the user of the daemon itself
         with contextlib.suppress(KeyError):
             users[uid] = identity(pwd.getpwuid(uid).pw_name, "operator")
     for name, role in roles.users.items():

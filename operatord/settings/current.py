@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The settings as they are now: one holder, in which a reload replaces them for everybody."""
+"""Holds the current settings; a reload replaces them here for all users."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from .config import Config
 
 
 class CurrentSettings:
-    """Handed to whoever goes by the settings; ``config`` is read anew each time."""
+    """Passed to all users of the settings, who read ``config`` each time."""
 
     __slots__ = ("config", "generation")
 

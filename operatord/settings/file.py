@@ -11,15 +11,15 @@ from typing import Any
 from .yaml_text import NotYaml, Unusable, parse
 
 MOST_BYTES = 256 * 1024
-"""Of a settings file. There are devices that have no end; and to parse so much takes 3 s, in which a daemon
-that serves answers 5 ms later than usual (50 ms at most, on two cores)."""
+"""Largest settings file in bytes. Devices may be endless; and parsing this much takes 3 s, in which a serving
+daemon answers 5 ms later than usual (50 ms at most, on two cores)."""
 
 
 def read(path: Path, *, again: bool) -> Any:
     """Return what a file holds. Raises `Unusable`.
 
-    A pipe is waited for, as a shell's ``<(…)`` is one, but never ``again``, in a daemon that serves: it is
-    used up then, or waits for somebody who writes into it.
+    Reading a pipe, such as a shell's ``<(…)``, blocks until it ends. With ``again``, in a serving daemon, a
+    pipe is refused: it is used up, or would block.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (os.O_NONBLOCK if again else 0)
     try:

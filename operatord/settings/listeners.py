@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Settings about who may connect: where is listened, with what rules, and who has which role."""
+"""Settings about who may connect: the addresses, their rules, and the roles of users."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from operatord_protocol.messages import Role
 
 
 class ListenerTls(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Files in PEM that a listener speaks TLS with, 1.2 or later."""
+    """PEM files for a listener with TLS 1.2 or later."""
 
     cert: str
     key: str
     client_ca: str | None = None
-    """Authorities that have to have signed the certificates of clients; None: they need none."""
+    """Authorities that must have signed the clients' certificates; None: clients need none."""
 
 
 class ListenerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One address, and how whoever connects there says who they are."""
+    """One address, and how clients there authenticate."""
 
     address: str
     """``HOST:PORT``, or the path of a Unix socket."""

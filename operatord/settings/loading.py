@@ -42,8 +42,8 @@ def load(
 ) -> Config:
     """Return the settings from file, environment and command line. Raises `ConfigError`.
 
-    ``options`` maps settings to values; those that are None were not given. ``again``, by a daemon that
-    serves: nothing is waited for, so the file has to be a regular one.
+    ``options`` maps settings to values; those that are None were not given. ``again``, for a serving daemon:
+    reading must not block, so the file has to be a regular one.
     """
     given = {key: value for key, value in options.items() if value is not None}
     if found := slips(env):

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Settings are read anew while the daemon serves: in a thread, and one time after the other.
-
-To parse a large file takes seconds, a disk or a name service may hang, and nobody is to wait for that but
-who has asked. What is read takes effect in the order in which it was read.
+"""Reads the settings again while the daemon serves: in a thread, one reload after the other. Parsing a large
+file takes seconds, and a disk or a name service may hang; only the client that asked should wait for that.
+What is read takes effect in the order in which it was read.
 """
 
 from __future__ import annotations
@@ -70,15 +69,14 @@ class Reloading(Generic[T]):
     async def reload(self) -> Reloaded:
         """Read the settings as they are now, or a moment later, and use them.
 
-        All who ask before the next reading has begun have that one in common. It goes on when they are
-        cancelled.
+        All who ask before the next reading has begun share that reading. It goes on when they are cancelled.
 
         Raises `Conflict` if they cannot be used; then nothing changes.
         """
         return await asyncio.shield(self._next or self._begin())
 
     def reload_unasked(self) -> None:
-        """Do the same for nobody: why they cannot be used is in the log."""
+        """Do the same for a signal: if the settings cannot be used, the log says why."""
         if not self._closed:
             task = self._next or self._begin()
             task.remove_done_callback(_log_refusal)  # once is enough, however many signals came
@@ -117,7 +115,7 @@ def _log_refusal(task: asyncio.Task[Reloaded]) -> None:
 
 
 def changed(before: Config, after: Config) -> list[str]:
-    """Return which settings are others now. Raises `Conflict` if one of them needs a restart."""
+    """Return which settings have changed. Raises `Conflict` if one of them needs a restart."""
     old, new = to_dict(before), to_dict(after)
     found = sorted(key for key in new if old[key] != new[key])
     if fixed := NEEDS_RESTART.intersection(found):

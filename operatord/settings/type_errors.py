@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What is said of a setting of the wrong type: its path, and what is expected there."""
+"""Messages about settings of the wrong type: the path, and what is expected there."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _EXPECTED = {
     "listen": "expected HOST:PORT such as 127.0.0.1:7733",
     "ports": "expected a range such as 20000-20999",
 }
-"""What is said of a setting whose type cannot say it."""
+"""Messages for settings whose type says too little."""
 
 
 def problem_of(exc: msgspec.ValidationError) -> tuple[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Settings from variables of the environment, and what is said of variables that look like settings."""
+"""Settings from environment variables, and messages about variables that look like settings."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ OTHER_VARIABLES = (
     "OPERATORD_KEY", "OPERATORD_SESSION", "OPERATORD_LATE_BIND",
     "OPERATORD_FAILPOINT", "OPERATORD_GUARD", "OPERATORD_NO_ENGINE_REASON",
 )  # fmt: skip
-"""Variables of ours that are no settings: for the command line, the client, stages and tests."""
+"""Variables with our prefix that are not settings: for the command line, the client, stages and tests."""
 
 
 def not_settings(env: Mapping[str, str]) -> list[str]:
-    """Return the variables that look like settings and are none, nor near to one."""
+    """Return the variables that look like settings, but match none, not even nearly."""
     return [name for name in _strange(env) if not _slip(name)]
 
 
@@ -70,9 +70,8 @@ def with_variable(problem: str, env: Mapping[str, str], given: Mapping[str, Any]
 
 
 def _strange(env: Mapping[str, str]) -> list[str]:
-    """Return the variables that have our prefix and are known to nobody of ours.
-
-    Orchestrators describe a service named operatord in variables of such names; those are not meant for us.
+    """Return the unknown variables with our prefix. Orchestrators set variables with such names for a service
+    called operatord; those are left out.
     """
     known = {*_variables(), *OTHER_VARIABLES}
     return sorted(

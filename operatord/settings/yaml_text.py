@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
 """YAML of settings, as its writers mean it, or a sentence with the line.
 
-PyYAML reads YAML 1.1, which takes more for numbers, dates and truth values than most who write it know, and
-it passes over what contradicts itself: of a key that is given twice it keeps the last. Here a key is a name
-however it looks, what goes to a stage is the text that stands in the file, and what could be read in two ways
-is refused.
+PyYAML reads YAML 1.1, in which more texts are numbers, dates and booleans than most writers know, and it
+ignores contradictions: of a key that is given twice it keeps the last. Here a key is always a name, a stage
+gets the text exactly as written, and ambiguous values are refused.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _SCALARS = (*_NUMBERS, _BOOL, _NULL)
 _KNOWN = (*_SCALARS, _STR, _TAG + "seq", _TAG + "map")
 _NULLS = ("", "~", "null", "Null", "NULL")
 _UNWRITABLE = re.compile("[\\0\ud800-\udfff]")
-"""What neither UTF-8 nor an argument of a program can have."""
+"""Characters that neither UTF-8 nor a program's argument can have."""
 _LARGE = 1e15
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-9]+)+(?:\.[0-9_]*)?\Z")
 _BASE_8 = re.compile(r"[-+]?0(?:o|[0-9])[0-9_]*\Z")
@@ -40,7 +39,7 @@ _RESOLVERS = {
     first: [each for each in resolvers if each[0] not in (_TAG + "timestamp", _TAG + "value")]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-"""What YAML 1.1 takes for more than text, by its first letter; without dates."""
+"""What YAML 1.1 reads as something else than text, by its first letter; without dates."""
 
 Path = tuple[str, ...]
 """The names that lead to a setting; a place in a list is ``[0]``."""

@@ -52,7 +52,8 @@ def run_simulate(args: Namespace) -> int:
 
 @contextlib.contextmanager
 def _without_collector() -> Iterator[None]:
-    """Look for no garbage: sessions leave no circles, and all who wait would be walked over for nothing."""
+    """Switch off garbage collection: sessions leave no reference cycles, and it would scan all waiting ones
+    in vain."""
     was = gc.isenabled()
     gc.disable()
     try:

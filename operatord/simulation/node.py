@@ -53,8 +53,8 @@ class Node:
     def standing(self, need: Vector, gpus: tuple[int, ...]) -> tuple[bool, int, float]:
         """Return how good a place it is for ``need``; less is better.
 
-        First whether it would have to wait, then behind how many, then how full the node is. One that
-        would be let past those who wait counts as waiting: that is not known before it has been asked for.
+        First whether it would have to wait, then behind how many, then how full the node is. A request that
+        could pass waiting ones counts as waiting: this is known only once it is submitted.
         """
         state = self.state
         waits = state.length > 0 or not state.room.has(need, gpus)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""The state directory: whose it is, who may use it, and what a person can do to it without a daemon."""
+"""The state directory: its identity, its lock, and what a person can do to it without a daemon."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The directory of one daemon, and the name under which it is known for good.
 
-`state_lock` says who may use it, `identity` how a copy of it is told from the original.
+`lock` decides who may use it, `identity` distinguishes a copy from the original.
 """
 
 from __future__ import annotations
@@ -46,9 +46,8 @@ class StateDir(StateLock):
             raise
 
     def secure(self) -> None:
-        """See to it that the directory at the path is this one, and put back what of it was deleted.
-
-        What it holds besides is for others to put back. Raises `StateDirLost`.
+        """Make sure that the directory at the path is this one, and put back deleted parts of it. Other files
+        in it are restored by their owners. Raises `StateDirLost`.
         """
         if not self.is_at_its_path:
             if not self.is_deleted:
@@ -82,7 +81,7 @@ class StateDir(StateLock):
             self.take(fresh)
 
     def _obstacle(self) -> str | None:
-        """Return what stands in the place of the directory or of its lock, and what to do about it."""
+        """Return what is in the place of the directory or of its lock, and what to do about it."""
         if self.path.is_dir():
             kind = no_file(self.path / LOCK)
             lock = "stands where the lock of the state directory is to be; move it away"

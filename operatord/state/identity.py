@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: MIT
-"""How a copy of a state directory is told from the original, so that never two daemons hold one instance.
-
-Two of them would each take the other's sessions for orphans. A copy has the original's name (`instance`), its
-journal and its lock file, so none of these can tell. But it is another directory: the file ``identity`` says
-on which machine the directory is, with which inode number and at which path, and has a random ``holder`` that
-is kept as long as the first two are right. It repeats the name, for the case that a loss of power, or whoever
-writes there, empties `instance` or leaves something else in it: another name would leave all that runs on the
-engine to nobody.
+"""Distinguishes a copy of a state directory from the original, so that two daemons never share one instance.
+Each would treat the other's sessions as orphans. A copy has the original's name (`instance`), its journal and
+its lock file, so none of these can tell. But it is another directory: the file ``identity`` says on which
+machine the directory is, with which inode number and at which path, and has a random ``holder`` that is kept
+as long as the first two are right. It repeats the name, in case a power failure or another program empties or
+damages `instance`: with another name, all running sessions on the engine would have no owner.
 
 - The original is still at the path that is written down, and this is another directory: it is a copy, and
   refused. Its inode number says nothing then: the top directories of two file systems often have the same.
 - As before, or moved by renaming: the same holder.
 - Anything else may be a copy or all that is left: put back from a backup, moved to another disk or machine.
-  It gets a new holder, and the engine says whether it knows the instance by an earlier one
-  (`runtime.ownership`).
+  It gets a new holder, and the engine's mark shows whether the instance belongs to an earlier one
+  (`engine_link.ownership`).
 
 Not noticed: a machine copied whole, with its id and its inodes, if both use the engine of a third one.
 """
@@ -42,7 +40,7 @@ MACHINE_ID = Path("/etc/machine-id")
 MOST_BYTES = 16 * 1024
 """Of each of these files; a path has 4096 at most, and JSON may take several for one."""
 _NAME = re.compile("[0-9A-Za-z][0-9A-Za-z_.-]{0,31}")
-"""operatord gives 12 digits, and takes what a person has written instead."""
+"""operatord makes names of 12 digits, and accepts another one that a person has written."""
 
 
 class StateDirUnusable(Exception):
@@ -106,8 +104,8 @@ def write_identity(directory: Path, identity: Identity) -> None:
 def read_instance(directory: Path) -> str | None:
     """Return the name that a daemon has given itself in a state directory; None when there never was one.
 
-    Where `INSTANCE` is empty or damaged, it is the name that `IDENTITY` repeats. No other is believed: with a
-    wrong one, all that runs would be nobody's, and what another daemon runs could be taken for ours.
+    Where `INSTANCE` is empty or damaged, it is the name that `IDENTITY` repeats. No other name is used: with
+    a wrong one, running sessions would have no owner, and another daemon's sessions could be treated as ours.
 
     Raises `StateDirUnusable`, `OSError`.
     """

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The directory that one daemon at a time has to itself, with nobody else looking in.
+"""The directory that one daemon at a time has to itself, closed to other users.
 
 Whoever can write into it decides what the daemon removes from the engine, and whoever can read it knows who
 asked for what. So it belongs to the user that the daemon runs as, and nobody else can look into it: what was
-left open is closed at the start. A directory that serves others as well, such as ``/tmp``, is refused,
-for they would be locked out.
+left open is closed at the start. A directory that others use as well, such as ``/tmp``, is refused, since
+they would be locked out.
 
 Two things are locked: the directory itself, and the file ``lock`` in it. That may be deleted while a daemon
 runs, but is all that earlier versions look at.
@@ -34,7 +34,7 @@ PROCESSES = "process"
 OURS = (*FILES, PROCESSES)
 """What begins the names of what the daemon has in it; other files are none of its business."""
 MADE_BY_MKFS = "lost+found"
-"""Is in a file system that was made for the state directory alone, and in no use."""
+"""A directory that a new file system has, and that does not count as use."""
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -107,7 +107,7 @@ class StateLock:
         self._lock = fresh
 
     def take(self, other: StateLock) -> None:
-        """Have what another one has locked, and let it have what this one had."""
+        """Exchange locks with another one."""
         self._directory, other._directory = other._directory, self._directory
         self._lock, other._lock = other._lock, self._lock
 
@@ -145,10 +145,10 @@ def _make(path: Path) -> None:
 
 
 def _require_own(path: Path) -> None:
-    """Refuse a directory in which others may have something to do. Raises `StateDirUnusable`, `OSError`.
+    """Refuse a directory that others may be using. Raises `StateDirUnusable`, `OSError`.
 
-    It is told by what it holds, or by the sticky bit, which is for directories that everybody writes to. One
-    that is closed to others, or where a daemon has worked already, is taken as it is.
+    It is told by what it holds, or by the sticky bit, which is for directories that everybody writes to. A
+    directory that is closed to others, or that a daemon has already used, is accepted as it is.
     """
     mode = path.stat().st_mode
     if not mode & OPEN_TO_OTHERS or (path / INSTANCE).exists():
@@ -190,7 +190,7 @@ def _close_to_others(path: Path) -> None:
 
 
 def _require_files(path: Path, *names: str) -> None:
-    """Refuse what is in the place of one of our files: to open it could take for ever.
+    """Refuse something else in the place of one of our files: opening it could block for ever.
 
     Raises `StateDirUnusable`.
     """

@@ -4,19 +4,19 @@
 It removes what carries the label of this state directory's instance and belongs to no living session of its
 journal. Whatever else is on the engine, it never touches: neither what is foreign, nor another instance's.
 
-What makes it safe beside a daemon that works:
+Why it is safe beside a running daemon:
 
 - The engine's objects are listed first and the journal is read after that. A session is in the journal
   before its first object exists, and it has ended there only once nothing of it is left: an object whose
   session is not living in a journal that was read later has no owner.
 - Nothing is removed on one look. The second one comes after a grace, with the labels listed anew.
 - Without a journal that can be read, nobody knows what lives, and nothing is removed.
-- Nor is a session that runs and that no journal knows (`runtime.forgotten`), unless that is asked for.
+- A running session that no journal knows (`lifecycle.forgotten`) is not removed, unless that is asked for.
 
-Where no daemon runs, what was being started or removed when the last one died is nobody's work any more, and
-goes without a grace; so that no daemon begins meanwhile, the sweep has the state directory's lock for that
-moment, and not for the grace, or a daemon could not be started. Sessions that run, or wait in the queue, are
-left to the next daemon.
+Where no daemon runs, sessions that were being started or removed when the last one died are removed without a
+grace. The sweep holds the state directory's lock for that moment, so that no daemon starts meanwhile; it does
+not hold the lock during the grace, which would keep a daemon from starting. Sessions that run, or wait in the
+queue, are left to the next daemon.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from .lock import StateDirBusy
 GRACE = 10.0
 """Seconds between the two looks; a daemon's own pass leaves orphans alone for as long."""
 SLOT = "slot"
-"""What stands for the phase of a session that nobody has asked for."""
+"""In place of a phase, for a slot."""
 UNFINISHED = {
     "starting": "its start was never finished, and no daemon runs",
     "stopping": "its removal was never finished, and no daemon runs",
@@ -128,7 +128,7 @@ class Sweep:
         """Raise `CannotSweep` if what is on the engine belongs to another state directory of this name."""
         identity = read_identity(self._state_dir)
         if identity is None:
-            return  # an older version runs here, which marks nothing
+            return  # an older version runs here, which makes no mark
         async with self._engine() as engine:
             try:
                 await Ownership(engine, self._instance, identity.holder).check()
@@ -247,7 +247,7 @@ def read_relays(journal: Path, sessions: Iterable[str]) -> list[ProcessId]:
 
 @contextlib.contextmanager
 def _asked(journal: Path, wanted: str) -> Iterator[JournalReader]:
-    """Give what can be asked of the journal, of which ``wanted`` is to be known. Raises `CannotSweep`."""
+    """Yield a reader of the journal, to look up ``wanted``. Raises `CannotSweep`."""
     try:
         with reading(journal) as reader:
             yield reader
@@ -321,7 +321,7 @@ async def _dispose(sweep: Sweep, doomed: list[Doomed], options: Options) -> bool
 
 
 def _chosen(config: Config, instance: str, note: Say) -> MakeEngine:
-    """Return what makes the engine of these settings; a wrong one would have nothing to show."""
+    """Return a factory for the engine of these settings. Another engine would show no objects."""
 
     def make() -> Choice:
         return choose_engine(config, instance, config.state_path, os.environ)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a person does to a state directory: back it up, put it back, settle which instance it is."""
+"""What a person does to a state directory: back it up, restore it, settle which instance it is."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def _forget_what_lives(journal: Path) -> None:
 
 
 def take_over(config: Config) -> str:
-    """Make this state directory the one by which the engine knows an instance.
+    """Make this state directory the holder of its instance on the engine.
 
     Raises `CannotDo`, `StateDirUnusable`, `OSError`.
     """

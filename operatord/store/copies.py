@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Copies of a journal: how one is made, whose it is, and how it becomes another instance's."""
+"""Copies of a journal: how one is made, which instance it belongs to, and how it becomes another
+instance's."""
 
 from __future__ import annotations
 
@@ -15,9 +16,9 @@ from .schema import OF_INSTANCE, SLOTS, UNKNOWN_PAST, check, require_version
 def copy_journal(journal: Path, draft: Path, instance: str) -> None:
     """Write all that a journal has into the empty file ``draft``, which says that it is of ``instance``.
 
-    It says as well that there may be sessions that it does not know: those that begin from now on. Slots may
-    become these, so it has none: whoever goes on with it is not to remove them as nobody's.
-    Raises `schema.WrongVersion`, `sqlite3.Error`.
+    The copy also notes that there may be sessions that it does not know, those that begin from now on. It has
+    no slots, since these may become such sessions, and must not be removed as unclaimed. Raises
+    `schema.WrongVersion`, `sqlite3.Error`.
     """
     with closing(connect_to_read(journal)) as source, closing(sqlite3.connect(draft)) as copy:
         require_version(source, or_older=True)
@@ -30,7 +31,7 @@ def copy_journal(journal: Path, draft: Path, instance: str) -> None:
 
 
 def instance_of(copy: Path) -> bytes | None:
-    """Return what a sound copy says of whose it is; None if it says nothing, and is a journal that works.
+    """Return the instance that a sound copy belongs to; None if it names none, being a journal in use.
 
     Raises `schema.WrongVersion`, `sqlite3.Error` and `UnicodeDecodeError` for one that is damaged.
     """

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What happened, in order: a ring of events and the subscriptions that read from it.
 
-A subscription is a cursor into the ring, not a queue: one that does not read costs nothing but its
-place, holds up nobody, and is told which events it missed when it reads again.
+A subscription is a cursor into the ring, not a queue: one that does not read costs no memory, holds up
+nobody, and learns which events it missed when it reads again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RESERVED = 1000
 """Numbers that are written down as used before they are."""
 MARK = "events.mark"
 TOLD_AT_ONCE = 64
-"""Subscriptions that are told of an event until the event loop has its turn, of tens of thousands."""
+"""Subscriptions that are notified before the event loop gets its turn; there may be tens of thousands."""
 
 
 class Event(NamedTuple):
@@ -46,8 +46,8 @@ class Emit(Protocol):
 class Subscription(ABC):
     """A place in the ring: which events are wanted, and how far they have been read.
 
-    Whoever is sent them says in a subclass how. There may be tens of thousands: hence the slots, and one
-    object for each, as the garbage collector looks at every one of them while nobody is answered.
+    A subclass says how events are sent. There may be tens of thousands: hence ``__slots__`` and only one
+    object each, as the garbage collector looks at all of them while nobody is answered.
     """
 
     __slots__ = ("_cursor", "_ring", "_session_id", "_strange", "_types")
@@ -87,9 +87,8 @@ class Subscription(ABC):
         self._ring.drop(self)
 
     def pump(self, until: float = math.inf) -> bool:
-        """Send what is due, until nothing is left, the peer takes no more, or it is ``until``.
-
-        Return whether more is left, by `time.perf_counter`. A peer that takes no more is to say when it does.
+        """Send what is due, until nothing is left, the peer takes no more, or `time.perf_counter` passes
+        ``until``. Return whether more is left. A peer that takes no more is to say when it does.
         """
         if self._strange is not None:
             if not self.send(_lost(self._strange + 1, self._strange + 1)):
@@ -139,7 +138,7 @@ class EventLog:
         self._events: list[Event] = []
         self._subscriptions: set[Subscription] = set()
         self._waiting: set[Subscription] = set()
-        """Those that have read all there is. The others go on by themselves."""
+        """Subscriptions that have read everything. The others go on by themselves."""
         self.seq = 0
         self._mark = 0
         if journal is not None:

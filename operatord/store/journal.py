@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: MIT
 """What must outlive the daemon, in one SQLite file: sessions, events, probes, and what was learned.
 
-Writing is the job of one thread: what is noted is collected and committed together, so a busy daemon
-commits seldom and a quiet one at once. `Journal.settled` returns when all that has been noted is
-committed; whoever is about to change the world outside waits for it first.
+Writing is the job of one thread: what is noted is collected and committed together, so a busy daemon commits
+seldom and a quiet one at once. `Journal.settled` returns when all that has been noted is committed; wait for
+it before changing anything on an engine.
 
 Write-ahead logging with ``synchronous = NORMAL``: a commit survives the death of the daemon at any moment.
 A power failure may lose the last commits, but then the containers that they spoke of have died as well.
 
 A write that fails is kept and tried again. So is one that got into a file which is not at its path any more,
-and which `journal_place` puts back there. What a row says can be kept aside, when nobody can read it;
-what becomes of a whole file that cannot be read, `journal_file` says.
+and which `journal_place` puts back there. A row that cannot be read can be kept aside; for a whole file that
+cannot be read, see `journal_file`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ EVENTS_KEPT = 10_000
 
 
 def _words(exc: Exception) -> str:
-    """Return what is told of a failed write, and what to do; of a defect, the log has the whole."""
+    """Return what to say of a failed write, and what to do; for a defect, the log has the traceback."""
     if isinstance(exc, JournalFailed):
         return str(exc)
     if isinstance(exc, sqlite3.Error):
@@ -95,10 +95,9 @@ class Journal:
     ) -> None:
         """Open or create it. ``on_trouble`` hears when writing begins to fail; with None, works again.
 
-        ``secure`` is called after each write, in a thread: it sees to it that there is the directory still,
-        or raises `JournalFailed`.
-
-        Raises `JournalFailed` when there is no using the file, nor a new one, or a newer version made it.
+        ``secure`` is called after each write, in a thread: it makes sure that the directory is still there,
+        or raises `JournalFailed`. Raises `JournalFailed` when neither the file nor a new one can be used, or
+        a newer version made it.
         """
         self.path = path
         self.retention = retention
@@ -146,7 +145,7 @@ class Journal:
     def keep_aside(self, row: SessionRow) -> str:
         """Keep what a row says for as long as its session is remembered; return the fact's name.
 
-        It is for what cannot be read, before something that can takes its place in the same commit.
+        For a row that cannot be read, before a readable one replaces it in the same commit.
         """
         name = ASIDE + row.id
         self.note_fact(name, row.data)
@@ -174,7 +173,7 @@ class Journal:
                 self._flying, self._noted = self._noted, _Batch()
                 try:
                     anew = await loop.run_in_executor(self._thread, self._write_down, self._flying)
-                except Exception as exc:  # whatever it is, what was noted must not be lost
+                except Exception as exc:  # whatever was raised, the notes must not be lost
                     self._noted = self._flying.under(self._noted)
                     self._trouble(f"the journal cannot be written: {_words(exc)}")
                     self._retry = loop.call_later(RETRY, self._try_again)
@@ -204,7 +203,7 @@ class Journal:
         self.on_trouble(problem)
 
     def _write_down(self, batch: _Batch) -> tuple[sqlite3.Connection, sqlite3.Connection] | None:
-        """Write one batch where it is found again, in the journal's own thread.
+        """Write one batch to the file at the journal's path, in the journal's own thread.
 
         Return connections to the file, to read and to write, if it had to be put back for that.
         """

@@ -2,8 +2,8 @@
 """The journal's file: how it is opened, and what becomes of one that cannot be used.
 
 A damaged file is put aside under another name, with a word in the log, and a new one is begun: an unreadable
-past must not keep the daemon from working. A file of a newer version is no damage. Whoever goes back to an
-older operatord has sessions in it, so it is left alone, and the daemon does not start.
+past must not keep the daemon from working. A file of a newer version is not damaged: it holds the sessions of
+a newer operatord. So it is left alone, and the daemon does not start.
 
 A file that has just been made says so with the fact `schema.UNKNOWN_PAST`: what runs on the engine may have
 been written down in another one.
@@ -50,14 +50,14 @@ _CIRCUMSTANCES = frozenset(
 
 
 class JournalFailed(Exception):
-    """What was noted could not be committed, and is kept and tried again; or there is no using the file.
+    """Notes could not be committed, and are kept and tried again; or the file cannot be used at all.
 
     The text is for people.
     """
 
 
 def not_written(exc: JournalFailed, what: str, **data: Any) -> NoCapacity:
-    """Return the error for something that was not done, or not for good, because it could not be written."""
+    """Return the error for something that was not done, or may not last, because it could not be written."""
     message = f"{what}: {exc}; ask again then"
     return NoCapacity(message, dimension="disk", retry_after=1, **data)
 
@@ -83,12 +83,12 @@ def open_sound(path: Path) -> sqlite3.Connection:
 def _refuse_newer(path: Path) -> None:
     """Raise `JournalFailed` for a file of a newer version, which is left as it is, its log included."""
     try:
-        _require_files(path)  # a pipe would be waited for
+        _require_files(path)  # opening a pipe would block
         _check_kind(path)
         with contextlib.closing(connect_to_read(path)) as db:
             require_version(db, or_older=True)
     except sqlite3.Error:
-        return  # there is none, or what is wrong with it is found when it is opened
+        return  # there is none, or opening it shows what is wrong
     except WrongVersion as exc:
         if exc.is_newer:
             raise JournalFailed(
@@ -162,7 +162,7 @@ def _require_files(path: Path) -> None:
 
 
 def _check_kind(path: Path) -> None:
-    """Raise `sqlite3.DatabaseError` if it is something else, whose log SQLite would throw away."""
+    """Raise `sqlite3.DatabaseError` if it is not a database: SQLite would throw its log away."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         if (begin := file.read(len(MAGIC))) and not MAGIC.startswith(begin):
             raise sqlite3.DatabaseError("it is not a database")

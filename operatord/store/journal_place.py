@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Whether the journal's files are still at their path, and how they are put back there.
 
-A file that is deleted or moved away while it is open goes on being written, and nobody finds it again. So its
-names are looked up after each commit, before anything is said to be written. What was written is not lost by
-then, since the open file has all of it, and a copy of that takes its place; unless somebody has put another
-file there, which is not ours to overwrite.
+SQLite goes on writing to an open file that was deleted or moved away, where nobody finds it again. So the
+paths are looked up after each commit, before anything counts as written. Nothing is lost by then, since the
+open file has everything, and a copy of it is put back; unless somebody has put another file there, which must
+not be overwritten.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class JournalPlace:
             draft.replace(self._path)
         finally:
             draft.unlink(missing_ok=True)
-        # After that: who dies in between leaves a log of what the copy has, and no journal without its log.
+        # After the copy: a death in between leaves a log whose content the copy has, and no journal without
+        # its log.
         for suffix in SUFFIXES[1:]:
             self._named(suffix).unlink(missing_ok=True)
 

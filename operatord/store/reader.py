@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What can be asked of a journal's file. Nothing here changes it.
 
-The daemon asks so of the file that it writes, and `Journal` adds what is not committed yet. The commands that
-look at a journal beside a daemon, or without one, begin with `reading`, which refuses other versions.
+The daemon reads its own file this way, and `Journal` adds what is not committed yet. The commands that look
+at a journal beside a daemon, or without one, begin with `reading`, which refuses other versions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[JournalReader]:
-    """Give what can be asked of the journal at ``path``, whoever writes it; nobody is held up by that.
+    """Yield a reader of the journal at ``path``, which another process may be writing; it blocks nobody.
 
     Raises `schema.WrongVersion`, `sqlite3.Error`.
     """
@@ -38,7 +38,7 @@ class JournalReader:
     """The questions; each raises `sqlite3.Error`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Ask ``db``, a journal of this version, which stays its opener's to close."""
+        """Read ``db``, a journal of this version; the caller closes it."""
         self._db = db
 
     # Sessions

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The journal's tables: what they are, of which version, and how an older file is brought to this one.
-
-Nobody else has a word of SQL about them but `journal`, which writes, `reader`, which asks, and `copies`.
+"""The journal's tables: their columns, their version, and how an older file is migrated. Besides this module,
+only `journal` (which writes), `reader` and `copies` contain SQL about them.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ ASIDE = "unreadable."
 
 
 class SessionRow(NamedTuple):
-    """A session as the journal has it; ``data`` is the caller's own. The columns of its table, in order."""
+    """A session's row: the columns of its table, in order; ``data`` is opaque here."""
 
     id: str
     phase: str
@@ -54,7 +53,7 @@ class SessionRow(NamedTuple):
 class WrongVersion(Exception):
     """A file is no journal of a version that can be read here.
 
-    The text is for people, and begins in the middle of a sentence: it goes on after the file's name.
+    The text continues a sentence that begins with the file's name.
     """
 
     def __init__(self, version: int) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Listening sockets that the service manager has made and hands over, as in sd_listen_fds(3).
 
-They are its own: peers connect to them, and wait, while no daemon runs. So the daemon closes only its own
-descriptors of them, and removes no path.
+They belong to the service manager: clients connect to them, and wait, while no daemon runs. So the daemon
+closes only its own descriptors, and removes no path.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ class UnusableSocket(Exception):
 
 
 def handed_over(environ: MutableMapping[str, str]) -> list[socket.socket]:
-    """Return the sockets that are meant for this process, and take all word of them out of ``environ``.
-
-    Whoever the daemon starts would else take other descriptors for them. Raises `UnusableSocket`.
+    """Return the sockets that are meant for this process, and remove their variables from ``environ``, so
+    that child processes do not use other descriptors in their place. Raises `UnusableSocket`.
     """
     pid, count, *_ = [environ.pop(name, "") for name in VARIABLES]
     if pid != str(os.getpid()):

@@ -34,7 +34,7 @@ class ServiceManager:
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str]) -> Self:
-        """Find out what there is, and take it out of ``environ``: it is for nobody whom the daemon starts.
+        """Read and remove the manager's variables from ``environ``: they are not for child processes.
 
         Raises `UnusableSocket`.
         """

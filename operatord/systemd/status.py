@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The line that ``systemctl status`` shows of the daemon: its sessions, and how it is with the engine."""
+"""The line that ``systemctl status`` shows of the daemon: its sessions, and whether the engine answers."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import os
 import socket
@@ -243,19 +244,21 @@ async def has_reported(wire: Wire, session_id: str) -> bool:
     return any('"type":"report"' in each["line"] for each in found["lines"])
 
 
+async def say(env: dict[str, str], *words: str) -> str:
+    """Return what operatorctl prints; the session that it watches fails."""
+    code, out, err = await run(*CTL, *words, env=env)
+    assert err == ""
+    assert code == (1 if words[0] == "watch" else 0), out
+    return out
+
+
 async def test_operatorctl_shows_logs_stats_events_and_the_way_to_the_end(
     daemon: DockerDaemon,
 ) -> None:
     """S18: `watch`, `logs`, `stats`, `events` and the post-mortem of a session in containers."""
     wire = await daemon.wire()
     env = {**os.environ, "OPERATORD_ADDRESS": "{}:{}".format(*daemon.address)}
-
-    async def ctl(*words: str) -> str:
-        code, out, err = await run(*CTL, *words, env=env)
-        assert err == ""
-        assert code == (1 if words[0] == "watch" else 0), out
-        return out
-
+    ctl = functools.partial(say, env)
     session = await start(wire)
     sid = session["session_id"]
     logs = await ctl("logs", sid, "--stage", "stream", "--all")

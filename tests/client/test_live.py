@@ -42,6 +42,12 @@ class Daemon(NamedTuple):
     log: list[str]
 
 
+SERVE = (
+    *(sys.executable, "-m", "operatord", "serve"),
+    *("--listen", "127.0.0.1:0", "--engine", "process"),
+)
+
+
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon of its own for this module, stopped in order at the end."""
@@ -50,19 +56,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     config.write_text("limits: {sessions: 4}\n")
     unix = str(state / "o.sock")
     process = subprocess.Popen(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "operatord",
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--unix",
-                unix,
-            ),
-            *("--engine", "process", "--state-dir", str(state / "state"), "--config", str(config)),
-        ],
+        [*SERVE, "--unix", unix, "--state-dir", str(state / "state"), "--config", str(config)],
         stderr=subprocess.PIPE,
         text=True,
     )

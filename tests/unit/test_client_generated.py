@@ -76,8 +76,7 @@ def test_source_that_does_not_say_what_is_made_of_it_is_refused() -> None:
         TOOL["blocking"]("# one\n# two\n'''three'''\n", "async_client.py")
 
 
-def test_what_is_awaited_is_called() -> None:
-    source = '''# licence
+AWAITED = '''# licence
 # make client
 """The twin."""
 
@@ -101,7 +100,7 @@ class AsyncThing:
 
     def logs(self) -> Coroutine[Any, Any, int] | AsyncFeed[WireError]: ...
 '''
-    expected = '''# licence
+CALLED = '''# licence
 # Generated from async_thing.py by tools/client: change that one, then run make client.
 """The twin."""
 
@@ -123,5 +122,8 @@ class Thing:
 
     def logs(self) -> int | Feed[WireError]: ...
 '''
-    found = TOOL["blocking"](source, "async_thing.py")
-    assert substance(found) == substance(expected)
+
+
+def test_what_is_awaited_is_called() -> None:
+    found = TOOL["blocking"](AWAITED, "async_thing.py")
+    assert substance(found) == substance(CALLED)

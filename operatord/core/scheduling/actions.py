@@ -21,7 +21,7 @@ class Start(NamedTuple):
 
 
 class Attach(NamedTuple):
-    """Start the rest of a degraded session: what it needs is taken already."""
+    """Start the rest of a degraded session: its resources are already taken."""
 
     session_id: str
     gpus: tuple[str, ...] = ()

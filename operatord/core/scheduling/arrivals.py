@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""How often something is asked for of late, and so how many had better be ready for it."""
+"""How often something was asked for lately, and so how many slots should be ready for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections import deque
 
 REMEMBERED = 300.0
-"""Seconds after which a request says nothing any more about the next one."""
+"""Seconds after which a request no longer counts as a sign of the next one."""
 MOST = 64
 """Requests that are remembered at most; a rate over so many is as good as one over more."""
 
@@ -26,9 +26,9 @@ class Arrivals:
     def expected(self, seconds: float, now: float) -> int:
         """Return how many requests are to be expected in so many ``seconds``, rounded up to one at least.
 
-        Rate times duration, where the rate is that of the requests remembered since the first of them, but
-        never taken over less than ``seconds``: a moment's crowd is not expected to be one for longer than it
-        was. So there are never more expected than have come; 0 when none has for `REMEMBERED` seconds.
+        Rate times duration. The rate is the number of remembered requests over the time since the first of
+        them, which counts as at least ``seconds``, so a short burst does not raise it for long. So never more
+        are expected than have come; 0 when none came for `REMEMBERED` seconds.
         """
         while self._times and now - self._times[0] >= REMEMBERED:
             self._times.popleft()

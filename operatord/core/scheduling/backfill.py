@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Who may go before the first in the queue, which does not fit.
+"""Which request may pass the first one in the queue when that does not fit.
 
-Whoever is first has a reservation: the moment at which, by the expected ends of those who live, it will fit.
-Another one that does fit may pass it if that does not delay it: if it will be over by then, or takes only
-what will be left over then. This is EASY backfilling (Lifka, "The ANL/IBM SP Scheduling System", 1995;
-Mu'alem and Feitelson, 2001).
+The first request has a reservation: the moment at which it will fit, given the expected ends of running
+sessions. Another request that fits now may pass it if it does not delay it: if it will be over by that
+moment, or takes only what will be left over then. This is EASY backfilling (Lifka, "The ANL/IBM SP Scheduling
+System", 1995; Mu'alem and Feitelson, 2001).
 
 - When that moment cannot be foreseen, at most `ledger.PASSES` may pass it, and then all wait.
-- When even an empty daemon would have no room for it, because something else uses the machine, whoever
+- When it would not fit even without any session, because something else uses the machine, every request that
   fits may pass: nothing is delayed by that.
 """
 
@@ -38,9 +38,8 @@ def passer(state: State, head: Waiting, now: float) -> Waiting | None:
 
 
 def longest_backfill(state: State, head: Waiting, now: float) -> Callable[[Shape], float]:
-    """Return how long one of a shape may last to go before ``head``, which does not fit.
-
-    In seconds; less than none if it may not at all.
+    """Return how many seconds a session of a shape may last to pass ``head``, which does not fit. Negative if
+    it may not pass at all.
     """
     if not state.settings.backfill:
         return lambda shape: -1.0

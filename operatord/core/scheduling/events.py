@@ -75,7 +75,7 @@ class Detached(NamedTuple):
 
 
 class Withdrawn(NamedTuple):
-    """A queued request, or what a degraded session still waits for, is not wanted any more."""
+    """A queued request, or the missing part of a degraded session, is no longer wanted."""
 
     session_id: str
 

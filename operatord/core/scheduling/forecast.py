@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Where each request stands in the queue, and when it may be expected to start.
 
-An estimate, not a promise: it walks through the expected ends of those who live in the order of the queue,
-as if nobody else came, nobody was let past another, and the machine was not used by anything else. A session
-that should have ended already is counted on no more.
+An estimate, not a promise: it goes through the queue in order and through the expected ends of running
+sessions, as if nobody else came, nobody passed another, and nothing else used the machine. A session that
+should have ended already is left out.
 """
 
 from __future__ import annotations

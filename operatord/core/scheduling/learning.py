@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What stages really use, learned from samples of those that ran.
 
-For each stage of each pipeline two things are kept, because they err in different ways. The *start
-peak* is the largest use seen while a session was young: reading a model or importing a library can
-take more than anything later. The *steady p95* is the 95th percentile of the use after that: what a
-session takes all but always, whatever one odd sample says.
-
-Both look back over a bounded number of samples, so that a wild day is forgotten. Nothing here reads
-a clock or an engine: samples are brought by `operatord.monitors.usage`.
+For each stage of each pipeline two things are kept, because they err in different ways. The *start peak* is
+the largest use seen while a session was young: reading a model or importing a library can take more than
+anything later. The *steady p95* is the 95th percentile of the use after that: what a session hardly ever
+exceeds; single odd samples do not matter. Both look back over a bounded number of samples, so an unusual day
+is forgotten. Nothing here reads a clock or an engine: samples are brought by `operatord.monitors.usage`.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ ENOUGH = 3
 """Samples from which on a lesson is believed."""
 PERCENT = 95
 STEPS = (10, 8 * 1024**2)
-"""What is learned is held in whole steps of so many thousandths of a core, and of so many bytes."""
+"""Learned amounts are rounded up to steps of so many thousandths of a core, and of so many bytes."""
 
 
 class Use(NamedTuple):
@@ -106,8 +104,8 @@ class Learned:
     def reservation_for(self, pipeline: str, stage: str, declared: Use) -> Use:
         """Return what to hold for a stage for the whole life of its session: never less than declared.
 
-        The start peak is held to the end: once given back, the next start could take it, and it
-        would be missing when the stage needs it again.
+        The start peak is kept to the end: otherwise the next start could take it, and it would be missing
+        when the stage needs it again.
         """
         lesson = self.of(pipeline, stage)
         if lesson is None or lesson.samples < self._enough:

@@ -33,9 +33,9 @@ class Settings(NamedTuple):
     backfill: bool = True
     """Start small requests in gaps that those ahead of them do not need."""
     fair: bool = True
-    """Prefer owners who have less; else it is first come, first served."""
+    """Prefer owners who have less. Without it, first come, first served."""
     no_subnets: str | None = None
-    """Who leaves no address range for another session's network; any time there may be some again."""
+    """What occupies all address ranges, in words. There may be free ones again at any time."""
 
 
 class Ask(NamedTuple):
@@ -127,8 +127,8 @@ class Outlook(NamedTuple):
     """When something that does not fit now will fit."""
 
     kind: Literal["at", "unknown", "never"]
-    """``at`` a moment that can be foreseen; at some ``unknown`` one; ``never`` by sessions ending alone,
-    because something else takes the room."""
+    """``at`` a foreseeable moment; at an ``unknown`` one; ``never`` just because sessions end, since
+    something else takes the room."""
     moment: float = 0.0
     spare: Vector = NOTHING
     """What will be left over at that moment."""
@@ -137,7 +137,7 @@ class Outlook(NamedTuple):
 def outlook(state: State, waiting: Waiting, now: float) -> Outlook:
     """Return when there will be room, by the expected ends of those who have it.
 
-    What one that waits to be attached has already is not going to become free for it.
+    A session that waits for an attached stage does not count what it holds itself.
     """
     room, free, shape = state.room, state.room.soon(), waiting.key.shape
     own = room.holdings.get(waiting.session_id)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Whether the machine has room to breathe, whatever the books say is free.
+"""Whether the machine is short of something, whatever the books say is free.
 
-Reservations count what sessions may take; the machine also has other users. Each of processor, memory
-and disk is under pressure or not, and that is a state with two borders: it is entered beyond the
-watermark and left only well on this side of it, so that a value close to the border, which is where
-holding back starts puts it, does not open and close the door every second.
+Reservations count what sessions may take; the machine also has other users. Each of processor, memory and
+disk is under pressure or not, and that is a state with two borders: it is entered beyond the watermark and
+left only well below it. Holding back starts keeps the value close to the watermark; with one border alone,
+starts would be allowed and forbidden every second.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ CPU_SECONDS = 30.0
 """Time constant of the average: a machine that becomes fully busy shows 63 % after this long, 95 %
 after three times as long. A session's start takes a second or two and must not look like pressure."""
 NEWS = 0.1
-"""The part of itself by which a figure has to change before it is told anew. Everybody who waits is sent each
-reason that differs, and free memory is never the same twice."""
+"""A figure has to change by this part of itself before the reason is updated. Each new reason is sent to
+everybody who waits, and free memory is never the same twice."""
 _CPU_BAND = 0.07
 """How far below its watermark the average has to fall, unless half the watermark is nearer."""
 
@@ -55,7 +55,7 @@ class Gauge:
     """What is known of the machine's state; changed only by `update`."""
 
     def __init__(self) -> None:
-        """Begin with an idle machine: a daemon that has just started presumes nothing."""
+        """Begin as if the machine were idle."""
         self._average = 0.0
         self._cpu = False
         self._memory = False
@@ -81,7 +81,7 @@ class Gauge:
         return self.kind
 
     def _note(self, sample: Sample, watermarks: Watermarks) -> None:
-        """Keep ``sample`` for the reason, if that would be another one."""
+        """Keep ``sample`` for the reason, if the reason would change."""
         name, now = _figure(self.kind, sample, watermarks)
         before, then = self._figure
         if name != before or abs(now - then) > NEWS * max(now, then):
@@ -134,8 +134,8 @@ def _cpu_pressed(before: bool, average: float, watermark: float | None) -> bool:
 def _memory_pressed(before: bool, sample: Sample, watermarks: Watermarks) -> bool:
     """Two measures, one state: it is entered for either and left for both.
 
-    Available memory tells too late of a machine that thrashes its page cache; stalls tell nothing
-    of one that is calmly about to run out.
+    Available memory shows too late that a machine thrashes its page cache; stalls do not show that one is
+    about to run out without stalling.
     """
     stall, limit = sample.memory_stall, watermarks.memory_stall
     return _held(
@@ -160,7 +160,7 @@ def _figure(kind: Kind, sample: Sample, watermarks: Watermarks) -> tuple[str, fl
 
 
 def _lacks_memory(sample: Sample, watermarks: Watermarks) -> bool:
-    """Tell whether it is want of memory that is told; else it is stalls."""
+    """Tell whether the reason is low memory; otherwise it is stalls."""
     wanted = _memory_clear(watermarks.memory)
     return watermarks.memory_stall is None or sample.memory_available < wanted
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The books of admission: what there is, what is taken, by whom, and when it is expected back.
 
-What is taken was taken before the start began, and is given back when the engine has said that the
-session's last object is gone. What is free is the smaller of two figures: what the books leave over, and
-what was measured to be free less the holds that a measurement cannot have seen yet.
+Resources are taken before a start begins, and given back when the engine has said that the session's last
+object is gone. The free amount is the smaller of two figures: what the books leave over, and what was
+measured to be free minus the holdings that are too young to be seen in a measurement.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from operatord.core.resources import NOTHING, Vector, fits, least, minus, plus
 SETTLES = 3.0
 """Seconds after which what a running session uses is part of what is measured."""
 LATE = 10.0
-"""Seconds by which an end may be overdue and is still expected at any moment: a stream's length is known,
-not how long its start and its removal take."""
+"""Seconds by which an expected end may be overdue and still count as near: a stream's length is known, but
+not how long its start and removal take."""
 
 
 class Gpu(NamedTuple):
@@ -199,8 +199,8 @@ class Room:
     def coming(self, now: float) -> list[tuple[float, int, Holding]]:
         """Return (moment, serial, holding) of those that are expected to end, soonest first.
 
-        Whoever is long overdue is left out: when it ends is anybody's guess. A moment before ``now``
-        is one that is overdue a little, which means any moment now.
+        Sessions that are long overdue are left out: nobody knows when they end. A moment before ``now`` means
+        a little overdue: any moment now.
         """
         return self.ends[bisect.bisect_left(self.ends, (now - LATE,)) :]
 

@@ -14,7 +14,7 @@ The rules:
 - A session that may be degraded starts plain when there is no room for the whole of it (`starting`).
 - Slots take only what nobody waits for, and are given up for whoever is first (`slots`).
 
-`events` has what it is told, `actions` what it answers; both are to be had from here.
+Its input is in `events`, its output in `actions`; both can be imported from here.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class _Verdict(NamedTuple):
     passing: Waiting | None = None
     """Who is first, when another may start before it."""
     due: bool = False
-    """Time alone has let somebody else pass, who is to go before this one."""
+    """Time alone has put another request ahead of this one."""
 
 
 def _submit(state: State, event: Submitted, now: float) -> list[Action]:
@@ -133,9 +133,8 @@ def _submit(state: State, event: Submitted, now: float) -> list[Action]:
 
 
 def _has_new_head(state: State, waiting: Waiting, now: float) -> bool:
-    """Tell whether ``waiting`` has become first, or by its coming somebody else for whom there is room.
-
-    The reservation of whoever was first counts for nothing then, and others may fit beside the new one.
+    """Tell whether ``waiting`` has become first, or has made another request first that fits. Then the former
+    first request's reservation no longer counts, and others may fit beside the new one.
     """
     head = state.queue.first(now)
     return head is not None and (head is waiting or _has_room(state, head))
@@ -295,7 +294,7 @@ def _change(state: State, event: Changed, now: float) -> list[Action]:
 
 
 def _for_ever(state: State, why: Why) -> bool:
-    """Tell whether what `never` found will stay so: others' networks and routes come and go."""
+    """Tell whether `never` found a reason that lasts: networks and routes of others come and go."""
     return why.dimension != "subnets" or state.settings.no_subnets is None
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Slots in the books: sessions that are made before anybody asks, out of room that nobody wants.
 
-They hold what they reserve, but never in anybody's way: a slot is not begun while somebody waits, is given
-up for whoever is first and needs its room, and one after the other when the machine is under pressure.
+They hold what they reserve, but never block a request: a slot is not begun while a request waits. It is given
+up when the first request needs its room; and when the machine is under pressure, slots are given up one by
+one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from .waiting import Waiting
 
 
 def reserve(state: State, event: Reserved, now: float) -> list[Action]:
-    """Take what a slot needs, if nobody else wants anything."""
+    """Take what a slot needs, if no request waits."""
     if state.draining or state.pressure or len(state.queue) or not state.room.has(event.need):
         return []
     state.serial += 1

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What a start takes from the room: the whole, or the plain part now and the rest when there is room.
 
-A session that is degraded waits on in the queue for what it was not given, and goes on with that when it is
-its turn. Whether it is anybody's turn is decided elsewhere (`scheduler`, `backfill`, `slots`).
+A degraded session stays in the queue for its missing part, which is attached when its turn comes. Whether it
+is anybody's turn is decided elsewhere (`scheduler`, `backfill`, `slots`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def foresee(state: State, waiting: Waiting, passing: Waiting | None, now: float)
 
 
 def _shape_for(state: State, waiting: Waiting, passing: Waiting | None, now: float) -> Shape:
-    """Return what to take: of one that may be degraded, the whole if there is room for that."""
+    """Return what to take: the whole if there is room for it, else the plain part if degrading is allowed."""
     whole = waiting.whole
     if whole is None or not state.room.has(*whole):
         return waiting.key.shape

@@ -6,15 +6,15 @@ Three rules, one inside the other:
 1. Between priorities, the foremost request of each is compared by its level: its priority, and one more
    for every ``ageing`` seconds that it has waited. So nothing waits for ever behind more urgent things.
 2. Within a priority, the owner whose sessions hold the smaller dominant share goes first
-   (`resources.dominant_share`), so that whoever floods the queue does not get more than others.
+   (`resources.dominant_share`), so that an owner who floods the queue does not get more than others.
 3. Within an owner, first come, first served.
 
 All that one owner has waiting at one priority is a *stand*, and a priority has a heap of its stands, each at
-the place (its owner's share, its oldest request's number). A share changes with every start and every end:
-when it falls, the stand is pushed anew; when it rises, that is put right once the old place comes to the
-top. Requests that need the same and last about as long are interchangeable but for their order: they have
-one *lane*, so that a question such as "who is the first that fits into the gap?" is asked once for each
-lane and not for each request.
+the place (its owner's share, its oldest request's number). A share changes with every start and every end.
+When it falls, the stand is pushed again; when it rises, the stand is corrected once its old place comes to
+the top. Requests that need the same and last about as long are interchangeable but for their order: they have
+one *lane*, so that a question such as "who is the first that fits into the gap?" is asked once for each lane
+and not for each request.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Stand:
         """Where it is in the heap; None while its owner may not have more sessions."""
 
     def take_place(self) -> None:
-        """Go where the owner's share and the oldest request's age ask for."""
+        """Take the place in the heap that the owner's share and the oldest request's age give."""
         self.place = (self.owner.share, next(iter(self.items)), self)
         self.band.push(self.place)
 
@@ -132,7 +132,7 @@ class _Band:
         self.lanes: dict[LaneKey, dict[_Stand, None]] = {}
         """For each lane, the stands that have somebody in it."""
         self.shapes: dict[Shape, dict[LaneKey, None]] = {}
-        """For each shape, its lanes: whoever asks knows which shapes fit, and there are few of them."""
+        """For each shape, its lanes. Callers know which shapes fit, and there are few shapes."""
 
     def push(self, place: _Place) -> None:
         if len(self.heap) > 4 * len(self.stands) + 32:
@@ -142,7 +142,7 @@ class _Band:
             heapq.heappush(self.heap, place)
 
     def top(self) -> _Place | None:
-        """Return the first place; forget those that no longer hold."""
+        """Return the first place; drop outdated ones."""
         while self.heap:
             place = self.heap[0]
             stand = place[2]
@@ -353,9 +353,8 @@ class WaitingList:
         return priority + (now - since) // self._ageing if self._ageing else priority
 
     def first(self, now: float, reach: Mapping[Shape, float] | None = None) -> Waiting | None:
-        """Return who is next, or who is next of those within ``reach``.
-
-        That is for each shape the most seconds that it may be expected to last.
+        """Return the next request, or the next one within ``reach``: for each shape, the most seconds that it
+        may be expected to last.
         """
         if len(self._bands) == 1:
             (band,) = self._bands.values()
@@ -401,7 +400,7 @@ class WaitingList:
     def _put_right(
         self, heap: list[_Line], owners: dict[str, _Turn], late: list[Waiting]
     ) -> list[_Line]:
-        """Bring to the top whoever is next by what its owner will hold, if there is anybody."""
+        """Bring the next request to the top, by what its owner will hold by then."""
         while heap:
             share, serial, waiting, rest = heap[0]
             turn = owners[waiting.owner]

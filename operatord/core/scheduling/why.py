@@ -12,7 +12,7 @@ from .room import choose
 from .waiting import Shape, Waiting
 
 HOLDERS = 32
-"""How many of those who hold the scarce thing are named."""
+"""How many holders of the scarce thing are named."""
 
 
 class Why(NamedTuple):
@@ -131,7 +131,7 @@ def _too_small(state: State, gpus: tuple[int, ...]) -> str:
 
 
 def _behind(state: State, waiting: Waiting, now: float) -> Why:
-    """There is room, but whoever is first is to have it."""
+    """There is room, but it is kept for the first in the queue."""
     head = state.queue.first(now)
     first = head.session_id if head is not None and head is not waiting else None
     text = "there is room for it, and it is next"

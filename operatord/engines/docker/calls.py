@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""The calls of a Docker Engine that may be refused for more than one reason, or not be over at once.
+"""Calls of a Docker Engine that may be refused for several reasons, or take more than one request.
 
 Engines disagree on the status of a refusal and on its words: Podman has 500 for a name that is taken, a
-network that is gone, and a container that others need. So after a refusal we look at what the call was
-about, and only what that does not explain is left to the table of `docker_errors`.
-
-Each function makes its calls with a client that is its own meanwhile, in a thread.
+network that is gone, and a container that others need. So after a refusal we inspect the object of the call;
+the table in `errors` decides only what that does not explain. Each function runs in a thread, with a client
+of its own.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from .errors import not_connected, port_in_use, still_needed
 
 _PORT_TRIES = 10
 _JOINS = "container:"
-"""How the mode of a network begins that is another container's."""
+"""Prefix of a network mode that means another container's namespace."""
 
 
 def image(client: APIClient, name: str) -> bodies.Json:
@@ -40,7 +39,7 @@ def image(client: APIClient, name: str) -> bodies.Json:
 
 
 def create_network(client: APIClient, plan: NetworkPlan) -> bodies.Json:
-    """Create a network, or take the one of that name when it is the very same plan's."""
+    """Create a network, or use an existing one of that name and the same plan."""
     try:
         answer: bodies.Json = client.create_network(**bodies.network_body(plan))
     except APIError as exc:
@@ -56,9 +55,8 @@ def create_network(client: APIClient, plan: NetworkPlan) -> bodies.Json:
 
 
 def create(client: APIClient, plan: StagePlan, body: bodies.Json, *, joins_by_name: bool) -> str:
-    """Create a container, or take the one of that name when it is the very same plan's; return its id.
-
-    With ``joins_by_name`` the one whose network it shares need not be there yet, and is not missed.
+    """Create a container, or use an existing one of that name and the same plan; return its id. With
+    ``joins_by_name``, the container whose network it shares need not exist yet.
     """
     try:
         answer = client.create_container_from_config(body, plan.name)  # type: ignore[no-untyped-call]
@@ -79,8 +77,8 @@ def create(client: APIClient, plan: StagePlan, body: bodies.Json, *, joins_by_na
 def start(client: APIClient, container_id: str) -> None:
     """Start a container. After a foreign program's port, go on to the next of the range.
 
-    The engine itself looks for a port past its own containers' only; each attempt makes it look
-    from where the last one ended.
+    The engine itself avoids only its own containers' ports; each attempt continues after the port that was
+    tried last.
     """
     attempts = 1
     while True:
@@ -98,7 +96,7 @@ def start(client: APIClient, container_id: str) -> None:
 
 
 def leave_none(client: APIClient, container_id: str) -> None:
-    """Take a container out of the network of those that have none, which admits no second one. Idempotent."""
+    """Disconnect a container from the network ``none``, which allows no second network. Idempotent."""
     try:
         client.disconnect_container_from_network(container_id, bodies.NO_NETWORK)
     except APIError as exc:
@@ -112,9 +110,8 @@ def connect(client: APIClient, container_id: str, network: Network, aliases: Seq
 
 
 def remove(client: APIClient, container_id: str) -> bool:
-    """Remove a container; False when it has to be asked for again.
-
-    The engine is at it already, or others that are being removed as well share the container's namespace.
+    """Remove a container; False when the call has to be repeated, because a removal is already under way, or
+    containers that share its namespace are being removed too.
     """
     try:
         client.remove_container(container_id, force=True, v=True)
@@ -123,7 +120,7 @@ def remove(client: APIClient, container_id: str) -> bool:
             return False
         if not _is_trouble(exc):
             raise
-        # A network that went before it is trouble for Podman, which removes the container all the same.
+        # Podman reports an error if its network went first, but removes the container.
         if _found(lambda: client.inspect_container(container_id)) is None:
             return True
         if not still_needed(str(exc.explanation)):
@@ -140,9 +137,9 @@ def remove_network(client: APIClient, network_id: str) -> bool:
     """
     members = client.inspect_network(network_id).get("Containers") or {}
     for key, endpoint in members.items():
-        # An endpoint that outlived its container is listed as ep-…, and goes by its name.
+        # An endpoint that outlived its container is listed as ep-…, and is removed by name.
         member = endpoint["Name"] if key.startswith("ep-") else key
-        with contextlib.suppress(APIError):  # the removal tells
+        with contextlib.suppress(APIError):  # the removal reports it
             client.disconnect_container_from_network(member, network_id, force=True)
     try:
         client.remove_network(network_id)
@@ -156,12 +153,12 @@ def remove_network(client: APIClient, network_id: str) -> bool:
 
 
 def _is_trouble(exc: APIError) -> bool:
-    """Tell whether the engine says no more than that something went wrong."""
+    """Tell whether the engine says only that something went wrong."""
     return bool(exc.status_code and exc.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def _found(look: Callable[[], bodies.Json]) -> bodies.Json | None:
-    """Return what a look finds; None when it is not there."""
+    """Return what an inspection finds; None when the object is gone."""
     try:
         return look()
     except APIError as exc:
@@ -177,7 +174,7 @@ def _join_of(body: bodies.Json) -> str | None:
 
 
 def _explain(client: APIClient, container_id: str, exc: APIError) -> None:
-    """Raise what a start failed on, if it is seen by looking at the container."""
+    """Raise the cause of a failed start, if an inspection of the container shows it."""
     if not _is_trouble(exc):
         return
     there = _found(lambda: client.inspect_container(container_id))

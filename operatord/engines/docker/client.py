@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The edge to docker-py: the only module that imports it, for the engine and the swarm alike.
 
-Clients are made, lent and dropped here, and no exception of docker-py or requests gets past `edge`.
+Clients are created, lent and dropped here; `edge` translates all exceptions of docker-py and requests.
 """
 
 from __future__ import annotations
@@ -69,9 +69,7 @@ def edge(during: str, subject: str) -> Iterator[None]:
         raise
     except (requests.RequestException, HTTPError, DockerException, OSError) as exc:
         raise unreachable(exc) from exc
-    except (
-        Exception
-    ) as exc:  # whatever a library lets out: no watch over the engine is to die of it
+    except Exception as exc:  # whatever a library raises must not end the engine's monitor
         log.exception("the way to the engine broke in an unexpected way, during: %s", during)
         raise EngineSilent(
             "the connection to the container engine broke in an unexpected way"
@@ -83,7 +81,7 @@ def _sentence(exc: requests.HTTPError) -> str:
 
 
 def _level(error: EngineError) -> int:
-    """Return how loud a refusal is: what is looked for and gone is no news, and most often expected."""
+    """Return the log level of a refusal: that an object is gone is mostly expected."""
     return logging.DEBUG if isinstance(error, (NotThere, ImageMissing)) else logging.WARNING
 
 
@@ -108,7 +106,7 @@ class Clients:
         self.drop()
 
     def connect(self) -> EngineInfo:
-        """Drop all clients, and settle the version of the interface that both sides speak."""
+        """Drop all clients, and agree with the engine on an API version."""
         self.drop()
         with contextlib.closing(self._new(NEWEST)) as client:
             with edge("connect", "the engine"):
@@ -121,9 +119,9 @@ class Clients:
         """Make sure that the engine takes a new connection, and answers on it. For one thread at a time."""
         client = self._pinging
         if client is None:
-            # Kept, because to make one takes longer than to ping; it has no connection in between.
+            # Kept, because creating one takes longer than a ping; it is not connected in between.
             client = self._pinging = self.make()
-            if self._ssh is None:  # there, a connection takes longer than most answers
+            if self._ssh is None:  # over ssh, connecting takes longer than most answers
                 client.headers["Connection"] = "close"
         with edge("connect", "the engine"):
             client.ping()
@@ -174,7 +172,7 @@ class Clients:
             client = APIClient(base, version=version, timeout=self._timeout, tls=self._tls)
         client.trust_env = False  # no proxies or netrc on the way to the engine
         if self._ssh is not None:
-            client.base_url = "http+docker://ssh"  # or docker-py would take a channel for a socket
+            client.base_url = "http+docker://ssh"  # or docker-py would treat a channel as a socket
             opened = partial(_SshConnection, self._ssh, self._timeout)
             client.mount("http+docker://", _OneConnection(base, opened))
         elif self._url.startswith("http+unix://"):
@@ -191,7 +189,7 @@ def library_tls(tls: Tls | None) -> TLSConfig | Literal[False]:
     """Return it as docker-py takes it. Raises `EngineUnavailable` if a file of it has gone."""
     if tls is None:
         return False
-    if not tls.verify:  # or each request would say so; it was asked for
+    if not tls.verify:  # or each request would warn, although it was asked for
         urllib3.disable_warnings(InsecureRequestWarning)
     pair = (str(tls.cert), str(tls.key)) if tls.cert and tls.key else None
     with edge("connect", "the engine"):
@@ -200,10 +198,9 @@ def library_tls(tls: Tls | None) -> TLSConfig | Literal[False]:
 
 
 class _AsDockerTrusts(HTTPAdapter):
-    """Takes the certificates that the docker command takes.
-
-    From Python 3.13 on, an authority's has to say what its key is for (RFC 5280, section 4.2.1.3). Those that
-    are made as Docker's documentation has it do not.
+    """Accepts the certificates that the docker command accepts. From Python 3.13 on, an authority's
+    certificate has to state its key usage (RFC 5280, section 4.2.1.3); those made as Docker's documentation
+    describes do not.
     """
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -261,7 +258,7 @@ class _SshConnection(HTTPConnection):
         self.sock = self._ssh.open(self._seconds)
 
     def getresponse(self) -> Any:
-        """Return the answer. Where none comes, the command at the other end has often said why."""
+        """Return the answer. If none comes, the command at the other end has often printed why."""
         channel = self.sock
         try:
             return super().getresponse()

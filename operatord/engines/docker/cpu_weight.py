@@ -28,13 +28,13 @@ from collections.abc import Mapping
 from typing import Literal
 
 Conversion = Literal["none", "linear", "quadratic"]
-"""What is done to the shares before the kernel has them: nothing on cgroup v1."""
+"""How shares are converted before they reach the kernel; not at all on cgroup v1."""
 
 _SHARES_PER_CORE = 1024
 """As Kubernetes has it: MilliCPUToShares in kubernetes/pkg/kubelet/cm/helpers_linux.go."""
 _SHARES_MIN, _SHARES_MAX = 2, 262_144
 _WEIGHT_PER_CORE = 100
-"""What the kernel gives whoever asks for nothing; on cgroup v1 that is 1024 shares."""
+"""The kernel's default weight; on cgroup v1 that is 1024 shares."""
 _WEIGHT_MIN, _WEIGHT_MAX = 1, 10_000
 _QUADRATIC_FROM: Mapping[str, tuple[int, ...] | None] = {
     "runc": (1, 3, 2),
@@ -47,10 +47,10 @@ _QUADRATIC_FROM: Mapping[str, tuple[int, ...] | None] = {
 
 
 def conversion(cgroup_version: str, runtime: str) -> Conversion:
-    """Return what an engine does to shares, by what it says of itself (as in `EngineInfo`).
+    """Return how an engine converts shares, judging by its `EngineInfo`.
 
-    An unknown runtime is taken for a new one, since all runtimes move to the quadratic formula. A known one
-    whose version is not told is taken for an old one, since only old engines do not tell it.
+    An unknown runtime is treated as new, since all runtimes move to the quadratic formula. A known one
+    without a version is treated as old, since only old engines do not report it.
     """
     if cgroup_version != "2":
         return "none"
@@ -62,7 +62,7 @@ def conversion(cgroup_version: str, runtime: str) -> Conversion:
 
 
 def cpu_shares(cpus: float, converted: Conversion) -> int:
-    """Return the shares to ask for, 2 to 262144, for a number of cores and what is done to shares.
+    """Return the shares to ask for, 2 to 262144, for a number of cores and a conversion.
 
     On cgroup v2, reservations are told apart in steps of 0.01 core, from 0.01 to 100 cores.
     """
@@ -101,6 +101,6 @@ _UNROUNDED = {"linear": _linear, "quadratic": _quadratic}
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return the leading numbers of ``1.3.6+ds1`` or ``1.23``; none of what has none."""
+    """Return the leading numbers of ``1.3.6+ds1`` or ``1.23``; empty if there are none."""
     found = re.match(r"\d+(\.\d+)*", version)
     return tuple(int(part) for part in found[0].split(".")) if found else ()

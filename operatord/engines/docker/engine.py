@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Stages as containers of a Docker Engine, through docker-py's low-level client.
 
-One call to the engine per operation, made in a thread of one of four lanes, so that stopping and
-removing never wait behind starting, looking never behind either, and a removal never behind a stop
-that takes its grace. `docker_bodies` says what is sent and how the answers read, `docker_errors`
-what a refusal means, and `docker_client` is the edge to the library.
+One call to the engine per operation, made in a thread of one of four lanes, so that stops and removals never
+wait behind starts, inspections behind neither, and a removal never behind a stop in its grace period.
+`bodies` has what is sent and how answers are read, `errors` what a refusal means, and `client` is the edge to
+the library.
 """
 
 from __future__ import annotations
@@ -56,10 +56,11 @@ from .stream import ResponseStream
 T = TypeVar("T")
 
 _IMAGE_REMEMBERED = 1.0
-"""Seconds for which an image's description is believed. Should the image have gone, a creation tells."""
+"""Seconds for which an image's description is cached. If the image has gone, creating a container shows
+it."""
 _OUTLASTS = 3.0
-"""How many times as long as a silence that is borne a call may take: the silence, as long again until who
-waits is told that it was in vain, and the call's own time."""
+"""A call may take this many times the tolerated silence: the silence itself, as long again until its
+requester is told that it failed, and the call's own time."""
 _EVENT_BYTES = 64 * 1024
 _PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds before each attempt at something that the engine says is under way or in use."""
@@ -90,14 +91,14 @@ class DockerEngine:
         self._queue_timeout = queue_timeout
         self._hardening = hardening or bodies.Hardening()
         self._converted: cpu_weight.Conversion = "none"
-        """What is done to CPU shares. It is told anew whenever the engine is connected to."""
+        """How CPU shares are converted; set on each connection to the engine."""
         self._clients = Clients(
             where if isinstance(where, Endpoint) else Endpoint(where), call_timeout
         )
         self._images: dict[str, tuple[float, bodies.Json]] = {}
         """Descriptions by name, each with the time of the monotonic clock when it was asked for."""
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        """By the same names: of many starts at once, one asks."""
+        """One lock for each of these names, so that of many starts at once only one asks."""
         self._starting = Lane("docker-start", 6)
         self._stopping = Lane("docker-stop", 8)
         self._removing = Lane("docker-remove", 4)
@@ -127,7 +128,7 @@ class DockerEngine:
         return await self._looking.run(work, self._patience)
 
     def be_patient(self, seconds: float) -> None:
-        """Make calls outlast a silence of so many seconds, and as long until somebody is told of it."""
+        """Let calls outlast a silence of so many seconds, and as long again until its requesters are told."""
         self._timeout = max(self._least_timeout, _OUTLASTS * seconds)
         self._clients.allow(self._timeout)
 
@@ -148,7 +149,7 @@ class DockerEngine:
     async def alive(self) -> None:
         """Return when the engine has answered a ping. Raises `EngineUnavailable`.
 
-        On a connection of its own: an engine that is being stopped goes on serving those it has.
+        Uses a new connection: an engine that is being stopped goes on serving existing ones.
         """
         await self._pulse.run(self._clients.ping, self._patience)
 
@@ -177,17 +178,16 @@ class DockerEngine:
         return ids
 
     async def claim(self, holder: str) -> str:
-        """Make a volume for the instance, which holds nothing; return whose it is by its label.
-
-        A name is given to one volume only, and who asks for it again gets the one that is there. What Engine
-        20.10 answers to that, though, has no labels once it was restarted; an inspection has.
+        """Create an empty volume as the instance's mark; return the holder that its label names. A name
+        belongs to one volume only, and creating it again returns the existing one. After a restart, though,
+        Engine 20.10 leaves the labels out of that answer; an inspection has them.
         """
         body = bodies.mark_body(self._instance, holder)
         await self._look("mark", body["name"], lambda c: c.create_volume(**body))
         return await self.holder() or holder
 
     async def holder(self) -> str | None:
-        """Return whose the instance is by the label of that volume; None if there is none that says so."""
+        """Return the holder that the label of that volume names; None if there is no such volume."""
         name = bodies.mark_name(self._instance)
         try:
             return bodies.marked_holder(
@@ -205,10 +205,11 @@ class DockerEngine:
     async def list_objects(self, instance: str) -> list[Found]:
         """Return everything that carries this instance's label, whatever its state.
 
-        An end is announced, and told by `inspect`, up to a network's teardown before it is listed.
+        An exit shows in events and in `inspect` before it shows in the list, by as long as a network's
+        teardown.
         """
         ours = {"label": f"{LABEL_INSTANCE}={instance}"}
-        # Both to their ends: one that fails is not to leave the other to itself.
+        # Await both: if one fails, the other must not be left running.
         answers = await asyncio.gather(
             self._look("list", "containers", lambda c: c.containers(all=True, filters=ours)),
             self._look("list", "networks", lambda c: c.networks(filters=ours)),
@@ -225,7 +226,7 @@ class DockerEngine:
     def events(self) -> AsyncGenerator[EngineEvent, None]:
         """Yield hints until the engine is lost, then raise `EngineUnavailable`.
 
-        What happened since the call is yielded too, however late the iteration begins.
+        Events since the call are yielded too, however late the iteration begins.
         """
         filtered = self.capabilities.filters_events
         return self._events(bodies.event_query(since=time.time(), filtered=filtered))
@@ -247,7 +248,7 @@ class DockerEngine:
         return bodies.subnets(await self._look("list", "networks", lambda c: c.networks()))
 
     def address(self, network: Network, stage: str, port: int) -> Address:
-        """Return the stage's alias and port: the engine's own name service does the rest."""
+        """Return the stage's alias and port, which the engine's own name service resolves."""
         return Address(host=stage, port=port)
 
     async def create_network(self, plan: NetworkPlan) -> Network:
@@ -285,7 +286,7 @@ class DockerEngine:
         try:
             return await self._launch("create", plan.name, make)
         except ImageMissing as exc:
-            # It went a moment ago, and was reported under the container's name.
+            # It was removed a moment ago, and is reported under the container's name.
             self._images.pop(plan.image, None)
             raise ImageMissing(plan.image) from exc
 
@@ -338,10 +339,10 @@ class DockerEngine:
                     lambda: docker_stdin.attach(self._clients, container_id), self._patience
                 )
             except StageRefused:
-                self._cannot(holds_input=False)  # stages that need not wait had better not, then
+                self._cannot(holds_input=False)  # so stages that need not wait do not
                 raise
             except EngineFailed as exc:
-                # Podman's monitor of a container now and then refuses the connection that this takes.
+                # Podman's monitor of a container sometimes refuses this connection.
                 failed = exc
                 if (await self.inspect(container_id)).status != "running":
                     raise NotThere(f"{_called(container_id)} has ended") from exc
@@ -475,7 +476,7 @@ class DockerEngine:
         return True
 
     async def _described(self, image: str) -> bodies.Json:
-        """Return an image's description, which one start asks for again and again."""
+        """Return an image's description, cached because each start asks for it several times."""
         async with self._asking[image]:
             asked_at, found = self._images.get(image, (-math.inf, None))
             if found is None or time.monotonic() - asked_at > _IMAGE_REMEMBERED:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
 """What a refusal of the Docker Engine means, as a table.
 
-The engine says what is wrong with an HTTP status and a sentence. The status alone does not tell a
-taken port (500) from a bad command (400 or 500), so the sentence has to be looked at; this is the
-only place that does. What we know is said in our words, with what to do about it. The engine's own are
-always in the log; in an answer they are only where it refuses a stage for a reason that no row knows, and
-then without the paths in them.
+The engine says what is wrong with an HTTP status and a sentence. The status alone does not distinguish a
+taken port (500) from a bad command (400 or 500), so the sentence has to be parsed; this is the only place
+that does. Known refusals are reported in our words, with what to do. The engine's own words are always in the
+log; an answer has them only where the engine refuses a stage for a reason that no row knows, and then without
+paths.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from operatord.engines.base import (
 
 
 class ErrorRule(NamedTuple):
-    """One row: when all that is given matches, ``error`` is made of the subject's name and what was said."""
+    """One row: when all given members match, ``error`` is called with the subject's name and the engine's
+    words."""
 
     during: tuple[str, ...]
     status: tuple[int, ...]
@@ -51,7 +52,7 @@ def _image_missing(name: str, says: str) -> ImageMissing:
 
 
 def _quoted(name: str, says: str) -> StageRefused:
-    """A bad request is what the configuration asked for: the engine says best what is wrong with it."""
+    """A bad request comes from the configuration: the engine describes best what is wrong with it."""
     return StageRefused(f"the engine refuses to run {name} as planned: {without_paths(says)}")
 
 
@@ -64,7 +65,7 @@ _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_U
 _PORT_TAKEN = _because("no host port that {name} may be published on is free", PortTaken)
 _GONE = _because("{name} is not there any more", NotThere)
 _REAPERS = ("catatonit", "docker-init")
-"""What engines run as process 1 of a stage: a package of its own on some systems."""
+"""What engines run as process 1 of a stage; on some systems it is a separate package."""
 _NO_REAPER = _because(
     "the engine has no program that it could run as process 1 of {name}: install catatonit for Podman, tini "
     "or docker-init for Docker, on the engine's machine"
@@ -82,7 +83,7 @@ _REFUSED = _because(
 
 # Read from the top; the first row that matches wins. Empty means: any. Sentences are lower-cased.
 RULES = (
-    # Whoever reports it, the engine or the runtime below it, quotes the kernel's word for ENOSPC.
+    # Both the engine and the runtime below it quote the kernel's text for ENOSPC.
     ErrorRule(
         ("network", *_RUN), (), "no space left on device",
         _because("the engine's disk has no space left for {name}", DiskFull),
@@ -98,7 +99,7 @@ RULES = (
         ("network",), (), "overlap",
         _because("the subnet of {name} overlaps with another network's", SubnetTaken),
     ),
-    # Podman's, where it is a route or an interface of the host's that has it.
+    # Podman's words, where a route or an interface of the host has it.
     ErrorRule(
         ("network",), (500,), "is already used",
         _because("the subnet of {name} is in use on the engine's host", SubnetTaken),
@@ -172,20 +173,20 @@ _MOST_WORDS = 300
 
 
 def in_one_line(sentence: str) -> str:
-    """Return it without line breaks and control characters, as a log is to have it."""
+    """Return it for the log: without line breaks and control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in sentence).split())
 
 
 def without_paths(sentence: str) -> str:
-    """Return it as a client may read it: no path of the host, and not too long."""
+    """Return it for a client: without paths of the host, and shortened."""
     return _PATH.sub("…", in_one_line(sentence))[:_MOST_WORDS]
 
 
 def refusal(during: str, status: int, sentence: str, subject: str) -> EngineError:
     """Return the error for an answer with an error status.
 
-    ``during`` is the operation, ``subject`` the name of what it was about. What no row knows is
-    the engine's own trouble.
+    ``during`` is the operation, ``subject`` the name of what it was about. An answer that matches no row is
+    the engine's own fault.
     """
     says = sentence.lower()
     for rule in RULES:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A client for building images: a build may take minutes, so it has a patience of its own."""
+"""A client for building images, with a longer timeout: a build may take minutes."""
 
 from __future__ import annotations
 

@@ -81,12 +81,12 @@ class Lane:
 
 
 def _answer(future: asyncio.Future[T], call: Callable[[], T]) -> None:
-    """Make the call, unless nobody waits for it any more, and hand its end to the event loop."""
+    """Make the call, unless nobody waits for it any more, and pass its result to the event loop."""
     if future.done():
         return
     try:
         result = call()
-    except Exception as exc:  # every end of a call belongs to its caller
+    except Exception as exc:  # whatever a call raises belongs to its caller
         failure = exc
         _hand_over(future, lambda: future.set_exception(failure))
     else:
@@ -103,7 +103,7 @@ def _hand_over(future: asyncio.Future[T], settle: Callable[[], None]) -> None:
 
 
 class Source(Protocol):
-    """Something a thread reads chunks from and another thread can put an end to."""
+    """Something that one thread reads chunks from and another thread can close."""
 
     def __iter__(self) -> Generator[bytes, None, None]:
         """Read to the end. Closing the generator gives back what the source holds."""

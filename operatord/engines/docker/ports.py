@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""A port of a range for an engine that takes one port only, as Podman does.
-
-What the engine's other containers have is known from it, and what other programs have where they are on this
-machine. Whoever else is quicker is met at the start.
+"""Chooses a port of a range for an engine that takes only a single port, as Podman does. Ports of the
+engine's containers are known from the engine; ports of other programs are known if they run on this machine.
+A port that is taken in the meantime fails the start.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def choose(publish: Publish, client: APIClient) -> Publish:
         for container in client.containers(all=True)
         for port in container.get("Ports") or ()
     }
-    # At random, so that starts at the same time most often choose differently.
+    # At random, so that concurrent starts mostly choose different ports.
     ports = random.sample(range(first, last + 1), last + 1 - first)
     for port in ports:
         if port not in taken and _is_free(publish.host, port):
@@ -42,7 +41,7 @@ def choose(publish: Publish, client: APIClient) -> Publish:
 
 
 def _is_free(host: str, port: int) -> bool:
-    """Tell whether no program here has the port; an address of another machine is free as far as we know."""
+    """Tell whether no program here has the port; on another machine's address it counts as free."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.closing(socket.socket(family, socket.SOCK_STREAM)) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

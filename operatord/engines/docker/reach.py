@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Why a Docker Engine cannot be reached, as a table: what went wrong below, and what is to be done about it.
-
-What the operating system says lies at the bottom of several libraries' exceptions; each of these wraps it in
-its own way. The sentences name the kind of the trouble, and no path: clients read them. The log has all.
+"""Why a Docker Engine cannot be reached, as a table: what went wrong, and what to do about it. The operating
+system's error is at the bottom of several libraries' exceptions, which wrap it in different ways. The
+sentences name the kind of trouble, but no path, since clients read them. The log has everything.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ _NOT_YET_VALID, _EXPIRED, _OTHER_HOST, _OTHER_ADDRESS = 9, 10, 62, 64
 
 
 def _answers_as_no_engine(exc: BaseException) -> bool:
-    """Tell whether something else was answered than HTTP and JSON, and not nothing at all."""
+    """Tell whether the answer was neither empty nor HTTP with JSON."""
     strange = isinstance(exc, http.client.BadStatusLine | json.JSONDecodeError)
     return strange and not isinstance(exc, ConnectionError)
 
@@ -155,9 +154,9 @@ _BROKEN_OFF = SilenceRule(
 
 
 def unreachable(exc: BaseException) -> EngineUnavailable:
-    """Return what an exception of docker-py, requests or the system's means for whoever needs the engine."""
+    """Return the error of `base` for an exception of docker-py, requests or the system."""
     below = list(_below(exc))
-    # Not one of the rows: it is this process that is short of something, whatever came of it.
+    # Not a row of the table: this process is short of something, whichever error that led to.
     if any(isinstance(each, OSError) and each.errno in DESCRIPTORS_GONE for each in below):
         return NoDescriptors()
     for each in below:
@@ -168,7 +167,7 @@ def unreachable(exc: BaseException) -> EngineUnavailable:
 
 
 def _below(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it was made of, each once."""
+    """Yield an exception and all its causes, each once."""
     todo, seen = [exc], set[int]()
     while todo:
         each = todo.pop(0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which program an engine has its containers started by, as far as it says. No I/O."""
+"""Which runtime (runc, crun …) an engine starts its containers with, as far as it says. No I/O."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 Json = dict[str, Any]
 
 _PODMANS = re.compile(r"OCI Runtime \((.+)\)")
-"""The component that is Podman's, from 3.4 on, whose version is all that the runtime says of itself."""
+"""Podman's component, from 3.4 on, whose version text is the runtime's own."""
 
 
 def oci_runtime(version: Json, info: Json) -> str:
-    """Read ``GET /version`` and ``GET /info``. Return ``runc 1.1.5``, or as much of that as is told."""
+    """Read ``GET /version`` and ``GET /info``. Return ``runc 1.1.5``, or as much of that as they have."""
     components = version.get("Components") or ()
     for each in components:
         if found := _PODMANS.fullmatch(str(each.get("Name"))):
             return f"{found[1]} {_told(each)}".strip()
-    # Docker has it under the name that the administrator gave it; the program may be another.
+    # Docker lists it under the administrator's name for it; the program may have another name.
     given = str(info.get("DefaultRuntime") or "")
     path = ((info.get("Runtimes") or {}).get(given) or {}).get("path")
     number = next((_told(each) for each in components if each.get("Name") == given), "")

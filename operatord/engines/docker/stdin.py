@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The standard input of a container, held open until what it waits for is known."""
+"""The standard input of a container, held open until its settings are known (late binding)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class AttachedStdin(NamedTuple):
     sock: Any
     """A socket: the kernel's, TLS's, or a channel of ssh's, which has the same methods."""
     stirred: bool
-    """Whether some of what the container has said has been read from it already."""
+    """Whether some of the container's output has already been read from it."""
     response: requests.Response | None = None
-    """What would close it if nobody held on to it; None where nothing would."""
+    """The object that would close the socket if it were collected; None where there is none."""
 
     def close(self) -> None:
         """Close both: the socket stays open below while the response can still be read. Idempotent."""
@@ -42,18 +42,18 @@ def attach(clients: Clients, container_id: str) -> AttachedStdin:
     client = clients.make()
     try:
         with edge("attach", container_id):
-            # Its output as well, because the engine ends the connection with that, and what it has said
-            # so far, because that is a hint too.
+            # Its output as well, because the engine ends the connection with it; and its output so far,
+            # because that is a hint too.
             asked = {"stdin": 1, "stdout": 1, "stream": 1, "logs": 1}
             output: Any = client.attach_socket(container_id, params=asked)
         raw = getattr(output, "_sock", output)
         raw.setblocking(False)
         stirred = _has_spoken(output._response)
         if type(raw) is not socket.socket:
-            # The keys of an encrypted connection are in this object, and nowhere else.
+            # Only this object has the keys of an encrypted connection.
             return AttachedStdin(raw, stirred, output._response)
-        # A duplicate outlives the library's own objects, which are closed from the top: each of them
-        # writes out what it has left when it is closed, and could not with those below it closed.
+        # A duplicate outlives the library's own objects. They are closed from the top, as each flushes its
+        # buffer to the one below when it is closed.
         held = socket.socket(fileno=os.dup(raw.fileno()))
         output._response.close()
         raw.close()
@@ -65,9 +65,7 @@ def attach(clients: Clients, container_id: str) -> AttachedStdin:
 def _has_spoken(response: Any) -> bool:
     """Tell whether some of the output came with the answer's headers, and lies in the library's buffer."""
     below = response.raw._fp.fp
-    if hasattr(
-        below, "channel"
-    ):  # by ssh: docker's command there passes on what comes, as it comes
+    if hasattr(below, "channel"):  # over ssh, docker's command passes output on as it comes
         return bool(below._rbuffer)
     with contextlib.suppress(ssl.SSLWantReadError):  # nothing has come
         return bool(below.peek())
@@ -75,7 +73,8 @@ def _has_spoken(response: Any) -> bool:
 
 
 def _more(sock: Any) -> bool:
-    """Tell whether some has been taken from the kernel already, which says nothing of it again."""
+    """Tell whether some output has already been taken from the kernel, which then does not report it
+    again."""
     return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
@@ -121,7 +120,7 @@ class HeldInput:
             raise NotThere("the stage is not there any more") from exc
 
     def close(self) -> None:
-        """Release it; the stage reads on from nobody. Idempotent."""
+        """Release it; the stage's input ends. Idempotent."""
         if not self.closed:
             self.closed = True
             self._loop.remove_reader(self._sock.fileno())

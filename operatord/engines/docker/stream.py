@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A response of the engine's that does not end by itself: read by one thread, ended by another."""
+"""A response of the engine that does not end by itself: one thread reads it, another ends it."""
 
 from __future__ import annotations
 
@@ -47,11 +47,10 @@ class ResponseStream:
 
 
 def _handle(response: requests.Response) -> Any:
-    """Return what wakes a reader when it is closed, and let it wait until then.
+    """Return what wakes a reader when it is closed, and remove the reader's timeout.
 
-    A stage that says nothing for an hour is a good stage, so the timeout that guarded connection and headers
-    goes. It sits in the socket object, which neither requests nor urllib3 gives out; docker-py reaches for it
-    in the same way.
+    A stage may write nothing for an hour, so the timeout for connection and headers is removed. It is set on
+    the socket object, which neither requests nor urllib3 exposes; docker-py gets it in the same way.
     """
     raw: Any = response.raw
     below = raw._fp.fp

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """The contexts of the docker command: engines that somebody has given a name (``docker context create``).
 
-Of docker-py's own reader nothing is used: it looks in the working directory where docker has no configuration
-file, and takes an unknown context for the local engine.
+docker-py's own reader is not used: without a configuration file it looks in the working directory, and it
+treats an unknown context as the local engine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ DEFAULT = "default"
 
 
 def current(env: Mapping[str, str]) -> tuple[str | None, str]:
-    """Return the context that environment or configuration name, and who does so. Raises `BadEndpoint`."""
+    """Return the context that the environment or the configuration names, and which of them does. Raises
+    `BadEndpoint`."""
     if name := env.get("DOCKER_CONTEXT"):
         return name, "DOCKER_CONTEXT"
     file = config_dir(env) / "config.json"
@@ -43,7 +44,7 @@ def find(name: str, said_by: str, env: Mapping[str, str]) -> tuple[str, Tls | No
         raise BadEndpoint(f"the docker context {name!r} names no container engine", file)
     verify = not engine.get("SkipTLSVerify")
     tls = those_in(folder / "tls" / key / "docker", verify=verify)
-    # Where nothing is kept for a context, TLS is spoken only if nobody has to prove who it is.
+    # A context without certificates uses TLS only if verification is off.
     return url, None if tls == Tls(verify=True) else tls
 
 

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Which Docker Engine is meant, as the docker command finds it out: its address, and its certificates.
-
-From the first of these that says something: the settings, ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current
-context of docker's own configuration, a socket where engines have theirs. Nothing is connected to, and
-docker-py, which takes a tenth of a second to import, is not needed.
+"""Which Docker Engine is meant, found as the docker command does: its address, and its certificates. The
+first of these that names one counts: the settings, ``DOCKER_HOST``, ``DOCKER_CONTEXT``, the current context
+of docker's own configuration, a socket where engines have theirs. Nothing is connected to, and docker-py,
+which takes a tenth of a second to import, is not needed.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Endpoint(NamedTuple):
     url: str
     """``unix://``, ``tcp://``, ``http://``, ``https://`` or ``ssh://``."""
     tls: Tls | None = None
-    """None where nothing but the address says how to speak to it."""
+    """None where only the address says how to connect."""
     source: str = ""
     """Who named it: a setting, a variable, a context; "" where it was found."""
     because: str = ""
@@ -45,10 +44,8 @@ class Wanted(NamedTuple):
 
 
 def named(wanted: Wanted, env: Mapping[str, str]) -> Endpoint | None:
-    """Return the engine that settings, environment or a context name; None if they name none.
-
-    What it returns is as it was written: neither the address nor a certificate was looked at. Raises
-    `BadEndpoint` for a context that is not there, or cannot be read.
+    """Return the engine that settings, environment or a context name; None if they name none. The address and
+    the certificates are not checked. Raises `BadEndpoint` for a context that is not there, or cannot be read.
     """
     host, source = wanted.host, "docker_host"
     context, context_source = wanted.context or None, "docker_context"
@@ -80,8 +77,9 @@ def sockets(env: Mapping[str, str]) -> list[Path]:
 
 
 def find(paths: list[Path]) -> Endpoint | None:
-    """Return the engine behind the first socket that this user may use, or else that is there at all."""
-    # Unlike pathlib's, this takes what may not be looked at for absent.
+    """Return the engine behind the first socket that this user may use; failing that, the first that
+    exists."""
+    # Unlike pathlib's, this treats a path that may not be read as absent.
     there = [path for path in paths if os.path.exists(path)]  # noqa: PTH110
     usable = [path for path in there if os.access(path, os.R_OK | os.W_OK)]
     for path in (*usable, *there):
@@ -90,7 +88,7 @@ def find(paths: list[Path]) -> Endpoint | None:
 
 
 def _can_be_encrypted(url: str) -> bool:
-    """Tell whether TLS has to do with an address; one without a scheme is taken for TCP."""
+    """Tell whether TLS is possible for an address; one without a scheme counts as TCP."""
     return url.partition("://")[0].lower() in _CAN_BE_ENCRYPTED or "://" not in url
 
 

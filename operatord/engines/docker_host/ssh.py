@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The way to an engine by ssh: ``docker system dial-stdio`` on its host, as the docker command does it.
 
-An ssh connection takes a few tenths of a second to be made, so one serves several channels, each of which is
-what a socket is elsewhere; docker-py would make one for each of its clients. paramiko is loaded when it is
-needed, and comes with the extra ``ssh``.
+An ssh connection takes a few tenths of a second, so one carries several channels, each used like a socket;
+docker-py would open one for each client. paramiko is loaded when it is needed, and comes with the extra
+``ssh``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 COMMAND = "docker system dial-stdio"
 """Passes on bytes between its standard streams and the engine's socket."""
 CHANNELS = 8
-"""On one connection. OpenSSH allows ten by default (MaxSessions); some are left to whoever shares it."""
+"""Channels on one connection. OpenSSH allows ten by default (MaxSessions); some are left for others."""
 KEEPALIVE = 15
 """Seconds without a word after which the other end is asked whether it is there."""
 _LAST_WORDS = 1.0
@@ -27,7 +27,7 @@ _LAST_WORDS = 1.0
 
 
 class SshFailed(OSError):
-    """Nobody is reached by ssh; the text is a sentence that may be shown to a requester."""
+    """The host cannot be reached by ssh; the text is a sentence that may be shown to a requester."""
 
 
 class _Connection(NamedTuple):
@@ -91,7 +91,7 @@ class SshConnections:
         return client
 
     def close(self) -> None:
-        """End all connections, and what is said on them. Idempotent."""
+        """End all connections and their channels. Idempotent."""
         with self._lock:
             connections, self._connections = self._connections, []
         for connection in connections:
@@ -119,7 +119,7 @@ def settings_for(host: str, paramiko: Any) -> dict[str, Any]:
 
 
 def real_host(host: str) -> str:
-    """Return what stands behind a name that the user's ssh configuration may have given to a host."""
+    """Return the host behind an alias of the user's ssh configuration."""
     with contextlib.suppress(SshFailed, OSError):
         return str(settings_for(host, load_paramiko()).get("hostname") or host)
     return host
@@ -137,7 +137,7 @@ def _channel(connection: _Connection, timeout: float) -> Any:
 
 
 def last_words(channel: Any) -> SshFailed | None:
-    """Return why the command at the other end has ended, if it has said so."""
+    """Return why the command at the other end has ended, if it printed that."""
     said = b""
     channel.settimeout(_LAST_WORDS)
     with contextlib.suppress(OSError):
@@ -170,7 +170,7 @@ _OF_THE_COMMAND = (
 
 
 def _failure(paramiko: Any, exc: Exception) -> OSError:
-    """Return what it means that no connection could be made."""
+    """Return the error for a connection that failed."""
     if isinstance(exc, paramiko.BadHostKeyException):
         return SshFailed(
             "the engine's host has another ssh key than is known of it: make sure that it is the right "

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What an encrypted connection to a Docker Engine is made with; looked at before it is needed."""
+"""The certificates for an encrypted connection to a Docker Engine, checked before they are needed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ CA, CERT, KEY = "ca.pem", "cert.pem", "key.pem"
 
 
 class BadEndpoint(Exception):
-    """No engine can be reached in the way that is asked for.
-
-    The sentence has no path of the host, for clients may read it: ``path`` is the file at fault.
+    """The engine cannot be reached as configured. The sentence has no path of the host, since clients may
+    read it: ``path`` is the file at fault.
     """
 
     def __init__(self, problem: str, path: Path | None = None) -> None:

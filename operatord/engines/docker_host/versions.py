@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which version of its interface is spoken with a Docker Engine: the newest that both ends know."""
+"""Which API version is used with a Docker Engine: the newest that both ends know."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from operatord.engines.base import EngineUnavailable
 
 NEWEST = DEFAULT_DOCKER_API_VERSION
 OLDEST = "1.41"
-"""That of Docker 20.10: what is asked of an engine is all there from then on."""
+"""That of Docker 20.10, the first with everything that operatord uses."""
 _VERSION = re.compile(r"\d+\.\d+")
 _TOO_OLD = re.compile(
     r"client version (\d+\.\d+) is too (old|new)\b.*?supported API version is (\d+\.\d+)",
@@ -44,9 +44,8 @@ def negotiate(answer: dict[str, Any]) -> str:
 
 
 def refused(sentence: str) -> EngineUnavailable | None:
-    """Return what it means that an engine has refused a request for its version; None if it has not.
-
-    That is so when another engine has come in place of the one that was asked for its version.
+    """Return the error if an engine has refused a request for its version; None if it has not. This happens
+    when another engine has replaced the one whose version was read.
     """
     found = _TOO_OLD.search(sentence)
     if found is None:
@@ -59,5 +58,5 @@ def refused(sentence: str) -> EngineUnavailable | None:
 
 
 def numbers(version: Any) -> tuple[int, ...]:
-    """Return a version such as ``1.41`` as what can be compared."""
+    """Return a version such as ``1.41`` as numbers that can be compared."""
     return tuple(int(part) for part in str(version).split("."))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """One process group: how it is started, what it writes, how it ends.
 
-The end is learnt from a pidfd, which becomes readable when the group's leader has ended and before
-anybody has waited for it. Until then its process id cannot be used again, so that is the moment to
-kill what it left behind: like a container, a stage ends as a whole.
+The end is learnt from a pidfd, which becomes readable when the group's leader has ended and before anybody
+has waited for it. Until then its process id cannot be reused, so this is the moment to kill what it left
+behind: like a container, a stage ends as a whole.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .pace import Pace
 
 _OPEN_FILES = 4096
 _READ_BYTES = 4 * 1024
-"""Output that is read at a time: were it all line ends, that would take some milliseconds."""
+"""Bytes of output that are read at a time. If all were line ends, they would take some milliseconds."""
 _DRAIN_SECONDS = 1.0
 """How long output is read after the end, when a process that left the group holds the pipe open."""
 _DATA_SHARE = 4
@@ -119,7 +119,7 @@ class Child:
             signal_group(self.pid, number)
 
     def let_go(self) -> None:
-        """Stop watching, and leave it to the guard; should that be gone, too, a later daemon finds it."""
+        """Stop watching, and leave it to the guard; if that is gone too, a later daemon finds it."""
         if not self.ended.done():
             self._unwatch()
             self._popen.returncode = 0  # or it would be reported as never waited for
@@ -226,7 +226,7 @@ class _Output:
         self._on_end()
 
     def hurry(self) -> None:
-        """Read what is left in the pipe as fast as it comes: nobody writes any more."""
+        """Read what is left in the pipe without pauses: nobody writes any more."""
         self._pace = None
         if self._resting is not None:
             self._listen()
@@ -316,8 +316,8 @@ def signal_group(leader: int, number: signal.Signals) -> None:
 async def end_leftover(process: psutil.Process, grace: float, timeout: float) -> None:
     """End the group of a process that is no child of ours: SIGTERM, and after ``grace`` SIGKILL.
 
-    The pidfd is opened before the identity is checked for the last time, so what is waited for is
-    what was checked. Raises `EngineUnavailable` when it survives for ``timeout`` seconds.
+    The pidfd is opened before the last check of the identity, so the checked process is the one that is
+    awaited. Raises `EngineUnavailable` when it survives for ``timeout`` seconds.
     """
     try:
         pidfd = os.pidfd_open(process.pid)
@@ -379,7 +379,7 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
 
 
 def _children(pid: int) -> list[int]:
-    """Return the processes that ``pid`` has started and that it has not outlived; none if it is gone."""
+    """Return the living children of ``pid``; none if it is gone."""
     found: list[int] = []
     for lists in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):

@@ -9,10 +9,10 @@ What stands in for what:
 - A label is a line in a record on disk (`process_records`), which is how a later daemon finds what
   an earlier one left.
 
-It is no sandbox. A stage sees the machine's files and processes with the daemon's own rights,
-``cpus``, ``cpu_limit``, ``memory_reservation`` and ``pids`` are not held at all, and ``memory`` only
-roughly (see `process_child`). ``gpus`` are named to it in ``CUDA_VISIBLE_DEVICES``, and nothing keeps it
-off the others. No stage outlives its daemon, into whose pipes it writes (`process_guard`).
+It is no sandbox. A stage sees the machine's files and processes with the daemon's own rights, ``cpus``,
+``cpu_limit``, ``memory_reservation`` and ``pids`` are not held at all, and ``memory`` only roughly (see
+`process_child`). ``gpus`` are listed in ``CUDA_VISIBLE_DEVICES``; nothing prevents it from using others. No
+stage outlives its daemon, into whose pipes it writes (`process_guard`).
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class ProcessEngine:
         return self.capabilities
 
     def be_patient(self, seconds: float) -> None:
-        """There is nobody to wait for: its answers come from this machine's kernel."""
+        """Do nothing: this engine's answers come from this machine's kernel at once."""
 
     async def close(self) -> None:
         """Kill what still runs, and end all iterations. Idempotent."""
@@ -147,11 +147,11 @@ class ProcessEngine:
         """Return at once: the daemon's own machine answers."""
 
     async def missing_images(self, images: Sequence[str]) -> list[str]:
-        """Return those of ``images`` that no program is known for, in the order given."""
+        """Return the ``images`` that have no known program, in the order given."""
         return [image for image in images if self._program(image) is None]
 
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
-        """Return the names themselves: a program is what it is for as long as the daemon lives."""
+        """Return the names themselves: programs do not change while the daemon lives."""
         return {image: image for image in images if self._program(image) is not None}
 
     async def claim(self, holder: str) -> str:
@@ -371,7 +371,7 @@ class ProcessEngine:
         self._records.save(record)
 
     def _watch(self) -> None:
-        """Have stages guarded from now on. Raises `EngineUnavailable`, `NoDescriptors`."""
+        """Start the guard, if it is not running. Raises `EngineUnavailable`, `NoDescriptors`."""
         try:
             self._guard.watch()
         except OSError as exc:
@@ -382,7 +382,8 @@ class ProcessEngine:
     def _ended(self, stage: _Stage, code: int) -> None:
         stage.record.exit_code = code
         if stage.record.id in self._stages:
-            # Without it the next daemon finds a process that is gone, which is an end as well.
+            # If it cannot be written, the next daemon finds that the process is gone, which is an exit as
+            # well.
             with contextlib.suppress(DiskFull, StageRefused):
                 self._records.save(stage.record)
         self._tell("exited", stage.record)
@@ -468,7 +469,7 @@ def _check_port(ip: str, port: int) -> None:
 
 
 def _post(listener: asyncio.Queue[EngineEvent | None], event: EngineEvent | None) -> None:
-    """Hand an event to a listener; one that does not listen loses its oldest."""
+    """Pass an event to a listener; one that does not read loses its oldest."""
     if listener.full():
         listener.get_nowait()
     listener.put_nowait(event)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Stages that are local processes die with their daemon, also when that is killed.
-
-The kernel's own means, ``PR_SET_PDEATHSIG``, goes by the thread that started a process, reaches only that
-one process and has to be asked for between fork and exec, where a program with threads must not run Python.
-So a process of its own (`guard_program`) holds one end of a pipe, whose other end closes with the
-daemon, and kills whatever has this engine's mark in its environment.
+"""Stages that are local processes die with their daemon, even when it is killed. The kernel's own way,
+``PR_SET_PDEATHSIG``, depends on the thread that started a process, reaches only that one process, and has to
+be set between fork and exec, where a program with threads must not run Python. So a process of its own
+(`guard_program`) holds one end of a pipe, whose other end closes with the daemon, and kills whatever has this
+engine's mark in its environment.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ log = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("guard_program.py")
 VARIABLE = "OPERATORD_GUARD"
-"""What marks a stage's environment, and that of all it starts."""
+"""The variable that marks the environment of a stage and of all processes that it starts."""
 PATIENCE = 15.0
 """Seconds in which the program has killed all that it can."""
 
@@ -42,7 +41,7 @@ class Guard:
         return {VARIABLE: self._value}
 
     def watch(self) -> None:
-        """Have the program run, which may have been killed. Raises `OSError`."""
+        """Start the guard program, unless it runs. Raises `OSError`."""
         if self._popen is not None and self._popen.poll() is None:
             return
         self._let_go()

@@ -3,9 +3,9 @@
 
     python -IS guard_program.py MARK
 
-The end of its standard input means that the daemon is gone, however it went: then it kills every process
-whose environment holds MARK, which stages hand on to whatever they start. ``NOTHING_LEFT`` on the input
-means that it is not needed any more.
+When its standard input ends, the daemon is gone. Then it kills every process whose environment holds MARK,
+which stages pass on to everything they start. ``NOTHING_LEFT`` on the input means that it is not needed any
+more.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def kill_marked(mark: bytes) -> bool:
 
 def _kill_if_marked(pid: int, mark: bytes) -> bool:
     """Raises `OSError`."""
-    descriptor = os.pidfd_open(pid)  # opened first: what is killed is what is looked at
+    descriptor = os.pidfd_open(
+        pid
+    )  # opened first, so the process that was checked is the one that is killed
     try:
         environment = (PROCESSES / str(pid) / "environ").read_bytes()
         if mark not in environment.split(b"\0"):

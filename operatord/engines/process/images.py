@@ -19,8 +19,8 @@ _PROGRAMS = {
 def packaged_programs() -> dict[str, tuple[str, ...]]:
     """Return the argument list for each emulator image whose script is there.
 
-    No variables (-E), no user's packages (-s) and no site (-S), as in the images. What -I adds to that would
-    take the script's folder from the path, and with it the modules beside it.
+    No variables (-E), no user's packages (-s) and no site (-S), as in the images. -I would also remove the
+    script's folder from the path, and with it the modules beside it.
     """
     scripts = {image: _script(path) for image, path in _PROGRAMS.items()}
     return {

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""How fast the output of one process is taken in. No I/O, no clock.
-
-Whoever writes faster waits in its own writes, as it would for a slow terminal: a flood costs the stage that
-makes it, not those that share a daemon with it.
+"""How fast the output of one process is read. No I/O, no clock. A process that writes faster blocks in its
+own writes, as with a slow terminal: a flood slows down the stage that makes it, not its neighbours.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ class Pace:
         self._lines, self._bytes = float(LINES), float(BYTES)
 
     def rest(self, lines: int, size: int, now: float) -> float:
-        """Charge what was taken in at the moment ``now``; return for how long to take in nothing more."""
+        """Charge what was read at the moment ``now``; return for how many seconds to pause reading."""
         passed, self._then = now - self._then, now
         self._lines = min(self._lines + passed * LINES, LINES) - lines
         self._bytes = min(self._bytes + passed * BYTES, BYTES) - size

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What the process engine knows about its objects, on disk, so that a later daemon can clean up.
 
-One file for each object, written before the object exists. A process is only ever signalled on the
-word of a record when more than its id agrees with it: process ids are used again.
+One file for each object, written before the object exists. A process is signalled only if more than its id
+agrees with the record, since process ids are reused.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Records:
     def load(self) -> Iterator[Record]:
         """Yield every record that can be read."""
         for path in sorted(self._directory.glob("*.json")):
-            with contextlib.suppress(OSError, ValueError):  # a foreign file is none of ours
+            with contextlib.suppress(OSError, ValueError):  # a foreign file
                 yield msgspec.json.decode(path.read_bytes(), type=Record)
 
     def _path(self, object_id: str) -> Path:
@@ -81,7 +81,7 @@ def _delete(path: Path) -> None:
 
 
 def unwritable(exc: OSError, name: str) -> DiskFull | StageRefused:
-    """Return what it means that something of an object could not be written."""
+    """Return the error for a part of an object that could not be written."""
     if exc.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"the disk of the state directory has no space left for {name}")
     reason = exc.strerror
@@ -91,12 +91,12 @@ def unwritable(exc: OSError, name: str) -> DiskFull | StageRefused:
 
 
 def living_process(record: Record, home: Path) -> psutil.Process | None:
-    """Return the process that a record speaks of, if it lives and is beyond doubt the one.
+    """Return the process of a record, if it lives and is certainly the same one.
 
-    The working directory, whose name is random, identifies it where the start time cannot: when
-    the clock has been set since (`create_time` follows it), and when a daemon was killed between
-    starting a process and writing down its id. One of the same name elsewhere is of the state directory
-    that these records were copied from, and its process is not ours.
+    The working directory, whose name is random, identifies it where the start time cannot: when the clock has
+    been set since (`create_time` follows it), and when a daemon was killed between starting a process and
+    writing down its id. A directory of the same name elsewhere belongs to the state directory that these
+    records were copied from, and its process is not ours.
     """
     if not record.started:
         return None
