@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Where a daemon is: what a person writes, made into a TCP address or a Unix socket's path."""
+"""The daemon's address: text of a person, parsed into a TCP address or a Unix socket's path."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Tls(NamedTuple):
     host: str
     port: int
     ca: str | None = None
-    """Authorities that may have signed the daemon's certificate; None for those that the system knows."""
+    """Authorities that may have signed the daemon's certificate; None for the system's."""
     cert: str | None = None
     """The client's certificate; None where the daemon wants none."""
     key: str | None = None

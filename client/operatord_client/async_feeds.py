@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What goes on and on: events, and the lines of a log that is followed, each on its own connection.
+"""Subscriptions: events, and followed log lines, each on its own connection.
 
 The twin of `feeds`, but a feed is subscribed by ``async with``, by its `open`, or when it is first read.
 """
@@ -29,11 +29,12 @@ Ask = Callable[[AsyncConnection], Awaitable[Sequence[T]]]
 class AsyncFeed(Generic[T]):
     """An iterator and context manager over one subscription's items.
 
-    It raises `ConnectionLost` when the daemon goes away: only an end that was said is an end.
+    It raises `ConnectionLost` when the daemon goes away; only an end that the daemon announced ends the
+    iteration.
     """
 
     def __init__(self, connect: Connect, ask: Ask[T], read: Callable[[Notice], T]) -> None:
-        """Give what ``ask`` returns of a connection, then what ``read`` makes of each notice."""
+        """Subscribe with ``ask``, then yield what ``read`` makes of each notice."""
         self._connect = connect
         self._ask = ask
         self._read = read
@@ -79,7 +80,7 @@ class AsyncFeed(Generic[T]):
         return self._connection
 
     async def close(self) -> None:
-        """End the subscription, by disconnecting. Whoever waits for an item gets None."""
+        """End the subscription, by disconnecting. A waiting caller gets None."""
         self._ended = True
         self._first.clear()
         if self._connection is not None:
@@ -113,11 +114,9 @@ class AsyncFeed(Generic[T]):
 
 
 class AsyncLastingFeed(AsyncFeed[Event]):
-    """Events that are read on when the daemon has gone away and come back, none of them twice.
-
-    What happened meanwhile follows, or where it can no longer be had a gap marker (`Event.lost`). The
-    first connection has to work; from then on only `close` ends it, and refusals that another attempt would
-    meet again, which are raised.
+    """Events that continue when the daemon has gone away and come back, none of them twice. Missed events
+    follow, or a gap marker if they are no longer available (`Event.lost`). The first connection has to work;
+    after that it ends only by `close`, or by a refusal that would repeat, which is raised.
     """
 
     def __init__(self, connect: Connect, params: Mapping[str, Any], timeout: float | None) -> None:

@@ -46,7 +46,7 @@ class AsyncFrameStream:
         forks.note(self)
 
     def after_fork(self) -> None:
-        """Leave the connection to the parent, whose it stays: here nothing comes in any more."""
+        """After a fork, leave the connection to the parent: this process no longer reads it."""
         if self._raw is not None:
             self._reception.close(forks.INHERITED)
             forks.leave_alone(self._raw)
@@ -100,7 +100,7 @@ class AsyncFrameStream:
         return self._reception.end
 
     async def close(self) -> None:
-        """Disconnect. Who reads, or goes on reading, gets a `StreamError` after what had come."""
+        """Disconnect. Readers get a `StreamError` after the frames that had already come."""
         self._reception.close()
         if self._raw is None:
             return
@@ -148,10 +148,7 @@ def open_located(
     connect_timeout: float | None,
     timeout: float | None,
 ) -> AsyncFrameStream:
-    """Return as `async_open_frames` the frames of what ``locate`` returns.
-
-    Connecting raises what that does, too.
-    """
+    """As `async_open_frames`, at what ``locate`` returns; connecting also raises what that does."""
 
     async def connect() -> RawStream:
         return await async_open_raw(await locate(), connect_timeout=connect_timeout)

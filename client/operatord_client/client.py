@@ -6,9 +6,9 @@
         for frame in session.frames():
             ...
 
-A client may be used by several threads at once: their calls share one connection and overtake each
-other. What goes on (`events`, followed `logs`) has a connection of its own, so that who does not
-read holds up nobody, and the daemon, not this process, bounds what is kept for it.
+A client may be used by several threads at once: their calls share one connection and overtake each other.
+Subscriptions (`events`, followed `logs`) have connections of their own, so a slow reader holds up nothing
+else, and the daemon, not this process, bounds the buffer.
 """
 
 from __future__ import annotations
@@ -41,13 +41,12 @@ CONNECT_TIMEOUT = 5.0
 class Client:
     """A connection to a daemon, made with the first call or on ``with``.
 
-    Every call takes ``call_timeout`` in seconds; without it, what is answered at once gets the
-    client's ``timeout``, and what takes its time (start, stop, wait, drain) is waited for. When the
-    time is up the request is cancelled and `CallTimeout` raised. A refusal raises the class of
-    `operatord_client.errors` that goes with its type; what cannot be sent raises `UnsendableRequest`, and
-    nothing else comes of it. A lost connection raises `ConnectionLost`
-    from each pending and further call until `reconnect`. Of a client that was closed, each call raises
-    `ClientClosed` until `connect`. A process that is forked makes a connection of its own.
+    Every call takes ``call_timeout`` in seconds. Without it, quick calls get the client's ``timeout``, and
+    long ones (start, stop, wait, drain) have none. When the time is up the request is cancelled and
+    `CallTimeout` raised. A refusal raises the class of `operatord_client.errors` that goes with its type;
+    what cannot be sent raises `UnsendableRequest`, and nothing else comes of it. A lost connection raises
+    `ConnectionLost` from each pending and further call until `reconnect`. Of a client that was closed, each
+    call raises `ClientClosed` until `connect`. A process that is forked makes a connection of its own.
     """
 
     def __init__(
@@ -236,13 +235,14 @@ class Client:
     ) -> RunningSession:
         """Start a session; return it once its stream is verified, or accepted with ``wait``.
 
-        ``on_progress`` is called in this thread while it is pending. A start that is left by an
-        exception (a timeout, Ctrl-C, one from ``on_progress``) is cancelled. The session ends with
-        this client's connection, unless a ``lease`` or a ``request_key`` is given.
+        ``on_progress`` is called in this thread while it is pending. An exception (a timeout, Ctrl-C,
+        one from ``on_progress``) cancels the start. The session ends with this client's connection, unless a
+        ``lease`` or a ``request_key`` is given.
 
-        With a ``request_key`` it may be the session of an earlier start, by whomever: the answer does not
-        tell, and to leave its block stops it for all who have it by that key. Who shares one uses no block,
-        and ``lease="connection"``: it ends with the last of their connections.
+        With a ``request_key`` it may be the session of an earlier start, perhaps by another program: the
+        answer does not show which. Leaving a ``with`` block stops it for all who have it by that key.
+        Programs that share a session should not use ``with``, but ``lease="connection"``: it ends with the
+        last of their connections.
         """
         connection = self._connected()
         return connection.converse(
@@ -316,7 +316,7 @@ class Client:
     ) -> m.Session:
         """Return a session when it reaches ``phase`` (``ended``).
 
-        Raises `DeadlineExceeded` when the daemon has waited ``timeout`` seconds in vain.
+        Raises `DeadlineExceeded` if it does not within ``timeout`` seconds.
         """
         params = given(session_id=session_id, phase=phase, timeout=timeout)
         return self._call("session.wait", m.Session, call_timeout, **params)
@@ -359,7 +359,7 @@ class Client:
         follow: bool = False,
         call_timeout: float | None = None,
     ) -> m.Logs | Feed[m.StageLine]:
-        """Return the last ``tail`` lines, or with ``follow`` an iterator over those and all to come."""
+        """Return the last ``tail`` lines, or with ``follow`` an iterator over those and all later ones."""
         params = given(session_id=session_id, stage=stage, tail=tail)
         if not follow:
             return self._quick("session.logs", m.Logs, call_timeout, **params)
@@ -383,9 +383,9 @@ class Client:
     ) -> Feed[Event]:
         """Return an iterator over what happens from now on, or from the event after ``since``.
 
-        It raises `ConnectionLost` when the daemon goes away. With ``reconnect`` it waits until the daemon
-        is back, and goes on with what happened meanwhile: no event comes twice, and where events can no
-        longer be had there is a gap marker in their place (`Event.lost`).
+        It raises `ConnectionLost` when the daemon goes away. With ``reconnect`` it waits until the daemon is
+        back, and goes on with what happened meanwhile: no event comes twice, and events that are no longer
+        available are replaced by a gap marker (`Event.lost`).
         """
         self._require_open()
         params = given(session_id=session_id, types=types, since=since)

@@ -1,16 +1,13 @@
 # SPDX-License-Identifier: MIT
 """What can go wrong in a client, in two trees.
 
-    WireError        what the daemon answered: the classes of operatord_protocol.errors, by type
-    ClientError      what happened on this side of the wire
-    ├── Unreachable
-    │   ├── DaemonUnreachable     nothing answers at the daemon's address
-    │   └── LocationUnreachable   nothing answers at a session's location
-    ├── ConnectionLost            it was there, and the connection ended before the answer
-    ├── ClientClosed              this client was closed, and nothing was asked
-    ├── CallTimeout               no answer within the time that the caller gave
-    ├── UnsendableRequest         what is asked is no JSON, or too long a line, and nothing was sent
-    └── UnexpectedAnswer          what answers does not speak this protocol
+    WireError        what the daemon answered: the classes of operatord_protocol.errors, by type ClientError
+    what happened on this side of the wire ├── Unreachable │   ├── DaemonUnreachable     nothing answers at
+    the daemon's address │   └── LocationUnreachable   nothing answers at a session's location ├──
+    ConnectionLost            it was there, and the connection ended before the answer ├── ClientClosed
+    this client was closed, and nothing was asked ├── CallTimeout               no answer within the time that
+    the caller gave ├── UnsendableRequest         the request is no JSON, or too long a line, and nothing was
+    sent └── UnexpectedAnswer          what answers does not speak this protocol
 
 `StreamError` is of the stream at a location: it is cut short, or not a stream.
 """
@@ -113,11 +110,11 @@ class CallTimeout(ClientError):
 
 
 class UnsendableRequest(ClientError):
-    """What is asked is no JSON, or a line of more bytes than the daemon takes. The connection goes on."""
+    """The request cannot be JSON, or is a longer line than the daemon accepts. The connection goes on."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}; nothing was sent")
 
 
 class UnexpectedAnswer(ClientError):
-    """What answers does not speak this protocol, or a version of it that this client cannot read."""
+    """The peer does not speak this protocol, or a version of it that this client cannot read."""

@@ -41,11 +41,11 @@ class FrameStream:
         self.received = 0
         """Frames that were taken so far."""
         self.before_read: Callable[[], object] = lambda: None
-        """Called before each read, which may wait for long. What it raises, whoever takes frames gets."""
+        """Called before each read, which may take long. The reader gets what it raises."""
         forks.note(self)
 
     def after_fork(self) -> None:
-        """Leave the connection to the parent, whose it stays: here nothing comes in any more."""
+        """After a fork, leave the connection to the parent: this process no longer reads it."""
         self._reception.close(forks.INHERITED)
         self._socket.close()  # this process's share of it, no more
 
@@ -99,7 +99,7 @@ class FrameStream:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Disconnect. Who reads, or goes on reading, gets a `StreamError` after what had come."""
+        """Disconnect. Readers get a `StreamError` after the frames that had already come."""
         self._reception.close()
         with suppress(OSError):  # the peer was faster
             self._socket.shutdown(socket.SHUT_RDWR)
@@ -129,10 +129,7 @@ def open_frames(
 def open_located(
     locate: Callable[[], LocationLike], *, connect_timeout: float | None, timeout: float | None
 ) -> FrameStream:
-    """Return as `open_frames` the frames of what ``locate`` returns.
-
-    Connecting raises what that does, too.
-    """
+    """As `open_frames`, at what ``locate`` returns; connecting also raises what that does."""
     return open_frames(locate(), connect_timeout=connect_timeout, timeout=timeout)
 
 

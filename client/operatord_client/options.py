@@ -48,8 +48,8 @@ class StartOptions(TypedDict, total=False):
 def leased(options: StartOptions) -> StartOptions:
     """Return ``options`` with the lease of a client's own session: that of its connection.
 
-    So no session outlives the program that asked for it and was killed. Who says which lease it is to be is
-    heard; and a request with a key is meant to be sent again by another connection, so it is left alone.
+    So no session outlives a program that asked for it and was killed. An explicit lease is kept; and a
+    request with a key may be sent again on another connection, so it gets none.
     """
     if "lease" in options or "request_key" in options:
         return options

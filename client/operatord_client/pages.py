@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lists that a daemon gives in pieces, put together again."""
+"""Joins the pages of a list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Pages(Generic[T]):
-    """What was given so far, and what to ask for next while there is `more`."""
+    """The items so far, and what to ask for next while there is `more`."""
 
     def __init__(self, limit: int | None = None) -> None:
         """Want at most ``limit`` items; None for all."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Generated from async_session.py by tools/client: change that one, then run make client.
-"""A session that was started, with what one does with it."""
+"""A session that was started, and what can be done with it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SETTLE_SECONDS = 10.0
 
 
 class RunningSession:
-    """A session of a daemon. As a context manager it is stopped, or seen to its end, on leaving.
-
-    It ends with the client's connection as well, unless it was started with another lease. With the block
-    it ends for all who have it by its ``request_key``; a process that was forked in it does not end it.
+    """A session of a daemon. As a context manager, leaving it stops the session or waits for its end. The
+    session also ends with the client's connection, unless it was started with another lease. Leaving the
+    block ends it for all who have it by its ``request_key``; a process that was forked in the block does not
+    end it.
     """
 
     def __init__(self, client: Client, info: m.Session) -> None:
@@ -125,7 +125,7 @@ class RunningSession:
     def logs(
         self, *, stage: str | None = None, tail: int | None = None, follow: bool = False
     ) -> m.Logs | Feed[m.StageLine]:
-        """Return what its stages wrote, or with ``follow`` an iterator over that and all to come."""
+        """Return what its stages wrote, or with ``follow`` an iterator over that and all later lines."""
         if follow:
             return self._client.logs(self.id, stage=stage, tail=tail, follow=True)
         return self._client.logs(self.id, stage=stage, tail=tail)
@@ -144,7 +144,7 @@ class RunningSession:
         return self._stream is not None and self._stream.end is not None
 
     def _settled(self) -> bool:
-        """Give the session the time to end as completed, rather than as stopped by us."""
+        """Give the session time to end as completed, instead of stopping it."""
         try:
             info = self.wait(timeout=SETTLE_SECONDS)
         except (DeadlineExceeded, CallTimeout):

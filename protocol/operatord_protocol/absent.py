@@ -20,10 +20,10 @@ def given(member: T | UnsetType, default: D) -> T | D: ...
 
 
 def given(member: T | UnsetType, default: D | None = None) -> T | D | None:
-    """Return what a member says; ``default`` if it was left out."""
+    """Return a member's value; ``default`` if it was left out."""
     return default if member is UNSET else member
 
 
 def or_unset(value: T | None) -> T | UnsetType:
-    """Return what a member is to say of ``value``: None leaves it out."""
+    """Return a member's value for the wire: None leaves it out."""
     return UNSET if value is None else value

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Lines from a daemon, as a client reads them: the counterpart of `codec`'s requests.
 
-Members that this version does not know are passed over, so that a later daemon can say more.
+Members that this version does not know are ignored, so that a later daemon can add some.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _decode = msgspec.json.Decoder(Answer).decode
 
 
 def decode_answer(line: bytes) -> Answer:
-    """Return what a line says. Raises `ParseError` when no daemon could have sent it."""
+    """Return a line's content. Raises `ParseError` when no daemon could have sent it."""
     try:
         return _decode(line)
     except (ValueError, RecursionError) as exc:

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Values against their types, and what is wrong with them in the words of this protocol.
-
-msgspec finds out what is wrong, and says it in its own words; here they become a sentence for whoever
-typed the line, with the likely name for a slip.
+"""Checks values against their types, and describes errors in the terms of this protocol. msgspec finds the
+error and describes it in its own terms; here that becomes a sentence for the person who typed the line, with
+the likely name for a typo.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ T = TypeVar("T")
 
 _CLIP = 120
 _SEARCHED = 64
-"""Members of an object among which the one that is wrong is looked for."""
+"""Most members of an object among which the wrong one is searched."""
 _BELOW = 512
 """Members that these may have together: to look at a thousand takes some two milliseconds."""
 _CUTOFF = 0.6
 """How alike two words must be for one to be a slip for the other: difflib's ratio, 0…1."""
 _COMPARED = 64
-"""Known words that a slip is compared with at most, those of about its length first: each costs some
-ten microseconds, which everybody else waits for."""
+"""Most known words that a typo is compared with, those of similar length first: each costs some ten
+microseconds, in which nobody else is served."""
 _LISTED = 32
 """Known words that are listed at most."""
 
@@ -45,7 +44,7 @@ def _suggestion(word: str, known: tuple[str, ...]) -> str:
     near = sorted(known, key=lambda each: abs(len(each) - len(word)))[:_COMPARED]
     by_small = {each.casefold(): each for each in sorted(near)}
     small = word.strip().casefold()
-    # Of `session.list` and the like, the last word may be all that somebody remembers.
+    # People may remember only the last word of names such as `session.list`.
     meant = sorted(by_small[each] for each in by_small if each.rpartition(".")[2] == small)
     close = difflib.get_close_matches(small, by_small, n=1, cutoff=_CUTOFF)
     meant = meant or [by_small[each] for each in close]
@@ -88,7 +87,7 @@ def unknown_argument(word: str, shown: str) -> str:
     if not word.startswith("--"):
         return said
     known = sorted(set(_LONG_OPTION.findall(shown)))
-    # The dashes are alike in all options, and would make short words near to any.
+    # All options have the dashes, which would make short words similar to any.
     hint = suggestion(word.partition("=")[0][2:], [name[2:] for name in known])
     if hint.endswith("?"):
         return said + hint.replace("did you mean '", "did you mean '--")
@@ -96,7 +95,7 @@ def unknown_argument(word: str, shown: str) -> str:
 
 
 def clip(text: str) -> str:
-    """Return ``text``, cut where a peer's own words would make an answer long."""
+    """Return ``text``, cut if a peer's own words would make an answer long."""
     return text if len(text) <= _CLIP else text[: _CLIP - 1] + "…"
 
 
@@ -158,7 +157,7 @@ def _named(path: str, params: dict[str, Any], type_: type) -> str:
 
 
 def _is_small(mapping: Any) -> bool:
-    """Tell whether somebody may have written ``mapping`` by hand."""
+    """Tell whether ``mapping`` is small enough to have been written by hand."""
     if type(mapping) is not dict or len(mapping) > _SEARCHED:
         return False
     return sum(len(value) for value in mapping.values() if type(value) is dict) <= _BELOW
@@ -221,7 +220,7 @@ def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str
 
 
 def _mismatched(mismatch: re.Match[str], hints: Sequence[Any]) -> str:
-    """Return what to write in place of a value of another type."""
+    """Return an example of a value of the right type."""
     wanted, got = mismatch["wanted"], mismatch["got"]
     if wanted == "str | object":  # one of some words, or an object for what takes a number
         words = [repr(word) for hint in hints for word in _words(hint)]

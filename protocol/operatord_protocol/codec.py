@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Lines into requests and answers into lines, strictly, in the three dialects.
 
-``decode_line`` never raises: a line that is no request becomes a `Refusal`, which knows to whom and in
-which dialect the error goes. Nothing is executed before a whole line has been found good.
+``decode_line`` never raises: a line that is no request becomes a `Refusal`, which knows to whom and in which
+dialect the error goes. Nothing is executed before a whole line has been found valid.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Refusal(NamedTuple):
-    """A line that is no request, and what its sender is to be told."""
+    """A line that is no request, and the error for its sender."""
 
     dialect: Dialect
     id: RequestId
@@ -64,10 +64,8 @@ class Refusal(NamedTuple):
 class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """What nearly every line holds, in a form that msgspec checks while it decodes.
 
-    Its params are an object of scalars, or of objects of them, three levels of that at most and no list:
-    what is flat by its type needs no look at how deeply it is nested.
-
-    ``gc=False``: what comes out of JSON never leads back to itself.
+    Its params are an object of scalars, or of objects of them, three levels of that at most and no list: such
+    params need no check of their nesting. ``gc=False``: decoded JSON has no reference cycles.
     """
 
     method: str
@@ -89,7 +87,7 @@ class Envelope(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
 
 
 Line = Envelope | bytes
-"""What a first look finds in a line: a request, or that only `decode_with_care` can tell."""
+"""The result of a quick look at a line: a request, or that `decode_with_care` is needed."""
 
 _envelopes = msgspec.json.Decoder(Envelope)
 
@@ -101,10 +99,9 @@ def decode_line(line: bytes) -> Request | Refusal:
 
 
 def decode_block(block: bytes) -> Sequence[Line]:
-    """Return what a first look finds in each line of ``block``: whole lines with their ends.
-
-    Blank ones hold nothing. A line that needs care is left for later: to say what is wrong with one may
-    take as long as to decode hundreds.
+    """Return the result of a quick look at each line of ``block``: whole lines with their ends. Blank ones
+    are skipped. A line that needs care is left for later, since describing its error may take as long as
+    decoding hundreds.
     """
     if block.find(b"\n") == len(block) - 1:  # one line, and its end is a blank to the decoder
         one = _decode_quickly(block)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Text that is not UTF-8, told by its first bytes, and what to send instead."""
+"""Recognises text that is not UTF-8 by its first bytes, and says what to send instead."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-"""By the byte order mark that it begins with (Unicode 15.0, section 23.8); the longer ones first."""
+"""Encodings by their byte order mark (Unicode 15.0, section 23.8); longer marks first."""
 
 
 def foreign_encoding(text: bytes) -> str | None:

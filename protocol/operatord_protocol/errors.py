@@ -230,7 +230,7 @@ BY_CODE: dict[int, type[WireError]] = {cls.code: cls for cls in ALL}
 
 
 def from_wire(error: Any) -> WireError:
-    """Return the exception that an ``error`` member stands for, whatever a peer has put there.
+    """Return the exception for an ``error`` member, even a malformed one.
 
     The class follows the type, else the code, else it is `WireError`; code, type and ``retryable`` stay
     what the peer said, so that errors of a later version keep their names.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What can be the name or the address of a host, wherever one is given."""
+"""What can be a host's name or address, wherever one is given."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 
 
 def host_problem(host: str) -> str | None:
-    """Return why nobody can be connected to at ``host``, as a sentence's end; None if somebody may be.
+    """Return why ``host`` is no possible host, as the end of a sentence; None if it is one.
 
     Names may have a dot at the end. IPv6 addresses have no brackets; a link-local one may name its zone, as
-    in ``fe80::1%eth0``. Of IPv4 only the four decimal numbers are taken, for other notations mean one thing
-    to some programs and something else to others.
+    in ``fe80::1%eth0``. IPv4 addresses must have four decimal numbers, since programs read other notations
+    differently.
     """
     if not host:
         return "expected the name or the address of a host, got nothing"

@@ -142,7 +142,7 @@ class Trouble(Result, frozen=True):
 
 
 Role = Literal["viewer", "user", "operator"]
-"""What somebody may do; each may do what those before it may."""
+"""Roles; each may do what those before it may."""
 
 
 class Status(Result, frozen=True):
@@ -166,11 +166,11 @@ class Status(Result, frozen=True):
     """What a start could take now: the smaller of what is not reserved and what is measured to be free."""
     networks: dict[str, int] = {}
     troubles: list[Trouble] = []
-    """What of the daemon's own work broke and was begun again."""
+    """Tasks of the daemon that broke and were started again."""
     role: Role | UnsetType = UNSET
     """What whoever asks may do."""
     warnings: list[str] = []
-    """What somebody should know who cares for the machine's safety: where no login is asked for."""
+    """Security warnings: addresses that ask for no login."""
 
 
 # --- auth --------------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class PostMortem(Result, frozen=True):
     advice: str | UnsetType = UNSET
     """What to do about the cause; absent where there is nothing to be done."""
     usage: dict[str, Peak] = {}
-    """By stage; a stage that was gone before anybody looked is not there."""
+    """By stage, without stages that were gone before they could be inspected."""
     log: dict[str, list[str]] = {}
     """Last lines by stage, oldest first, the stage at fault first."""
 
@@ -343,7 +343,7 @@ class Session(Result, frozen=True):
     estimate: float | UnsetType = UNSET
     """Seconds after which it is expected to leave the queue."""
     plain_location: Location | UnsetType = UNSET
-    """Where the plain stream goes on, once a degraded session has been given the rest."""
+    """The plain stream's location, once a degraded session has its missing stage."""
     registered_probe: str | UnsetType = UNSET
     timings: dict[str, float] | UnsetType = UNSET
     warm: bool | UnsetType = UNSET
@@ -354,7 +354,7 @@ class Session(Result, frozen=True):
     frames: int | UnsetType = UNSET
     """Frames that were delivered, once the session has ended."""
     post_mortem: PostMortem | UnsetType = UNSET
-    """Of one session that has ended, when it is asked for by itself: not in lists."""
+    """Only for an ended session that is asked for by its id, not in lists."""
     stages: dict[str, str] = {}
     """Container id by stage. On the wire these are members of the session itself."""
 

@@ -20,8 +20,8 @@ class Method(NamedTuple):
     params: type[m.Params]
     result: type[m.Result]
     role: m.Role | None
-    """The least role that may ask; None before login, too. Whatever stands here, nobody but its owner and
-    operators stops or extends a session, reads its logs or post-mortem, or sees its location."""
+    """The least role that may ask; None before login, too. Besides this, only its owner and operators may
+    stop or extend a session, read its logs or post-mortem, or see its location."""
     summary: str
 
 

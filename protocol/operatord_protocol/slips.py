@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What somebody who typed a line by hand probably meant by it, for the sentence that refuses it.
-
-Nothing here decides whether a line is good: it has been found wrong already, or has the one form in which any
-object is a request.
+"""Guesses what a person who typed a line by hand meant, for the error message. Nothing here decides whether a
+line is valid: it has already been found invalid, or is an object without a method.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ _LOOKED_AT = 8
 def not_a_start(obj: Mapping[str, Any]) -> WireError | None:
     """Return what is wrong with an object that has no method and was not meant to start a session, or None.
 
-    Members that `session.start` knows are never taken for anything else, nor are those that resemble nothing.
+    Members that `session.start` knows are never treated as typos, nor are those that resemble nothing.
     """
     strange = [name for name in itertools.islice(obj, len(START) + _LOOKED_AT) if name not in START]
     for name in strange[:_LOOKED_AT]:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What a stage writes for the daemon, between what it writes for people: JSON objects, one on a line.
-
-A stage's program is anybody's, so any line can be read, and costs no more time than its length.
+"""A stage's reports for the daemon, among its lines for people: JSON objects, one on a line. A stage may be
+any program, so every line is safe to parse, in time proportional to its length.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 TO_DAEMON = ("waiting", "listening", "report")
 """By the ``type`` of the object that such a line is."""
 LARGEST = 2**53 - 1
-"""The largest count that every reader of JSON takes for exactly what it is (RFC 8259, section 6)."""
+"""The largest count that every JSON reader reads exactly (RFC 8259, section 6)."""
 MOST_DIGITS = 20
 """Digits of a whole number that are worth reading: as many as 64 bits have. More would take time."""
 

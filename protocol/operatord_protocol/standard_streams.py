@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Standard input, output and error that a program was started without, as by ``2>&-`` or a bare ``execve``.
-
-The next file or socket that it opens would get the number of one of them, and whatever writes to that number,
-such as a child that inherits it or a library in C, would write into a peer's stream.
+"""Opens standard input, output and error if the program was started without, as by ``2>&-`` or a bare
+``execve``. Otherwise the next file or socket that it opens would get one of their numbers, and a child
+process or a C library that writes there would write into a peer's stream.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ HEADER_BYTES = 64 * 1024
 PAYLOAD_BYTES = 64 * 1024 * 1024
 """Largest payload of one frame, all its parts together."""
 CHECK = b'{"type":"check"}\n'
-"""What a verifier says first: it wants the hello only and must not be taken for a consumer."""
+"""What a verifier sends first: it wants only the hello and must not count as a consumer."""
 
 Y4M = b"YUV4MPEG2 "
 """What the first line of a stream for players begins with."""
@@ -35,7 +35,7 @@ class StreamError(Exception):
 
 
 class Forbidden(StreamError):
-    """The peer says hello to a stream that the format does not allow, or not there."""
+    """The hello is of a format that is not allowed here."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
@@ -80,7 +80,7 @@ class Frame(msgspec.Struct, frozen=True):
     payloads: dict[str, bytes]
 
     def __repr__(self) -> str:
-        # Of the payloads the header has the sizes; a terminal full of bytes says nothing to anybody.
+        # Without the payloads, which would only fill a terminal with bytes.
         return f"Frame({self.header!r})"
 
     @property
@@ -198,7 +198,7 @@ class StreamParser:
         self._header: FrameHeader | None = None
         self._state: Literal["hello", "frames", "end"] = "hello"
         self.fault: StreamError | None = None
-        """What was wrong with the stream after all that has come out of it."""
+        """The error that follows everything returned so far."""
 
     @property
     def ended(self) -> bool:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Text of others, made fit to be shown: what would command a terminal is written as an escape instead.
-
-A terminal takes control characters for orders: to clear the screen, to rename its window, to fill the
-clipboard, to write over a line. Characters that turn the direction of writing, or that cannot be seen, make a
-text look like another. Programs get texts as they are; people get these.
+"""Makes foreign text safe to show: control sequences are written as escapes. A terminal obeys control
+characters: they clear the screen, rename its window, fill the clipboard, overwrite a line. Characters that
+turn the direction of writing, or that cannot be seen, make a text look like another. Programs get texts as
+they are; people get these.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A control connection on asyncio's streams, shared by any number of tasks of one loop.
 
-There is no task of its own: of the tasks that wait for something, one reads for all of them, and
-hands the reading on when it has got what it came for, or is cancelled.
+It has no task of its own: one of the waiting tasks reads for all of them, and passes the reading on when it
+has what it waits for, or is cancelled.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ class AsyncConnection:
         writer: asyncio.StreamWriter,
         another: Callable[[Login | None], Awaitable[AsyncConnection]],
     ) -> None:
-        """Own both ends; ``another`` makes a connection to the same daemon."""
+        """Own both streams; ``another`` makes another connection to the same daemon."""
         self.login: Login | None = None
-        """What others to the same daemon say of themselves, too."""
+        """The login for further connections to the same daemon."""
         self._reader = reader
         self._writer = writer
         self._another = another
         self._inherited = False
         self._core = Core()
         self._read_done: asyncio.Event | None = None
-        """Set when whoever reads for all has read; None while nobody does."""
+        """Set when the reading task has read; None while no task reads."""
         forks.note(self)
 
     @classmethod
@@ -64,16 +64,13 @@ class AsyncConnection:
         return connection
 
     def after_fork(self) -> None:
-        """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
+        """After a fork, leave the connection to the parent: this process no longer uses it."""
         self._inherited = True
         self._core.lose(ConnectionLost(forks.INHERITED))
         forks.leave_alone((self._reader, self._writer))
 
     async def close(self) -> None:
-        """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
-
-        May be called again.
-        """
+        """Cancel pending calls and disconnect; waiting tasks get `ConnectionLost`. May be called again."""
         if self._inherited:
             return
         self._write(self._core.abandon_all())
@@ -92,8 +89,8 @@ class AsyncConnection:
     ) -> T:
         """Make a call and return what ``take`` makes of its result, which comes as JSON.
 
-        Whatever goes wrong on the way, a cancellation at any moment included, the call is taken back. Raises
-        its `WireError`, `CallTimeout`, `ConnectionLost`, `UnsendableRequest`, and what ``take`` and
+        On any error, including cancellation at any moment, the call is cancelled at the daemon. Raises its
+        `WireError`, `CallTimeout`, `ConnectionLost`, `UnsendableRequest`, and what ``take`` and
         ``on_progress`` raise.
         """
         call, line = await self.prepare(method, params)
@@ -123,7 +120,8 @@ class AsyncConnection:
         return self._core.request(method, params)
 
     async def _try(self, long: LongLine) -> None:
-        """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
+        """Test on another connection whether the daemon accepts such a long line. Raises
+        `UnsendableRequest`."""
         long.check()
         try:
             other = await self._another(self.login)
@@ -140,7 +138,7 @@ class AsyncConnection:
     async def progress(
         self, call: Call, line: bytes, timeout: float | None
     ) -> AsyncIterator[Progress]:
-        """Make a call; yield what is reported of it until it is answered."""
+        """Make a call; yield its progress until it is answered."""
         deadline = _deadline(timeout)
         self._write(line)
         while not (call.done and not call.progress):
@@ -149,7 +147,7 @@ class AsyncConnection:
                 yield call.progress.popleft()
 
     def abandon(self, call: Call) -> None:
-        """Take back a call whose result nobody will have; fine for one that has failed."""
+        """Cancel a call whose result nobody wants; harmless if it has failed."""
         self._write(self._core.abandon(call))
 
     def _write(self, line: bytes) -> None:
@@ -164,7 +162,7 @@ class AsyncConnection:
             return None
 
     async def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
-        """Return what ``take`` gives as soon as it does; read for all while nobody else does."""
+        """Return what ``take`` returns once that is not None; read for all tasks while no other does."""
         try:
             async with asyncio.timeout_at(deadline):
                 while (taken := take()) is None:

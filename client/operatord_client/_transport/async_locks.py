@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A lock of asyncio, taken as `locks` takes one of threads: the blocking client is made from who does so."""
+"""An asyncio lock with the interface of `locks`, from which the blocking client's code is generated."""
 
 from __future__ import annotations
 

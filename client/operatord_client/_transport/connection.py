@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A control connection on a blocking socket, shared by any number of threads.
 
-There is no thread of its own: of the threads that wait for something, one reads for all of them,
-and hands the reading on when it has got what it came for. A lone thread therefore reads its own
-answer, without a switch.
+It has no thread of its own: one of the waiting threads reads for all of them, and passes the reading on when
+it has what it waits for. A lone thread therefore reads its own answer, without a switch.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ from .sockets import open_socket
 
 READ_BYTES = 256 * 1024
 LOOK_EVERY = 1.0
-"""Seconds after which a thread sees for itself whether anybody reads for it, and who reads, whether there is
-still a connection: who did may have been interrupted before it could say that it does so no more, and the
-descriptor of a socket that was closed may be another's at once."""
+"""Seconds after which a waiting thread checks whether another one still reads for it, and a reading one
+whether the connection is still open. A reader may have been interrupted before it could pass the reading on,
+and the descriptor of a closed socket may be reused at once."""
 T = TypeVar("T")
 
 
@@ -40,9 +39,9 @@ class Connection:
     """Requests out; answers, progress and notices in."""
 
     def __init__(self, sock: socket.socket, another: Callable[[Login | None], Connection]) -> None:
-        """Own ``sock``; ``another`` makes a connection to the same daemon."""
+        """Own ``sock``; ``another`` makes another connection to the same daemon."""
         self.login: Login | None = None
-        """What others to the same daemon say of themselves, too."""
+        """The login for further connections to the same daemon."""
         self._socket = sock
         self._another = another
         self._poll = select.poll()
@@ -74,7 +73,7 @@ class Connection:
         return connection
 
     def after_fork(self) -> None:
-        """Leave the connection to the parent, whose it stays: here nothing goes out or comes in any more."""
+        """After a fork, leave the connection to the parent: this process no longer uses it."""
         self._lock = threading.Lock()
         self._turn = threading.Condition(self._lock)
         self._core.lose(ConnectionLost(forks.INHERITED))
@@ -82,12 +81,11 @@ class Connection:
         self._socket.close()  # this process's share of it, no more
 
     def close(self) -> None:
-        """Take back what is pending and disconnect; whoever waits gets `ConnectionLost`.
-
-        May be called again, and by any thread.
+        """Cancel pending calls and disconnect; waiting threads get `ConnectionLost`. May be called again, and
+        by any thread.
         """
         if self._socket.fileno() >= 0:
-            # At once: who sees the one without the other would take its call back when all has gone out.
+            # Both at once: a thread that saw only one would cancel its call after everything was sent.
             self._out.put_last(locked(self._lock, self._lose))
 
     def _lose(self) -> bytes:
@@ -104,8 +102,8 @@ class Connection:
     ) -> T:
         """Make a call and return what ``take`` makes of its result, which comes as JSON.
 
-        Whatever goes wrong on the way, an interrupt at any moment included, the call is taken back. Raises
-        its `WireError`, `CallTimeout`, `ConnectionLost`, `UnsendableRequest`, and what ``take`` and
+        On any error, including an interrupt at any moment, the call is cancelled at the daemon. Raises its
+        `WireError`, `CallTimeout`, `ConnectionLost`, `UnsendableRequest`, and what ``take`` and
         ``on_progress`` raise.
         """
         call, line = self.prepare(method, params)
@@ -138,7 +136,8 @@ class Connection:
         return locked(self._lock, request)
 
     def _try(self, long: LongLine) -> None:
-        """See on another connection whether the daemon takes a line. Raises `UnsendableRequest`."""
+        """Test on another connection whether the daemon accepts such a long line. Raises
+        `UnsendableRequest`."""
         long.check()
         try:
             with closing(self._another(self.login)) as other:
@@ -150,7 +149,7 @@ class Connection:
             long.judge(exc)
 
     def progress(self, call: Call, line: bytes, timeout: float | None) -> Iterator[Progress]:
-        """Make a call; yield what is reported of it until it is answered."""
+        """Make a call; yield its progress until it is answered."""
         deadline = _deadline(timeout)
         self._out.put(line)
         while not (call.done and not call.progress):
@@ -159,7 +158,7 @@ class Connection:
                 yield call.progress.popleft()
 
     def abandon(self, call: Call) -> None:
-        """Take back a call whose result nobody will have; fine for one that has failed."""
+        """Cancel a call whose result nobody wants; harmless if it has failed."""
         if line := locked(self._lock, lambda: self._core.abandon(call)):
             self._out.put(line)
 
@@ -171,9 +170,8 @@ class Connection:
             return None
 
     def _wait(self, take: Callable[[], T | None], deadline: float | None) -> T:
-        """Return what ``take`` gives as soon as it does; read for all while nobody else does.
-
-        What has arrived is read even if there is no time left, so that who asks without waiting gets it.
+        """Return what ``take`` returns once that is not None; read for all threads while no other does. What
+        has already arrived is read even with no time left, so a caller with a timeout of 0 gets it.
         """
         me = threading.get_ident()
         looked = False
@@ -190,7 +188,7 @@ class Connection:
     def _take_or_be_reader(
         self, take: Callable[[], T | None], deadline: float | None, me: int
     ) -> T | None:
-        """Return what ``take`` gives, or None once nobody else reads, and this thread is to."""
+        """Return what ``take`` returns, or None once no other thread reads and this one has to."""
 
         def look() -> T | None:
             while (taken := take()) is None:
@@ -205,7 +203,7 @@ class Connection:
         return locked(self._lock, look)
 
     def _read(self, timeout: float | None) -> None:
-        """Give the core what arrives in time, and hand the reading on."""
+        """Feed the core what arrives in time, and pass the reading on."""
         inbox = self._core.inbox
         wait = LOOK_EVERY if timeout is None else min(timeout, LOOK_EVERY)
         try:
@@ -220,7 +218,7 @@ class Connection:
         self._wake()
 
     def _wake(self) -> None:
-        """Wake the others, who see whether their answers have come, and one of whom reads on."""
+        """Wake the other threads: they check for their answers, and one of them reads on."""
         locked(self._lock, self._turn.notify_all)
 
 

@@ -7,7 +7,7 @@ A shell writes the lines that `Core` makes, feeds it the bytes that arrive, and 
     core.feed(data)                                  # until call.done
     call.result()                                    # JSON, or the error is raised
 
-Who reads, and who waits for whom, is the shell's business.
+Reading and waiting are up to the shell.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .long_lines import ANYWHERE, LongLine
 from .requests import encoded
 
 ANSWER_BYTES = 64 * 1024 * 1024
-"""Longest line that is taken from a daemon: descriptions and lists may be far longer than requests."""
+"""Longest line that is accepted from a daemon: descriptions and lists may be far longer than requests."""
 NOTICES = 10_000
 """Notices that are kept for a reader; the oldest go first."""
 
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Login(NamedTuple):
-    """What a connection says of itself before anything else."""
+    """What a connection sends before anything else."""
 
     token: str
     timeout: float | None
@@ -48,7 +48,7 @@ class Login(NamedTuple):
 
 
 class Call:
-    """A request that was made, and what has come of it."""
+    """A request that was made, and its outcome."""
 
     __slots__ = ("_error", "_raw", "done", "id", "is_private", "method", "progress")
 
@@ -74,7 +74,7 @@ class Call:
         return self._raw
 
     def undoing(self) -> bytes:
-        """Return the line that undoes what it has done, as far as that is to be undone."""
+        """Return the line that undoes the call, if it has to be undone."""
         return b"" if self._error is not None else _undoing(self, self._raw)
 
     def answer(self, raw: bytes, error: WireError | None = None) -> None:
@@ -93,10 +93,10 @@ class Core:
         """The beginning of a line that has not ended yet, and what arrived after it, for `take_in`."""
         self._pending: dict[int, Call] = {}
         self._forsaken: dict[int, Call] = {}
-        """Starts that were taken back, until it is known whether that came in time."""
+        """Cancelled starts, until it is known whether the cancellation came in time."""
         self._last_id = 0
         self.line_bytes = ANYWHERE
-        """Longest line of which it is known that the daemon takes it, its end not counted."""
+        """Longest line that the daemon is known to accept, its end not counted."""
 
     @property
     def pending(self) -> int:
@@ -118,10 +118,10 @@ class Core:
         return call, line
 
     def abandon(self, call: Call) -> bytes:
-        """Forget a call whose result nobody will have; return the line that takes it back, if one is needed.
+        """Forget a call whose result nobody wants; return the line that cancels it, if one is needed.
 
-        A start whose answer is there already, or on its way, is taken back by stopping its session, which
-        nobody else can know of; one with a ``request_key`` can be asked for again.
+        A start whose answer is there already, or on its way, is undone by stopping its session, which nobody
+        else can know of. One with a ``request_key`` is left, since it can be asked for again.
         """
         if call.done:
             self._pending.pop(call.id, None)
@@ -133,11 +133,11 @@ class Core:
         return codec.encode_request("request.cancel", {"id": call.id}, None)
 
     def abandon_all(self) -> bytes:
-        """Forget all pending calls; return the lines that take them back."""
+        """Forget all pending calls; return the lines that cancel them."""
         return b"".join(self.abandon(call) for call in tuple(self._pending.values()))
 
     def feed(self, data: bytes) -> bytes:
-        """Take what arrived; no bytes are the end of the connection. Returns as `take_in`."""
+        """Take bytes that arrived; empty means the end of the connection. Returns as `take_in`."""
         self.inbox.append(data)
         return self.take_in()
 
@@ -168,7 +168,7 @@ class Core:
             self.lost = error
 
     def check(self) -> None:
-        """Raises the `ClientError` for which nothing more will come, if that is so."""
+        """Raises the `ClientError` with which the connection ended, if it has ended."""
         if self.lost is not None:
             raise type(self.lost)(*self.lost.args) from (self.lost.__cause__ or self.lost)
 
@@ -185,7 +185,7 @@ class Core:
         return b""
 
     def _settle(self, call_id: int, raw: bytes, error: WireError | None) -> bytes:
-        """Answer a call; return the line that takes it back if nobody waits for it any more."""
+        """Answer a call; return the line that cancels it if nobody waits for it any more."""
         if call := self._pending.get(call_id):
             call.answer(raw, error)
             self._pending.pop(call_id, None)
@@ -200,7 +200,7 @@ class Core:
             call.progress.append(Progress.from_params(notice.params))
 
     def _refuse_all(self, error: WireError) -> None:
-        """An error to nobody in particular is of the connection: too many of them, a line too long."""
+        """An error without an id concerns the connection: too many connections, a line too long."""
         for call in self._pending.values():
             call.answer(b"", error)
         self._pending.clear()

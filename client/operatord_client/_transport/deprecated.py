@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Names that were given up, as they do for one more version."""
+"""Deprecated names, which work for one more version."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a process that was forked must not share with the one that it comes from: connections, and locks.
+"""What a forked process must not share with its parent: connections, and locks.
 
 The lines of both would go out on one connection, and each would read answers to the other, or half of the
 frames. A lock that a thread of the parent held in that moment is never released in the child, which has no
@@ -13,14 +13,14 @@ import weakref
 from typing import Protocol
 
 INHERITED = "this connection is the parent process's: one that was forked has to make its own"
-"""What is said of a connection that a process was forked with."""
+"""The error message for a connection that was opened before a fork."""
 
 
 class Forkable(Protocol):
     """What has to do with a connection."""
 
     def after_fork(self) -> None:
-        """In a child process, have nothing to do with the parent's connection, which goes on."""
+        """In a child process, let go of the parent's connection, which goes on."""
         ...
 
 
@@ -29,14 +29,13 @@ _left_alone: list[object] = []
 
 
 def note(thing: Forkable) -> None:
-    """Have ``thing`` told in each process that is forked from now on."""
+    """Have ``thing`` notified in each process that is forked from now on."""
     _known.add(thing)
 
 
 def leave_alone(thing: object) -> None:
-    """Never have ``thing``, which is the parent's, cleaned up in this process.
-
-    Event loops share what they wait with: to close it here would have the parent's no more hear of it.
+    """Never clean up ``thing``, which is the parent's, in this process. Event loops share their epoll
+    descriptor after a fork: closing a socket here would unregister the parent's.
     """
     _left_alone.append(thing)
 

@@ -3,7 +3,7 @@
 
 `KeyboardInterrupt` is raised between two steps of the main thread. From Python 3.14 on, to enter a lock and
 to begin the block of ``with`` are two steps, and an interrupt that comes between them leaves the lock locked:
-whoever wants it next waits for ever. So that it is held is written down by the call that takes it:
+whoever wants it next waits for ever. So the call that takes the lock also records that it is held:
 ``list.extend`` of a ``map`` runs both in C.
 """
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""How long a line the daemon takes, found out where it costs nothing.
+"""How long a line the daemon accepts, tested where a failure does no harm.
 
 A line over the daemon's limit ends its connection, and every session that has it for its lease. No answer
-tells the limit (`limits.line_bytes`). So before a line goes out that not every daemon takes, a ping of the
-same length does, on a connection of its own.
+tells the limit (`limits.line_bytes`). So before a line that is longer than every daemon accepts, a ping of
+the same length is sent on a connection of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TRIAL_SECONDS = 5.0
 
 
 class LongLine(Exception):
-    """A request for ``method`` is a line of ``length`` bytes, its end not counted; is that too long?"""
+    """A request for ``method`` is a line of ``length`` bytes, its end not counted, which may be too long."""
 
     def __init__(self, method: str, length: int) -> None:
         self.method = method
@@ -36,9 +36,8 @@ class LongLine(Exception):
             raise self._refused(f"a line is at most {MOST_LINE_BYTES} bytes")
 
     def judge(self, answer: Exception) -> None:
-        """Look at what came instead of the ping's answer. Raises `UnsendableRequest`, and any other's fault.
-
-        Where nothing could be found out, the limit is taken for the default one.
+        """Look at what came instead of the ping's answer. Raises `UnsendableRequest`, or the error of another
+        cause. If the limit remains unknown, the default one is assumed.
         """
         if isinstance(answer, ParseError):
             raise self._refused(answer.message.partition(";")[0]) from answer

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Lines that go out whole and in order, though whoever writes them may be interrupted at any moment.
+"""Sends lines whole and in order, although their writers may be interrupted at any moment.
 
 Python raises `KeyboardInterrupt` between any two steps of the main thread. A line of which nobody knows how
 much has gone out would spoil all that follow it, a ``request.cancel`` first of all. So what has gone out is
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from .locks import locked, take
 
 LOOK_EVERY = 0.02
-"""Seconds after which whoever closes sees whether the peer still takes what another thread writes."""
+"""Seconds after which a closing thread checks whether the peer still reads what another thread writes."""
 
 
 class _Pending(NamedTuple):
@@ -36,7 +36,7 @@ class Outgoing:
     """The writing half of a blocking socket, for any number of threads."""
 
     def __init__(self, sock: socket.socket) -> None:
-        """Write to ``sock``. That it takes no more is left to the reader to find, who may find out why."""
+        """Write to ``sock``. Errors of writing are left to the reader, which may find out why."""
         self._socket = sock
         self._writing = threading.Lock()
         self._pending = _Pending(b"", [])
@@ -70,9 +70,8 @@ class Outgoing:
         locked(self._writing, self._socket.close)
 
     def _write_alone(self, held: list[bool]) -> None:
-        """Have the writing to ourselves, as ``held`` tells, unless another thread's peer does not read.
-
-        A thread whose line has gone out, or is going out, only has to get its turn to say so.
+        """Acquire the right to write, as ``held`` shows, unless another thread is blocked because the peer
+        does not read.
         """
         poll = select.poll()
         poll.register(self._socket, select.POLLOUT)

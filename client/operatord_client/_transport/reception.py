@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What of a stream has come so far, without I/O: bytes in, hello, frames and end out."""
+"""The received part of a stream, without I/O: bytes in; hello, frames and end out."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Reception:
             self.check()
 
     def _take(self, frame: Frame) -> None:
-        """Keep a frame, unless it or one before it is not what the hello says."""
+        """Keep a frame, unless it or one before it contradicts the hello."""
         try:
             assert self.hello is not None
             check_parts(frame.header, self.hello)

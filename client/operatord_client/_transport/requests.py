@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Requests as lines, or a sentence on why there is no such line.
-
-What JSON cannot say is refused here, with the member at fault. The daemon could not even tell whose request
-such a line was: it answers without an id, and that ends all calls of the connection.
+"""Encodes requests as lines. Values that JSON cannot express are refused here, with the member at fault. The
+daemon could not read the id of such a line: it would answer without one, which ends all calls of the
+connection.
 """
 
 from __future__ import annotations

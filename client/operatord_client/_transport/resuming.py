@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a reader of events has to know to go on with another connection, without I/O."""
+"""What a reader of events needs to continue on another connection, without I/O."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_PAUSE = 5.0
 """… up to these."""
 
 AWAY = (ConnectionLost, DaemonUnreachable, CallTimeout)
-"""What says that the daemon is not there, or not yet."""
+"""Errors that mean that the daemon is not there, or not yet."""
 
 
 class Bookmark:
@@ -49,7 +49,7 @@ class Bookmark:
 
 
 def check_away(error: Exception) -> None:
-    """Raise ``error`` unless it only says that the daemon is away, or has no room for us just now."""
+    """Raise ``error`` unless it only means that the daemon is away, or has no room for us just now."""
     if isinstance(error, WireError) and error.retryable:
         return
     if not isinstance(error, AWAY):

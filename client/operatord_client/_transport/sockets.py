@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Connections made, with the operating system's errors turned into sentences of ours."""
+"""Opens connections, and turns the operating system's errors into sentences of ours."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _encrypted(sock: socket.socket, address: Tls) -> socket.socket:
 
 
 def _context(address: Tls) -> ssl.SSLContext:
-    """Return what TLS is spoken with. Raises `OSError`."""
+    """Return the TLS context. Raises `OSError`."""
     context = ssl.create_default_context(cafile=address.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if address.cert is not None:
@@ -77,7 +77,7 @@ def _sentence(address: Address, exc: OSError) -> str:
         hint = "name the authority that has signed it: --ca, OPERATORD_CA or Tls(ca=…)"
         return f"the certificate of {address} is not believed: {exc.verify_message}; {hint}"
     if isinstance(exc, ssl.SSLError):
-        if exc.reason == "WRONG_VERSION_NUMBER":  # what answers is no record of TLS
+        if exc.reason == "WRONG_VERSION_NUMBER":  # the answer is not TLS
             return (
                 f"what listens at {address} speaks no TLS: leave tls:// out, or name another port"
             )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""TLS for the blocking connection: a thread that passes bytes on between it and the encrypted socket.
+"""TLS for the blocking connection: a thread that passes bytes between it and the encrypted socket.
 
 `Connection` is written for a socket that any number of threads use at once, and that an interrupt leaves as
-it was; an object of OpenSSL is for one thread at a time. Only this one, which nothing interrupts, has it.
+it was; an object of OpenSSL is for one thread at a time. Only this thread, which is never interrupted, uses
+it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Tunnel:
 
     def _wait(self) -> None:
         if self._encrypted.pending() and len(self._in) < MOST and not self._outer_ended:
-            return  # decrypted already, which the system does not know of
+            return  # already decrypted, which `select` does not show
         poll = select.poll()
         for sock, reads, writes in (
             (self._inner, not self._inner_ended and len(self._out) < MOST, self._in),

@@ -5,8 +5,8 @@
     source <(operatorctl completion zsh)
     operatorctl completion fish | source
 
-A script knows the words of every command. Names that only the daemon knows are asked for with
-operatorctl itself, quietly: without a daemon there is nothing to complete, and no noise.
+A script knows the words of every command. Names that only the daemon knows are looked up with operatorctl
+itself; without a daemon there are no completions, and no error messages.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Command:
 
     @property
     def words(self) -> list[str]:
-        """What may come next and is no option; options where nothing else may."""
+        """What may come next except options; options where nothing else may."""
         return [*self.children, *self.arguments] or self.flags
 
 
@@ -167,7 +167,7 @@ def _by_case(template: str, tree: list[Command], reply: Callable[[list[str]], st
 
 
 def _steps(command: Command) -> Iterator[str]:
-    """How a typed word moves on: into a command, or past an option's value."""
+    """What a typed word leads to: a command, or past an option's value."""
     for child in command.children:
         yield f'"{command.place}:{child}") at="{command.below(child)}" ;;'
     words = [word for option in command.options if option.takes_value for word in option.words]

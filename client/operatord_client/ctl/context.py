@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a command works with: the daemon, its answers printed, and ids written short."""
+"""What a command works with: the client, printed answers, and shortened ids."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Context:
     def answer_list(
         self, method: str, member: str, params: Mapping[str, Any], render: Callable[[Any], str]
     ) -> None:
-        """Print a list, all pieces of it in one; at most ``params["limit"]`` items if that is given."""
+        """Print a list, all its pages in one; at most ``params["limit"]`` items if that is given."""
         result = {member: self.all_of(method, member, params)}
         self.print_result(_codec().encode(result), render)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whoever reads standard output, seen to go away while there is nothing to write."""
+"""Notices that the reader of standard output has gone, while there is nothing to write."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import select
 import sys
 
 GONE = select.POLLERR | select.POLLHUP
-"""What poll says of a pipe, or a socket, that nobody reads any more; it need not be asked for."""
+"""What poll reports for a pipe or a socket that nobody reads any more."""
 
 
 class Outlet:
-    """Waits for something to read, for as long as somebody reads what is written."""
+    """Waits for input as long as somebody reads the output."""
 
     def __init__(self, source: int) -> None:
         """``source`` is the descriptor that is waited for."""

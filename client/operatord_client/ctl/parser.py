@@ -62,7 +62,7 @@ def _columns() -> int:
 
 
 class TellingParser(ArgumentParser):
-    """argparse's own passes over what cannot be written."""
+    """argparse's own ignores output errors."""
 
     def print_help(self, file: object = None) -> None:
         """Print it. Raises `terminal.OutputFailed`, `BrokenPipeError`."""
@@ -94,9 +94,8 @@ class LazyParser(TellingParser):
             self._notes = (notes[0], fill)
 
     def _check_help(self, action: Action) -> None:
-        """Pass over a check of argparse's: from Python 3.14 on it would make every parser at once.
-
-        What it looks for, a help text that cannot be printed, `--help` would show.
+        """Skip a check of argparse's, which from Python 3.14 on would make every parser at once. It looks for
+        help texts that cannot be formatted; `--help` would show these.
         """
 
     def __getattr__(self, name: str) -> Any:
@@ -110,7 +109,7 @@ class LazyParser(TellingParser):
 
 
 class ShowVersion(Action):
-    """argparse's own wants to be told the version before anybody has asked."""
+    """argparse's own needs the version before it is asked for."""
 
     def __init__(self, option_strings: list[str], dest: str, help: str) -> None:
         super().__init__(option_strings, dest=SUPPRESS, nargs=0, default=SUPPRESS, help=help)
@@ -160,7 +159,7 @@ def _unknown(word: str, verb: ArgumentParser) -> str:
 
 
 def _slip_before_command(words: Sequence[str]) -> str | None:
-    """Return the first option before the command that is none; argparse takes its value for the command."""
+    """Return the first unknown option before the command; argparse would treat its value as the command."""
     rest = iter(words)
     for word in rest:
         name, is_whole, _ = word.partition("=")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What went wrong, as a sentence and an exit code. Loaded when something did."""
+"""Errors as a sentence and an exit code. Loaded when there is one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from . import exits, terminal
 
 
 def report(exc: Exception, *, as_json: bool) -> int:
-    """Say what went wrong and return the exit code. What is not foreseen is raised again."""
+    """Say what went wrong and return the exit code. Unexpected errors are raised again."""
     code = _code(exc)
     if code is None:
         raise exc

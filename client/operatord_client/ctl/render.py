@@ -21,7 +21,7 @@ BYTES = ("memory", "bytes", "disk", "swap", "rss")
 TOTAL = "total"
 """The timing that a start ends with; what comes after it was done to a session that ran."""
 UNREAD_SECONDS = 60.0
-"""For so long it takes no notice that nobody reads a session: whoever asked for it may just be about to."""
+"""Seconds in which an unread session is not remarked on: its requester may be about to connect."""
 SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
@@ -183,7 +183,7 @@ def _log_heading(stage: str, last: Mapping[str, Any]) -> str:
 
 
 def unread(info: Mapping[str, Any]) -> str:
-    """Return for how long nobody has read a session that runs, once that is worth a word."""
+    """Return for how long nobody has read a running session, if that is long enough to mention."""
     if (since := info.get("unread_since")) is None:
         return ""
     from datetime import UTC, datetime  # noqa: PLC0415 - not for --help

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SIGTERM and SIGHUP end a command as Ctrl-C does: what it holds is given back first."""
+"""SIGTERM and SIGHUP end a command as Ctrl-C does: it releases what it holds first."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 SAME_WISH = 1.0
-"""Seconds in which a further signal says the same once more, as that of whoever signals a program and its
-group; later it says that the cleaning up is not to be waited for."""
+"""Seconds in which a further signal means the same, since a program and its group may both be signalled;
+later it means: exit without cleaning up."""
 
 
 class Signals:

@@ -20,11 +20,11 @@ ERASE = "\r\033[K"
 
 
 class OutputFailed(Exception):
-    """Standard output takes no more, and not because its reader has gone. The text is for people."""
+    """Standard output cannot be written, and not because its reader has gone. The text is for people."""
 
 
 def prepare() -> None:
-    """Write what a terminal's character set lacks as an escape: no text is to end the program."""
+    """Write characters that the terminal's encoding lacks as escapes, so that no text ends the program."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -34,7 +34,7 @@ def out(text: str) -> None:
     """Write text for people, with a line end. Raises `OutputFailed`, `BrokenPipeError`."""
     with _told():
         _stdout().write(visible(text) + "\n")
-        _stdout().flush()  # at once: whoever follows is not to wait for a full buffer
+        _stdout().flush()  # at once: readers that follow must not wait for a full buffer
 
 
 def out_json(text: bytes) -> None:
@@ -46,7 +46,7 @@ def out_json(text: bytes) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the person, not the program that reads the output; if that is impossible, nobody."""
+    """Write to standard error, for people; do nothing if that is impossible."""
     if sys.stderr is not None:
         with suppress(OSError):
             sys.stderr.write(visible(text) + "\n")
@@ -77,7 +77,7 @@ def _stdout() -> TextIO:
 
 @contextmanager
 def _told() -> Iterator[None]:
-    """Turn what the system says of a write into a sentence; a reader that is gone is no failure."""
+    """Turn errors of writing into a sentence; a reader that is gone is no failure."""
     try:
         yield
     except BrokenPipeError:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What is waited for, said in lines: where standard error is no terminal, a line cannot be written over."""
+"""Progress of a wait in separate lines, where standard error is no terminal and a line cannot be
+overwritten."""
 
 from __future__ import annotations
 
@@ -8,13 +9,13 @@ import threading
 from operatord_client.ctl import terminal
 
 QUIET_SECONDS = 2.0
-"""For so long a program that waits says nothing to whoever cannot be shown a line that changes …"""
+"""Seconds before the first such line …"""
 BETWEEN_SECONDS = 10.0
-"""… and then no more often than this: a log is not to be flooded."""
+"""… and between further ones, so as not to flood a log."""
 
 
 class Bulletins:
-    """Few lines on what is waited for, and none where that is quick."""
+    """Writes a few lines during a long wait, and none during a short one."""
 
     def __init__(self) -> None:
         self._topic: object = None

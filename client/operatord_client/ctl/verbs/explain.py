@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""--explain: where the time of a start went, step by step, with bars, and what would make it shorter.
+"""--explain: how long each step of a start took, with bars, and what would make it shorter.
 
 The steps follow one another and add up to ``total``. What has a dot in its name is part of a step, and
 parts may run side by side. The daemon writes down each step when it is over, so what comes after
@@ -19,7 +19,7 @@ BAR_WIDTH = 40
 """Columns for all of the time that the requester waited, as far as it is known."""
 STEP_MARK, PART_MARK = "#", "-"
 NOTABLE = 0.1
-"""Milliseconds below which the daemon's own rounding says nothing."""
+"""Milliseconds below the daemon's own rounding."""
 
 SO_FAR = "so far"
 """Instead of a total, for a start that has not come to its end."""
@@ -36,7 +36,7 @@ SLOWEST = {
     "turn": "most of it was spent waiting for other sessions to be made",
     ON_THE_WAY: "most of it was spent between client and daemon, not on the start",
 }
-"""What to say when one row takes more than half of the time, and long enough to be worth a word."""
+"""What to say when one row takes more than half of the time, and long enough to matter."""
 LONG = 250.0
 """Milliseconds. A commit of the journal is never that long, so a longer ``queue, journal`` was the queue."""
 
@@ -154,6 +154,6 @@ def _verdict(info: Mapping[str, Any], rows: list[Row]) -> str:
 
 
 def _slowest(rows: list[Row]) -> str:
-    """Return what to say of the row that takes more than half of the time, if it is one of those."""
+    """Return the advice for the row that takes more than half of the time, if there is any."""
     least = max(_charted(rows) / 2, LONG)
     return next((SLOWEST[row.name] for row in rows if row.name in SLOWEST and row.ms > least), "")

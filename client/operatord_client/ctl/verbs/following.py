@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""logs and events: what is printed line by line, for as long as it comes."""
+"""logs and events: printed line by line, as they come."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def logs(ctx: Context, args: Namespace) -> None:
 
     if not args.follow:
         if not whole and (args.tail is None or args.tail >= 0):
-            # The newest of all may well be reports, every one of them: those for people are before them.
+            # The newest lines may all be reports; those for people come before them.
             params["tail"] = max(args.tail or 0, MOST)
         ctx.answer("session.logs", params, rendered_all)
         return

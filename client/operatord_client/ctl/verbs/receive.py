@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""start --frames: the stream taken, counted and summed up, with a bar while it comes."""
+"""start --frames: receives the stream, counts frames and prints a summary, with a progress bar."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def bar(done: int, total: int | None) -> str:
 def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
     """Take a session's stream to its end and print the summary.
 
-    Only one of our own is stopped if that does not come: any other lives as its lease says, however this
-    program ends. A lease of the connection is given back with that, and others may have one by the same key.
-    Raises `BrokenPipeError` as soon as nobody reads what is printed.
+    If the stream does not end, only this program's own session is stopped; any other lives as its lease says.
+    A lease on the connection ends with it, and others may have the same session by its key. Raises
+    `BrokenPipeError` as soon as nobody reads what is printed.
     """
     session = RunningSession(ctx.client, session_from_wire(dict(info)))
     with session if is_own else nullcontext():

@@ -68,7 +68,8 @@ def _for_as_long_as_frames_are_taken(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_own(params: dict[str, Any]) -> bool:
-    """Tell whether a session is this program's alone: it ends with it, and nobody else can have it."""
+    """Tell whether a session belongs to this program alone: it ends with the program, and nobody else can use
+    it."""
     return params.get("lease") == "connection" and "request_key" not in params
 
 
@@ -79,7 +80,7 @@ def _begin(ctx: Context, params: dict[str, Any]) -> bytes:
     except KeyboardInterrupt:
         from operatord_client.errors import ClientError, WireError  # noqa: PLC0415 - not for --help
 
-        # The answer may be on its way; with it the client stops what nobody is going to use.
+        # The answer may be on its way; with it the client stops a session that nobody will use.
         with suppress(ClientError, WireError):
             ctx.client.ping(call_timeout=1)
         raise

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class View:
-    """What there is to see: the session, what its stages use, and what happened last."""
+    """What is shown: the session, the use of its stages, and the last events."""
 
     def __init__(self, session: dict[str, Any], stats: dict[str, Any], event: str) -> None:
         self.session = session
