@@ -9,7 +9,7 @@ from collections.abc import Callable
 from .origin import Origin
 
 FREE = 5
-"""Failures that cost nothing: people paste the wrong line."""
+"""Failures without a wait: people paste the wrong line."""
 FIRST, LONGEST = 1.0, 60.0
 """Seconds to wait after one more, and at most; each failure doubles it."""
 FORGET = 900.0

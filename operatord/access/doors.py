@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Who a connection is before it shows a token: by its listener, its certificate, or the user at its end."""
+"""Identifies a connection before it shows a token: by its listener, its certificate, or the user of its
+process."""
 
 from __future__ import annotations
 

@@ -43,9 +43,9 @@ def identity(user: str, role: Role | None, token: str = "") -> Identity:
 
 
 ANONYMOUS = identity("", None)
-"""Whoever has not logged in where that is asked for."""
+"""A client that has not logged in where a login is required."""
 LOCAL = identity("local", "operator")
-"""Whoever reaches a listener that asks for no login."""
+"""A client of a listener that requires no login."""
 
 
 def how_to_log_in(who: Identity) -> str:
@@ -59,7 +59,7 @@ def how_to_log_in(who: Identity) -> str:
 
 
 def refusal(who: Identity, method: str) -> WireError:
-    """Return why ``who`` may not ask for a method whose rank is higher."""
+    """Return why ``who`` may not use a method of a higher rank."""
     if who.role is None:
         return Unauthorized(how_to_log_in(who))
     needed = METHODS[method].role

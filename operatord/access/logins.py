@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who a connection is: by the token that it shows, and before that."""
+"""Identifies connections: by the token that they show, and before that."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Logins:
     def identify(self, tokens: Tokens, text: str, origin: Origin) -> Token:
         """Return the token that ``text`` is. Raises `Unauthorized`, `TooManyRequests`.
 
-        A wrong one is told to be wrong and nothing else, and an address that shows many has to wait.
+        A wrong one is only said to be wrong, and an address that shows many has to wait.
         """
         if (seconds := math.ceil(self._backoff.seconds(origin))) > 0:
             self._refused(origin, "too many failures")
@@ -84,7 +84,7 @@ class Logins:
         self._audit.refused(ANONYMOUS, origin, method="auth.login", why=why)
 
     def still_holds(self, token_id: str, who: Identity) -> bool:
-        """Tell whether who came with a token may go on as who it is."""
+        """Tell whether a client's token is still valid with the same role."""
         token = self.known.tokens.get(token_id) if self.known.tokens is not None else None
         return token is not None and of_token(token) == who
 

@@ -25,7 +25,7 @@ class Origin(NamedTuple):
 
     @property
     def network(self) -> str:
-        """What stands for the address where peers are counted: of IPv6 its network."""
+        """The key by which peers are counted: the address, or for IPv6 its network."""
         try:
             found = ipaddress.IPv6Address(self.address.partition("%")[0])
         except ValueError:

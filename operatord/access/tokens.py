@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Tokens: what somebody shows to say who they are, and the file in which they are known by their hashes.
+"""Tokens, with which clients log in, and the file that holds their hashes.
 
-A token is 256 random bits, so one SHA-256 is right: no table and no guessing finds what has that much chance
-in it, and a slow hash, which makes up for short passwords, would only let strangers keep the daemon busy.
+A token is 256 random bits, so one SHA-256 is right: neither tables nor guessing find a value that is this
+random, and a slow hash, which makes up for short passwords, would only let strangers keep the daemon busy.
 
 The file has a line of JSON for each: ``{"id":…,"user":…,"role":…,"sha256":…,"created":…}``.
 """
@@ -61,8 +61,8 @@ class Tokens:
     def find(self, text: str) -> Token | None:
         """Return the token that ``text`` is.
 
-        It is looked up by its hash, of which nobody can choose how it begins, and compared in constant
-        time: how long that takes says nothing of the tokens there are, and grows with none of them.
+        It is looked up by its hash, whose beginning nobody can choose, and compared in constant time: the
+        time taken neither reveals anything about the tokens nor grows with their number.
         """
         digest = _digest(text)
         found = self._by_hash.get(digest)
@@ -166,7 +166,7 @@ def revoke(path: Path, token_id: str) -> Token | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Let one program at a time write what is in the folder of ``path``. Raises `OSError`."""
+    """Lock the folder of ``path``, so that one program at a time writes there. Raises `OSError`."""
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Who asks: listening sockets, connections, the table of verbs."""
+"""The control protocol: listening sockets, connections, the table of verbs."""

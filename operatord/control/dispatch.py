@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""From a request to what is answered, whatever door it came through: request in, reply or notifications out.
+"""Carries out requests, whatever door they came through: request in, reply or notifications out.
 
 Nothing here knows of a socket. A `Door` brings requests, one `Dispatcher` for each peer carries them out by
-the table of methods, and the door sends what comes of it. Quick methods are answered before `carry_out`
-returns; slow ones run as tasks, which the dispatcher owns until they are done or the peer is gone.
+the table of methods, and the door sends the results. Quick methods are answered before `carry_out` returns;
+slow ones run as tasks, which the dispatcher owns until they are done or the peer is gone.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Door(Protocol):
         ...
 
     def reply(self, request: Request, result: bytes) -> None:
-        """Send what a request is answered: JSON, the ``result`` member of the reply."""
+        """Send the answer to a request: JSON, the ``result`` member of the reply."""
         ...
 
     def refuse(self, request: Request, error: WireError) -> None:
@@ -69,7 +69,7 @@ class Door(Protocol):
         ...
 
     async def drained(self) -> None:
-        """Return when the peer takes more; its end cancels whoever waits here."""
+        """Return when the peer takes more; if the peer goes, waiting tasks are cancelled."""
         ...
 
     def begun(self) -> None:
@@ -77,16 +77,16 @@ class Door(Protocol):
         ...
 
     def wake(self) -> None:
-        """Hear that there is something to do: a task is done, or a subscription has something to send."""
+        """Be notified that there is work: a task is done, or a subscription has something to send."""
         ...
 
     def cancel_waiting(self, request_id: RequestId) -> Request | None:
-        """Forget a request that was not handed over yet, and return it; None if there is none of that id."""
+        """Forget a request that was not passed on yet, and return it; None if none has that id."""
         ...
 
 
 class _Nobody:
-    """The door of a peer that is gone: nothing comes in, and what is sent goes nowhere."""
+    """The door of a peer that is gone: nothing comes in, and everything sent is dropped."""
 
     takes_more = False
     source = Origin("gone")
@@ -104,7 +104,7 @@ class _Nobody:
         return False
 
     async def drained(self) -> None:
-        await asyncio.get_running_loop().create_future()  # whoever waits here is being cancelled
+        await asyncio.get_running_loop().create_future()  # waiting tasks are being cancelled
 
     def begun(self) -> None:
         pass
@@ -258,7 +258,7 @@ class Dispatcher:
         return bool(self._due)
 
     def check_kept(self) -> None:
-        """See that there is room for one more subscription. Raises `TooManyRequests`."""
+        """Check that there is room for one more subscription. Raises `TooManyRequests`."""
         most = self._services.config.limits.subscriptions
         if len(self._kept) >= most:
             raise TooManyRequests(
@@ -288,7 +288,7 @@ class Dispatcher:
             self._door.wake()
 
     def all_due(self) -> None:
-        """Ask every subscription again: the peer takes more."""
+        """Let every subscription send again: the peer takes more."""
         self._due |= self._kept
 
     def next_due(self) -> tuple[int, Feed]:
@@ -330,7 +330,7 @@ class Dispatcher:
         return lambda: self._on_close.pop(key, None)
 
     def end(self) -> None:
-        """End what the peer had under way: it is gone, or nothing more is done for it. Idempotent."""
+        """Cancel the peer's requests and subscriptions: it is gone, or is served no longer. Idempotent."""
         self._ended = True
         for task in tuple(self._tasks):
             task.cancel()

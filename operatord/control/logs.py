@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The verb about what stages write: once, or as it comes."""
+"""The verb for stages' log lines: once, or followed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _follow(call: Call, record: SessionRecord, stages: list[str], tail: int) -> 
 
 
 def _take_followings(services: Services, number: int) -> Callable[[], None]:
-    """Count so many stages as followed, and return what counts them no more. Raises `TooManyRequests`.
+    """Count so many stages as followed, and return a function that undoes this. Raises `TooManyRequests`.
 
     With containers each takes a thread and two descriptors of the daemon.
     """
@@ -117,6 +117,8 @@ async def _follow_stage(
             await call.peer.drained()
         sent += 1
         if sent % LINES_AT_A_TIME == 0:
-            await call.services.followers.through()  # all floods together give others their turns
+            await (
+                call.services.followers.through()
+            )  # all followers together leave others their turns
 
     await call.services.inspection.follow(record, stage, tail, send)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Lists in pieces: how much of one comes at a time, and where the next piece begins.
 
-A cursor names the last item that was given, by what the list is ordered by. So nothing is kept for who reads
-a list, and whatever comes or goes meanwhile shifts nothing. What it looks like is nobody's business but ours.
+A cursor holds the sort key of the last item given. So nothing is kept between pages, and items that come or
+go meanwhile shift nothing. Its format is opaque to clients.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from operatord_protocol.errors import InvalidParams
 PAGE = 100
 """Items of a list for who does not say how many."""
 MOST = 200
-"""Items that are given at a time, whatever was asked for. To put a thousand together takes some thirty
-milliseconds, in which everybody else waits."""
+"""Items that are given at a time, whatever was asked for. Collecting a thousand takes some thirty
+milliseconds, in which nobody else is served."""
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
@@ -34,7 +34,7 @@ class Wanted(NamedTuple):
     cursor: str | None
 
     def after(self, type_: type[Key]) -> Key | None:
-        """Return after what the piece begins; None for the beginning. Raises `InvalidParams`."""
+        """Return the key after which the page begins; None for the first page. Raises `InvalidParams`."""
         if self.cursor is None:
             return None
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Params of a request as their type, and what only the settings can tell of a slip in them."""
+"""Converts params of a request to their type; the settings help to explain typos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def take_params(method: str, params: Any, pipelines: Mapping[str, Pipeline]) -> 
 
 
 def _of_which_stage(path: str, params: Any, pipelines: Mapping[str, Pipeline]) -> str:
-    """Return where a variable belongs that stands in the place of a stage; nothing if it is none."""
+    """Return a hint for a variable that was given in place of a stage; empty if it is not one."""
     match = _IN_ENV.fullmatch(path)
     if match is None or match[1] not in params["env"]:
         return ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What a verb knows of whoever asked, and of the daemon it works for."""
+"""What a verb knows of its caller, and of the daemon."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .views import Views
 
 
 class Feed(Protocol):
-    """What a connection is sent without asking again: one subscription."""
+    """A subscription of a connection."""
 
     def pump(self, until: float) -> bool:
         """Send what is due until a moment by `time.perf_counter`, at least one thing.
@@ -75,7 +75,7 @@ class Peer(Protocol):
         ...
 
     def check_kept(self) -> None:
-        """See that there is room for one more subscription. Raises `TooManyRequests`."""
+        """Check that there is room for one more subscription. Raises `TooManyRequests`."""
         ...
 
     def keep(self, key: int, feed: Feed) -> None:
@@ -122,7 +122,7 @@ class Services:
     logins: Logins
     audit: Audit
     followers: Turnstile = field(default_factory=Turnstile)
-    """Through which goes whoever follows log lines and has many to send."""
+    """Lets followers with many log lines send one after the other."""
     followed: int = 0
     """How many stages' logs are followed, over all connections."""
     subscription_serial: int = 0
@@ -147,7 +147,7 @@ class Call:
     peer: Peer
     request: Request
     cancelled: bool = False
-    """Set when the client took the request back, as opposed to having gone away."""
+    """Set when the client cancelled the request, as opposed to having gone away."""
 
     def notify(self, method: str, params: dict[str, Any]) -> bool:
         """Send a notification in the manner of the request; False when the peer takes no more just now."""

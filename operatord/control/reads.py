@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The verbs that only look: they change nothing, and tell the same peer the same in the same moment.
-
-So what is asked alike in a turn is worked out once. Each takes the daemon's parts, who asks, and typed
-params, and returns a typed result, or one in JSON where that is at hand; or it raises a `WireError`.
+"""The read-only verbs: the same peer gets the same answer in the same moment. So equal requests in one turn
+are computed once. Each takes the daemon's parts, who asks, and typed params, and returns a typed result, or
+one in JSON where that is at hand; or it raises a `WireError`.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def describe(services: Services, who: Identity, params: m.NoParams) -> Raw:
 
 @functools.lru_cache(maxsize=4)
 def _description(version: str, instance: str, engine: bytes) -> bytes:
-    """Return a description, worked out once for as long as it is the same: it is long."""
+    """Return a description; it is long, so it is computed once and reused until it changes."""
     description = m.Description(
         version=version,
         protocol=methods.PROTOCOL_VERSION,
@@ -161,7 +160,7 @@ def _lesson(lesson: Lesson | None) -> dict[str, Any]:
 
 
 def plan(services: Services, who: Identity, params: m.SessionStartParams) -> m.PlanResult:
-    """Say what a start would do. Nothing is created and nothing is taken."""
+    """Return what a start would do. Nothing is created and nothing is reserved."""
     supervisor = services.supervisor
     planned = supervisor.plan(params, upstream_of(services, params))
     details: dict[str, Any] = {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Results as JSON: sessions are flattened wherever they are, all else goes out as it is.
 
-What is asked alike in the same moment is answered with the same bytes.
+Equal requests in the same moment get the same bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .reads import READS
 from .views import encode_session
 
 Said = dict[str | bytes, Raw]
-"""By what was asked, what one peer was answered who asked that in this turn."""
+"""Answers to one peer in this turn, by request."""
 
 
 def encode_reply(result: Result | Raw) -> bytes:
@@ -32,16 +32,15 @@ def encode_reply(result: Result | Raw) -> bytes:
 
 
 def asked(line: Envelope) -> str | bytes:
-    """Return what a line asks, whoever does; its method alone where there are no params."""
+    """Return a line's request as a key; the method alone if there are no params."""
     return b"%b %b" % (line.method.encode(), encode(line.params)) if line.params else line.method
 
 
 def answer_alike(
     line: Envelope, key: str | bytes, services: Services, who: Identity, said: Said
 ) -> Raw | WireError | None:
-    """Return the ``result`` member for ``who``, if he asks this now, and note it in ``said`` under ``key``.
-
-    An error if that is the answer; None if the method is not one that only looks, or if looking failed.
+    """Return the ``result`` member for ``who``, and note it in ``said`` under ``key``. An error if that is
+    the answer; None if the method is not read-only, or if it failed.
     """
     read = READS.get(line.method)
     if read is None:
@@ -54,7 +53,7 @@ def answer_alike(
         result = encode_reply(read(services, who, typed))
     except WireError as exc:
         return exc
-    except Exception:  # whoever answers the line by itself finds it again, and says what it is
+    except Exception:  # answering the line by itself raises it again, and reports it
         return None
     said[key] = raw = Raw(result)
     return raw

@@ -44,14 +44,14 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
             raise _failure(record, call.peer.identity)
     else:
         with _awaited(call, record):
-            await supervisor.written()  # whoever was told of it must find it again
+            await supervisor.written()  # a client that was told of it must find it again
     return supervisor.view(record)
 
 
 def _count(services: Services, params: m.SessionStartParams, owner: str) -> None:
     """Count a start. Raises `TooManyRequests`, and nothing is begun.
 
-    A request that was sent again, with the key of a session that is there, starts nothing.
+    A request that is sent again with the key of a living session starts nothing.
     """
     most = services.config.limits.starts_per_minute
     if most is not None and services.supervisor.earlier(params, owner) is None:
@@ -59,19 +59,20 @@ def _count(services: Services, params: m.SessionStartParams, owner: str) -> None
 
 
 def _patience(call: Call, params: m.SessionStartParams) -> float | None:
-    """Return how long a request waits that does not say; None for who is told, or does not wait here."""
+    """Return how long a request without a deadline waits; None if its requester gets notifications, or does
+    not wait on this connection."""
     if _is_told(call.request) or params.wait != "ready":
         return None
     return call.services.config.queue.deadline
 
 
 def _is_told(request: Request) -> bool:
-    """Tell whether a requester hears how its start gets on; the other dialects get one line only."""
+    """Tell whether a requester gets progress notifications; the other dialects get only one line."""
     return request.dialect == "rpc" and request.id is not None
 
 
 def _hold(call: Call, record: SessionRecord) -> None:
-    """Have a session end with the last of the connections that have asked for it."""
+    """Let a session end with the last of the connections that have asked for it."""
     record.holders += 1
 
     def let_go() -> None:
@@ -85,10 +86,11 @@ def _hold(call: Call, record: SessionRecord) -> None:
 
 @contextlib.contextmanager
 def _awaited(call: Call, record: SessionRecord) -> Iterator[None]:
-    """Count who waits for the answer to a start; undo one that is cancelled before it has come.
+    """Count requests that wait for a start; end the session if the last one is cancelled.
 
     A requester that went away leaves the queue, if it waited there; a start under way belongs to its lease.
-    With a request_key several may have asked for it: others that wait, or were told of it, still want it.
+    With a request_key there may be several requests for it: others that wait, or were answered, still want
+    it.
     """
     record.waiters += 1
     try:
@@ -117,7 +119,7 @@ def _failure(record: SessionRecord, who: Identity) -> errors.WireError:
 
 @contextlib.contextmanager
 def _progress(call: Call, record: SessionRecord) -> Iterator[None]:
-    """Tell a requester how its start gets on, if it is to be told."""
+    """Send a requester progress notifications, if it gets any."""
     request = call.request
     if not _is_told(request):
         yield
@@ -175,7 +177,7 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     """Make a lease end later.
 
     Raises `Forbidden`, `Conflict` for a session that has ended or has no such lease, and `NoCapacity` when it
-    could not be written down: the lease is longer then, but the next daemon would not know.
+    could not be written down: the lease is longer then, but a restarted daemon would not know.
     """
     supervisor = call.services.supervisor
     record = owned(call, params.session_id)
@@ -211,7 +213,7 @@ async def all_ended(supervisor: Supervisor, timeout: float) -> None:
 
 
 def owner_of(who: Identity, params: m.SessionStartParams) -> str:
-    """Return who is to own the session: whoever asks, or whom an operator names. Raises `Forbidden`."""
+    """Return the owner of the session: the caller, or the user that an operator names. Raises `Forbidden`."""
     owner = given(params.owner, who.user)
     if not who.sees(owner):
         hint = f"leave `owner` out, or ask as an operator; you are {who.user}"
@@ -220,7 +222,7 @@ def owner_of(who: Identity, params: m.SessionStartParams) -> str:
 
 
 def owned(call: Call, session_id: str) -> SessionRecord:
-    """Return a session that whoever asks may stop and see all of. Raises `NotFound`, `Forbidden`."""
+    """Return a session that the caller may stop and see all of. Raises `NotFound`, `Forbidden`."""
     record = call.services.supervisor.registry.get(session_id)
     if not call.peer.identity.sees(record.owner):
         hint = "only its owner and operators may do that"

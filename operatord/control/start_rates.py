@@ -10,7 +10,7 @@ from operatord_protocol.errors import TooManyRequests
 
 MINUTE = 60.0
 SWEPT = 1024
-"""Owners that are remembered until those who have asked for nothing lately are looked for."""
+"""Owners that are remembered before inactive ones are searched and dropped."""
 
 
 class StartRates:
@@ -36,7 +36,7 @@ class StartRates:
             self._sweep(now)
 
     def _sweep(self, now: float) -> None:
-        """Forget whoever has asked for nothing within the minute."""
+        """Forget owners that have asked for nothing within the minute."""
         self._moments = {
             owner: moments
             for owner, moments in self._moments.items()

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""What the daemon does for whoever asks: one function for each method, and one table of them.
-
-Those that only look are in `reads`. A verb takes a call and typed params and returns a typed result, or
-raises a `WireError`. Plain functions are quick and answered inline; coroutines may take their time and run
-as tasks.
+"""The methods of the protocol: one function for each, and one table of them. The read-only ones are in
+`reads`. A verb takes a call and typed params and returns a typed result, or raises a `WireError`. Plain
+functions are quick and answered inline; coroutines may take their time and run as tasks.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ async def reload(call: Call, params: m.NoParams) -> m.Reloaded:
 
 
 def login(call: Call, params: m.LoginParams) -> m.Login:
-    """Say who the caller is: where there are no tokens, who the connection is anyway.
+    """Log in; where there are no tokens, return who the connection already is.
 
     Raises `Unauthorized`, `TooManyRequests`.
     """
@@ -148,13 +146,13 @@ def subscribe(call: Call, params: m.SubscribeParams) -> m.Subscribed:
     """Send events to this connection from now on, or from a number on."""
     call.peer.check_kept()
     feed = EventFeed(call, params, _known_types(params))
-    # What is due already comes after the reply that says which subscription it belongs to.
+    # Events that are already due are sent after the reply, which names the subscription.
     call.peer.keep(feed.number, feed)
     return m.Subscribed(subscription=feed.number, seq=call.services.events.seq)
 
 
 def _known_types(params: m.SubscribeParams) -> frozenset[str] | None:
-    """Return the types that are wanted; None for all. A slip would wait for ever: it is refused."""
+    """Return the wanted types; None for all. Unknown types are refused, since a typo would wait for ever."""
     if (types := given(params.types)) is None:
         return None
     for index, name in enumerate(types):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Sessions in JSON, encoded once for as long as they are the same.
-
-They are asked for again and again, in lists above all, and what has ended never changes again.
+"""Sessions in JSON, encoded once and reused until they change. They are requested often, above all in lists,
+and ended sessions never change.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from operatord_protocol.codec import encode
 from operatord_protocol.messages import Session, session_to_wire
 
 KEPT = 4 * 1024**2
-"""Bytes that are kept of the sessions that have ended, by themselves and as members of a list each."""
+"""Bytes that are kept of ended sessions: so much for single ones, and so much for members of lists."""
 
 
 _Living = WeakKeyDictionary[SessionRecord, tuple[object, bytes]]
@@ -34,12 +33,12 @@ def encode_session(session: Session) -> bytes:
 
 
 def without_whereabouts(session: Session) -> Session:
-    """Return what may be seen of a session by who is neither its owner nor an operator."""
+    """Return what users other than its owner and operators may see of a session."""
     return structs.replace(session, location=UNSET, plain_location=UNSET, post_mortem=UNSET)
 
 
 class Views:
-    """What is told of each session: all to its owner and to operators, and less to everybody else."""
+    """Views of each session: everything for its owner and for operators, and less for others."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         """Nothing is encoded yet."""
@@ -109,7 +108,7 @@ class Views:
 
 
 class _Kept:
-    """Texts by name; those that were not asked for go first when they get too many bytes together."""
+    """Texts by name; the least recently used go first when there are too many bytes."""
 
     def __init__(self) -> None:
         self._texts: OrderedDict[str, bytes] = OrderedDict()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Looks at addresses for a stream header: so many at a time and a second, and none breaks its asker."""
+"""Looks at addresses for a stream header: limited in number and rate, and without raising errors."""
 
 from __future__ import annotations
 

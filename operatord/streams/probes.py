@@ -30,14 +30,14 @@ from .looks import Looks, Seen
 log = logging.getLogger(__name__)
 
 REMEMBERED = 2.0
-"""Seconds for which a list believes an earlier look."""
+"""Seconds for which a list reuses an earlier look."""
 LIST_PATIENCE = 3.0
 """Seconds that a list waits for its looks: longer than one takes. Of probes that have not had their turn by
 then it tells what was seen of them last, and their looks go on."""
 
 
 class Registrant(NamedTuple):
-    """Who asks for a probe to be known, or not any more."""
+    """Who registers or removes a probe."""
 
     user: str
     connection: int
@@ -64,7 +64,7 @@ class _Entry:
         self.looked = -math.inf
         """When that was seen, monotonic."""
         self.told = "unknown"
-        """Whether it was last found up or down: what events tell is that this changes."""
+        """Whether it was last found up or down: events report when this changes."""
         self.looking: asyncio.Task[None] | None = None
         """The look under way, which all who want to know share."""
 
@@ -106,10 +106,13 @@ class ProbeRegistry:
         """
         self._check(params, by)
         await self._check_destination(params)
-        known = self._check(params, by)  # somebody may have been quicker
+        known = self._check(params, by)  # another request may have been quicker
         entry = _Entry(_stored(params, by, known), _holder(params, by))
         if known is not None:
-            entry.seen, entry.told = known.seen, known.told  # that it is as it was is no news
+            entry.seen, entry.told = (
+                known.seen,
+                known.told,
+            )  # an unchanged registration causes no event
         self._entries[params.name] = entry
         if entry.holder is None:
             try:
@@ -237,7 +240,7 @@ class ProbeRegistry:
         return Upstream(params.name, params.host, params.port)
 
     def connection_closed(self, connection: int) -> None:
-        """Forget the probes that this connection had on lease."""
+        """Forget the probes whose lease was this connection."""
         self._holders.discard(connection)
         gone = [name for name, entry in self._entries.items() if entry.holder == connection]
         for name in gone:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A way for containers to a probe that only the host can reach.
+"""Makes a probe that only the host can reach reachable for containers.
 
 A probe registered as 127.0.0.1, or as a container on somebody else's bridge, cannot be connected to from
 a session's network. The relay listens on the host's address in that network and passes bytes on. It
@@ -31,14 +31,15 @@ CANNOT_LISTEN = (
     "namespace of its own; register the probe with an address that the engine's host reaches, or run the "
     "daemon beside the engine"
 )
-"""What it means, in all likelihood, if the process ends at once: it has nothing else to fail at."""
+"""The likely reason if the process ends at once: it can fail at nothing else."""
 
 
 class Relay:
     """Connections to it become connections to the target."""
 
     def __init__(self, host: str, port: int, process: ProcessId | None = None) -> None:
-        """Pass everything on to ``host``:``port``; ``process`` does so already since an earlier life."""
+        """Pass everything on to ``host``:``port``; ``process`` is an earlier daemon's relay that does so
+        already."""
         self._target = (host, str(port))
         self.process = process
         """What it is known by, once there is one."""

@@ -4,10 +4,10 @@
     python -IS relay_process.py LISTEN TARGET PORT
 
 It is a program of its own, so that it outlives the daemon, and imports nothing but a little of the standard
-library, so that it is there in no time and takes little memory. It says on which port it listens, as a line
-on its standard output, and hears on its standard input whether it is to stay. Until then the end of the input
-means that the daemon has died in the middle of a start, and that nobody knows of this process. Afterwards
-nobody has to: it ends by itself once nobody needs it. SIGTERM ends it at any time.
+library, so that it is there in no time and takes little memory. It prints the port on which it listens, and
+reads from its standard input whether it is to stay. Until then, the end of input means that the daemon has
+died during a start, and that nobody knows of this process. Afterwards it ends by itself once it is no longer
+needed. SIGTERM ends it at any time.
 """
 
 from __future__ import annotations

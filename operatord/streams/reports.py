@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""What a stage says of itself on its standard output: read in one place, and held against what can be.
+"""Parses and checks what stages report on their standard output. A stage may be any program. A member with a
+value out of its range is left out, and the rest of the report counts. Nothing else of a report is kept or
+passed on.
 
-A stage's program is anybody's. A member that is no value of its range is as good as not said: it is left
-out by itself, and the rest of the report counts. Nothing else of a report is kept or passed on.
-
-Whoever follows a stage reads the end of its log now and then. `ReportLog` tells what of it is new, and
-`StageReports` since when the stage has said nothing else. The engine's clock is taken for this machine's.
-Should one of them be set, a report still counts as written between the look that did not have it yet and the
-look that has it.
+Whoever follows a stage reads the end of its log now and then. `ReportLog` finds its new lines, and
+`StageReports` knows since when its reports have not changed. The engine's clock counts as this machine's. If
+one of them is set, a report still counts as written between the look that did not have it and the look that
+has it.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ LONGEST_SILENCE = 86_400.0
 REPORT_LINES = 40
 """Log lines read in search of reports: at one report a second, more than the longest step between looks."""
 HELD_UP = 5.0
-"""Seconds for which a consumer has to have taken nothing before it is said to hold up the stream."""
+"""Seconds for which a consumer has to take nothing before it is reported as holding up the stream."""
 MISSED = 3
-"""Reports in a row that have to be missing before a stage is taken to hang."""
+"""Missing reports in a row after which a stage counts as hanging."""
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
 Seconds = Annotated[float, Meta(gt=0, le=LONGEST_SILENCE)]

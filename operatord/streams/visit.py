@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""A check of an address: connect, say that it is one, read the stream's header, leave.
-
-Frames begin with the first consumer, and whoever is silent for too long is taken for one. So the line is sent
-in the moment of the connect, before the event loop turns to anything else, and a visit that was late all the
-same looks at what it was taken for.
+"""Checks an address: connect, send the check line, read the stream's header, disconnect. Frames begin with
+the first consumer, and a client that is silent for too long counts as one. So the line is sent right after
+the connect, before the event loop does anything else, and a late visit checks whether it was treated as a
+consumer.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Visit(NamedTuple):
 
     hello: Hello
     served: bool = False
-    """It was so late that it was taken for a consumer: there are frames that nobody else will get."""
+    """The visit was so late that it counted as a consumer: it was sent frames that no other consumer gets."""
 
 
 async def visit(host: str, port: int, parse: Callable[[bytes], Hello] = parse_hello) -> Visit:

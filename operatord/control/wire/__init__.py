@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: MIT
-"""Sockets: who is let in, whose turn it is, bytes into lines, lines out."""
+"""Sockets: admission of peers, turns, bytes into lines, lines out."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who a peer is and how long it may stay: how it begins, its login and the time for that, its idle times."""
+"""Identifies a peer and limits its stay: its first bytes, its login and the time for that, its idle time."""
 
 from __future__ import annotations
 
@@ -44,8 +44,9 @@ class Peer(Protocol):
 
 
 class Arrival:
-    """Looks after one connection. It knows that only while a timer runs: a circle would be left to the
-    garbage collector, and thousands that go in one moment would stop the daemon for a tenth of a second."""
+    """Looks after one connection. It refers to that only while a timer runs: a reference cycle would be left
+    to the garbage collector, and thousands of connections that end at once would stop the daemon for a tenth
+    of a second."""
 
     __slots__ = ("_auth", "_idle", "_late", "_place", "_services", "begun")
 
@@ -109,7 +110,7 @@ class Arrival:
         return refusal
 
     def look_again(self, peer: Peer, transport: asyncio.BaseTransport) -> None:
-        """Send the peer away if it may not go on as who it is, by settings and tokens as they are now."""
+        """Disconnect the peer if its login is no longer valid by the present settings and tokens."""
         if not self._still_holds(peer.dispatcher.identity, transport):
             peer.drop_all()
             peer.dispatcher.identity = ANONYMOUS
@@ -182,6 +183,6 @@ class Idle:
 
 
 def too_long(most: int, who: Identity) -> ParseError:
-    """Return what is said of a line of more than ``most`` bytes."""
+    """Return the error for a line of more than ``most`` bytes."""
     why = f"{most} bytes (limits.line_bytes)" if who.role else f"{most} bytes before login"
     return ParseError(f"a line is at most {why}; the connection is closed")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a peer has asked for and was not answered yet: bytes, until their turn comes, then requests.
+"""A peer's unanswered requests: bytes until their turn comes, then decoded requests.
 
-Decoding many lines at once costs a fraction of decoding each. Decoding all of them at once would make a
-hundred bytes of a request out of each thirty that came, for whoever does not read its answers.
+Decoding many lines at once costs a fraction of decoding each. Decoding all of them at once would turn each
+thirty bytes received into a hundred bytes of memory, for a peer that does not read its answers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ slice would take several milliseconds. With each slice that needs none the next 
 SHORT = 256
 """Bytes of requests that are looked at at most before it is their turn: they are decoded only once."""
 LONG = 4 * 1024
-"""Bytes of requests that may wait while more are read. To read no more and then again takes the system's help
-each time, which for a short request is more than the request."""
+"""Bytes of requests that may wait while more are read. Pausing and resuming reading takes system calls, which
+cost more than a short request."""
 ASIDE = 64 * 1024
-"""Bytes of requests that are put aside at most while others are let pass, but for the slice at hand."""
+"""Most bytes of requests that are put aside while others pass, not counting the present slice."""
 NOTHING: Iterator[Line] = iter(())
 
 
@@ -53,7 +53,7 @@ class Backlog:
 
     @property
     def is_long(self) -> bool:
-        """Whether so much was not looked at that no more is to be read meanwhile."""
+        """Whether so much waits undecoded that reading should pause."""
         return len(self._block) - self._begin > LONG
 
     @property
@@ -87,7 +87,7 @@ class Backlog:
         self._begin = 0
 
     def asks_only(self, methods: Container[str]) -> bool:
-        """Tell whether all that there is is short, and asks for nothing but these methods."""
+        """Tell whether all waiting bytes are short and ask only for these methods."""
         if self.aside or length_hint(self._decoded) or len(self._block) - self._begin > SHORT:
             return False
         lines = decode_block(self._slice())

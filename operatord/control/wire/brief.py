@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Who waits for a visit, those first whose visits are brief.
+"""A queue of connections, shortest expected visit first.
 
-A thousand connections that each ask for little are as many as the time of a thousand visits. Nobody among
-them has used more than its share, so no share tells them apart. What does is how long a visit usually takes:
-shortest job first keeps the mean wait smallest, and a ping does not wait for a thousand lists. What a
-connection needs is foretold from its last visits, as an operating system foretells the bursts of a process.
+A thousand connections that each ask for little are as many as the time of a thousand visits. None of them has
+used more than its share, so shares do not order them. The usual length of a visit does: shortest job first
+keeps the mean wait smallest, and a ping does not wait for a thousand lists. A connection's need is predicted
+from its last visits, as an operating system predicts the bursts of a process.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class BriefFirst(Generic[Item]):
         return self._length
 
     def add(self, item: Item, expected: float) -> None:
-        """Have ``item`` wait, whose visit is expected to take so many seconds."""
+        """Enqueue ``item``, whose visit is expected to take so many seconds."""
         level = min(int(expected / BRIEF).bit_length(), LEVELS - 1)
         self._levels[level].append((next(self._serial), item))
         self._length += 1
 
     def briefest(self) -> Item:
-        """Take out who has come first of those whose visits are briefest. Somebody must wait."""
+        """Take out the oldest item of the briefest level. The queue must not be empty."""
         return self._take(next(level for level in self._levels if level))
 
     def oldest(self) -> Item:
-        """Take out who has waited longest of all. Somebody must wait."""
+        """Take out the oldest item of all. The queue must not be empty."""
         return self._take(min((level for level in self._levels if level), key=_came))
 
     def _take(self, level: deque[tuple[int, Item]]) -> Item:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """One connection: bytes in, lines, requests for the dispatcher, replies, bytes out.
 
-Replies to quick methods are joined into one write; what many ask alike is asked once a turn. Reading stops
+Replies to quick methods are joined into one write; equal requests are computed once a turn. Reading stops
 while too many requests are under way, or while the peer does not read what it is sent, so that neither side
 can fill the daemon's memory.
 """
@@ -41,8 +41,8 @@ GAVE_WAY = (
     "others need the place of this connection, which has not logged in: connect again, and log in"
 )
 PASSING = frozenset(("request.cancel", "system.ping"))
-"""Methods that are answered however many requests are pending, and before those of others: the first makes
-them fewer, and the second tells that the daemon is there."""
+"""Methods that are answered however many requests are pending, and before other connections' requests: the
+first reduces the number, and the second shows that the daemon is there."""
 
 
 class Host(Protocol):
@@ -149,7 +149,7 @@ class Connection(asyncio.BufferedProtocol):
         return float(self._services.config.limits.refused_linger)
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Have the next bytes read into what all connections share."""
+        """Return the shared buffer for the next bytes."""
         return self._host.intake.room(self)
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -157,7 +157,7 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(self._host.intake.take(self, nbytes))
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes in and answer what can be answered at once."""
+        """Receive bytes and answer what can be answered at once."""
         arrival = self._arrival
         arrival.heard()
         if self._refused:
@@ -252,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
     def _work(self, until: float) -> bool:
         """Work until then, as long as the peer reads; return whether there is more to do.
 
-        What breaks here is not of one request, and ends this connection only.
+        An error here concerns no single request, and ends only this connection.
         """
         try:
             self._answer_until(until)
@@ -319,7 +319,7 @@ class Connection(asyncio.BufferedProtocol):
     def _answer_some(self, said: Said, until: float) -> None:
         """Answer some lines, up to the first that is not one of many alike.
 
-        Whatever is done here for each line, a busy peer's rate pays for.
+        Work per line here lowers a busy peer's request rate.
         """
         who = self.dispatcher.identity
         replies: list[Reply] = []
@@ -417,9 +417,8 @@ class Connection(asyncio.BufferedProtocol):
             self._turn_away(Refusal("plain", None, error), seconds)
 
     def _turn_away(self, refusal: Refusal, linger: float) -> None:
-        """Say why, answer what is pending, and read on for a moment only to throw it away.
-
-        Closing with unread input would reset the connection, and the peer would never read why.
+        """Send the reason, answer pending requests, and discard further input for a moment. Closing with
+        unread input would reset the connection, and the peer would never read the reason.
         """
         self._refused = True
         self._farewell = codec.encode_error(refusal.dialect, refusal.id, refusal.error)
@@ -509,7 +508,7 @@ class Connection(asyncio.BufferedProtocol):
         self.dispatcher.end()
 
     def end(self) -> None:
-        """Close from our side: what is written still goes out."""
+        """Close from our side after sending what is written."""
         self._out.flush()
         self._transport.close()
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Lines in the middle of a JSON text that somebody has spread over several lines.
-
-A pretty-printed text is none of ours, and each of its lines is refused. But some of them may look like
-requests, ``{}`` first of all, and must not be carried out. What comes where the text lacks something is a
-part of it, and so is what comes in a list; what comes after a whole value is a new line of somebody who has
-only made a slip. So a line that lacks its end costs its sender at most the next one.
+"""Recognises lines in the middle of a JSON text that was spread over several lines. Pretty-printed JSON is
+not part of the protocol, and each of its lines is refused. But some of them may look like requests, such as
+``{}``, and must not be carried out. A line belongs to the text if the text so far is incomplete, or if it is
+in a list; after a complete value, the next line is a new request after a mere typo. So a line without its end
+costs its sender at most the next line.
 
 People write comments into such texts, and other languages than JSON: where it lacks something is decided by
 what the text ends with, comments apart. Nobody comments on half a line that is to be sent, so after one with

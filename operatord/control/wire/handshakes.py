@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Peers from the moment in which they are accepted until they speak TLS, which each has a moment for.
-
-They hold descriptors and memory, and nobody knows who they are. So there are few of them at once; when there
-are more, the first to go are those who have been silent longest, of the address that has most of them.
+"""Peers between being accepted and the end of their TLS handshake, which has a time limit. They hold
+descriptors and memory, and are not identified yet. So their number is limited; beyond that, the address with
+the most of them loses the one that has been silent longest.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SECONDS = 2.0
 MOST = 128
 """Peers that may be in it at once, on all listeners."""
 HINT_SECONDS = 0.5
-"""Seconds that somebody who does not speak TLS has to read why that is needed, and to end."""
+"""Seconds that a peer without TLS gets to read the hint that TLS is needed, and to disconnect."""
 HINT_READS = 16
 """Pieces of what it has sent that are read and thrown away meanwhile: to close with unread input would reset
 the connection, and the hint would not be read."""

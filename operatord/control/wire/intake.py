@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: MIT
 """How much is read of all peers in one round of the event loop.
 
-A round reads of everybody who has sent something. To read as much of each as there may be takes a third of a
-second when a thousand of them send long lines, and a short request among these waits for all of it. So when
-a few have been read, the others are read as far as a short request goes. Who has sent more is put off, until
-it is its turn to be read in full.
+A round reads from all peers that have sent something. Reading everything from each takes a third of a second
+when a thousand of them send long lines, and a short request among these waits for all of it. So after a few
+peers, the others are read only as far as a short request goes. A peer that has sent more is deferred until
+its turn to be read in full.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Intake:
         self._left = ROUND
         self._put_off: deque[IntakeReader] = deque()
         self._calling: set[IntakeReader] = set()
-        """Those who read again from this round on: what they have sent comes with the next."""
+        """Peers that resume reading in this round; their bytes come in the next one."""
         self._called: set[IntakeReader] = set()
         """Those who may be read in full in this round, whoever comes before them."""
         self._scheduled = False

@@ -85,7 +85,7 @@ class Listener:
     def _accept(self) -> None:
         for _ in range(AT_ONCE):
             if self._crowded():
-                return  # and come again at once, after whoever waits
+                return  # and is called again at once, after waiting callbacks
             try:
                 peer, address = self._sock.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -119,7 +119,7 @@ class Listener:
                 raise
 
     def _pause(self, exc: OSError) -> None:
-        """Take no peers for a moment. They are there, so the loop would come back here at once."""
+        """Accept no peers for a moment: they are still waiting, so the loop would call this again at once."""
         self._wait_for(PAUSE)
         if self._loop.time() - self._told >= TOLD_EVERY:
             self._told = self._loop.time()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What one peer is sent: lines joined into few writes, and who waits until it takes more of them."""
+"""A peer's output: lines joined into few writes, and tasks that wait until it takes more."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ class Outbox:
     __slots__ = ("_bytes", "_deferred", "_lines", "_transport", "_unread", "_waiters", "writable")
 
     def __init__(self, transport: asyncio.Transport, most: int, unread: Unread) -> None:
-        """Take it that the peer reads, until ``most`` bytes wait for it to do so.
-
-        ``unread`` counts what waits for all peers.
+        """Assume that the peer reads until ``most`` bytes wait. ``unread`` counts the waiting bytes of all
+        peers.
         """
         self._unread = unread
         sock = transport.get_extra_info("socket")
@@ -84,7 +83,7 @@ class Outbox:
         self._bytes = 0
 
     async def drained(self) -> None:
-        """Return when the peer takes more; once it is going, its end cancels whoever waits here."""
+        """Return when the peer takes more; if the peer goes, waiting tasks are cancelled."""
         if not self.takes_more:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""How many peers may be connected at once, and from where; and who gives way when there is no room.
-
-Whoever has not logged in gives way to whoever comes: first of the address that has most of them, whoever has
-been there longest. So strangers who hold all connections there are keep nobody out, for a login takes
-milliseconds. Those who have logged in are never sent away for others.
+"""Limits how many peers may be connected, in all and from one address, and chooses which gives way when there
+is no room. A peer that has not logged in gives way to a newcomer: the oldest one of the address with the most
+of them. So strangers who hold all connections keep nobody out, since a login takes milliseconds. Peers that
+have logged in never give way.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ RESERVE = 80
 """File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
 a session, which takes some forty with local processes. `limits.refused` come on top of it."""
 KEPT = 8
-"""One connection in so many is for this machine alone: other machines, though they have logged in, cannot
-keep out who is to help."""
+"""One connection in so many is reserved for this machine, so that other machines, even logged in, cannot keep
+out its administrator."""
 
 
 class Holder(Protocol):
@@ -68,7 +67,8 @@ class Newcomers(Generic[T]):
                 del self._by_network[network]
 
     def first_to_go(self, network: str | None = None) -> T | None:
-        """Return who gives way first, of a network or of the one that has most; None if there is nobody."""
+        """Return the peer that gives way first, of a network or of the one that has most; None if there is
+        none."""
         if network is not None:
             there = self._by_network.get(network)
         else:
@@ -115,7 +115,7 @@ class Places(Generic[H]):
         self._newcomers.add(network, holder)
 
     def keep(self, holder: H) -> None:
-        """Hear that a connection has logged in: it gives way to nobody any more."""
+        """Note that a connection has logged in: it no longer gives way."""
         self._newcomers.remove(holder)
 
     def free(self, holder: H) -> None:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""Is anybody still there? Whoever half-closes and whoever leaves look alike: an end, and then silence.
+"""Checks whether a silent peer is still there. A peer that half-closes and one that leaves look alike: an
+end, and then silence.
 
 ``nc -N`` half-closes and waits for its answer; a program that was interrupted is gone, and what it had
 asked for should be given up. Only what is sent to them tells them apart: the system of one that is gone

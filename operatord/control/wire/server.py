@@ -51,12 +51,12 @@ class Server:
         self._turned_away: deque[Connection] = deque()
         self._serial = 0
         self._unix: dict[Path, int] = {}
-        """The Unix sockets and their inode numbers: whoever else listens at a path later keeps theirs."""
+        """The Unix sockets and their inode numbers: another program's later socket at a path is left
+        alone."""
 
     def hand_over(self, sockets: Iterable[socket.socket]) -> None:
-        """Have sockets that others made: what listens at their addresses listens on them, by its own rules.
-
-        They stay for others when this server has ended.
+        """Use sockets that others made: listeners at their addresses use them, with the listener's rules.
+        They stay when this server has ended.
         """
         self._handed_over = list(sockets)
 
@@ -90,7 +90,7 @@ class Server:
         self._unix[path] = inode
 
     def listen_on_the_rest(self) -> None:
-        """Listen on what was handed over and is nowhere in the settings, by the rules of `listen`."""
+        """Listen on sockets that were handed over and are not in the settings, with the rules of `listen`."""
         rest, self._handed_over = self._handed_over, []
         self._listeners += [self._listener(sock) for sock in rest]
 
@@ -105,7 +105,7 @@ class Server:
         )
 
     def _tls(self, place: int | None) -> Tls | None:
-        """Return what the listener at that place goes by; None if it has no TLS, which no reload changes."""
+        """Return the TLS context of the listener at that place; None without TLS, which no reload changes."""
         known = self.services.logins
         if place is None or known.known.contexts[place] is None:
             return None
@@ -166,7 +166,7 @@ class Server:
             self._turned_away.remove(connection)
 
     def look_again(self) -> None:
-        """End the connections that may not go on as who they are: a token was revoked, or is asked for."""
+        """End connections whose login is no longer valid: a token was revoked, or is now required."""
         for connection in tuple(self._connections):
             connection.look_again()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Who is not talking to us: told by the first byte, before anything of a connection is looked at.
+"""Recognises clients of other protocols by the first byte, before anything of a connection is parsed.
 
 A web page can have a browser send nearly anything to a port of this machine, but not before its own first
 line, and no handshake and no greeting of another protocol begins as an object of JSON does. A request line of

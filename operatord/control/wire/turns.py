@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Whose turn it is: the time that all connections together get, and who gets it first.
+"""Schedules connections: how much time they get together, and which gets it first.
 
 What a request costs is known only afterwards, so it is time that is counted, over all connections: after a
 slice of it the event loop has its turn, with signals, timers, the engine's answers and whatever has arrived
@@ -8,8 +8,8 @@ meanwhile. Within a slice connections are visited one after the other, in two li
 had their visit and have more to do, or bring much, or have used much. Among the former those come first
 whose visits are brief.
 
-Until when to work is told by the clock: the event loop gets its turn soon on a busy machine, too. What
-is charged is processor time: nobody pays for the time in which the machine did something else.
+The length of a slice goes by the clock, so the event loop gets its turn soon on a busy machine, too.
+Connections are charged processor time: none pays for time in which the machine did something else.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What all peers together have been sent and have not read: when it is too much, the worst reader goes.
+"""Unread output of all peers together: when it is too much, the peer with the most unread bytes goes.
 
 Each connection has a bound of its own, but a thousand peers that do not read would fill the memory with what
 is below it.
@@ -15,7 +15,7 @@ from typing import Protocol
 log = logging.getLogger(__name__)
 
 RELIEF = 0.75
-"""The share of the bound that is left when peers had to go, so that this is not done again at once."""
+"""When peers had to go, go on down to this share of the bound, so that it is not exceeded again at once."""
 AT_ONCE = 4
 """Peers that are let go of until the event loop has its turn: the end of one that has megabytes to read takes
 some tenths of a millisecond."""
