@@ -288,7 +288,7 @@ class Dispatcher:
             self._door.wake()
 
     def all_due(self) -> None:
-        """Let every subscription send again: the peer takes more."""
+        """Allow every subscription to send again: the peer takes more."""
         self._due |= self._kept
 
     def next_due(self) -> tuple[int, Feed]:

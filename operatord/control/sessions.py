@@ -72,7 +72,7 @@ def _is_told(request: Request) -> bool:
 
 
 def _hold(call: Call, record: SessionRecord) -> None:
-    """Let a session end with the last of the connections that have asked for it."""
+    """Make a session end with the last of the connections that have asked for it."""
     record.holders += 1
 
     def let_go() -> None:

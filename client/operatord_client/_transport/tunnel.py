@@ -52,7 +52,7 @@ class Tunnel:
         self._encrypted.close()
 
     def finish(self) -> None:
-        """Let what was written go out, and end. Returns at once."""
+        """End once everything written has gone out. Returns at once."""
         with suppress(OSError):  # it has ended
             self._inner.shutdown(socket.SHUT_RD)
 

@@ -52,7 +52,7 @@ class Handshakes:
         self._going: Newcomers[asyncio.Task[Any]] = Newcomers()
 
     def begin(self, network: str, task: asyncio.Task[Any], *, crowded: bool) -> None:
-        """Let ``task`` shake hands. If there are too many, or it is ``crowded``, another one is cancelled."""
+        """Allow ``task`` to shake hands; if there are too many, or it is ``crowded``, cancel another one."""
         most = self._per_address()
         if most is not None and self._connected(network) + self._going.of(network) >= most:
             self._end(self._going.first_to_go(network))

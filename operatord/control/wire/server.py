@@ -148,7 +148,7 @@ class Server:
         connection.give_way()
 
     def _let_linger(self, connection: Connection) -> None:
-        """Let few of those that have no place read why."""
+        """Allow a few peers that have no place to read why."""
         self._turned_away.append(connection)
         if len(self._turned_away) > self.services.config.limits.refused:
             self._turned_away.popleft().end()

@@ -128,7 +128,7 @@ class DockerEngine:
         return await self._looking.run(work, self._patience)
 
     def be_patient(self, seconds: float) -> None:
-        """Let calls outlast a silence of so many seconds, and as long again until its requesters are told."""
+        """Make calls outlast so many seconds of silence, and as long again until requesters are told."""
         self._timeout = max(self._least_timeout, _OUTLASTS * seconds)
         self._clients.allow(self._timeout)
 
