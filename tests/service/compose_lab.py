@@ -45,6 +45,8 @@ class Project:
         self._file = file
         self._env = {**os.environ, **env}
         self.client = docker.APIClient(os.environ["DOCKER_HOST"], version="auto")
+        self.image = env["IMAGE"]
+        self.instance = "none yet"
         self.address = ("127.0.0.1", int(env["PORT"]))
 
     def tries(self, *arguments: str) -> tuple[int, str]:
@@ -78,6 +80,8 @@ class Project:
         """Start it, and return once it is healthy."""
         self.run("up", "-d", "--no-build", self.service)
         await self.healthy()
+        file = "/var/lib/operatord/instance"
+        self.instance = self.run("exec", "-T", "-u", "operatord", self.service, "cat", file).strip()
 
     async def healthy(self) -> None:
         await until(
@@ -99,9 +103,18 @@ class Project:
             await wire.close()
         return result
 
-    def sweep(self, instance: str) -> None:
+    def objects(self) -> list[str]:
+        """Return what the engine has of the daemon's sessions."""
+        mine = {"label": f"{LABEL_INSTANCE}={self.instance}"}
+        found = [
+            *self.client.containers(all=True, filters=mine),
+            *self.client.networks(filters=mine),
+        ]
+        return [each["Id"] for each in found]
+
+    def sweep(self) -> None:
         """Remove what a daemon has on the engine: a failed test leaves sessions that run."""
-        mine = {"label": f"{LABEL_INSTANCE}={instance}"}
+        mine = {"label": f"{LABEL_INSTANCE}={self.instance}"}
         for each in self.client.containers(all=True, filters=mine):
             self.client.remove_container(each["Id"], force=True, v=True)
         for each in self.client.networks(filters=mine):
@@ -120,16 +133,18 @@ class Project:
 
 
 @contextlib.contextmanager
-def project(service: str, folder: Path, subnets: str, **settings: str) -> Iterator[Project]:
-    """Have one with its image built; nothing of it is left afterwards."""
+def project(
+    service: str, folder: Path, subnets: str, image: str | None = None
+) -> Iterator[Project]:
+    """Have one, with its image built unless there is one; nothing of it is left afterwards."""
     socket = _socket_of_the_engine()
     port = str(shared_host.free_port())
     name = f"operatord-test-{os.getpid()}-{service}"
-    environment = {"OPERATORD_SUBNETS": subnets, **settings}
+    environment = {"OPERATORD_SUBNETS": subnets}
     if service == "operatord":
         environment["OPERATORD_LISTEN"] = f"127.0.0.1:{port}"
     file = folder / "test.yaml"
-    file.write_text(_override(service, name, environment))
+    file.write_text(_override(service, image or name, environment))
     env = {
         "COMPOSE_PROJECT_NAME": name, "IMAGE": name, "PORT": port, "DOCKER_SOCKET": socket,
         "OPERATORD_PUBLISH": f"127.0.0.1:{port}", "OPERATORD_ADVERTISE_HOST": _gateway(),
@@ -138,10 +153,13 @@ def project(service: str, folder: Path, subnets: str, **settings: str) -> Iterat
     made = Project(service, file, env | {"PYTHON_IMAGE": _base(folder)})
     with contextlib.closing(made.client):
         try:
-            made.run("build", service)
+            if image is None:
+                made.run("build", service)
             yield made
         finally:
-            made.tries("down", "--volumes", "--rmi", "all", "--remove-orphans")
+            images = ("--rmi", "all") if image is None else ()
+            made.tries("down", "--volumes", *images, "--remove-orphans")
+            made.sweep()
             made.client.prune_images({"dangling": True, "label": "operatord.image=build"})
             assert made.left() == []
 
