@@ -38,6 +38,8 @@ class Tls(NamedTuple):
     cert: str | None = None
     """The client's certificate; None where the daemon wants none."""
     key: str | None = None
+    name: str | None = None
+    """What the certificate is for; None: for the host."""
 
     def __str__(self) -> str:
         return f"tls://{Tcp(self.host, self.port)}"

@@ -20,8 +20,9 @@ from operatord_protocol.stream import End, Frame, Hello, StreamError
 
 from ._transport import forks
 from ._transport.deprecated import renamed
-from ._transport.reception import LocationLike, Reception, address_of
+from ._transport.reception import LocationLike, Reception, address_of, first_words
 from ._transport.sockets import open_streams
+from .address import Address
 from .errors import LocationUnreachable
 
 RawStream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -129,17 +130,22 @@ class AsyncFrameStream:
 
 
 def async_open_frames(
-    location: LocationLike, *, connect_timeout: float | None = 5.0, timeout: float | None = None
+    location: LocationLike,
+    *,
+    connect_timeout: float | None = 5.0,
+    timeout: float | None = None,
+    daemon: Address | None = None,
 ) -> AsyncFrameStream:
     """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence (s).
 
-    Connecting raises `LocationUnreachable`.
+    ``daemon`` is where a location with TLS is from, which shows the same certificate; without it,
+    its files are those that the environment names for `tls://`. Connecting raises `LocationUnreachable`.
     """
 
     async def locate() -> LocationLike:
         return location
 
-    return open_located(locate, connect_timeout=connect_timeout, timeout=timeout)
+    return open_located(locate, connect_timeout=connect_timeout, timeout=timeout, daemon=daemon)
 
 
 def open_located(
@@ -147,20 +153,30 @@ def open_located(
     *,
     connect_timeout: float | None,
     timeout: float | None,
+    daemon: Address | None = None,
 ) -> AsyncFrameStream:
     """As `async_open_frames`, at what ``locate`` returns; connecting also raises what that does."""
 
     async def connect() -> RawStream:
-        return await async_open_raw(await locate(), connect_timeout=connect_timeout)
+        return await async_open_raw(await locate(), connect_timeout=connect_timeout, daemon=daemon)
 
     return AsyncFrameStream(connect, timeout=timeout)
 
 
 async def async_open_raw(
-    location: LocationLike, *, connect_timeout: float | None = 5.0
+    location: LocationLike,
+    *,
+    connect_timeout: float | None = 5.0,
+    daemon: Address | None = None,
 ) -> RawStream:
-    """Return the bytes of a location, for y4m. Raises `LocationUnreachable`."""
-    return await open_streams(address_of(location), connect_timeout, LocationUnreachable)
+    """Return the bytes of a location, for y4m; ``daemon`` as for `async_open_frames`.
+
+    Raises `LocationUnreachable`.
+    """
+    address = address_of(location, daemon)
+    reader, writer = await open_streams(address, connect_timeout, LocationUnreachable)
+    writer.write(first_words(location))
+    return reader, writer
 
 
 open_frames = renamed("async_frames.open_frames", "async_open_frames")(async_open_frames)

@@ -79,14 +79,16 @@ class AsyncRunningSession:
         Connecting raises `StreamError` for a session that ended without a location, and
         `LocationUnreachable`.
         """
-        limit = self._client.connect_timeout
-        self._stream = open_located(self._located, connect_timeout=limit, timeout=timeout)
+        limit, daemon = self._client.connect_timeout, self._client.address
+        self._stream = open_located(
+            self._located, connect_timeout=limit, timeout=timeout, daemon=daemon
+        )
         return self._stream
 
     async def open_raw(self) -> RawStream:
         """Return the bytes at its location, once there is one: for ``format="y4m"``. Raises as `frames`."""
-        limit = self._client.connect_timeout
-        return await async_open_raw(await self._located(), connect_timeout=limit)
+        limit, daemon = self._client.connect_timeout, self._client.address
+        return await async_open_raw(await self._located(), connect_timeout=limit, daemon=daemon)
 
     async def _located(self) -> m.Location:
         if self.location is None:

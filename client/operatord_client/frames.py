@@ -20,8 +20,9 @@ from typing import Self
 from operatord_protocol.stream import End, Frame, Hello
 
 from ._transport import forks
-from ._transport.reception import LocationLike, Reception, address_of
+from ._transport.reception import LocationLike, Reception, address_of, first_words
 from ._transport.sockets import open_socket
+from .address import Address
 from .errors import LocationUnreachable
 
 RawStream = BufferedReader
@@ -115,25 +116,50 @@ class FrameStream:
 
 
 def open_frames(
-    location: LocationLike, *, connect_timeout: float | None = 5.0, timeout: float | None = None
+    location: LocationLike,
+    *,
+    connect_timeout: float | None = 5.0,
+    timeout: float | None = None,
+    daemon: Address | None = None,
 ) -> FrameStream:
     """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence (s).
 
-    Connecting raises `LocationUnreachable`.
+    ``daemon`` is where a location with TLS is from, which shows the same certificate; without it,
+    its files are those that the environment names for `tls://`. Connecting raises `LocationUnreachable`.
     """
-    sock = open_socket(address_of(location), connect_timeout, LocationUnreachable)
+    sock = _opened(location, daemon, connect_timeout)
     sock.settimeout(timeout)
     return FrameStream(sock)
 
 
 def open_located(
-    locate: Callable[[], LocationLike], *, connect_timeout: float | None, timeout: float | None
+    locate: Callable[[], LocationLike],
+    *,
+    connect_timeout: float | None,
+    timeout: float | None,
+    daemon: Address | None = None,
 ) -> FrameStream:
     """As `open_frames`, at what ``locate`` returns; connecting also raises what that does."""
-    return open_frames(locate(), connect_timeout=connect_timeout, timeout=timeout)
+    return open_frames(locate(), connect_timeout=connect_timeout, timeout=timeout, daemon=daemon)
 
 
-def open_raw(location: LocationLike, *, connect_timeout: float | None = 5.0) -> RawStream:
-    """Return the bytes of a location, for y4m. Raises `LocationUnreachable`."""
-    with open_socket(address_of(location), connect_timeout, LocationUnreachable) as sock:
+def open_raw(
+    location: LocationLike,
+    *,
+    connect_timeout: float | None = 5.0,
+    daemon: Address | None = None,
+) -> RawStream:
+    """Return the bytes of a location, for y4m; ``daemon`` as for `open_frames`.
+
+    Raises `LocationUnreachable`.
+    """
+    with _opened(location, daemon, connect_timeout) as sock:
         return sock.makefile("rb")
+
+
+def _opened(location: LocationLike, daemon: Address | None, timeout: float | None) -> socket.socket:
+    """Return a connection that has said what is wanted first. Raises `LocationUnreachable`."""
+    sock = open_socket(address_of(location, daemon), timeout, LocationUnreachable)
+    with suppress(OSError):  # it was ended already: whoever reads sees why
+        sock.sendall(first_words(location))
+    return sock

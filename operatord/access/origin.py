@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 import struct
 from typing import NamedTuple
 
@@ -42,6 +43,38 @@ class Origin(NamedTuple):
 
     def __str__(self) -> str:
         return self.address if self.port is None else f"{self.address} port {self.port}"
+
+
+class CertifiedContext(ssl.SSLContext):
+    """What a listener speaks TLS with, and where that was read from."""
+
+    files: tuple[str, str]
+    """Of the certificate and its key."""
+
+
+class Entrance(NamedTuple):
+    """Where on this machine somebody has connected."""
+
+    address: str | None
+    """The address of this machine, without what IPv6 adds to one of IPv4; None: a Unix socket."""
+    tls: tuple[str, str] | None = None
+    """The files of the certificate and its key that were shown, if TLS is spoken."""
+
+
+def entrance_of(transport: asyncio.BaseTransport) -> Entrance:
+    """Return where a peer has connected."""
+    name, context = (transport.get_extra_info(each) for each in ("sockname", "sslcontext"))
+    files = context.files if isinstance(context, CertifiedContext) else None
+    return Entrance(unmapped(name[0]) if isinstance(name, tuple) else None, files)
+
+
+def unmapped(address: str) -> str:
+    """Return an address of IPv4 as such, if IPv6 has it mapped."""
+    try:
+        mapped = ipaddress.IPv6Address(address.partition("%")[0]).ipv4_mapped
+    except ValueError:
+        return address
+    return address if mapped is None else str(mapped)
 
 
 def origin_of(transport: asyncio.BaseTransport) -> Origin:

@@ -15,7 +15,7 @@ from types import CoroutineType
 from typing import Any, Protocol
 
 from operatord.access.identity import NEEDED, Identity, refusal
-from operatord.access.origin import Origin
+from operatord.access.origin import Entrance, Origin
 from operatord_protocol.checking import clip, suggestion
 from operatord_protocol.codec import Dialect, Request, RequestId
 from operatord_protocol.errors import (
@@ -50,6 +50,11 @@ class Door(Protocol):
     @property
     def source(self) -> Origin:
         """Where the peer comes from."""
+        ...
+
+    @property
+    def entrance(self) -> Entrance:
+        """Where it has connected."""
         ...
 
     def let_in(self) -> None:
@@ -90,6 +95,7 @@ class _Nobody:
 
     takes_more = False
     source = Origin("gone")
+    entrance = Entrance(None)
 
     def let_in(self) -> None:
         pass
@@ -305,6 +311,11 @@ class Dispatcher:
     def origin(self) -> Origin:
         """Where the peer comes from."""
         return self._door.source
+
+    @property
+    def entrance(self) -> Entrance:
+        """Where it has connected."""
+        return self._door.entrance
 
     def log_in(self, who: Identity) -> None:
         """Be ``who`` from now on."""

@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from operatord.access.audit import Audit
 from operatord.access.identity import Identity
 from operatord.access.logins import Logins
-from operatord.access.origin import Origin
+from operatord.access.origin import Entrance, Origin
+from operatord.gate.door import Reach
 from operatord.lifecycle.inspection import Inspection
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock
@@ -52,6 +53,11 @@ class Peer(Protocol):
     @property
     def origin(self) -> Origin:
         """Where it comes from."""
+        ...
+
+    @property
+    def entrance(self) -> Entrance:
+        """Where on this machine it has connected, and how."""
         ...
 
     def log_in(self, who: Identity) -> None:
@@ -121,6 +127,10 @@ class Services:
     views: Views
     logins: Logins
     audit: Audit
+    reach: Callable[[Origin, Entrance], Reach | None] = lambda origin, entrance: None
+    """Returns where whoever asks by a connection is to find a stream; None for who is on this machine."""
+    stream_warnings: Callable[[], list[str]] = list
+    """Returns what is to be known of who may read streams."""
     followers: Turnstile = field(default_factory=Turnstile)
     """Lets followers with many log lines send one after the other."""
     followed: int = 0

@@ -93,7 +93,7 @@ def status(services: Services, who: Identity, params: m.NoParams) -> m.Status:
         generation=services.settings.generation,
         troubles=services.troubles(),
         role=or_unset(who.role),
-        warnings=[str(door) for door in services.config.open_doors],
+        warnings=[str(door) for door in services.config.open_doors] + services.stream_warnings(),
     )
 
 

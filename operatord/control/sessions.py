@@ -33,7 +33,8 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     upstream = upstream_of(call.services, params)
     owner = owner_of(call.peer.identity, params)
     _count(call.services, params, owner)
-    record = supervisor.submit(params, owner, upstream, _patience(call, params))
+    reach = call.services.reach(call.peer.origin, call.peer.entrance)
+    record = supervisor.submit(params, owner, upstream, _patience(call, params), reach)
     call.audit("start", session_id=record.id, owner=owner)
     if params.lease == "connection":
         _hold(call, record)

@@ -49,6 +49,7 @@ from operatord_protocol.messages import Reloaded
 
 from .counting import Devices, EngineMachine
 from .learned import LearnedMemory
+from .reaching import make_doors, reach_of, stream_warnings
 from .settings_reader import Fresh, SettingsReader
 
 log = logging.getLogger(__name__)
@@ -132,8 +133,15 @@ class Assembly:
         return choice.choose_engine(self.config, self.instance, self.state.path, os.environ)
 
     def _make_supervisor(self) -> Supervisor:
+        self.doors = make_doors(
+            self.state,
+            self.audit,
+            lambda: self.config.gate_port_range,
+            lambda: self.supervisor.registry.living(),  # noqa: PLW0108  # it is made later
+        )
         here = self.here
         starter = Starter(self.engine, self._subnets, self._start_settings, self.clock, here=here)
+        starter.doors = self.doors
         facts = self.host.facts()
         machine = Machine(facts["cpus"], facts["memory"], self.devices.known)
         admission = Admission(self.settings, machine, self.clock, self.learned.learned)
@@ -233,6 +241,10 @@ class Assembly:
             views=Views(self.supervisor),
             logins=self.logins,
             audit=self.audit,
+            reach=lambda origin, entrance: reach_of(
+                self._reader.advertised, self.config, origin, entrance
+            ),
+            stream_warnings=lambda: stream_warnings(self._reader.advertised, self.config),
         )
 
     def _engine_facts(self) -> dict[str, Any]:
@@ -256,6 +268,7 @@ class Assembly:
     def _use_settings(self, fresh: Fresh) -> Reloaded:
         self._reader.use(fresh)
         self.server.look_again()
+        self.doors.reread_later()
         self.engine.be_patient(fresh.config.engine_patience)
         self.supervisor.configure()
         self.journal.retention = self._retention()

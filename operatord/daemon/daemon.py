@@ -56,6 +56,7 @@ class Daemon(Assembly):
         supervisor.restorer.restore(
             self.engine.capabilities.adopts, supervisor.availability.problem
         )
+        self.doors.recall(supervisor.registry.living())
         changes = self.engine_changes(self._stop.set)
         self.keeper.keep(WATCHING, lambda: self.link.run(changes))
         self.keeper.keep("what writes down what was learned", self.learned.run)
@@ -67,6 +68,8 @@ class Daemon(Assembly):
         self._begin_watches()
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
         schemas()  # worked out before anybody asks, or all wait for whoever asks first
+        for warning in self.services.stream_warnings():
+            log.warning("%s", warning)
         address = await listen(self.server, self.config, self.manager)
         self._tell_manager()
         return address
@@ -76,6 +79,7 @@ class Daemon(Assembly):
         if self.here:
             keep("the watch over the machine", lambda: self.host.run(self.supervisor.measure))
         keep("what finds out what the engine can do", self.link.capabilities.run)
+        keep("what keeps the doors of streams open", self.doors.keep)
         keep("the count of subnets", self.subnet_count.run)
         keep("what prepares slots", self.supervisor.slots.run)
         keep("the watch over slots' images", self.supervisor.slots.watch_images)

@@ -29,6 +29,7 @@ async def shut_down(parts: Assembly) -> None:
     parts.reloading.close()
     await parts.probes.close()
     await parts.keeper.close()
+    await parts.doors.shut()
     await parts.link.close()
     await parts.engine.close()
     parts.learned.write()

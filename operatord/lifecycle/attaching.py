@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from operatord.core.scheduling import scheduler
+from operatord.gate.door import without_token
 from operatord.provision.removal import persist
 from operatord.provision.starter import Starter
 from operatord.provision.steps import Interrupted, StepFailed
@@ -60,4 +61,5 @@ class Attacher:
     def _tell(self, event: str, record: SessionRecord, **fields: Any) -> None:
         """Write down and publish how ``record`` is now."""
         self._transitions.note(record)
-        self._transitions.emit(event, session_id=record.id, **fields, location=record.location)
+        location = without_token(record.location)  # which its owner has, as it is the session's
+        self._transitions.emit(event, session_id=record.id, **fields, location=location)

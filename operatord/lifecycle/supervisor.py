@@ -18,6 +18,7 @@ from operatord.core.scheduling import scheduler
 from operatord.core.scheduling.pressure import Sample
 from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
+from operatord.gate.door import Reach
 from operatord.machine.clock import Clock
 from operatord.monitors.exits import ExitHooks, ExitWatch
 from operatord.provision.starter import Starter
@@ -105,10 +106,12 @@ class Supervisor:
         owner: str,
         upstream: Upstream | None = None,
         patience: float | None = None,
+        reach: Reach | None = None,
     ) -> SessionRecord:
         """Admit, queue or refuse a request; return its session. Nothing has happened if it raises.
 
         A request without a deadline waits for ``patience`` seconds; None: for ever.
+        ``reach`` is where a requester on another machine is to find it.
 
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
@@ -127,6 +130,7 @@ class Supervisor:
             record = self._new_record(plan, params, owner)
             ask = self.admission.ask(plan, params, owner, record.id, patience)
             actions = self.admission.decide(scheduler.Submitted(ask))
+        record.reach = reach
         action, *others = actions
         if isinstance(action, scheduler.Refuse):
             raise refusal(action, self._clock)

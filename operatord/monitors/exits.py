@@ -266,8 +266,10 @@ def _has_moved(record: SessionRecord, state: base.StageState) -> bool:
 def _has_lost_location(record: SessionRecord, state: base.StageState) -> bool:
     """Tell whether a stage is not published any more where its location says."""
     port = None if state.published is None else state.published.port
+    doors = record.provisioned.doors
     return any(
-        record.provisioned.containers.get(name) == state.id and location.port != port
+        record.provisioned.containers.get(name) == state.id
+        and (doors[name].target[1] if name in doors else location.port) != port
         for name, location in record.locations().items()
     )
 

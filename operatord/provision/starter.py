@@ -27,6 +27,7 @@ from operatord_protocol.messages import Location
 
 from .blueprint import StartSettings, environment, late_line
 from .containers import ContainerMaker, milliseconds
+from .doors import Doors
 from .networks import Networks
 from .slot_faults import SlotFaults
 from .steps import Interrupted, StepFailed, blamed, together, translated, unless
@@ -60,6 +61,8 @@ class Starter:
         here: bool = True,
     ) -> None:
         """``settings`` is asked at every start, so that a reload takes effect; ``here`` as for `Networks`."""
+        self.doors: Doors | None = None
+        """Where requesters on other machines find streams; None: nowhere."""
         self._engine = engine
         self._networks = Networks(engine, subnets, clock, here=here)
         self._maker = ContainerMaker(engine, self._networks, settings, clock)
@@ -252,7 +255,10 @@ class Starter:
         record.provisioned.published = None  # what is attached later has a port of its own
 
     async def _prove(self, record: SessionRecord, name: str) -> Location | None:
-        return await prove(self._engine, record, name, self._settings())
+        location = await prove(self._engine, record, name, self._settings())
+        if location is None or self.doors is None:
+            return location
+        return await self.doors.open(record, name, location)
 
     # Later
 
@@ -282,6 +288,8 @@ class Starter:
     async def detach(self, record: SessionRecord, name: str) -> None:
         """Remove an attached stage, or what there is of it. Raises `base.EngineError`."""
         record.set_aside(name)
+        if self.doors is not None:
+            await self.doors.close(record, name)
         container_id = record.provisioned.containers.get(name)
         if container_id is not None:
             await self._engine.remove(container_id)
@@ -294,6 +302,8 @@ class Starter:
 
     async def remove(self, record: SessionRecord) -> None:
         """Remove everything of ``record``. Idempotent. Raises `base.EngineError` to be tried again."""
+        if self.doors is not None:
+            await self.doors.close(record)
         if record.provisioned.relay is not None:
             await record.provisioned.relay.close()
             record.provisioned.relay = None

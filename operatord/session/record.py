@@ -14,6 +14,7 @@ from operatord.core.endings import Meddling
 from operatord.core.plans import SessionPlan
 from operatord.core.scheduling.learning import StageUse
 from operatord.engines.base import Address, Input, LogLine, Network, StageState
+from operatord.gate.door import Door, Reach
 from operatord.machine.clock import Clock
 from operatord.streams.relay import Relay
 from operatord.streams.reports import Report
@@ -74,6 +75,8 @@ class Provisioned:
     subnet: str | None = None
     network: Network | None = None
     relay: Relay | None = None
+    doors: dict[str, Door] = field(default_factory=dict)
+    """By stage, where it is found from other machines."""
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Where each stage, and a registered probe, is found by the session's stages."""
     upstream_address: str | None = None
@@ -128,6 +131,8 @@ class SessionRecord:
     phases: dict[Phase, float]
     """When it came into each phase, by the wall clock; ``queued`` when it is made."""
     phase: Phase = "queued"
+    reach: Reach | None = None
+    """Where whoever asked for it is to find it; None for one on this machine."""
     restored: bool = False
     """It was begun by an earlier daemon, which may have made more than it could write down."""
 

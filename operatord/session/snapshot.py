@@ -21,6 +21,7 @@ from operatord.core.resources import Vector, minus
 from operatord.core.scheduling.learning import StageUse
 from operatord.core.units import custom, plain
 from operatord.engines.base import LogLine, Network, StageState
+from operatord.gate.door import Door, Reach, without_token
 from operatord.machine.clock import Clock
 from operatord.machine.processes import ProcessId
 from operatord.store.schema import SessionRow
@@ -78,6 +79,8 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     subnet: str | None = None
     network: Network | None = None
     relay: ProcessId | None = None
+    reach: Reach | None = None
+    doors: dict[str, Door] = {}
     addresses: dict[str, tuple[str, int]] = {}
     containers: dict[str, str] = {}
     gpus: dict[str, tuple[str, ...]] = {}
@@ -96,6 +99,8 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     holding: SavedHolding | None = None
 
 
+_HIDDEN = ("location", "plain_location")
+"""Written without the tokens that they have: `gate.keys` works those out again."""
 _OTHER = ("written", "relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """Members that a record and its snapshot both have."""
@@ -122,7 +127,9 @@ def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) ->
     """Return what the journal is to remember of ``record``."""
     result = record.result
     snapshot = Snapshot(
-        **{name: getattr(_part(record, name), name) for name in _SAME},
+        **{name: getattr(_part(record, name), name) for name in _SAME if name not in _HIDDEN},
+        location=without_token(record.location),
+        plain_location=without_token(record.plain_location),
         written=None if record.phase == "ended" else Written.of(record, clock),
         relay=None if record.provisioned.relay is None else record.provisioned.relay.process,
         reports={

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -10,7 +11,6 @@ import re
 import msgspec
 
 from operatord.core import engine_address
-from operatord.core.engine_kinds import EngineChoice, is_local
 from operatord.core.pipelines import problems
 from operatord.core.subnets import PREFIX
 from operatord.core.units import Duration
@@ -102,29 +102,42 @@ def _network_problems(config: Config) -> list[str]:
             )
     except ValueError:
         found.append(f"subnets: expected a CIDR such as 10.213.0.0/16, got {config.subnets!r}")
-    if config.ports is not None:
-        found += _ports_problems(config)
-    if config.advertise_host is not None:
-        found += _advertised_problems(config.advertise_host, config.engine)
+    found += _ports_problems("ports", config.ports, config.limits.sessions)
+    found += _ports_problems("gate_ports", config.gate_ports, config.limits.sessions)
+    if not found and config.port_range and config.gate_port_range:
+        (first, last), (gate_first, gate_last) = config.port_range, config.gate_port_range
+        if first <= gate_last and gate_first <= last:
+            found.append(
+                f"gate_ports: {config.gate_ports} has ports of `ports` ({config.ports}), where the engine "
+                "publishes; choose a range beside it"
+            )
+    if config.advertise_host not in (None, "auto"):
+        found += _advertised_problems(config.advertise_host)
     return found
 
 
-def _advertised_problems(host: str, engine: EngineChoice) -> list[str]:
-    problem = host_problem(host)
-    found = [f"advertise_host: {problem}"] if problem else []
-    if is_local(engine) and not is_loopback(host):
-        found.append("advertise_host: the process engine serves on loopback addresses only")
-    return found
+def _advertised_problems(host: str) -> list[str]:
+    if problem := host_problem(host):
+        return [f"advertise_host: {problem}; or write auto"]
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified:
+            return [
+                f"advertise_host: {host} is no address that anybody connects to; write auto, or the name by "
+                "which other machines reach this one"
+            ]
+    return []
 
 
-def _ports_problems(config: Config) -> list[str]:
-    first, _, last = (config.ports or "").partition("-")
+def _ports_problems(name: str, ports: str | None, sessions: int) -> list[str]:
+    if ports is None:
+        return []
+    first, _, last = ports.partition("-")
     last = last or first
     if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
-        return [f"ports: expected a range such as 20000-20999, got {config.ports!r}"]
+        return [f"{name}: expected a range such as 20000-20999, got {ports!r}"]
     room = int(last) - int(first) + 1
-    if room < config.limits.sessions:
-        return [f"ports: {room} ports are fewer than limits.sessions ({config.limits.sessions})"]
+    if room < sessions:
+        return [f"{name}: {room} ports are fewer than limits.sessions ({sessions})"]
     return []
 
 

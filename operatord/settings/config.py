@@ -130,6 +130,12 @@ class History(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return Kept(rows=self.keep) if isinstance(self.keep, int) else self.keep
 
 
+class Streams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Who may read a stream from another machine."""
+
+    allow: Literal["token", "requester", "any"] = "token"
+
+
 class Defaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a request that does not say gets."""
 
@@ -157,9 +163,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     docker_tls: bool | None = None
     docker_cert_path: str | None = None
     state_dir: str | None = None
-    advertise_host: str | None = None
+    advertise_host: str | None = "auto"
     subnets: str = "10.213.0.0/16"
     ports: str | None = None
+    gate_ports: str | None = None
+    streams: Streams = Streams()
     engine_patience: Duration = Duration(10)
     start_timeout: Duration = Duration(60)
     stop_grace: Duration = Duration(2)
@@ -203,10 +211,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     @property
     def port_range(self) -> tuple[int, int] | None:
         """First and last published port; None lets the engine choose."""
-        if self.ports is None:
-            return None
-        first, _, last = self.ports.partition("-")
-        return int(first), int(last or first)
+        return _range(self.ports)
+
+    @property
+    def gate_port_range(self) -> tuple[int, int] | None:
+        """First and last port of the gate; None lets the system choose."""
+        return _range(self.gate_ports)
 
     @property
     def state_path(self) -> Path:
@@ -223,3 +233,10 @@ def to_dict(config: Config) -> dict[str, Any]:
     """Return the settings as plain data."""
     data: dict[str, Any] = msgspec.to_builtins(config, enc_hook=plain)
     return data
+
+
+def _range(ports: str | None) -> tuple[int, int] | None:
+    if ports is None:
+        return None
+    first, _, last = ports.partition("-")
+    return int(first), int(last or first)

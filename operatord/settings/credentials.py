@@ -15,6 +15,7 @@ from typing import TypeVar
 from operatord.access.doors import Peers
 from operatord.access.identity import Identity, identity
 from operatord.access.logins import Credentials
+from operatord.access.origin import CertifiedContext
 from operatord.access.tokens import Tokens, TokensUnusable, read
 from operatord_protocol.messages import Role
 
@@ -53,9 +54,10 @@ def check_not_emptied(before: Credentials, after: Credentials) -> None:
         raise ConfigError([f"auth.tokens: {why}, or restart the daemon if that is what you want"])
 
 
-def _context(tls: ListenerTls, path: str) -> ssl.SSLContext:
+def _context(tls: ListenerTls, path: str) -> CertifiedContext:
     """Return the TLS context of a listener. Raises `ConfigError`."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = CertifiedContext(ssl.PROTOCOL_TLS_SERVER)
+    context.files = (str(Path(tls.cert).absolute()), str(Path(tls.key).absolute()))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     with _told(f"{path}.cert and key", "a certificate and the key that belongs to it"):
         context.load_cert_chain(tls.cert, tls.key, _no_passphrase)

@@ -297,7 +297,12 @@ class Location(Result, frozen=True):
     host: str
     port: int
     url: str
+    """``tcp://HOST:PORT``, or ``tls://HOST:PORT``."""
     format: str
+    tls: bool | UnsetType = UNSET
+    """TLS is spoken there, with the certificate of the daemon's listener."""
+    token: str | UnsetType = UNSET
+    """What a consumer says first: ``{"type":"open","token":…}``. It is the session's alone."""
 
 
 class Peak(Result, frozen=True):

@@ -109,6 +109,18 @@ class Frame(msgspec.Struct, frozen=True):
         return next((part for part in self.header.parts if part.name == name), None)
 
 
+class Refused(msgspec.Struct, frozen=True, tag="error", tag_field="type"):
+    """What a gate says, in place of a stream, to whoever may not read it."""
+
+    message: Annotated[str, Meta(max_length=1000)]
+
+
+def open_line(token: str) -> bytes:
+    """Return what a consumer says first at a gate that wants a token."""
+    return msgspec.json.encode({"type": "open", "token": token}) + b"\n"
+
+
+_decode_refused = msgspec.json.Decoder(Refused).decode
 _decoder: msgspec.json.Decoder[Hello | FrameHeader | End] = msgspec.json.Decoder(
     Hello | FrameHeader | End
 )
@@ -145,7 +157,16 @@ def _parse_header(line: bytes) -> Hello | FrameHeader | End:
     try:
         return _decoder.decode(line)
     except (ValueError, RecursionError) as exc:
+        if (refused := _refusal(line)) is not None:
+            raise StreamError(f"the stream is refused: {refused.message}") from exc
         raise StreamError("this is not a header of the stream format") from exc
+
+
+def _refusal(line: bytes) -> Refused | None:
+    try:
+        return _decode_refused(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _parse_y4m(line: bytes) -> Hello:

@@ -117,9 +117,10 @@ async def view_until(over: asyncio.Event, viewer: Viewer) -> None:
 
 @pytest.fixture
 async def daemon(tmp_path: Path) -> AsyncIterator[DockerDaemon]:
-    """A daemon that has two places, one for each owner, and tells its streams by this host's address."""
+    """A daemon that has two places, one for each owner, and a gate at this host's address."""
     config = {
         "advertise_host": own_address(),
+        "streams": {"allow": "any"},
         "limits": {"sessions": 2, "sessions_per_owner": 1},
         "pressure": {"cpu": None},
     }

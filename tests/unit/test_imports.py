@@ -27,7 +27,7 @@ _BELOW_STREAMS = {
     "operatord.settings.current",
     "operatord.engines.base",
 }
-_BELOW_SESSION = {*_BELOW_STREAMS, "operatord.streams", "operatord.waking"}
+_BELOW_SESSION = {*_BELOW_STREAMS, "operatord.streams", "operatord.gate", "operatord.waking"}
 _ON_SESSION = {*_BELOW_SESSION, "operatord.session"}
 _BELOW_LIFECYCLE = {
     *_ON_SESSION, "operatord.monitors", "operatord.scheduling", "operatord.provision",
@@ -53,6 +53,8 @@ RULES: dict[str, set[str]] = {
     },
     "operatord.store": {"operatord.store", *_BELOW_STORE},
     "operatord.streams": {"operatord.streams", *_BELOW_STREAMS},
+    "operatord.gate": {"operatord.gate", "operatord.machine", "operatord_protocol", "msgspec", "psutil"},
+    "operatord.gate.program": {"operatord.gate.program"},
     "operatord.session": {"operatord.session", *_BELOW_SESSION},
     "operatord.monitors": {"operatord.monitors", *_ON_SESSION},
     "operatord.scheduling": {"operatord.scheduling", *_ON_SESSION},

@@ -5,9 +5,17 @@ from __future__ import annotations
 
 from collections import deque
 
-from operatord_client.address import Tcp
+from operatord_client.address import Address, Tcp, Tls, from_environment
 from operatord_protocol.messages import Location
-from operatord_protocol.stream import End, Frame, Hello, StreamError, StreamParser, check_parts
+from operatord_protocol.stream import (
+    End,
+    Frame,
+    Hello,
+    StreamError,
+    StreamParser,
+    check_parts,
+    open_line,
+)
 
 Y4M_MAGIC = b"YUV4MPEG2"
 LocationLike = Location | str | tuple[str, int]
@@ -88,11 +96,27 @@ class Reception:
         return "the stream was cut off before its end"
 
 
-def address_of(location: LocationLike) -> Tcp:
-    """Return where to connect. Raises `ValueError` for text that is no ``[tcp://]host:port``."""
+def address_of(location: LocationLike, daemon: Address | None = None) -> Tcp | Tls:
+    """Return where to connect. Raises `ValueError` for text that is no ``[tcp://|tls://]host:port``.
+
+    ``daemon`` is where the location is from: TLS is spoken there with the same certificate.
+    """
     if isinstance(location, Location):
-        return Tcp(location.host, location.port)
-    if isinstance(location, tuple):
+        place, encrypted = Tcp(location.host, location.port), location.tls is True
+    elif isinstance(location, tuple):
         return Tcp(*location)
-    host, _, port = location.removeprefix("tcp://").rpartition(":")
-    return Tcp(host.strip("[]"), int(port))
+    else:
+        encrypted = location.startswith("tls://")
+        host, _, port = location.removeprefix("tcp://").removeprefix("tls://").rpartition(":")
+        place = Tcp(host.strip("[]"), int(port))
+    if not encrypted:
+        return place
+    if isinstance(daemon, Tls):
+        return daemon._replace(host=place.host, port=place.port, name=daemon.name or daemon.host)
+    return from_environment(place)
+
+
+def first_words(location: LocationLike) -> bytes:
+    """Return what is to be said there before anything is read."""
+    token = location.token if isinstance(location, Location) else None
+    return open_line(token) if isinstance(token, str) else b""

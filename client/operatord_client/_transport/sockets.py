@@ -43,7 +43,9 @@ def _connect(address: Address, timeout: float | None) -> socket.socket:
 
 def _encrypted(sock: socket.socket, address: Tls) -> socket.socket:
     try:
-        return tunnelled(_context(address).wrap_socket(sock, server_hostname=address.host))
+        return tunnelled(
+            _context(address).wrap_socket(sock, server_hostname=address.name or address.host)
+        )
     except BaseException:
         sock.close()
         raise
@@ -66,8 +68,14 @@ async def open_streams(
         async with asyncio.timeout(timeout):
             if isinstance(address, Unix):
                 return await asyncio.open_unix_connection(address.path, limit=STREAM_BUFFER)
-            context = _context(address) if isinstance(address, Tls) else None
-            return await asyncio.open_connection(*address[:2], ssl=context, limit=STREAM_BUFFER)
+            if not isinstance(address, Tls):
+                return await asyncio.open_connection(*address, limit=STREAM_BUFFER)
+            return await asyncio.open_connection(
+                *address[:2],
+                ssl=_context(address),
+                server_hostname=address.name or address.host,
+                limit=STREAM_BUFFER,
+            )
     except OSError as exc:  # TimeoutError is one of them
         raise error(_sentence(address, exc)) from exc
 
@@ -87,7 +95,7 @@ def _sentence(address: Address, exc: OSError) -> str:
         and isinstance(address, Tls)
         and isinstance(exc, FileNotFoundError | PermissionError)
     ):
-        files = ", ".join(filter(None, address[2:]))
+        files = ", ".join(filter(None, address[2:5]))
         return f"a file for {address} cannot be read ({files}): {_reason(exc)}"
     return f"nothing answers at {address}: {_reason(exc)}"
 

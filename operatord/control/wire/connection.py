@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from operatord.access.doors import Auth
 from operatord.access.identity import ANONYMOUS
-from operatord.access.origin import Origin, origin_of
+from operatord.access.origin import Entrance, Origin, entrance_of, origin_of
 from operatord.control.dispatch import Dispatcher, takes_task
 from operatord.control.peer import Services
 from operatord.control.replies import Said, answer_alike, asked
@@ -90,6 +90,7 @@ class Connection(asyncio.BufferedProtocol):
         "_turns",
         "descriptor",
         "dispatcher",
+        "entrance",
         "source",
     )
 
@@ -101,6 +102,8 @@ class Connection(asyncio.BufferedProtocol):
         self.descriptor = -1
         self.source = Origin("nobody yet")
         """Where the peer comes from."""
+        self.entrance = Entrance(None)
+        """Where it has connected."""
         self._host = host
         self._services = host.services
         self._loop = asyncio.get_running_loop()
@@ -130,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         self.descriptor = sock.fileno()
         notice_dead_peers(sock)
-        self.source = origin_of(transport)
+        self.source, self.entrance = origin_of(transport), entrance_of(transport)
         try:
             self.dispatcher.id = self._host.opened(self)
         except TooManyRequests as exc:

@@ -15,8 +15,8 @@ from operatord.engines.base import NotOurAddress, StageState
 from operatord.engines.docker.bodies import stage_state
 from operatord.provision import doubt
 from operatord.settings import advertised
+from operatord.settings.advertised import Advertised
 from operatord.settings.advertised import advertised as advertised_as
-from operatord.settings.config import ConfigError
 from operatord.settings.loading import from_dict
 
 LOOPBACK = "127.0.0.1"
@@ -46,13 +46,13 @@ def test_name_becomes_an_address_of_this_machine(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("addresses", [["192.0.2.1"], ["0.0.0.0", "::"]])
-def test_name_of_another_machine_is_refused(
+def test_name_of_another_machine_is_the_gates(
     monkeypatch: pytest.MonkeyPatch, addresses: list[str]
 ) -> None:
-    """F1: unless the engine is there."""
+    """F1: what translates addresses has it; unless the engine is there."""
     names(monkeypatch, *addresses)
-    with pytest.raises(ConfigError, match="stands for no address of this machine"):
-        address("there.example")
+    found = advertised_as(from_dict({"advertise_host": "there.example"}), None)
+    assert found == Advertised(LOOPBACK, LOOPBACK, True, "0.0.0.0", "there.example")
     assert address("there.example", engine_host="there.example") in addresses
 
 
