@@ -74,6 +74,13 @@ def block() -> Iterator[IPv4Network]:
         yield found
 
 
+def own_address() -> str:
+    """Return the address of this host from which others are reached; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:
+        looking.connect(("198.51.100.1", 9))
+        return str(looking.getsockname()[0])
+
+
 def free_port() -> int:
     """Return a port that nobody listens on, and that nobody else is given while this process lives."""
     claimed, port = _claim_ports()

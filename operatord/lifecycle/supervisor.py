@@ -110,8 +110,7 @@ class Supervisor:
     ) -> SessionRecord:
         """Admit, queue or refuse a request; return its session. Nothing has happened if it raises.
 
-        A request without a deadline waits for ``patience`` seconds; None: for ever.
-        ``reach`` is where a requester on another machine is to find it.
+        One without a deadline waits for ``patience`` seconds; None: for ever. ``reach`` as in the record.
 
         Raises `InvalidParams`, `NotFound`, `Conflict`, `EngineUnavailable`, `NoCapacity`, `NeverFits`,
         `QueueFull`, `DeadlineExceeded`, `Draining`.
@@ -137,10 +136,13 @@ class Supervisor:
         self.registry.add(record)
         if isinstance(params.lease, Ttl):
             self.extend(record, params.lease.ttl)
-        why = self.admission.why(record.id)
-        self.transitions.announce(record, **({} if why is None else {"reason": why.text}))
+        self._announce(record)
         self.transitions.act([action, *others])
         return record
+
+    def _announce(self, record: SessionRecord) -> None:
+        why = self.admission.why(record.id)
+        self.transitions.announce(record, **({} if why is None else {"reason": why.text}))
 
     def earlier(self, params: SessionStartParams, owner: str) -> SessionRecord | None:
         """Return the session that an earlier request with the same key made.

@@ -7,7 +7,6 @@ import asyncio
 import functools
 import json
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Refused, Wire, receive, run, until
 from docker_lab import DockerDaemon, Viewer, docker_served, host_probe, viewer_at
+from shared_host import own_address
 from test_docker_slots import filled
 
 from operatord_client import AsyncClient, Client
@@ -126,13 +126,6 @@ async def daemon(tmp_path: Path) -> AsyncIterator[DockerDaemon]:
     }
     async with docker_served(tmp_path / "s", config=config) as running:
         yield running
-
-
-def own_address() -> str:
-    """Return the address of this host from which others are reached; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:
-        looking.connect(("198.51.100.1", 9))
-        return str(looking.getsockname()[0])
 
 
 async def start(wire: Wire, **params: object) -> Json:

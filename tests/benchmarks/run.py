@@ -30,6 +30,7 @@ import control
 import costs
 import footprint
 import frames
+import gate
 import machine
 import relay
 import scheduling
@@ -100,6 +101,14 @@ def bench_relay(bench: Bench) -> list[Table]:
     return [table]
 
 
+def bench_gate(bench: Bench) -> list[Table]:
+    tables = gate.measure(bench.pick(7, 1), 1 << (26 if bench.short else 31))
+    if bench.engine is None:
+        tables[0].notes.append("starts are not measured: no container engine answers")
+        return tables
+    return tables + gate.measure_warm(*bench.docker, bench.pick(12, 1))
+
+
 def bench_frames(bench: Bench) -> list[Table]:
     return frames.measure(bench.pick(3, 1), bench.short)
 
@@ -126,6 +135,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "burst": bench_burst,
     "control": bench_control,
     "relay": bench_relay,
+    "gate": bench_gate,
     "frames": bench_frames,
     "chain": bench_chain,
     "footprint": bench_footprint,

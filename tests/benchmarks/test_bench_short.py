@@ -57,6 +57,12 @@ def test_relay(tmp_path: Path) -> None:
     check("relay", tmp_path / "bench.json", {"relay"})
 
 
+@pytest.mark.engine
+def test_gate(tmp_path: Path) -> None:
+    names = {"gate", "gate.cpu", "gate.warm", "gate.warm.header"}
+    check("gate", tmp_path / "bench.json", names)
+
+
 def test_attacks(tmp_path: Path) -> None:
     parts = ("ping", "work", "sigterm", "memory")
     check("attacks", tmp_path / "bench.json", {f"attacks.{part}" for part in parts})

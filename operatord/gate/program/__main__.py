@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path[:1] = []
 sys.path.append(str(Path(__file__).resolve().parents[3]))
 
-from operatord.gate.program.serving import main  # noqa: E402
+from operatord.gate.program.server import main  # noqa: E402
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

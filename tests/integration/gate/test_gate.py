@@ -16,16 +16,9 @@ from typing import Any
 import pytest
 from daemon_lab import PATIENCE, Json, Lab, Wire, in_process, settings, until
 from gate_lab import gates_of
-from shared_host import free_port
+from shared_host import free_port, own_address
 
 from operatord.access import tokens
-
-
-def own_address() -> str:
-    """Return an address of this machine that others reach; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as looking:
-        looking.connect(("198.51.100.1", 9))
-        return str(looking.getsockname()[0])
 
 
 class House:

@@ -32,7 +32,7 @@ LOOKS = 4
 Files = tuple[str, str]
 
 
-class Gate:
+class GateServer:
     """Opens and closes doors as the daemon says."""
 
     def __init__(self, listener: socket.socket, directory: Path, linger: float) -> None:
@@ -161,4 +161,4 @@ def main(directory: str, linger: str = str(LINGER)) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     listener = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)
-    Gate(listener, Path(directory), float(linger)).run()
+    GateServer(listener, Path(directory), float(linger)).run()
