@@ -7,8 +7,8 @@ UTF-8, or output without end.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import AsyncGenerator, Collection
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -86,9 +86,9 @@ class FrameReader:
         return lines
 
     @property
-    def begun_at(self) -> Collection[str]:
-        """The times of the lines that were begun and have not ended."""
-        return self._begun_at.values()
+    def begun_at(self) -> Mapping[str, str]:
+        """For each stream with a line that was begun and has not ended, when that was."""
+        return self._begun_at
 
     def flush(self) -> list[LogLine]:
         """Return the lines that were begun and never ended."""
@@ -121,45 +121,46 @@ class FrameReader:
 
 
 class LinesRead:
-    """What was read of a log, so that a second reading can continue after it.
+    """What somebody has read of a log, so that reading it again can go on where that ended.
 
-    A position in a log is a time and the number of lines read with that time, because lines that were written
-    together may share one.
+    Each of its streams is gone through for itself, for only there do lines begin in the order in which they
+    are told: a place in a stream is the time of its last line, and how many lines have that time.
     """
 
     def __init__(self) -> None:
-        self._first: LogLine | None = None
-        self._count = 0
-        self._before = ""
+        self._last: dict[str, str] = {}
+        self._before: dict[str, str] = {}
+        self._count: Counter[str] = Counter()
         self._newest = ""
 
     def add(self, line: LogLine) -> None:
         """Note a line that was read, in the log's order."""
-        if self._first is None or line.time != self._first.time:
-            self._before = line.time if self._first is None else self._first.time
-            self._first, self._count = line, 0
-        self._count += 1
+        last = self._last.get(line.stream, line.time)
+        if line.time != last:
+            self._before[line.stream], self._count[line.stream] = last, 0
+        self._last[line.stream] = line.time
+        self._count[line.stream] += 1
         self._newest = max(self._newest, line.time)
 
-    def since(self, begun_at: Collection[str]) -> str:
+    def since(self, begun_at: Mapping[str, str]) -> str:
         """Return the time from which to read again; empty when nothing was read.
 
         ``begun_at`` has those of the lines that have not ended. It is earlier than that of the last line,
         because an engine goes by the times of frames: it would tell the rest of a line that began before.
         """
-        if self._first is None:
+        if not self._last:
             return ""
-        return min(self._before, self._first.time, *begun_at)
+        for stream, time in begun_at.items():
+            self._last.setdefault(stream, time)
+        return min([*self._last.values(), *self._before.values()])
 
     def had(self, line: LogLine) -> bool:
         """Tell whether a line was read before, of each line of a second reading, in order."""
-        if self._first is not None and line.time > self._newest:
-            self._first, self._count = None, 0  # the engine no longer has that position
-        if self._first is not None and line != self._first:
+        last = self._last.get(line.stream, self._newest)
+        if line.time == last and self._count[line.stream]:
+            self._count[line.stream] -= 1
             return True
-        self._first = None
-        self._count -= 1
-        return self._count >= 0
+        return line.time < last
 
 
 class Tail:

@@ -8,7 +8,7 @@ import itertools
 from typing import Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operatord.engines.base import LogLine
@@ -76,6 +76,7 @@ records = st.lists(
 )
 
 
+@settings(max_examples=500)
 @given(records, st.integers(min_value=0), st.integers(1, 3))
 def test_second_reading_goes_on_where_the_first_one_ended(
     written: list[tuple[int, int, str]], cut: int, unit: int
