@@ -39,7 +39,7 @@ FLOODS: dict[str, tuple[int, list[Json]]] = {
         1, [{"id": n, "method": f"m{n}".ljust(200, "x")} for n in range(8000)]),
     "methods that are nearly one": (1, [{"id": n, "method": f"session.gat{n}"} for n in range(400)]),
     "a crowd": (60, calls(600, "system.describe")),
-    "one list of many": (600, calls(1, "session.list")),
+    "one list of many": (2000, calls(1, "session.list")),
     "plans that all differ": (
         1, [{"id": n, "method": "session.plan", "params": {"count": n + 1}} for n in range(3000)]),
 }  # fmt: skip
@@ -90,12 +90,13 @@ async def flooded(lab: Lab, name: str) -> AsyncIterator[Flood]:
 
 @pytest.mark.parametrize("name", FLOODS)
 async def test_neighbour_is_answered_while_a_flood_waits(lab: Lab, name: str) -> None:
-    """A1: of a flood that came first, most is unanswered yet when a neighbour's ping is answered."""
+    """A1: of a flood that came first, most of what was left is so yet when a neighbour's ping is answered."""
     neighbour = await lab.wire()
     await neighbour.call("system.ping")
     async with flooded(lab, name) as flood:
+        before = flood.answered
         await neighbour.call("system.ping")
-        assert flood.answered < flood.asked / 2
+        assert flood.answered - before < (flood.asked - before) / 2
 
 
 async def test_what_describes_the_daemon_is_worked_out_once(
