@@ -124,6 +124,7 @@ class Target:
         That of a subscriber that has half-closed takes it some seconds.
         """
         server = self._lab.daemon.server
+        self._lab.fake.script.calls.clear()  # a test's book of all that was ever asked of the engine
         try:
             await until(lambda: server.connections == 0, "connections are left")
         except TimeoutError:
