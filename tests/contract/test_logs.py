@@ -6,12 +6,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from daemon_lab import PATIENCE
 from engine_lab import Lab, ProcessLab
 
+from operatord.engines.base import EngineFailed
 from operatord.engines.logs import LINE_BYTES
 
 SAID = [*map(str, range(200)), "no end"]
@@ -110,6 +112,25 @@ async def test_stage_that_is_gone_has_no_lines(lab: Lab) -> None:
     await lab.engine.remove(container_id)
     assert await lab.engine.logs(container_id, 10) == []
     assert await lab.output(container_id) == []
+
+
+@pytest.mark.engine
+async def test_what_an_engine_says_in_the_middle_of_a_log_ends_it(
+    docker_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman does, when the stage is removed meanwhile: it begins with a brace, and not as a frame."""
+    engine = docker_lab.engine
+    container_id = await docker_lab.run_until_ready(await docker_lab.network(), "idle")
+
+    async def stream(*_: object) -> AsyncGenerator[bytes, None]:
+        yield b"\1\0\0\0\0\0\0\7t1 one\n"
+        yield b'{"cause":"no such container","response":500}\n'
+
+    monkeypatch.setattr(engine, "_stream", stream)
+    with pytest.raises(EngineFailed):
+        await engine.logs(container_id, 10)
+    await engine.remove(container_id)
+    assert [line.line for line in await engine.logs(container_id, 10)] == ["one"]
 
 
 async def test_environment_is_the_plans(real_lab: Lab) -> None:

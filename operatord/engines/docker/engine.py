@@ -411,11 +411,17 @@ class DockerEngine:
         stream = self._stream(
             f"/containers/{container_id}/logs", query, "logs", _called(container_id)
         )
-        with contextlib.suppress(NotThere):
+        try:
             async with contextlib.aclosing(stream):
                 async for chunk in stream:
                     for line in reader.feed(chunk):
                         yield line
+        except NotThere:
+            pass
+        except ValueError as exc:
+            # In the same body, Podman tells what it failed at: most often that it was removed meanwhile.
+            if (await self.inspect(container_id)).status != "gone":
+                raise EngineFailed("the engine ended a log with something that is none") from exc
         if "follow" not in query:
             for line in reader.flush():
                 yield line
