@@ -31,6 +31,7 @@ def _serve(args: argparse.Namespace) -> int:
 
     from operatord import logs  # noqa: PLC0415
     from operatord.engines.base import NotOurs  # noqa: PLC0415
+    from operatord.settings.config import ConfigError  # noqa: PLC0415
     from operatord.state.identity import StateDirUnusable  # noqa: PLC0415
     from operatord.store.journal_file import JournalFailed  # noqa: PLC0415
     from operatord.systemd.activation import UnusableSocket  # noqa: PLC0415
@@ -38,7 +39,7 @@ def _serve(args: argparse.Namespace) -> int:
     logs.configure(config.log)
     try:
         asyncio.run(_run(args, config))
-    except (StateDirUnusable, JournalFailed, NotOurs, UnusableSocket) as exc:
+    except (ConfigError, StateDirUnusable, JournalFailed, NotOurs, UnusableSocket) as exc:
         say(str(exc))
         return EXIT_FAILED
     except OSError as exc:

@@ -57,8 +57,9 @@ def config_file(args: argparse.Namespace) -> Path | None:
 def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     """Return the settings, or None after having said what is wrong with them.
 
-    ``to_serve`` has names looked up that a daemon needs.
+    ``to_serve`` has names looked up that a daemon needs, and files read.
     """
+    from operatord.settings import credentials  # noqa: PLC0415
     from operatord.settings.advertised import advertised  # noqa: PLC0415
     from operatord.settings.choice import engine_endpoint, engine_host  # noqa: PLC0415
     from operatord.settings.config import ConfigError  # noqa: PLC0415
@@ -76,6 +77,7 @@ def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
         engine_endpoint(config, os.environ)
         if to_serve:
             advertised(config, engine_host(config, os.environ))
+            credentials.load(config)
         return config
     except ConfigError as exc:
         for problem in exc.problems:

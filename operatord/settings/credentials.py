@@ -59,6 +59,12 @@ def _context(tls: ListenerTls, path: str) -> CertifiedContext:
     context = CertifiedContext(ssl.PROTOCOL_TLS_SERVER)
     context.files = (str(Path(tls.cert).absolute()), str(Path(tls.key).absolute()))
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name, file in (("cert", tls.cert), ("key", tls.key)):
+        with (
+            _told(f"{path}.{name}", ""),
+            Path(file).open("rb"),
+        ):  # or nobody knows which of them it is
+            pass
     with _told(f"{path}.cert and key", "a certificate and the key that belongs to it"):
         context.load_cert_chain(tls.cert, tls.key, _no_passphrase)
     if tls.client_ca is not None:

@@ -222,6 +222,11 @@ async def test_daemon_listens_without_an_engine_and_says_so(tmp_path: Path) -> N
         assert await daemon.stop() == 0
 
 
+TLS_WITHOUT_FILES = {
+    "address": "127.0.0.1:0", "auth": "none", "tls": {"cert": "none.pem", "key": "none.key"},
+}  # fmt: skip
+
+
 async def test_settings_that_cannot_be_used_exit_with_2(tmp_path: Path) -> None:
     file = tmp_path / "o.yaml"
     file.write_text("limits: {sesions: 3}\n")
@@ -229,6 +234,28 @@ async def test_settings_that_cannot_be_used_exit_with_2(tmp_path: Path) -> None:
         code, out, err = await run(OPERATORD, *command, env=clean_env())
         assert (code, out) == (2, "")
         assert "limits.sesions" in err
+        assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        ({"auth": {"tokens": "none"}}, "auth.tokens: there is no such file"),
+        ({"listeners": [TLS_WITHOUT_FILES]}, "listeners[0].tls.cert: cannot be read: No such file"),
+    ],
+)
+async def test_files_that_cannot_be_used_are_told_before_the_daemon_is_replaced(
+    tmp_path: Path, settings: dict[str, object], path: str
+) -> None:
+    """`operatord check-config && systemctl restart operatord` is how one changes settings."""
+    file = tmp_path / "o.yaml"
+    file.write_text(
+        json.dumps({"state_dir": str(tmp_path / "s"), "listen": "127.0.0.1:0", **settings})
+    )
+    for command in (("check-config", str(file)), ("serve", "--config", str(file))):
+        code, out, err = await run(OPERATORD, *command, env=clean_env())
+        assert (code, out) == (2, "")
+        assert path in err
         assert "Traceback" not in err
 
 

@@ -209,7 +209,7 @@ async def test_unknown_user_or_file_is_told_before_anything_is_begun(tmp_path: P
             pass
     tls = {"cert": "/nowhere/c.pem", "key": "/nowhere/k.pem"}
     listener = {"address": "127.0.0.1:0", "auth": "none", "tls": tls}
-    with pytest.raises(ConfigError, match=r"listeners\[0\].tls.cert and key: cannot be read"):
+    with pytest.raises(ConfigError, match=r"listeners\[0\].tls.cert: cannot be read"):
         async with in_process(tmp_path / "b", {"listeners": [listener]}):
             pass
 
