@@ -75,8 +75,14 @@ class Unread:
                 self.forget(writer)
                 writer.abort()
                 gone += 1
-        self._relieving = bool(worst) and self._total > enough
-        if self._relieving:
+        more = bool(worst) and self._total > enough
+        self._relieving = more or self._total > self._most()
+        if more:
             asyncio.get_running_loop().call_soon(self._let_go, worst, gone)
-        elif gone:
+            return
+        if gone:
             log.warning("%d connections are ended: they do not read what they are sent", gone)
+        if (
+            self._relieving
+        ):  # others have come meanwhile, and may have nothing more to be noted with
+            asyncio.get_running_loop().call_soon(self._relieve)

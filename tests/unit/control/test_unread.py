@@ -78,6 +78,17 @@ async def test_of_hundreds_who_do_not_read_a_few_go_until_the_loop_has_its_turn(
     assert sum(peer.aborted for peer in peers) == gone
 
 
+async def test_those_who_fill_up_while_others_are_let_go_of_are_seen_though_they_say_no_more() -> (
+    None
+):
+    """A5: with their own bound reached, nothing is written to them, and so nothing is noted."""
+    unread = Unread(lambda: 1000)
+    peers = noted(unread, *[10] * 101) + noted(unread, *[10] * 300)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert sum(peer.unread for peer in peers if not peer.aborted) == 750
+
+
 async def test_who_has_gone_by_itself_is_not_ended_once_more() -> None:
     """A5: some go while others are let go of."""
     unread = Unread(lambda: 1000)
