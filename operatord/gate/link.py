@@ -21,11 +21,11 @@ import psutil
 
 from operatord.machine.processes import end, identify
 
+from .program import SOCKET
+
 log = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("program")
-SOCKET = "gate.sock"
-"""In the state directory."""
 ANSWERS = 10.0
 """Seconds after which a gate that does not answer hangs; it takes a fraction of a thousandth of one."""
 FAREWELL = 2.0

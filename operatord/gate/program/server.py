@@ -14,13 +14,12 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from . import SOCKET
 from .control import Controls
 from .doorway import Doorway
 from .loop import Loop
 from .terms import Terms
 
-SOCKET = "gate.sock"
-"""In the daemon's state directory."""
 LINGER = 60.0
 """Seconds without a door and without a daemon after which it ends."""
 LONELY = 3600.0
