@@ -8,7 +8,8 @@ import ipaddress
 import socket
 import ssl
 import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 NETWORK_BITS = 64
 """Of an address of IPv6, those that tell one peer from another: whoever has one has a whole network of them
@@ -82,8 +83,17 @@ def origin_of(transport: asyncio.BaseTransport) -> Origin:
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is not None and sock.family == socket.AF_UNIX:
         return Origin(f"a Unix socket, uid {credentials_of(sock)[1]}")
-    host, port = (transport.get_extra_info("peername") or ("a peer that has gone", None))[:2]
-    return Origin(host, port)
+    return origin_at(transport.get_extra_info("peername") or ("a peer that has gone", None))
+
+
+def origin_at(address: Sequence[Any]) -> Origin:
+    """Return where whoever is at a socket address of TCP comes from.
+
+    A listener of both families has peers of IPv4 in the notation of IPv6, where all of them would be one
+    network, and none of them this machine.
+    """
+    host, port = address[:2]
+    return Origin(unmapped(host), port)
 
 
 def credentials_of(sock: socket.socket) -> tuple[int, int, int]:

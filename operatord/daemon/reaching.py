@@ -69,7 +69,7 @@ def make_doors(
 
     def hear(said: dict[str, Any]) -> None:
         if said["event"] == "refused":
-            origin, session_id = Origin(said["peer"]), said["door"].partition("/")[0]
+            origin, session_id = Origin(unmapped(said["peer"])), said["door"].partition("/")[0]
             audit.refused(ANONYMOUS, origin, why=said["why"], session_id=session_id)
         else:
             log.error("the gate went on after a defect: %s", said["why"])

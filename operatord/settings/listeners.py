@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -11,6 +10,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from operatord.core import engine_address
+from operatord.core.destinations import number
 from operatord_protocol.messages import Role
 
 
@@ -125,6 +125,6 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return number(host).is_loopback
     except ValueError:
         return False

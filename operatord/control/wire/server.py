@@ -17,7 +17,7 @@ from typing import Any
 
 from operatord.access.doors import Auth
 from operatord.access.identity import ANONYMOUS
-from operatord.access.origin import Origin
+from operatord.access.origin import origin_at
 from operatord.control.peer import Services
 from operatord_protocol.errors import TooManyRequests
 
@@ -118,12 +118,12 @@ class Server:
         return Tls(context, self._shakes_hands, self._note_no_tls)
 
     def _shakes_hands(self, address: Any, task: asyncio.Task[Any], descriptor: int) -> None:
-        network = Origin(*address[:2]).network
+        network = origin_at(address).network
         self._handshakes.begin(network, task, crowded=descriptor >= self.places.highest)
 
     def _note_no_tls(self, address: Any, exc: ssl.SSLError) -> None:
         why = f"no TLS: {exc.reason}"
-        self.services.audit.refused(ANONYMOUS, Origin(*address[:2]), why=why)
+        self.services.audit.refused(ANONYMOUS, origin_at(address), why=why)
 
     @property
     def connections(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pwd
 import signal
@@ -253,6 +254,26 @@ async def test_a_socket_has_the_rules_of_the_listener_at_its_address(tmp_path: P
             wire = await Wire.connect(path)
             session = await wire.call("session.start", plain_stream=True)
             assert session["owner"] == pwd.getpwuid(os.getuid()).pw_name
+            await wire.close()
+
+
+async def test_a_peer_of_ipv4_is_one_on_a_socket_of_both_families(tmp_path: Path) -> None:
+    """systemd makes those: BindIPv6Only= is off by default."""
+    (tmp_path / "tokens").touch(0o600)
+    with socket.socket(socket.AF_INET6) as both:
+        both.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        both.bind(("::ffff:127.0.0.1", 0))
+        both.listen()
+        port = both.getsockname()[1]
+        listener = {"address": f"[::ffff:127.0.0.1]:{port}", "auth": "token"}
+        config = {"listeners": [listener], "auth": {"tokens": str(tmp_path / "tokens")}}
+        async with handed_over(tmp_path, both, config=config) as daemon:
+            wire = await Wire.connect(("127.0.0.1", port))
+            await wire.refusal("auth.login", token="opd_wrong")
+            audit = await daemon.logged('"audit":')
+            assert audit is not None
+            said = json.loads(audit["message"])
+            assert said["from"].startswith("127.0.0.1 port "), said
             await wire.close()
 
 
