@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 from .origin import Origin
 
-FREE = 5
-"""Failures without a wait: people paste the wrong line."""
+FREE = 4
+"""Failures without a wait: people paste the wrong line. There is one after the fifth."""
 FIRST, LONGEST = 1.0, 60.0
 """Seconds to wait after one more, and at most; each failure doubles it."""
 FORGET = 900.0

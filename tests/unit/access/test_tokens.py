@@ -130,6 +130,16 @@ def test_who_fails_often_waits_longer_each_time_and_others_do_not() -> None:
     assert backoff.seconds(Origin("192.0.2.1")) == 0
 
 
+def test_fifth_wrong_token_in_a_row_costs_a_wait() -> None:
+    """As PROTOCOL.md and SECURITY.md promise."""
+    backoff = Backoff(Now())
+    waits = []
+    for _ in range(5):
+        backoff.failed(Origin("192.0.2.1"))
+        waits.append(backoff.seconds(Origin("192.0.2.1")))
+    assert waits == [0, 0, 0, 0, FIRST]
+
+
 def test_addresses_that_one_machine_may_have_count_as_one_and_success_forgets() -> None:
     backoff = Backoff(Now())
     for number in range(FREE + 1):
