@@ -25,14 +25,26 @@ NEVER: tuple[tuple[str, Network], ...] = (
     ("is no single machine", IPv4Network("224.0.0.0/3")),
     ("is no address of a machine", IPv6Network("::")),
     ("is link-local", IPv6Network("fe80::/10")),
+    ("is site-local, which no network has any more (RFC 3879)", IPv6Network("fec0::/10")),
     ("is no single machine", IPv6Network("ff00::/8")),
     ("is where clouds keep credentials", IPv6Network("fd00:ec2::254")),
     ("is where clouds keep credentials", IPv6Network("fd20:ce::254")),
 )
 """What nobody connects to, whatever is configured: with 169.254.169.254, the last two are where machines of
 Amazon and Google find their credentials."""
-_NAT64 = IPv6Network("64:ff9b::/96")
-"""Behind which a gateway has the whole of IPv4 (RFC 6052)."""
+_LAST_32_BITS = tuple(
+    map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+)
+"""Networks whose addresses end with one of IPv4: compatible and mapped (RFC 4291), translated (RFC 2765), and
+behind which a gateway has the whole of IPv4 (RFC 6052)."""
+_LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
+"""The same for the gateways of one's own network (RFC 8215); each has the address where it likes."""
+_NAT64_BYTES = (
+    (6, 7, 9, 10), (7, 9, 10, 11), (9, 10, 11, 12), (12, 13, 14, 15),
+)  # fmt: skip
+"""Where that may be: the bytes of the address for prefixes of 48, 56, 64 and 96 bits (RFC 6052, 2.2)."""
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""In the third quarter of any address, they say that the last one is an address of IPv4 (RFC 5214, 6.1)."""
 PORTS = (1, 65535)
 
 
@@ -76,13 +88,22 @@ def never(address: Address) -> str | None:
     return next((why for why, net in NEVER if any(each in net for each in within)), None)
 
 
-def _embedded(address: Address) -> list[Address]:
-    """Return the address of IPv4 that packets to one of IPv6 may end at."""
-    if not isinstance(address, IPv6Address):
+def _embedded(address: Address) -> list[IPv4Address]:
+    """Return the addresses of IPv4 that packets to one of IPv6 may end at."""
+    if not isinstance(address, IPv6Address) or address.is_loopback:
         return []
-    if address in _NAT64:
-        return [IPv4Address(int(address) & 0xFFFFFFFF)]
-    return [address.sixtofour] if address.sixtofour else []
+    if address in _LOCAL_NAT64:
+        return _behind_own_gateway(address)
+    last = IPv4Address(int(address) & 0xFFFFFFFF)
+    ends = any(address in each for each in _LAST_32_BITS)
+    found = [last] if ends or int(address) >> 32 & 0xFFFFFFFF in _ISATAP else []
+    return [*found, *filter(None, (address.sixtofour, *(address.teredo or ())))]
+
+
+def _behind_own_gateway(address: IPv6Address) -> list[IPv4Address]:
+    """Return what is meant wherever the gateway has it; nowhere is it an address that begins with 0."""
+    found = [IPv4Address(bytes(address.packed[at] for at in each)) for each in _NAT64_BYTES]
+    return [each for each in found if each.packed[0]]
 
 
 def parse(text: str) -> Allowed:

@@ -104,12 +104,19 @@ async def resolve(host: str, port: int, timeout: float, allowed: Destinations) -
 
 def _not_allowed(host: str, port: int, numbers: Sequence[Address]) -> NotAllowed:
     """Say why nobody connects there; what a name stands for is for operators."""
-    if len(numbers) == 1 and host == str(numbers[0]) and (why := never(numbers[0])):
+    if numbers == _as_number(host) and (why := never(numbers[0])):
         return NotAllowed(
             f"{host} {why}, and no probe is looked for there, whatever probes.allow has"
         )
     text = f"probes.allow does not have port {port} of {host}; an operator can add it there"
     return NotAllowed(text, f"{text} ({host} is {', '.join(map(str, numbers))})")
+
+
+def _as_number(host: str) -> list[Address]:
+    """Return the address that a host is in any notation; nothing if it is a name."""
+    with contextlib.suppress(ValueError):
+        return [number(host)]
+    return []
 
 
 async def _first_hello(place: str, addresses: Sequence[str], port: int, timeout: float) -> Greeting:

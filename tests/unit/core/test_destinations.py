@@ -5,11 +5,18 @@ from __future__ import annotations
 
 import pytest
 
-from operatord.core.destinations import PRIVATE, Destinations, number, parse
+from operatord.core.destinations import PRIVATE, Destinations, never, number, parse
 from operatord.settings.config import Config, ConfigError
 from operatord.settings.loading import from_dict
 
-METADATA = ["169.254.169.254", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "fd20:ce::254"]
+METADATA = [
+    "169.254.169.254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "fd00:ec2::254",
+    "fd20:ce::254",
+    "fec0::1",
+]
 DISGUISED = [
     "::ffff:169.254.169.254",
     "::ffff:a9fe:a9fe",
@@ -17,6 +24,22 @@ DISGUISED = [
     "2002:a9fe:a9fe::1",
     "::ffff:0.0.0.0",
 ]
+IPV4_WITHIN = [
+    ("compatible", "::{hex}"),
+    ("mapped", "::ffff:{hex}"),
+    ("translated", "::ffff:0:{hex}"),
+    ("NAT64", "64:ff9b::{hex}"),
+    ("NAT64 of one's own, /48", "64:ff9b:1:{high}:{low_high}:{low_low}00::"),
+    ("NAT64 of one's own, /56", "64:ff9b:1:00{first}:{second}:{low}::"),
+    ("NAT64 of one's own, /64", "64:ff9b:1:0:{first}:{second}{third}:{fourth}00::"),
+    ("NAT64 of one's own, /96", "64:ff9b:1::{hex}"),
+    ("6to4", "2002:{hex}::1"),
+    ("Teredo, its server", "2001:0:{hex}:0:0:fefd:fefd"),
+    ("Teredo, its client", "2001:0:c000:201:0:0:{inverted}"),
+    ("ISATAP", "2001:db8::5efe:{hex}"),
+    ("ISATAP, unique", "2001:db8::200:5efe:{hex}"),
+]
+"""How an address of IPv6 says which of IPv4 is meant."""
 NO_MACHINE = ["0.0.0.0", "0.1.2.3", "::", "224.0.0.1", "239.1.1.1", "255.255.255.255", "ff02::1"]
 EVERYWHERE = Destinations([parse("0.0.0.0/0"), parse("::/0")])
 
@@ -28,6 +51,32 @@ def allows(entries: Destinations, address: str, port: int = 12345) -> bool:
 @pytest.mark.parametrize("address", METADATA + DISGUISED + NO_MACHINE)
 def test_what_is_never_connected_to(address: str) -> None:
     assert not allows(EVERYWHERE, address)
+
+
+def within(notation: str, ipv4: str) -> str:
+    """Return an address of IPv6 that has one of IPv4 in it."""
+    a, b, c, d = (f"{int(each):02x}" for each in ipv4.split("."))
+    inverted = "".join(f"{255 - int(each):02x}" for each in ipv4.split("."))
+    return notation.format(
+        hex=f"{a}{b}:{c}{d}", high=f"{a}{b}", low=f"{c}{d}", low_high=c, low_low=d,
+        first=a, second=b, third=c, fourth=d, inverted=f"{inverted[:4]}:{inverted[4:]}",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "notation"), IPV4_WITHIN)
+def test_link_local_ipv4_is_reached_in_no_notation_of_ipv6(name: str, notation: str) -> None:
+    for ipv4 in ("169.254.169.254", "169.254.0.1", "224.0.0.1"):
+        address = within(notation, ipv4)
+        assert not EVERYWHERE.allows(number(address), 12345), (name, address)
+        assert never(number(address)), (name, address)
+
+
+@pytest.mark.parametrize(("name", "notation"), IPV4_WITHIN)
+def test_what_else_stands_for_ipv4_is_allowed_where_its_network_is(
+    name: str, notation: str
+) -> None:
+    address = within(notation, "10.1.2.3")
+    assert EVERYWHERE.allows(number(address), 12345), (name, address)
 
 
 def test_default_is_this_machine_and_private_networks() -> None:
