@@ -19,6 +19,7 @@ from operatord.engine_link.capabilities import CapabilityMemory
 from operatord.engine_link.link import EngineLink, LinkMeans
 from operatord.engine_link.ownership import Ownership
 from operatord.engines import base
+from operatord.gate.keys import StreamKey
 from operatord.lifecycle.engine_changes import EngineChanges, EngineHooks
 from operatord.lifecycle.forgotten import Forgotten
 from operatord.lifecycle.inspection import Inspection
@@ -92,6 +93,7 @@ class Assembly:
         self.engine = fail_around(self.choice.engine)
         self.engine.be_patient(config.engine_patience)
         self.keeper = Keeper(self.clock)
+        self._stream_key = StreamKey(self.state.path)
         self.journal = self._open_journal()
         self.learned = LearnedMemory(self.journal)
         self.events = EventLog(self.clock, self.journal)
@@ -135,6 +137,7 @@ class Assembly:
     def _make_supervisor(self) -> Supervisor:
         self.doors = make_doors(
             self.state,
+            self._stream_key,
             self.audit,
             lambda: self.config.gate_port_range,
             lambda: self.supervisor.registry.living(),  # noqa: PLW0108  # it is made later
@@ -176,6 +179,7 @@ class Assembly:
     def _secure_state(self) -> None:
         try:
             self.state.secure()
+            self._stream_key.keep()
         except StateDirLost as exc:
             raise JournalFailed(str(exc)) from exc
 

@@ -18,7 +18,7 @@ from operatord.session.record import SessionRecord
 from operatord.settings.advertised import Advertised
 from operatord.settings.config import Config
 from operatord.settings.listeners import is_loopback
-from operatord.state.directory import StateDir
+from operatord.state.directory import StateDir, StateDirLost
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ def stream_warnings(advertised: Advertised, config: Config) -> list[str]:
 
 def make_doors(
     state: StateDir,
+    key: StreamKey,
     audit: Audit,
     ports: Callable[[], tuple[int, int] | None],
     living: Callable[[], list[SessionRecord]],
@@ -78,6 +79,12 @@ def make_doors(
         log.error("the gate for streams has ended; it is started again where it is needed")
         doors.look_again()
 
-    gate = Gate(state.path, hear, lost)
-    doors = Doors(DoorParts(gate, StreamKey(state.path), ports, living))
+    def secure() -> None:
+        try:
+            state.secure()
+        except StateDirLost as exc:
+            raise OSError(str(exc)) from exc
+
+    gate = Gate(state.path, hear, lost, secure)
+    doors = Doors(DoorParts(gate, key, ports, living))
     return doors

@@ -10,9 +10,12 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 KEY = "stream-key"
 """In the state directory, for its owner alone."""
@@ -34,17 +37,36 @@ class StreamKey:
         digest = hmac.digest(self._key, f"stream {session_id}".encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
+    def keep(self) -> None:
+        """Put it back if it was deleted: another key would open none of the streams that go on.
+
+        Raises `OSError`.
+        """
+        if self._key and not self._path.exists():
+            _write(self._path, self._key)
+            log.warning(
+                "the key of the streams' tokens was deleted, and is there again: %s", self._path
+            )
+
 
 def _read(path: Path) -> bytes:
     with contextlib.suppress(FileNotFoundError):
-        key = path.read_bytes()
-        return key if len(key) == KEY_BYTES else b""
+        if len(key := path.read_bytes()) == KEY_BYTES:
+            return key
+        log.warning("%s is damaged, and made anew: tokens that were given open nothing more", path)
     return b""
 
 
 def _made(path: Path) -> bytes:
-    """Write a new key, whole or not at all. Raises `OSError`."""
-    key, beside = secrets.token_bytes(KEY_BYTES), path.with_name(f"{path.name}.new")
+    """Return a new key, which is written down. Raises `OSError`."""
+    key = secrets.token_bytes(KEY_BYTES)
+    _write(path, key)
+    return key
+
+
+def _write(path: Path, key: bytes) -> None:
+    """Write it down, whole or not at all. Raises `OSError`."""
+    beside = path.with_name(f"{path.name}.new")
     beside.unlink(missing_ok=True)
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -53,4 +75,3 @@ def _made(path: Path) -> bytes:
     finally:
         os.close(descriptor)
     beside.replace(path)
-    return key

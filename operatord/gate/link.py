@@ -49,12 +49,19 @@ class GateGone(GateFailed):
 class Gate:
     """One gate of one daemon."""
 
-    def __init__(self, directory: Path, heard: Event, lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        heard: Event,
+        lost: Callable[[], None],
+        secure: Callable[[], None] = lambda: None,
+    ) -> None:
         """Find it in the state directory; nothing is started yet.
 
-        ``heard`` is told what it says unasked; ``lost`` is called when it has ended by itself.
+        ``heard`` is told what it says unasked; ``lost`` is called when it has ended by itself. ``secure`` is
+        to put the directory back if it was deleted, and raises `OSError`.
         """
-        self._directory = directory
+        self._directory, self._secure = directory, secure
         self._heard, self._lost = heard, lost
         self._turn = asyncio.Lock()
         self._writer: asyncio.StreamWriter | None = None
@@ -138,6 +145,7 @@ class Gate:
 
     def _found(self) -> socket.socket | None:
         """Return a connection to the gate of an earlier daemon, if there is one. Raises `OSError`."""
+        self._secure()
         with self._place() as path:
             sock = socket.socket(socket.AF_UNIX)
             try:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class StateDir(StateLock):
     def __init__(self, path: Path) -> None:
         """Lock it. Raises `StateDirBusy`, `StateDirUnusable`, for a copy as well, `OSError`."""
         super().__init__(path)
+        self._securing = threading.Lock()
         try:
             self.instance = settle_instance(path)
             self.holder = identify(path, self.instance)
@@ -47,14 +49,15 @@ class StateDir(StateLock):
 
     def secure(self) -> None:
         """Make sure that the directory at the path is this one, and put back deleted parts of it. Other files
-        in it are restored by their owners. Raises `StateDirLost`.
+        in it are restored by their owners. Any thread may ask for it. Raises `StateDirLost`.
         """
-        if not self.is_at_its_path:
-            if not self.is_deleted:
-                raise StateDirLost("the state directory has been moved away; move it back")
-            self._regain(self._make_anew, "stop it, and move away what it leaves")
-        elif not self.has_its_file:
-            self._regain(self.lock_file_again, "stop it")
+        with self._securing:
+            if not self.is_at_its_path:
+                if not self.is_deleted:
+                    raise StateDirLost("the state directory has been moved away; move it back")
+                self._regain(self._make_anew, "stop it, and move away what it leaves")
+            elif not self.has_its_file:
+                self._regain(self.lock_file_again, "stop it")
 
     def _regain(self, act: Callable[[], None], against_another: str) -> None:
         """Put back what was deleted. Raises `StateDirLost`, which says what to do ``against_another``."""

@@ -20,6 +20,8 @@ import stat
 from pathlib import Path
 from typing import Self
 
+from operatord.gate.keys import KEY
+from operatord.gate.program import SOCKET
 from operatord.machine.file_kind import NOWHERE, kind_of, no_file
 from operatord.store.journal_file import JOURNAL
 
@@ -28,10 +30,10 @@ from .identity import IDENTITY, INSTANCE, StateDirUnusable
 log = logging.getLogger(__name__)
 
 LOCK = "lock"
-FILES = (LOCK, INSTANCE, IDENTITY, JOURNAL)
+FILES = (LOCK, INSTANCE, IDENTITY, JOURNAL, KEY)
 PROCESSES = "process"
 """A directory, of the engine of local processes."""
-OURS = (*FILES, PROCESSES)
+OURS = (*FILES, PROCESSES, SOCKET)
 """What begins the names of what the daemon has in it; other files are none of its business."""
 MADE_BY_MKFS = "lost+found"
 """A directory that a new file system has, and that does not count as use."""

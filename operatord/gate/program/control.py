@@ -23,9 +23,15 @@ Answer = Callable[[dict[str, Any]], dict[str, Any]]
 class Controls:
     """The connections of daemons: one, most of the time."""
 
-    def __init__(self, listener: socket.socket, loop: Loop, answer: Answer) -> None:
-        """Accept them; ``answer`` returns what is to be said to each line."""
-        self._listener, self._loop, self._answer = listener, loop, answer
+    def __init__(
+        self,
+        listener: socket.socket,
+        loop: Loop,
+        answer: Answer,
+        left: Callable[[], None],
+    ) -> None:
+        """Accept them; ``answer`` returns what is said to a line, ``left`` hears when one has gone."""
+        self._listener, self._loop, self._answer, self._left = listener, loop, answer, left
         self._there: set[_Control] = set()
         listener.setblocking(False)
         listener.listen(
@@ -49,9 +55,13 @@ class Controls:
     def _accept(self, events: int) -> None:
         with contextlib.suppress(OSError):  # whoever came has left already
             sock, _ = self._listener.accept()
-            control = _Control(sock, self._loop, self._answer, self._there.discard)
+            control = _Control(sock, self._loop, self._answer, self._forget)
             self._there.add(control)
             control.say({"gate": VERSION, "pid": os.getpid()})
+
+    def _forget(self, control: _Control) -> None:
+        self._there.discard(control)
+        self._left()
 
 
 class _Control:

@@ -37,7 +37,7 @@ class GateServer:
     def __init__(self, listener: socket.socket, directory: Path, linger: float) -> None:
         """Hear the daemon on ``listener``, which is bound in ``directory``."""
         self._loop = Loop(self._tell_broke)
-        self._controls = Controls(listener, self._loop, self._answer)
+        self._controls = Controls(listener, self._loop, self._answer, self._end_if_lost)
         self._path, self._inode = directory / SOCKET, _inode(directory / SOCKET)
         self._linger = linger
         self._needed = time.monotonic()
@@ -114,14 +114,17 @@ class GateServer:
     def _look(self) -> None:
         self._loop.later(min(self._linger / LOOKS, 10.0), self._look)
         self._end_if_empty()
-        if self._controls:
-            self._needed = time.monotonic()
-        elif self._is_lost:
-            self.do_end({})  # no daemon will ever find it
-        elif any(not door.is_empty for door in (*self._doors.values(), *self._closing)):
+        self._end_if_lost()
+        doors = (*self._doors.values(), *self._closing)
+        if self._controls or any(not door.is_empty for door in doors):
             self._needed = time.monotonic()
         elif time.monotonic() - self._needed >= (LONELY if self._doors else self._linger):
             self._loop.ended = True
+
+    def _end_if_lost(self) -> None:
+        """Make way for another one if no daemon is there, and none will ever find this one."""
+        if not self._controls and self._is_lost:
+            self.do_end({})
 
     def _end_soon(self) -> None:
         self._loop.again(self._end_if_empty)
