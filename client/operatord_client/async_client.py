@@ -165,6 +165,10 @@ class AsyncClient:
         """Return engine, room, sessions, queue, warm slots and uptime."""
         return await self._quick("system.status", m.Status, call_timeout)
 
+    async def metrics(self, *, call_timeout: float | None = None) -> m.Metrics:
+        """Return all that the daemon counts and measures, as Prometheus names it."""
+        return await self._quick("system.metrics", m.Metrics, call_timeout)
+
     async def drain(
         self, *, timeout: float | None = None, call_timeout: float | None = None
     ) -> m.Drained:

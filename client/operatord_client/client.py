@@ -165,6 +165,10 @@ class Client:
         """Return engine, room, sessions, queue, warm slots and uptime."""
         return self._quick("system.status", m.Status, call_timeout)
 
+    def metrics(self, *, call_timeout: float | None = None) -> m.Metrics:
+        """Return all that the daemon counts and measures, as Prometheus names it."""
+        return self._quick("system.metrics", m.Metrics, call_timeout)
+
     def drain(
         self, *, timeout: float | None = None, call_timeout: float | None = None
     ) -> m.Drained:

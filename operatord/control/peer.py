@@ -17,6 +17,7 @@ from operatord.lifecycle.inspection import Inspection
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.machine.clock import Clock
 from operatord.machine.host import HostMonitor
+from operatord.metering.meters import Meters
 from operatord.settings.config import Config
 from operatord.settings.current import CurrentSettings
 from operatord.store.events import EventLog
@@ -115,10 +116,12 @@ class Services:
     supervisor: Supervisor
     probes: ProbeRegistry
     events: EventLog
+    meters: Meters
     host: HostMonitor
     measures_engine: bool
     """Whether ``host`` is where sessions run: nothing is measured of another machine."""
     clock: Clock
+    engine_name: str
     engine_facts: Callable[[], dict[str, Any]]
     troubles: Callable[[], list[Trouble]]
     uptime: Callable[[], float]

@@ -26,6 +26,7 @@ from operatord_protocol import messages as m
 from operatord_protocol.absent import given, or_unset
 from operatord_protocol.codec import decode, encode
 
+from .metrics import metrics
 from .paging import piece, wanted
 from .peer import Services
 from .sessions import owner_of, upstream_of
@@ -220,6 +221,7 @@ READS: dict[str, Callable[[Services, Identity, Any], m.Result | Raw]] = {
     "system.ping": ping,
     "system.describe": describe,
     "system.status": status,
+    "system.metrics": metrics,
     "pipeline.list": pipeline_list,
     "session.plan": plan,
     "session.get": get,

@@ -29,6 +29,8 @@ from operatord.machine.clock import Clock
 from operatord.machine.failpoints import fail_around
 from operatord.machine.host import HostMonitor
 from operatord.machine.keeper import Keeper
+from operatord.metering.engine_calls import MeteredEngine
+from operatord.metering.meters import Meters
 from operatord.monitors.idle import IdleWatch
 from operatord.monitors.stall import StallWatch
 from operatord.monitors.usage import CallRate, UsageWatch
@@ -92,11 +94,13 @@ class Assembly:
         self.choice = self._choose_engine(given.engine)
         self.engine = fail_around(self.choice.engine)
         self.engine.be_patient(config.engine_patience)
+        self.meters = Meters(self.clock.now)
+        self._metered = MeteredEngine(self.engine, self.meters.engine)
         self.keeper = Keeper(self.clock)
         self._stream_key = StreamKey(self.state.path)
         self.journal = self._open_journal()
         self.learned = LearnedMemory(self.journal)
-        self.events = EventLog(self.clock, self.journal)
+        self.events = EventLog(self.clock, self.journal, meter=self.meters.events)
         self.host = given.host or HostMonitor(self.state.path, self.clock)
         self._make_sessions()
         self.link = self._make_link()
@@ -117,8 +121,9 @@ class Assembly:
         )
         self._forgotten = Forgotten(self.journal)
         self.reconciler = Reconciler(
-            self.engine, self.supervisor, self._forgotten, self.instance, self.clock
+            self._metered, self.supervisor, self._forgotten, self.instance, self.clock
         )
+        self.reconciler.meter = self.meters.reconciles
         self.probes = ProbeRegistry(
             self._sessions_on, self.events.emit, self.journal, self.settings
         )
@@ -143,19 +148,20 @@ class Assembly:
             lambda: self.supervisor.registry.living(),  # noqa: PLW0108  # it is made later
         )
         here = self.here
-        starter = Starter(self.engine, self._subnets, self._start_settings, self.clock, here=here)
+        starter = Starter(self._metered, self._subnets, self._start_settings, self.clock, here=here)
         starter.doors = self.doors
         facts = self.host.facts()
         machine = Machine(facts["cpus"], facts["memory"], self.devices.known)
         admission = Admission(self.settings, machine, self.clock, self.learned.learned)
         parts = SupervisorParts(
-            self.engine,
+            self._metered,
             starter,
             admission,
             self.settings,
             self.clock,
             self.journal,
             self.events.emit,
+            self.meters.sessions,
         )
         supervisor = Supervisor(parts)
         supervisor.transitions.on_defect = self.keeper.note
@@ -164,7 +170,7 @@ class Assembly:
 
     def _make_subnet_count(self) -> SubnetCount:
         here, tell = self.here, self.supervisor.note_subnets
-        count = SubnetCount(self.engine, self._subnets, tell, here=here)
+        count = SubnetCount(self._metered, self._subnets, tell, here=here)
         self.supervisor.on_no_subnets = count.doubt
         return count
 
@@ -188,10 +194,12 @@ class Assembly:
         return Retention(kept.rows, kept.days * 86400)
 
     def _make_link(self) -> EngineLink:
-        ownership = Ownership(self.engine, self.instance, self.state.holder)
-        capabilities = CapabilityMemory(self.engine, self.journal)
+        ownership = Ownership(self._metered, self.instance, self.state.holder)
+        capabilities = CapabilityMemory(self._metered, self.journal)
         means = LinkMeans(self.events.emit, self.clock, self.engine_patience, self.choice.because)
-        return EngineLink(self.engine, self.supervisor.availability, ownership, capabilities, means)
+        return EngineLink(
+            self._metered, self.supervisor.availability, ownership, capabilities, means
+        )
 
     def engine_changes(self, leave: Callable[[], None]) -> EngineChanges:
         """Return what listens to the link. ``leave`` ends the daemon, whose instance is another's."""
@@ -210,7 +218,7 @@ class Assembly:
 
     def _make_watches(self) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
         """Return what looks at sessions that run, by the name that the log calls it."""
-        engine, supervisor, rate = self.engine, self.supervisor, CallRate(clock=self.clock)
+        engine, supervisor, rate = self._metered, self.supervisor, CallRate(clock=self.clock)
         running, learned, emit = (
             supervisor.registry.running,
             supervisor.admission.learned,
@@ -230,13 +238,15 @@ class Assembly:
             version=__version__,
             instance=self.instance,
             settings=self.settings,
-            inspection=Inspection(self.engine, self.supervisor.availability),
+            inspection=Inspection(self._metered, self.supervisor.availability),
             supervisor=self.supervisor,
             probes=self.probes,
             events=self.events,
+            meters=self.meters,
             host=self.host,
             measures_engine=self.here,
             clock=self.clock,
+            engine_name=self.engine.name,
             engine_facts=self._engine_facts,
             troubles=lambda: self.keeper.troubles() + logs.troubles(),
             uptime=lambda: self.clock.now() - self._begun,

@@ -81,6 +81,7 @@ class Daemon(Assembly):
         keep("what finds out what the engine can do", self.link.capabilities.run)
         keep("what keeps the doors of streams open", self.doors.keep)
         keep("the count of subnets", self.subnet_count.run)
+        keep("what measures how late the loop is", self.meters.loop.run)
         keep("what prepares slots", self.supervisor.slots.run)
         keep("the watch over slots' images", self.supervisor.slots.watch_images)
         for name, watch in self.looks.items():

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from operatord.engines import base
 from operatord.machine.clock import Clock
+from operatord.metering.background import ReconcileMeter
 
 from .forgotten import Forgotten, session_of
 from .supervisor import Supervisor
@@ -38,6 +39,7 @@ class Reconciler:
         clock: Clock,
     ) -> None:
         """``instance`` is the label of everything that is this daemon's."""
+        self.meter = ReconcileMeter()
         self._forgotten = forgotten
         self._engine = engine
         self._supervisor = supervisor
@@ -51,6 +53,14 @@ class Reconciler:
 
     async def look(self) -> None:
         """Compare once. Raises `base.EngineError`."""
+        begun, result = self._clock.now(), "failed"
+        try:
+            await self._compare()
+            result = "done"
+        finally:
+            self.meter.seconds.observe(self._clock.now() - begun, result)
+
+    async def _compare(self) -> None:
         supervisor = self._supervisor
         known = {
             record.id: dict(record.provisioned.containers)
@@ -67,6 +77,7 @@ class Reconciler:
         orphans = [each for each in orphans if each.id not in spared]
         now = self._clock.now()
         self._seen = {each.id: self._seen.get(each.id, now) for each in orphans}
+        self.meter.orphans = len(orphans)
         due = {each.id for each in orphans if self._is_due(each, now)}
         if due:
             await self._try_to_remove(due)
@@ -112,6 +123,8 @@ class Reconciler:
             owner = session_of(each) or "nobody"
             log.warning("removing the %s %s of %s: no session has it", each.kind, each.name, owner)
         await remove(self._engine, orphans)
+        for each in orphans:
+            self.meter.removed.add(each.kind)
 
 
 async def remove(engine: base.Engine, objects: Iterable[base.Found]) -> None:

@@ -62,6 +62,7 @@ class Restorer:
             if doubt := recall(record, self._clock):
                 doubts.append(doubt)
             self._transitions.registry.add(record)
+            self._transitions.count(record)
             if record.phase == "queued":
                 self._wait(record, problem)
             else:

@@ -114,6 +114,7 @@ class SessionTasks:
         except StepFailed as exc:
             step = exc.data.get("step", record.step)
             log.warning("session %s: the start failed at %s: %s", record.id, step, exc)
+            self._transitions.meter.failures.add(step, exc.cause)
             return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
         except Interrupted:
             return record.ending.result()
@@ -123,6 +124,7 @@ class SessionTasks:
         await self._writer.write_running(record)
         record.advance("running", self._clock.wall())
         self._admission.started(record.plan.pipeline, record.timings["total"] / 1000)
+        self._transitions.meter.started(record.plan.pipeline, record.timings, warm=record.warm)
         self._hooks.running(record)
         self._transitions.announce(record)
         with contextlib.suppress(base.EngineError):  # it goes with the session, then

@@ -20,6 +20,7 @@ from operatord.engine_link.availability import EngineAvailability
 from operatord.engines import base
 from operatord.gate.door import Reach
 from operatord.machine.clock import Clock
+from operatord.metering.sessions import SessionMeter
 from operatord.monitors.exits import ExitHooks, ExitWatch
 from operatord.provision.starter import Starter
 from operatord.scheduling.admission import Admission, Machine
@@ -54,6 +55,7 @@ class SupervisorParts(NamedTuple):
     clock: Clock
     journal: Journal
     emit: Emit
+    meter: SessionMeter
 
 
 class Supervisor:
@@ -61,12 +63,12 @@ class Supervisor:
 
     def __init__(self, parts: SupervisorParts) -> None:
         """Begin without sessions; those of an earlier daemon are taken on by `restorer`."""
-        engine, starter, admission, settings, clock, journal, emit = parts
+        engine, starter, admission, settings, clock, journal, emit, meter = parts
         self._starter = starter
         self._settings = settings
         self._clock = clock
         self.admission = admission
-        self.transitions = transitions = Transitions(admission, clock, journal, emit)
+        self.transitions = transitions = Transitions(admission, clock, journal, emit, meter)
         self.registry, self.leases = transitions.registry, transitions.leases
         expiry_hooks = ExpiryHooks(transitions.end, transitions.note)
         self.expiry = Expiry(settings, clock, admission, self.leases, expiry_hooks)
@@ -132,6 +134,7 @@ class Supervisor:
         record.reach = reach
         action, *others = actions
         if isinstance(action, scheduler.Refuse):
+            self.transitions.meter.refused.add(action.type)
             raise refusal(action, self._clock)
         self.registry.add(record)
         if isinstance(params.lease, Ttl):

@@ -15,6 +15,7 @@ from typing import Any
 
 from operatord.core.scheduling import scheduler
 from operatord.machine.clock import Clock
+from operatord.metering.sessions import SessionMeter
 from operatord.scheduling.admission import Admission
 from operatord.scheduling.queue_progress import QueueNotifier
 from operatord.session.leases import Leases
@@ -32,10 +33,18 @@ log = logging.getLogger(__name__)
 class Transitions:
     """All sessions of this daemon, and how they change."""
 
-    def __init__(self, admission: Admission, clock: Clock, journal: Journal, emit: Emit) -> None:
-        """``admission`` decides; ``emit`` publishes an event."""
+    def __init__(
+        self,
+        admission: Admission,
+        clock: Clock,
+        journal: Journal,
+        emit: Emit,
+        meter: SessionMeter,
+    ) -> None:
+        """``admission`` decides; ``emit`` publishes an event; ``meter`` counts."""
         self.admission = admission
         self.clock = clock
+        self.meter = meter
         self.emit = emit
         self.registry = SessionRegistry(journal)
         self.writer = SessionWriter(journal, admission.holding, self.clock, emit)
@@ -80,6 +89,7 @@ class Transitions:
     def begin(self, record: SessionRecord) -> None:
         """Write down that a session is being started: it waits no longer."""
         self._notifier.forget(record)
+        self._note_wait(record, "started")
         record.advance("starting", self.clock.wall())
         self.announce(record)
 
@@ -102,10 +112,13 @@ class Transitions:
         """Write down how a session ended that has nothing on the engine, and wake whoever waits."""
         self.leases.forget(record)
         self._notifier.forget(record)
+        if record.phase == "queued":
+            self._note_wait(record, ending.outcome)
         record.ask_end(ending)
         record.result = ending
         record.advance("ended", self.clock.wall())
         self.registry.remove(record)
+        self.meter.ended.add(record.plan.pipeline, ending.outcome, ending.cause)
         self.announce(record, outcome=ending.outcome, cause=ending.cause, reason=ending.reason)
 
     def released(self, session_id: str) -> None:
@@ -115,7 +128,16 @@ class Transitions:
     def announce(self, record: SessionRecord, **fields: Any) -> None:
         """Write down and publish the phase that ``record`` has come to."""
         self.writer.announce(record, **fields)
+        self.count(record)
         self._note_calm()
+
+    def count(self, record: SessionRecord) -> None:
+        """Count ``record`` in the phase that it is in."""
+        self.meter.moved(record.id, record.plan.pipeline, record.phase)
+
+    def _note_wait(self, record: SessionRecord, left: str) -> None:
+        if (asked := record.moments.get("queued")) is not None:
+            self.meter.waits.observe(max(0.0, self.clock.now() - asked), left)
 
     def note(self, record: SessionRecord) -> None:
         """Write a session down as it is now."""

@@ -55,6 +55,8 @@ class HostMonitor:
         self._running = False
         self._failing = False
         self.watch_disk(disk)
+        self.last: Sample | None = None
+        """What the last look gave; None before there was one."""
         self._at = self._clock.now()
         self._ticks = _ticks()
         self._cpu_busy = self._cpu_average = self._own_busy = 0.0
@@ -105,12 +107,13 @@ class HostMonitor:
         now, ticks, available = self._clock.now(), _ticks(), psutil.virtual_memory().available
         _, disk = self._file_system()
         self._remember(now, ticks)
-        return Sample(
+        self.last = Sample(
             cpu_busy=self._cpu_busy,
             memory_available=available,
             disk_free=disk.f_bavail * disk.f_frsize if disk.f_blocks else _NO_LIMIT,
             memory_stall=_stalls(self._pressure / "memory").get("full_avg10", 0.0),
         )
+        return self.last
 
     def watch_disk(self, path: Path) -> None:
         """Watch the file system of ``path`` from now on, or of its nearest parent that can be seen."""

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
 from operatord.machine.clock import Clock, rfc3339
+from operatord.metering.background import EventMeter
 
 from .journal import Journal
 
@@ -91,7 +92,7 @@ class Subscription(ABC):
         ``until``. Return whether more is left. A peer that takes no more is to say when it does.
         """
         if self._strange is not None:
-            if not self.send(_lost(self._strange + 1, self._strange + 1)):
+            if not self._send_lost(self._strange + 1, self._strange + 1):
                 return False
             self._strange = None
         while (event := self._ring.after(self._cursor)) is not None:
@@ -100,7 +101,7 @@ class Subscription(ABC):
             if perf_counter() >= until:
                 return True
         if self._cursor < self._ring.seq:  # the last numbers of a life that ended without a word
-            if not self.send(_lost(self._cursor + 1, self._ring.seq)):
+            if not self._send_lost(self._cursor + 1, self._ring.seq):
                 return False
             self._cursor = self._ring.seq
         self._ring.wait(self)
@@ -109,13 +110,20 @@ class Subscription(ABC):
     def _pass(self, event: Event) -> bool:
         """Go on to ``event`` and send it if it is wanted; False when the peer takes no more."""
         if event.seq > self._cursor + 1:
-            if not self.send(_lost(self._cursor + 1, event.seq - 1)):
+            if not self._send_lost(self._cursor + 1, event.seq - 1):
                 return False
             self._cursor = event.seq - 1
         if self._wants(event) and not self.send(event.params):
             return False
         self._cursor = event.seq
         return True
+
+    def _send_lost(self, first: int, last: int) -> bool:
+        """Send that events can no longer be had; False when the peer takes no more."""
+        sent = self.send({"type": "events.lost", "from": first, "to": last})
+        if sent:
+            self._ring.meter.lost.add(by=last - first + 1)
+        return sent
 
     def _wants(self, event: Event) -> bool:
         if self._session_id is not None and event.session_id != self._session_id:
@@ -130,8 +138,15 @@ class EventLog:
     the next one begins past a mark that was written down before any number below it was used.
     """
 
-    def __init__(self, clock: Clock, journal: Journal | None = None, size: int = RING) -> None:
-        """Keep the newest ``size`` events, and go on where ``journal`` ends."""
+    def __init__(
+        self,
+        clock: Clock,
+        journal: Journal | None = None,
+        size: int = RING,
+        meter: EventMeter | None = None,
+    ) -> None:
+        """Keep the newest ``size`` events, and go on where ``journal`` ends; ``meter`` counts."""
+        self.meter = meter or EventMeter()
         self._clock = clock
         self._journal = journal
         self._size = size
@@ -174,6 +189,7 @@ class EventLog:
     def emit(self, type: str, session_id: str | None = None, **fields: Any) -> None:
         """Add an event and pass it on."""
         self.seq += 1
+        self.meter.published.add(type)
         if self.seq + RESERVED // 2 > self._mark:
             self._reserve()
         params = {"seq": self.seq, "time": rfc3339(self._clock.wall()), "type": type}
@@ -213,7 +229,3 @@ class EventLog:
 
 def _seq(event: Event) -> int:
     return event.seq
-
-
-def _lost(first: int, last: int) -> dict[str, Any]:
-    return {"type": "events.lost", "from": first, "to": last}

@@ -173,6 +173,35 @@ class Status(Result, frozen=True):
     """Security warnings: addresses that ask for no login."""
 
 
+MetricType = Literal["counter", "gauge", "histogram"]
+
+
+class MetricSample(Result, frozen=True):
+    """One number of a metric, or one distribution."""
+
+    labels: dict[str, str]
+    value: float | UnsetType = UNSET
+    """Of a counter or gauge."""
+    buckets: list[int] | UnsetType = UNSET
+    """Of a histogram: observations up to each of the metric's bounds, and at last all of them."""
+    sum: float | UnsetType = UNSET
+    """Of a histogram: what all observations add up to."""
+
+
+class Metric(Result, frozen=True):
+    name: str
+    """As Prometheus has it: base units, and ``_total`` for counters."""
+    type: MetricType
+    help: str
+    samples: list[MetricSample]
+    bounds: list[float] | UnsetType = UNSET
+    """Of a histogram: the largest observations that its buckets count, rising."""
+
+
+class Metrics(Result, frozen=True):
+    metrics: list[Metric]
+
+
 # --- auth --------------------------------------------------------------------------------
 
 

@@ -33,6 +33,9 @@ METHODS: dict[str, Method] = {
     "system.status": Method(
         m.NoParams, m.Status, "viewer", "Engine, host, room, sessions, queue, uptime."
     ),
+    "system.metrics": Method(
+        m.NoParams, m.Metrics, "viewer", "All that is counted and measured, as Prometheus names it."
+    ),
     "system.drain": Method(
         m.DrainParams, m.Drained, "operator", "Admit no more; running sessions finish."
     ),

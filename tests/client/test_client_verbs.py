@@ -22,6 +22,7 @@ VERBS = {
     "system.ping": "ping",
     "system.describe": "describe",
     "system.status": "status",
+    "system.metrics": "metrics",
     "system.drain": "drain",
     "system.undrain": "undrain",
     "system.reload": "reload",

@@ -19,7 +19,13 @@ FOLDERS = {
     "operatord_client": ROOT / "client" / "operatord_client",
 }
 
-_BELOW_STORE = {"operatord.machine", "operatord.core", "operatord_protocol", "msgspec"}
+_BELOW_STORE = {
+    "operatord.machine",
+    "operatord.metering",
+    "operatord.core",
+    "operatord_protocol",
+    "msgspec",
+}
 _BELOW_STREAMS = {
     *_BELOW_STORE,
     "operatord.store",
@@ -51,6 +57,7 @@ RULES: dict[str, set[str]] = {
         "operatord.machine", "operatord.core", "operatord.engines.base", "operatord_protocol", "psutil",
         "msgspec",
     },
+    "operatord.metering": {"operatord.metering", "operatord.engines.base", "operatord_protocol"},
     "operatord.store": {"operatord.store", *_BELOW_STORE},
     "operatord.streams": {"operatord.streams", *_BELOW_STREAMS},
     "operatord.gate": {"operatord.gate", "operatord.machine", "operatord_protocol", "msgspec", "psutil"},
@@ -114,8 +121,8 @@ NEVER = {
     "operatord.engines": {
         f"operatord.{each}"
         for each in (
-            "core", "machine", "store", "streams", "session", "monitors", "scheduling", "provision",
-            "engine_link", "lifecycle", "control", "config", "daemon",
+            "core", "machine", "metering", "store", "streams", "session", "monitors", "scheduling",
+            "provision", "engine_link", "lifecycle", "control", "config", "daemon",
         )
     },
     "operatord": {"operatord_client"},

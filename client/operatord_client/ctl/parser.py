@@ -424,6 +424,7 @@ COMMANDS = (
     Command("probe", None, "register, list, check and forget probes", _probe),
     Command("pipelines", system.pipelines, "print the pipelines", _quiet),
     Command("status", system.status, "print engine, room, sessions and queue", _nothing),
+    Command("metrics", system.metrics, "print what the daemon counts and measures", _nothing),
     Command("ping", system.ping, "see whether the daemon answers", _nothing),
     Command("describe", system.describe, "print the methods that the daemon knows", _nothing),
     Command("drain", system.drain, "admit no more sessions", _drain),

@@ -298,6 +298,28 @@ def _warm(slots: Any) -> str:
     return str(slots)
 
 
+def metrics(result: Mapping[str, Any]) -> str:
+    """Return a table of all that is counted and measured, a row for each sample."""
+    rows = (
+        (metric["name"], _labels(sample["labels"]), _sample(sample))
+        for metric in result["metrics"]
+        for sample in metric["samples"]
+    )
+    return table(("METRIC", "OF", "VALUE"), rows)
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return GAP.join(f"{name} {value}" for name, value in labels.items()) or "-"
+
+
+def _sample(sample: Mapping[str, Any]) -> str:
+    """Return a number as it is; of a distribution how many there were, and their mean."""
+    if "buckets" not in sample:
+        return f"{sample['value']:.12g}"
+    count = sample["buckets"][-1]
+    return f"{count}, mean {sample['sum'] / count:.4g}" if count else "0"
+
+
 def drained(result: Mapping[str, Any]) -> str:
     """Return whether sessions are admitted, and whom a drain waits for."""
     if not result["draining"]:

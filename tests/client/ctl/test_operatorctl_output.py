@@ -29,6 +29,7 @@ QUERIES = [
     ("session.stats", "rpc: stats", ["stats", SESSION_ID]),
     ("session.start", "rpc: started", ["start"]),
     ("system.status", "rpc: status", ["status"]),
+    ("system.metrics", "rpc: metrics", ["metrics"]),
     ("system.ping", "rpc: ping", ["ping"]),
     ("system.describe", "rpc: describe", ["describe"]),
     ("system.drain", "rpc: draining", ["drain"]),

@@ -21,6 +21,7 @@ METHODS = {
     "system.ping",
     "system.describe",
     "system.status",
+    "system.metrics",
     "system.drain",
     "system.undrain",
     "system.reload",

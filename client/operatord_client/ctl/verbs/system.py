@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""status, ping, pipelines, drain, undrain, reload, describe."""
+"""status, metrics, ping, pipelines, drain, undrain, reload, describe."""
 
 from __future__ import annotations
 
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 def status(ctx: Context, _args: Namespace) -> None:
     """Print engine, room, sessions, queue, warm slots."""
     ctx.answer("system.status", {}, render.status)
+
+
+def metrics(ctx: Context, _args: Namespace) -> None:
+    """Print what the daemon counts and measures."""
+    ctx.answer("system.metrics", {}, render.metrics)
 
 
 def ping(ctx: Context, _args: Namespace) -> None:
