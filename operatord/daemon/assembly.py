@@ -52,7 +52,7 @@ from operatord_protocol.messages import Reloaded
 
 from .counting import Devices, EngineMachine
 from .learned import LearnedMemory
-from .reaching import make_doors, reach_of, stream_warnings
+from .reaching import Told, make_doors, reach_of, stream_warnings
 from .settings_reader import Fresh, SettingsReader
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Assembly:
         self.doors = make_doors(
             self.state,
             self._stream_key,
-            self.audit,
+            Told(self.audit, self.keeper.show),
             lambda: self.config.gate_port_range,
             lambda: self.supervisor.registry.living(),  # noqa: PLW0108  # it is made later
         )

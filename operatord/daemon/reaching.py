@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from operatord.access.audit import Audit
 from operatord.access.identity import ANONYMOUS
@@ -22,6 +22,8 @@ from operatord.state.directory import StateDir, StateDirLost
 
 log = logging.getLogger(__name__)
 
+GATE = "the gate for streams"
+"""What the log and `system.status` call it."""
 LOOPBACKS = ("127.0.0.1", "::1")
 
 
@@ -59,10 +61,18 @@ def stream_warnings(advertised: Advertised, config: Config) -> list[str]:
     return []
 
 
+class Told(NamedTuple):
+    """Who is told what happens at the gate."""
+
+    audit: Audit
+    show: Callable[[str, str], None]
+    """For `system.status`: what went wrong, and how."""
+
+
 def make_doors(
     state: StateDir,
     key: StreamKey,
-    audit: Audit,
+    told: Told,
     ports: Callable[[], tuple[int, int] | None],
     living: Callable[[], list[SessionRecord]],
 ) -> Doors:
@@ -71,12 +81,13 @@ def make_doors(
     def hear(said: dict[str, Any]) -> None:
         if said["event"] == "refused":
             origin, session_id = Origin(unmapped(said["peer"])), said["door"].partition("/")[0]
-            audit.refused(ANONYMOUS, origin, why=said["why"], session_id=session_id)
+            told.audit.refused(ANONYMOUS, origin, why=said["why"], session_id=session_id)
         else:
             log.error("the gate went on after a defect: %s", said["why"])
 
-    def lost() -> None:
-        log.error("the gate for streams has ended; it is started again where it is needed")
+    def lost(how: str) -> None:
+        log.error("%s %s; it is started again where it is needed", GATE, how)
+        told.show(GATE, f"it {how}; it is started again where it is needed")
         doors.look_again()
 
     def secure() -> None:

@@ -22,12 +22,11 @@ import psutil
 from operatord.machine.processes import end, identify
 
 from .program import SOCKET
+from .vigil import Hung, Vigil
 
 log = logging.getLogger(__name__)
 
 PROGRAM = Path(__file__).with_name("program")
-ANSWERS = 10.0
-"""Seconds after which a gate that does not answer hangs; it takes a fraction of a thousandth of one."""
 FAREWELL = 2.0
 """Seconds that are waited for the end of one that has nothing more to do."""
 REAPS = 100
@@ -36,6 +35,8 @@ _LINE = 16 * 1024 * 1024
 _CREDENTIALS = struct.Struct("3i")
 
 Event = Callable[[dict[str, Any]], None]
+Lost = Callable[[str], None]
+"""Hears what became of the gate, as the end of a sentence about it."""
 
 
 class GateFailed(Exception):
@@ -53,13 +54,13 @@ class Gate:
         self,
         directory: Path,
         heard: Event,
-        lost: Callable[[], None],
+        lost: Lost,
         secure: Callable[[], None] = lambda: None,
     ) -> None:
         """Find it in the state directory; nothing is started yet.
 
-        ``heard`` is told what it says unasked; ``lost`` is called when it has ended by itself. ``secure`` is
-        to put the directory back if it was deleted, and raises `OSError`.
+        ``heard`` is told what it says unasked; ``lost`` is called when it has ended by itself, or hung.
+        ``secure`` is to put the directory back if it was deleted, and raises `OSError`.
         """
         self._directory, self._secure = directory, secure
         self._heard, self._lost = heard, lost
@@ -70,6 +71,13 @@ class Gate:
         self._pid = 0
         self._ends = False
         """It is ended by us."""
+        self._hung = False
+        """It is ended because it hangs, which is still to be told."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether this daemon has one."""
+        return self._writer is not None
 
     @property
     def is_there(self) -> bool:
@@ -90,16 +98,16 @@ class Gate:
     async def ask(self, line: dict[str, Any]) -> dict[str, Any]:
         """Say a line, to a gate that is started if there is none; return the answer. Raises `GateFailed`."""
         try:
-            async with asyncio.timeout(ANSWERS):
+            async with Vigil(lambda: self._pid):
                 async with self._turn:
                     writer = self._writer or await self._connected()
                 answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
                 self._waiting.append(answer)
                 writer.write(json.dumps(line).encode() + b"\n")
                 said = await answer
-        except TimeoutError as exc:
-            await self._kill()
-            raise GateGone("the gate for streams hangs, and is started anew; ask again") from exc
+        except Hung as exc:
+            await self._replace(str(exc))
+            raise GateGone("the gate for streams hung, and is started anew; ask again") from exc
         if not said["ok"]:
             raise GateFailed(str(said["error"]))
         return said
@@ -208,8 +216,8 @@ class Gate:
                     answer.set_result(said)
         self._let_go()
         await _reap(self._pid)
-        if not self._ends:
-            self._lost()
+        if not (self._ends or self._hung):
+            self._lost("has ended by itself")
 
     def _let_go(self) -> None:
         writer, self._writer = self._writer, None
@@ -221,12 +229,16 @@ class Gate:
                 answer.set_exception(GateGone("the gate for streams has ended; ask again"))
                 answer.exception()  # whoever waited may have gone
 
-    async def _kill(self) -> None:
-        """End a gate that hangs; what reads from it sees that."""
+    async def _replace(self, why: str) -> None:
+        """End a gate that hangs, and say so; what reads from it sees that."""
+        hung, self._hung = self._pid, True
         with contextlib.suppress(psutil.Error):
-            if self._pid:
-                await end(identify(self._pid))
+            if hung:
+                await end(identify(hung), at_once=True)
         await self._ended()
+        if self._hung:
+            self._hung = False
+            self._lost(why)
 
 
 async def _reap(pid: int) -> None:

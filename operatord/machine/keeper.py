@@ -57,13 +57,18 @@ class Keeper:
     def note(self, name: str, exc: BaseException) -> None:
         """Log that ``name`` broke, and show it from now on."""
         log.critical("%s broke", name, exc_info=exc)
+        # Nothing of its text, which may have paths in it.
+        error = f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it"
+        self.show(name, error)
+
+    def show(self, name: str, error: str) -> None:
+        """Show from now on that something went wrong with ``name``; ``error`` is a sentence without paths."""
         now = rfc3339(self._clock.wall())
         before = self._troubles.get(name)
         self._troubles[name] = Trouble(
             task=name,
             times=1 if before is None else before.times + 1,
-            # Nothing of its text, which may have paths in it.
-            error=f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it",
+            error=error,
             since=now if before is None else before.since,
             last=now,
         )

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -37,8 +38,10 @@ def identify(pid: int) -> ProcessId:
     return ProcessId(pid, psutil.Process(pid).create_time())
 
 
-async def end(process: ProcessId) -> None:
+async def end(process: ProcessId, *, at_once: bool = False) -> None:
     """End a process, if it is still there, and reap it, if it is a child of ours. Idempotent.
+
+    ``at_once``: it hangs, and would do nothing about SIGTERM.
 
     Returns when it has ended, or, with a word in the log, when it survives for twice `PATIENCE` or the daemon
     has no descriptor left to watch it with.
@@ -53,7 +56,7 @@ async def end(process: ProcessId) -> None:
         return
     try:
         if _is_there(process):
-            await _signal(pidfd, process.pid)
+            await _signal(pidfd, process.pid, (signal.SIGTERM, signal.SIGKILL)[at_once:])
     finally:
         os.close(pidfd)
 
@@ -64,8 +67,8 @@ def _is_there(process: ProcessId) -> bool:
     return False
 
 
-async def _signal(pidfd: int, pid: int) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
+async def _signal(pidfd: int, pid: int, numbers: Sequence[signal.Signals]) -> None:
+    for number in numbers:
         with contextlib.suppress(OSError):  # it has just ended, or is not ours any more
             signal.pidfd_send_signal(pidfd, number)
         if await _has_ended(pidfd):

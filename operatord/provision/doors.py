@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -23,6 +24,9 @@ log = logging.getLogger(__name__)
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds until doors that could not be opened are tried again; each time in a row twice as many."""
+
+LOOK_EVERY = 15.0
+"""Seconds after which the gate is asked what is open though nothing is known to be amiss."""
 
 
 class DoorParts(NamedTuple):
@@ -123,7 +127,7 @@ class Doors:
         """Have open what is to be open, and nothing else, for ever."""
         pause = FIRST_PAUSE
         while True:
-            await self._amiss.wait()
+            await self._look_due()
             self._amiss.clear()
             try:
                 await self._compare()
@@ -133,6 +137,16 @@ class Doors:
                 self._amiss.set()
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _look_due(self) -> None:
+        """Return when something may be amiss, or a gate that hangs is to be found before it is needed."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY):
+                    await self._amiss.wait()
+                return
+            if self._gate.is_connected:
+                return
 
     async def _compare(self) -> None:
         """Close what nobody needs, and open what is missing. Raises `GateFailed`, `OSError`."""

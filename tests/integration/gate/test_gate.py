@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from gate_lab import gates_of
 from shared_host import free_port, own_address
 
 from operatord.access import tokens
+from operatord.gate.vigil import LONGEST
 
 
 class House:
@@ -69,6 +71,16 @@ async def hello_at(location: Json, *, token: str | None = None, source: str = ""
             return said
     finally:
         writer.close()
+
+
+async def opens(location: Json) -> bool:
+    """Tell whether a door is open, which may just be opened or closed."""
+    try:
+        said = await hello_at(location, token=location["token"])
+    except (ConnectionError, ValueError):
+        return False
+    assert said["type"] == "hello", said
+    return True
 
 
 async def test_who_asks_from_outside_has_a_door_and_its_token(tmp_path: Path) -> None:
@@ -127,26 +139,39 @@ async def test_killed_gate_is_there_again_at_the_same_ports(tmp_path: Path) -> N
         os.kill(first, signal.SIGKILL)
         await until(lambda: gates_of(daemon.state) not in ([], [first]), "another gate")
 
-        async def opens() -> bool:
-            try:
-                return (await hello_at(location, token=location["token"]))["type"] == "hello"
-            except ConnectionRefusedError:
-                return False
-
-        while not await opens():
-            pass
+        await until(lambda: opens(location), "the door is open again")
 
 
-async def test_hung_gate_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("operatord.gate.link.ANSWERS", 0.5)
+async def test_hung_gate_is_replaced_soon_and_said_to_have_hung(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with house(tmp_path) as daemon:
         wire = await daemon.wire()
         await wire.call("session.start", plain_stream=True)
         (first,) = gates_of(daemon.state)
         os.kill(first, signal.SIGSTOP)
+        begun = time.monotonic()
         location = (await wire.call("session.start", plain_stream=True))["location"]
+        assert time.monotonic() - begun < LONGEST / 2
         assert (await hello_at(location, token=location["token"]))["type"] == "hello"
         assert gates_of(daemon.state) != [first]
+        why = "does not answer: it is stopped (SIGSTOP); it is started again where it is needed"
+        assert f"the gate for streams {why}" in [each.getMessage() for each in caplog.records]
+        (trouble,) = (await wire.call("system.status"))["troubles"]
+        assert (trouble["task"], trouble["error"]) == ("the gate for streams", f"it {why}")
+
+
+async def test_gate_that_hangs_is_found_before_anybody_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operatord.provision.doors.LOOK_EVERY", 0.1)
+    async with house(tmp_path) as daemon:
+        wire = await daemon.wire()
+        location = (await wire.call("session.start", plain_stream=True))["location"]
+        (first,) = gates_of(daemon.state)
+        os.kill(first, signal.SIGSTOP)
+        await until(lambda: gates_of(daemon.state) not in ([], [first]), "another gate")
+        await until(lambda: opens(location), "the door is open again")
 
 
 async def test_start_that_gets_no_door_is_undone(tmp_path: Path) -> None:

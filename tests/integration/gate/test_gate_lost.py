@@ -8,9 +8,9 @@ import shutil
 import signal
 from pathlib import Path
 
-from daemon_lab import Json, StreamingFake, in_process, until
+from daemon_lab import StreamingFake, in_process, until
 from gate_lab import gates_of
-from test_gate import House, hello_at, house
+from test_gate import House, house, opens
 
 
 class Lasting(StreamingFake):
@@ -21,16 +21,6 @@ class Lasting(StreamingFake):
 
     async def end(self) -> None:
         await super().close()
-
-
-async def opens(location: Json) -> bool:
-    """Tell whether the door is open, which may just be opened or closed."""
-    try:
-        said = await hello_at(location, token=location["token"])
-    except (ConnectionError, ValueError):
-        return False
-    assert said["type"] == "hello", said
-    return True
 
 
 async def test_gate_is_started_though_the_state_directory_is_gone(tmp_path: Path) -> None:
