@@ -102,7 +102,9 @@ class EngineChanges:
                     exits.note_started(session_id, stage)
                 case "paused":
                     self._supervisor.slots.paused(session_id)
-                case "exited" | "removed":
+                case "exited":
+                    exits.note_exited(session_id, stage, event.id)
+                case "removed":
                     exits.hint(session_id, stage)
 
     async def relist(self) -> None:

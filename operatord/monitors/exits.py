@@ -94,6 +94,13 @@ class ExitWatch:
         if record is not None and record.phase == "running":
             self.hint(session_id, stage)
 
+    def note_exited(self, session_id: str, stage: str, container_id: str) -> None:
+        """Look at a stage that is said to have ended: if it runs, somebody has started it again."""
+        record = self._records.get(session_id)
+        if record is not None and record.phase == "running":
+            record.observed.ended.add(container_id)
+        self.hint(session_id, stage)
+
     def note_stopped(self, session_id: str, container_id: str) -> None:
         """Remember that somebody ends a container: the daemon never ends one of a session that goes on."""
         record = self._records.get(session_id)
@@ -197,6 +204,9 @@ class ExitWatch:
         self._looked_at[container_id] = self._clock.now()
         began = state.began
         if began is not None and record.observed.runs.setdefault(container_id, began) != began:
+            record.observed.by_others[container_id] = "restarted"
+        if state.status == "running" and container_id in record.observed.ended:
+            # It may have been restarted before anybody had looked since when it runs.
             record.observed.by_others[container_id] = "restarted"
         if state.start_failed and container_id in record.observed.runs:
             # A stage of a shared namespace cannot come back if the others have ended because of it.

@@ -107,6 +107,8 @@ class Observed:
     exits: dict[str, StageState] = field(default_factory=dict)
     runs: dict[str, float] = field(default_factory=dict)
     """By container id, when it was started: another moment later means that somebody restarted it."""
+    ended: set[str] = field(default_factory=set)
+    """Container ids of those whose end the engine has told while the session ran."""
     endpoints: dict[str, str] = field(default_factory=dict)
     """By container id, its address in the session's network: another one, or none, means that somebody has
     disconnected it."""

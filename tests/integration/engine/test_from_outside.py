@@ -48,6 +48,19 @@ async def test_restarted_stage_has_ended_whoever_noticed(
     assert lab.fake.empty
 
 
+async def test_stage_that_was_restarted_before_anybody_looked_at_it_was_restarted(
+    lab: Lab, wire: Wire
+) -> None:
+    """F2: on a busy machine the first look comes after the restart, and sees only a stage that runs."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    lab.daemon.supervisor.registry.get(session["session_id"]).observed.runs.clear()
+    lab.fake.world.restart(session["probe"])
+    lab.fake.world.end(session["stream"], 4)
+    found = await ended(wire, session)
+    assert found["reason"] == "the stage 'probe' was restarted from outside"
+
+
 @pytest.mark.parametrize("port", [None, 4711])
 async def test_stage_whose_port_is_gone_or_another_has_ended(
     lab: Lab, wire: Wire, port: int | None
