@@ -134,6 +134,6 @@ async def test_nothing_is_used_after_the_end(file: File) -> None:
 
 
 def test_readme_names_what_takes_a_restart() -> None:
-    row = next(line for line in README.splitlines() if "take a restart, and a reload" in line)
-    named = row.partition("those that were taken. ")[2].partition(" take a restart")[0]
+    row = next(line for line in README.splitlines() if "need a restart; a reload" in line)
+    named = row.partition("successful reloads. ")[2].partition(" need a restart")[0]
     assert set(re.findall(r"`(\w+)`", named)) == NEEDS_RESTART
