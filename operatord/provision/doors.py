@@ -103,12 +103,17 @@ class Doors:
                 self.look_again()
 
     def recall(self, records: Sequence[SessionRecord]) -> None:
-        """Take on the doors of sessions of an earlier daemon: their locations get their tokens again."""
+        """Take on the doors of sessions of an earlier daemon: their locations get their tokens again.
+
+        The certificates may have been renewed since it told the gate to read them.
+        """
         for record in records:
             if record.provisioned.doors:
                 record.location = self._with_token(record, record.location)
                 record.plain_location = self._with_token(record, record.plain_location)
-        if self._gate.was_left() or any(record.provisioned.doors for record in records):
+        if self._gate.was_left():
+            self.reread_later()
+        elif any(record.provisioned.doors for record in records):
             self.look_again()
 
     def _with_token(self, record: SessionRecord, location: Location | None) -> Location | None:

@@ -106,9 +106,9 @@ async def a_stage(serve: Serve) -> AsyncIterator[int]:
 
 
 @contextlib.asynccontextmanager
-async def at(port: int, first: bytes = b"", **more: Any) -> AsyncIterator[Way]:
+async def at(port: int, first: bytes = b"", *, host: str = HOST, **more: Any) -> AsyncIterator[Way]:
     """Connect, and say something first."""
-    reader, writer = await asyncio.open_connection(HOST, port, limit=1 << 26, **more)
+    reader, writer = await asyncio.open_connection(host, port, limit=1 << 26, **more)
     writer.write(first)
     try:
         yield reader, writer

@@ -26,32 +26,35 @@ from operatord.gate.vigil import LONGEST
 class House:
     """A daemon that is reached from outside, and its users."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: str = "") -> None:
         self.folder = folder
         self.state = folder / "state"
-        self.host = own_address()
+        self.host = host or own_address()
         self.tokens = {
             user: tokens.new(folder / "tokens", user, "user", "now")[1] for user in ("ada", "grace")
         }
         self.lab: Lab
 
-    def config(self, **more: Any) -> Json:
-        listener = {"address": f"{self.host}:0", "auth": "token"}
+    def config(self, *, tls: Json | None = None, **more: Any) -> Json:
+        listener: Json = {"address": f"{self.host}:0", "auth": "token"}
+        if tls is not None:
+            listener["tls"] = tls
         auth = {"tokens": str(self.folder / "tokens")}
         return {"listeners": [listener], "auth": auth, **more}
 
-    async def wire(self, user: str = "ada", *, here: bool = False) -> Wire:
+    async def wire(self, user: str = "ada", *, here: bool = False, **more: Any) -> Wire:
         """Connect from outside, or on loopback."""
         listener = self.lab.daemon.server._listeners[0 if here else 1]
-        wire = await Wire.connect(listener.address[:2])
+        host, port = listener.address[:2]
+        wire = Wire(*await asyncio.open_connection(host, port, limit=1 << 26, **more))
         self.lab._wires.append(wire)
         await wire.call("auth.login", token=self.tokens[user])
         return wire
 
 
 @asynccontextmanager
-async def house(folder: Path, **more: Any) -> AsyncIterator[House]:
-    found = House(folder)
+async def house(folder: Path, host: str = "", **more: Any) -> AsyncIterator[House]:
+    found = House(folder, host)
     async with in_process(found.state, found.config(**more)) as found.lab:
         yield found
     assert gates_of(found.state) == []

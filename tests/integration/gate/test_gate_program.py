@@ -101,6 +101,19 @@ async def test_requester_is_known_on_a_socket_of_both_families(tmp_path: Path) -
             assert await reader.read() == MUCH
 
 
+async def test_door_on_ipv6(tmp_path: Path) -> None:
+    async with a_gate(tmp_path) as gate, a_stage(send_much) as stage:
+        door = await gate.open(stage, listen="::1")
+        async with at(door, OPEN, host="::1") as (reader, _):
+            assert await reader.read() == MUCH
+        door = await gate.open(stage, listen="::1", allow="requester", requesters=["::1"])
+        async with at(door, host="::1") as (reader, _):
+            assert await reader.read() == MUCH
+        door = await gate.open(stage, listen="::1", allow="requester", requesters=["2001:db8::1"])
+        async with at(door, host="::1") as way:
+            assert "only the address that has asked" in await told(way)
+
+
 async def test_everybody_may_read_where_the_settings_say_so(tmp_path: Path) -> None:
     async with (
         a_gate(tmp_path) as gate,
