@@ -13,15 +13,17 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import shared_host
+from certificates import Authority
 from daemons import BenchFailed, cpu_seconds, scratch
 from engine_api import EngineApi
 from on_docker import operatord_on_docker, shipped
@@ -35,7 +37,7 @@ from operatord.gate.link import PROGRAM, SOCKET
 HOST = "127.0.0.1"
 OPEN = b'{"type":"open","token":"bench"}\n'
 SOCAT = "socat -b 1048576"
-DIRECT, GATE = "published port", "gate"
+DIRECT, GATE, GATE_TLS = "published port", "gate", "gate, TLS"
 GIB = 1 << 30
 
 
@@ -43,16 +45,19 @@ def measure(rounds: int, size: int) -> list[Table]:
     """Return throughput and processor time; ``size`` is the bytes of a stream."""
     speed = Table("gate", "a stream through the gate", "MB/s", SOCAT, more_is_better=True)
     cost = Table("gate.cpu", "processor time of who passes it on", "ms/GiB", SOCAT)
-    speed.notes.append("without TLS; the reader says the token first")
+    speed.notes.append(
+        "the reader says the token first; with TLS it decrypts, which takes a core as well"
+    )
     if shutil.which("socat") is None:
         speed.reference = cost.reference = GATE
         speed.notes.append("socat is not installed")
-    with a_source(size) as port, a_gate(port) as (door, pid):
+    with a_source(size) as port, a_gate(port) as gate:
         for _ in range(rounds):
             speed.add(DIRECT, rate(port, size))
-            before = cpu_seconds(pid)
-            speed.add(GATE, rate(door, size, OPEN))
-            cost.add(GATE, (cpu_seconds(pid) - before) * 1000 * GIB / size)
+            for name, door, context in gate.ways:
+                before = cpu_seconds(gate.pid)
+                speed.add(name, rate(door, size, OPEN, context))
+                cost.add(name, (cpu_seconds(gate.pid) - before) * 1000 * GIB / size)
             if shutil.which("socat") is not None:
                 by_socat, seconds = through_socat(port, size)
                 speed.add(SOCAT, by_socat)
@@ -79,29 +84,42 @@ def a_source(size: int) -> Iterator[int]:
         yield int(process.stdout.readline())
 
 
+class RunningGate(NamedTuple):
+    """A gate with a door for each way, and the id of its process."""
+
+    pid: int
+    ways: list[tuple[str, int, ssl.SSLContext | None]]
+    """The name, the port, and what the reader speaks TLS with."""
+
+
 @contextlib.contextmanager
-def a_gate(target: int) -> Iterator[tuple[int, int]]:
-    """Run a gate with a door; yield its port, and the id of the process."""
+def a_gate(target: int) -> Iterator[RunningGate]:
+    """Run a gate with doors without and with TLS."""
     with scratch() as folder, socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / SOCKET))
         listener.listen()
+        authority = Authority(folder)
+        context = ssl.create_default_context(cafile=str(authority.certificate))
+        files = [str(each) for each in authority.sign("gate")]
         command = [sys.executable, "-IS", str(PROGRAM), str(folder)]
         with subprocess.Popen(command, stdin=listener.fileno()) as process:
             try:
-                yield _opened(folder, target), process.pid
+                plain, encrypted = _opened(folder, target, None), _opened(folder, target, files)
+                ways = [(GATE, plain, None), (GATE_TLS, encrypted, context)]
+                yield RunningGate(process.pid, ways)
             finally:
                 process.kill()
 
 
-def _opened(folder: Path, target: int) -> int:
+def _opened(folder: Path, target: int, tls: list[str] | None) -> int:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.connect(str(folder / SOCKET))
         lines = sock.makefile("rw")
         lines.readline()
         token = hashlib.sha256(b"bench").hexdigest()
         wish: dict[str, Any] = {
-            "do": "open", "door": "s/stream", "listen": HOST, "port": 0, "target": [HOST, target],
-            "allow": "token", "token": token, "requesters": [], "most": 8,
+            "do": "open", "door": f"s/{tls}", "listen": HOST, "port": 0, "target": [HOST, target],
+            "allow": "token", "token": token, "requesters": [], "most": 8, "tls": tls,
         }  # fmt: skip
         lines.write(json.dumps(wish) + "\n")
         lines.flush()
@@ -109,10 +127,13 @@ def _opened(folder: Path, target: int) -> int:
         return port
 
 
-def rate(port: int, size: int, first: bytes = b"") -> float:
+def rate(port: int, size: int, first: bytes = b"", context: ssl.SSLContext | None = None) -> float:
     """Read a stream to its end; return MB/s from its first byte on. Raises `BenchFailed`."""
     buffer, total = bytearray(1 << 20), 0
-    with connect(port) as sock:
+    with ExitStack() as stack:
+        sock: socket.socket = stack.enter_context(connect(port))
+        if context is not None:
+            sock = stack.enter_context(context.wrap_socket(sock, server_hostname=HOST))
         sock.sendall(first)
         begun = None
         while received := sock.recv_into(buffer):
