@@ -131,13 +131,21 @@ def _advertised_problems(host: str) -> list[str]:
 def _ports_problems(name: str, ports: str | None, sessions: int) -> list[str]:
     if ports is None:
         return []
-    first, _, last = ports.partition("-")
-    last = last or first
-    if not (first.isdigit() and last.isdigit() and 0 < int(first) <= int(last) <= 65535):
+    first, dash, last = ports.partition("-")
+    ends = [first, last if dash else first]
+    if not all(end.isascii() and end.isdigit() for end in ends):
         return [f"{name}: expected a range such as 20000-20999, got {ports!r}"]
-    room = int(last) - int(first) + 1
+    for end in ends:
+        if not 0 < int(end[:6]) <= 65535:
+            return [
+                f"{name}: {end[:20]} is no port, for these are 1 to 65535; a range is 20000-20999"
+            ]
+    room = int(ends[1]) - int(ends[0]) + 1
+    if room <= 0:
+        return [f"{name}: {ports} ends before it begins; write {ends[1]}-{ends[0]}"]
     if room < sessions:
-        return [f"{name}: {room} ports are fewer than limits.sessions ({sessions})"]
+        found = "one port is" if room == 1 else f"{room} ports are"
+        return [f"{name}: {found} fewer than limits.sessions ({sessions}); write a longer range"]
     return []
 
 

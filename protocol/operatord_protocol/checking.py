@@ -66,6 +66,7 @@ def _listed(known: tuple[str, ...]) -> str:
 
 
 _LONG_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+_CHOICES = re.compile(r"(?<![\w-])(--[a-z][a-z-]*)\s+\{([^{}]*)\}")
 _NO_CHOICE = re.compile(
     r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>[^()]*)\)\Z", re.DOTALL
 )
@@ -88,10 +89,27 @@ def unknown_argument(word: str, shown: str) -> str:
         return said
     known = sorted(set(_LONG_OPTION.findall(shown)))
     # All options have the dashes, which would make short words similar to any.
-    hint = suggestion(word.partition("=")[0][2:], [name[2:] for name in known])
+    bare = word.partition("=")[0][2:]
+    hint = suggestion(bare, [name[2:] for name in known])
     if hint.endswith("?"):
         return said + hint.replace("did you mean '", "did you mean '--")
+    if meant := _with_value(bare, shown):
+        return f"{said}; did you mean {_either(meant)}?"
     return f"{said}; known: {', '.join(known)}"
+
+
+def _with_value(word: str, shown: str) -> list[str]:
+    """Return the options that likely have a word among their values, each with that value."""
+    options = {name: values.split(",") for name, values in _CHOICES.findall(shown)}
+    hint = suggestion(word, sorted({each for values in options.values() for each in values}))
+    if not hint.endswith("?"):
+        return []
+    return [
+        f"{name} {value}"
+        for name, values in options.items()
+        for value in values
+        if repr(value) in hint
+    ]
 
 
 def clip(text: str) -> str:

@@ -247,6 +247,13 @@ def test_address_that_is_none_is_told_with_one_that_is(
         (["--tokn=t", "list"], "operatorctl list", "--token"),
         (["--adress", "h:1", "list"], "operatorctl", "; did you mean '--address'?"),
         (["-o", "json", "--tokn", "t", "list"], "operatorctl", "; did you mean '--token'?"),
+        (["status", "--json"], "operatorctl status", "; did you mean '--output json'?"),
+        (["list", "--jsn"], "operatorctl list", "; did you mean '--output json'?"),
+        (
+            ["start", "--json"],
+            "operatorctl start",
+            "did you mean '--format json' or '--output json'?",
+        ),
         (["extend", "EE70", "--ttl", "30"], "operatorctl extend", "; known: --address, "),
         (["status", "now"], "operatorctl status", ""),
     ],

@@ -121,6 +121,7 @@ def test_value_that_is_none_is_told_with_an_example(
     ("args", "said"),
     [
         ("serv", "did you mean 'serve'?"),
+        ("serve --json", "there is no '--json' here; did you mean '--log-format json'?"),
         ("serve --listn a:1", "operatord serve: error: there is no '--listn' here; did you mean '--listen'?"),
         ("backup --port=1 x", "there is no '--port=1' here; known: --config, --engine, --help, --listen, "
             "--log-format, --log-level, --state-dir, --unix"),

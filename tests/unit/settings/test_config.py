@@ -228,7 +228,7 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "subnets: 10.213.0.0/29": {"subnets": "10.213.0.0/29"},
     "subnets: 10.213.0.0/28": {"subnets": "10.213.0.0/28"},
     "ports: expected": {"ports": "many"},
-    "ports: expected a range": {"ports": "30000-20000"},
+    "ports: 30000-20000 ends before it begins": {"ports": "30000-20000"},
     "ports: 10 ports": {"ports": "20000-20009"},
     "advertise_host: 0.0.0.0 stands for every address": {"advertise_host": "0.0.0.0"},
     "advertise_host: :: stands for every address": {"advertise_host": "::"},

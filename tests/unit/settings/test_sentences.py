@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""What is said of a setting that is written in the wrong form shows the right one, and that is accepted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+
+from operatord.core.units import custom
+from operatord.settings.checks import contradictions
+from operatord.settings.config import Config, ConfigError, to_dict
+from operatord.settings.loading import from_dict
+from operatord.settings.type_errors import _ELSEWHERE, _EXPECTED
+
+LISTENER = "{address: 0.0.0.0:7734, auth: token, tls: {cert: FILE, key: FILE}}"
+
+
+def told(text: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        from_dict(yaml.safe_load(text))
+    [problem] = refused.value.problems
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("gate_ports: 60000-70000", "70000 is no port, for these are 1 to 65535; a range is 20000-20999"),
+        ("gate_ports: 0-100", "0 is no port, for these are 1 to 65535; a range is 20000-20999"),
+        ("gate_ports: 5000", "expected a range such as 20000-20999"),
+        ("gate_ports: '5000'", "one port is fewer than limits.sessions (32); write a longer range"),
+        ("gate_ports: 5000-", "expected a range such as 20000-20999, got '5000-'"),
+        ("gate_ports: 5000-5003", "4 ports are fewer than limits.sessions (32); write a longer range"),
+        ("gate_ports: 6000-5000", "6000-5000 ends before it begins; write 5000-6000"),
+        ("gate_ports: 6\u0661-70", "expected a range such as 20000-20999, got '6\u0661-70'"),
+        ("ports: 60000-70000", "70000 is no port, for these are 1 to 65535; a range is 20000-20999"),
+        ("listeners: [0.0.0.0:7734]", f"expected a mapping such as {LISTENER}"),
+        ("listeners: 0.0.0.0:7734", f"expected a list such as [{LISTENER}]"),
+        (
+            "listeners: [{address: 0.0.0.0:7734, auth: token, tls: true}]",
+            "expected a mapping such as {cert: FILE, key: FILE}; without TLS, leave it out",
+        ),
+        ("probes: 10.0.0.0/8", "expected a mapping such as {allow: [10.0.0.0/8]}"),
+        (
+            "probes: {allow: 10.0.0.0/8}",
+            "expected a list such as [10.0.0.0/8, 192.168.0.0/16:12345-12399]",
+        ),
+        ("tls: true", f"unknown member; it belongs to an address, as in listeners: [{LISTENER}]"),
+        ("auth: token", "expected a mapping such as {tokens: /etc/operatord/tokens}"),
+        ("auth: {certificates: [ada]}", "expected a mapping of names to roles, such as {ada: user}"),
+        ("streams: token", "expected a mapping such as {allow: token}"),
+        ("limits: 5", "expected a mapping, got int; it is written as in limits: {sessions: 32}"),
+        ("queue: [5]", "expected a mapping, got array; it is written as in queue: {ageing: 60}"),
+    ],
+)  # fmt: skip
+def test_wrong_form_is_answered_with_the_right_one(text: str, sentence: str) -> None:
+    assert told(text).partition(": ")[2] == sentence
+
+
+def examples() -> list[tuple[str, str]]:
+    """Return each setting of the table with the example in its sentence."""
+    found = []
+    for path, said in _EXPECTED.items():
+        example = said.partition("such as ")[2].partition(";")[0]
+        assert example, path
+        found.append((path, example))
+    return found
+
+
+@pytest.mark.parametrize(("path", "example"), examples())
+def test_what_is_shown_is_accepted(path: str, example: str) -> None:
+    value: Any = yaml.safe_load(example)
+    if path.startswith("listeners[]"):
+        item = {"address": "0.0.0.0:7734", "auth": "token", "tls": value}
+        path, value = "listeners", [item if path.endswith(".tls") else value]
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    merged = to_dict(Config())
+    for name, section in value.items():
+        both = isinstance(section, dict) and isinstance(merged[name], dict)
+        merged[name] = {**merged[name], **section} if both else section
+    if path == "listeners":
+        merged["auth"]["tokens"] = "/etc/operatord/tokens"
+    config = msgspec.convert(merged, Config, dec_hook=custom)
+    assert not [each for each in contradictions(config) if each.startswith(path.split(".")[0])]
+
+
+@pytest.mark.parametrize("name", _ELSEWHERE)
+def test_what_is_looked_for_at_the_top_is_told_its_place(name: str) -> None:
+    assert told(f"{name}: 1") == f"{name}: unknown member; {_ELSEWHERE[name]}"
+    assert name not in to_dict(Config())
