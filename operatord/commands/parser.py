@@ -11,6 +11,7 @@ from operatord import __version__
 from .config import add_check_config, add_config
 from .demo import add_demo
 from .export_trace import add_export_trace
+from .gateway import add_gateway
 from .images import add_build_images
 from .serve import add_serve
 from .simulate import add_simulate
@@ -41,6 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_restore(commands)
     add_identity(commands)
     add_token(commands)
+    add_gateway(commands)
     add_demo(commands)
     add_simulate(commands)
     add_export_trace(commands)

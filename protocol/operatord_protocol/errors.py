@@ -12,7 +12,8 @@
         ├── Unauthorized, Forbidden
         ├── NotFound, Conflict, Cancelled
         ├── NoCapacity, QueueFull, DeadlineExceeded, NeverFits, Draining, TooManyRequests
-        └── ImageMissing, EngineUnavailable, StartFailed, ProbeUnreachable
+        ├── ImageMissing, EngineUnavailable, StartFailed, ProbeUnreachable
+        └── DaemonUnavailable
 
 The code and the type travel with the exception, and `to_wire` is the one place where it becomes JSON.
 Clients switch on `type`; the message is for people and says what to do.
@@ -203,6 +204,14 @@ class ProbeUnreachable(ApplicationError):
     retryable = True
 
 
+class DaemonUnavailable(ApplicationError):
+    """The daemon does not answer: said by what speaks for it, the gateway for HTTP."""
+
+    code = 16
+    type = "daemon_unavailable"
+    retryable = True
+
+
 ALL: tuple[type[WireError], ...] = (
     ParseError,
     InvalidRequest,
@@ -224,6 +233,7 @@ ALL: tuple[type[WireError], ...] = (
     Cancelled,
     TooManyRequests,
     ProbeUnreachable,
+    DaemonUnavailable,
 )
 BY_TYPE: dict[str, type[WireError]] = {cls.type: cls for cls in ALL}
 BY_CODE: dict[int, type[WireError]] = {cls.code: cls for cls in ALL}

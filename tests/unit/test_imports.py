@@ -62,6 +62,10 @@ RULES: dict[str, set[str]] = {
     "operatord.streams": {"operatord.streams", *_BELOW_STREAMS},
     "operatord.gate": {"operatord.gate", "operatord.machine", "operatord_protocol", "msgspec", "psutil"},
     "operatord.gate.program": {"operatord.gate.program"},
+    "operatord.gateway": {
+        "operatord.gateway", "operatord_client", "operatord_protocol", "msgspec", "aiohttp", "multidict",
+        "yarl", "prometheus_client",
+    },
     "operatord.session": {"operatord.session", *_BELOW_SESSION},
     "operatord.monitors": {"operatord.monitors", *_ON_SESSION},
     "operatord.scheduling": {"operatord.scheduling", *_ON_SESSION},
@@ -113,6 +117,7 @@ RULES: dict[str, set[str]] = {
         "operatord.settings.config", "operatord.machine.clock", "operatord.stderr", "operatord_protocol",
     },
     "operatord.commands": {"operatord", "operatord_protocol", "yaml"},
+    "operatord.commands.gateway": {"operatord", "operatord_client", "operatord_protocol", "aiohttp"},
     "operatord.demo": {"operatord", "operatord_client", "operatord_protocol", "rich"},
     "operatord": {"operatord", "operatord_protocol", "msgspec", "yaml", "docker"},
 }  # fmt: skip
@@ -127,6 +132,8 @@ NEVER = {
     },
     "operatord": {"operatord_client"},
     "operatord.commands": {"operatord.cli"},
+    "operatord.commands.gateway": {"operatord.cli", "operatord.daemon"},
+    "operatord.gateway": {"operatord_client._transport", "operatord_client.ctl"},
     "operatord_client": {"operatord_client.ctl"},
     "operatord_client.operatorctl": set(),
     "operatord_client.ctl": {"operatord_client._transport", "operatord_client.ctl.verbs"},

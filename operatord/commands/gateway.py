@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: MIT
+"""`operatord gateway`: answer HTTP for a daemon, as a client of it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .exits import EXIT_FAILED, EXIT_USAGE, say
+
+LISTEN = "127.0.0.1:5000"
+
+
+def add_gateway(commands: Any) -> None:
+    """Add `operatord gateway` and its options."""
+    text = (
+        "Answer HTTP for a daemon, as a client of it: a page, POST /post/, /api/v1/, /metrics. "
+        "A daemon with the setting http.listen starts its own."
+    )
+    gateway = commands.add_parser("gateway", help="answer HTTP for a daemon", description=text)
+    gateway.add_argument(
+        "--listen", metavar="HOST:PORT", default=LISTEN,
+        help=f"where to answer HTTP; port 0 picks a free one (default: {LISTEN})",
+    )  # fmt: skip
+    gateway.add_argument(
+        "--address",
+        help="the daemon's, as for operatorctl (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
+    )
+    gateway.add_argument(
+        "--host", metavar="NAME", action="append", default=[],
+        help="a name that this gateway is reached by, besides this machine's addresses; may be repeated",
+    )  # fmt: skip
+    gateway.set_defaults(run=_gateway)
+
+
+def _gateway(args: argparse.Namespace) -> int:
+    try:
+        import aiohttp  # noqa: F401, PLC0415
+    except ImportError:
+        say("HTTP needs the extra http: pip install 'operatord[http]'")
+        return EXIT_FAILED
+    import asyncio  # noqa: PLC0415
+
+    from operatord.gateway.app import Parts  # noqa: PLC0415
+    from operatord.gateway.serving import Place, serve  # noqa: PLC0415
+    from operatord.gateway.upstream import Means, Upstream  # noqa: PLC0415
+    from operatord.settings.listeners import is_loopback  # noqa: PLC0415
+    from operatord_client.address import parse_address  # noqa: PLC0415
+
+    host, colon, port = args.listen.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        say(f"--listen: expected HOST:PORT such as {LISTEN}, got {args.listen!r}")
+        return EXIT_USAGE
+    try:
+        address = parse_address(args.address)
+    except ValueError as exc:
+        say(str(exc))
+        return EXIT_USAGE
+    upstream = Upstream(Means(address, token_needed=not is_loopback(host)))
+    parts = Parts(upstream, (host, *args.host))
+    try:
+        asyncio.run(serve(parts, Place(host, int(port)), _listening))
+    except OSError as exc:
+        say(f"cannot listen on {args.listen}: {exc.strerror or exc}")
+        return EXIT_FAILED
+    return 0
+
+
+def _listening(url: str) -> None:
+    say(f"answering at {url}")

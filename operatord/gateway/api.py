@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: MIT
+"""`POST /api/v1/METHOD`: every method of the protocol; its params are the body, its result is the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from operatord_protocol.checking import clip, suggestion
+from operatord_protocol.errors import MethodNotFound
+from operatord_protocol.methods import METHODS
+
+from . import bodies
+from .answers import answered
+from .upstream import UPSTREAM
+
+ROOT = "/api/v1"
+
+
+def routes() -> Sequence[web.RouteDef]:
+    """Return the routes of this file."""
+    return [web.post(ROOT + "/{method}", call)]
+
+
+async def call(request: web.Request) -> web.StreamResponse:
+    """Pass a request on to the daemon, and its result back."""
+    method = request.match_info["method"]
+    if method not in METHODS:
+        raise MethodNotFound(f"there is no method {clip(method)!r}{suggestion(method, METHODS)}")
+    params = await bodies.read(request)
+    async with request.app[UPSTREAM].daemon(request) as daemon:
+        return answered(await daemon.ask(method, params))

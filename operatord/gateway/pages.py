@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""`GET /` and `/static/NAME`: the page, as files of this package that are read once."""
+
+from __future__ import annotations
+
+import hashlib
+import mimetypes
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import NamedTuple
+
+from aiohttp import hdrs, web
+
+from operatord_protocol.checking import clip
+from operatord_protocol.errors import NotFound
+
+INDEX = "index.html"
+
+
+class File(NamedTuple):
+    """A file of the page."""
+
+    body: bytes
+    type: str
+    etag: str
+
+
+FILES: web.AppKey[dict[str, File]] = web.AppKey("files", dict)
+
+
+def load() -> dict[str, File]:
+    """Return the files of the page by their names."""
+    found = {}
+    for each in files("operatord.gateway").joinpath("page").iterdir():
+        body = each.read_bytes()
+        kind = mimetypes.guess_type(each.name)[0] or "application/octet-stream"
+        found[each.name] = File(body, kind, hashlib.sha256(body).hexdigest()[:16])
+    return found
+
+
+def routes() -> Sequence[web.RouteDef]:
+    """Return the routes of this file."""
+    return [web.get("/", index), web.get("/static/{name}", static)]
+
+
+async def index(request: web.Request) -> web.StreamResponse:
+    """Return the page."""
+    return _sent(request, request.app[FILES][INDEX])
+
+
+async def static(request: web.Request) -> web.StreamResponse:
+    """Return one of the page's other files."""
+    name = request.match_info["name"]
+    if (file := request.app[FILES].get(name)) is None or name == INDEX:
+        raise NotFound(f"the page has no file {clip(name)!r}")
+    return _sent(request, file)
+
+
+def _sent(request: web.Request, file: File) -> web.Response:
+    """Return a file, or that the browser has it: it asks each time, as the file may be another now."""
+    etags = {each.value for each in request.if_none_match or ()}
+    is_known = file.etag in etags
+    response = web.Response(status=304) if is_known else web.Response(body=file.body)
+    if not is_known:
+        response.content_type = file.type
+        response.charset = "utf-8" if file.type.startswith("text/") else None
+    response.etag = file.etag
+    response.headers[hdrs.CACHE_CONTROL] = "no-cache"
+    return response

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: MIT
+"""Connections to the daemon, each for one client of HTTP and with the rights of that client and no others.
+
+The gateway has no rights of its own: it says nothing that the client could not have said on the daemon's
+socket. Where the daemon has started it, it says from where the client comes, in the first line
+(`proxied`), so that the daemon counts, backs off and writes down by the client's own address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from aiohttp import web
+
+from operatord_client.address import Address
+from operatord_client.async_lines import async_open_lines
+from operatord_client.errors import DaemonUnreachable
+from operatord_protocol.answers import decode_result
+from operatord_protocol.codec import encode
+from operatord_protocol.errors import DaemonUnavailable, NotFound, Unauthorized
+from operatord_protocol.messages import Location, Session
+
+from .asking import Conversation
+
+CONNECT_SECONDS = 5.0
+LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
+BEARER = "bearer "
+
+
+class Means(NamedTuple):
+    """How the daemon is reached."""
+
+    address: Address
+    proxied: bool = False
+    """The first line of each connection says from where the client comes."""
+    token_needed: bool = False
+    """Nothing is passed on without a token, whatever the daemon asks for."""
+
+
+class Upstream:
+    """Connects to one daemon."""
+
+    def __init__(self, means: Means) -> None:
+        """Connect to it as ``means`` says, once somebody asks."""
+        self._means = means
+
+    @property
+    def token_needed(self) -> bool:
+        """Whether nothing is passed on without a token."""
+        return self._means.token_needed
+
+    @asynccontextmanager
+    async def daemon(
+        self, request: web.Request, token: str | None = None, *, here: bool = False
+    ) -> AsyncIterator[Conversation]:
+        """Yield a connection to the daemon as whoever sent ``request``, and close it.
+
+        ``token`` logs in; without it, the one of the header ``Authorization: Bearer`` does, if there is one.
+        With ``here``, locations are such that this process can connect to them.
+        Raises `DaemonUnavailable`, and what `auth.login` is refused with.
+        """
+        token = token or bearer(request)
+        if token is None and self._means.token_needed:
+            raise Unauthorized("log in first: send a token, as Authorization: Bearer TOKEN")
+        reader, writer = await self.lines(request, here=here)
+        conversation = Conversation(reader, writer)
+        try:
+            if token is not None:
+                await conversation.ask("auth.login", encode({"token": token}))
+            yield conversation
+        finally:
+            await conversation.close()
+
+    async def location(
+        self, request: web.Request, session_id: str, token: str | None = None
+    ) -> Location:
+        """Return where this process finds the stream of a session, for whoever sent ``request``.
+
+        Raises `NotFound` for a session that has none (yet, or for who asks), and what `daemon` raises.
+        """
+        async with self.daemon(request, token, here=True) as daemon:
+            raw = await daemon.ask("session.get", encode({"session_id": session_id}))
+        location = decode_result(raw, Session).location
+        if not isinstance(location, Location):
+            raise NotFound(
+                "this session has no stream that you may read now", session_id=session_id
+            )
+        return location
+
+    async def lines(
+        self, request: web.Request, *, here: bool = False
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Return a new connection for whoever sent ``request``; nobody has logged in on it.
+
+        Raises `DaemonUnavailable`.
+        """
+        try:
+            reader, writer = await async_open_lines(
+                self._means.address, connect_timeout=CONNECT_SECONDS
+            )
+        except DaemonUnreachable as exc:
+            raise DaemonUnavailable("the daemon does not answer just now; try again") from exc
+        if self._means.proxied:
+            writer.write(proxied(request, here=here))
+        return reader, writer
+
+
+UPSTREAM: web.AppKey[Upstream] = web.AppKey("upstream", Upstream)
+
+
+def bearer(request: web.Request) -> str | None:
+    """Return the token of the header ``Authorization: Bearer TOKEN``. Raises `Unauthorized`."""
+    if (said := request.headers.get("Authorization")) is None:
+        return None
+    if said[: len(BEARER)].lower() != BEARER or not (token := said[len(BEARER) :].strip()):
+        raise Unauthorized("tokens are sent as Authorization: Bearer TOKEN")
+    return token
+
+
+def proxied(request: web.Request, *, here: bool = False) -> bytes:
+    """Return the line of the PROXY protocol, version 1, for whoever sent ``request``.
+
+    It says from which address the client has connected to which one of this machine, with ``here`` to its
+    loopback address instead.
+    """
+    transport = request.transport
+    peer, name = (transport and transport.get_extra_info(each) for each in ("peername", "sockname"))
+    if not isinstance(peer, tuple) or not isinstance(name, tuple):
+        return b"PROXY UNKNOWN\r\n"  # it has gone
+    (source, port), (place, its_port) = _plain(peer), _plain(name)
+    if here:
+        place = ipaddress.ip_address(LOOPBACKS[source.version])
+    if source.version != place.version:
+        return b"PROXY UNKNOWN\r\n"
+    return f"PROXY TCP{source.version} {source} {place} {port} {its_port}\r\n".encode()
+
+
+def _plain(name: tuple[str, int]) -> tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]:
+    """Return an address and a port: one of IPv4 as such if IPv6 has it mapped, and none with a scope."""
+    address = ipaddress.ip_address(name[0].partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address, name[1]
