@@ -9,7 +9,7 @@ from aiohttp import web
 
 from operatord_protocol.errors import DaemonUnavailable
 
-from .asking import Conversation
+from .conversation import Conversation
 from .upstream import UPSTREAM
 
 

@@ -12,7 +12,7 @@ from operatord_protocol.codec import encode_error
 from operatord_protocol.errors import InvalidRequest
 from operatord_protocol.framing import LineSplitter, LineTooLong
 
-from .asking import ANSWER_BYTES, READ_BYTES
+from .conversation import ANSWER_BYTES, READ_BYTES
 from .upstream import UPSTREAM
 
 HEARTBEAT = 20.0

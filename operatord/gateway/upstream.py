@@ -24,7 +24,7 @@ from operatord_protocol.codec import encode
 from operatord_protocol.errors import DaemonUnavailable, NotFound, Unauthorized
 from operatord_protocol.messages import Location, Session
 
-from .asking import Conversation
+from .conversation import Conversation
 
 CONNECT_SECONDS = 5.0
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
