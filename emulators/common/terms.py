@@ -36,7 +36,8 @@ comes, and what a consumer had accepted when it left is lost.
 A connection may say in a line what it is. {"type":"check"}: it gets the hello and costs no frame.
 {"type":"consume"}: it is a consumer at once; with "policy":"live" in it, frames are dropped for it
 rather than that others wait. {"type":"attach"}: it gets the hello and the end, and frames only while
-it asks for them with a consume; frames neither begin nor wait for it. A silent connection is sent
+it asks for them with a consume; frames neither begin nor wait for it. {"type":"watch"}: as that, but
+it is sent frames while others are. A silent connection is sent
 frames at once and is a consumer after 0.2 s. Should it leave before, or say by then, or within two
 seconds more, that it is a check, the next one is sent the same frames.
 
@@ -90,7 +91,7 @@ class Terms:
         end, who comes late wants the present.
         """
         count, y4m = said.get("count", NO_LIMIT), settings.y4m
-        hello = {**said, "stream": stage}
+        hello = {**said, "stream": stage, "watch": True}
         endless = min(count, settings.frames) >= NO_LIMIT
         if not endless:
             hello["count"] = min(count, settings.frames)

@@ -53,7 +53,7 @@ def test_ffmpeg_sees_the_masks_contour(launch: Launcher, ffmpeg: str, segmentati
 def test_frames_say_when_they_are_due(launch: Launcher) -> None:
     _, streaming = launch.chain(2, format="y4m", width=16, height=20)
     with Consumer(streaming.port) as consumer:
-        assert consumer.line() == b"YUV4MPEG2 W16 H20 F30:1 Ip A1:1 Cmono Xstream=stream\n"
+        assert consumer.line() == b"YUV4MPEG2 W16 H20 F30:1 Ip A1:1 Cmono Xstream=stream Xwatch\n"
         rest = consumer.rest()
 
     assert rest[:23] == b"FRAME Xseq=0 Xpts=0.0\n"[:23] + rest[22:23]

@@ -93,13 +93,13 @@ class Connections:
             with contextlib.suppress(OSError):
                 peer.learn(receive_now(peer.sock) or b"")
         self.checked = self.checked or peer.role == "check"
-        if self.ended and peer.role == "consumer":
+        if self.ended and peer.role == "consumer" and peer.counts:
             self.served += peer.has_all()
             self.left_early += not peer.has_all()
-        self.dropped += peer.dropped
+        self.dropped += peer.dropped if peer.counts else 0
         self.peers.remove(peer)
         self._close(peer.sock)
-        if peer.role == "consumer" and not any(other.seen for other in self.peers):
+        if peer.role == "consumer" and not any(other.seen for other in self.peers if other.counts):
             self.release(peer.seen)
 
     def stop_listening(self) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from itertools import islice
 
-from common.headers import ATTACH, CONSUME
+from common.headers import ATTACH, CONSUME, WATCH
 from common.sockets import receive_now, unconfirmed_bytes
 from common.stage import CHECK, LINGER, SPACES, encode
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from common.source import Buffer
 
-    Role: TypeAlias = Literal["guest", "check", "waiting", "consumer"]
+    Role: TypeAlias = Literal["guest", "check", "waiting", "spectator", "consumer"]
 
 KEPT_TIME = 2.0
 """Seconds for which a consumer that was silent may yet say that it is none."""
@@ -38,6 +38,7 @@ LOST_AFTER = 20.0
 LINES: dict[bytes, tuple[Role, bool]] = {
     CHECK: ("check", False),
     ATTACH: ("waiting", True),
+    WATCH: ("spectator", True),
     CONSUME: ("consumer", False),
     b'{"type":"consume","policy":"live"}': ("consumer", True),
 }
@@ -52,6 +53,7 @@ class Peer:
         self.sock, self.name = sock, name
         self.role: Role = "guest"
         self.live = False  # frames are dropped for it rather than that others wait
+        self.counts = True  # as one for which the stream is there
         # What it says.
         self.heard = b""  # the beginning of what may become one of the known lines
         self.introduced = False  # it has said one of them
@@ -100,7 +102,7 @@ class Peer:
         data = receive_now(self.sock)
         if data == b"":
             self.half_closed, self.frames_before = True, self.frames
-            if self.role in ("check", "waiting"):
+            if self.role in ("check", "waiting", "spectator"):
                 raise ConnectionError("it will never be a consumer")
             if self.role == "guest":
                 self.heard, self.due, self.preview_due = b"", 0.0, 0.0
@@ -121,6 +123,7 @@ class Peer:
         if role == "check" and self.introduced:
             return
         self.role, self.decided, self.introduced = role, role == "check", True
+        self.counts = role != "spectator"
         if role == "waiting":
             # Frames that it was sent as a guest count for nobody: it is sent them again.
             self.frames, self.seen = self.frames - self.seen, 0

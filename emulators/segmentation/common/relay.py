@@ -97,6 +97,8 @@ class Relay:
         alone = self._goes_on_alone(now)
         self._decide_keeping(alone, now)
         receivers = self._audience.consumers() + self._audience.guests()
+        if self._terms.drops:  # and so flows anyhow
+            receivers += self._audience.spectators()
         flows = bool(receivers) or alone or self._terms.drops
         if flows:
             self._pass_on(receivers)
@@ -142,7 +144,7 @@ class Relay:
             self._audience.send_kept(receivers)
         else:
             frames = self._backlog.pass_fresh(received=bool(receivers))
-            self._audience.send(receivers, frames)
+            self._audience.send([*{*receivers, *self._audience.spectators()}], frames)
 
     def _must_wait(self, now: float) -> bool:
         """Tell whether receivers must take frames before more are read."""

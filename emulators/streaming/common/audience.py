@@ -49,8 +49,9 @@ class Audience:
 
     @property
     def dropped(self) -> int:
-        """How many frames were dropped, for all peers that are or were connected."""
-        return self._connections.dropped + sum(peer.dropped for peer in self._connections.peers)
+        """How many frames were dropped, for all peers that are or were connected, but for spectators."""
+        counting = [peer for peer in self._connections.peers if peer.counts]
+        return self._connections.dropped + sum(peer.dropped for peer in counting)
 
     def consumers(self) -> list[Peer]:
         """Return the peers that are consumers, or are taken for some."""
@@ -63,6 +64,10 @@ class Audience:
         if not (self._backlog.keeping or self._backlog.kept) or self._terms.attached:
             return []
         return [peer for peer in self._connections.peers if peer.silent and peer.previews]
+
+    def spectators(self) -> list[Peer]:
+        """Return the peers that are sent what others are sent."""
+        return [peer for peer in self._connections.peers if peer.role == "spectator"]
 
     def waited_for(self, now: float) -> list[Peer]:
         """Return the consumers that have yet to take frames, and that all others wait for."""
@@ -123,7 +128,9 @@ class Audience:
             peer.keep_newest()
 
     def release_all(self) -> None:
-        """Release all frames that are kept."""
+        """Release all frames that are kept: they have been sent, and spectators see them, too."""
+        if self._backlog.kept:
+            self.send_kept(self.spectators())
         self._connections.release(len(self._backlog.kept))
 
     def end(self) -> None:

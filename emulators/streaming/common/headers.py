@@ -19,6 +19,8 @@ ATTACH = b'{"type":"attach"}'
 """What a stage says upstream that has no consumer, and wants none of the frames."""
 CONSUME = b'{"type":"consume"}'
 """What a consumer says that does not want to be taken for a check."""
+WATCH = b'{"type":"watch"}'
+"""What a spectator says: it wants the frames that others are sent, and counts for nothing."""
 
 PAYLOAD_LIMIT = 16 * 1024 * 1024
 """Bytes that a frame may have in all its parts."""
@@ -139,7 +141,7 @@ def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
     fps = hello["fps"] or 30
     rate = f"{fps}:1" if isinstance(fps, int) else f"{max(1, round(fps * 1000))}:1000"
     size = f"W{hello['width']} H{hello['height']}"
-    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 Cmono Xstream={stage}\n".encode()
+    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 Cmono Xstream={stage} Xwatch\n".encode()
 
 
 def y4m_frame(header: dict[str, Any]) -> bytes:
