@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from .notices import Event as Event
     from .notices import Notice as Notice
     from .notices import Progress as Progress
-    from .options import Recorded as Recorded
-    from .options import RecordOptions as RecordOptions
     from .options import StartOptions as StartOptions
     from .session import RunningSession as RunningSession
 
@@ -74,7 +72,7 @@ _HOMES = {
     "feeds": ("Feed",),
     "frames": ("FrameStream", "open_frames", "open_raw"),
     "notices": ("Event", "Notice", "Progress"),
-    "options": ("RecordOptions", "Recorded", "StartOptions"),
+    "options": ("StartOptions",),
     "session": ("RunningSession",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -21,6 +21,7 @@ from . import api, health, pages, socket
 from .answers import refused
 from .bodies import NotJson, TooLarge
 from .guard import Guard, Handler, dress
+from .streams import routes as streams
 from .upstream import UPSTREAM, Upstream
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def make_app(parts: Parts) -> web.Application:
     app.on_response_prepare.append(dress)
     app.add_routes(health.routes())
     app.add_routes(socket.routes())
+    streams.add_to(app)
     app.add_routes(api.routes())
     app.add_routes(pages.routes())
     return app

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""Pictures as people see them: the mask's outline drawn. Large ones are drawn beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from operatord_protocol.stream import Hello, StreamError
+
+from . import contour
+from .cutter import Picture
+
+AT_ONCE = 512 * 1024
+"""Bytes of a picture that is drawn in the loop: two milliseconds."""
+
+_T = TypeVar("_T")
+
+
+def require_grey(hello: Hello) -> None:
+    """Raise `StreamError` for a stream whose pictures are not a byte per pixel."""
+    if hello.format != "gray8":
+        raise StreamError(
+            f"its pictures are {hello.format}, and players and PNG are given gray8 only"
+        )
+
+
+def drawn(picture: Picture, hello: Hello) -> bytes | memoryview:
+    """Return the pixels of a frame, with the outline of its mask if it has one."""
+    return contour.drawn(picture.image, picture.part("mask"), hello.width)
+
+
+async def beside(work: Callable[[], _T], size: int) -> _T:
+    """Return what ``work`` returns; for pictures of many bytes, it is done by a thread."""
+    return work() if size <= AT_ONCE else await asyncio.to_thread(work)

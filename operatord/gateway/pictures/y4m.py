@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""YUV4MPEG2 (as mjpegtools' yuv4mpeg(5) has it), written for players and read where a location speaks it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import msgspec
+
+from operatord_protocol.stream import FrameHeader, Hello, Part, StreamError
+
+USUAL_RATE = 30
+"""Frames per second that players are told where the stream says none."""
+NAME_LENGTH = 24
+"""Characters of the stage's name: ffmpeg takes a first line of up to 96 bytes."""
+WATCH = b"Xwatch"
+"""A word of the first line: the stage knows spectators."""
+MOST = 999_999_999
+"""Nine digits are what readers take."""
+
+_OTHER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def first_line(hello: Hello) -> bytes:
+    """Return the line that a stream for players begins with; at most 96 bytes."""
+    size = f"W{hello.width} H{hello.height}"
+    name = _OTHER_CHARACTERS.sub("_", hello.stream)[:NAME_LENGTH]
+    return f"YUV4MPEG2 {size} F{_rate(hello.fps)} Ip A1:1 Cmono Xstream={name}\n".encode()
+
+
+def frame_line(header: FrameHeader) -> bytes:
+    """Return the line that comes before a picture; at most 80 bytes, which ffmpeg takes."""
+    return f"FRAME Xseq={header.seq} Xpts={header.pts!r}\n".encode()
+
+
+def _rate(fps: float) -> str:
+    fps = fps or USUAL_RATE
+    return f"{int(fps)}:1" if fps == int(fps) else f"{min(max(1, round(fps * 1000)), MOST)}:1000"
+
+
+def require_mono(line: bytes) -> None:
+    """Raise `StreamError` for a first line of pictures that are more than grey."""
+    if b"Cmono" not in line.split():
+        raise StreamError(
+            "its YUV4MPEG2 is not of grey pictures (Cmono), which is all that is read"
+        )
+
+
+def read_frame(line: bytes, hello: Hello, number: int) -> FrameHeader:
+    """Return the header of frame ``number`` of a mono stream from its line. Raises `StreamError`."""
+    words = line.split()
+    if words[:1] != [b"FRAME"]:
+        raise StreamError("a line of the YUV4MPEG2 stream is none of a frame")
+    said = dict(word.partition(b"=")[::2] for word in words[1:])
+    seq = said.get(b"Xseq", b"")
+    pts = _number(said.get(b"Xpts", b""), number / (hello.fps or USUAL_RATE))
+    picture = Part("image", hello.width * hello.height)
+    return FrameHeader(int(seq) if seq.isdigit() and len(seq) < 16 else number, [picture], pts)
+
+
+def _number(digits: bytes, otherwise: float) -> float:
+    try:
+        value = float(digits)
+    except ValueError:
+        return otherwise
+    return value if math.isfinite(value) else otherwise
+
+
+def as_json(hello: Hello) -> bytes:
+    """Return a hello as a line of ``format=json``."""
+    said = {
+        "type": "hello",
+        "stream": hello.stream,
+        "width": hello.width,
+        "height": hello.height,
+        "format": "gray8",
+        "fps": hello.fps,
+    }
+    return msgspec.json.encode(said) + b"\n"
+
+
+def frame_as_json(header: FrameHeader) -> bytes:
+    """Return the header of a frame with one part as a line of ``format=json``."""
+    parts = [{"name": part.name, "bytes": part.bytes} for part in header.parts]
+    said = {"type": "frame", "seq": header.seq, "pts": header.pts, "parts": parts}
+    return msgspec.json.encode(said) + b"\n"

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+"""Where the stream of a session is, for who asks: a session that is about to run is waited for."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from operatord.gateway.conversation import Conversation
+from operatord.gateway.upstream import UPSTREAM
+from operatord_protocol.answers import decode_result
+from operatord_protocol.codec import encode
+from operatord_protocol.errors import Conflict, DeadlineExceeded, Forbidden
+from operatord_protocol.messages import Location, Session
+
+PATIENCE = 10.0
+"""Seconds for which a session that does not run yet is waited for."""
+
+
+async def find(request: web.Request, token: str | None = None) -> Location:
+    """Return the location of the session in the path, such that this process can connect to it.
+
+    ``token`` logs in, in place of the header's. Raises what the daemon refuses it with, `Conflict` for a
+    session that has none (yet, or any more), and `Forbidden` for one of somebody else.
+    """
+    session_id = request.match_info["session_id"]
+    async with request.app[UPSTREAM].daemon(request, token, here=True) as daemon:
+        session = decode_result(
+            await daemon.ask("session.get", encode({"session_id": session_id})), Session
+        )
+        if session.phase in ("queued", "starting"):
+            session = await _running(daemon, session)
+    if session.phase != "running":
+        raise Conflict(f"session {session_id} is {session.phase}, and its stream is gone")
+    if not isinstance(session.location, Location):
+        raise Forbidden(
+            f"session {session_id} belongs to {session.owner}: its owner and operators may see its stream"
+        )
+    return session.location
+
+
+async def _running(daemon: Conversation, session: Session) -> Session:
+    """Return a session once it runs, or has ended."""
+    wait = {"session_id": session.session_id, "phase": "running", "timeout": PATIENCE}
+    try:
+        return decode_result(await daemon.ask("session.wait", encode(wait)), Session)
+    except DeadlineExceeded as exc:
+        why = f": {session.reason}" if isinstance(session.reason, str) else ""
+        raise Conflict(
+            f"session {session.session_id} is {session.phase}{why}; ask again once it runs",
+            retry_after=int(PATIENCE),
+        ) from exc
