@@ -4,7 +4,8 @@
 A token is 256 random bits, so one SHA-256 is right: neither tables nor guessing find a value that is this
 random, and a slow hash, which makes up for short passwords, would only let strangers keep the daemon busy.
 
-The file has a line of JSON for each: ``{"id":…,"user":…,"role":…,"sha256":…,"created":…}``.
+The file has a line of JSON for each: ``{"id":…,"user":…,"role":…,"sha256":…,"created":…}``; or it says that
+all have been revoked.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ PREFIX = "opd_"
 """What a token begins with, so that one that was left somewhere is recognised."""
 BYTES = 32
 """Random bytes in a token."""
+REVOKED = b"# all tokens have been revoked"
+"""The one line of a file whose last token was: an empty file may be an accident."""
 LARGEST = 4 * 1024**2
 """Bytes of a file of tokens: some twenty thousand."""
 User = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
@@ -53,8 +56,9 @@ class TokensUnusable(Exception):
 class Tokens:
     """The tokens that a daemon knows."""
 
-    def __init__(self, known: Sequence[Token] = ()) -> None:
-        """Know these."""
+    def __init__(self, known: Sequence[Token] = (), *, revoked: bool = False) -> None:
+        """Know these. ``revoked``: there are none, as somebody has revoked them all."""
+        self.revoked = revoked
         self._by_id = {token.id: token for token in known}
         self._by_hash = {token.sha256: token for token in known}
 
@@ -92,6 +96,18 @@ def user_problem(user: str) -> str | None:
 
 def read(path: Path) -> list[Token]:
     """Return what is in the file. Raises `TokensUnusable`."""
+    return [_token(number, line) for number, line in _lines(path) if line != REVOKED]
+
+
+def read_all(path: Path) -> Tokens:
+    """Return what a daemon knows by the file. Raises `TokensUnusable`."""
+    lines = _lines(path)
+    known = [_token(number, line) for number, line in lines if line != REVOKED]
+    return Tokens(known, revoked=bool(lines) and not known)
+
+
+def _lines(path: Path) -> list[tuple[int, bytes]]:
+    """Return the lines that are not blank, with their numbers. Raises `TokensUnusable`."""
     try:
         data = _private_text(path)
     except FileNotFoundError as exc:
@@ -99,9 +115,7 @@ def read(path: Path) -> list[Token]:
         raise TokensUnusable(f"there is no such file; {hint}") from exc
     except OSError as exc:
         raise TokensUnusable(f"it cannot be read: {exc.strerror}") from exc
-    return [
-        _token(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()
-    ]
+    return [(number, line) for number, line in enumerate(data.splitlines(), 1) if line.strip()]
 
 
 def _private_text(path: Path) -> bytes:
@@ -177,7 +191,7 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _write(path: Path, tokens: Sequence[Token], daemons: Path | None = None) -> None:
     """Put the file in place whole, for its owner alone, or leave the old one as it was. Raises `OSError`."""
-    lines = b"".join(msgspec.json.encode(token) + b"\n" for token in tokens)
+    lines = b"".join(msgspec.json.encode(token) + b"\n" for token in tokens) or REVOKED + b"\n"
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # of mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -44,4 +44,6 @@ def revoke(args: argparse.Namespace, path: Path, say: Callable[[str], None]) -> 
         say(f"there is no token {args.id}; `operatord token list` has all")
         return 1
     print(f"the token {token.id} of {token.user} is revoked")  # noqa: T201
+    if not tokens.read(path):
+        say("no token is left: after a reload nobody can log in with one")
     return 0

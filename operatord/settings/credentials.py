@@ -16,7 +16,7 @@ from operatord.access.doors import Peers
 from operatord.access.identity import Identity, identity
 from operatord.access.logins import Credentials
 from operatord.access.origin import CertifiedContext
-from operatord.access.tokens import Tokens, TokensUnusable, read
+from operatord.access.tokens import Tokens, TokensUnusable, read_all
 from operatord_protocol.messages import Role
 
 from .config import Config, ConfigError
@@ -39,17 +39,17 @@ def _tokens(config: Config) -> Tokens | None:
     if config.auth.tokens is None:
         return None
     try:
-        return Tokens(read(Path(config.auth.tokens).expanduser()))
+        return read_all(Path(config.auth.tokens).expanduser())
     except TokensUnusable as exc:
         raise ConfigError([f"auth.tokens: {exc}"]) from exc
 
 
 def check_not_emptied(before: Credentials, after: Credentials) -> None:
-    """Refuse a file from which all tokens have gone. Raises `ConfigError`.
+    """Refuse a file from which all tokens have gone, unless they were revoked. Raises `ConfigError`.
 
     A disk that is full, or an editor, leaves such a file sooner than somebody who wants nobody to log in.
     """
-    if before.tokens and after.tokens is not None and not after.tokens:
+    if before.tokens and after.tokens is not None and not (after.tokens or after.tokens.revoked):
         why = "the file has no tokens any more, and nobody could log in; make one (operatord token new)"
         raise ConfigError([f"auth.tokens: {why}, or restart the daemon if that is what you want"])
 

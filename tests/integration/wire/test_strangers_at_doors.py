@@ -17,6 +17,7 @@ from daemon_lab import Served, Wire, receive, served, until
 from guarded_lab import guarded
 from test_doors import House, house
 
+from operatord.access import tokens
 from operatord.control.wire import handshakes
 
 
@@ -132,6 +133,23 @@ async def test_file_without_any_token_is_not_taken_on_reload(tmp_path: Path) -> 
         assert refused.type == "conflict"
         assert "auth.tokens: the file has no tokens any more" in refused.message
         assert (await operator.call("system.status"))["role"] == "operator"
+
+
+async def test_last_token_that_is_revoked_opens_nothing_after_a_reload(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as door:
+        _, text = door.token("root", "operator")
+        await door.lab.daemon.reloading.reload()
+        operator = await door.lab.wire()
+        await operator.call("auth.login", token=text)
+        for token in tokens.read(door.file):
+            assert tokens.revoke(door.file, token.id)
+        await door.lab.daemon.reloading.reload()
+        assert "holds no more" in (await operator.line())["error"]["message"]
+        stranger = await door.lab.wire()
+        refused = await stranger.refusal("auth.login", token=text)
+        assert refused.message == "the token is wrong"
+        tokens.new(door.file, "root", "operator", "now")
+        assert len(tokens.read(door.file)) == 1
 
 
 async def test_certificates_of_an_authority_that_is_believed_no_more_end_with_a_reload(
