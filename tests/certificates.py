@@ -39,7 +39,7 @@ class Authority:
     def _run(self, *arguments: str) -> None:
         subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=self.folder)
 
-    def sign(self, name: str, *, host: str = _HERE, days: int = 2) -> tuple[Path, Path]:
+    def sign(self, name: str, *, host: str = _HERE, days: int = 30) -> tuple[Path, Path]:
         """Return a certificate for hosts (subjectAltName), valid for so many days from now, and its key."""
         self._run("req", *self._new_key(name), "-out", f"{name}.csr")
         extensions = self.folder / f"{name}.ext"

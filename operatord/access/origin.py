@@ -11,6 +11,8 @@ import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from .certificates import Validity
+
 NETWORK_BITS = 64
 """Of an address of IPv6, those that tell one peer from another: whoever has one has a whole network of them
 (RFC 6177)."""
@@ -51,6 +53,8 @@ class CertifiedContext(ssl.SSLContext):
 
     files: tuple[str, str]
     """Of the certificate and its key."""
+    validity: Validity | None
+    """Of the certificate; None: it cannot be told."""
 
 
 class Entrance(NamedTuple):

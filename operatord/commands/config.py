@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import Any
 
-from .exits import EXIT_USAGE
+from .exits import EXIT_USAGE, say
 from .settings import add_settings, load_settings
 
 
@@ -52,6 +53,10 @@ def _check_config(args: argparse.Namespace) -> int:
     config = load_settings(args, to_serve=True)
     if config is None:
         return EXIT_USAGE
+    from operatord.settings.credentials import certificate_warnings, load  # noqa: PLC0415
+
+    for warning in certificate_warnings(config, load(config), time.time()):
+        say(warning)
     if not args.quiet:
         import yaml  # noqa: PLC0415
 

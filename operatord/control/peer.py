@@ -132,8 +132,8 @@ class Services:
     audit: Audit
     reach: Callable[[Origin, Entrance], Reach | None] = lambda origin, entrance: None
     """Returns where whoever asks by a connection is to find a stream; None for who is on this machine."""
-    stream_warnings: Callable[[], list[str]] = list
-    """Returns what is to be known of who may read streams."""
+    more_warnings: Callable[[], list[str]] = list
+    """Returns what else is to be known: of who may read streams, and of certificates."""
     followers: Turnstile = field(default_factory=Turnstile)
     """Lets followers with many log lines send one after the other."""
     followed: int = 0

@@ -94,7 +94,7 @@ def status(services: Services, who: Identity, params: m.NoParams) -> m.Status:
         generation=services.settings.generation,
         troubles=services.troubles(),
         role=or_unset(who.role),
-        warnings=[str(door) for door in services.config.open_doors] + services.stream_warnings(),
+        warnings=[str(door) for door in services.config.open_doors] + services.more_warnings(),
     )
 
 

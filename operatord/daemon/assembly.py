@@ -258,8 +258,21 @@ class Assembly:
             reach=lambda origin, entrance: reach_of(
                 self._reader.advertised, self.config, origin, entrance
             ),
-            stream_warnings=lambda: stream_warnings(self._reader.advertised, self.config),
+            more_warnings=self._warnings,
         )
+
+    def log_warnings(self) -> None:
+        """Write what is to be known of streams and certificates into the log."""
+        for warning in self._warnings():
+            log.warning("%s", warning)
+
+    def _warnings(self) -> list[str]:
+        """Return what is to be known of streams and certificates."""
+        known, now = self.logins.known, self.clock.wall()
+        return [
+            *stream_warnings(self._reader.advertised, self.config),
+            *credentials.certificate_warnings(self.config, known, now),
+        ]
 
     def _engine_facts(self) -> dict[str, Any]:
         return self.link.facts() | self._forgotten.facts()
@@ -289,4 +302,5 @@ class Assembly:
         generation = self.settings.generation
         what = ", ".join(fresh.changed) or "nothing"
         log.info("settings reread, generation %d; changed: %s", generation, what)
+        self.log_warnings()
         return Reloaded(reloaded=True, changed=fresh.changed, generation=generation)

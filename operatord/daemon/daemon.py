@@ -68,8 +68,7 @@ class Daemon(Assembly):
         self._begin_watches()
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
         schemas()  # worked out before anybody asks, or all wait for whoever asks first
-        for warning in self.services.stream_warnings():
-            log.warning("%s", warning)
+        self.log_warnings()
         address = await listen(self.server, self.config, self.manager)
         self._tell_manager()
         return address

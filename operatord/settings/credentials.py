@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from operatord.access.certificates import validity_of
 from operatord.access.doors import Peers
 from operatord.access.identity import Identity, identity
 from operatord.access.logins import Credentials
@@ -54,6 +55,19 @@ def check_not_emptied(before: Credentials, after: Credentials) -> None:
         raise ConfigError([f"auth.tokens: {why}, or restart the daemon if that is what you want"])
 
 
+def certificate_warnings(config: Config, known: Credentials, now: float) -> list[str]:
+    """Return which certificates of listeners clients refuse, or will soon, as sentences.
+
+    ``now`` is in seconds since the epoch.
+    """
+    found = []
+    for place, (each, context) in enumerate(zip(config.listeners, known.contexts, strict=False)):
+        validity = context.validity if isinstance(context, CertifiedContext) else None
+        if validity is not None and (problem := validity.problem(now)):
+            found.append(f"the certificate of listeners[{place}] ({each.address}) {problem}")
+    return found
+
+
 def _context(tls: ListenerTls, path: str) -> CertifiedContext:
     """Return the TLS context of a listener. Raises `ConfigError`."""
     context = CertifiedContext(ssl.PROTOCOL_TLS_SERVER)
@@ -67,6 +81,7 @@ def _context(tls: ListenerTls, path: str) -> CertifiedContext:
             pass
     with _told(f"{path}.cert and key", "a certificate and the key that belongs to it"):
         context.load_cert_chain(tls.cert, tls.key, _no_passphrase)
+        context.validity = validity_of(Path(tls.cert))
     if tls.client_ca is not None:
         with _told(f"{path}.client_ca", "certificates of authorities"):
             context.load_verify_locations(tls.client_ca)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import pwd
 import shutil
@@ -18,7 +19,18 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from daemon_lab import Json, Lab, Refused, Wire, clean_env, in_process, settings, until
+from daemon_lab import (
+    OPERATORD,
+    Json,
+    Lab,
+    Refused,
+    Wire,
+    clean_env,
+    in_process,
+    run,
+    settings,
+    until,
+)
 from test_roles import PARAMS
 
 from operatord.access import tokens
@@ -262,3 +274,43 @@ async def test_operatorctl_speaks_tls(tmp_path: Path) -> None:
         )  # fmt: skip
         assert (done.returncode, done.stderr) == (0, "")
         assert '"pong":true' in done.stdout
+
+
+async def test_certificate_that_clients_refuse_or_will_soon_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house(tmp_path, "operator") as daemon:
+        boss = await daemon.wire("tcp", "token")
+        place = daemon.order.index(("tls", "cert"))
+        which = f"the certificate of listeners[{place}] (127.0.0.1:0)"
+
+        async def told(days: int) -> list[str]:
+            daemon.authority.sign("daemon", days=days)
+            caplog.clear()
+            await boss.call("system.reload")
+            found = [each.getMessage() for each in caplog.records if which in each.getMessage()]
+            warnings = (await boss.call("system.status"))["warnings"]
+            assert [each for each in warnings if which in each] == found
+            return found
+
+        assert await told(days=400) == []
+        assert [each.startswith(f"{which} expires on ") for each in await told(days=5)] == [True]
+        assert [each.startswith(f"{which} has expired on ") for each in await told(days=-1)] == [
+            True
+        ]
+
+
+async def test_certificate_that_has_expired_is_told_by_check_config_and_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cert, key = Authority(tmp_path).sign("daemon", days=-1)
+    file = tmp_path / "o.yaml"
+    tls = {"cert": str(cert), "key": str(key)}
+    listener = {"address": "127.0.0.1:0", "auth": "none", "tls": tls}
+    file.write_text(json.dumps({"listeners": [listener]}))
+    code, _, said = await run(OPERATORD, "check-config", "--quiet", str(file))
+    assert code == 0
+    sentence = "the certificate of listeners[0] (127.0.0.1:0) has expired on "
+    assert sentence in said
+    async with in_process(tmp_path / "state", {"listeners": [listener]}):
+        assert any(sentence in each.getMessage() for each in caplog.records)
