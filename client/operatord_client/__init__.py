@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from .notices import Event as Event
     from .notices import Notice as Notice
     from .notices import Progress as Progress
+    from .options import Recorded as Recorded
+    from .options import RecordOptions as RecordOptions
     from .options import StartOptions as StartOptions
     from .session import RunningSession as RunningSession
 
@@ -72,7 +74,7 @@ _HOMES = {
     "feeds": ("Feed",),
     "frames": ("FrameStream", "open_frames", "open_raw"),
     "notices": ("Event", "Notice", "Progress"),
-    "options": ("StartOptions",),
+    "options": ("RecordOptions", "Recorded", "StartOptions"),
     "session": ("RunningSession",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Self
 
 from operatord_protocol.stream import End, Frame, Hello, StreamError
 
+from ._recording.tape import Tape
 from ._transport import forks
 from ._transport.deprecated import renamed
 from ._transport.reception import LocationLike, Reception, address_of, first_words
 from ._transport.sockets import open_streams
 from .address import Address
 from .errors import LocationUnreachable
+from .options import Recorded
 
 RawStream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 """A stream's bytes: asyncio's two ends of a connection."""
@@ -177,6 +179,43 @@ async def async_open_raw(
     reader, writer = await open_streams(address, connect_timeout, LocationUnreachable)
     writer.write(first_words(location))
     return reader, writer
+
+
+async def async_record_located(
+    locate: Callable[[], Awaitable[LocationLike]],
+    tape: Tape,
+    *,
+    connect_timeout: float | None,
+    timeout: float | None,
+    daemon: Address | None = None,
+) -> Recorded:
+    """Record the stream at what ``locate`` returns; return how far it came.
+
+    Raises as `open_located`, and `StreamError`, `OSError`.
+    """
+    with tape:
+        raw = await async_open_raw(await locate(), connect_timeout=connect_timeout, daemon=daemon)
+        with closing(raw[1]):
+            while not tape.done and not tape.is_over:
+                try:
+                    async with asyncio.timeout(tape.patience(timeout)):
+                        data = await raw[0].read(READ_BYTES)
+                except OSError as exc:  # TimeoutError is one of them
+                    if tape.is_over:
+                        break
+                    raise Reception().broken(exc) from exc
+                await _fed(tape, data)
+                tape.tell()
+    return tape.so_far
+
+
+async def _fed(tape: Tape, data: bytes) -> None:
+    """Write in a thread, since a disk may be slow; also if this is cancelled, return when it is written."""
+    writing = asyncio.ensure_future(asyncio.to_thread(tape.feed, data))
+    try:
+        await asyncio.shield(writing)
+    finally:
+        await asyncio.wait((writing,))
 
 
 open_frames = renamed("async_frames.open_frames", "async_open_frames")(async_open_frames)

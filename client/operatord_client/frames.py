@@ -19,11 +19,13 @@ from typing import Self
 
 from operatord_protocol.stream import End, Frame, Hello
 
+from ._recording.tape import Tape
 from ._transport import forks
 from ._transport.reception import LocationLike, Reception, address_of, first_words
 from ._transport.sockets import open_socket
 from .address import Address
 from .errors import LocationUnreachable
+from .options import Recorded
 
 RawStream = BufferedReader
 """A stream's bytes: a binary file."""
@@ -155,6 +157,32 @@ def open_raw(
     """
     with _opened(location, daemon, connect_timeout) as sock:
         return sock.makefile("rb")
+
+
+def record_located(
+    locate: Callable[[], LocationLike],
+    tape: Tape,
+    *,
+    connect_timeout: float | None,
+    timeout: float | None,
+    daemon: Address | None = None,
+) -> Recorded:
+    """Record the stream at what ``locate`` returns; return how far it came.
+
+    Raises as `open_located`, and `StreamError`, `OSError`.
+    """
+    with tape, _opened(locate(), daemon, connect_timeout) as sock:
+        while not tape.done and not tape.is_over:
+            sock.settimeout(tape.patience(timeout))
+            try:
+                data = sock.recv(READ_BYTES)
+            except OSError as exc:
+                if tape.is_over:
+                    break
+                raise Reception().broken(exc) from exc
+            tape.feed(data)
+            tape.tell()
+    return tape.so_far
 
 
 def _opened(location: LocationLike, daemon: Address | None, timeout: float | None) -> socket.socket:

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""The parameters of a start, as keywords: the names are those on the wire."""
+"""What a start and a recording take, as keywords, and what a recording comes to. The names of a start are
+those on the wire.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Literal, TypedDict
+from typing import IO, Literal, NamedTuple, TypedDict
 
 TOKEN_VARIABLE = "OPERATORD_TOKEN"  # noqa: S105 - the name of one, not a token
 """Environment variable that is asked when no token is given."""
@@ -43,6 +45,39 @@ class StartOptions(TypedDict, total=False):
     wait: Literal["ready", "accepted"]
     env: Mapping[str, Mapping[str, str | int | float | bool]]
     """By stage, then by variable."""
+
+
+RecordPath = str | os.PathLike[str] | IO[bytes]
+"""Where a recording goes: a file by its name, or one that is open."""
+
+
+class RecordOptions(TypedDict, total=False):
+    """What `record` takes; what is left out is None, or False."""
+
+    format: Literal["raw", "y4m"] | None
+    """None: by the end of the file's name."""
+    frames: int | None
+    """At most so many; None: all."""
+    seconds: float | None
+    """At most for so long, from when the stream is connected; None: to its end."""
+    overwrite: bool
+    """Whether a file that is there already may go."""
+
+
+class Recorded(NamedTuple):
+    """What has been written of a stream so far."""
+
+    frames: int
+    dropped: int
+    """Frames that are missing between the first and the last one, by their numbers."""
+    bytes: int
+    """In the file."""
+    seconds: float
+    """Since the stream was connected."""
+    expected: int | None
+    """Frames that the stream has in all, where that is known."""
+    ended: bool
+    """Whether the stream came to its end; else the recording was stopped before."""
 
 
 def leased(options: StartOptions) -> StartOptions:

@@ -5,17 +5,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from operatord_protocol import messages as m
 from operatord_protocol.stream import StreamError
 
+from ._recording.tape import Tape
 from .errors import CallTimeout, Conflict, DeadlineExceeded, NotFound
 from .feeds import Feed
-from .frames import FrameStream, RawStream, open_located, open_raw
+from .frames import FrameStream, RawStream, open_located, open_raw, record_located
 from .notices import Event
+from .options import Recorded, RecordOptions, RecordPath
 
 if TYPE_CHECKING:
     from .client import Client
@@ -35,6 +37,8 @@ class RunningSession:
         self._client = client
         self._process = os.getpid()
         self._stream: FrameStream | None = None
+        self._was_recorded = False
+        """Whether a recording has had the stream to its end."""
         self.info = info
         """What was last heard of it, see `refresh`."""
 
@@ -90,6 +94,45 @@ class RunningSession:
         limit, daemon = self._client.connect_timeout, self._client.address
         return open_raw(self._located(), connect_timeout=limit, daemon=daemon)
 
+    def record(
+        self,
+        path: RecordPath,
+        *,
+        timeout: float | None = None,
+        on_progress: Callable[[Recorded], object] = lambda _: None,
+        **options: Unpack[RecordOptions],
+    ) -> Recorded:
+        """Write its stream into a file of this machine; return what was written.
+
+        ``y4m`` is for players, and pictures only: masks stay out; ``raw`` is the stream as it comes. Without
+        a ``format``, the name of the file decides: ``.y4m``, or raw. What a session started with
+        ``format="y4m"`` serves is y4m already. ``path`` may also be a binary file that is open.
+
+        It goes on to the stream's end, or for so many ``frames`` or ``seconds``; ``timeout`` is the longest
+        silence (s). However it ends, also by an exception or when the disk is full, the file has whole frames
+        only. A raw one that was stopped before the stream's end gets an end of its own; one that was cut off
+        has none. ``on_progress`` is called after each read, and at last. All who read from the session wait
+        for a disk that is slower than the stream.
+
+        Raises `FileExistsError` unless ``overwrite``, `ValueError`, `OSError`, and as `frames`.
+        """
+        tape = Tape(path, on_progress, **options)
+        limit, daemon = self._client.connect_timeout, self._client.address
+        recorded = record_located(
+            self._located_now, tape, connect_timeout=limit, timeout=timeout, daemon=daemon
+        )
+        self._was_recorded = recorded.ended
+        return recorded
+
+    def _located_now(self) -> m.Location:
+        """Return its location unless it has ended: then nothing comes from there any more."""
+        location = self._located()
+        if self.info.phase == "ended":
+            raise StreamError(
+                f"session {self.id} has ended: nothing comes from its location any more"
+            )
+        return location
+
     def _located(self) -> m.Location:
         if self.location is None:
             self.wait(phase="running")
@@ -143,7 +186,7 @@ class RunningSession:
         return self._client.events(session_id=self.id, types=types, since=since)
 
     def _played_out(self) -> bool:
-        return self._stream is not None and self._stream.end is not None
+        return self._was_recorded or (self._stream is not None and self._stream.end is not None)
 
     def _settled(self) -> bool:
         """Give the session time to end as completed, instead of stopping it."""

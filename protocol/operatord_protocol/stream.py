@@ -9,10 +9,16 @@ line, in either format, which is what proves that a location delivers.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
+
+if TYPE_CHECKING:
+    from numpy import dtype, ndarray, uint8
+
+    Picture = ndarray[tuple[int, int], dtype[uint8]]
+    """Rows from top to bottom, a byte for each pixel."""
 
 HEADER_BYTES = 64 * 1024
 """Longest header line."""
@@ -78,6 +84,9 @@ class Frame(msgspec.Struct, frozen=True):
 
     header: FrameHeader
     payloads: dict[str, bytes]
+    width: int = 0
+    height: int = 0
+    """Of its pictures, by the stream's hello."""
 
     def __repr__(self) -> str:
         # Without the payloads, which would only fill a terminal with bytes.
@@ -104,9 +113,33 @@ class Frame(msgspec.Struct, frozen=True):
         """0 or 255 for each pixel; None in a plain stream."""
         return self.payloads.get("mask")
 
+    @property
+    def array(self) -> Picture:
+        """The image as a numpy array of ``uint8``, ``(height, width)``: a view of the frame's own bytes,
+        which cannot be written to; ``.copy()`` can. Raises `ImportError` without numpy, `ValueError` for
+        pictures of another format than ``gray8``.
+        """
+        return _picture(self.image, self.height, self.width)
+
+    @property
+    def mask_array(self) -> Picture | None:
+        """The mask likewise, 0 or 255 for each pixel; None in a plain stream."""
+        return None if self.mask is None else _picture(self.mask, self.height, self.width)
+
     def part(self, name: str) -> Part | None:
         """Return the description of a part."""
         return next((part for part in self.header.parts if part.name == name), None)
+
+
+def _picture(data: bytes, height: int, width: int) -> Picture:
+    """Return the same memory as an array. Raises `ImportError`, `ValueError` for another number of bytes."""
+    try:
+        import numpy  # noqa: PLC0415 - it is not needed otherwise, and takes a tenth of a second
+    except ImportError as exc:
+        raise ImportError("arrays take numpy: pip install numpy") from exc
+    found: Any = numpy.frombuffer(data, numpy.uint8)
+    array: Picture = found.reshape(height, width)
+    return array
 
 
 class Refused(msgspec.Struct, frozen=True, tag="error", tag_field="type"):
@@ -154,7 +187,7 @@ def parse_upstream(line: bytes) -> Hello:
 
 
 def parse_header(line: bytes) -> Hello | FrameHeader | End:
-    """Return what a header line of ``format=json`` says. Raises `StreamError`, for a gate's refusal, too."""
+    """Return what a header line of ``format=json`` says. Raises `StreamError`."""
     try:
         return _decoder.decode(line)
     except (ValueError, RecursionError) as exc:
@@ -218,6 +251,7 @@ class StreamParser:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._header: FrameHeader | None = None
+        self._size = (0, 0)
         self._state: Literal["hello", "frames", "end"] = "hello"
         self.fault: StreamError | None = None
         """The error that follows everything returned so far."""
@@ -272,7 +306,9 @@ class StreamParser:
     def _advance(self, line: bytes) -> Hello | FrameHeader | End:
         if self._state == "hello":
             self._state = "frames"
-            return parse_hello(line)
+            hello = parse_hello(line)
+            self._size = hello.width, hello.height
+            return hello
         header = parse_header(line)
         if isinstance(header, Hello):
             raise StreamError("a second hello came in the middle of the stream")
@@ -293,4 +329,4 @@ class StreamParser:
             start += part.bytes
         del self._buffer[:total]
         self._header = None
-        return Frame(header, payloads)
+        return Frame(header, payloads, *self._size)

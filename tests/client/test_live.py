@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from daemon_lab import PATIENCE
@@ -25,6 +25,7 @@ from operatord_client.errors import (
     NotFound,
     UnsendableRequest,
 )
+from operatord_protocol.stream import End, Frame, Hello, StreamParser
 
 COUNT = 20
 CTL = (sys.executable, "-m", "operatord_client.operatorctl")
@@ -124,6 +125,50 @@ def test_y4m_is_taken_raw(client: Client) -> None:
         body = raw.read()
     assert header.startswith(b"YUV4MPEG2 W256 H256 ")
     assert body.count(b"FRAME Xseq=") == 3
+
+
+def test_stream_is_recorded_and_read_back(client: Client, tmp_path: Path) -> None:
+    with client.start(count=COUNT) as session:
+        recorded = session.record(tmp_path / "s.stream")
+    assert session.info.outcome == "completed"
+    data = (tmp_path / "s.stream").read_bytes()
+    hello, *frames, end = StreamParser().feed(data)
+    assert isinstance(hello, Hello) and isinstance(end, End)
+    assert (hello.count, end.frames, end.dropped) == (COUNT, COUNT, 0)
+    assert recorded == (COUNT, 0, len(data), recorded.seconds, COUNT, True)
+    masks = [frame.mask_array for frame in frames if isinstance(frame, Frame)]
+    assert all(mask is not None and mask.shape == (256, 256) and mask.any() for mask in masks)
+
+
+@pytest.mark.parametrize("format", ["json", "y4m"])
+def test_pictures_are_recorded_for_players(
+    client: Client, tmp_path: Path, ffmpeg: str, format: Literal["json", "y4m"]
+) -> None:
+    file = tmp_path / "s.y4m"
+    with client.start(count=5, plain_stream=True, format=format) as session:
+        assert session.record(file).frames == 5
+    assert file.read_bytes().startswith(b"YUV4MPEG2 W256 H256 F30:1 ")
+    command = [ffmpeg, "-v", "error", "-i", str(file), "-fps_mode", "passthrough"]
+    done = subprocess.run(
+        [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert (len(done.stdout), done.stderr) == (5 * 256 * 256, b"")
+
+
+def test_operatorctl_records_what_somebody_else_has_started(
+    live: Daemon, client: Client, tmp_path: Path
+) -> None:
+    file = tmp_path / "s.y4m"
+    with client.start(count=100_000) as session:
+        done = ctl(live, "record", session.id[:8], str(file), "--frames", "7")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "recorded  7 frames" in done.stdout
+        assert session.refresh().phase == "running"
+    assert file.read_bytes().count(b"FRAME Xseq=") == 7
 
 
 def test_leaving_early_stops_the_session(client: Client) -> None:
@@ -275,9 +320,10 @@ async def test_block_of_a_session_that_is_shared_by_a_key_stops_it_for_all(
 
 
 @pytest.mark.parametrize("program", README)
-def test_programs_of_the_readme_run(live: Daemon, program: str) -> None:
+def test_programs_of_the_readme_run(live: Daemon, program: str, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", program],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         check=False,

@@ -43,12 +43,16 @@ _BELOW_LIFECYCLE = {
 # The longest prefix of a module's name decides what it may import; prefixes allow all below them.
 RULES: dict[str, set[str]] = {
     "operatord_protocol": {"operatord_protocol", "msgspec"},
+    "operatord_protocol.stream": {"operatord_protocol", "msgspec", "numpy"},
     "operatord_client": {"operatord_client", "operatord_protocol", "msgspec"},
     "operatord_client._transport": {
         "operatord_client._transport", "operatord_client.address", "operatord_client.errors",
         "operatord_client.notices", "operatord_protocol", "msgspec",
     },
-    "operatord_client.ctl.verbs.drawing": {"operatord_client.ctl", "rich"},
+    "operatord_client._recording": {
+        "operatord_client._recording", "operatord_client.options", "operatord_protocol", "msgspec",
+    },
+    "operatord_client.ctl.verbs.drawing": {"operatord_client.ctl", "operatord_client.options", "rich"},
     "operatord.core": {"operatord.core", "operatord_protocol", "msgspec"},
     "operatord.engines": {"operatord.engines", "operatord", "psutil", "msgspec"},
     "operatord.engines.docker": {"operatord.engines", "msgspec", "docker", "requests", "urllib3"},
@@ -137,9 +141,11 @@ NEVER = {
     "operatord.gateway": {"operatord_client._transport", "operatord_client.ctl"},
     "operatord_client": {"operatord_client.ctl"},
     "operatord_client.operatorctl": set(),
-    "operatord_client.ctl": {"operatord_client._transport", "operatord_client.ctl.verbs"},
+    "operatord_client.ctl": {
+        "operatord_client._recording", "operatord_client._transport", "operatord_client.ctl.verbs",
+    },
     "operatord_client.ctl.parser": {"operatord_client._transport"},
-    "operatord_client.ctl.verbs": {"operatord_client._transport"},
+    "operatord_client.ctl.verbs": {"operatord_client._recording", "operatord_client._transport"},
 }  # fmt: skip
 
 

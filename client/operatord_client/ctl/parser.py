@@ -12,7 +12,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, terminal, values
-from .verbs import following, probes, sessions, system, tokens, watch
+from .verbs import following, probes, record, sessions, system, tokens, watch
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
@@ -340,6 +340,25 @@ def _events(parser: ArgumentParser) -> None:
     )
 
 
+def _record(parser: ArgumentParser) -> None:
+    _id(parser)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="what to write; - is standard output")
+    add(
+        "--format",
+        choices=("raw", "y4m"),
+        help="raw: the stream as it comes; y4m: its pictures, for players (default: by the file's name)",
+    )
+    add("--frames", metavar="N", dest="most", type=values.count, help="at most N frames")
+    add(
+        "--until",
+        metavar="TIME",
+        type=values.until,
+        help="for so long, such as 90s, or to the stream's end (default: end)",
+    )
+    add("--force", action="store_true", help="write over a file that is there")
+
+
 def _probe_add(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("address_of_probe", metavar="HOST:PORT", type=values.host_port)
@@ -421,6 +440,7 @@ COMMANDS = (
     Command("logs", following.logs, "print what the stages of a session wrote", _logs),
     Command("events", following.events, "print what happens, as it happens", _events),
     Command("watch", watch.watch, "follow a session until it ends", _id),
+    Command("record", record.record, "write the stream of a session to a file", _record),
     Command("probe", None, "register, list, check and forget probes", _probe),
     Command("pipelines", system.pipelines, "print the pipelines", _quiet),
     Command("status", system.status, "print engine, room, sessions and queue", _nothing),

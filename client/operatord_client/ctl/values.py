@@ -42,6 +42,16 @@ def duration(text: str) -> float:
     return seconds
 
 
+@_expecting("a time such as 90s or 5m, or end")
+def until(text: str) -> float | None:
+    """Return seconds, more than 0; for ``end`` None."""
+    if text == "end":
+        return None
+    if (seconds := duration(text)) == 0:
+        raise ValueError(text)
+    return seconds
+
+
 @_expecting("a session's id, or how it begins: 1 to 16 of the digits 0-9 and A-F, such as 7E11")
 def session_id(text: str) -> str:
     """Return a session's id, or the beginning of one, in upper case."""
@@ -88,6 +98,14 @@ def host_port(text: str) -> tuple[str, int]:
     if not host or not 0 < int(port) < 65536:
         raise ValueError(text)
     return host, int(port)
+
+
+@_expecting("a whole number from 1 on, such as 100")
+def count(text: str) -> int:
+    """Return a number of things of which there is at least one."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 @_expecting("a whole number such as 100")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The picture that `watch` draws on a terminal. The only module that imports rich."""
+"""The picture that `watch` draws on a terminal. Only this and its neighbours of that name import rich."""
 
 from __future__ import annotations
 

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""A stream on its way into a file; nothing in it is public."""

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""record: what is written, what is said of it, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from client_stub import SESSION_ID, Run, StreamServer, StubDaemon, golden, located, stream_of
+from daemon_lab import PATIENCE
+
+from operatord_client.ctl import exits
+from operatord_client.options import Recorded
+from operatord_protocol.stream import End, StreamParser
+
+Serve = Callable[..., StreamServer]
+CTL = (sys.executable, "-m", "operatord_client.operatorctl")
+
+
+@pytest.fixture
+def session(daemon: StubDaemon, serve: Serve) -> StubDaemon:
+    daemon.on("session.get", located(serve(stream_of(3))))
+    return daemon
+
+
+def begun(daemon: StubDaemon, *args: str) -> subprocess.Popen[bytes]:
+    host, port = daemon.address
+    return subprocess.Popen(
+        [*CTL, "--address", f"{host}:{port}", "record", SESSION_ID, *args],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_file_and_summary(session: StubDaemon, ctl: Run, tmp_path: Path) -> None:
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert (ran.code, ran.err) == (exits.OK, "")
+    assert "recorded  3 frames" in ran.out
+    assert "the stream's own" in ran.out
+    assert (tmp_path / "f").read_bytes() == stream_of(3)
+
+
+def test_summary_for_programs(session: StubDaemon, ctl: Run, tmp_path: Path) -> None:
+    found = ctl("record", SESSION_ID, str(tmp_path / "f.y4m"), "-o", "json", "--frames", "2").json
+    assert found.keys() == set(Recorded._fields)
+    assert (found["frames"], found["ended"], found["expected"]) == (2, False, 3)
+    assert (tmp_path / "f.y4m").read_bytes().count(b"FRAME ") == 2
+
+
+def test_standard_output_gets_the_stream_and_nothing_else(session: StubDaemon) -> None:
+    out, err = begun(session, "-").communicate(timeout=PATIENCE)
+    assert out == stream_of(3)
+    assert b"recorded  3 frames" in err
+
+
+def test_file_that_is_there_stays(session: StubDaemon, ctl: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"precious")
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert ran.code == exits.FAILED
+    assert "--force" in ran.err
+    assert (tmp_path / "f").read_bytes() == b"precious"
+    assert ctl("record", SESSION_ID, str(tmp_path / "f"), "--force").code == exits.OK
+    assert (tmp_path / "f").read_bytes() == stream_of(3)
+
+
+def test_file_that_cannot_be_made(session: StubDaemon, tmp_path: Path) -> None:
+    process = begun(session, str(tmp_path / "nowhere" / "f"))
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == exits.OUTPUT_FAILED
+    assert b"cannot be written: No such file or directory" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_full_disk_is_said(session: StubDaemon) -> None:
+    process = begun(session, "/dev/full")
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == exits.OUTPUT_FAILED
+    assert b"/dev/full cannot be written: No space left on device" in err
+
+
+def test_stream_that_is_cut_off(daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path) -> None:
+    daemon.on("session.get", located(serve(stream_of(3)[:-60])))
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert ran.code == exits.FAILED
+    assert "was cut off before its end; the " in ran.err
+    assert "are kept" in ran.err
+
+
+def test_session_that_has_ended(daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path) -> None:
+    daemon.on("session.get", located(serve(stream_of(3)), phase="ended", outcome="stopped"))
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert (ran.code, "has ended" in ran.err) == (exits.FAILED, True)
+
+
+def test_session_that_is_not(daemon: StubDaemon, ctl: Run, tmp_path: Path) -> None:
+    daemon.on("session.get", golden("error: no such session"))
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert (ran.code, (tmp_path / "f").exists()) == (exits.NOT_FOUND, False)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("--frames", "0"), "a whole number from 1 on"),
+        (("--until", "0"), "a time such as 90s or 5m, or end"),
+        (("--until", "noon"), "expected a time such as"),
+        (("--format", "mp4"), "invalid choice"),
+    ],
+)
+def test_what_cannot_be_meant(ctl: Run, tmp_path: Path, args: tuple[str, ...], said: str) -> None:
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"), *args)
+    assert (ran.code, said in ran.err) == (exits.USAGE, True), ran.err
+
+
+def test_time_that_is_up(daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path) -> None:
+    daemon.on("session.get", located(serve(stream_of(3)[:-60], hold=True)))
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"), "--until", "200ms")
+    assert (ran.code, "stopped before the stream's" in ran.out) == (exits.OK, True)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, exits.INTERRUPTED), (signal.SIGTERM, 143)]
+)
+def test_signal_leaves_a_whole_file(
+    daemon: StubDaemon, serve: Serve, tmp_path: Path, number: int, code: int
+) -> None:
+    daemon.on("session.get", located(serve(stream_of(3)[:-60], hold=True)))
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    process = begun(daemon, str(path), "-o", "json")
+    with path.open("rb") as pipe:
+        head = pipe.readline()  # so it has been connected, and writes
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE)
+        items = StreamParser().feed(head + pipe.read())
+    assert process.returncode == code, err
+    frames = json.loads(out)["frames"]
+    assert items[-1] == End(frames=frames)
+    assert len(items) == frames + 2

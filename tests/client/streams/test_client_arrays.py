@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: MIT
+"""Pictures as numpy's arrays: the same memory, and nothing of numpy before that."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy
+import pytest
+
+from operatord_protocol.stream import Frame, FrameHeader, Part, StreamParser
+
+STREAM = (
+    b'{"type":"hello","stream":"x","width":3,"height":2}\n'
+    b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":6},{"name":"mask","bytes":6}]}\n'
+    b"\x01\x02\x03\x04\x05\x06\x00\xff\x00\x00\x00\x00"
+)
+
+
+@pytest.fixture
+def frame() -> Frame:
+    frame = StreamParser().feed(STREAM)[1]
+    assert isinstance(frame, Frame)
+    return frame
+
+
+def test_rows_and_columns(frame: Frame) -> None:
+    assert frame.array.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert frame.array.dtype == numpy.uint8
+    mask = frame.mask_array
+    assert mask is not None
+    assert mask.tolist() == [[0, 255, 0], [0, 0, 0]]
+
+
+def test_nothing_is_copied_and_nothing_can_be_written(frame: Frame) -> None:
+    own = numpy.frombuffer(frame.image, numpy.uint8)
+    assert frame.array.__array_interface__["data"] == own.__array_interface__["data"]
+    assert not frame.array.flags.writeable
+
+
+def test_plain_stream_has_no_mask() -> None:
+    header = FrameHeader(seq=0, parts=[Part(name="image", bytes=1)])
+    assert Frame(header, {"image": b"1"}, 1, 1).mask_array is None
+
+
+def test_pictures_of_another_format_are_no_rows() -> None:
+    header = FrameHeader(seq=0, parts=[Part(name="image", bytes=2)])
+    with pytest.raises(ValueError, match="reshape"):
+        _ = Frame(header, {"image": b"12"}, 3, 2).array
+
+
+def test_without_numpy_it_says_what_to_do(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    missing: Any = None
+    monkeypatch.setitem(sys.modules, "numpy", missing)
+    with pytest.raises(ImportError, match="pip install numpy"):
+        _ = frame.array
+
+
+def test_numpy_is_loaded_by_nothing_else() -> None:
+    code = "import sys, operatord_client.frames; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
