@@ -84,7 +84,7 @@ def _each(name: str, label: str, values: Iterable[tuple[str, float]]) -> Reading
 def _daemon(services: Services) -> Readings:
     labels = {
         "version": services.version,
-        "instance": services.instance,
+        "daemon": services.instance,  # `instance` is Prometheus' own word for a target
         "engine": services.engine_name,
     }
     troubles = ((trouble.task, trouble.times) for trouble in services.troubles())

@@ -17,7 +17,7 @@ from operatord_protocol.errors import (
     WireError,
 )
 
-from . import api, health, pages, socket
+from . import api, health, metrics, pages, socket
 from .answers import refused
 from .bodies import NotJson, TooLarge
 from .guard import Guard, Handler, dress
@@ -48,6 +48,7 @@ def make_app(parts: Parts) -> web.Application:
     app[pages.FILES] = pages.load()
     app.on_response_prepare.append(dress)
     app.add_routes(health.routes())
+    app.add_routes(metrics.routes())
     app.add_routes(socket.routes())
     streams.add_to(app)
     app.add_routes(api.routes())

@@ -60,7 +60,7 @@ def _room() -> dict[str, Family]:
 
 FAMILIES: dict[str, Family] = {
     "operatord_info": Family(
-        "gauge", "Always 1; what runs is in the labels.", ("version", "instance", "engine")
+        "gauge", "Always 1; what runs is in the labels.", ("version", "daemon", "engine")
     ),
     "operatord_settings_generation": Family(
         "gauge", "How often settings were read: 1 at the start, one more with each reload."
