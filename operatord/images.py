@@ -243,7 +243,7 @@ def _require_debootstrap() -> None:
     if os.geteuid() == 0 and shutil.which("debootstrap", path=_admin_path()):
         return
     raise ImageError(
-        "No Python base image can be had. Two ways remain: install debootstrap and run this as"
+        "No Python base image is available. Two ways remain: install debootstrap and run this as"
         " root (apt-get install debootstrap), or name an image with Python 3.11 or later that"
         " is on the engine with --base IMAGE."
     )

@@ -66,4 +66,4 @@ class Signals:
             self._passed_over.add(number)
             is_named = number <= signal.SIGRTMIN
             name = signal.Signals(number).name if is_named else f"signal {number}"
-            log.warning("%s means nothing to operatord and is passed over, now and later", name)
+            log.warning("%s means nothing to operatord and is ignored, now and later", name)

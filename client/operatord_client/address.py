@@ -84,7 +84,7 @@ def _parse_text(text: str) -> Address:
     if colon and scheme == "tls":
         return from_environment(_parse_tcp(text, rest.rstrip("/")))
     if colon and scheme != "tcp":
-        raise _NoAddress(text, f"{scheme}:// is not spoken there", _example(rest.rstrip("/")))
+        raise _NoAddress(text, f"{scheme}:// is not supported", _example(rest.rstrip("/")))
     if "/" in text and not colon:
         return _unix(text)
     return _parse_tcp(text, rest.rstrip("/") if colon else text)
@@ -106,7 +106,7 @@ def _unix(path: str) -> Unix:
 
 def _parse_tcp(text: str, place: str) -> Tcp:
     if not place:
-        raise _NoAddress(text, "it names no host and no port")
+        raise _NoAddress(text, "it has no host and no port")
     if place.isascii() and place.isdigit():
         raise _NoAddress(text, "a port needs a host before it", f"127.0.0.1:{place}")
     if place.endswith(".sock"):
@@ -137,5 +137,5 @@ class _NoAddress(ValueError):
 
     def __init__(self, text: str, problem: str, example: str = DEFAULT) -> None:
         super().__init__(
-            f"{text!r} is no address of a daemon: {problem}; write one such as {example}"
+            f"{text!r} is not the address of a daemon: {problem}; write one such as {example}"
         )

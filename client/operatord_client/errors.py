@@ -104,7 +104,7 @@ class ClientClosed(ClientError):
     """The client was closed, and nothing has gone out; its ``connect`` opens it again."""
 
     def __init__(self) -> None:
-        super().__init__("this client was closed: make another, or call its connect() first")
+        super().__init__("this client is closed: make another, or call its connect() first")
 
 
 class CallTimeout(ClientError):

@@ -54,9 +54,9 @@ def _settled(code: int) -> int:
 def _typed(argv: Sequence[str] | None, signals: Signals) -> int:
     args = parser.parse(argv)
     if getattr(args, "frames", False) and (args.format == "y4m" or args.no_wait):
-        args.verb.error("--frames takes frames of the json format, and waits for them")
+        args.verb.error("--frames needs the json format, and cannot be used with --no-wait")
     if getattr(args, "explain", False) and getattr(args, "no_wait", False):
-        args.verb.error("--explain tells of a start that was waited for")
+        args.verb.error("--explain cannot be used with --no-wait")
     files = {name: getattr(args, name) for name in parser.TLS_FILES}
     tls = {name: file for name, file in files.items() if file is not None}
     context = Context(args.address, args.token, tls, as_json=args.output == "json")

@@ -43,11 +43,11 @@ def blame_upstream(what: str) -> Iterator[None]:
 
 
 def parse_line(line: bytes | bytearray) -> dict[str, Any]:
-    """Return what a line says; raise ValueError for one that is no JSON object with a type."""
+    """Return what a line says; raise ValueError for one that is not a JSON object with a type."""
     try:
         said = json.loads(line.decode(), parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError) as exc:
-        raise ValueError("the line is not JSON, or has a number without measure") from exc
+        raise ValueError("the line is not JSON, or has NaN or an infinite number") from exc
     if not isinstance(said, dict) or not isinstance(said.get("type"), str):
         raise ValueError("the line is not a JSON object with a type")
     return said

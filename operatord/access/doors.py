@@ -73,7 +73,7 @@ def still_verifies(
     """Tell whether a certificate that ``before`` has verified is believed by ``after`` as well.
 
     Only a handshake verifies one, so this goes by who has signed it. Whoever is signed for by others on
-    the way is not believed any more once an authority has gone, and has to connect again.
+    the way is not trusted any more once an authority has gone, and has to connect again.
     """
     if not certificate or before is after:
         return True

@@ -70,7 +70,7 @@ class Logins:
         """
         if (seconds := math.ceil(self._backoff.seconds(origin))) > 0:
             self._refused(origin, "too many failures")
-            why = f"too many logins from there have failed; try again in {seconds} s"
+            why = f"too many logins from this address have failed; try again in {seconds} s"
             raise TooManyRequests(why, retry_after=seconds)
         if (token := tokens.find(text)) is None:
             self._backoff.failed(origin)

@@ -91,7 +91,7 @@ def user_problem(user: str) -> str | None:
     with contextlib.suppress(msgspec.ValidationError):
         msgspec.convert(user, User)
         return None
-    return f"a user has 1 to 64 characters and no control characters, and {user!r} has not"
+    return f"a user's name has 1 to 64 characters and no control characters; got {user!r}"
 
 
 def read(path: Path) -> list[Token]:
@@ -133,7 +133,7 @@ def _private_text(path: Path) -> bytes:
         if found.st_uid not in (0, os.geteuid()):
             raise TokensUnusable("it belongs to another user; chown it to the daemon's")
         if found.st_size > LARGEST:
-            raise TokensUnusable(f"it has {found.st_size} bytes, and {LARGEST} are the most")
+            raise TokensUnusable(f"it has {found.st_size} bytes; at most {LARGEST} are allowed")
         return file.read(LARGEST)
 
 

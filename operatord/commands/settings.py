@@ -68,10 +68,10 @@ def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
 
     for name in not_settings(os.environ):
         say(
-            f"{name} is no setting, and is passed over; `operatord check-config` prints all that are"
+            f"{name} is not a setting, and is ignored; `operatord check-config` prints all settings"
         )
     for name in in_small_letters(os.environ):
-        say(f"{name} is passed over: settings are in capital letters, {name.upper()}")
+        say(f"{name} is ignored: settings are in capital letters, {name.upper()}")
     try:
         config = load(config_file(args), os.environ, given_settings(args))
         engine_endpoint(config, os.environ)

@@ -26,7 +26,7 @@ def new(args: argparse.Namespace, path: Path, say: Callable[[str], None]) -> int
     token, text = tokens.new(path, args.user, args.role, rfc3339(Clock().wall()), args.daemons)
     print(text)  # noqa: T201
     say(
-        f"that is the token {token.id} of {token.user}, in the role {token.role}; it is not shown again"
+        f"this is token {token.id} of {token.user}, with the role {token.role}; it is not shown again"
     )
     return 0
 

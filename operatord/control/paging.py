@@ -42,7 +42,7 @@ class Wanted(NamedTuple):
             raw = base64.b64decode(padded, altchars=b"-_", validate=True)
             return msgspec.json.decode(raw, type=type_)
         except ValueError:  # msgspec's are of that kind, too
-            text = "params.cursor: is not one that this list has given; leave it out to begin anew"
+            text = "params.cursor: is not from this list; leave it out to start from the beginning"
             raise InvalidParams(text, path="params.cursor") from None
 
 

@@ -192,7 +192,7 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     try:
         await supervisor.settled()
     except JournalFailed as exc:
-        what = "the lease is extended only for as long as this daemon lives"
+        what = "the lease is extended only as long as this daemon runs"
         raise not_written(exc, what, session_id=record.id) from exc
     return call.services.supervisor.view(record)
 

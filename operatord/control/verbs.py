@@ -67,11 +67,11 @@ def login(call: Call, params: m.LoginParams) -> m.Login:
     return m.Login(user=token.user, role=token.role)
 
 
-NO_LOGINS = (
-    "no logins are configured, so the token was not looked at: whoever gets here is an operator"
-)
+NO_LOGINS = "no logins are configured, so the token was not checked: everybody who can connect is an operator"
 
-NO_TOKENS = "no tokens are configured, so this one was not looked at: the connection itself says who you are"
+NO_TOKENS = (
+    "no tokens are configured, so this one was not checked: the connection itself says who you are"
+)
 
 
 async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:

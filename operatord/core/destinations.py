@@ -20,13 +20,13 @@ PRIVATE = (
 )  # fmt: skip
 """Loopback, and what is private by RFC 1918 and RFC 4193."""
 NEVER: tuple[tuple[str, Network], ...] = (
-    ("is no address of a machine", IPv4Network("0.0.0.0/8")),
+    ("is not the address of a machine", IPv4Network("0.0.0.0/8")),
     ("is link-local", IPv4Network("169.254.0.0/16")),
-    ("is no single machine", IPv4Network("224.0.0.0/3")),
-    ("is no address of a machine", IPv6Network("::")),
+    ("is not a single machine", IPv4Network("224.0.0.0/3")),
+    ("is not the address of a machine", IPv6Network("::")),
     ("is link-local", IPv6Network("fe80::/10")),
     ("is site-local, which no network has any more (RFC 3879)", IPv6Network("fec0::/10")),
-    ("is no single machine", IPv6Network("ff00::/8")),
+    ("is not a single machine", IPv6Network("ff00::/8")),
     ("is where clouds keep credentials", IPv6Network("fd00:ec2::254")),
     ("is where clouds keep credentials", IPv6Network("fd20:ce::254")),
 )
@@ -112,7 +112,7 @@ def parse(text: str) -> Allowed:
     network = _network(where)
     why = next((why for why, each in NEVER if _is_within(network, each)), None)
     if why is not None:
-        raise ValueError(f"{network} {why}, and no probe is ever looked for there; leave it out")
+        raise ValueError(f"{network} {why}, where no probe is allowed; leave it out")
     return Allowed(network, *_ports(ports, text))
 
 

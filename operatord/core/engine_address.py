@@ -33,9 +33,7 @@ def _wrong(address: str) -> str | None:
     except ValueError:
         return "the address has no host and port that can be understood"
     if parts.scheme not in _SCHEMES:
-        return (
-            "the address begins with what is none of unix://, tcp://, http://, https:// and ssh://"
-        )
+        return "the address does not begin with unix://, tcp://, http://, https:// or ssh://"
     if parts.query or parts.fragment:
         return "the address has something behind a ? or #"
     return _wrong_place(parts, port)
@@ -45,7 +43,7 @@ def _wrong_place(parts: SplitResult, port: int | None) -> str | None:
     if parts.scheme in ("unix", "http+unix"):
         named = (parts.netloc + parts.path).strip("/")
         if len(os.fsencode(f"/{named}")) > LONGEST_PATH:
-            return f"the address names a socket by more than {LONGEST_PATH} bytes, which no socket can have"
+            return f"the path of the socket has more than {LONGEST_PATH} bytes, the most that are possible"
         return None if named else "the address names no socket"
     if parts.scheme == "ssh":
         return None if parts.hostname else "the address names no host"

@@ -225,7 +225,7 @@ def _address_problem(match: re.Match[str], stages: Mapping[str, Stage]) -> str |
             return None
         return f"there is no stage {stage!r}{suggestion(stage, stages)}"
     if field not in _FIELDS:
-        return f"of a stage there are host and port, and no {field!r}{suggestion(field, _FIELDS)}"
+        return f"a stage has host and port, and no {field!r}{suggestion(field, _FIELDS)}"
     if not ADDRESS.fullmatch(match[0]):
         return f"the address of a stage is written {{{stage}.{field}}}, without anything else in the braces"
     return None

@@ -50,14 +50,14 @@ def stream_warnings(advertised: Advertised, config: Config) -> list[str]:
     """Return what is to be known of who may read streams, as sentences."""
     if not advertised.by_gate and not is_loopback(advertised.address):
         return [
-            f"whoever reaches {advertised.host} can read every stream: the engine is not in this machine's "
-            "network, and publishes them there itself; no token is asked for"
+            f"everybody who reaches {advertised.host} can read every stream: the engine is not in this "
+            "machine's network, and publishes them there itself; no token is needed"
         ]
     reached = advertised.listen is not None or any(
         not each.is_unix and not is_loopback(each.tcp[0]) for each in config.listeners
     )
     if reached and config.streams.allow == "any":
-        return ["whoever reaches the gate can read every stream: streams.allow is any"]
+        return ["everybody who reaches the gate can read every stream: streams.allow is any"]
     return []
 
 

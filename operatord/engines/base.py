@@ -306,7 +306,7 @@ class StageRefused(EngineError):
 
 
 class OutOfMemory(StageRefused):
-    """The stage may use less memory than it takes to start it."""
+    """The stage has a memory limit that is too low to start it."""
 
 
 class NotOurAddress(StageRefused):

@@ -107,7 +107,7 @@ class Gate:
                 said = await answer
         except Hung as exc:
             await self._replace(str(exc))
-            raise GateGone("the gate for streams hung, and is started anew; ask again") from exc
+            raise GateGone("the gate for streams hung and is restarted; ask again") from exc
         if not said["ok"]:
             raise GateFailed(str(said["error"]))
         return said

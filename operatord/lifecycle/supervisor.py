@@ -196,8 +196,8 @@ class Supervisor:
         plan = make_plan(params, config.pipelines, config.defaults.count, upstream)
         if params.on_shortage == "degrade" and params.format != "json":
             raise errors.InvalidParams(
-                "params.on_shortage: degrade goes with the format json only, which is what a "
-                "segmentation that comes later reads",
+                "params.on_shortage: degrade needs the format json, because that is what the segmentation "
+                "reads when it is attached",
                 path="params.on_shortage",
             )
         return plan

@@ -107,7 +107,7 @@ def _parsed(answer: str) -> list[Gpu]:
     matches = [_LINE.match(line) for line in answer.splitlines() if line.strip()]
     found = [Gpu(int(match[2] or 0) * _MIB, match[1]) for match in matches if match]
     if len(found) < len(matches):
-        raise _Unusable(f"printed what is no list of devices: {_shown(answer)}")
+        raise _Unusable(f"printed something that is not a list of devices: {_shown(answer)}")
     return found
 
 

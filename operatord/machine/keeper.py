@@ -45,7 +45,7 @@ class Keeper:
             begun = self._clock.now()
             try:
                 await work()
-                self.note(name, RuntimeError("it came to an end by itself"))
+                self.note(name, RuntimeError("it ended by itself"))
             except Exception as exc:  # whatever it raised, the loop goes on
                 self.note(name, exc)
             if self._clock.now() - begun >= SOUND:
@@ -58,7 +58,7 @@ class Keeper:
         """Log that ``name`` broke, and show it from now on."""
         log.critical("%s broke", name, exc_info=exc)
         # Nothing of its text, which may have paths in it.
-        error = f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it"
+        error = f"an unexpected error ({type(exc).__name__}); the daemon's log has the details"
         self.show(name, error)
 
     def show(self, name: str, error: str) -> None:

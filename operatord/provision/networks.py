@@ -92,7 +92,7 @@ class Networks:
         """Return why there is no subnet, and what to do about it."""
         foreign = self._subnets.others([*(self._foreign or ()), *taken])
         problem = self._subnets.obstacle(occupants(foreign, here=self._here)) or (
-            f"sessions hold all {self._subnets.capacity} subnets of `subnets` that others have left over: "
+            f"sessions hold all {self._subnets.capacity} subnets of `subnets` that nothing else uses: "
             "widen it, or wait for a session to end"
         )
         return SubnetsExhausted(problem)

@@ -78,7 +78,9 @@ class SlotFaults:
                     raise SlotBroken("disconnected", reason)
             # The engine has just answered, so it has had the chance to pass on output of stages.
             if not verifying.done() and (silent := _silent(record)):
-                reason = f"its stage {silent[0]!r} took no notice of its line for {patience:.1f} s"
+                reason = (
+                    f"its stage {silent[0]!r} printed nothing for {patience:.1f} s after its line"
+                )
                 raise SlotBroken("hangs", reason)
             await verifying
         finally:

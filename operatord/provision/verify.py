@@ -71,8 +71,8 @@ async def _find_stream(
     hello, served = await unless_refused(engine, place, settings.timeout, greeting)
     if served:
         reason = (
-            f"the stage {name!r} took the check of its location for a consumer, as this machine was too "
-            "busy to make it in time, and frames are lost; start it again"
+            f"the stage {name!r} took the daemon's check for a consumer, because this machine was too busy "
+            "to send it in time, and frames were lost; start the session again"
         )
         raise StepFailed(errors.StartFailed, "start_failed", reason, name)
     record.fps = hello.fps

@@ -53,13 +53,14 @@ EXITS = {
     "{setting}.env",
     3: "{stage} found no upstream within its connect_timeout, or could not listen: read its log, then "
     "that of the stage before it",
-    4: "the upstream of {stage} broke off or sent what is no stream: read the log of the stage before it",
+    4: "the upstream of {stage} broke off or sent something that is not a stream: read the log of the "
+    "stage before it",
     5: "the consumers of {stage} left before they had the stream to its end: read it to its end, or stop the "
-    "session when it is not wanted any longer",
+    "session when it is no longer wanted",
     126: "the command of {stage} cannot be executed: look at {setting}.command and at the image",
     127: "the command of {stage} is not in its image: look at {setting}.command and at the image",
     130: "{stage} was interrupted from outside the daemon: find out who sent it SIGINT",
-    137: "{stage} was killed from outside the daemon, and not for its memory: find out who sent it SIGKILL",
+    137: "{stage} was killed from outside the daemon, but not for its memory: find out who sent it SIGKILL",
     139: "{stage} crashed (SIGSEGV): its image has a defect, of which its log may say more",
     143: "{stage} was ended from outside the daemon: find out who sent it SIGTERM",
 }
@@ -96,8 +97,8 @@ def _exit(case: Case) -> str:
         )
     if case.reads_probe and case.code in UPSTREAM_FAILED:
         return (
-            f"{case.at_fault} reads from the registered probe {case.probe!r}, which broke off, was not "
-            "there or sent what is no stream: look after that probe"
+            f"{case.at_fault} reads from the registered probe {case.probe!r}, which broke off, was not there "
+            "or sent something that is not a stream: check that probe"
         )
     known = EXITS.get(case.code)
     if known is None:
@@ -107,7 +108,7 @@ def _exit(case: Case) -> str:
 
 def _start_timeout(case: Case) -> str:
     return (
-        "look in the log for what each stage waited for, from the first one on; if they only are slow, "
+        "look in the log for what each stage waited for, beginning with the first; if they are only slow, "
         "raise start_timeout"
     )
 
@@ -123,7 +124,7 @@ def _restart(case: Case) -> str:
         return (
             "start it again; sessions outlive the daemon in containers only, not as local processes"
         )
-    return "start it again: it was undone because its start had not been finished when the daemon ended"
+    return "start it again: its start was not finished when the daemon ended, so it was undone"
 
 
 def _lease(case: Case) -> str:

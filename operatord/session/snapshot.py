@@ -35,7 +35,7 @@ from .record import Ending, Observed, Provisioned, SessionRecord
 
 UNKNOWN = "unknown"
 """The pipeline, and the one stage, of a session of which only its row's columns can be read."""
-LOST = "what the daemon's journal says of it cannot be read, so nobody can go on with it"
+LOST = "its entry in the daemon's journal cannot be read, so it cannot be continued"
 
 
 class Unreadable(Exception):

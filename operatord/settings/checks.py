@@ -50,7 +50,9 @@ def contradictions(config: Config) -> list[str]:
         found += problems(name, pipeline)
     for needed in ("stream", "segmented"):
         if needed not in config.pipelines:
-            found.append(f"pipelines.{needed}: is what plain_stream chooses and cannot be left out")
+            found.append(
+                f"pipelines.{needed}: is what plain_stream selects, and cannot be left out"
+            )
     return found
 
 
@@ -122,7 +124,7 @@ def _advertised_problems(host: str) -> list[str]:
     with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_unspecified:
             return [
-                f"advertise_host: {host} is no address that anybody connects to; write auto, or the name by "
+                f"advertise_host: {host} is not an address to connect to; write auto, or the name by "
                 "which other machines reach this one"
             ]
     return []
@@ -157,12 +159,12 @@ def _gpu_problems(config: Config) -> list[str]:
         if not _GPU_ID.match(name)
     ]
     twice = sorted({name for name in ids if ids.count(name) > 1})
-    return found + [f"gpus: the id {name!r} is there more than once" for name in twice]
+    return found + [f"gpus: the id {name!r} is listed more than once" for name in twice]
 
 
 def _lease_problems(lease: Lease) -> list[str]:
     return [
-        f"lease.{name}: is longer than 0, or null for no end"
+        f"lease.{name}: must be longer than 0, or null for no end"
         for name, seconds in msgspec.structs.asdict(lease).items()
         if seconds is not None and seconds <= 0
     ]
@@ -171,7 +173,7 @@ def _lease_problems(lease: Lease) -> list[str]:
 def _limit_problems(limits: Limits) -> list[str]:
     times = ("refused_linger", "line_timeout", "idle_timeout")
     return [
-        f"limits.{name}: is longer than 0"
+        f"limits.{name}: must be longer than 0"
         for name in times
         if (seconds := getattr(limits, name)) is not None and seconds <= 0
     ]
@@ -180,13 +182,13 @@ def _limit_problems(limits: Limits) -> list[str]:
 def _stall_problems(seconds: Duration | None) -> list[str]:
     if seconds is None or seconds > 0:
         return []
-    return ["stall_timeout: is longer than 0, or null for never"]
+    return ["stall_timeout: must be longer than 0, or null for never"]
 
 
 def _queue_problems(queue: Queue) -> list[str]:
     if queue.deadline is None or queue.deadline > 0:
         return []
-    return ["queue.deadline: is longer than 0, or null for no end"]
+    return ["queue.deadline: must be longer than 0, or null for no end"]
 
 
 def _patience_problems(seconds: Duration) -> list[str]:

@@ -82,7 +82,7 @@ def listener_problems(listeners: Sequence[ListenerSettings], auth: Auth) -> list
     twice = sorted(
         {each for each in addresses if addresses.count(each) > 1 and not each.endswith(":0")}
     )
-    return found + [f"listeners: {each} is there more than once" for each in twice]
+    return found + [f"listeners: {each} is listed more than once" for each in twice]
 
 
 def _unix_problem(each: ListenerSettings) -> str | None:
@@ -101,7 +101,7 @@ def _tcp_problem(each: ListenerSettings) -> str | None:
     if not colon or not port.isdigit() or int(port) > 65535:
         return f"expected HOST:PORT such as 127.0.0.1:7733, or a path, got {each.address!r}"
     if each.auth == "peer":
-        return "who is at the other end is known of Unix sockets only; set auth: token, or cert"
+        return "auth: peer works on Unix sockets only; set auth: token, or cert"
     if each.auth == "none" and not is_loopback(host.strip("[]")):
         return (
             f"{host or 'every address'} can be reached from other machines: set auth: token, with "
@@ -114,7 +114,7 @@ def _login_problem(each: ListenerSettings, auth: Auth) -> str | None:
     if each.auth == "token" and auth.tokens is None:
         return "auth: token needs a file of tokens; name it in auth.tokens"
     if each.auth == "cert" and (each.tls is None or each.tls.client_ca is None):
-        return "auth: cert needs tls.client_ca, whose certificates are believed"
+        return "auth: cert needs tls.client_ca, the authorities whose certificates are trusted"
     if each.auth == "cert" and not auth.certificates:
         return "auth: cert needs auth.certificates, which gives each common name its role"
     return None

@@ -74,7 +74,7 @@ def _read(path: Path, *, again: bool) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
-        what = "the settings file is to hold a mapping such as 'listen: 127.0.0.1:7733'"
+        what = "the settings file must hold a mapping such as 'listen: 127.0.0.1:7733'"
         raise ConfigError([what], path)
     return data
 

@@ -92,7 +92,7 @@ def parse(text: str) -> Any:
         loader = _Loader(text)
     except ReaderError as exc:
         line = text.count("\n", 0, exc.position) + 1
-        raise NotYaml(f"line {line}: a character that has no place in it") from exc
+        raise NotYaml(f"line {line}: a character that is not allowed") from exc
     try:
         node = loader.get_single_node()
         if node is None:
@@ -122,7 +122,7 @@ def _problems(loader: _Loader, node: Node, path: Path, seen: dict[int, bool]) ->
     if node.tag == _MERGE:  # in place of a value
         node.tag = _STR
     if node.tag not in _KNOWN:
-        yield _said(path, node, "has a tag that is none of settings", "leave it out")
+        yield _said(path, node, "has a tag that settings do not have", "leave it out")
     elif isinstance(node, ScalarNode):
         yield from _scalar_problems(loader, node, path)
     elif isinstance(node, SequenceNode):

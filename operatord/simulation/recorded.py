@@ -139,7 +139,7 @@ def _parse(line: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise _Bad(f"{name} is no number")
+    raise _Bad(f"{name} is not a number")
 
 
 def _members(

@@ -195,7 +195,7 @@ def _repeated_name(directory: Path) -> str | None:
 def _read(path: Path) -> bytes | None:
     """Return what is in a small file; None if there is none. Raises `StateDirUnusable`, `OSError`."""
     if kind := no_file(path):
-        raise StateDirUnusable(f"{path} is {kind}, and has to be a file: put the file back")
+        raise StateDirUnusable(f"{path} is {kind}, and must be a file: put the file back")
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         return file.read(MOST_BYTES)
     return None

@@ -142,7 +142,8 @@ def _make(path: Path) -> None:
         what, kind = in_the_way(path)
         which = "it" if what == path else str(what)
         raise StateDirUnusable(
-            f"{path} is no directory, for {which} is {kind}: {way_out(kind)}, or choose another --state-dir"
+            f"{path} is not a directory, because {which} is {kind}: {way_out(kind)}, or choose another "
+            "--state-dir"
         ) from exc
 
 
@@ -159,7 +160,7 @@ def _require_own(path: Path) -> None:
     if foreign or mode & stat.S_ISVTX:
         what = f"such as {foreign[0]!r}" if foreign else "and everybody may write there"
         raise StateDirUnusable(
-            f"{path.resolve()} is no directory of operatord's alone: it is open to other users and serves "
+            f"{path.resolve()} is not a directory of operatord's alone: it is open to other users and used "
             f"for something else, {what}. Nobody else could use it any more; choose a --state-dir that is "
             "empty or not there yet"
         )
@@ -200,7 +201,7 @@ def _require_files(path: Path, *names: str) -> None:
         if kind := no_file(path / name):
             back = " and put the file back: without it, this is another instance"
             raise StateDirUnusable(
-                f"{path / name} is {kind}, and has to be a file: move it away"
+                f"{path / name} is {kind}, and must be a file: move it away"
                 + (back if name == INSTANCE else "")
             )
 
@@ -208,7 +209,7 @@ def _require_files(path: Path, *names: str) -> None:
 def _require_directory(path: Path) -> None:
     """Refuse what is in the place of a directory of ours. Raises `StateDirUnusable`."""
     if (kind := kind_of(path)) not in (None, "a directory"):
-        raise StateDirUnusable(f"{path} is {kind}, and has to be a directory: move it away")
+        raise StateDirUnusable(f"{path} is {kind}, and must be a directory: move it away")
 
 
 def _locked_directory(path: Path) -> int:

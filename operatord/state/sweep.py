@@ -254,7 +254,9 @@ def _asked(journal: Path, wanted: str) -> Iterator[JournalReader]:
     except WrongVersion as exc:
         raise CannotSweep(f"the journal {exc}") from exc
     except sqlite3.Error as exc:
-        raise CannotSweep(f"the journal cannot be read ({exc}), so nobody knows {wanted}") from exc
+        raise CannotSweep(
+            f"the journal cannot be read ({exc}), so it is not known {wanted}"
+        ) from exc
 
 
 @contextlib.contextmanager

@@ -47,7 +47,7 @@ def backup(state_dir: Path, target: Path) -> str:
     if instance is None or not (state_dir / JOURNAL).exists():
         raise CannotDo(f"{state_dir} has nothing to back up: no operatord has worked in it")
     if target.exists() and not target.is_file():
-        raise CannotDo(f"{target} is no file, and is left as it is: name a file")
+        raise CannotDo(f"{target} is not a file, and is left as it is: name a file")
     with draft_of(target.resolve()) as draft:  # where a link leads, or the link would be lost
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -93,14 +93,14 @@ def _instance_of(source: Path) -> str:
 def _require_database(source: Path) -> None:
     """Raise `CannotDo` for what is no file, or not SQLite's; `OSError` if it cannot be read."""
     if not source.is_file() and (kind := kind_of(source)):
-        what = "a link to what is no file" if kind == "a link" else kind
-        raise CannotDo(f"{source} is {what}, and no backup: {ANOTHER}")
+        what = "a link to something that is not a file" if kind == "a link" else kind
+        raise CannotDo(f"{source} is {what}, not a backup: {ANOTHER}")
     with source.open("rb") as file:
         begin = file.read(len(MAGIC))
     if not begin:
-        raise CannotDo(f"{source} is empty, and no backup: {ANOTHER}")
+        raise CannotDo(f"{source} is empty, not a backup: {ANOTHER}")
     if begin != MAGIC:
-        raise CannotDo(f"{source} is not an SQLite file, and so no backup: {ANOTHER}")
+        raise CannotDo(f"{source} is not an SQLite file, so it is not a backup: {ANOTHER}")
 
 
 def describe(state_dir: Path) -> str:

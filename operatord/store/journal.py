@@ -51,7 +51,7 @@ def _words(exc: Exception) -> str:
     if isinstance(exc, OSError):
         return f"{exc.strerror}; see that operatord can write there"
     log.error("writing the journal broke", exc_info=exc)
-    return f"an unexpected error ({type(exc).__name__}); the daemon's log has the whole of it"
+    return f"an unexpected error ({type(exc).__name__}); the daemon's log has the details"
 
 
 class Retention(NamedTuple):

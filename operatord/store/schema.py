@@ -65,7 +65,7 @@ class WrongVersion(Exception):
             )
             text = f"{self.what}: use the newer operatord that wrote it"
         elif version < 1:
-            self.what = text = "is an SQLite file, but no journal of operatord's"
+            self.what = text = "is an SQLite file, but not a journal of operatord"
         else:
             self.what = f"is of version {version}, which is older than this operatord"
             text = f"{self.what}: start it once with that, and it is of version {VERSION}"
@@ -93,7 +93,7 @@ def migrate(db: sqlite3.Connection) -> None:
     """
     version = version_of(db)
     if version < 0:
-        raise sqlite3.DatabaseError(f"it is of version {version}, which there never was")
+        raise sqlite3.DatabaseError(f"it is of version {version}, which never existed")
     if version == 0:
         steps = {VERSION: SCHEMA}
     else:

@@ -105,9 +105,7 @@ async def resolve(host: str, port: int, timeout: float, allowed: Destinations) -
 def _not_allowed(host: str, port: int, numbers: Sequence[Address]) -> NotAllowed:
     """Say why nobody connects there; what a name stands for is for operators."""
     if numbers == _as_number(host) and (why := never(numbers[0])):
-        return NotAllowed(
-            f"{host} {why}, and no probe is looked for there, whatever probes.allow has"
-        )
+        return NotAllowed(f"{host} {why}, where no probe is allowed, whatever probes.allow says")
     text = f"probes.allow does not have port {port} of {host}; an operator can add it there"
     return NotAllowed(text, f"{text} ({host} is {', '.join(map(str, numbers))})")
 

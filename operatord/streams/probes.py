@@ -160,8 +160,8 @@ class ProbeRegistry:
         if known is None:
             if len(self._entries) >= most:
                 raise errors.TooManyRequests(
-                    f"{len(self._entries)} probes are registered, and limits.probes grants "
-                    f"{most}; remove one that nobody needs"
+                    f"{len(self._entries)} probes are registered, and limits.probes allows {most}; remove "
+                    "one that nobody needs"
                 )
             return None
         if (known.params.host, known.params.port) != (params.host, params.port):
@@ -182,7 +182,7 @@ class ProbeRegistry:
         if labels > most:
             raise errors.InvalidParams(
                 f"params.labels: {labels} bytes of names and values are more than the "
-                f"{most} that limits.label_bytes grants to a probe",
+                f"{most} that limits.label_bytes allows for a probe",
                 path="params.labels",
             )
 

@@ -30,7 +30,7 @@ def handed_over(environ: MutableMapping[str, str]) -> list[socket.socket]:
     if pid != str(os.getpid()):
         return []
     if not count.isascii() or not count.isdigit():
-        raise UnusableSocket(f"LISTEN_FDS is to be a number of sockets, and is {count!r}")
+        raise UnusableSocket(f"LISTEN_FDS must be a number of sockets, and is {count!r}")
     return [_taken(fd) for fd in range(FIRST, FIRST + int(count))]
 
 
@@ -49,7 +49,7 @@ def _taken(fd: int) -> socket.socket:
         sock = socket.socket(fileno=fd)
     except OSError as exc:
         raise UnusableSocket(
-            f"descriptor {fd} that the service manager hands over is no socket: {exc.strerror}; "
+            f"descriptor {fd} that the service manager hands over is not a socket: {exc.strerror}; "
             "in the .socket unit only ListenStream= is of use"
         ) from exc
     _require_stream(sock)
@@ -61,7 +61,8 @@ def _require_stream(sock: socket.socket) -> None:
     streams = sock.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
     if not streams or sock.type != socket.SOCK_STREAM or not _listens(sock):
         raise UnusableSocket(
-            f"descriptor {sock.fileno()} that the service manager hands over is no listening stream socket "
+            f"descriptor {sock.fileno()} that the service manager hands over is not a listening stream "
+            "socket "
             "(TCP or Unix); in the .socket unit use ListenStream= with Accept=no"
         )
 
@@ -74,6 +75,6 @@ def _require_here(sock: socket.socket) -> None:
     """Hold sockets of others to what holds for ``listen``."""
     if sock.family != socket.AF_UNIX and not is_loopback(sock.getsockname()[0]):
         raise UnusableSocket(
-            f"the service manager hands over {name_of(sock)}, which other machines can reach: that "
-            "belongs into `listeners`, with its rules. In the .socket unit, ListenStream= is for this machine"
+            f"the service manager hands over {name_of(sock)}, which other machines can reach: put it into "
+            "`listeners`, with its rules. In the .socket unit, ListenStream= is for this machine"
         )

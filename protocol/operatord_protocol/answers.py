@@ -44,7 +44,7 @@ def decode_answer(line: bytes) -> Answer:
     try:
         return _decode(line)
     except (ValueError, RecursionError) as exc:
-        raise ParseError("this is no line of a daemon") from exc
+        raise ParseError("this is not a line from a daemon") from exc
 
 
 def decode_result(raw: bytes, type_: type[T]) -> T:
@@ -52,7 +52,7 @@ def decode_result(raw: bytes, type_: type[T]) -> T:
     try:
         return _decode_result(raw, type_)
     except (ValueError, RecursionError) as exc:
-        raise ParseError(f"this is no {type_.__name__}") from exc
+        raise ParseError(f"this is not of the type {type_.__name__}") from exc
 
 
 def _decode_result(raw: bytes, type_: type[T]) -> T:

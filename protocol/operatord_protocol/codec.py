@@ -208,7 +208,7 @@ def _no_json(line: bytes, exc: ValueError) -> str:
     if (name := foreign_encoding(line)) is not None:
         return what_to_send(name)
     if isinstance(exc, UnicodeDecodeError):
-        return "this line is not valid UTF-8: send that, or other characters as in \\u00fc"
+        return "this line is not valid UTF-8: send UTF-8, or escape such characters, as in \\u00fc"
     fault = _plainly(exc)
     return (
         f"this line is not JSON ({fault}){what_is_typed_wrong(line, fault)}; an example: {EXAMPLE}"

@@ -42,7 +42,7 @@ def host_problem(host: str) -> str | None:
 
 def _label_problem(label: str) -> str | None:
     if not label:
-        return "a host's name has something before, after and between its dots"
+        return "a host's name has no empty part before, after or between its dots"
     if len(label) > LONGEST_LABEL:
         return f"a host's name has at most {LONGEST_LABEL} characters between two dots"
     if not _LABEL.fullmatch(label):
@@ -54,7 +54,7 @@ def _ipv4_problem(host: str) -> str | None:
     try:
         address = ipaddress.IPv4Address(host)
     except ValueError:
-        return "this is no IPv4 address, which is four numbers up to 255 such as 192.0.2.7"
+        return "this is not an IPv4 address, which has four numbers up to 255, such as 192.0.2.7"
     return _address_problem(address)
 
 
@@ -63,7 +63,7 @@ def _ipv6_problem(host: str) -> str | None:
     try:
         address = ipaddress.IPv6Address(number)
     except ValueError:
-        return "this is no IPv6 address; a port does not belong to the host"
+        return "this is not an IPv6 address; a port does not belong to the host"
     if percent and not (address.is_link_local and _ZONE.fullmatch(zone)):
         return "only a link-local IPv6 address has a zone, such as fe80::1%eth0"
     return _address_problem(address)

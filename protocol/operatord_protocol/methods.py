@@ -37,17 +37,17 @@ METHODS: dict[str, Method] = {
         m.NoParams, m.Metrics, "viewer", "All that is counted and measured, as Prometheus names it."
     ),
     "system.drain": Method(
-        m.DrainParams, m.Drained, "operator", "Admit no more; running sessions finish."
+        m.DrainParams, m.Drained, "operator", "Start no more; running sessions finish."
     ),
     "system.undrain": Method(m.NoParams, m.Drained, "operator", "Admit again."),
     "system.reload": Method(
         m.NoParams, m.Reloaded, "operator", "Reread the configuration, all or nothing."
     ),
-    "auth.login": Method(m.LoginParams, m.Login, None, "Say who this connection is."),
+    "auth.login": Method(m.LoginParams, m.Login, None, "Log this connection in."),
     "pipeline.list": Method(
         m.NoParams, m.Pipelines, "viewer", "The configured pipelines and their stages."
     ),
-    "probe.register": Method(m.ProbeRegisterParams, m.Probe, "user", "Make a probe known by name."),
+    "probe.register": Method(m.ProbeRegisterParams, m.Probe, "user", "Register a probe by name."),
     "probe.list": Method(
         m.ProbeListParams, m.Probes, "viewer", "The registered probes, each checked now."
     ),
@@ -59,12 +59,12 @@ METHODS: dict[str, Method] = {
         m.SessionStartParams, m.Session, "user", "Start a session; see its location."
     ),
     "session.plan": Method(
-        m.SessionStartParams, m.PlanResult, "viewer", "What a start would do, undone."
+        m.SessionStartParams, m.PlanResult, "viewer", "What a start would do; starts nothing."
     ),
     "session.get": Method(m.SessionParams, m.Session, "viewer", "One session, living or ended."),
     "session.list": Method(m.SessionListParams, m.Sessions, "viewer", "Sessions, newest first."),
     "session.stop": Method(
-        m.SessionStopParams, m.Session, "user", "Stop it; answers when all is gone."
+        m.SessionStopParams, m.Session, "user", "Stop it; answer when it is removed."
     ),
     "session.wait": Method(
         m.SessionWaitParams, m.Session, "viewer", "Answer when it reaches a phase."
@@ -73,11 +73,13 @@ METHODS: dict[str, Method] = {
         m.SessionExtendParams, m.Session, "user", "Renew a lease that expires."
     ),
     "session.logs": Method(
-        m.SessionLogsParams, m.Logs, "user", "What the stages wrote, and go on writing."
+        m.SessionLogsParams, m.Logs, "user", "What the stages wrote, and still write."
     ),
     "session.stats": Method(m.SessionParams, m.Stats, "viewer", "What each stage uses now."),
-    "events.subscribe": Method(m.SubscribeParams, m.Subscribed, "viewer", "Be told what happens."),
-    "events.unsubscribe": Method(m.UnsubscribeParams, m.Unsubscribed, "viewer", "Be told no more."),
+    "events.subscribe": Method(m.SubscribeParams, m.Subscribed, "viewer", "Receive events."),
+    "events.unsubscribe": Method(
+        m.UnsubscribeParams, m.Unsubscribed, "viewer", "End a subscription."
+    ),
     "request.cancel": Method(m.CancelParams, m.CancelResult, "viewer", "Cancel a pending request."),
 }
 

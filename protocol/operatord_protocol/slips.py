@@ -92,7 +92,7 @@ _TOO_MUCH = (
     (b"", "nothing may follow the object in its line"),
 )
 _FOUND = (
-    (("'", "`"), "names and text stand in double quotes; in a shell, the whole line in single ones"),
+    (("'", "`"), "put names and text in double quotes and, in a shell, the whole line in single ones"),
     (("\u201c", "\u201d", "\u201e", "\u2018", "\u2019"), "type plain double quotes, not typographic ones"),
     (("\\",), "leave out the backslashes"),
     (("True", "False"), "JSON has true and false, in small letters"),
@@ -117,7 +117,7 @@ def _hint(line: bytes, fault: str, at: int) -> str:
     if "surrogate" in fault or _HALF_LETTER.search(line):
         return "a lone surrogate is half a letter: write the letter itself, in UTF-8"
     if fault.startswith("truncated"):
-        return "an object is whole in one line, and this one lacks its end"
+        return "an object is whole on one line, and this one has no end"
     if fault.startswith("trailing comma"):
         return "leave out the comma"
     if fault.startswith("trailing characters"):
@@ -131,8 +131,7 @@ def _within(rest: bytes, fault: str, around: bytes) -> str:
     """Return what to do where an object has begun and something in it is not as it should be."""
     if rest and (rest[0] < 0x20 or rest[0] == 0x7F):
         return (
-            "there is a control character in it, which at netcat the arrow keys make, too: "
-            "type the line anew"
+            "it has a control character, which arrow keys in netcat make, too: type the line again"
         )
     if "number" in fault or re.match(rb"\d[xX_]", around):
         return "a number is written as 200 or 0.5"

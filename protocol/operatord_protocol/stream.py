@@ -149,7 +149,7 @@ class Refused(msgspec.Struct, frozen=True, tag="error", tag_field="type"):
 
 
 def open_line(token: str) -> bytes:
-    """Return what a consumer says first at a gate that wants a token."""
+    """Return what a consumer says first at a gate that needs a token."""
     return msgspec.json.encode({"type": "open", "token": token}) + b"\n"
 
 

@@ -31,7 +31,7 @@ def test_an_address_in_every_spelling(text: str, address: Tcp | Unix) -> None:
 
 @pytest.mark.parametrize("text", ["h:", "h:x", "h:0", "h:65536", "h:1:2:x", "h:\u0661"])
 def test_what_is_no_address_is_refused_with_a_sentence(text: str) -> None:
-    with pytest.raises(ValueError, match="is no address of a daemon"):
+    with pytest.raises(ValueError, match="is not the address of a daemon"):
         parse_address(text)
 
 

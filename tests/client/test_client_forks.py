@@ -26,7 +26,7 @@ from client_stub import (
 from operatord_client import AsyncClient, Client, ConnectionLost, StreamError
 
 SUBSCRIBED = golden("rpc: subscribed")
-PARENTS = "this connection is the parent process's: one that was forked has to make its own"
+PARENTS = "this connection belongs to the parent process: after a fork, make a new one"
 
 
 def in_a_child(work: Callable[[], object]) -> int:

@@ -80,7 +80,7 @@ def test_port_without_tls_is_named_as_one() -> None:
         thread = threading.Thread(target=answer)
         thread.start()
         try:
-            with pytest.raises(DaemonUnreachable, match="speaks no TLS: leave tls:// out"):
+            with pytest.raises(DaemonUnreachable, match="does not speak TLS: leave out tls://"):
                 Client(Tls(*listener.getsockname())).ping()
         finally:
             thread.join()

@@ -45,22 +45,22 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 UNSENDABLE: list[tuple[dict[str, Any], str]] = [
-    ({"count": float("nan")}, "params.count: nan is no number"),
-    ({"deadline": float("inf")}, "params.deadline: inf is no number"),
-    ({"deadline": float("-inf")}, "params.deadline: -inf is no number"),
+    ({"count": float("nan")}, "params.count: nan is not a JSON number"),
+    ({"deadline": float("inf")}, "params.deadline: inf is not a JSON number"),
+    ({"deadline": float("-inf")}, "params.deadline: -inf is not a JSON number"),
     ({"count": 2**63}, "params.count: a whole number of more than 64 bits"),
     ({"count": -(2**63) - 1}, "params.count: a whole number of more than 64 bits"),
     ({"count": 10**5000}, "params.count: a whole number of more than 64 bits"),
     ({"owner": OF_A_FILE}, r"params.owner: 'M\udcfcller' is not UTF-8"),
-    ({"owner": b"ada"}, "params.owner: JSON has nothing for bytes"),
-    ({"owner": object()}, "params.owner: JSON has nothing for object"),
-    ({"env": {"probe": {"fps": float("nan")}}}, "params.env.probe.fps: nan is no number"),
+    ({"owner": b"ada"}, "params.owner: JSON cannot express bytes"),
+    ({"owner": object()}, "params.owner: JSON cannot express object"),
+    ({"env": {"probe": {"fps": float("nan")}}}, "params.env.probe.fps: nan is not a JSON number"),
     ({"env": {"probe": {"names": ["a", OF_A_FILE]}}}, "params.env.probe.names[1]: 'M"),
     ({"env": {1: {}, "1": {}}}, "params.env, a name: expected str, got int"),
     ({"env": {None: {}}}, "params.env, a name: expected str, got NoneType"),
     ({"env": {OF_A_FILE: {}}}, "params.env, a name: 'M"),
-    ({"env": within_itself()}, "more than 64 levels, or one within itself"),
-    (nested(65), "more than 64 levels, or one within itself"),
+    ({"env": within_itself()}, "more than 64 levels, or one that contains itself"),
+    (nested(65), "more than 64 levels, or one that contains itself"),
 ]
 
 

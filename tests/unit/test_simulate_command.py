@@ -75,7 +75,7 @@ BAD = {
     '{"at":1.0,"owner":"a","seconds":1,"need":{"gpus":-1}}': "need.gpus: expected a whole number",
     '{"at":1.0,"owner":"","seconds":1,"need":{}}': "owner: expected a name",
     '{"at":1.0,"owner":"a","seconds":-1,"need":{}}': "seconds: expected seconds from 0",
-    '{"at":1.0,"owner":"a","seconds":NaN,"need":{}}': "NaN is no number",
+    '{"at":1.0,"owner":"a","seconds":NaN,"need":{}}': "NaN is not a number",
     '{"at":1.0,"owner":"a","seconds":1e999,"need":{}}': "seconds: expected seconds",
     '{"at":1.0,"owner":"a","seconds":1,"priority":11,"need":{}}': "priority: expected a whole",
     '{"at":0.5,"owner":"a","seconds":1,"need":{}}': "at: earlier than the line before",

@@ -12,7 +12,7 @@ import os
 import weakref
 from typing import Protocol
 
-INHERITED = "this connection is the parent process's: one that was forked has to make its own"
+INHERITED = "this connection belongs to the parent process: after a fork, make a new one"
 """The error message for a connection that was opened before a fork."""
 
 

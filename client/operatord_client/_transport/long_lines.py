@@ -44,7 +44,7 @@ class LongLine(Exception):
         if not isinstance(answer, WireError | ClientError):
             raise answer
         if self.length > LINE_BYTES:
-            unknown = f"whether this daemon takes more could not be found out: {answer}"
+            unknown = f"could not find out whether this daemon accepts more: {answer}"
             raise self._refused(f"a line is at most {LINE_BYTES} bytes ({unknown})") from answer
 
     def _refused(self, why: str) -> UnsendableRequest:

@@ -88,7 +88,7 @@ class Reception:
     def _check_head(self, data: bytes | memoryview) -> None:
         self._head += bytes(data[: len(Y4M_MAGIC) - len(self._head)])
         if self._head == Y4M_MAGIC:
-            raise StreamError("this location speaks y4m; take its bytes with open_raw()")
+            raise StreamError("this location speaks y4m; read its bytes with open_raw()")
 
     def _cut(self) -> str:
         if self.hello is None:

@@ -20,7 +20,7 @@ _BOUND = 2**63
 def encoded(method: str, params: Mapping[str, Any], call_id: int) -> bytes:
     """Return the line of a request. Raises `UnsendableRequest`."""
     if not isinstance(params, Mapping):
-        raise UnsendableRequest("params: they are given by name, as a mapping")
+        raise UnsendableRequest("params: give them by name, as a mapping")
     plain = _plain(params, "params", level=2)
     return codec.encode_request(_text(method, "method"), plain, call_id)
 
@@ -34,9 +34,11 @@ def _plain(value: Any, path: str, level: int) -> Any:
     if isinstance(value, int | float):
         return _number(value, path)
     if not isinstance(value, Mapping | list | tuple | set | frozenset):
-        raise UnsendableRequest(f"{path}: JSON has nothing for {type(value).__name__}")
+        raise UnsendableRequest(f"{path}: JSON cannot express {type(value).__name__}")
     if level > codec.DEPTH:
-        raise UnsendableRequest(f"{path}: more than {codec.DEPTH} levels, or one within itself")
+        raise UnsendableRequest(
+            f"{path}: more than {codec.DEPTH} levels, or one that contains itself"
+        )
     if isinstance(value, Mapping):
         return {
             _text(key, f"{path}, a name"): _plain(item, f"{path}.{clip(key)}", level + 1)
@@ -51,7 +53,7 @@ def _text(value: Any, path: str) -> str:
     try:
         return value.encode().decode()
     except UnicodeEncodeError as exc:  # a lone surrogate, as in names of files that are not UTF-8
-        said = f"{path}: {clip(value)!r} is not UTF-8, and the daemon takes nothing else"
+        said = f"{path}: {clip(value)!r} cannot be written as UTF-8, which the daemon needs"
         raise UnsendableRequest(said) from exc
 
 
@@ -61,5 +63,5 @@ def _number(value: float, path: str) -> float:
             raise UnsendableRequest(f"{path}: a whole number of more than 64 bits")
         return int(value)
     if value - value != 0:
-        raise UnsendableRequest(f"{path}: {value} is no number of JSON")
+        raise UnsendableRequest(f"{path}: {value} is not a JSON number")
     return float(value)

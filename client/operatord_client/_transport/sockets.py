@@ -83,13 +83,11 @@ async def open_streams(
 def _sentence(address: Address, exc: OSError) -> str:
     if isinstance(exc, ssl.SSLCertVerificationError):
         hint = "name the authority that has signed it: --ca, OPERATORD_CA or Tls(ca=…)"
-        return f"the certificate of {address} is not believed: {exc.verify_message}; {hint}"
+        return f"the certificate of {address} is not trusted: {exc.verify_message}; {hint}"
     if isinstance(exc, ssl.SSLError):
         if exc.reason == "WRONG_VERSION_NUMBER":  # the answer is not TLS
-            return (
-                f"what listens at {address} speaks no TLS: leave tls:// out, or name another port"
-            )
-        return f"no TLS with {address}: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
+            return f"what listens at {address} does not speak TLS: leave out tls://, or use another port"
+        return f"TLS with {address} failed: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
     if (
         exc.errno
         and isinstance(address, Tls)

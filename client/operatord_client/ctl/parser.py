@@ -29,9 +29,9 @@ PROG = "operatorctl"
 ROLES = ("viewer", "user", "operator")
 PHASES = ("queued", "starting", "running", "stopping", "ended")
 TLS_FILES = {
-    "ca": "authorities that may have signed the daemon's certificate",
-    "cert": "the certificate to show",
-    "key": "the key that belongs to it",
+    "ca": "certificates of the authorities to trust",
+    "cert": "your certificate",
+    "key": "the key of your certificate",
 }
 """Options of an address of TLS."""
 TAKES_VALUE = ("--address", "--token", "--ca", "--cert", "--key", "--output", "-o")
@@ -219,7 +219,12 @@ def _common(parser: ArgumentParser) -> None:
             default=SUPPRESS,
             help=f"with tls://: {what} (default: {variable})",
         )
-    add("--token", metavar="T", default=SUPPRESS, help="log in with it (default: $OPERATORD_TOKEN)")
+    add(
+        "--token",
+        metavar="T",
+        default=SUPPRESS,
+        help="log in with this token (default: $OPERATORD_TOKEN)",
+    )
     add(
         "-o",
         "--output",
@@ -252,7 +257,7 @@ def _start(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         action="store_true",
-        help="take the frames too, then print a summary; the session ends with operatorctl, however that "
+        help="receive the frames, too, then print a summary; the session ends with operatorctl, however that "
         "ends; with --lease or --request-key it lives as its lease says instead (pinned, if none is given)",
     )
     _explain(parser)
@@ -322,21 +327,23 @@ def _logs(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tail", metavar="N", type=values.whole, help="the last N lines (default: 100)"
     )
-    parser.add_argument("-f", "--follow", action="store_true", help="go on as more is written")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on with new lines")
     parser.add_argument(
         "-a", "--all", action="store_true", help="also what stages report to the daemon"
     )
-    parser.add_argument("-t", "--times", action="store_true", help="with the time of each line")
+    parser.add_argument("-t", "--times", action="store_true", help="with the time of each")
 
 
 def _events(parser: ArgumentParser) -> None:
-    parser.add_argument("--session", metavar="ID", type=values.session_id, help="only of this one")
+    parser.add_argument(
+        "--session", metavar="ID", type=values.session_id, help="only events of this session"
+    )
     parser.add_argument(
         "--type", metavar="TYPE", action="append", help="such as session.running; may be repeated"
     )
-    parser.add_argument("--since", metavar="SEQ", type=values.whole, help="begin after this event")
+    parser.add_argument("--since", metavar="SEQ", type=values.whole, help="start after this event")
     parser.add_argument(
-        "-r", "--reconnect", action="store_true", help="go on when the daemon went away and is back"
+        "-r", "--reconnect", action="store_true", help="reconnect after a restart of the daemon"
     )
 
 
@@ -382,18 +389,20 @@ def _probe(parser: ArgumentParser) -> None:
 
 def _tokens_of(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "--config", metavar="FILE", help="the daemon's settings (default: as operatord has it)"
+        "--config",
+        metavar="FILE",
+        help="the daemon's settings (default: the same as for operatord)",
     )
 
 
 def _token_new(parser: ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER", help="whose it is")
+    parser.add_argument("user", metavar="USER", help="who may log in with it")
     parser.add_argument("--role", choices=ROLES, default="user", help="default: user")
     _tokens_of(parser)
 
 
 def _token_revoke(parser: ArgumentParser) -> None:
-    parser.add_argument("token_id", metavar="TOKEN", help="as `operatorctl token list` has it")
+    parser.add_argument("token_id", metavar="TOKEN", help="its ID in `operatorctl token list`")
     _tokens_of(parser)
 
 
@@ -416,40 +425,40 @@ def _completion(_context: Context, args: Namespace) -> None:
 # --- the table --------------------------------------------------------------------------------------
 
 PROBE_COMMANDS = (
-    Command("add", probes.add, "make a probe known by name", _probe_add),
+    Command("add", probes.add, "register a probe", _probe_add),
     Command("list", probes.list_, "print the probes", _quiet),
     Command("get", probes.get, "print a probe, after connecting to it", _probe_name),
     Command("remove", probes.remove, "forget a probe", _probe_name),
 )
 
 TOKEN_COMMANDS = (
-    Command("new", tokens.new, "make a token and print it, once", _token_new),
-    Command("list", tokens.list_, "print whose tokens there are", _tokens_of),
-    Command("revoke", tokens.revoke, "forget a token", _token_revoke),
+    Command("new", tokens.new, "make a token and print it once", _token_new),
+    Command("list", tokens.list_, "print the tokens' IDs, users and roles", _tokens_of),
+    Command("revoke", tokens.revoke, "revoke a token", _token_revoke),
 )
 
 COMMANDS = (
     Command("start", sessions.start, "start a session and print its location", _start),
-    Command("plan", sessions.plan, "say what a start would do, and do nothing", _start_options),
-    Command("stop", sessions.stop, "stop sessions; returns when all is gone", _stop),
+    Command("plan", sessions.plan, "say what a start would do, without starting", _start_options),
+    Command("stop", sessions.stop, "stop sessions; return when they are removed", _stop),
     Command("list", sessions.list_, "print the sessions, newest first", _list),
     Command("get", sessions.get, "print a session", _get),
     Command("wait", sessions.wait, "wait until a session reaches a phase", _wait),
     Command("extend", sessions.extend, "renew the lease of a session", _extend),
     Command("stats", sessions.stats, "print what each stage of a session uses", _id),
     Command("logs", following.logs, "print what the stages of a session wrote", _logs),
-    Command("events", following.events, "print what happens, as it happens", _events),
+    Command("events", following.events, "print events as they happen", _events),
     Command("watch", watch.watch, "follow a session until it ends", _id),
     Command("record", record.record, "write the stream of a session to a file", _record),
     Command("probe", None, "register, list, check and forget probes", _probe),
     Command("pipelines", system.pipelines, "print the pipelines", _quiet),
     Command("status", system.status, "print engine, room, sessions and queue", _nothing),
     Command("metrics", system.metrics, "print what the daemon counts and measures", _nothing),
-    Command("ping", system.ping, "see whether the daemon answers", _nothing),
+    Command("ping", system.ping, "check that the daemon answers", _nothing),
     Command("describe", system.describe, "print the methods that the daemon knows", _nothing),
-    Command("drain", system.drain, "admit no more sessions", _drain),
-    Command("undrain", system.undrain, "admit sessions again", _nothing),
-    Command("reload", system.reload, "have the configuration read again", _nothing),
-    Command("token", None, "who may log in, by a file on the daemon's machine", _token),
+    Command("drain", system.drain, "start no more sessions", _drain),
+    Command("undrain", system.undrain, "start sessions again", _nothing),
+    Command("reload", system.reload, "reread the configuration", _nothing),
+    Command("token", None, "make, list and revoke tokens, on the daemon's machine", _token),
     Command("completion", _completion, "print a completion script for a shell", _shell),
 )

@@ -114,7 +114,7 @@ class Arrival:
         if not self._still_holds(peer.dispatcher.identity, transport):
             peer.drop_all()
             peer.dispatcher.identity = ANONYMOUS
-            text = "this login holds no more: log in anew"
+            text = "this login is no longer valid: log in again"
             peer.refuse_all(Unauthorized(text), TURNED_AWAY_LINGER)
 
     def _still_holds(self, who: Identity, transport: asyncio.BaseTransport) -> bool:
@@ -140,7 +140,7 @@ class Arrival:
 
     def _is_idle(self, peer: Peer) -> None:
         seconds = f"{self._services.config.limits.idle_timeout or 0.0:g} s"
-        text = f"nothing was asked for in {seconds} (limits.idle_timeout); the connection is closed"
+        text = f"no request came in {seconds} (limits.idle_timeout); the connection is closed"
         peer.refuse_all(DeadlineExceeded(text))
 
 

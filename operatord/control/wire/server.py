@@ -215,7 +215,7 @@ def _remove_stale(path: Path) -> None:
     """Remove a socket that nobody listens on any more, and nothing else. Raises `OSError`."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "is there, and is no socket")
+            raise FileExistsError(errno.EEXIST, "exists, and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(ConnectionRefusedError):

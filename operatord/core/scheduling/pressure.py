@@ -197,7 +197,7 @@ def _memory_reason(sample: Sample, watermarks: Watermarks) -> str:
     if limit is None or _lacks_memory(sample, watermarks):
         return (
             f"the machine is short of memory: {_size(sample.memory_available)} are available and "
-            f"{_size(watermarks.memory)} are to stay free; starts wait until {_size(wanted)} are "
+            f"{_size(watermarks.memory)} must stay free; starts wait until {_size(wanted)} are "
             "(system_reserved.memory)"
         )
     return (
@@ -210,8 +210,8 @@ def _memory_reason(sample: Sample, watermarks: Watermarks) -> str:
 def _disk_reason(sample: Sample, watermarks: Watermarks) -> str:
     return (
         f"the engine's disk is nearly full: {_size(sample.disk_free)} are free and "
-        f"{_size(watermarks.disk)} are to stay free; "
-        f"starts wait until {_size(_disk_clear(watermarks.disk))} are (system_reserved.disk)"
+        f"{_size(watermarks.disk)} must stay free; starts wait until {_size(_disk_clear(watermarks.disk))} "
+        "are (system_reserved.disk)"
     )
 
 

@@ -57,7 +57,10 @@ def never(state: State, shape: Shape) -> Why | None:
     if scarce := lacking(need, capacity):
         dimension = scarce[0]
         needed, most = (_amount(v, dimension) for v in (need, capacity))
-        text = f"it needs {_words(dimension, needed)}, and sessions may take {_words(dimension, most)} in all"
+        most_words = _words(dimension, most)
+        text = (
+            f"it needs {_words(dimension, needed)}, and all sessions together may take {most_words}"
+        )
         if dimension == "subnets":
             text = state.settings.no_subnets or text
         return Why(dimension, needed, most, most, (), text)
@@ -117,7 +120,7 @@ def _scarcity(
         )
     has = f"it needs {_words(dimension, needed)} and {_words(dimension, free)}"
     if free < capacity - taken:
-        return f"{has} are measured to be free on this machine beside what is kept back"
+        return f"{has} are measured to be free on this machine, apart from system_reserved"
     return f"{has} of {_words(dimension, capacity)} are free"
 
 

@@ -182,7 +182,7 @@ def _explain(client: APIClient, container_id: str, exc: APIError) -> None:
         raise NotThere(f"the container {container_id[:12]} is not there any more") from exc
     name = str(there.get("Name") or container_id[:12]).removeprefix("/")
     if there["State"].get("OOMKilled"):
-        raise OutOfMemory(f"{name} may use less memory than it takes to start it") from exc
+        raise OutOfMemory(f"{name} has a memory limit that is too low to start it") from exc
     endpoints = (there.get("NetworkSettings") or {}).get("Networks") or {}
     network = next((e.get("NetworkID") or key for key, e in endpoints.items()), None)
     _require(client, name, _join_of(there), network)

@@ -293,7 +293,7 @@ class DockerEngine:
     async def _within_capabilities(self, plan: StagePlan) -> StagePlan:
         """Return the plan as the engine can carry it out. Raises `StageRefused`, `PortTaken`."""
         if plan.gpus and not self.capabilities.takes_devices:
-            raise StageRefused(f"the engine cannot give {plan.name} the devices that it is to have")
+            raise StageRefused(f"the engine cannot give {plan.name} the devices that it needs")
         if (
             self.capabilities.takes_port_ranges
             or plan.publish is None
@@ -472,7 +472,7 @@ class DockerEngine:
                 if not await self._call(self._removing, during, subject, call):
                     continue
             return
-        raise EngineUnavailable(f"{subject} is stuck: the engine does not get it removed")
+        raise EngineUnavailable(f"{subject} is stuck: the engine cannot remove it")
 
     async def _has_image(self, image: str) -> bool:
         try:

@@ -71,7 +71,7 @@ _NO_REAPER = _because(
     "or docker-init for Docker, on the engine's machine"
 )
 _NO_PROGRAM = _because(
-    "the program that {name} is to run is not in its image: correct the stage's `command`, or the image"
+    "the program of {name} is not in its image: correct the stage's `command`, or the image"
 )
 _NO_COMMAND = _because(
     "the image of {name} has no command of its own: set the stage's `command`, or build the image with CMD "
@@ -116,7 +116,7 @@ RULES = (
     # runc 1.1 and later say so; the kernel has told nobody else yet.
     ErrorRule(
         ("start",), (), "oom-killed",
-        _because("{name} may use less memory than it takes to start it", OutOfMemory),
+        _because("{name} has a memory limit that is too low to start it", OutOfMemory),
     ),
     *(ErrorRule(_RUN, (), f'"{program}": executable file not found', _NO_REAPER) for program in _REAPERS),
     *(ErrorRule(_RUN, (), says, _NO_COMMAND) for says in _NO_COMMAND_SENTENCES),
@@ -124,7 +124,7 @@ RULES = (
     ErrorRule(("start",), (), "command that was not found", _NO_PROGRAM),  # Podman's, with any runtime
     ErrorRule(
         _RUN, (), "unable to find user",
-        _because("the user that {name} is to run as is not known in its image: correct USER of the image"),
+        _because("the user of {name} is not known in its image: correct USER of the image"),
     ),
     ErrorRule(
         _RUN, (), "exec format error",
@@ -137,20 +137,19 @@ RULES = (
     ErrorRule(
         ("start",), (400, 404, 500), "permission denied",
         _because(
-            "the program of {name} may not be run by the user that it is to run as: make it executable for "
-            "all in its image"
+            "the user of {name} may not execute its program: make it executable for all in its image"
         ),
     ),
     # containerd's own refusals: 404 for a program that is not in the image, on some versions.
     ErrorRule(("start",), (), "oci runtime", _REFUSED),
     ErrorRule(
         ("create",), (400,), "minimum memory limit",
-        _because("{name} is to have less memory than the engine allows: raise the stage's `memory_limit`"),
+        _because("{name} would have less memory than the engine allows: raise the stage's `memory_limit`"),
     ),
     # Devices were asked for, and the engine has no runtime that could hand them over.
     ErrorRule(
         ("start",), (), "could not select device driver",
-        _because("the engine cannot give {name} the devices that it is to have"),
+        _because("the engine cannot give {name} the devices that it needs"),
     ),
     ErrorRule(
         (*_RUN, "connect stage"), (404,), "network",

@@ -71,7 +71,8 @@ RULES = (
     ),
     SilenceRule(
         _is(ConnectionRefusedError),
-        "the connection to the container engine is refused, for nothing listens at its address: start the "
+        "the connection to the container engine is refused, because nothing listens at its address: start "
+        "the "
         f"engine, or correct {_SETTINGS}",
     ),
     SilenceRule(
@@ -84,13 +85,13 @@ RULES = (
     ),
     SilenceRule(
         _verified(_OTHER_HOST, _OTHER_ADDRESS),
-        f"the container engine's certificate is for another host than {_SETTINGS} names: name it as its "
-        "certificate does (subjectAltName), or have one made for that name",
+        f"the container engine's certificate is for another host than the one in {_SETTINGS}: use the name "
+        "in its certificate (subjectAltName), or have a certificate made for this one",
     ),
     SilenceRule(
         _is(ssl.SSLCertVerificationError),
-        "the container engine's certificate is not trusted, for none of the authorities that are known has "
-        f"signed it: put the certificate of the one that has, ca.pem, where {_CERTIFICATES} looks, and set "
+        "the container engine's certificate is not trusted, because no known authority has signed it: put "
+        "the certificate of its authority, ca.pem, where {_CERTIFICATES} looks, and set "
         "DOCKER_TLS_VERIFY=1 or docker_tls_verify",
     ),
     SilenceRule(
@@ -118,8 +119,8 @@ RULES = (
     ),
     SilenceRule(
         _is(ssl.SSLError, requests.exceptions.SSLError),
-        "the container engine and operatord agree on no encrypted connection: look after the certificates "
-        f"where {_CERTIFICATES} looks",
+        "the container engine and operatord cannot agree on an encrypted connection: check the "
+        "certificates where {_CERTIFICATES} looks",
     ),
     SilenceRule(
         _is(TLSParameterError),
@@ -131,8 +132,7 @@ RULES = (
     ),
     SilenceRule(
         _errno(errno.EHOSTUNREACH, errno.ENETUNREACH),
-        "there is no way to the container engine's host: look after the network, or correct "
-        f"{_SETTINGS}",
+        f"the container engine's host cannot be reached: check the network, or correct {_SETTINGS}",
     ),
     SilenceRule(
         _is(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
@@ -140,7 +140,7 @@ RULES = (
     ),
     SilenceRule(
         _answers_as_no_engine,
-        f"what answers at the container engine's address is no container engine: correct {_SETTINGS}",
+        f"what answers at the container engine's address is not a container engine: correct {_SETTINGS}",
     ),
     SilenceRule(
         _is(TimeoutError, requests.exceptions.Timeout, BlockingIOError),

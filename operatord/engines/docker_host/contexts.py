@@ -81,5 +81,5 @@ def _read(file: Path, what: str) -> dict[str, Any]:
     except ValueError as exc:
         raise BadEndpoint(f"{what} is not JSON", file) from exc
     if not isinstance(data, dict):
-        raise BadEndpoint(f"{what} is no JSON object", file)
+        raise BadEndpoint(f"{what} is not a JSON object", file)
     return data

@@ -173,13 +173,13 @@ def _failure(paramiko: Any, exc: Exception) -> OSError:
     """Return the error for a connection that failed."""
     if isinstance(exc, paramiko.BadHostKeyException):
         return SshFailed(
-            "the engine's host has another ssh key than is known of it: make sure that it is the right "
+            "the ssh key of the engine's host is not the known one: make sure that it is the right "
             "machine, then correct known_hosts (ssh-keygen -R HOST)"
         )
     if isinstance(exc, paramiko.PasswordRequiredException):
         return SshFailed(
-            "the ssh key for the engine's host has a passphrase, and a daemon cannot type: load it into an "
-            "ssh-agent that operatord has (SSH_AUTH_SOCK), or take a key without one"
+            "the ssh key for the engine's host has a passphrase, which a daemon cannot type: load it into an "
+            "ssh-agent that operatord has (SSH_AUTH_SOCK), or use a key without one"
         )
     if (
         isinstance(exc, paramiko.AuthenticationException)

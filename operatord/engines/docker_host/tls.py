@@ -51,8 +51,8 @@ def check(tls: Tls) -> None:
     elif tls.cert is not None or tls.key is not None:
         there, missing = (KEY, CERT) if tls.cert is None else (CERT, KEY)
         raise BadEndpoint(
-            f"beside {there} for the container engine, {missing} is missing: put it there, or take the other "
-            "away",
+            f"beside {there} for the container engine, {missing} is missing: put it there, or remove the "
+            "other",
             tls.cert or tls.key,
         )
 
@@ -73,13 +73,13 @@ def _check_client(cert: Path, key: Path) -> None:
     except ssl.SSLError as exc:
         raise BadEndpoint(
             f"{CERT} and {KEY} for the container engine do not belong together, or one of them is damaged: "
-            "they are to be a certificate and its key, in PEM",
+            "they must be a certificate and its key, in PEM",
             cert,
         ) from exc
     except _ProtectedError as exc:
         raise BadEndpoint(
-            f"the client's key for the container engine, {KEY}, has a passphrase, and a daemon cannot type; "
-            "write it without one (openssl pkey)",
+            f"the client's key for the container engine, {KEY}, has a passphrase, which a daemon cannot "
+            "type; write it without one (openssl pkey)",
             key,
         ) from exc
     except OSError as exc:

@@ -26,19 +26,19 @@ def negotiate(answer: dict[str, Any]) -> str:
     oldest = answer.get("MinAPIVersion") or newest
     if not all(isinstance(v, str) and _VERSION.fullmatch(v) for v in (oldest, newest)):
         raise EngineUnavailable(
-            "what answers at the container engine's address is no container engine: it tells no version of "
-            "Docker's interface"
+            "what answers at the container engine's address is not a container engine: it gives no version "
+            "of Docker's API"
         )
     name = f"the container engine (version {answer.get('Version', 'unknown')})"
     if numbers(newest) < numbers(OLDEST):
         raise EngineUnavailable(
-            f"{name} is too old: it speaks version {newest} of Docker's interface at most, and operatord "
-            f"{OLDEST} (Docker 20.10) at least; update the engine"
+            f"{name} is too old: it speaks Docker's API up to version {newest}, and operatord speaks it "
+            f"from {OLDEST} (Docker 20.10) on; update the engine"
         )
     if numbers(oldest) > numbers(NEWEST):
         raise EngineUnavailable(
-            f"{name} is too new: it speaks version {oldest} of Docker's interface at least, and operatord "
-            f"{NEWEST} at most; update operatord, and the Python package docker that it uses"
+            f"{name} is too new: it speaks Docker's API from version {oldest} on, and operatord speaks it "
+            f"up to {NEWEST}; update operatord, and the Python package docker that it uses"
         )
     return str(min(newest, NEWEST, key=numbers))
 
@@ -52,8 +52,8 @@ def refused(sentence: str) -> EngineUnavailable | None:
         return None
     ours, how, theirs = found.groups()
     return EngineUnavailable(
-        f"the container engine does not speak version {ours} of Docker's interface any more, which is too "
-        f"{how}: it wants {theirs}; it is asked anew which it speaks"
+        f"the container engine no longer speaks version {ours} of Docker's API, which is too {how}: it "
+        f"needs {theirs}; operatord asks again which versions it speaks"
     )
 
 

@@ -86,7 +86,7 @@ def unwritable(exc: OSError, name: str) -> DiskFull | StageRefused:
         return DiskFull(f"the disk of the state directory has no space left for {name}")
     reason = exc.strerror
     if isinstance(exc, (FileExistsError, NotADirectoryError)):
-        reason = "it, or what is named process in it, is no directory any more; move that away"
+        reason = "it, or `process` in it, is no longer a directory; move that away"
     return StageRefused(f"the state directory cannot be written for {name}: {reason}")
 
 

@@ -13,7 +13,7 @@ LINE = 4096
 """Bytes that a first line may have."""
 FIRST_LINE = 2.0
 """Seconds that a consumer has for its first line, and for the handshake of TLS before it."""
-EXAMPLE = 'the first line has to be {"type":"open","token":"…"}'
+EXAMPLE = 'the first line must be {"type":"open","token":"…"}'
 WRONG = f"this is not the token of the stream's location; {EXAMPLE}, with location.token"
 STRANGE = (
     "only the address that has asked for this stream may read it (streams.allow: requester); read it there, "
@@ -21,8 +21,8 @@ STRANGE = (
 )
 LATE = f"no first line came within {FIRST_LINE:g} s; {EXAMPLE}, with location.token"
 LONG = f"the first line has more than {LINE} bytes; {EXAMPLE}, with location.token"
-PLAIN = "this stream comes by TLS only: connect with it (location.tls), with the daemon's authority"
-FULL = "as many read this stream as the gate lets through; close one of the connections"
+PLAIN = "this stream comes over TLS only: connect with TLS (location.tls) and trust the daemon's authority"
+FULL = "this stream has as many readers as the gate allows; close one of the connections"
 GONE = "the stream does not answer any more: its session has ended, or its stage has"
 
 
@@ -74,7 +74,7 @@ class Terms(NamedTuple):
         except (ValueError, TypeError, KeyError, RecursionError):
             given = None
         if not isinstance(given, str):
-            return f"this stream wants a token; {EXAMPLE}, with location.token"
+            return f"this stream needs a token; {EXAMPLE}, with location.token"
         found = hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()
         return None if hmac.compare_digest(found, self.token or "") else WRONG
 

@@ -56,7 +56,7 @@ def test_steps_parts_and_what_was_waited_for_besides() -> None:
         "on the way       200.0  ########",
         "waited          1000.0",
         "",
-        "cold: no warm slot was ready for it; pipelines.segmented.warm has some made beforehand",
+        "cold: no warm slot was ready for it; pipelines.segmented.warm prepares some",
     ]
 
 
@@ -119,7 +119,7 @@ def test_what_takes_most_of_the_time_is_named(
 def test_an_answer_that_was_there_already_is_not_explained_by_the_start() -> None:
     text = explanation(COLD, 2.0)
     assert "waited" not in names(text)
-    assert text.endswith("the answer came after 2.0 ms: an earlier request had begun it")
+    assert text.endswith("the answer came after 2.0 ms: an earlier request had started it")
 
 
 def test_start_and_get_print_it_below_the_session(daemon: StubDaemon, ctl: Run) -> None:

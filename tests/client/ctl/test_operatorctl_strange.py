@@ -229,7 +229,7 @@ def test_address_that_is_none_is_told_with_one_that_is(
     for args in (["--address", text, "ping"], ["ping", "--address", text]):
         assert operatorctl.main(args) == exits.USAGE
         said = capsys.readouterr()
-        assert "is no address of a daemon" in said.err
+        assert "is not the address of a daemon" in said.err
         assert f"such as {example}" in said.err
         assert (said.out, len(said.err.splitlines())) == ("", 1)
     monkeypatch.setenv("OPERATORD_ADDRESS", text)

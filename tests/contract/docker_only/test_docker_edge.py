@@ -223,7 +223,7 @@ async def test_version_is_one_that_an_engine_with_a_minimum_takes(tmp_path: Path
         assert asked == ["/version", f"/v{NEWEST}/info"]
         engine._clients.drop()
         engine._clients._version = "1.41"  # of the engine that was there before
-        with pytest.raises(EngineUnavailable, match="does not speak version 1"):
+        with pytest.raises(EngineUnavailable, match="no longer speaks version 1"):
             await engine.inspect("x")
 
 

@@ -80,7 +80,7 @@ async def test_refused_connection_is_said_so(tmp_path: Path, kind: str) -> None:
         dead.bind(str(tmp_path / "dead.sock"))  # nobody listens
         url = f"unix://{tmp_path}/dead.sock" if kind == "unix" else f"tcp://127.0.0.1:{free_port()}"
         error = await told(url)
-    assert "is refused, for nothing listens at its address" in str(error)
+    assert "is refused, because nothing listens at its address" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ async def test_somebody_else_at_the_engines_address_is_said_to_be_no_engine(said
     """F4: the right port of another program."""
     async with answering(said) as port:
         error = await told(f"tcp://127.0.0.1:{port}")
-    assert "what answers at the container engine's address is no container engine" in str(error)
+    assert "what answers at the container engine's address is not a container engine" in str(error)
     assert not isinstance(error, EngineSilent)
 
 

@@ -56,7 +56,7 @@ def test_library_is_loaded_for_an_ssh_address_only() -> None:
 async def test_nobody_listens() -> None:
     """F4"""
     pytest.importorskip("paramiko")
-    assert "refused, for nothing listens" in await told(f"ssh://me@127.0.0.1:{free_port()}")
+    assert "refused, because nothing listens" in await told(f"ssh://me@127.0.0.1:{free_port()}")
 
 
 async def test_host_that_is_not_trusted_or_does_not_trust_is_told(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ async def test_host_that_is_not_trusted_or_does_not_trust_is_told(tmp_path: Path
         address, kind, _ = known.split(" ", 2)
         _, other = own.split(" ")[:2]
         server.known_hosts.write_text(f"{address} {kind} {other}\n")
-        assert "has another ssh key than is known of it" in await told(server.url)
+        assert "is not the known one" in await told(server.url)
         server.known_hosts.write_text(known)
         server.authorized.write_text("")
         assert "refuses the ssh keys of the user that operatord runs as" in await told(server.url)

@@ -33,17 +33,17 @@ def test_newest_that_both_know_is_spoken(oldest: str | None, newest: str, spoken
     [
         (
             {"Version": "19.03.15", "MinAPIVersion": "1.12", "ApiVersion": "1.40"},
-            f"(version 19.03.15) is too old: it speaks version 1.40 of Docker's interface at most, and "
-            f"operatord {OLDEST} (Docker 20.10) at least",
+            f"(version 19.03.15) is too old: it speaks Docker's API up to version 1.40, and "
+            f"operatord speaks it from {OLDEST} (Docker 20.10) on",
         ),
         (
             {"Version": "40.0", "MinAPIVersion": "1.90", "ApiVersion": "1.99"},
-            f"(version 40.0) is too new: it speaks version 1.90 of Docker's interface at least, and "
-            f"operatord {NEWEST} at most",
+            f"(version 40.0) is too new: it speaks Docker's API from version 1.90 on, and "
+            f"operatord speaks it up to {NEWEST}",
         ),
-        ({"message": "hello"}, "is no container engine"),
-        ({"ApiVersion": "latest"}, "is no container engine"),
-        ({"ApiVersion": 1.41}, "is no container engine"),
+        ({"message": "hello"}, "is not a container engine"),
+        ({"ApiVersion": "latest"}, "is not a container engine"),
+        ({"ApiVersion": 1.41}, "is not a container engine"),
     ],
 )
 def test_both_ends_are_named_where_there_is_none(answer: dict[str, Any], said: str) -> None:
@@ -59,6 +59,6 @@ def test_engine_that_was_replaced_by_a_newer_one_is_asked_anew() -> None:
         "client version 1.41 is too old. Minimum supported API version is 1.44, please upgrade your client "
         "to a newer version"
     )
-    assert "does not speak version 1.41 of Docker's interface any more" in str(error)
-    assert "it wants 1.44" in str(error)
+    assert "no longer speaks version 1.41 of Docker's API" in str(error)
+    assert "it needs 1.44" in str(error)
     assert refused("client sent an HTTP request to an HTTPS server") is None

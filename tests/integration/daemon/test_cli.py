@@ -98,7 +98,7 @@ async def test_state_that_cannot_be_written_is_told_with_what_to_do(tmp_path: Pa
     code, out, err = await run(*command, "--state-dir", state, env=clean_env())
     assert (code, out, len(err.splitlines())) == (FAILED, "", 1)
     assert "--state-dir" in err
-    assert "no directory" in err
+    assert "not a directory" in err
     assert state in err
 
 

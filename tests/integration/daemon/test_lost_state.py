@@ -145,7 +145,7 @@ async def test_session_is_stopped_though_a_file_is_in_the_place_of_its_records(
         ended = await wire.call("session.stop", session_id=session["session_id"])
         assert ended["outcome"] == "stopped"
         told = await wire.refusal("session.start")
-        assert "is no directory any more; move that away" in told.message
+        assert "is no longer a directory; move that away" in told.message
         records.unlink()
         after = await wire.call("session.start", count=1)
         await receive(after["location"])

@@ -1924,7 +1924,7 @@ async def test_journal_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> N
     (state / "journal.sqlite").unlink()
     (state / "journal.sqlite").mkdir()
     said = await refuses(state)
-    assert f"{state / 'journal.sqlite'} is a directory, and has to be a file" in said
+    assert f"{state / 'journal.sqlite'} is a directory, and must be a file" in said
 
 
 async def test_journal_of_somebody_else_is_a_sentence_and_stays_where_it_is(

@@ -92,7 +92,7 @@ async def test_signals_that_mean_nothing_end_no_daemon(tmp_path: Path) -> None:
         assert stage["phase"] == "running"
         assert await daemon.stop() == 0
         said = [entry["message"] for entry in daemon.log if entry]
-        told = [each for each in said if "passed over" in each]
+        told = [each for each in said if "is ignored" in each]
         assert len(told) == len(MEANINGLESS)
         assert any(each.startswith("SIGUSR1 ") for each in told)
         await wire.close()
@@ -163,7 +163,7 @@ async def test_file_in_the_place_of_the_unix_socket_is_left_alone(tmp_path: Path
     said = await serve_fails(
         "--listen", "127.0.0.1:0", "--state-dir", str(tmp_path / "s"), *PROCESS, "--unix", str(path)
     )
-    assert f"the Unix socket {path} cannot be listened on: is there, and is no socket" in said
+    assert f"the Unix socket {path} cannot be listened on: exists, and is not a socket" in said
     assert "--unix" in said
     assert path.read_text() == "data"
 

@@ -295,9 +295,9 @@ def datagrams() -> socket.socket:
     ("make", "said"),
     [
         (bound_to_all, "which other machines can reach"),
-        (datagrams, "no listening stream socket"),
-        (lambda: socket.socket(socket.AF_UNIX), "no listening stream socket"),
-        (lambda: open(os.devnull, "rb"), "is no socket"),  # noqa: PTH123, SIM115  # a descriptor
+        (datagrams, "not a listening stream socket"),
+        (lambda: socket.socket(socket.AF_UNIX), "not a listening stream socket"),
+        (lambda: open(os.devnull, "rb"), "is not a socket"),  # noqa: PTH123, SIM115  # a descriptor
     ],
 )
 async def test_what_cannot_be_served_is_refused(
@@ -319,4 +319,4 @@ async def test_a_number_that_is_none_is_refused(tmp_path: Path) -> None:
     launch = 'LISTEN_PID=$$ LISTEN_FDS=two exec "$@"'
     command = (OPERATORD, "serve", *PROCESS, "--state-dir", str(tmp_path / "s"))
     code, _, err = await run("sh", "-c", launch, "sh", *command, env=clean_env())
-    assert (code, "LISTEN_FDS is to be a number of sockets, and is 'two'" in err) == (1, True)
+    assert (code, "LISTEN_FDS must be a number of sockets, and is 'two'" in err) == (1, True)

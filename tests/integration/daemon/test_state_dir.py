@@ -83,13 +83,13 @@ async def test_what_was_open_to_others_is_closed_at_the_start(tmp_path: Path) ->
 @pytest.mark.parametrize("below", ["", "below"])
 async def test_state_directory_that_is_a_file_is_told_as_one(tmp_path: Path, below: str) -> None:
     (tmp_path / "s").touch()
-    assert f"{tmp_path / 's' / below} is no directory" in await refused(tmp_path / "s" / below)
+    assert f"{tmp_path / 's' / below} is not a directory" in await refused(tmp_path / "s" / below)
 
 
 async def test_link_that_leads_nowhere_is_told_as_one(tmp_path: Path) -> None:
     (tmp_path / "s").symlink_to("nowhere")
     said = await refused(tmp_path / "s")
-    assert "is no directory, for it is a link that leads nowhere" in said
+    assert "is not a directory, because it is a link that leads nowhere" in said
     assert "make what it leads to, or remove it" in said
 
 
@@ -101,7 +101,7 @@ async def test_directory_in_the_place_of_a_file_is_told_as_one(tmp_path: Path, n
     (state / name).unlink(missing_ok=True)
     (state / name).mkdir(mode=0o700)
     (state / name / "something").touch()
-    assert f"{state / name} is a directory, and has to be a file: move it away" in await refused(
+    assert f"{state / name} is a directory, and must be a file: move it away" in await refused(
         state
     )
     if name == "journal.sqlite":
@@ -117,9 +117,7 @@ async def test_file_in_the_place_of_a_directory_is_told_as_one(tmp_path: Path) -
     StateDir(tmp_path / "s").close()
     (tmp_path / "s" / "process").touch(0o600)
     said = await refused(tmp_path / "s")
-    assert (
-        f"{tmp_path / 's' / 'process'} is a file, and has to be a directory: move it away" in said
-    )
+    assert f"{tmp_path / 's' / 'process'} is a file, and must be a directory: move it away" in said
 
 
 @pytest.mark.parametrize(("mode_before", "holds"), [(0o755, "thesis.tex"), (0o1777, None)])
@@ -133,7 +131,7 @@ async def test_directory_that_serves_others_is_refused_and_left_as_it_is(
         (state / holds).touch()
     state.chmod(mode_before)
     said = await refused(state)
-    assert f"{state} is no directory of operatord's alone" in said
+    assert f"{state} is not a directory of operatord's alone" in said
     assert "choose a --state-dir that is empty or not there yet" in said
     assert mode(state) == mode_before
     assert [each.name for each in state.iterdir()] == ([holds] if holds else [])
@@ -658,13 +656,13 @@ def a_link_to_nowhere(path: Path) -> None:
     ("make", "said"),
     [
         (nothing, "No such file or directory"),
-        (a_directory, "is a directory, and no backup"),
-        (a_fifo, "is a named pipe, and no backup"),
-        (a_link_to_a_device, "is a link to what is no file, and no backup"),
-        (a_link_to_nowhere, "is a link that leads nowhere, and no backup"),
-        (Path.touch, "is empty, and no backup"),
-        (lambda path: path.write_text("a: b\n"), "is not an SQLite file, and so no backup"),
-        (a_database, "is an SQLite file, but no journal of operatord's"),
+        (a_directory, "is a directory, not a backup"),
+        (a_fifo, "is a named pipe, not a backup"),
+        (a_link_to_a_device, "is a link to something that is not a file, not a backup"),
+        (a_link_to_nowhere, "is a link that leads nowhere, not a backup"),
+        (Path.touch, "is empty, not a backup"),
+        (lambda path: path.write_text("a: b\n"), "is not an SQLite file, so it is not a backup"),
+        (a_database, "is an SQLite file, but not a journal of operatord"),
         (a_database_with_its_version, "is damaged (it does not have the tables of a journal)"),
         (a_backup_of_nobody, "is damaged (it does not say whose it is)"),
     ],
@@ -685,7 +683,7 @@ async def test_device_is_no_backup(tmp_path: Path) -> None:
     """N7"""
     code, _, err = await operatord("restore", "/dev/null", state_dir=tmp_path / "s")
     assert code == 1
-    assert "/dev/null is a device, and no backup: name a file that `operatord backup` wrote" in err
+    assert "/dev/null is a device, not a backup: name a file that `operatord backup` wrote" in err
 
 
 async def test_backup_that_cannot_be_written_names_the_file_that_was_meant(tmp_path: Path) -> None:
@@ -696,8 +694,8 @@ async def test_backup_that_cannot_be_written_names_the_file_that_was_meant(tmp_p
     os.mkfifo(fifo)
     for target, reason in (
         (tmp_path / "nope" / "x", "No such file or directory"),
-        (fifo, "is no file"),
-        (tmp_path, "is no file"),
+        (fifo, "is not a file"),
+        (tmp_path, "is not a file"),
     ):
         code, _, err = await operatord("backup", str(target), state_dir=tmp_path / "s")
         assert (code, err.count("\n")) == (1, 1)

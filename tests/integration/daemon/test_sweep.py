@@ -495,7 +495,7 @@ async def test_command_with_a_state_directory_that_is_not_its_own_to_use(tmp_pat
     (tmp_path / "s" / "instance").mkdir()
     code, out, err = await sweep_command(tmp_path / "s")
     assert (code, out) == (1, "")
-    assert "is a directory, and has to be a file" in err
+    assert "is a directory, and must be a file" in err
 
 
 @pytest.mark.parametrize("grace", ["-1", "soon", "nan"])

@@ -94,7 +94,7 @@ async def test_probe_is_registered_nowhere_else_and_nothing_is_connected_to(
 @pytest.mark.parametrize("host", ["169.254.1.1", "::ffff:169.254.1.1", "64:ff9b::a9fe:101"])
 async def test_what_no_setting_allows_is_not_said_to_be_a_setting(wire: Wire, host: str) -> None:
     refused = await wire.refusal("probe.register", name="p", host=host, port=80)
-    assert f"{host} is link-local, and no probe is looked for there" in refused.message
+    assert f"{host} is link-local, where no probe is allowed" in refused.message
 
 
 @pytest.mark.parametrize("host", NO_HOSTS)

@@ -93,7 +93,7 @@ async def test_a_late_check_that_was_sent_frames_is_not_answered_as_a_start(
     wire = await lab.wire()
     refused = await wire.refusal("session.start")
     assert refused.type == "start_failed"
-    assert "took the check of its location for a consumer" in refused.message
+    assert "took the daemon's check for a consumer" in refused.message
     assert "start it again" in refused.message
     assert lab.fake.empty
 

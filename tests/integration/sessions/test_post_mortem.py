@@ -190,7 +190,7 @@ async def test_start_that_a_dead_daemon_had_not_finished_says_so(tmp_path: Path)
         wire = await second.wire()
         ended = await wire.call("session.wait", session_id=session["session_id"])
         assert (ended["outcome"], ended["cause"]) == ("failed", "restart")
-        assert "its start had not been finished" in ended["post_mortem"]["advice"]
+        assert "its start was not finished" in ended["post_mortem"]["advice"]
         assert ended["post_mortem"]["phases"]["starting"] == rfc3339(begun)
         assert again.empty
     gate.open.set()

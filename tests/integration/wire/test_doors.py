@@ -236,7 +236,7 @@ async def test_clients_speak_tls(tmp_path: Path) -> None:
         async with AsyncClient(by_cert) as client:
             assert (await client.status()).role == "user"
         await asyncio.to_thread(use_blocking_clients, by_token, by_cert, daemon.token)
-        with pytest.raises(DaemonUnreachable, match=r"is not believed: .*OPERATORD_CA"):
+        with pytest.raises(DaemonUnreachable, match=r"is not trusted: .*OPERATORD_CA"):
             await AsyncClient(by_token._replace(ca=None)).connect()
 
 
@@ -254,7 +254,7 @@ def use_blocking_clients(by_token: Tls, by_cert: Tls, token: str) -> None:
         assert client.ping().pong
     with Client(by_cert) as client, client.start(count=5) as session:
         assert session.info.owner == "ada"
-    with pytest.raises(DaemonUnreachable, match="is not believed"):
+    with pytest.raises(DaemonUnreachable, match="is not trusted"):
         Client(by_token._replace(ca=None)).connect()
     for thread in threading.enumerate():
         if thread.name == "operatord TLS":

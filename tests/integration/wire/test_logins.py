@@ -88,7 +88,7 @@ async def test_reload_knows_new_tokens_and_ends_who_came_with_revoked_ones(door:
     await ada.call("events.subscribe")
     tokens.revoke(door.file, token_id)
     await operator.call("system.reload")
-    assert "holds no more" in (await ada.line())["error"]["message"]
+    assert "is no longer valid" in (await ada.line())["error"]["message"]
     assert await ada.at_end()
     again = await door.lab.wire()
     assert (await again.refusal("auth.login", token=text)).type == "unauthorized"
@@ -103,7 +103,7 @@ async def test_who_is_sent_away_hears_of_nothing_that_comes_after(door: Guarded)
     tokens.revoke(door.file, tokens.read(door.file)[-1].id)
     await operator.call("system.reload")
     door.lab.daemon.events.emit("session.attached", session_id=own["session_id"])
-    assert "holds no more" in (await ada.line())["error"]["message"]
+    assert "is no longer valid" in (await ada.line())["error"]["message"]
     assert await ada.at_end()
     ended = await operator.call("session.wait", session_id=own["session_id"], phase="ended")
     assert ended["reason"] == "the connection that held its lease has ended"

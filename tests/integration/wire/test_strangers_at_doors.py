@@ -165,7 +165,7 @@ async def test_certificates_of_an_authority_that_is_believed_no_more_end_with_a_
         assert (await old.call("system.ping"))["pong"], "one more is believed"
         believed.write_text(other)
         await boss.call("system.reload")
-        assert "holds no more" in (await old.line())["error"]["message"]
+        assert "is no longer valid" in (await old.line())["error"]["message"]
         assert await old.at_end()
         assert (await boss.call("system.ping"))["pong"]
 

@@ -128,10 +128,10 @@ def test_entry(entry: str, inside: tuple[str, int], outside: tuple[str, int]) ->
         ("10.0.0.0/8:65536", "expected a port, or a range"),
         ("10.0.0.0/8:\u0661", "expected a port, or a range"),
         ("10.0.0.0/8:9-1", "ends before it begins"),
-        ("169.254.0.0/16", "is link-local, and no probe is ever looked for there"),
+        ("169.254.0.0/16", "is link-local, where no probe is allowed"),
         ("169.254.169.254:80", "is link-local"),
         ("fe80::/64", "is link-local"),
-        ("224.0.0.0/4", "is no single machine"),
+        ("224.0.0.0/4", "is not a single machine"),
         ("::ffff:10.0.0.0/104", "write it as IPv4"),
     ],
 )

@@ -80,9 +80,9 @@ def chained(**consumer: Any) -> list[str]:
     [
         ("{rely.host}", "there is no stage 'rely'; did you mean 'relay'?"),
         ("{Relay.port}", "there is no stage 'Relay'; did you mean 'relay'?"),
-        ("{relay.prot}", "of a stage there are host and port, and no 'prot'; did you mean 'port'?"),
-        ("x{relay.name}", "of a stage there are host and port, and no 'name'; known: host, port"),
-        ("{relay.}", "of a stage there are host and port, and no ''; known: host, port"),
+        ("{relay.prot}", "a stage has host and port, and no 'prot'; did you mean 'port'?"),
+        ("x{relay.name}", "a stage has host and port, and no 'name'; known: host, port"),
+        ("{relay.}", "a stage has host and port, and no ''; known: host, port"),
         ("{relay.host:{relay.port}",
             "the address of a stage is written {relay.host}, without anything else in the braces"),
         ("{ relay.port }",

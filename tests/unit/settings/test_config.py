@@ -233,7 +233,7 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "advertise_host: 0.0.0.0 stands for every address": {"advertise_host": "0.0.0.0"},
     "advertise_host: :: stands for every address": {"advertise_host": "::"},
     "advertise_host: expected the name or the address": {"advertise_host": ""},
-    "advertise_host: a host's name has something before": {"advertise_host": "a..b"},
+    "advertise_host: a host's name has no empty part": {"advertise_host": "a..b"},
     "gate_ports: expected a range": {"gate_ports": "many"},
     "gate_ports: 10 ports are fewer": {"gate_ports": "20000-20009"},
     "gate_ports: 20900-21000 has ports of `ports`": {
@@ -253,7 +253,7 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "gpus[0].id: expected a name": {"gpus": [{"id": "", "memory": 1}]},
     "lease.idle_timeout": {"lease": {"idle_timeout": 0}},
     "lease.max_age": {"lease": {"max_age": "0s"}},
-    "stall_timeout: is longer": {"stall_timeout": 0},
+    "stall_timeout: must be longer": {"stall_timeout": 0},
     "subnets: 127.0.0.0/8 has addresses of 127.0.0.0/8": {"subnets": "127.0.0.0/8"},
     "subnets: 128.0.0.0/1 has addresses of 224.0.0.0/3": {"subnets": "128.0.0.0/1"},
 }
@@ -370,14 +370,14 @@ NOT_YAML = "the settings file is not YAML: line 2: "
             ("int", "sessions"), ("int", '""'), ("float", "x"), ("float", '""'), ("bool", "5"), ("null", "x"),
             ("int", "9" * 5000))),
         ("0x_", f"{NOT_YAML}this cannot be read as int"),
-        *((tagged, "listen: has a tag that is none of settings, in line 2; leave it out") for tagged in (
+        *((tagged, "listen: has a tag that settings do not have, in line 2; leave it out") for tagged in (
             "!!set {a}", "!!binary x$", "!!timestamp x", "!!omap [a: 1]", "!mine x",
             "!!python/name:os.system x")),
         *((nested, f"{NOT_YAML}more than 64 levels of nesting") for nested in (
             "[" * 64 + "]" * 64, "[" * 5000, "{a: " * 5000)),
         ("&a [*a]", "listen[0]: contains itself, in line 2; leave it out"),
         ("&a {<<: *a}", "listen: contains itself, in line 2; leave it out"),
-        ("\x01", f"{NOT_YAML}a character that has no place in it"),
+        ("\x01", f"{NOT_YAML}a character that is not allowed"),
         ("{<<: 5}", f"{NOT_YAML}expected a mapping or list of mappings for merging, but found scalar"),
     ],
 )  # fmt: skip

@@ -218,7 +218,7 @@ def damage_context(home: Home, text: str) -> Path:
     ("text", "said"),
     [
         ("{", "is not JSON"),
-        ("[]", "is no JSON object"),
+        ("[]", "is not a JSON object"),
         ("{}", "names no container engine"),
         ('{"Endpoints": {"docker": {"Host": 7}}}', "names no container engine"),
     ],
@@ -317,8 +317,8 @@ async def test_socket_that_is_found_is_the_engine(choose: Choose, home: Home) ->
     ("settings", "env", "said"),
     [
         ({}, {"DOCKER_CONTEXT": "nome"}, "no docker context 'nome'"),
-        ({}, {"DOCKER_HOST": "htp://x"}, "DOCKER_HOST: the address begins"),
-        ({"docker_context": NEAR}, {}, "the docker context near: the address begins"),
+        ({}, {"DOCKER_HOST": "htp://x"}, "DOCKER_HOST: the address does not begin"),
+        ({"docker_context": NEAR}, {}, "the docker context near: the address does not begin"),
         ({}, {"DOCKER_HOST": HOST, "DOCKER_TLS_VERIFY": "1"}, "ca.pem, is missing"),
         ({"docker_host": HOST, "docker_context": NEAR}, {}, "docker_context: names another engine"),
     ],

@@ -31,7 +31,7 @@ def test_address_that_others_reach_needs_a_login(host: str, tls: dict[str, Any])
         ({"address": "0.0.0.0:1", "auth": "cert"}, CERTIFICATES, "needs tls.client_ca"),
         ({"address": "0.0.0.0:1", "auth": "cert", "tls": TLS}, CERTIFICATES, "needs tls.client_ca"),
         ({"address": "h:1", "auth": "cert", "tls": MUTUAL}, {}, "needs auth.certificates"),
-        ({"address": "127.0.0.1:1", "auth": "peer"}, {}, "of Unix sockets only"),
+        ({"address": "127.0.0.1:1", "auth": "peer"}, {}, "on Unix sockets only"),
         ({"address": "/run/o.sock", "auth": "peer", "tls": TLS}, {}, "has no TLS"),
         ({"address": "/run/o.sock", "auth": "cert"}, CERTIFICATES, "has no TLS"),
         ({"address": "/" + "x" * 200, "auth": "peer"}, {}, "108 bytes at most"),

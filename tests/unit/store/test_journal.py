@@ -916,8 +916,8 @@ async def test_what_is_committed_can_be_asked_by_others_meanwhile(path: Path) ->
 
 
 OTHER_VERSIONS = {
-    -1: "is an SQLite file, but no journal of operatord's",
-    0: "is an SQLite file, but no journal of operatord's",
+    -1: "is an SQLite file, but not a journal of operatord",
+    0: "is an SQLite file, but not a journal of operatord",
     2: "is of version 2, and this operatord reads versions up to 1: use the newer operatord",
 }
 

@@ -68,7 +68,7 @@ def explanation(info: Mapping[str, Any], waited: float | None = None) -> str:
     verdict = _verdict(info, rows)
     rows += [Row(f"later: {name}", ms) for name, ms in later.items()]
     if joined:
-        verdict += f"\nthe answer came after {waited:.1f} ms: an earlier request had begun it"
+        verdict += f"\nthe answer came after {waited:.1f} ms: an earlier request had started it"
     return f"{_table(rows)}\n\n{verdict}"
 
 
@@ -147,9 +147,9 @@ def _verdict(info: Mapping[str, Any], rows: list[Row]) -> str:
     """Return whether it was warm, and what took longest or, if that is nothing special, would help."""
     slowest = _slowest(rows)
     if info.get("warm"):
-        return f"warm: {slowest or 'it was made beforehand, and only told what to do'}"
+        return f"warm: {slowest or 'it was prepared, and only needed its settings'}"
     setting = f"pipelines.{info.get('pipeline', 'NAME')}.warm"
-    advice = f"no warm slot was ready for it; {setting} has some made beforehand"
+    advice = f"no warm slot was ready for it; {setting} prepares some"
     return f"cold: {slowest or advice}"
 
 

@@ -207,8 +207,8 @@ def test_short_memory_waits_for_a_quarter_more() -> None:
     gauge = Gauge()
     assert gauge.update(CALM._replace(memory_available=120 * MIB), MARKS, 1) == "memory"
     assert gauge.reason(MARKS) == (
-        "the machine is short of memory: 120 MiB are available and 256 MiB are to stay free; "
-        "starts wait until 320 MiB are (system_reserved.memory)"
+        "the machine is short of memory: 120 MiB are available and 256 MiB must stay free; starts wait "
+        "until 320 MiB are (system_reserved.memory)"
     )
     assert gauge.update(CALM._replace(memory_available=320 * MIB - 1), MARKS, 1) == "memory"
     assert "319.9 MiB are available" in gauge.reason(MARKS)
@@ -240,8 +240,8 @@ def test_a_nearly_full_disk_waits_for_a_tenth_more() -> None:
     gauge = Gauge()
     assert gauge.update(CALM._replace(disk_free=int(1.5 * GIB)), MARKS, 1) == "disk"
     assert gauge.reason(MARKS) == (
-        "the engine's disk is nearly full: 1.5 GiB are free and 2 GiB are to stay free; "
-        "starts wait until 2.1 GiB are (system_reserved.disk)"
+        "the engine's disk is nearly full: 1.5 GiB are free and 2 GiB must stay free; starts wait until "
+        "2.1 GiB are (system_reserved.disk)"
     )
     assert gauge.update(CALM._replace(disk_free=int(2.15 * GIB)), MARKS, 1) == "disk"
     assert gauge.update(CALM._replace(disk_free=int(2.2 * GIB)), MARKS, 1) == "none"
