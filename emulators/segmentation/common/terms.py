@@ -21,28 +21,28 @@ TERMS_HELP = """\
     format             json, or y4m: YUV4MPEG2 for ffmpeg and OpenCV     (json)
     policy             lossless: the slowest consumer slows everything down; fastest: frames are
                        dropped for consumers slower than the fastest; live: for all that are too
-                       slow; they are counted in the end         (y4m: fastest, json: lossless)
-    unread             while nobody consumes, hold the stream, or drop all but the newest
-                       frame                          (drop, if no number is known; else hold)
+                       slow; the end counts them                 (y4m: fastest, json: lossless)
+    unread             without a consumer, hold the stream, or drop all but the newest
+                       frame             (drop if the number of frames is unknown; else hold)
     checked            True: nobody is a consumer before the first check (False)
     attached           True: attach to the upstream, and be live         (False)
     visitors           False: a silent connection is a consumer after 2 ms (True)
-    count              frames after which to end, though the upstream goes on (the upstream's own)
+    count              frames after which to end, even if the upstream goes on (the upstream's)
     connect_timeout    seconds for the upstream's hello to come          (30)
 
-The hello comes as soon as the upstream has said its own. Frames begin with the first consumer; later
-ones begin with the next whole frame. If all consumers leave, the upstream is held up until another
-comes, and what a consumer had accepted when it left is lost.
+A stage sends its hello after its upstream has sent one. Frames begin with the first consumer; later
+ones begin with the next whole frame. If all consumers leave, the upstream is held until another
+comes, and frames that a consumer had accepted when it left are lost.
 
 A connection may say in a line what it is. {"type":"check"}: it gets the hello and costs no frame.
-{"type":"consume"}: it is a consumer at once; with "policy":"live" in it, frames are dropped for it
-rather than that others wait. {"type":"attach"}: it gets the hello and the end, and frames only while
-it asks for them with a consume; frames neither begin nor wait for it. {"type":"watch"}: as that, but
-it is sent frames while others are. A silent connection is sent
-frames at once and is a consumer after 0.2 s. Should it leave before, or say by then, or within two
-seconds more, that it is a check, the next one is sent the same frames.
+{"type":"consume"}: it is a consumer at once; with "policy":"live" in it, frames are dropped for it,
+so that others need not wait. {"type":"attach"}: it gets the hello and the end, and frames only while
+it asks for them with a consume; frames neither begin nor wait for it. {"type":"watch"}: the same, but
+it gets frames while others do. A silent connection is sent frames at once and is a consumer after
+0.2 s. If it leaves before, or says by then or within two seconds more that it is a check, the next
+connection is sent the same frames.
 
-A consumer's end counts in `frames` what was sent to it and in `dropped` what passed it by.
+A consumer's end counts in `frames` what it was sent and in `dropped` what it missed.
 """
 """What --help says of every stage that has an upstream, after the settings of its own."""
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STAGE_HELP = """
-With OPERATORD_LATE_BIND=1 a stage prints `waiting`, waits for one line {"env":{…}} on standard
-input and lays it over the environment before it reads its settings; at the end of input it exits
+With OPERATORD_LATE_BIND=1 a stage prints `waiting` and waits for one line {"env":{…}} on standard
+input, which overrides the environment; then it reads its settings. At the end of input it exits
 with 0.
 
 Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
 Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
-is not understood, 5 all consumers left before the end, 128+n ended by signal n.
+sent no valid stream, 5 all consumers left before the end, 128+n ended by signal n.
 """
 
 LINE_LIMIT = 64 * 1024
