@@ -28,9 +28,7 @@ def add_check_config(commands: Any) -> None:
 
 def add_config(commands: Any) -> None:
     """Add `operatord config` and its options."""
-    text = (
-        "Print the settings that `serve` would use with the same options; or where to begin from."
-    )
+    text = "Print the settings that `serve` would use with the same options, or an example file."
     config = commands.add_parser("config", help="print the settings", description=text)
     config.add_argument(
         "--example", action="store_true",

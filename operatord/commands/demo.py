@@ -16,8 +16,8 @@ from .values import whole
 def add_demo(commands: Any) -> None:
     """Add `operatord demo` and its options."""
     text = (
-        "Run the main job before your eyes: a private daemon, one segmented session asked for over "
-        "TCP, its frames received and compared with the truth, and the proof that nothing is left."
+        "Run one session while you watch: start a private daemon, ask it for a segmented session over "
+        "TCP, receive the frames and compare them with the truth, and show that nothing is left."
     )
     demo = commands.add_parser(
         "demo", help="watch one session from request to nothing", description=text

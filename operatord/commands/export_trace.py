@@ -14,13 +14,13 @@ from .settings import add_settings, load_settings
 def add_export_trace(commands: Any) -> None:
     """Add `operatord export-trace` and its options."""
     text = (
-        "Write what a daemon was asked for, and how long it took, as a trace for `simulate --trace`. "
-        "The daemon may go on meanwhile."
+        "Write a daemon's requests and their durations as a trace for `simulate --trace`. The daemon may "
+        "run meanwhile."
     )
     export = commands.add_parser(
         "export-trace", help="write the history as a trace for simulate", description=text
     )
-    export.add_argument("trace", metavar="FILE", type=Path, help="where to: JSON lines")
+    export.add_argument("trace", metavar="FILE", type=Path, help="output file: JSON lines")
     add_settings(export)
     export.set_defaults(run=_export_trace)
 

@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
         "stops the containers of each session, and answers with the stream's location.",
         epilog='Try it: "operatord demo". Ask a running one: '
         """echo '{"method":"system.status"}' | nc -N 127.0.0.1 7733. """
-        "Exit codes: 0 ok, 1 it did not work, 2 usage or settings, 74 output cannot be written, "
+        "Exit codes: 0 ok, 1 failed, 2 usage or settings, 74 output cannot be written, "
         "130 interrupted, 141 nobody reads the output.",
     )
     parser.add_argument("--version", action=_ShowVersion, help="print the version and exit")

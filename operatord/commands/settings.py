@@ -29,7 +29,9 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--engine", choices=tuple(KINDS),
         help="where stages run: containers of the engine that is named or found, or local processes",
     )  # fmt: skip
-    parser.add_argument("--state-dir", metavar="DIR", help="what outlives a restart is kept there")
+    parser.add_argument(
+        "--state-dir", metavar="DIR", help="where state that survives a restart is kept"
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"))
     parser.add_argument("--log-format", choices=("auto", "text", "json"), help="the log on stderr")
 

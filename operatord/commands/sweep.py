@@ -14,20 +14,20 @@ from .values import seconds
 def add_sweep(commands: Any) -> None:
     """Add `operatord sweep` and its options."""
     text = (
-        "Remove what is left over on the engine: objects with the label of this state directory's "
-        "instance that belong to no living session of its journal. Safe beside a daemon that works; "
-        "where none runs, what was being started or removed when it died goes as well. Sessions that "
-        "run, foreign objects and those of other instances are never touched."
+        "Remove leftovers from the engine: objects with this instance's label that belong to no live "
+        "session in its journal. Safe while a daemon runs. If none runs, sessions that were being started "
+        "or removed when it ended are removed as well. Running sessions, foreign objects and those of "
+        "other instances are never touched."
     )
     sweep = commands.add_parser("sweep", help="remove what is left over, once", description=text)
     sweep.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     sweep.add_argument(
         "--grace", metavar="SECONDS", type=seconds, default=10.0,
-        help="time between the two looks that something has to be left over at (default: 10)",
+        help="time between the two checks that must both find a leftover (default: 10)",
     )  # fmt: skip
     sweep.add_argument(
         "--forgotten", action="store_true",
-        help="remove also sessions that run and are in no journal, for it was damaged or moved away",
+        help="also remove running sessions that are in no journal, because it was damaged or moved away",
     )  # fmt: skip
     add_settings(sweep)
     sweep.set_defaults(run=_sweep)

@@ -17,16 +17,16 @@ def add_token(commands: Any) -> None:
     """Add `operatord token` and its options."""
     text = (
         "Make, list and revoke the tokens in the file that auth.tokens of the settings names. A running "
-        "daemon knows of it after a reload (operatorctl reload, or SIGHUP); who came with a revoked token is "
-        "disconnected then."
+        "daemon applies changes at a reload (operatorctl reload, or SIGHUP), and then disconnects clients "
+        "with a revoked token."
     )
     token = commands.add_parser("token", help="who may log in", description=text)
     verbs = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    new = verbs.add_parser("new", help="make one and print it, once")
+    new = verbs.add_parser("new", help="make a token and print it once")
     new.add_argument("user", metavar="USER", help="who may log in with it")
     new.add_argument("--role", choices=ROLES, default="user", help="(default: user)")
     new.set_defaults(act="new")
-    verbs.add_parser("list", help="print whose they are").set_defaults(act="show")
+    verbs.add_parser("list", help="print the tokens' IDs, users and roles").set_defaults(act="show")
     revoke = verbs.add_parser("revoke", help="forget one")
     revoke.add_argument("id", metavar="ID", help="its ID in `operatord token list`")
     revoke.set_defaults(act="revoke")

@@ -15,11 +15,11 @@ from .settings import add_settings, load_settings
 def add_backup(commands: Any) -> None:
     """Add `operatord backup` and its options."""
     text = (
-        "Write the journal, with all that a daemon needs to go on from it, into one file. The daemon may go "
-        "on meanwhile. `operatord restore` puts it back."
+        "Write the journal, with everything that a daemon needs to continue from it, into one file. The "
+        "daemon may run meanwhile. `operatord restore` puts it back."
     )
     backup = commands.add_parser("backup", help="write the journal to a file", description=text)
-    backup.add_argument("backup", metavar="FILE", type=Path, help="where to; it is written anew")
+    backup.add_argument("backup", metavar="FILE", type=Path, help="output file; it is overwritten")
     add_settings(backup)
     backup.set_defaults(run=_backup)
 
@@ -27,8 +27,9 @@ def add_backup(commands: Any) -> None:
 def add_restore(commands: Any) -> None:
     """Add `operatord restore` and its options."""
     text = (
-        "Put a backup into a state directory that has no journal, while no daemon runs there. Sessions that "
-        "have begun since go on running, but nobody knows them: `operatord sweep --forgotten` removes them."
+        "Put a backup into a state directory that has no journal, while no daemon runs there. Sessions "
+        "started since the backup go on running, but are unknown: `operatord sweep --forgotten` removes "
+        "them."
     )
     restore = commands.add_parser("restore", help="put a backup back", description=text)
     restore.add_argument("backup", metavar="FILE", type=Path, help="what `operatord backup` wrote")
@@ -38,20 +39,18 @@ def add_restore(commands: Any) -> None:
 
 def add_identity(commands: Any) -> None:
     """Add `operatord identity` and its options."""
-    text = (
-        "Say which instance a state directory is, or settle it; for that, no daemon may run there."
-    )
+    text = "Print the instance of a state directory, or change it while no daemon runs there."
     identity = commands.add_parser(
-        "identity", help="of a state directory: say or settle it", description=text
+        "identity", help="print or change the instance of a state directory", description=text
     )
     how = identity.add_mutually_exclusive_group()
     how.add_argument(
         "--new", action="store_true",
-        help="for a copy: an instance of its own, that keeps history and probes, and has no sessions",
+        help="for a copy: make it a new instance, which keeps history and probes but has no sessions",
     )  # fmt: skip
     how.add_argument(
         "--take-over", action="store_true",
-        help="for one that was moved or put back: go on in place of the one that is gone for good",
+        help="for a directory that was moved or put back: replace the original, which is gone for good",
     )  # fmt: skip
     add_settings(identity)
     identity.set_defaults(run=_identity)
