@@ -545,7 +545,7 @@ class FakeEngine:
         owner = container.plan.join
         owners = [c for c in self.world.containers.values() if owner in (c.id, c.plan.name)]
         if owner is not None and not any(c.status == "running" for c in owners):
-            raise StageRefused(f"{container.plan.name} is to join a stage that does not run")
+            raise StageRefused(f"{container.plan.name} would join a stage that does not run")
         if not container.plan.connect_later:
             self._publish(container)
         self.world.start(container)

@@ -18,7 +18,7 @@ from .origin import credentials_of
 
 Auth = Literal["none", "token", "cert", "peer"]
 """How a listener learns who connects."""
-NO_NAME = "a name that is none (it has to have one CN)"
+NO_NAME = "a client without a name (it must have one CN)"
 
 
 class Peers(NamedTuple):

@@ -123,7 +123,7 @@ def _private_text(path: Path) -> bytes:
     with open(path, "rb", opener=_open_at_once) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
-            raise TokensUnusable("it is no regular file")
+            raise TokensUnusable("it is not a regular file")
         if others := found.st_mode & 0o077:
             mode = f"{found.st_mode & 0o777:04o}"
             does = "read" if others & 0o044 else "use"

@@ -93,6 +93,6 @@ def _cannot_start(exc: OSError, config: Any) -> str:
     if place == state or state in place.parents or place in state.parents:
         return (
             f"cannot start: the state directory {state} cannot be used: {exc.strerror}: {exc.filename}; "
-            "choose one that you may write to with --state-dir, or run as who may write there"
+            "choose one that you may write to with --state-dir, or run as a user who may write there"
         )
     return f"cannot start: {exc.strerror or exc}: {exc.filename}"

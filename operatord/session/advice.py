@@ -145,7 +145,7 @@ ADVICE: dict[str, str | Callable[[Case], str] | None] = {
     "unread": "connect to the location sooner, ask with a lease that is extended, or raise "
     "lease.unread_timeout",
     "idle": "connect to the location sooner, or raise lease.idle_timeout",
-    "max_age": "raise lease.max_age if sessions are to run for longer",
+    "max_age": "raise lease.max_age if sessions should run longer",
     "oom": _oom,
     "exit": _exit,
     "engine_lost": "see from the engine's own log why it was away, and start the session again",

@@ -111,7 +111,7 @@ def _network_problems(config: Config) -> list[str]:
         if first <= gate_last and gate_first <= last:
             found.append(
                 f"gate_ports: {config.gate_ports} has ports of `ports` ({config.ports}), where the engine "
-                "publishes; choose a range beside it"
+                "publishes; choose another range"
             )
     if config.advertise_host not in (None, "auto"):
         found += _advertised_problems(config.advertise_host)

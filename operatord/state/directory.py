@@ -87,7 +87,7 @@ class StateDir(StateLock):
         """Return what is in the place of the directory or of its lock, and what to do about it."""
         if self.path.is_dir():
             kind = no_file(self.path / LOCK)
-            lock = "stands where the lock of the state directory is to be; move it away"
+            lock = "stands in the place of the state directory's lock; move it away"
             return kind and f"{kind} {lock}"
         what, kind = in_the_way(self.path)
         if what.is_dir():

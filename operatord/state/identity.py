@@ -137,7 +137,7 @@ def settle_instance(directory: Path) -> str:
         before, name = _repeated_name(directory), new_instance(directory)
         if before is not None:
             log.warning(
-                "%s is gone: this is no more the instance %s, but %s. To go on as before, stop the daemon, "
+                "%s is gone: this is no longer the instance %s, but %s. To go on as before, stop the daemon, "
                 "write the first name into it and remove %s",
                 file, before, name, IDENTITY,
             )  # fmt: skip

@@ -157,7 +157,7 @@ def take_over(config: Config) -> str:
         try:
             asyncio.run(_release(engine))
         except base.EngineError as exc:
-            raise CannotDo(f"the engine has to answer for that: {exc}") from exc
+            raise CannotDo(f"this needs an answer from the engine: {exc}") from exc
         write_identity(state_dir, now)
     return f"instance {instance} belongs to {state_dir} from now on"
 

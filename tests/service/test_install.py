@@ -151,7 +151,7 @@ def test_a_prefix_that_is_none_is_refused(tmp_path: Path, prefix: str) -> None:
     command = (ROOT / "packaging/install", "install")
     done = subprocess.run(command, env=env, check=False, text=True, capture_output=True)
     assert done.returncode == 1
-    assert f"PREFIX is to be an absolute path without blanks, and is '{prefix}'" in done.stderr
+    assert f"PREFIX must be an absolute path without blanks, and is '{prefix}'" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -257,8 +257,8 @@ def _start(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--frames",
         action="store_true",
-        help="receive the frames, too, then print a summary; the session ends with operatorctl, however that "
-        "ends; with --lease or --request-key it lives as its lease says instead (pinned, if none is given)",
+        help="receive the frames, too, then print a summary; the session ends with operatorctl; "
+        "with --lease or --request-key it ends by its lease instead (pinned, if none is given)",
     )
     _explain(parser)
 

@@ -192,6 +192,6 @@ def _require(client: APIClient, name: str, join: str | None, network: str | None
     """Raise `NotThere` unless what the container called ``name`` needs is there."""
     if join is not None:
         if _found(lambda: client.inspect_container(join)) is None:
-            raise NotThere(f"the container whose network {name} is to share is not there any more")
+            raise NotThere(f"the container whose network {name} would share is not there any more")
     elif network and _found(lambda: client.inspect_network(network)) is None:
         raise NotThere(f"the network of {name} is not there any more")

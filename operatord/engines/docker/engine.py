@@ -421,7 +421,9 @@ class DockerEngine:
         except ValueError as exc:
             # In the same body, Podman tells what it failed at: most often that it was removed meanwhile.
             if (await self.inspect(container_id)).status != "gone":
-                raise EngineFailed("the engine ended a log with something that is none") from exc
+                raise EngineFailed(
+                    "the engine ended a log with something that is not a log"
+                ) from exc
         if "follow" not in query:
             for line in reader.flush():
                 yield line

@@ -113,8 +113,8 @@ RULES = (
         _says(
             "bad_certificate", "bad certificate", "unknown_ca", "unknown ca", "certificate_unknown"
         ),
-        "the container engine refuses the client's certificate, cert.pem: there is none, it has expired, or "
-        "another authority has signed it than the engine trusts; put the right one where "
+        "the container engine refuses the client's certificate, cert.pem: there is none, it has expired, "
+        "or the engine does not trust the authority that has signed it; put the right one where "
         f"{_CERTIFICATES} looks",
     ),
     SilenceRule(

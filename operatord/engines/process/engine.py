@@ -233,7 +233,7 @@ class ProcessEngine:
         if stage.plan is None:
             raise StageRefused(f"{stage.record.name} was planned by an earlier daemon")
         if stage.plan.join is not None and self._status(self._stage(stage.plan.join)) != "running":
-            raise StageRefused(f"{stage.record.name} is to join a stage that does not run")
+            raise StageRefused(f"{stage.record.name} would join a stage that does not run")
         _check_port(_ip_of(stage.plan.network.id), stage.plan.port)
         self._run(stage, stage.plan)
 

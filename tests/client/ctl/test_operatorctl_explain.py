@@ -104,7 +104,7 @@ def test_a_start_that_failed_is_explained_as_far_as_it_came() -> None:
 @pytest.mark.parametrize(
     ("timings", "waited", "word"),
     [
-        ({"probe": 2.0, "total": 100.0}, None, "waiting to be let in"),
+        ({"probe": 2.0, "total": 100.0}, None, "waiting in the queue"),
         ({"probe": 790.0, "total": 800.0}, None, "registered probe"),
         ({"turn": 790.0, "total": 800.0}, None, "other sessions"),
         ({"start": 790.0, "total": 800.0}, 2000.0, "between client and daemon"),

@@ -489,7 +489,7 @@ async def test_whom_the_start_was_about_is_looked_at_before_the_words(tmp_path: 
 
     async with engine_that(answer, tmp_path) as engine:
         await engine.connect()
-        with pytest.raises(NotThere, match="to share is not there"):
+        with pytest.raises(NotThere, match="would share is not there"):
             await engine.start("0123")
 
 

@@ -331,7 +331,7 @@ def test_directory_without_its_lock_file_is_still_locked(
     with pytest.raises(StateDirUnusable):
         StateDir(path)
     if no_file(path / "lock"):
-        with pytest.raises(StateDirLost, match=r"stands where the lock .* is to be; move it away$"):
+        with pytest.raises(StateDirLost, match=r"stands in the place of .* lock; move it away$"):
             state.secure()
         remove(path / "lock")
     with pytest.raises(StateDirBusy, match=f"process {os.getpid()}, "):

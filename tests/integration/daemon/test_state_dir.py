@@ -215,7 +215,7 @@ def test_name_that_was_removed_is_a_wish_for_another(
     (tmp_path / "s" / "instance").unlink()
     with StateDir(tmp_path / "s") as again:
         assert again.instance != name
-        assert f"this is no more the instance {name}, but {again.instance}" in caplog.text
+        assert f"this is no longer the instance {name}, but {again.instance}" in caplog.text
     (tmp_path / "s" / "instance").write_text(name)
     (tmp_path / "s" / "identity").unlink()
     with StateDir(tmp_path / "s") as as_before:

@@ -85,7 +85,7 @@ def test_file_behind_a_link_is_written_and_the_link_stays(file: Path) -> None:
         (lambda file: file.chmod(0o640), "others may read it (its mode is 0640); chmod 600"),
         (lambda file: file.chmod(0o602), "others may use it"),
         (lambda file: file.unlink(), "operatord token new"),
-        (lambda file: (file.unlink(), os.mkfifo(file, 0o600)), "no regular file"),
+        (lambda file: (file.unlink(), os.mkfifo(file, 0o600)), "not a regular file"),
         (lambda file: file.write_text("{}\n"), "line 1: "),
         (lambda file: file.write_text("\nada:user\n"), "line 2: "),
         (lambda file: file.write_text(file.read_text().replace("user", "admin")), "line 1: "),

@@ -31,7 +31,7 @@ ON_THE_WAY = "on the way"
 WAITED = "waited"
 
 SLOWEST = {
-    QUEUE: "most of it was spent waiting to be let in: operatorctl status says what is scarce",
+    QUEUE: "most of it was spent waiting in the queue: operatorctl status says what is scarce",
     "probe": "most of it was spent waiting for the registered probe to answer",
     "turn": "most of it was spent waiting for other sessions to be made",
     ON_THE_WAY: "most of it was spent between client and daemon, not on the start",
