@@ -51,7 +51,7 @@ UNSENDABLE: list[tuple[dict[str, Any], str]] = [
     ({"count": 2**63}, "params.count: a whole number of more than 64 bits"),
     ({"count": -(2**63) - 1}, "params.count: a whole number of more than 64 bits"),
     ({"count": 10**5000}, "params.count: a whole number of more than 64 bits"),
-    ({"owner": OF_A_FILE}, r"params.owner: 'M\udcfcller' is not UTF-8"),
+    ({"owner": OF_A_FILE}, r"params.owner: 'M\udcfcller' cannot be written as UTF-8"),
     ({"owner": b"ada"}, "params.owner: JSON cannot express bytes"),
     ({"owner": object()}, "params.owner: JSON cannot express object"),
     ({"env": {"probe": {"fps": float("nan")}}}, "params.env.probe.fps: nan is not a JSON number"),
@@ -166,7 +166,7 @@ async def test_progress_of_a_start_that_cannot_be_sent_is_the_same_error(
     ("args", "said"),
     [
         (["--count", "9" * 30], "params.count: a whole number of more than 64 bits"),
-        (["--owner", OF_A_FILE], r"params.owner: 'M\udcfcller' is not UTF-8"),
+        (["--owner", OF_A_FILE], r"params.owner: 'M\udcfcller' cannot be written as UTF-8"),
     ],
 )
 def test_operatorctl_says_so_in_one_line(
