@@ -94,7 +94,7 @@ async def test_a_late_check_that_was_sent_frames_is_not_answered_as_a_start(
     refused = await wire.refusal("session.start")
     assert refused.type == "start_failed"
     assert "took the daemon's check for a consumer" in refused.message
-    assert "start it again" in refused.message
+    assert "start the session again" in refused.message
     assert lab.fake.empty
 
 
