@@ -118,7 +118,9 @@ def test_where_the_limit_cannot_be_found_out_it_is_the_default_one(
     daemon.on("system.ping", trouble)
     with Client(daemon.address, timeout=PATIENCE) as client:
         assert client.start(owner="x" * 60_000).id == SESSION_ID
-        with pytest.raises(UnsendableRequest, match=f"at most {LINE_BYTES} bytes .*could not find out"):
+        with pytest.raises(
+            UnsendableRequest, match=f"at most {LINE_BYTES} bytes .*could not find out"
+        ):
             client.start(owner=LONG)
         assert client.start(owner="ada").id == SESSION_ID
 
