@@ -72,7 +72,7 @@ class AsyncRunningSession:
 
     @property
     def location(self) -> m.Location | None:
-        """Where the stream is; None until it is verified."""
+        """Where the stream is; None until it is verified, and once the session has ended."""
         location = self.info.location
         return location if isinstance(location, m.Location) else None
 
@@ -86,7 +86,7 @@ class AsyncRunningSession:
     def frames(self, *, timeout: float | None = None) -> AsyncFrameStream:
         """Return the frames at its location, once there is one; ``timeout`` is the longest silence (s).
 
-        Connecting raises `StreamError` for a session that ended without a location, and
+        Connecting raises `StreamError` for a session that has ended, and
         `LocationUnreachable`.
         """
         limit, daemon = self._client.connect_timeout, self._client.address
@@ -143,7 +143,9 @@ class AsyncRunningSession:
         if self.location is None:
             await self.wait(phase="running")
         if self.location is None:
-            raise StreamError(f"session {self.id} ended without a location")
+            had_one = isinstance(self.info.started, str)
+            how = "has ended" if had_one else "ended without a location"
+            raise StreamError(f"session {self.id} {how}")
         return self.location
 
     # --- the rest --------------------------------------------------------------------------------

@@ -66,7 +66,7 @@ class RunningSession:
 
     @property
     def location(self) -> m.Location | None:
-        """Where the stream is; None until it is verified."""
+        """Where the stream is; None until it is verified, and once the session has ended."""
         location = self.info.location
         return location if isinstance(location, m.Location) else None
 
@@ -80,7 +80,7 @@ class RunningSession:
     def frames(self, *, timeout: float | None = None) -> FrameStream:
         """Return the frames at its location, once there is one; ``timeout`` is the longest silence (s).
 
-        Connecting raises `StreamError` for a session that ended without a location, and
+        Connecting raises `StreamError` for a session that has ended, and
         `LocationUnreachable`.
         """
         limit, daemon = self._client.connect_timeout, self._client.address
@@ -137,7 +137,9 @@ class RunningSession:
         if self.location is None:
             self.wait(phase="running")
         if self.location is None:
-            raise StreamError(f"session {self.id} ended without a location")
+            had_one = isinstance(self.info.started, str)
+            how = "has ended" if had_one else "ended without a location"
+            raise StreamError(f"session {self.id} {how}")
         return self.location
 
     # --- the rest --------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec.structs import replace
+
 from operatord.access.identity import Identity
 from operatord.core.plans import Upstream
 from operatord.lifecycle.supervisor import Supervisor
@@ -38,15 +40,16 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     call.audit("start", session_id=record.id, owner=owner)
     if params.lease == "connection":
         _hold(call, record)
-    if params.wait == "ready":
-        with _progress(call, record), _awaited(call, record):
-            await record.ready()
-        if record.location is None or record.given_up:
-            raise _failure(record, call.peer.identity)
-    else:
+    if params.wait != "ready":
         with _awaited(call, record):
             await supervisor.written()  # a client that was told of it must find it again
-    return supervisor.view(record)
+        return supervisor.view(record)
+    with _progress(call, record), _awaited(call, record):
+        await record.ready()
+    if record.location is None or record.given_up:
+        raise _failure(record, call.peer.identity)
+    # Also if it has ended meanwhile: it is what whoever waited for this has been promised.
+    return replace(supervisor.view(record), location=record.location)
 
 
 def _count(services: Services, params: m.SessionStartParams, owner: str) -> None:

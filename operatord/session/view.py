@@ -13,7 +13,10 @@ from .record import SessionRecord
 
 
 def to_session(record: SessionRecord, clock: Clock) -> Session:
-    """Return the session as the wire has it now."""
+    """Return the session as the wire has it now.
+
+    Once it has ended it has no location: the address delivers nothing, or soon another session's stream.
+    """
     record.put_right(clock)
     result, ended = record.result, record.phase == "ended"
     shown = result if record.phase in ("stopping", "ended") else None
@@ -28,7 +31,7 @@ def to_session(record: SessionRecord, clock: Clock) -> Session:
         pipeline=record.plan.pipeline,
         phase=record.phase,
         network=record.network_name,
-        location=record.location or UNSET,
+        location=UNSET if ended else record.location or UNSET,
         outcome=shown.outcome if shown and ended else UNSET,
         reason=shown.reason if shown else or_unset(record.place.reason),
         cause=shown.cause if shown else UNSET,
@@ -42,7 +45,7 @@ def to_session(record: SessionRecord, clock: Clock) -> Session:
         registered_probe=upstream.name if upstream else UNSET,
         timings=record.timings or UNSET,
         estimate=or_unset(record.place.estimate),
-        plain_location=record.plain_location or UNSET,
+        plain_location=UNSET if ended else record.plain_location or UNSET,
         warm=record.warm,
         degraded=bool(record.missing),
         exit_codes=codes or UNSET,

@@ -90,7 +90,10 @@ async def get(wire: Wire, view: Json) -> Json:
 
 async def test_sessions_are_as_they_were(machine: Machine, views: Mapping[str, Json]) -> None:
     wire = await machine.start()
-    assert {name: await get(wire, view) for name, view in views.items()} == views
+    ended = {**views["ended"]}
+    del ended["location"]  # was shown when this was recorded, and delivered nothing
+    expected = {**views, "ended": ended}
+    assert {name: await get(wire, view) for name, view in views.items()} == expected
     listed = (await wire.call("session.list"))["sessions"]
     newest_first = [views[name]["session_id"] for name in ("waiting", "running", "ended")]
     assert [each["session_id"] for each in listed] == newest_first

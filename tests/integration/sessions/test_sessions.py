@@ -45,6 +45,22 @@ async def test_stop_answers_when_everything_is_gone(lab: Lab, wire: Wire) -> Non
     assert lab.fake.empty
 
 
+async def test_location_is_there_until_the_session_has_ended(lab: Lab, wire: Wire) -> None:
+    """From then on the address delivers nothing, or another session's stream."""
+    session = await wire.call("session.start")
+    asked = {"session_id": session["session_id"]}
+    gate = lab.fake.script.hold("remove_network")
+    stop = wire.begin("session.stop", **asked)
+    await gate.reached.wait()
+    other = await lab.wire()
+    assert (await other.call("session.get", **asked))["location"] == session["location"]
+    gate.open.set()
+    assert "location" not in await wire.reply(stop)
+    assert "location" not in await wire.call("session.get", **asked)
+    (listed,) = (await wire.call("session.list", phase="ended"))["sessions"]
+    assert "location" not in listed
+
+
 async def test_stopping_twice_returns_the_same_session(wire: Wire) -> None:
     session = await wire.call("session.start")
     first = await wire.call("session.stop", session_id=session["session_id"])
@@ -112,7 +128,6 @@ async def test_session_completes_when_its_last_stage_has_delivered_all(
     ended = await wire.call("session.wait", session_id=session["session_id"])
     assert (ended["outcome"], ended["cause"], ended["frames"]) == ("completed", "done", 200)
     assert ended["exit_codes"] == {"probe": 0, "stream": 0, "segmentation": 0}
-    assert ended["location"] == session["location"]
     assert lab.fake.empty
 
 
