@@ -12,9 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self, Unpack
 
-import msgspec
-
 from operatord_client.options import Recorded, RecordOptions, RecordPath
+from operatord_protocol.codec import encode
 from operatord_protocol.stream import Y4M, End
 
 from .cutter import Cutter, Piece
@@ -72,7 +71,7 @@ class Tape:
         """Have a recording that was stopped be a whole stream: it has as many frames as were written."""
         if self._has_headers and not self._ended:
             end = End(frames=self._file.kept.frames, dropped=self._dropped)
-            self._file.write(msgspec.json.encode(end) + b"\n")
+            self._file.write(encode(end) + b"\n")
 
     @property
     def done(self) -> bool:
