@@ -24,35 +24,35 @@ images: ## build the emulator images (ARGS="--base IMAGE")
 emulators: ## copy emulators/common to the emulators that need it
 	@tools/emulators
 
-client: venv ## make the blocking client's files from those of the client for asyncio
+client: venv ## generate the blocking client from the client for asyncio
 	@$(PYTHON) tools/client
 
 # A demo needs .venv and no more: it starts no engine, but takes one that answers, else local processes.
 demo: venv ## watch a session run, on an engine that answers or as local processes
 	@if host=$$(tools/engine status 2>/dev/null); then export "$$host"; fi; exec .venv/bin/operatord demo $(ARGS)
 
-install: ## install it as a service of systemd (DESTDIR=, PREFIX=/usr/local, SERVICE_PYTHON=/usr/bin/python3)
+install: ## install the daemon as a systemd service (DESTDIR=, PREFIX=/usr/local, SERVICE_PYTHON=/usr/bin/python3)
 	@packaging/install
 
 uninstall: ## remove the service; settings, state and user stay
 	@packaging/install uninstall
 
-test: ## run the tests, with containers where an engine is to be had (ARGS="-k name")
+test: ## run the tests, with containers if there is an engine (ARGS="-k name")
 	@tools/test $(ARGS)
 
 engines: ## test on other releases' engines, and print a table (ARGS="docker-28 podman")
 	@tools/engines $(ARGS)
 
-engine-settings: ## have a session on a Docker of unusual settings, one after the other (ARGS=docker-26)
+engine-settings: ## run sessions on a Docker with unusual settings, one after the other (ARGS=docker-26)
 	@tools/engine-settings $(ARGS)
 
 pythons: ## run the tests that need no engine with other Pythons (ARGS=3.14)
 	@tools/pythons $(ARGS)
 
-faults: ## kill the daemon everywhere, ROUNDS=30 times at random, and harm the engine
+faults: ## kill the daemon at every point, ROUNDS=30 times at random, and damage the engine
 	@FAULTS=all ROUNDS=$(ROUNDS) tools/test tests/faults $(ARGS)
 
-cores: ## measure under load what reserved cores are worth, on cgroup v1 and v2 (ARGS="here docker-28")
+cores: ## measure reserved cores under load, on cgroup v1 and v2 (ARGS="here docker-28")
 	@tools/cores $(ARGS)
 
 fuzz: venv ## send the daemon ROUNDS=10000000 lines that are nearly requests (ARGS="--seconds 600")
