@@ -91,7 +91,7 @@ RULES = (
     SilenceRule(
         _is(ssl.SSLCertVerificationError),
         "the container engine's certificate is not trusted, because no known authority has signed it: put "
-        "the certificate of its authority, ca.pem, where {_CERTIFICATES} looks, and set "
+        f"the certificate of its authority, ca.pem, where {_CERTIFICATES} looks, and set "
         "DOCKER_TLS_VERIFY=1 or docker_tls_verify",
     ),
     SilenceRule(
@@ -120,7 +120,7 @@ RULES = (
     SilenceRule(
         _is(ssl.SSLError, requests.exceptions.SSLError),
         "the container engine and operatord cannot agree on an encrypted connection: check the "
-        "certificates where {_CERTIFICATES} looks",
+        f"certificates where {_CERTIFICATES} looks",
     ),
     SilenceRule(
         _is(TLSParameterError),
