@@ -12,7 +12,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, terminal, values
-from .verbs import following, probes, record, sessions, system, tokens, watch
+from .verbs import following, probes, record, sessions, system, tokens, top, watch
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
@@ -347,6 +347,14 @@ def _events(parser: ArgumentParser) -> None:
     )
 
 
+def _top(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="print it and exit, as is done anyway where the output is no terminal",
+    )
+
+
 def _record(parser: ArgumentParser) -> None:
     _id(parser)
     add = parser.add_argument
@@ -449,6 +457,7 @@ COMMANDS = (
     Command("logs", following.logs, "print what the stages of a session wrote", _logs),
     Command("events", following.events, "print events as they happen", _events),
     Command("watch", watch.watch, "follow a session until it ends", _id),
+    Command("top", top.top, "watch the machine, the queue and all sessions; q leaves", _top),
     Command("record", record.record, "write the stream of a session to a file", _record),
     Command("probe", None, "register, list, check and forget probes", _probe),
     Command("pipelines", system.pipelines, "print the pipelines", _quiet),

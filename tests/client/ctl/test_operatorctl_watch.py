@@ -76,7 +76,7 @@ def test_without_rich_it_says_so_and_how_to_get_it(
     watched: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """N5: a line for each change is not taken for all there is."""
-    monkeypatch.delitem(sys.modules, "operatord_client.ctl.verbs.drawing", raising=False)
+    monkeypatch.delitem(sys.modules, "operatord_client.ctl.verbs.drawing.session", raising=False)
     monkeypatch.setitem(sys.modules, "rich.console", None)  # as if it were not installed
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert operatorctl.main(watched) == 0
@@ -90,7 +90,7 @@ def test_the_picture_shows_phase_location_stages_and_rate() -> None:
     pytest.importorskip("rich")
     from rich.console import Console
 
-    from operatord_client.ctl.verbs.drawing import LiveScreen
+    from operatord_client.ctl.verbs.drawing.session import LiveScreen
 
     out = io.StringIO()
     console = Console(file=out, width=100, force_terminal=False)
@@ -110,7 +110,7 @@ def test_the_picture_of_an_ended_session_shows_exit_codes() -> None:
     pytest.importorskip("rich")
     from rich.console import Console
 
-    from operatord_client.ctl.verbs.drawing import LiveScreen
+    from operatord_client.ctl.verbs.drawing.session import LiveScreen
 
     out = io.StringIO()
     with LiveScreen(Console(file=out, width=100)) as screen:

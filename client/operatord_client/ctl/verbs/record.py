@@ -130,7 +130,7 @@ def _gauge() -> Gauge:
     """Return what shows how far it is: on a terminal, with rich where that is installed."""
     if sys.stderr is not None and sys.stderr.isatty():
         try:
-            from .drawing_record import RecordBar  # noqa: PLC0415 - it imports rich
+            from .drawing.record import RecordBar  # noqa: PLC0415 - it imports rich
         except ImportError:
             return TickerGauge()
         return RecordBar()

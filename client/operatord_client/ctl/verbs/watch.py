@@ -12,9 +12,11 @@ from operatord_protocol.visible import tidied
 from .sessions import code_of
 from .view import View
 
-WITHOUT_RICH = (
-    "rich is not installed, so this is a line for each change and no picture; "
+GET_RICH = (
     "it comes with the extra `cli`: pip install 'operatord[cli]' (pipx: pipx inject operatord rich)"
+)
+WITHOUT_RICH = (
+    f"rich is not installed, so this is a line for each change and no picture; {GET_RICH}"
 )
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
@@ -73,7 +75,7 @@ def _screen(ctx: Context) -> Screen:
         return JsonScreen(ctx)
     if sys.stdout is not None and sys.stdout.isatty():
         try:
-            from .drawing import LiveScreen  # noqa: PLC0415 - the one that imports rich
+            from .drawing.session import LiveScreen  # noqa: PLC0415 - the one that imports rich
         except ImportError:
             terminal.note(WITHOUT_RICH)
             return PlainScreen()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The picture that `watch` draws on a terminal. Only this and its neighbours of that name import rich."""
+"""The picture that `watch` draws on a terminal."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from operatord_client.ctl import render
-
-from .view import View
+from operatord_client.ctl.verbs.view import View
 
 COLOURS = {
     "queued": "yellow",
