@@ -23,7 +23,8 @@ from operatord.state.directory import StateDir, StateDirLost
 log = logging.getLogger(__name__)
 
 GATE = "the gate for streams"
-"""What the log and `system.status` call it."""
+DOORS = "the doors of streams"
+"""What the log and `system.status` call them."""
 LOOPBACKS = ("127.0.0.1", "::1")
 
 
@@ -97,5 +98,5 @@ def make_doors(
             raise OSError(str(exc)) from exc
 
     gate = Gate(state.path, hear, lost, secure)
-    doors = Doors(DoorParts(gate, key, ports, living))
+    doors = Doors(DoorParts(gate, key, ports, living, lambda said: told.show(DOORS, said)))
     return doors

@@ -143,6 +143,8 @@ class Gate:
                 writer.close()
                 raise
         except (OSError, ValueError) as exc:
+            if self._pid:  # 0 stands for any child
+                await _reap(self._pid)
             log.error("the gate cannot be started: %s", exc)
             text = "the gate for streams cannot be started here; the daemon's log says why"
             raise GateGone(text) from exc

@@ -25,6 +25,10 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds until doors that could not be opened are tried again; each time in a row twice as many."""
 
+LASTS = 5
+"""Tries in vain, within some three seconds, after which `system.status` says so."""
+MOST_TOLD = 3
+"""Doors that are named in one sentence."""
 LOOK_EVERY = 15.0
 """Seconds after which the gate is asked what is open though nothing is known to be amiss."""
 
@@ -38,6 +42,8 @@ class DoorParts(NamedTuple):
     """Returns the range of ports for doors; None lets the system choose."""
     living: Callable[[], Iterable[SessionRecord]]
     """Returns the sessions that have not ended."""
+    show: Callable[[str], None] = lambda problem: None
+    """Told, for `system.status`, why streams cannot be reached, if that lasts."""
 
 
 class Doors:
@@ -45,7 +51,7 @@ class Doors:
 
     def __init__(self, parts: DoorParts) -> None:
         """Nothing is opened yet, and no gate is there."""
-        self._gate, self._key, self._ports, self._living = parts
+        self._gate, self._key, self._ports, self._living, self._show = parts
         self._amiss = asyncio.Event()
         """What is open may not be what is to be open."""
         self._stale = False
@@ -129,19 +135,32 @@ class Doors:
         self._amiss.set()
 
     async def keep(self) -> None:
-        """Have open what is to be open, and nothing else, for ever."""
-        pause = FIRST_PAUSE
+        """Have open what is to be open, and nothing else, for ever.
+
+        A door that cannot be opened is tried again at its own port: that address has been told, and another
+        one would reach nobody who has it.
+        """
+        tries = 0
         while True:
             await self._look_due()
             self._amiss.clear()
             try:
                 await self._compare()
-                pause = FIRST_PAUSE
+                if tries:
+                    log.info("all streams can be reached by the gate again")
+                tries = 0
             except (GateFailed, OSError) as exc:
-                log.error("not all streams can be reached by the gate, tried again: %s", exc)
+                tries += 1
+                self._tell(str(exc), tries)
                 self._amiss.set()
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
+                await asyncio.sleep(min(FIRST_PAUSE * 2 ** min(tries - 1, 16), LONGEST_PAUSE))
+
+    def _tell(self, problem: str, tries: int) -> None:
+        """Tell what cannot be opened: in the log at once, and once more with `system.status` if it lasts."""
+        if tries in (1, LASTS):
+            log.error("not all streams can be reached by the gate, tried again: %s", problem)
+        if tries == LASTS:
+            self._show(problem)
 
     async def _look_due(self) -> None:
         """Return when something may be amiss, or a gate that hangs is to be found before it is needed."""
@@ -168,17 +187,27 @@ class Doors:
         for name in there.keys() - wanted.keys():
             if self._is_nobodys(name):
                 await self._gate.ask({"do": "close", "door": name})
-        failed: GateFailed | None = None
-        for name in wanted.keys() - there.keys():
-            record, stage = wanted[name]
-            if (door := record.provisioned.doors.get(stage)) is not None:
-                try:
-                    await self._opened(record, stage, door)
-                    log.info("session %s: its door is open again at port %d", record.id, door.port)
-                except GateFailed as exc:
-                    failed = exc
-        if failed is not None:
-            raise failed
+        failed = [
+            problem
+            for name in sorted(wanted.keys() - there.keys())
+            if (problem := await self._open_again(*wanted[name]))
+        ]
+        if failed:
+            raise GateFailed("; ".join(failed[:MOST_TOLD]))
+
+    async def _open_again(self, record: SessionRecord, stage: str) -> str | None:
+        """Open a door that is missing, at its port; return why it cannot be opened. Raises `OSError`."""
+        if (door := record.provisioned.doors.get(stage)) is None:
+            return None
+        try:
+            await self._opened(record, stage, door)
+        except GateFailed as exc:
+            where = f"port {door.port} of {door.reach.listen}"
+            return (
+                f"{where}, where session {record.id} was found: {exc}; free it, or stop the session"
+            )
+        log.info("session %s: its door is open again at port %d", record.id, door.port)
+        return None
 
     def _is_nobodys(self, name: str) -> bool:
         """Tell whether no session has a door, or may be opening it just now."""

@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 from pathlib import Path
 
-from daemon_lab import StreamingFake, in_process, until
+import pytest
+from daemon_lab import Json, StreamingFake, in_process, until
 from gate_lab import gates_of
 from test_gate import House, house, opens
 
@@ -57,3 +59,47 @@ async def test_tokens_stay_what_they_are_though_the_state_directory_is_gone(
     await engine.end()
     assert gates_of(found.state) == []
     os.waitpid(left, 0)  # its daemon was this process, which is there still
+
+
+async def test_port_that_another_program_has_taken_is_told_and_taken_back_when_it_is_free(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house(tmp_path) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start", plain_stream=True)
+        location = session["location"]
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            await until(lambda: taken_from_a_gate(taken, location, daemon.state), "it is taken")
+            taken.listen()
+
+            async def told() -> bool:
+                found = (await wire.call("system.status"))["troubles"]
+                return any(each["task"] == "the doors of streams" for each in found)
+
+            await until(told, "system.status says so")
+            (trouble,) = [
+                each
+                for each in (await wire.call("system.status"))["troubles"]
+                if each["task"] == "the doors of streams"
+            ]
+            assert trouble["error"] == (
+                f"port {location['port']} of {location['host']}, where session {session['session_id']} was "
+                "found: Address already in use; free it, or stop the session"
+            )
+            asked = {"session_id": session["session_id"]}
+            assert (await wire.call("session.get", **asked))["location"] == location
+            said = [each for each in caplog.records if "not all streams" in each.getMessage()]
+            assert len(said) == 2
+        await until(lambda: opens(location), "the door is open again")
+
+
+def taken_from_a_gate(sock: socket.socket, location: Json, state: Path) -> bool:
+    """Kill the gate; tell whether its port was had before another gate had it."""
+    for gate in gates_of(state):
+        os.kill(gate, signal.SIGKILL)
+    try:
+        sock.bind((location["host"], location["port"]))
+    except OSError:
+        return False
+    return True
