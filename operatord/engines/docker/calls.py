@@ -10,6 +10,7 @@ of its own.
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
 
@@ -27,6 +28,8 @@ from . import bodies
 from .client import APIClient, APIError
 from .errors import not_connected, port_in_use, still_needed
 
+_KILLED = 128 + signal.SIGKILL
+"""How a container ends that the kernel kills."""
 _PORT_TRIES = 10
 _JOINS = "container:"
 """Prefix of a network mode that means another container's namespace."""
@@ -181,11 +184,20 @@ def _explain(client: APIClient, container_id: str, exc: APIError) -> None:
     if there is None:
         raise NotThere(f"the container {container_id[:12]} is not there any more") from exc
     name = str(there.get("Name") or container_id[:12]).removeprefix("/")
-    if there["State"].get("OOMKilled"):
+    if _was_killed_for_memory(there["State"]):
         raise OutOfMemory(f"{name} has a memory limit that is too low to start it") from exc
     endpoints = (there.get("NetworkSettings") or {}).get("Networks") or {}
     network = next((e.get("NetworkID") or key for key, e in endpoints.items()), None)
     _require(client, name, _join_of(there), network)
+
+
+def _was_killed_for_memory(state: bodies.Json) -> bool:
+    """Tell whether the kernel killed what a container that never ran consists of: the runtime's own process.
+
+    Docker 26 notes only the code of its end where it is killed between the runtime's steps.
+    """
+    killed = state.get("Status") == "created" and state.get("ExitCode") == _KILLED
+    return killed or bool(state.get("OOMKilled"))
 
 
 def _require(client: APIClient, name: str, join: str | None, network: str | None) -> None:

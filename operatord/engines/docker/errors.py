@@ -63,6 +63,7 @@ _PORT_SENTENCES = ("port is already allocated", "all ports are allocated", _IN_U
 
 
 _PORT_TAKEN = _because("no host port that {name} may be published on is free", PortTaken)
+_LITTLE_MEMORY = _because("{name} has a memory limit that is too low to start it", OutOfMemory)
 _GONE = _because("{name} is not there any more", NotThere)
 _REAPERS = ("catatonit", "docker-init")
 """What engines run as process 1 of a stage; on some systems it is a separate package."""
@@ -113,11 +114,10 @@ RULES = (
         ),
     ),
     *(ErrorRule(("start",), (), says, _PORT_TAKEN) for says in _PORT_SENTENCES),
-    # runc 1.1 and later say so; the kernel has told nobody else yet.
-    ErrorRule(
-        ("start",), (), "oom-killed",
-        _because("{name} has a memory limit that is too low to start it", OutOfMemory),
-    ),
+    # runc 1.1 and later say the first; the kernel has told nobody else yet. On cgroup v1 the limit is set
+    # late, and the kernel refuses it when more is in use already.
+    ErrorRule(("start",), (), "oom-killed", _LITTLE_MEMORY),
+    ErrorRule(("start",), (), "unable to set memory limit", _LITTLE_MEMORY),
     *(ErrorRule(_RUN, (), f'"{program}": executable file not found', _NO_REAPER) for program in _REAPERS),
     *(ErrorRule(_RUN, (), says, _NO_COMMAND) for says in _NO_COMMAND_SENTENCES),
     ErrorRule(_RUN, (), "executable file not found", _NO_PROGRAM),

@@ -359,6 +359,12 @@ asyncio.run(main())
         ("remove", 500, "write x: no space left on device", EngineFailed),
         ("network", 500, "subnet … is already used on the host", SubnetTaken),
         ("start", 500, "container init was OOM-killed (memory limit too low?)", OutOfMemory),
+        (
+            "start",
+            500,
+            "unable to set memory limit to 6291456 (current usage: 12824576)",
+            OutOfMemory,
+        ),
         ("create", 404, "No such image: demo-probe:latest", ImageMissing),
         ("create", 404, "network 0123 not found", NotThere),
         ("create", 400, "Minimum memory limit allowed is 6MB", StageRefused),
@@ -455,9 +461,14 @@ async def test_engines_own_sentence_is_always_in_the_log(
     assert entry.endswith("the engine says, with status 500: the graph driver is at /var/lib/x")
 
 
-async def test_limit_below_what_a_start_takes_is_told_as_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "state", [{"OOMKilled": True}, {"OOMKilled": False, "Status": "created", "ExitCode": 137}]
+)
+async def test_limit_below_what_a_start_takes_is_told_as_memory(
+    tmp_path: Path, state: dict[str, object]
+) -> None:
     """E10: whatever the engine's words are, the container says that it was killed for it."""
-    there = {"Name": "/stage-1", "State": {"OOMKilled": True}}
+    there = {"Name": "/stage-1", "State": state}
 
     async def answer(path: str, writer: asyncio.StreamWriter) -> None:
         if path.endswith("/start"):
