@@ -115,7 +115,7 @@ async def test_bad_probe_of_an_old_journal_is_an_error_of_its_own(tmp_path: Path
             for each in bad:
                 found = listed[each["name"]]
                 assert found["state"] != "up"
-                assert any(word in found["error"] for word in ("host", "header", "no address"))
+                assert any(word in found["error"] for word in ("host", "header", "not the address"))
             refused = await wire.refusal("session.start", probe="bad-0")
             assert refused.type == "probe_unreachable"
             assert (await wire.call("probe.remove", name="bad-0"))["host"] == "a..b"
