@@ -48,7 +48,16 @@ def check(section: str, file: Path, names: set[str]) -> None:
 
 
 def test_control_plane(tmp_path: Path) -> None:
-    parts = ("unpipelined", "latency", "batches", "saturated", "crowd", "fairness", "cost")
+    parts = (
+        "unpipelined",
+        "latency",
+        "batches",
+        "saturated",
+        "crowd",
+        "fairness",
+        "cost",
+        "metrics",
+    )
     parts += ("tls-unpipelined", "tls-batches", "tls-saturated")
     check("control", tmp_path / "bench.json", {f"control.{part}" for part in parts})
 

@@ -18,8 +18,12 @@ from daemons import PATIENCE, BenchFailed, Daemon, cpu_seconds, scratch, served
 from tables import Table
 
 PING = "system.ping"
+METRICS = "system.metrics"
+FIFTY = f"fifty of {PING}"
 LIVING = 100
 """Sessions that run."""
+MANY = 1000
+"""Sessions that run while `system.metrics` is asked for."""
 ENDED = 1000
 """Sessions that have ended and are remembered."""
 BATCH = 100
@@ -44,14 +48,45 @@ def measure(rounds: int, short: bool) -> list[Table]:
     table = Table("control.cost", title, "µs", PING)
     table.notes.append("session.list: for each session listed; plans all differ; gets go round")
     with _daemon() as daemon:
-        asks = _asks(_sessions(daemon, living, ended), short)
+        ids = _sessions(daemon, living, ended)
+        asks = _asks(ids, short)
         for ask in asks:
             _processor_time(daemon, ask)
         for _ in range(rounds):
             for ask in asks:
                 seconds = _processor_time(daemon, ask)
                 table.add(ask.name, seconds / ask.calls / ask.listed * 1e6)
-    return [table]
+        return [table, _metrics(daemon, rounds, len(ids), short)]
+
+
+def _metrics(daemon: Daemon, rounds: int, living: int, short: bool) -> Table:
+    """Return what `system.metrics` takes of the daemon, while very many sessions live."""
+    many, calls = (living, 20) if short else (MANY, 200)
+    for _ in range(many - living):
+        daemon.call("session.start")
+    title = f"processor time of an answer, one at a time, {many:,} sessions"
+    table = Table("control.metrics", title, "µs", FIFTY)
+    for _ in range(rounds):
+        for name, asked, times in (
+            (FIFTY, PING, 50),
+            (METRICS, METRICS, 1),
+            ("system.status", "system.status", 1),
+        ):
+            seconds = _one_at_a_time(daemon, _line(asked), calls * times)
+            table.add(name, seconds / calls * 1e6)
+    return table
+
+
+def _one_at_a_time(daemon: Daemon, line: bytes, calls: int) -> float:
+    """Return the seconds of processor time that the calls took, each sent when the last one was answered."""
+    with socket.create_connection(daemon.address, PATIENCE) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        before = cpu_seconds(daemon.pid)
+        for _ in range(calls):
+            sock.sendall(line)
+            while not _lines(sock):
+                pass
+        return cpu_seconds(daemon.pid) - before
 
 
 @contextlib.contextmanager
