@@ -30,6 +30,7 @@ def add_gateway(commands: Any) -> None:
         "--host", metavar="NAME", action="append", default=[],
         help="a name that this gateway is reached by, besides this machine's addresses; may be repeated",
     )  # fmt: skip
+    gateway.add_argument("--from-daemon", action="store_true", help=argparse.SUPPRESS)
     gateway.set_defaults(run=_gateway)
 
 
@@ -39,11 +40,14 @@ def _gateway(args: argparse.Namespace) -> int:
     except ImportError:
         say("HTTP needs the extra http: pip install 'operatord[http]'")
         return EXIT_FAILED
+    return _for_daemon() if args.from_daemon else _by_hand(args)
+
+
+def _by_hand(args: argparse.Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
-    from operatord.gateway.app import Parts  # noqa: PLC0415
-    from operatord.gateway.serving import Place, serve  # noqa: PLC0415
-    from operatord.gateway.upstream import Means, Upstream  # noqa: PLC0415
+    from operatord.gateway.process.serving import Place, serve  # noqa: PLC0415
+    from operatord.gateway.upstream import Means  # noqa: PLC0415
     from operatord.settings.listeners import is_loopback  # noqa: PLC0415
     from operatord_client.address import parse_address  # noqa: PLC0415
 
@@ -57,10 +61,9 @@ def _gateway(args: argparse.Namespace) -> int:
     except ValueError as exc:
         say(str(exc))
         return EXIT_USAGE
-    upstream = Upstream(Means(address, token_needed=not is_loopback(host)))
-    parts = Parts(upstream, (host, *args.host))
+    means = Means(address, token_needed=not is_loopback(host))
     try:
-        asyncio.run(serve(parts, Place(host, int(port)), _listening))
+        asyncio.run(serve(means, Place(host, int(port), args.host), _listening))
     except OSError as exc:
         say(f"cannot listen on {args.listen}: {exc.strerror or exc}")
         return EXIT_FAILED
@@ -69,3 +72,25 @@ def _gateway(args: argparse.Namespace) -> int:
 
 def _listening(url: str) -> None:
     say(f"answering at {url}")
+
+
+def _for_daemon() -> int:
+    """Serve for the daemon at the other end of standard input, until it has gone."""
+    import asyncio  # noqa: PLC0415
+    import socket  # noqa: PLC0415
+
+    from operatord import logs  # noqa: PLC0415
+    from operatord.gateway.process.passage import Passage  # noqa: PLC0415
+    from operatord.gateway.process.serving import serve_for  # noqa: PLC0415
+    from operatord.settings.config import Logging  # noqa: PLC0415
+    from operatord.stderr import never_wait  # noqa: PLC0415
+
+    def configure(level: Any, format: Any) -> None:
+        logs.configure(Logging(level=level, format=format))
+
+    async def run() -> None:
+        await serve_for(Passage(socket.socket(fileno=0)), configure)
+
+    never_wait()
+    asyncio.run(run())
+    return 0

@@ -83,6 +83,8 @@ def _cannot_start(exc: OSError, config: Any) -> str:
         )
     if not exc.filename:
         return f"cannot start: {exc.strerror or exc} (listen: {config.listen})"
+    if str(exc.filename).startswith("http.listen: "):
+        return f"cannot start: {exc.filename} cannot be listened on: {exc.strerror}; set another address"
     if exc.filename == config.unix:
         return (
             f"cannot start: the Unix socket {config.unix} cannot be listened on: {exc.strerror}; choose "

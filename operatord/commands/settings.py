@@ -65,6 +65,7 @@ def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     from operatord.settings.advertised import advertised  # noqa: PLC0415
     from operatord.settings.choice import engine_endpoint, engine_host  # noqa: PLC0415
     from operatord.settings.config import ConfigError  # noqa: PLC0415
+    from operatord.settings.http import lacks_extra  # noqa: PLC0415
     from operatord.settings.loading import load  # noqa: PLC0415
     from operatord.settings.variables import in_small_letters, not_settings  # noqa: PLC0415
 
@@ -80,6 +81,8 @@ def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
         if to_serve:
             advertised(config, engine_host(config, os.environ))
             credentials.load(config)
+            if lacks := lacks_extra(config.http):
+                raise ConfigError([lacks])
         return config
     except ConfigError as exc:
         for problem in exc.problems:

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from operatord import __version__, logs
 from operatord.access.audit import Audit
 from operatord.access.logins import Logins
+from operatord.access.origin import Entrance
 from operatord.control.peer import Services
 from operatord.control.views import Views
 from operatord.control.wire.server import Server
@@ -51,7 +54,9 @@ from operatord.systemd.manager import ServiceManager
 from operatord_protocol.messages import Reloaded
 
 from .counting import Devices, EngineMachine
+from .gateway import GatewayMeans, GatewayProcess, absolute, told
 from .learned import LearnedMemory
+from .passage import Announced
 from .reaching import Told, make_doors, reach_of, stream_warnings
 from .settings_reader import Fresh, SettingsReader
 
@@ -108,6 +113,7 @@ class Assembly:
         self.reloading = Reloading(self._reader.read, self._use_settings, self.manager.reloading)
         self.services = self._make_services()
         self.server = Server(self.services)
+        self.gateway: GatewayProcess | None = None
 
     def _make_sessions(self) -> None:
         """Make what gives sessions their room, lives them and compares them with the engine."""
@@ -274,6 +280,25 @@ class Assembly:
             *credentials.certificate_warnings(self.config, known, now),
         ]
 
+    def make_gateway(self, sockets: list[socket.socket]) -> GatewayProcess:
+        """Return what keeps a gateway that listens on ``sockets``; nothing is started yet."""
+        http = self.config.http
+        files = None if http.tls is None else absolute(http.tls)[:2]
+
+        def make(said: Announced) -> asyncio.BaseProtocol:
+            entrance = Entrance(said.place, files)
+            return self.server.client_of_gateway(said.source, entrance, http.auth)
+
+        means = GatewayMeans(
+            sockets,
+            lambda: told(self.config, ready=self.supervisor.availability.state == "up"),
+            make,
+            lambda: self.server.crowded,
+            self.keeper.show,
+            self.clock,
+        )
+        return GatewayProcess(means)
+
     def _engine_facts(self) -> dict[str, Any]:
         return self.link.facts() | self._forgotten.facts()
 
@@ -296,6 +321,8 @@ class Assembly:
         self._reader.use(fresh)
         self.server.look_again()
         self.doors.reread_later()
+        if self.gateway is not None:
+            self.gateway.reread()
         self.engine.be_patient(fresh.config.engine_patience)
         self.supervisor.configure()
         self.journal.retention = self._retention()

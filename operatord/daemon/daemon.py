@@ -15,6 +15,7 @@ from operatord.systemd.status import StatusLine, status_line
 from operatord_protocol.methods import schemas
 
 from .assembly import WATCHING, Assembly, Parts
+from .gateway import NAME
 from .listening import listen
 from .shutdown import MARGIN, shut_down
 
@@ -69,9 +70,12 @@ class Daemon(Assembly):
         await self.supervisor.written()  # or that it cannot be is known before anybody asks
         schemas()  # worked out before anybody asks, or all wait for whoever asks first
         self.log_warnings()
-        address = await listen(self.server, self.config, self.manager)
+        listening = await listen(self.server, self.config, self.manager)
+        if listening.http:
+            self.gateway = self.make_gateway(listening.http)
+            self.keeper.keep(NAME, self.gateway.run)
         self._tell_manager()
-        return address
+        return listening.address
 
     def _begin_watches(self) -> None:
         keep = self.keeper.keep

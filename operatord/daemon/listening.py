@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
+import socket
 from pathlib import Path
+from typing import NamedTuple
 
+from operatord.control.wire.listener import WAITING
 from operatord.control.wire.server import Server
 from operatord.settings.config import Config
 from operatord.settings.listeners import ListenerSettings, is_loopback
@@ -15,8 +20,23 @@ from operatord.systemd.manager import ServiceManager
 log = logging.getLogger(__name__)
 
 
-async def listen(server: Server, config: Config, manager: ServiceManager) -> tuple[str, int]:
-    """Listen wherever it is to be; return the address of TCP. Raises `OSError`."""
+class Listening(NamedTuple):
+    """Where the daemon listens."""
+
+    address: tuple[str, int]
+    """Of TCP."""
+    http: list[socket.socket]
+    """Where the gateway is to listen."""
+
+
+IN_USE = 5.0
+"""Seconds in which an address for HTTP may be in use: a gateway ends a moment after its daemon was killed."""
+AGAIN = 0.05
+"""Seconds until the next try."""
+
+
+async def listen(server: Server, config: Config, manager: ServiceManager) -> Listening:
+    """Listen wherever it is to be; return where. Raises `OSError`."""
     for sock in manager.sockets:
         log.info("taking connections of %s, which the service manager has made", name_of(sock))
     server.hand_over(manager.sockets)
@@ -27,10 +47,37 @@ async def listen(server: Server, config: Config, manager: ServiceManager) -> tup
         log.info("listening on %s", config.unix)
     for place, each in enumerate(config.listeners):
         await _listen_also(server, place, each)
+    http = await _listen_for_http(server, config)
     server.listen_on_the_rest()
     for door in config.open_doors:
         log.info("%s", door)
-    return host, port
+    return Listening((host, port), http)
+
+
+async def _listen_for_http(server: Server, config: Config) -> list[socket.socket]:
+    """Return where the gateway is to listen, if it is to. Raises `OSError`, which names the setting."""
+    if config.http.listen is None:
+        return []
+    tries = int(IN_USE / AGAIN)
+    while True:
+        try:
+            found = await server.bound(*config.http.address)
+            break
+        except OSError as exc:
+            tries -= 1
+            if exc.errno != errno.EADDRINUSE or tries < 0:
+                raise OSError(
+                    exc.errno, exc.strerror, f"http.listen: {config.http.listen}"
+                ) from exc
+            await asyncio.sleep(AGAIN)
+    asks = "token" if config.http.asks(config.auth) else "none"
+    for sock in found:
+        sock.listen(WAITING)
+        how = "https" if config.http.tls else "http"
+        log.info("listening on %s://%s, auth: %s", how, name_of(sock), asks)
+    if asks == "token" and config.http.tls is None and not is_loopback(config.http.address[0]):
+        log.warning("tokens go to %s in clear: set http.tls", config.http.listen)
+    return found
 
 
 async def _listen_also(server: Server, place: int, each: ListenerSettings) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The order of a shutdown, each step safe to repeat: stop listening; end the sessions and answer those who
-wait for them, or settle what has been begun and leave the others running; end the connections; end the
-watches; close the engine; close the journal; give up the state directory.
+wait for them, or settle what has been begun and leave the others running; end the connections and the
+gateway; end the watches; close the engine; close the journal; give up the state directory.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ async def shut_down(parts: Assembly) -> None:
     """Shut down in the order that this file begins with."""
     parts.manager.stopping(parts.config.shutdown_timeout + MARGIN)
     parts.server.stop_listening()
+    if parts.gateway is not None:
+        parts.gateway.stop_listening()
     if parts.link.ownership.problem is None:
         await _settle(parts)
     else:
         parts.supervisor.transitions.abort()  # what is on the engine is another's
     await parts.server.close()
+    if parts.gateway is not None:
+        await parts.gateway.close()
     parts.reloading.close()
     await parts.probes.close()
     await parts.keeper.close()

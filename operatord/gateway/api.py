@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from aiohttp import web
 
 from operatord_protocol.checking import clip, suggestion
-from operatord_protocol.errors import MethodNotFound
+from operatord_protocol.errors import InvalidRequest, MethodNotFound
 from operatord_protocol.methods import METHODS
 
-from . import bodies
+from . import bodies, seed
 from .answers import answered
 from .upstream import UPSTREAM
 
 ROOT = "/api/v1"
+OF_A_CONNECTION = frozenset(("events.subscribe", "events.unsubscribe", "request.cancel"))
+"""Methods about a connection, which a request of HTTP is none of."""
 
 
 def routes() -> Sequence[web.RouteDef]:
@@ -28,6 +30,11 @@ async def call(request: web.Request) -> web.StreamResponse:
     method = request.match_info["method"]
     if method not in METHODS:
         raise MethodNotFound(f"there is no method {clip(method)!r}{suggestion(method, METHODS)}")
-    params = await bodies.read(request)
+    if method in OF_A_CONNECTION:
+        raise InvalidRequest(f"{method} is for a connection that lasts: {bodies.SOCKET}")
+    body = await bodies.read(request)
+    body.check()
     async with request.app[UPSTREAM].daemon(request) as daemon:
-        return answered(await daemon.ask(method, params))
+        if method == seed.METHOD:
+            return answered(await seed.start(daemon, body))
+        return answered(await daemon.ask(method, body.line))

@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import logging
-from typing import NamedTuple
+from collections.abc import Collection
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
 
 from operatord_protocol.checking import clip, suggestion
 from operatord_protocol.errors import (
@@ -17,36 +16,29 @@ from operatord_protocol.errors import (
     WireError,
 )
 
-from . import api, health, metrics, pages, socket
+from . import api, bodies, health, metrics, pages, seed, socket
 from .answers import refused
 from .bodies import NotJson, TooLarge
-from .guard import Guard, Handler, dress
+from .guard import GUARD, Guard, Handler, dress
+from .process.patience import COUNTED
 from .streams import routes as streams
 from .upstream import UPSTREAM, Upstream
 
 log = logging.getLogger(__name__)
 
-BODY_BYTES = 64 * 1024
-"""Longest body."""
 
+def make_app(upstream: Upstream, hosts: Collection[str] = ()) -> web.Application:
+    """Return the application; it is connected to nothing yet.
 
-class Parts(NamedTuple):
-    """What an application is made of."""
-
-    upstream: Upstream
-    hosts: tuple[str, ...] = ()
-    """Names of this gateway, besides those of loopback and the addresses that it is reached at."""
-    body_bytes: int = BODY_BYTES
-
-
-def make_app(parts: Parts) -> web.Application:
-    """Return the application; it is connected to nothing yet."""
-    app = web.Application(
-        middlewares=[_errors, _guarded(Guard(parts.hosts))], client_max_size=parts.body_bytes
-    )
-    app[UPSTREAM] = parts.upstream
+    ``hosts`` are names of it, besides those of loopback and the addresses that it is reached at.
+    """
+    app = web.Application(middlewares=[COUNTED, _errors, _guard])
+    app[UPSTREAM] = upstream
+    app[GUARD] = Guard(hosts)
+    app[bodies.BODY_BYTES] = bodies.default_bytes()
     app[pages.FILES] = pages.load()
     app.on_response_prepare.append(dress)
+    app.add_routes(seed.routes())
     app.add_routes(health.routes())
     app.add_routes(metrics.routes())
     app.add_routes(socket.routes())
@@ -93,10 +85,8 @@ def _paths(app: web.Application) -> set[str]:
     return {each.canonical for each in app.router.resources()}
 
 
-def _guarded(guard: Guard) -> Middleware:
-    @web.middleware
-    async def look(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guard.check(request)
-        return await handler(request)
-
-    return look
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Look at each request before anything is done for it."""
+    request.app[GUARD].check(request)
+    return await handler(request)

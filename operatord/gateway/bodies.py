@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: MIT
-"""Reads what a request has in its body: one JSON object."""
+"""Reads what a request has in its body: JSON, and not too much of it."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from operatord_protocol.errors import DeadlineExceeded, InvalidRequest, ParseError
+from operatord_protocol.errors import DeadlineExceeded, InvalidParams, InvalidRequest, ParseError
+from operatord_protocol.framing import LINE_BYTES
 
 SECONDS = 30.0
 """Time for a whole body."""
 JSON = "application/json"
+SOCKET = "GET /api/v1/socket, a WebSocket of the protocol's lines"
+BODY_BYTES: web.AppKey[list[int]] = web.AppKey("body_bytes", list)
+"""Longest body, in a list of one, since the settings may change."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -25,27 +30,61 @@ class TooLarge(InvalidRequest):
     """The body is longer than it may be."""
 
 
-async def read(request: web.Request) -> bytes:
-    """Return the JSON of a body in one line; ``{}`` where there is none.
+class Body:
+    """The JSON of a request."""
 
-    Raises `NotJson`, `TooLarge`, `ParseError`, `DeadlineExceeded`.
-    """
+    def __init__(self, text: bytes) -> None:
+        """Read ``text``; nothing means ``{}``. Raises `ParseError`, `InvalidParams`."""
+        text = text.strip() or b"{}"
+        try:
+            self.value: Any = _decode(text)
+        except (ValueError, RecursionError) as exc:
+            raise ParseError(f"the body is not JSON ({exc}); an example: {{}}") from exc
+        if not isinstance(self.value, dict):
+            raise InvalidParams(
+                'the body is an object of params by their names, such as {"count": 5}'
+            )
+        # In no string of JSON is the end of a line.
+        self.line = text.replace(b"\r", b" ").replace(b"\n", b" ")
+        """The same text in one line."""
+
+    def get(self, name: str) -> Any:
+        """Return a member; None if there is none."""
+        return self.value.get(name)
+
+    def check(self) -> None:
+        """Refuse what would end with the request, or go on after it. Raises `InvalidParams`."""
+        if self.get("lease") == "connection":
+            text = 'a request of HTTP is no connection that lasts: give {"ttl": 60}, and extend it, or use'
+            raise InvalidParams(f"params.lease: {text} {SOCKET}", path="params.lease")
+        if self.get("follow") is True:
+            text = "later lines come by a connection that lasts:"
+            raise InvalidParams(f"params.follow: {text} {SOCKET}", path="params.follow")
+
+
+async def read(request: web.Request) -> Body:
+    """Return the JSON of a body. Raises `NotJson`, `TooLarge`, `DeadlineExceeded`, and as `Body`."""
     if request.content_type != JSON:
         raise NotJson(f"a request says that its body is JSON: Content-Type: {JSON}")
     try:
         async with asyncio.timeout(SECONDS):
-            text = await request.read()
+            return Body(await _read(request, request.app[BODY_BYTES][0]))
     except TimeoutError as exc:
         raise DeadlineExceeded(f"a body has {SECONDS:g} s to come") from exc
-    except web.HTTPRequestEntityTooLarge as exc:
-        raise TooLarge(f"a body has {request.client_max_size} bytes at most") from exc
-    return one_line(text) if text.strip() else b"{}"
 
 
-def one_line(text: bytes) -> bytes:
-    """Return a JSON text in one line: in no string of JSON is a line's end. Raises `ParseError`."""
-    try:
-        _decode(text)
-    except (ValueError, RecursionError) as exc:
-        raise ParseError(f"the body is not JSON ({exc})") from exc
-    return text.replace(b"\r", b" ").replace(b"\n", b" ").strip()
+async def _read(request: web.Request, most: int) -> bytes:
+    found = bytearray()
+    if (request.content_length or 0) <= most:
+        async for piece in request.content.iter_any():
+            found += piece
+            if len(found) > most:
+                break
+        else:
+            return bytes(found)
+    raise TooLarge(f"a body has {most} bytes at most (limits.line_bytes)")
+
+
+def default_bytes() -> list[int]:
+    """Return how long a body may be where no daemon says it."""
+    return [LINE_BYTES]

@@ -6,14 +6,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from operatord_protocol.answers import Answer, decode_answer
+from operatord_protocol.answers import Answer, decode_answer, decode_result
 from operatord_protocol.codec import encode
-from operatord_protocol.errors import DaemonUnavailable, ParseError, from_wire
+from operatord_protocol.errors import DaemonUnavailable, ParseError, WireError, from_wire
 from operatord_protocol.framing import LineSplitter, LineTooLong
+from operatord_protocol.messages import Session
 
 ANSWER_BYTES = 64 * 1024 * 1024
 """Longest line that is accepted from the daemon."""
 READ_BYTES = 256 * 1024
+UNDO_SECONDS = 30.0
+"""Time for a start to be undone whose client has gone."""
 GONE = "the daemon closed the connection before it answered; what was asked for may have happened"
 
 
@@ -60,6 +63,19 @@ class Conversation:
             return decode_answer(self._lines.pop(0))
         except (OSError, LineTooLong, ParseError) as exc:
             raise DaemonUnavailable(GONE) from exc
+
+    async def undo_start(self, *, is_private: bool) -> None:
+        """Cancel the start that was asked for last. If its session is there, stop that, if it ``is_private``:
+        nobody else can know of it.
+        """
+        number = self._last_id
+        with suppress(TimeoutError, DaemonUnavailable, WireError):
+            async with asyncio.timeout(UNDO_SECONDS):
+                self._send(0, "request.cancel", encode({"id": number}))
+                answer = await self._answer(number)
+                if answer.error is None and is_private:
+                    session = decode_result(bytes(answer.result), Session)
+                    await self.ask("session.stop", encode({"session_id": session.session_id}))
 
     async def close(self) -> None:
         """Disconnect. Idempotent."""

@@ -8,15 +8,17 @@ being asked first, which is never allowed. A name of its own that leads here (DN
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import hdrs, web
-from yarl import URL
 
 from operatord_protocol.checking import clip
 from operatord_protocol.errors import Forbidden, InvalidRequest
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+HOST = re.compile(r"(?:\[(?P<address>[0-9a-fA-F:.]+)\]|(?P<name>[\w.-]+))(?::\d{0,5})?", re.ASCII)
+"""What the header Host has (RFC 9112, section 3.2): a name or an address, and maybe a port."""
 SAFE = frozenset(("GET", "HEAD"))
 HEADERS = {
     "Cache-Control": "no-store",
@@ -35,7 +37,11 @@ class Guard:
     """Looks at each request before anybody else does."""
 
     def __init__(self, hosts: Collection[str]) -> None:
-        """Names and addresses that this is known by, besides those of loopback and where it is reached."""
+        """Know ``hosts``, see `know`."""
+        self.know(hosts)
+
+    def know(self, hosts: Collection[str]) -> None:
+        """Be known by these names, besides those of loopback and the addresses where requests come in."""
         self._hosts = {each.casefold() for each in hosts}
 
     def check(self, request: web.Request) -> None:
@@ -66,12 +72,13 @@ class Guard:
                 )
 
 
+GUARD: web.AppKey[Guard] = web.AppKey("guard", Guard)
+
+
 def _host(text: str) -> str | None:
     """Return the name or address of a Host header, without its port; None if it is none."""
-    try:
-        return (URL(f"http://{text}").host or "").casefold() or None
-    except ValueError:
-        return None
+    found = HOST.fullmatch(text)
+    return (found["address"] or found["name"]).casefold() if found else None
 
 
 def _authority(origin: str) -> str | None:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from operatord_protocol.errors import DaemonUnavailable
+from operatord_protocol.answers import decode_result
+from operatord_protocol.errors import DaemonUnavailable, Unauthorized
+from operatord_protocol.messages import Status
 
 from .conversation import Conversation
 from .upstream import UPSTREAM
@@ -24,13 +26,25 @@ async def healthy(_: web.Request) -> web.StreamResponse:
 
 
 async def ready(request: web.Request) -> web.StreamResponse:
-    """Say whether the daemon answers."""
+    """Say whether the daemon answers, and its engine is up, if that is known without a login."""
+    upstream = request.app[UPSTREAM]
     try:
-        conversation = Conversation(*await request.app[UPSTREAM].lines(request))
+        conversation = Conversation(*await upstream.lines(request))
         try:
             await conversation.ask("system.ping")
+            is_ready = (
+                await _engine_is_up(conversation) if upstream.ready is None else upstream.ready
+            )
         finally:
             await conversation.close()
     except DaemonUnavailable:
-        return web.json_response({"ready": False}, status=503)
-    return web.json_response({"ready": True})
+        is_ready = False
+    return web.json_response({"ready": is_ready}, status=200 if is_ready else 503)
+
+
+async def _engine_is_up(daemon: Conversation) -> bool:
+    try:
+        status = decode_result(await daemon.ask("system.status"), Status)
+    except Unauthorized:
+        return True
+    return bool(status.engine["state"] == "up")

@@ -2,8 +2,8 @@
 """Connections to the daemon, each for one client of HTTP and with the rights of that client and no others.
 
 The gateway has no rights of its own: it says nothing that the client could not have said on the daemon's
-socket. Where the daemon has started it, it says from where the client comes, in the first line
-(`proxied`), so that the daemon counts, backs off and writes down by the client's own address.
+socket. To the daemon that has started it, it says from where the client comes (`proxied`), so that the daemon
+counts, backs off and writes down by the client's own address.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from aiohttp import web
+from msgspec import UNSET
 
 from operatord_client.address import Address
 from operatord_client.async_lines import async_open_lines
@@ -22,21 +23,25 @@ from operatord_client.errors import DaemonUnreachable
 from operatord_protocol.answers import decode_result
 from operatord_protocol.codec import encode
 from operatord_protocol.errors import DaemonUnavailable, NotFound, Unauthorized
-from operatord_protocol.messages import Location, Session
+from operatord_protocol.messages import Location, Login, Session
 
 from .conversation import Conversation
+from .process.passage import Passage
 
 CONNECT_SECONDS = 5.0
 LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
 BEARER = "bearer "
+NO_TOKENS = (
+    "the daemon has no tokens, so nobody can log in from another machine: set auth.tokens there, or have "
+    "this gateway listen on 127.0.0.1"
+)
 
 
 class Means(NamedTuple):
     """How the daemon is reached."""
 
-    address: Address
-    proxied: bool = False
-    """The first line of each connection says from where the client comes."""
+    way: Address | Passage
+    """The address of any daemon; or the way to the one that has started this process."""
     token_needed: bool = False
     """Nothing is passed on without a token, whatever the daemon asks for."""
 
@@ -47,6 +52,8 @@ class Upstream:
     def __init__(self, means: Means) -> None:
         """Connect to it as ``means`` says, once somebody asks."""
         self._means = means
+        self.ready: bool | None = None
+        """Whether the daemon could start sessions, as it says itself; None: it has not said."""
 
     @property
     def token_needed(self) -> bool:
@@ -70,10 +77,15 @@ class Upstream:
         conversation = Conversation(reader, writer)
         try:
             if token is not None:
-                await conversation.ask("auth.login", encode({"token": token}))
+                await self._log_in(conversation, token)
             yield conversation
         finally:
             await conversation.close()
+
+    async def _log_in(self, daemon: Conversation, token: str) -> None:
+        said = await daemon.ask("auth.login", encode({"token": token}))
+        if self.token_needed:
+            require_login(said)
 
     async def location(
         self, request: web.Request, session_id: str, token: str | None = None
@@ -98,18 +110,25 @@ class Upstream:
 
         Raises `DaemonUnavailable`.
         """
+        way = self._means.way
+        if isinstance(way, Passage):
+            return await way.connect(proxied(request, here=here))
         try:
-            reader, writer = await async_open_lines(
-                self._means.address, connect_timeout=CONNECT_SECONDS
-            )
+            return await async_open_lines(way, connect_timeout=CONNECT_SECONDS)
         except DaemonUnreachable as exc:
             raise DaemonUnavailable("the daemon does not answer just now; try again") from exc
-        if self._means.proxied:
-            writer.write(proxied(request, here=here))
-        return reader, writer
 
 
 UPSTREAM: web.AppKey[Upstream] = web.AppKey("upstream", Upstream)
+
+
+def require_login(said: bytes) -> None:
+    """Look at the answer to a login that the gateway wants: where there are no tokens, anything is one.
+
+    Raises `Unauthorized`.
+    """
+    if decode_result(said, Login).note is not UNSET:
+        raise Unauthorized(NO_TOKENS)
 
 
 def bearer(request: web.Request) -> str | None:
@@ -125,17 +144,15 @@ def proxied(request: web.Request, *, here: bool = False) -> bytes:
     """Return the line of the PROXY protocol, version 1, for whoever sent ``request``.
 
     It says from which address the client has connected to which one of this machine, with ``here`` to its
-    loopback address instead.
+    loopback address instead. Raises `DaemonUnavailable` for a client that has gone.
     """
     transport = request.transport
     peer, name = (transport and transport.get_extra_info(each) for each in ("peername", "sockname"))
     if not isinstance(peer, tuple) or not isinstance(name, tuple):
-        return b"PROXY UNKNOWN\r\n"  # it has gone
+        raise DaemonUnavailable("nobody is there any more")
     (source, port), (place, its_port) = _plain(peer), _plain(name)
     if here:
         place = ipaddress.ip_address(LOOPBACKS[source.version])
-    if source.version != place.version:
-        return b"PROXY UNKNOWN\r\n"
     return f"PROXY TCP{source.version} {source} {place} {port} {its_port}\r\n".encode()
 
 

@@ -17,6 +17,7 @@ from operatord.core.units import Duration
 from operatord_protocol.hosts import host_problem
 
 from .config import Config, Lease, Limits, Queue
+from .http import http_problems
 from .listeners import is_loopback, listener_problems
 from .probes import probe_problems
 
@@ -35,6 +36,7 @@ def contradictions(config: Config) -> list[str]:
     found = [
         *_listen_problems(config),
         *listener_problems(config.listeners, config.auth),
+        *http_problems(config.http, config.auth),
         *probe_problems(config.probes),
         *_path_problems(config),
         *_network_problems(config),

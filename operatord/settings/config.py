@@ -16,6 +16,7 @@ from operatord.core.pipelines import Pipeline, shipped
 from operatord.core.units import Bytes, Duration, plain
 from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
 
+from .http import HttpSettings
 from .listeners import Auth, ListenerSettings, OpenDoor
 from .probes import ProbeSettings
 
@@ -156,6 +157,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     unix: str | None = None
     listeners: list[ListenerSettings] = []
     auth: Auth = Auth()
+    http: HttpSettings = HttpSettings()
     engine: EngineChoice = "auto"
     docker_host: str | None = None
     docker_context: str | None = None
@@ -201,6 +203,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             for each in self.listeners
             if each.auth == "none" and not each.is_unix
         ]
+        if self.http.listen is not None and not self.http.asks(self.auth):
+            doors.append(OpenDoor(f"http://{self.http.listen}"))
         return doors if self.auth.tokens is not None else [OpenDoor(self.listen), *doors]
 
     @property

@@ -33,6 +33,8 @@ def load(config: Config) -> Credentials:
         None if each.tls is None else _context(each.tls, f"listeners[{place}].tls")
         for place, each in enumerate(config.listeners)
     )
+    if config.http.listen is not None and config.http.tls is not None:
+        _context(config.http.tls, "http.tls")  # the gateway reads them for itself
     return Credentials(_tokens(config), subjects, peers, contexts)
 
 

@@ -27,6 +27,7 @@ NEEDS_RESTART = frozenset(
         "listen",
         "unix",
         "listeners",
+        "http",
         "engine",
         "docker_host",
         "docker_context",

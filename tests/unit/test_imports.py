@@ -86,6 +86,7 @@ RULES: dict[str, set[str]] = {
         "operatord.settings.config", "operatord.settings.listeners", "operatord.access", "operatord_protocol",
     },
     "operatord.settings.listeners": {"operatord.core", "operatord_protocol", "msgspec"},
+    "operatord.settings.http": {"operatord.settings.listeners", "operatord_protocol", "msgspec"},
     "operatord.settings.probes": {"operatord.core", "msgspec"},
     "operatord.control": {
         "operatord.control", "operatord.access", "operatord.lifecycle",
@@ -93,12 +94,12 @@ RULES: dict[str, set[str]] = {
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.settings.config": {
-        "operatord.core", "operatord.settings.listeners", "operatord.settings.probes", "operatord_protocol",
-        "msgspec",
+        "operatord.core", "operatord.settings.http", "operatord.settings.listeners",
+        "operatord.settings.probes", "operatord_protocol", "msgspec",
     },
     "operatord.settings.checks": {
-        "operatord.settings.config", "operatord.settings.listeners", "operatord.settings.probes",
-        "operatord.core", "operatord_protocol", "msgspec",
+        "operatord.settings.config", "operatord.settings.http", "operatord.settings.listeners",
+        "operatord.settings.probes", "operatord.core", "operatord_protocol", "msgspec",
     },
     "operatord.settings.type_errors": {
         "operatord.settings.config", "operatord.core", "operatord_protocol", "msgspec",

@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 GAVE_WAY = (
     "others need the place of this connection, which has not logged in: connect again, and log in"
 )
+UNSEEN = Origin("nobody yet")
+"""Where a peer comes from before it is there."""
 PASSING = frozenset(("request.cancel", "system.ping"))
 """Methods that are answered however many requests are pending, and before other connections' requests: the
 first reduces the number, and the second shows that the daemon is there."""
@@ -100,8 +102,8 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(self, host: Host, auth: Auth | None = None, place: int | None = None) -> None:
         """Belong to ``host``; for ``auth`` and ``place`` see `Arrival`."""
         self.descriptor = -1
-        self.source = Origin("nobody yet")
-        """Where the peer comes from."""
+        self.source = UNSEEN
+        """Where the peer comes from; of one of the gateway, that is known before."""
         self.entrance = Entrance(None)
         """Where it has connected."""
         self._host = host
@@ -133,7 +135,8 @@ class Connection(asyncio.BufferedProtocol):
         sock = transport.get_extra_info("socket")
         self.descriptor = sock.fileno()
         notice_dead_peers(sock)
-        self.source, self.entrance = origin_of(transport), entrance_of(transport)
+        if self.source is UNSEEN:
+            self.source, self.entrance = origin_of(transport), entrance_of(transport)
         try:
             self.dispatcher.id = self._host.opened(self)
         except TooManyRequests as exc:

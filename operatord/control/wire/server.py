@@ -17,7 +17,7 @@ from typing import Any
 
 from operatord.access.doors import Auth
 from operatord.access.identity import ANONYMOUS
-from operatord.access.origin import origin_at
+from operatord.access.origin import Entrance, Origin, origin_at
 from operatord.control.peer import Services
 from operatord_protocol.errors import TooManyRequests
 
@@ -68,8 +68,7 @@ class Server:
         ``auth`` is how those who connect say who they are; ``place`` is that of the listener among the
         `listeners` of the settings.
         """
-        socks = await bound(host, port, self._handed_over)
-        self._handed_over = [each for each in self._handed_over if each not in socks]
+        socks = await self.bound(host, port)
         found = [self._listener(sock, auth, place) for sock in socks]
         self._listeners += found
         address: tuple[str, int] = found[0].address[:2]
@@ -88,6 +87,30 @@ class Server:
             raise OSError(exc.errno, exc.strerror, str(path)) from exc
         self._listeners.append(self._listener(sock, auth))
         self._unix[path] = inode
+
+    def client_of_gateway(
+        self, source: Origin, entrance: Entrance, auth: Auth | None
+    ) -> Connection:
+        """Return what a connection that the gateway makes for a client becomes the transport of.
+
+        ``source`` is where the client comes from, ``entrance`` where it has connected to the gateway, and
+        ``auth`` how it says who it is.
+        """
+        connection = Connection(self, auth)
+        connection.source, connection.entrance = source, entrance
+        return connection
+
+    @property
+    def crowded(self) -> bool:
+        """Whether peers are to wait until they are taken."""
+        return self.turns.crowded
+
+    async def bound(self, host: str, port: int) -> list[socket.socket]:
+        """Return sockets for a listener of another process, handed over ones where there are. Raises
+        `OSError`."""
+        socks = await bound(host, port, self._handed_over)
+        self._handed_over = [each for each in self._handed_over if each not in socks]
+        return socks
 
     def listen_on_the_rest(self) -> None:
         """Listen on sockets that were handed over and are not in the settings, with the rules of `listen`."""

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import WSMsgType, web
 from daemon_lab import PATIENCE, Json
 
-from operatord.gateway.app import Parts, make_app
+from operatord.gateway.app import make_app
 from operatord.gateway.upstream import Means, Upstream
 from operatord_client.address import Tcp
 
@@ -94,7 +94,7 @@ class Viewer:
 @contextlib.asynccontextmanager
 async def a_site(daemon: tuple[str, int]) -> AsyncIterator[Site]:
     """Run a gateway for the daemon at an address."""
-    app = make_app(Parts(Upstream(Means(Tcp(*daemon)))))
+    app = make_app(Upstream(Means(Tcp(*daemon))))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=2)
     await runner.setup()
     try:

@@ -13,7 +13,7 @@ from daemon_lab import Lab
 from guarded_lab import guarded
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from operatord.gateway.app import Parts, make_app
+from operatord.gateway.app import make_app
 from operatord.gateway.upstream import Means, Upstream
 from operatord_client.address import Tcp
 
@@ -23,7 +23,7 @@ Gateway = tuple[ClientSession, str]
 @asynccontextmanager
 async def gateway(address: tuple[str, int]) -> AsyncIterator[Gateway]:
     """Yield a client of HTTP, and where the metrics are."""
-    runner = web.AppRunner(make_app(Parts(Upstream(Means(Tcp(*address))))), access_log=None)
+    runner = web.AppRunner(make_app(Upstream(Means(Tcp(*address)))), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

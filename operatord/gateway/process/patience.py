@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""Limits on connections without a request: how long its head may take, and how many of them there may be.
+
+Who holds a connection and says nothing, or says it a byte at a time, loses it. Where there are too many, the
+one that has been without a request for longest goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from operatord.gateway.answers import refused
+from operatord_protocol.errors import InvalidRequest
+
+HEAD_SECONDS = 10.0
+"""Time from the first byte of a request, or from the connection, to the end of its head."""
+KEPT_SECONDS = 75.0
+"""Time for which a connection is kept for another request."""
+LINGER_SECONDS = 2.0
+"""Time in which a body that is not wanted is read and thrown away, so that the answer is read."""
+MOST = 512
+"""Connections; 256 browsers have two each."""
+LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\nServer: operatord\r\n\r\n"
+FULL = LATE.replace(b"408 Request Timeout", b"503 Service Unavailable")
+
+
+class Crowd:
+    """All connections of a server, and those of them that have no request just now, the oldest first."""
+
+    def __init__(self, most: int = MOST) -> None:
+        """There are none."""
+        self._most = most
+        self._all: set[PatientHandler] = set()
+        self._idle: dict[PatientHandler, None] = {}
+
+    def add(self, handler: PatientHandler) -> bool:
+        """Add one; return False if there is no room, though others have gone that could."""
+        if len(self._all) >= self._most and self._idle:
+            next(iter(self._idle)).turn_away(FULL)
+        if len(self._all) >= self._most:
+            return False
+        self._all.add(handler)
+        self._idle[handler] = None
+        return True
+
+    def busy(self, handler: PatientHandler) -> None:
+        """Note that one has a request."""
+        self._idle.pop(handler, None)
+
+    def idle(self, handler: PatientHandler) -> None:
+        """Note that one has none any more."""
+        if handler in self._all:
+            self._idle[handler] = None
+
+    def remove(self, handler: PatientHandler) -> None:
+        """Forget one. Idempotent."""
+        self._all.discard(handler)
+        self._idle.pop(handler, None)
+
+
+class PatientHandler(web.RequestHandler):
+    """One connection of HTTP."""
+
+    def __init__(self, crowd: Crowd, server: web.Server) -> None:
+        """Belong to ``crowd``, and have requests answered by ``server``."""
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=KEPT_SECONDS,
+            lingering_time=LINGER_SECONDS,
+            access_log=None,  # type: ignore[arg-type]  # there may be tokens in what is asked for
+            auto_decompress=False,
+        )
+        self._crowd = crowd
+        self._late: asyncio.TimerHandle | None = None
+        self._is_busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, unless there are too many."""
+        super().connection_made(transport)
+        if self._crowd.add(self):
+            self._expect_head()
+        else:
+            self.turn_away(FULL)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End."""
+        self._crowd.remove(self)
+        self._head_came()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Give a head that begins its time."""
+        if not self._is_busy:
+            self._expect_head()
+        super().data_received(data)
+
+    def begun(self) -> None:
+        """Note that a request has come whole, but for its body."""
+        self._is_busy = True
+        self._head_came()
+        self._crowd.busy(self)
+
+    def done(self) -> None:
+        """Note that it is answered."""
+        self._is_busy = False
+        self._crowd.idle(self)
+
+    def turn_away(self, farewell: bytes) -> None:
+        """End it with an answer to what has not come."""
+        self._crowd.remove(self)
+        if self.transport is not None:
+            self.transport.write(farewell)
+        self.force_close()
+
+    def _expect_head(self) -> None:
+        if self._late is None:
+            self._late = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.turn_away, LATE)
+
+    def _head_came(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP."""
+        response = refused(InvalidRequest("this is no request of HTTP/1.1"), status)
+        response.force_close()
+        return response
+
+
+@web.middleware
+async def counted(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Note that a request has come, and when it is answered."""
+    protocol: Any = request.protocol
+    if isinstance(protocol, PatientHandler):
+        protocol.begun()
+    try:
+        return await handler(request)
+    finally:
+        if isinstance(protocol, PatientHandler):
+            protocol.done()
+
+
+COUNTED: Middleware = counted
