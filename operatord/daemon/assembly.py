@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
 from operatord import __version__, logs
 from operatord.access.audit import Audit
 from operatord.access.logins import Logins
-from operatord.access.origin import Entrance
 from operatord.control.peer import Services
 from operatord.control.views import Views
 from operatord.control.wire.server import Server
@@ -54,9 +51,8 @@ from operatord.systemd.manager import ServiceManager
 from operatord_protocol.messages import Reloaded
 
 from .counting import Devices, EngineMachine
-from .gateway import GatewayMeans, GatewayProcess, absolute, told
+from .gateway import GatewayProcess
 from .learned import LearnedMemory
-from .passage import Announced
 from .reaching import Told, make_doors, reach_of, stream_warnings
 from .settings_reader import Fresh, SettingsReader
 
@@ -279,25 +275,6 @@ class Assembly:
             *stream_warnings(self._reader.advertised, self.config),
             *credentials.certificate_warnings(self.config, known, now),
         ]
-
-    def make_gateway(self, sockets: list[socket.socket]) -> GatewayProcess:
-        """Return what keeps a gateway that listens on ``sockets``; nothing is started yet."""
-        http = self.config.http
-        files = None if http.tls is None else absolute(http.tls)[:2]
-
-        def make(said: Announced) -> asyncio.BaseProtocol:
-            entrance = Entrance(said.place, files)
-            return self.server.client_of_gateway(said.source, entrance, http.auth)
-
-        means = GatewayMeans(
-            sockets,
-            lambda: told(self.config, ready=self.supervisor.availability.state == "up"),
-            make,
-            lambda: self.server.crowded,
-            self.keeper.show,
-            self.clock,
-        )
-        return GatewayProcess(means)
 
     def _engine_facts(self) -> dict[str, Any]:
         return self.link.facts() | self._forgotten.facts()

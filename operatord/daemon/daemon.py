@@ -16,7 +16,7 @@ from operatord_protocol.methods import schemas
 
 from .assembly import WATCHING, Assembly, Parts
 from .gateway import NAME
-from .listening import listen
+from .listening import listen, make_gateway
 from .shutdown import MARGIN, shut_down
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Daemon(Assembly):
         self.log_warnings()
         listening = await listen(self.server, self.config, self.manager)
         if listening.http:
-            self.gateway = self.make_gateway(listening.http)
+            self.gateway = make_gateway(self, listening.http)
             self.keeper.keep(NAME, self.gateway.run)
         self._tell_manager()
         return listening.address

@@ -10,12 +10,17 @@ import socket
 from pathlib import Path
 from typing import NamedTuple
 
+from operatord.access.origin import Entrance
 from operatord.control.wire.listener import WAITING
 from operatord.control.wire.server import Server
 from operatord.settings.config import Config
 from operatord.settings.listeners import ListenerSettings, is_loopback
 from operatord.systemd.activation import name_of
 from operatord.systemd.manager import ServiceManager
+
+from .assembly import Assembly
+from .gateway import GatewayMeans, GatewayProcess, absolute, told
+from .passage import Announced
 
 log = logging.getLogger(__name__)
 
@@ -91,3 +96,23 @@ async def _listen_also(server: Server, place: int, each: ListenerSettings) -> No
     log.info("listening on %s:%d, %s, auth: %s", host, port, how, each.auth)
     if each.tls is None and not is_loopback(each.tcp[0]):
         log.warning("tokens go to %s in clear: set tls there", each.address)
+
+
+def make_gateway(parts: Assembly, sockets: list[socket.socket]) -> GatewayProcess:
+    """Return what keeps a gateway that listens on ``sockets``; nothing is started yet."""
+    http = parts.config.http
+    files = None if http.tls is None else absolute(http.tls)[:2]
+
+    def make(said: Announced) -> asyncio.BaseProtocol:
+        entrance = Entrance(said.place, files)
+        return parts.server.client_of_gateway(said.source, entrance, http.auth)
+
+    means = GatewayMeans(
+        sockets,
+        lambda: told(parts.config, ready=parts.supervisor.availability.state == "up"),
+        make,
+        lambda: parts.server.crowded,
+        parts.keeper.show,
+        parts.clock,
+    )
+    return GatewayProcess(means)
