@@ -47,9 +47,18 @@ class GateServer:
         self._leaving = False
 
     def run(self) -> None:
-        """Return once nobody needs it."""
+        """Return once nobody needs it, or it is told to `leave`; its socket is gone then."""
         self._look()
         self._loop.run()
+        if not self._is_lost:  # while it still listens, so that nobody else has bound another one
+            self._path.unlink()
+
+    def leave(self) -> None:
+        """End now, with all streams; a handler of a signal may say so."""
+        self._loop.call(self._end_now)
+
+    def _end_now(self) -> None:
+        self._loop.ended = True
 
     def _answer(self, said: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -163,4 +172,6 @@ def main(directory: str, linger: str = str(LINGER)) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     listener = socket.socket(fileno=os.dup(0))
     os.dup2(1, 0)
-    GateServer(listener, Path(directory), float(linger)).run()
+    server = GateServer(listener, Path(directory), float(linger))
+    signal.signal(signal.SIGTERM, lambda number, frame: server.leave())
+    server.run()

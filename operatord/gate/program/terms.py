@@ -69,7 +69,7 @@ class Terms(NamedTuple):
     def refusal(self, line: bytes) -> str | None:
         """Return why a first line does not open the door, if it does not."""
         try:
-            said = json.loads(line)
+            said = json.loads(line, object_pairs_hook=_each_once)
             given = said["token"] if said["type"] == "open" else None
         except (ValueError, TypeError, KeyError, RecursionError):
             given = None
@@ -77,6 +77,14 @@ class Terms(NamedTuple):
             return f"this stream needs a token; {EXAMPLE}, with location.token"
         found = hashlib.sha256(given.encode("utf-8", "replace")).hexdigest()
         return None if hmac.compare_digest(found, self.token or "") else WRONG
+
+
+def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object whose names are all different: of twins, nobody knows which is meant."""
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a name is there twice")
+    return found
 
 
 def plain_address(address: str) -> str:

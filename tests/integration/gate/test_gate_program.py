@@ -52,6 +52,8 @@ async def test_who_has_the_token_gets_every_byte(tmp_path: Path) -> None:
         (b'{"type":"open","token":"opens "}\n', "this is not the token"),
         (b'{"type":"check"}\n', "needs a token"),
         (b'{"type":"open","token":7}\n', "needs a token"),
+        (b'{"type":"open","token":"wrong","token":"opens"}\n', "needs a token"),
+        (b'{"type":"check","type":"open","token":"opens"}\n', "needs a token"),
         (b"[" * 4000 + b"\n", "needs a token"),
         (b"\xff\n", "needs a token"),
         (b"x" * 4097, "more than 4096 bytes"),
@@ -296,3 +298,29 @@ async def test_gate_whose_directory_is_gone_ends_with_its_streams(tmp_path: Path
             (folder / "gate.sock").unlink()
             assert len(await reader.read()) == len(MUCH) - 10
         assert await gate.ended() == 0
+
+
+async def test_gate_that_is_told_to_end_takes_its_socket_with_it(tmp_path: Path) -> None:
+    """Its streams end without an end of their own: they were cut short."""
+
+    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"frame")
+        await reader.read()
+
+    async with a_gate(tmp_path) as gate, a_stage(hold) as stage:
+        async with at(await gate.open(stage), OPEN) as (reader, _):
+            assert await reader.readexactly(5) == b"frame"
+            gate.process.terminate()
+            assert await reader.read() == b""
+        assert await gate.ended() == 0
+        assert not (tmp_path / "gate.sock").exists()
+
+
+async def test_gate_that_ends_leaves_the_socket_of_another_one_alone(tmp_path: Path) -> None:
+    async with a_gate(tmp_path) as gate:
+        path = tmp_path / "gate.sock"
+        path.unlink()
+        path.touch()
+        gate.process.terminate()
+        assert await gate.ended() == 0
+        assert path.exists()
