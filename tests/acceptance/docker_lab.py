@@ -361,12 +361,13 @@ async def docker_served(
 ) -> AsyncIterator[DockerDaemon]:
     """Run a daemon on the engine; afterwards nothing of its instance may be left there.
 
-    Its networks are in ``subnets``, or in a block that no other test has.
+    Its networks are in ``subnets``, or in a block that no other test has. An engine that answers late, on
+    cores that other tests keep busy, is waited for.
     """
     env = {"DOCKER_HOST": docker_host or os.environ["DOCKER_HOST"], **(env or {})}
     with contextlib.ExitStack() as stack:
         subnets = subnets or str(stack.enter_context(shared_host.block()))
-        settings = {"subnets": subnets, **(config or {})}
+        settings = {"subnets": subnets, "engine_patience": 60, **(config or {})}
         engine = stack.enter_context(contextlib.closing(Engine()))
         async with served(
             state_dir, "--engine", "docker", *arguments, config=settings, env=env
