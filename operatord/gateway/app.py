@@ -16,7 +16,7 @@ from operatord_protocol.errors import (
     WireError,
 )
 
-from . import api, bodies, health, metrics, pages, seed, socket
+from . import api, bodies, health, metrics, openapi, pages, seed, socket
 from .answers import refused
 from .bodies import NotJson, TooLarge
 from .guard import GUARD, Guard, Handler, dress
@@ -43,6 +43,7 @@ def make_app(upstream: Upstream, hosts: Collection[str] = ()) -> web.Application
     app.add_routes(metrics.routes())
     app.add_routes(socket.routes())
     streams.add_to(app)
+    app.add_routes(openapi.routes())
     app.add_routes(api.routes())
     app.add_routes(pages.routes())
     return app
