@@ -128,6 +128,16 @@ class Daemon:
         return result
 
 
+def until_said(daemon: Daemon, pattern: re.Pattern[bytes]) -> re.Match[bytes]:
+    """Return what a daemon has said, or says yet. Raises `BenchFailed`."""
+    deadline = time.monotonic() + PATIENCE
+    while (found := pattern.search(daemon.log.read_bytes())) is None:
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"the daemon does not say {pattern.pattern!r}")
+        time.sleep(0.01)
+    return found
+
+
 @contextlib.contextmanager
 def operatord(engine: str, config: Mapping[str, Any] | None = None) -> Iterator[Daemon]:
     """Run a daemon of its own state and port; ``config`` is laid over its defaults."""

@@ -32,6 +32,7 @@ import footprint
 import frames
 import gate
 import machine
+import posts
 import relay
 import scheduling
 import starts
@@ -109,6 +110,14 @@ def bench_gate(bench: Bench) -> list[Table]:
     return tables + gate.measure_warm(*bench.docker, bench.pick(12, 1))
 
 
+def bench_post(bench: Bench) -> list[Table]:
+    tables = posts.measure_pings(bench.pick(15, 2), 10 if bench.short else 200)
+    if bench.engine is None:
+        tables[0].notes.append("starts are not measured: no container engine answers")
+        return tables
+    return tables + posts.measure(*bench.docker, bench.pick(20, 1))
+
+
 def bench_frames(bench: Bench) -> list[Table]:
     return frames.measure(bench.pick(3, 1), bench.short)
 
@@ -136,6 +145,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "control": bench_control,
     "relay": bench_relay,
     "gate": bench_gate,
+    "post": bench_post,
     "frames": bench_frames,
     "chain": bench_chain,
     "footprint": bench_footprint,

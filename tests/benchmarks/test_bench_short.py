@@ -62,6 +62,11 @@ def test_control_plane(tmp_path: Path) -> None:
     check("control", tmp_path / "bench.json", {f"control.{part}" for part in parts})
 
 
+@pytest.mark.engine
+def test_post(tmp_path: Path) -> None:
+    check("post", tmp_path / "bench.json", {"post", "post.ping"})
+
+
 def test_relay(tmp_path: Path) -> None:
     check("relay", tmp_path / "bench.json", {"relay"})
 
