@@ -9,7 +9,7 @@ FROM ${PYTHON_IMAGE} AS build
 LABEL operatord.image=build
 COPY . /source
 RUN python3 -m venv --without-pip /usr/local/lib/operatord \
-    && python3 -m pip --python /usr/local/lib/operatord/bin/python install --no-cache-dir "/source[cli,ssh]"
+    && python3 -m pip --python /usr/local/lib/operatord/bin/python install --no-cache-dir "/source[cli,ssh,http]"
 
 FROM ${PYTHON_IMAGE}
 # The numbers stay the same from image to image: the state in the volume belongs to them.

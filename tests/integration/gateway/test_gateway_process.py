@@ -10,6 +10,7 @@ import signal
 import socket
 from pathlib import Path
 
+import aiohttp
 import psutil
 import pytest
 from daemon_lab import (
@@ -24,6 +25,7 @@ from daemon_lab import (
 )
 from gateway_lab import Caller, gatewayed
 
+from operatord.access import tokens
 from operatord.daemon import Daemon, Parts, gateway, listening
 from operatord_client.address import parse_address
 
@@ -172,14 +174,16 @@ async def test_the_gateway_has_nothing_of_the_daemons_but_its_sockets(tmp_path: 
 # By hand
 
 
-async def by_hand(*arguments: str) -> tuple[asyncio.subprocess.Process, Caller]:
+async def by_hand(
+    *arguments: str, listen: str = "127.0.0.1:0"
+) -> tuple[asyncio.subprocess.Process, Caller]:
     process = await asyncio.create_subprocess_exec(
-        OPERATORD, "gateway", "--listen", "127.0.0.1:0", *arguments,
+        OPERATORD, "gateway", "--listen", listen, *arguments,
         stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=clean_env(),
     )  # fmt: skip
     assert process.stderr is not None
     line = (await process.stderr.readline()).decode()
-    assert "answering at http://127.0.0.1:" in line, line
+    assert "answering at http://" in line, line
     return process, Caller(("127.0.0.1", int(line.strip().rstrip("/").rpartition(":")[2])))
 
 
@@ -204,3 +208,38 @@ async def test_without_a_daemon_it_says_so(tmp_path: Path) -> None:
     )
     process.terminate()
     assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("tokens_there", [False, True])
+async def test_by_hand_other_machines_need_a_token_whatever_the_daemon_asks(
+    tmp_path: Path, tokens_there: bool
+) -> None:
+    """On an address that they reach, it asks for one itself, and for one that the daemon has looked at."""
+    _, text = tokens.new(tmp_path / "tokens", "ada", "operator", "now")
+    auth = {"auth": {"tokens": str(tmp_path / "tokens")}} if tokens_there else {}
+    async with in_process(tmp_path / "state", auth) as lab, aiohttp.ClientSession() as session:
+        host, port = lab.address
+        process, http = await by_hand("--address", f"{host}:{port}", listen="0.0.0.0:0")
+        for said in (await http.post("/post/", {}), await http.post("/post/", {}, "opd_wrong")):
+            assert (said.status, said.error["type"]) == (401, "unauthorized")
+        url = f"http://127.0.0.1:{http.address[1]}/api/v1/socket"
+        login = {"method": "auth.login", "params": {"token": text}}
+        for first in (
+            {"method": "system.status"},
+            {"count": 5},
+            {**login, "params": {"token": "x"}},
+        ):
+            async with session.ws_connect(url) as socket:
+                await socket.send_json(first)
+                await socket.send_json({"count": 5})
+                assert (await socket.receive_json())["error"]["data"]["type"] == "unauthorized"
+                assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert lab.fake.empty
+        assert (await http.post("/post/", {"count": 5}, text)).status == (
+            200 if tokens_there else 401
+        )
+        async with session.ws_connect(url) as socket:
+            await socket.send_json(login)
+            assert ("result" in await socket.receive_json()) is tokens_there
+        process.terminate()
+        assert await process.wait() == 0
