@@ -144,7 +144,7 @@ async def test_last_token_that_is_revoked_opens_nothing_after_a_reload(tmp_path:
         for token in tokens.read(door.file):
             assert tokens.revoke(door.file, token.id)
         await door.lab.daemon.reloading.reload()
-        assert "holds no more" in (await operator.line())["error"]["message"]
+        assert "is no longer valid" in (await operator.line())["error"]["message"]
         stranger = await door.lab.wire()
         refused = await stranger.refusal("auth.login", token=text)
         assert refused.message == "the token is wrong"
