@@ -210,12 +210,18 @@ async def async_record_located(
 
 
 async def _fed(tape: Tape, data: bytes) -> None:
-    """Write in a thread, since a disk may be slow; also if this is cancelled, return when it is written."""
+    """Write in a thread, since a disk may be slow. Return when it is written, however often it is cancelled:
+    nothing else may happen to the file meanwhile.
+    """
     writing = asyncio.ensure_future(asyncio.to_thread(tape.feed, data))
     try:
         await asyncio.shield(writing)
-    finally:
-        await asyncio.wait((writing,))
+    except asyncio.CancelledError:
+        while not writing.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait((writing,))
+        writing.exception()  # the cancellation is what counts, and this is looked at
+        raise
 
 
 open_frames = renamed("async_frames.open_frames", "async_open_frames")(async_open_frames)

@@ -145,7 +145,7 @@ class HostMonitor:
         except _UNREADABLE as exc:
             if not self._failing:
                 log.error("the machine cannot be measured: %s: %s", type(exc).__name__, exc)
-            self._failing = True
+            self._failing, self.last = True, None
             return None
         if self._failing:
             log.info("the machine can be measured again")

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +92,33 @@ def test_stream_that_is_cut_off(daemon: StubDaemon, serve: Serve, ctl: Run, tmp_
     assert ran.code == exits.FAILED
     assert "was cut off before its end; the " in ran.err
     assert "are kept" in ran.err
+
+
+def test_session_that_waits_for_its_turn(
+    daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path
+) -> None:
+    running = located(serve(stream_of(3)))
+    daemon.on("session.get", golden("rpc: accepted and queued"))
+    daemon.on("session.wait", running)
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert ran.code == exits.OK
+    assert "is queued; recording begins with its stream" in ran.err
+    assert (tmp_path / "f").read_bytes() == stream_of(3)
+
+
+@pytest.mark.parametrize("expected", [None, 100])
+def test_bar_on_a_terminal(expected: int | None) -> None:
+    pytest.importorskip("rich")
+    from rich.console import Console
+
+    from operatord_client.ctl.verbs.drawing.record import RecordBar
+
+    out = io.StringIO()
+    with RecordBar(Console(file=out, width=80, force_terminal=True)) as bar:
+        bar.show(Recorded(40, 0, 3 << 20, 1.0, expected, ended=False))
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+    assert ("40 of 100 frames" if expected else "40 frames") in text
+    assert "3.0 MiB" in text
 
 
 def test_session_that_has_ended(daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path) -> None:

@@ -337,6 +337,37 @@ async def test_cancelled_recording_is_a_whole_stream(
     assert end == End(frames=1)
 
 
+async def test_recording_that_is_cancelled_twice_still_waits_for_the_disk(
+    aclient: AsyncClient,
+    daemon: StubDaemon,
+    serve: Serve,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    daemon.on("session.get", located(serve(ONE_FRAME, hold=True)))
+    session = await aclient.attach(SESSION_ID)
+    begun, go_on = threading.Event(), threading.Event()
+    feed = Tape.feed
+
+    def slowly(tape: Tape, data: bytes) -> None:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        feed(tape, data)
+
+    monkeypatch.setattr(Tape, "feed", slowly)
+    task = asyncio.ensure_future(session.record(tmp_path / "f"))
+    await asyncio.to_thread(begun.wait, PATIENCE)
+    for _ in range(2):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    *_, end = StreamParser().feed((tmp_path / "f").read_bytes())
+    assert end == End(frames=1)
+
+
 def test_session_that_has_ended_is_named(
     client: Client, daemon: StubDaemon, streamed: StreamServer, tmp_path: Path
 ) -> None:

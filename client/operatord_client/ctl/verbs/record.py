@@ -78,6 +78,8 @@ class _Recording:
                 gauge.show(so_far)
                 self._redraw = now + REDRAW_SECONDS
 
+        if session.info.phase in ("queued", "starting"):
+            terminal.note(f"{session.id} is {session.info.phase}; recording begins with its stream")
         options: dict[str, Any] = {
             "format": args.format,
             "frames": args.most,
