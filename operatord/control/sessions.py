@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from operatord.access.identity import Identity
@@ -34,31 +35,38 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     supervisor = call.services.supervisor
     upstream = upstream_of(call.services, params)
     owner = owner_of(call.peer.identity, params)
-    _count(call.services, params, owner)
+    joined = supervisor.earlier(params, owner) is not None
+    if not joined:
+        _count(call.services, owner)
     reach = call.services.reach(call.peer.origin, call.peer.entrance)
     record = supervisor.submit(params, owner, upstream, _patience(call, params), reach)
     call.audit("start", session_id=record.id, owner=owner)
+    had_ended = record.phase == "ended"
     if params.lease == "connection":
         _hold(call, record)
-    if params.wait != "ready":
+    if params.wait == "ready":
+        await _until_ready(call, record)
+    else:
         with _awaited(call, record):
             await supervisor.written()  # a client that was told of it must find it again
-        return supervisor.view(record)
+    found = replace(supervisor.view(record), joined=joined or UNSET)
+    if params.wait != "ready" or had_ended:
+        return found
+    # Also if it has ended meanwhile: it is what whoever waited for this has been promised.
+    return replace(found, location=record.location or UNSET)
+
+
+async def _until_ready(call: Call, record: SessionRecord) -> None:
+    """Wait for the stream. Raises why it does not come."""
     with _progress(call, record), _awaited(call, record):
         await record.ready()
     if record.location is None or record.given_up:
         raise _failure(record, call.peer.identity)
-    # Also if it has ended meanwhile: it is what whoever waited for this has been promised.
-    return replace(supervisor.view(record), location=record.location)
 
 
-def _count(services: Services, params: m.SessionStartParams, owner: str) -> None:
-    """Count a start. Raises `TooManyRequests`, and nothing is begun.
-
-    A request that is sent again with the key of a living session starts nothing.
-    """
-    most = services.config.limits.starts_per_minute
-    if most is not None and services.supervisor.earlier(params, owner) is None:
+def _count(services: Services, owner: str) -> None:
+    """Count a start. Raises `TooManyRequests`, and nothing is begun."""
+    if (most := services.config.limits.starts_per_minute) is not None:
         services.start_rates.take(owner, most, services.clock.now())
 
 

@@ -10,7 +10,7 @@ from operatord.core.scheduling import scheduler
 from operatord.core.scheduling.why import Why
 from operatord.machine.clock import Clock, rfc3339
 from operatord.provision.steps import StepFailed
-from operatord.session.record import Ending, SessionRecord
+from operatord.session.record import FIRST_STEP, Ending, SessionRecord
 from operatord.streams.reports import is_for_people
 from operatord_protocol import errors
 
@@ -73,13 +73,19 @@ def _kind(ending: Ending) -> type[errors.WireError]:
     return errors.StartFailed if ending.outcome == "failed" else errors.Cancelled
 
 
+def _step(record: SessionRecord) -> dict[str, str]:
+    """Return at which step a start has ended; nothing if it was an earlier daemon's, which has not said."""
+    is_unknown = record.step == FIRST_STEP and "starting" in record.phases
+    return {} if is_unknown else {"step": record.step}
+
+
 def final_error(record: SessionRecord, ending: Ending) -> errors.WireError:
     """Return the error for the requester, with the last log lines of the stage at fault."""
     error = ending.error
     if error is None:
         kind = _kind(ending)
         message = f"the session ended before its stream was there: {ending.reason}"
-        error = kind(message, step=record.step, session_id=record.id, cause=ending.cause)
+        error = kind(message, **_step(record), session_id=record.id, cause=ending.cause)
     if ending.stage is not None:
         lines = filter(is_for_people, record.observed.log_tails.get(ending.stage, []))
         words = [line.line for line in lines][-ERROR_LINES:]

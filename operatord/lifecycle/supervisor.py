@@ -25,7 +25,7 @@ from operatord.monitors.exits import ExitHooks, ExitWatch
 from operatord.provision.starter import Starter
 from operatord.scheduling.admission import Admission, Machine
 from operatord.scheduling.expiry import Expiry, ExpiryHooks
-from operatord.session.record import Ending, SessionRecord
+from operatord.session.record import FIRST_STEP, Ending, SessionRecord
 from operatord.session.view import to_session
 from operatord.settings.current import CurrentSettings
 from operatord.store.events import Emit
@@ -174,7 +174,7 @@ class Supervisor:
             slot.expected_seconds = plan.expected_seconds
             slot.phases = {"queued": self._clock.wall()}
             self.expiry.ask(slot)
-            slot.step = "queue"
+            slot.step = FIRST_STEP
         return actions
 
     def former_slots(self) -> frozenset[str]:

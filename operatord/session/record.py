@@ -27,6 +27,10 @@ from .moments import Written
 ProgressListener = Callable[[dict[str, Any]], None]
 
 
+FIRST_STEP = "queue"
+"""What a request does before its start is begun."""
+
+
 class Ending(NamedTuple):
     """Why a session is to end. The first one asked for counts."""
 
@@ -167,7 +171,7 @@ class SessionRecord:
     fps: float = 0.0
     """Frames per second, by its header; 0 for as fast as they are taken."""
 
-    step: str = "queue"
+    step: str = FIRST_STEP
     timings: dict[str, float] = field(default_factory=dict)
     location: Location | None = None
     plain_location: Location | None = None

@@ -387,6 +387,8 @@ class Session(Result, frozen=True):
     """Frames that were asked for; absent when the registered probe decides."""
     frames: int | UnsetType = UNSET
     """Frames that were delivered, once the session has ended."""
+    joined: bool | UnsetType = UNSET
+    """True in the answer to a start that started nothing: an earlier one had its ``request_key``."""
     post_mortem: PostMortem | UnsetType = UNSET
     """Only for an ended session that is asked for by its id, not in lists."""
     stages: dict[str, str] = {}

@@ -612,7 +612,7 @@ async def test_same_key_gives_the_same_session_in_another_life(machine: Machine)
     session = await wire.call("session.start", **request)
     await machine.kill()
     wire = await machine.start()
-    assert await wire.call("session.start", **request) == session
+    assert await wire.call("session.start", **request) == {**session, "joined": True}
     refused = await wire.refusal("session.start", **{**request, "count": 501})
     assert refused.type == "conflict"
     other = await wire.call("session.start", **request, owner="somebody else")
@@ -745,6 +745,29 @@ async def half_started(machine: Machine, operation: str, took_effect: bool) -> s
     [record] = machine.daemon.supervisor.registry.living()
     await machine.kill()
     return record.id
+
+
+async def test_request_that_is_repeated_while_its_half_start_is_undone_is_told_no_step(
+    machine: Machine,
+) -> None:
+    """It was an earlier daemon's start, which has not said how far it came."""
+    wire = await machine.start()
+    script, asked = machine.engine.script, {"request_key": "k", "lease": {"ttl": 60}}
+    reached = script.hold("start").reached
+    wire.begin("session.start", **asked)
+    await reached.wait()
+    await machine.kill()
+    removal = script.hold("remove_network")
+    wire = await machine.start()
+    await removal.reached.wait()
+    again = wire.begin("session.start", **asked)
+    await wire.call("system.ping")
+    removal.open.set()
+    with pytest.raises(Refused) as refused:
+        await wire.reply(again)
+    assert refused.value.type == "start_failed"
+    assert "the daemon ended while the session was being started" in refused.value.message
+    assert "step" not in refused.value.data
 
 
 @pytest.mark.parametrize(

@@ -232,9 +232,19 @@ async def test_same_request_key_is_the_same_session(lab: Lab, wire: Wire) -> Non
     gate.open.set()
     a, b = await wire.reply(first), await other.reply(second)
     assert a["session_id"] == b["session_id"]
+    assert ("joined" in a, b["joined"]) == (False, True)
     again = await wire.call("session.start", request_key="k", count=5)
-    assert again["session_id"] == a["session_id"]
-    assert len((await wire.call("session.list"))["sessions"]) == 1
+    assert (again["session_id"], again["joined"]) == (a["session_id"], True)
+    (listed,) = (await wire.call("session.list"))["sessions"]
+    assert "joined" not in listed
+
+
+async def test_request_that_is_repeated_after_the_end_is_told_no_dead_location(wire: Wire) -> None:
+    first = await wire.call("session.start", request_key="k")
+    await wire.call("session.stop", session_id=first["session_id"])
+    again = await wire.call("session.start", request_key="k")
+    assert (again["session_id"], again["joined"]) == (first["session_id"], True)
+    assert (again["phase"], "location" in again) == ("ended", False)
 
 
 async def test_request_key_of_another_owner_is_another_request(wire: Wire) -> None:

@@ -232,6 +232,7 @@ maybe: dict[str, st.SearchStrategy[Any]] = {
     "timings": st.dictionaries(words, st.floats(0, 1e6)),
     "warm": st.booleans(),
     "degraded": st.booleans(),
+    "joined": st.booleans(),
     "exit_codes": st.dictionaries(words, st.none() | st.integers(0, 255)),
     "count": st.integers(1, 2**31 - 1),
     "frames": st.integers(0, 2**31),
