@@ -39,6 +39,7 @@ NO_LOSS = (
     "the engine has no socket that could be stood in for",
     "takes its time: FAULTS=all runs it",
     "there is no such player to be had here",
+    "there is no browser to be had here",
 )
 """Why a test may be skipped under CI: nothing that could be installed would change it."""
 

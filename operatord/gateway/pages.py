@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""`GET /` and `/static/NAME`: the page, as files of this package that are read once."""
+"""`GET /` and `/static/PATH`: the page, as files of this package that are read once."""
 
 from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import NamedTuple
 
 from aiohttp import hdrs, web
@@ -29,18 +30,23 @@ FILES: web.AppKey[dict[str, File]] = web.AppKey("files", dict)
 
 
 def load() -> dict[str, File]:
-    """Return the files of the page by their names."""
-    found = {}
-    for each in files("operatord.gateway").joinpath("page").iterdir():
+    """Return the files of the page by their paths in its folder."""
+    return dict(_within(files("operatord.gateway").joinpath("page"), ""))
+
+
+def _within(folder: Traversable, path: str) -> Iterator[tuple[str, File]]:
+    for each in folder.iterdir():
+        if each.is_dir():
+            yield from _within(each, f"{path}{each.name}/")
+            continue
         body = each.read_bytes()
         kind = mimetypes.guess_type(each.name)[0] or "application/octet-stream"
-        found[each.name] = File(body, kind, hashlib.sha256(body).hexdigest()[:16])
-    return found
+        yield f"{path}{each.name}", File(body, kind, hashlib.sha256(body).hexdigest()[:16])
 
 
 def routes() -> Sequence[web.RouteDef]:
     """Return the routes of this file."""
-    return [web.get("/", index), web.get("/static/{name}", static)]
+    return [web.get("/", index), web.get("/static/{name:.+}", static)]
 
 
 async def index(request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: MIT
+"""What the tests of the page work with: a daemon with its gateway, and a browser that looks at it.
+
+Playwright's calls block, and it keeps an event loop of its own in the thread of the tests. So what has to do
+with the daemon runs in the event loop of another thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from daemon_lab import OPERATORD, PATIENCE, Json, Served, Wire, clean_env, run
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+T = TypeVar("T")
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+PATIENT = 1000 * PATIENCE
+"""Milliseconds after which a test that waits gives up."""
+HOSTILE = '<img src=x onerror="document.title=7"><b>bold</b>&amp;'
+"""Text that must never be more than text."""
+
+CONFIG: Json = {
+    "engine": "process",
+    "start_timeout": PATIENCE,
+    "limits": {"sessions": 3},
+    "pipelines": {
+        "segmented": {"warm": 0},
+        "talkative": {
+            "stages": {
+                "probe": {
+                    "image": "demo-probe",
+                    "port": 12345,
+                    "command": ["sh", "-c", f"echo '{HOSTILE}'; exec sleep 60"],
+                },
+            }
+        },
+    },
+}
+"""`talkative` never sends a stream, so that its sessions are being started until they are stopped."""
+
+
+class Beside:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, deed: Coroutine[Any, Any, T]) -> T:
+        """Run something there to its end."""
+        return asyncio.run_coroutine_threadsafe(deed, self._loop).result(2 * PATIENCE)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def gateway(address: tuple[str, int]) -> tuple[asyncio.subprocess.Process, str]:
+    """Start the gateway of a daemon; return it with the address of its page."""
+    where = ("--listen", "127.0.0.1:0", "--address", "{}:{}".format(*address))
+    process = await asyncio.create_subprocess_exec(
+        OPERATORD,
+        "gateway",
+        *where,
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(PATIENCE):
+        said = (await process.stderr.readline()).decode()
+    return process, said.split()[-1]
+
+
+class Site:
+    """A daemon with a page, and tokens for it."""
+
+    def __init__(self, folder: Path, config: Json | None = None) -> None:
+        self._beside = Beside()
+        self._folder = folder
+        self._config = {**CONFIG, **(config or {})}
+        self._config["auth"] = {"tokens": str(folder / "tokens")}
+        self._gateway: asyncio.subprocess.Process | None = None
+        self.daemon: Served | None = None
+        self.tokens = {role: self._token(role) for role in ("viewer", "user", "operator")}
+        self.start()
+
+    def _token(self, role: str) -> str:
+        env = {**clean_env(), "OPERATORD_AUTH_TOKENS": str(self._folder / "tokens")}
+        made = run(OPERATORD, "token", "new", role, "--role", role, env=env)
+        code, out, err = self._beside.run(made)
+        assert code == 0, err
+        return out.strip()
+
+    def start(self) -> None:
+        """Start the daemon, the first time or once more with the same state and at the same addresses."""
+        self._beside.run(self._start())
+
+    async def _start(self) -> None:
+        more = ("--listen", "{}:{}".format(*self.daemon.address)) if self.daemon else ()
+        self.daemon = await Served.start(self._folder / "state", *more, config=self._config)
+        if self._gateway is None:
+            self._gateway, self.url = await gateway(self.daemon.address)
+
+    def stop(self) -> None:
+        """Stop the daemon; the gateway stays."""
+        self._beside.run(self.daemon.stop())
+
+    def close(self) -> None:
+        self.stop()
+        self._beside.run(self._stop_gateway())
+        self._beside.close()
+
+    async def _stop_gateway(self) -> None:
+        assert self._gateway is not None
+        self._gateway.terminate()
+        await self._gateway.communicate()
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Return what an operator is answered on the daemon's own socket."""
+        return self._beside.run(self._ask(method, params))
+
+    async def _ask(self, method: str, params: Json) -> Any:
+        wire = await Wire.connect(self.daemon.address)
+        try:
+            await wire.call("auth.login", token=self.tokens["operator"])
+            return await wire.call(method, **params)
+        finally:
+            await wire.close()
+
+    def begin(self, **params: Any) -> str:
+        """Start a session, and return its id."""
+        return str(self.ask("session.start", **params)["session_id"])
+
+    def end_all(self) -> None:
+        """Stop every session."""
+        for phase in ("queued", "starting", "running"):
+            for session in self.ask("session.list", phase=phase)["sessions"]:
+                self.ask("session.stop", session_id=session["session_id"], grace=0.2)
+
+
+class Look(NamedTuple):
+    """How a browser looks at the page."""
+
+    width: int = 1280
+    height: int = 800
+    scheme: str = "light"
+
+
+def expect(what: Any) -> Any:
+    """Return Playwright's assertions on a page or what it finds there: they wait until they hold."""
+    from playwright.sync_api import expect as waiting
+
+    return waiting(what)
+
+
+class Visitor:
+    """Somebody with a browser."""
+
+    def __init__(self, site: Site, context: BrowserContext) -> None:
+        self.site, self.context = site, context
+        self.page: Page = context.new_page()
+        self.page.set_default_timeout(PATIENT)
+        self.complaints: list[str] = []
+        """What the browser complains about: exceptions, and what the content security policy refuses."""
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._heard)
+
+    def _heard(self, message: Any) -> None:
+        # A browser says itself that a connection failed; the page has shown it by then.
+        if message.type == "error" and "WebSocket connection" not in message.text:
+            self.complaints.append(message.text)
+
+    def go(self, where: str = "", role: str | None = None) -> Page:
+        """Open a view, logged in with the token of a role."""
+        if role is not None:
+            token = self.site.tokens[role]
+            self.context.add_init_script(f"sessionStorage.setItem('operatord.token', '{token}')")
+        self.page.goto(f"{self.site.url}{where}")
+        return self.page
+
+    def reading(self, name: str) -> str:
+        """Return a number that is read off the picture."""
+        return self.page.locator(f'[data-reading="{name}"] b').inner_text()
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run Debian's Chromium, without a window."""
+    from playwright.sync_api import expect as waiting
+    from playwright.sync_api import sync_playwright
+
+    waiting.set_options(PATIENT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@contextlib.contextmanager
+def visitor(site: Site, browser: Browser, look: Look, **more: Any) -> Iterator[Visitor]:
+    """Have somebody look at the page; nothing may be complained about."""
+    context = browser.new_context(
+        viewport={"width": look.width, "height": look.height},
+        color_scheme=look.scheme,  # type: ignore[arg-type]
+        **more,
+    )
+    try:
+        one = Visitor(site, context)
+        yield one
+        assert not one.complaints, one.complaints
+    finally:
+        context.close()
+
+
+def true_area(seq: int, size: int = 256, cycle: int = 120) -> float:
+    """Return the pixels that the emulated probe's ellipse has in frame ``seq``."""
+    phase = 2 * math.pi * (seq % cycle) / cycle
+    rx = size * (0.24 + 0.02 * math.sin(2 * phase))
+    ry = size * (0.17 + 0.02 * math.cos(3 * phase))
+    return math.pi * rx * ry
+
+
+def tinted(page: Page) -> int:
+    """Return how many pixels of the picture are not grey."""
+    return int(
+        page.evaluate(
+            """() => {
+                const canvas = document.querySelector(".screen canvas");
+                const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+                let count = 0;
+                for (let i = 0; i < data.length; i += 4) count += data[i] - data[i + 2] > 8;
+                return count;
+            }"""
+        )
+    )
