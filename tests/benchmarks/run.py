@@ -37,6 +37,7 @@ import relay
 import scheduling
 import starts
 import tls
+import viewers
 import warm
 from daemons import BenchFailed, many_files
 from engine_api import EngineApi
@@ -134,6 +135,10 @@ def bench_scheduling(bench: Bench) -> list[Table]:
     return scheduling.measure(bench.pick(5, 1), bench.short)
 
 
+def bench_viewers(bench: Bench) -> list[Table]:
+    return viewers.measure(bench.pick(3, 1), bench.short)
+
+
 def bench_attacks(bench: Bench) -> list[Table]:
     return attacks.measure(0.5, ["describe"]) if bench.short else attacks.measure(3.0)
 
@@ -150,6 +155,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "chain": bench_chain,
     "footprint": bench_footprint,
     "scheduling": bench_scheduling,
+    "viewers": bench_viewers,
     "attacks": bench_attacks,
 }
 

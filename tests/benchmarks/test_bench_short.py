@@ -67,6 +67,11 @@ def test_post(tmp_path: Path) -> None:
     check("post", tmp_path / "bench.json", {"post", "post.ping"})
 
 
+def test_viewers(tmp_path: Path) -> None:
+    parts = ("gateway", "daemon", "frames", "ping")
+    check("viewers", tmp_path / "bench.json", {f"viewers.{part}" for part in parts})
+
+
 def test_relay(tmp_path: Path) -> None:
     check("relay", tmp_path / "bench.json", {"relay"})
 
