@@ -3,8 +3,8 @@
 
     python viewers.py HOST PORT SESSION VIEWERS
 
-Says ``looking`` once each has had some frames, and at the end how many frames they have had since, together. The
-frames are counted and not looked at.
+Says ``looking`` once each has had some frames, and at the end how many they have had since, together. They
+are counted and not looked at.
 """
 
 from __future__ import annotations
