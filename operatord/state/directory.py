@@ -57,7 +57,7 @@ class StateDir(StateLock):
                     raise StateDirLost("the state directory has been moved away; move it back")
                 self._regain(self._make_anew, "stop it, and move away what it leaves")
             elif not self.has_its_file:
-                self._regain(self.lock_file_again, "stop it")
+                self._regain(self._lock_again, "stop it")
 
     def _regain(self, act: Callable[[], None], against_another: str) -> None:
         """Put back what was deleted. Raises `StateDirLost`, which says what to do ``against_another``."""
@@ -73,14 +73,27 @@ class StateDir(StateLock):
             "the state directory, or its lock, was deleted, and is there again: %s", self.path
         )
 
+    def _lock_again(self) -> None:
+        """Put the lock back, and what went with it if all that is in the directory was deleted.
+
+        Raises `StateDirBusy`, `StateDirUnusable`, `OSError`.
+        """
+        self.lock_file_again()
+        if read_instance(self.path) is None:
+            self._write_down()
+
+    def _write_down(self) -> None:
+        """Write down which instance it is, and that it is the original. Raises `OSError`."""
+        write_instance(self.path, self.instance)
+        found = as_found(self.path, self.instance)
+        write_identity(self.path, msgspec.structs.replace(found, holder=self.holder))
+
     def _make_anew(self) -> None:
         """Make the directory where it was. Raises `StateDirUnusable`, `OSError`."""
         with StateLock(self.path) as fresh:
             if read_instance(self.path) not in (None, self.instance):
                 raise StateDirBusy("another instance has worked in it")
-            write_instance(self.path, self.instance)
-            found = as_found(self.path, self.instance)
-            write_identity(self.path, msgspec.structs.replace(found, holder=self.holder))
+            self._write_down()
             self.take(fresh)
 
     def _obstacle(self) -> str | None:

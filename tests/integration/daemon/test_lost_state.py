@@ -34,6 +34,14 @@ def what_is_in_it(state_dir: Path) -> None:
     state_dir.mkdir(mode=0o700)
 
 
+def its_files(state_dir: Path) -> None:
+    for each in state_dir.iterdir():
+        if each.is_dir():
+            shutil.rmtree(each)
+        else:
+            each.unlink()
+
+
 def the_journal(state_dir: Path) -> None:
     (state_dir / "journal.sqlite").unlink()
 
@@ -55,7 +63,7 @@ async def known(wire: Wire) -> tuple[set[str], set[str]]:
     return {each["name"] for each in probes}, {each["session_id"] for each in sessions}
 
 
-@pytest.mark.parametrize("delete", [all_of_it, what_is_in_it, the_journal, the_lock])
+@pytest.mark.parametrize("delete", [all_of_it, what_is_in_it, its_files, the_journal, the_lock])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["ended", "killed"])
 async def test_next_daemon_knows_everything_though_it_was_deleted_under_this_one(
     tmp_path: Path, delete: Callable[[Path], None], number: signal.Signals
@@ -210,6 +218,31 @@ def test_deleted_directory_is_the_same_again(tmp_path: Path) -> None:
     again = StateDir(path)
     assert (again.instance, again.holder) == (state.instance, before.holder)
     again.close()
+
+
+def test_emptied_directory_is_the_same_again(tmp_path: Path) -> None:
+    """A14: whose sessions run on the engine is written in it."""
+    path = tmp_path / "s"
+    state = StateDir(path)
+    for each in path.iterdir():
+        each.unlink()
+    state.secure()
+    state.close()
+    again = StateDir(path)
+    assert (again.instance, again.holder) == (state.instance, state.holder)
+    again.close()
+
+
+def test_name_that_somebody_has_written_meanwhile_is_not_written_over(tmp_path: Path) -> None:
+    """A14"""
+    path = tmp_path / "s"
+    state = StateDir(path)
+    (path / "lock").unlink()
+    (path / "instance").write_text("another\n")
+    (path / "identity").unlink()
+    state.secure()
+    assert (path / "instance").read_text() == "another\n"
+    state.close()
 
 
 def test_directory_that_another_daemon_has_is_left_to_it(tmp_path: Path) -> None:
