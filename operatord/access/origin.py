@@ -64,6 +64,8 @@ class Entrance(NamedTuple):
     """The address of this machine, without what IPv6 adds to one of IPv4; None: a Unix socket."""
     tls: tuple[str, str] | None = None
     """The files of the certificate and its key that were shown, if TLS is spoken."""
+    by_gateway: bool = False
+    """It is the gateway for HTTP that has connected for somebody."""
 
 
 def entrance_of(transport: asyncio.BaseTransport) -> Entrance:

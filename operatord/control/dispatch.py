@@ -30,6 +30,7 @@ from operatord_protocol.errors import (
 )
 from operatord_protocol.methods import METHODS
 
+from . import inside
 from .params import take_params
 from .peer import Call, Feed, Services
 from .reads import READS
@@ -366,6 +367,8 @@ def _outcome(call: Call) -> Any:
     """Return what the verb for a request returns, or the coroutine that will. Raises `WireError`."""
     method, services, who = call.request.method, call.services, call.peer.identity
     if (needed := NEEDED.get(method)) is None:
+        if method == inside.METHOD and call.peer.entrance.by_gateway:
+            return inside.location(call)
         raise _unknown_method(method)
     if who.rank < needed:
         raise refusal(who, method)

@@ -104,7 +104,7 @@ def make_gateway(parts: Assembly, sockets: list[socket.socket]) -> GatewayProces
     files = None if http.tls is None else absolute(http.tls)[:2]
 
     def make(said: Announced) -> asyncio.BaseProtocol:
-        entrance = Entrance(said.place, files)
+        entrance = Entrance(said.place, files, by_gateway=True)
         return parts.server.client_of_gateway(said.source, entrance, http.auth)
 
     means = GatewayMeans(

@@ -22,14 +22,13 @@ from operatord_client.async_lines import async_open_lines
 from operatord_client.errors import DaemonUnreachable
 from operatord_protocol.answers import decode_result
 from operatord_protocol.codec import encode
-from operatord_protocol.errors import DaemonUnavailable, NotFound, Unauthorized
+from operatord_protocol.errors import DaemonUnavailable, Unauthorized
 from operatord_protocol.messages import Location, Login, Session
 
 from .conversation import Conversation
 from .process.passage import Passage
 
 CONNECT_SECONDS = 5.0
-LOOPBACKS = {4: "127.0.0.1", 6: "::1"}
 BEARER = "bearer "
 NO_TOKENS = (
     "the daemon has no tokens, so nobody can log in from another machine: set auth.tokens there, or have "
@@ -62,18 +61,17 @@ class Upstream:
 
     @asynccontextmanager
     async def daemon(
-        self, request: web.Request, token: str | None = None, *, here: bool = False
+        self, request: web.Request, token: str | None = None
     ) -> AsyncIterator[Conversation]:
         """Yield a connection to the daemon as whoever sent ``request``, and close it.
 
         ``token`` logs in; without it, the one of the header ``Authorization: Bearer`` does, if there is one.
-        With ``here``, locations are such that this process can connect to them.
         Raises `DaemonUnavailable`, and what `auth.login` is refused with.
         """
         token = token or bearer(request)
         if token is None and self._means.token_needed:
             raise Unauthorized("log in first: send a token, as Authorization: Bearer TOKEN")
-        reader, writer = await self.lines(request, here=here)
+        reader, writer = await self.lines(request)
         conversation = Conversation(reader, writer)
         try:
             if token is not None:
@@ -87,24 +85,21 @@ class Upstream:
         if self.token_needed:
             require_login(said)
 
-    async def location(
-        self, request: web.Request, session_id: str, token: str | None = None
-    ) -> Location:
-        """Return where this process finds the stream of a session, for whoever sent ``request``.
+    async def location(self, daemon: Conversation, session: Session) -> Location | None:
+        """Return where this process finds the stream of a session that runs; None if who asks may not see it.
 
-        Raises `NotFound` for a session that has none (yet, or for who asks), and what `daemon` raises.
+        The daemon that has started this process says where the stage itself is: what the session's requester
+        was told may lead around by other machines. Raises what `Conversation.ask` raises.
         """
-        async with self.daemon(request, token, here=True) as daemon:
-            raw = await daemon.ask("session.get", encode({"session_id": session_id}))
-        location = decode_result(raw, Session).location
-        if not isinstance(location, Location):
-            raise NotFound(
-                "this session has no stream that you may read now", session_id=session_id
-            )
-        return location
+        if not isinstance(session.location, Location):
+            return None
+        if not isinstance(self._means.way, Passage):
+            return session.location
+        params = encode({"session_id": session.session_id})
+        return decode_result(await daemon.ask("gateway.location", params), Location)
 
     async def lines(
-        self, request: web.Request, *, here: bool = False
+        self, request: web.Request
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a new connection for whoever sent ``request``; nobody has logged in on it.
 
@@ -112,7 +107,7 @@ class Upstream:
         """
         way = self._means.way
         if isinstance(way, Passage):
-            return await way.connect(proxied(request, here=here))
+            return await way.connect(proxied(request))
         try:
             return await async_open_lines(way, connect_timeout=CONNECT_SECONDS)
         except DaemonUnreachable as exc:
@@ -140,19 +135,17 @@ def bearer(request: web.Request) -> str | None:
     return token
 
 
-def proxied(request: web.Request, *, here: bool = False) -> bytes:
+def proxied(request: web.Request) -> bytes:
     """Return the line of the PROXY protocol, version 1, for whoever sent ``request``.
 
-    It says from which address the client has connected to which one of this machine, with ``here`` to its
-    loopback address instead. Raises `DaemonUnavailable` for a client that has gone.
+    It says from which address the client has connected to which one of this machine. Raises
+    `DaemonUnavailable` for a client that has gone.
     """
     transport = request.transport
     peer, name = (transport and transport.get_extra_info(each) for each in ("peername", "sockname"))
     if not isinstance(peer, tuple) or not isinstance(name, tuple):
         raise DaemonUnavailable("nobody is there any more")
     (source, port), (place, its_port) = _plain(peer), _plain(name)
-    if here:
-        place = ipaddress.ip_address(LOOPBACKS[source.version])
     return f"PROXY TCP{source.version} {source} {place} {port} {its_port}\r\n".encode()
 
 

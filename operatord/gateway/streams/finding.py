@@ -23,19 +23,20 @@ async def find(request: web.Request, token: str | None = None) -> Location:
     session that has none (yet, or any more), and `Forbidden` for one of somebody else.
     """
     session_id = request.match_info["session_id"]
-    async with request.app[UPSTREAM].daemon(request, token, here=True) as daemon:
+    upstream = request.app[UPSTREAM]
+    async with upstream.daemon(request, token) as daemon:
         session = decode_result(
             await daemon.ask("session.get", encode({"session_id": session_id})), Session
         )
         if session.phase in ("queued", "starting"):
             session = await _running(daemon, session)
-    if session.phase != "running":
-        raise Conflict(f"session {session_id} is {session.phase}, and its stream is gone")
-    if not isinstance(session.location, Location):
-        raise Forbidden(
-            f"session {session_id} belongs to {session.owner}: its owner and operators may see its stream"
-        )
-    return session.location
+        if session.phase != "running":
+            raise Conflict(f"session {session_id} is {session.phase}, and its stream is gone")
+        if (location := await upstream.location(daemon, session)) is None:
+            raise Forbidden(
+                f"session {session_id} belongs to {session.owner}: its owner and operators may see its stream"
+            )
+        return location
 
 
 async def _running(daemon: Conversation, session: Session) -> Session:

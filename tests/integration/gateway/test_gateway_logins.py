@@ -13,6 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import shared_host
 from certificates import Authority
 from daemon_lab import OPERATORD, Json, Lab, clean_env, in_process, settings
 from gateway_lab import Caller, Gatewayed, answer, gatewayed
@@ -257,3 +258,42 @@ async def test_tokens_that_come_with_a_reload_are_asked_for(tmp_path: Path) -> N
         assert isinstance(lab.daemon.logins.known.tokens, Tokens)
         assert (await caller.post("/api/v1/system.status")).status == 401
         assert (await caller.post("/api/v1/system.status", {}, ada)).status == 200
+
+
+# Streams
+
+
+async def test_a_stream_that_was_asked_for_elsewhere_is_read_where_its_stage_is(
+    tmp_path: Path, people: dict[str, str]
+) -> None:
+    """Its location is a door of the gate on another address, by TLS: the gateway does not go through that."""
+    authority = Authority(tmp_path)
+    cert, key = authority.sign("daemon")
+    http: Json = {
+        "listen": f"{shared_host.own_address()}:0",
+        "tls": {"cert": str(cert), "key": str(key)},
+    }
+    auth = {"auth": {"tokens": str(tmp_path / "tokens")}, "engine": "process"}
+    async with gatewayed(tmp_path / "state", auth, http=http) as daemon:
+        context = ssl.create_default_context(cafile=str(authority.certificate))
+        context.check_hostname = False
+        host, port = daemon.http.address
+        url = f"https://{host}:{port}"
+        headers = {"Authorization": f"Bearer {people['bea']}"}
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
+            async with session.post(f"{url}/post/", json={"count": 100_000}) as said:
+                started = await said.json()
+            assert started["location"]["host"] == host
+            assert started["location"]["tls"]
+            picture = f"{url}/sessions/{started['session_id']}/snapshot.png"
+            async with session.get(picture) as said:
+                assert (said.status, said.content_type) == (200, "image/png")
+            other = {"Authorization": f"Bearer {people['cleo']}"}
+            async with session.get(picture, headers=other) as said:
+                assert said.status == 403
+            asked = {"session_id": started["session_id"]}
+            async with session.post(f"{url}/api/v1/gateway.location", json=asked) as said:
+                assert said.status == 404
+        refused = await (await daemon.lab.wire()).refusal("gateway.location", **asked)
+        assert refused.type == "method_not_found"  # on the socket
