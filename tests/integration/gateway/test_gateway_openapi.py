@@ -42,6 +42,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     async def run() -> None:
         async with gatewayed(tmp_path_factory.mktemp("openapi") / "state", LIMITS) as daemon:
+            assert (await daemon.http.get("/healthz")).status == 200  # its process is there
             host, port = daemon.http.address
             begun.set_result(f"http://{host}:{port}")
             await end.wait()
