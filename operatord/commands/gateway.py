@@ -24,11 +24,11 @@ def add_gateway(commands: Any) -> None:
     )  # fmt: skip
     gateway.add_argument(
         "--address",
-        help="the daemon's, as for operatorctl (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
+        help="the daemon's address, as for operatorctl (default: $OPERATORD_ADDRESS, else 127.0.0.1:7733)",
     )
     gateway.add_argument(
         "--host", metavar="NAME", action="append", default=[],
-        help="a name that this gateway is reached by, besides this machine's addresses; may be repeated",
+        help="a further name of this gateway, besides this machine's addresses; may be repeated",
     )  # fmt: skip
     gateway.add_argument("--from-daemon", action="store_true", help=argparse.SUPPRESS)
     gateway.set_defaults(run=_gateway)

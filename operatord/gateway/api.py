@@ -36,7 +36,7 @@ async def call(request: web.Request) -> web.StreamResponse:
     if method not in METHODS:
         raise MethodNotFound(f"there is no method {clip(method)!r}{suggestion(method, METHODS)}")
     if method in OF_A_CONNECTION:
-        raise InvalidRequest(f"{method} is for a connection that lasts: {bodies.SOCKET}")
+        raise InvalidRequest(f"{method} needs a lasting connection: {bodies.SOCKET}")
     body = await bodies.read(request)
     body.check()
     async with request.app[UPSTREAM].daemon(request) as daemon:

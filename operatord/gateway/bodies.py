@@ -55,22 +55,22 @@ class Body:
     def check(self) -> None:
         """Refuse what would end with the request, or go on after it. Raises `InvalidParams`."""
         if self.get("lease") == "connection":
-            text = 'a request of HTTP is no connection that lasts: give {"ttl": 60}, and extend it, or use'
+            text = 'an HTTP request is not a lasting connection: give {"ttl": 60}, and extend it, or use'
             raise InvalidParams(f"params.lease: {text} {SOCKET}", path="params.lease")
         if self.get("follow") is True:
-            text = "later lines come by a connection that lasts:"
+            text = "later lines need a lasting connection:"
             raise InvalidParams(f"params.follow: {text} {SOCKET}", path="params.follow")
 
 
 async def read(request: web.Request) -> Body:
     """Return the JSON of a body. Raises `NotJson`, `TooLarge`, `DeadlineExceeded`, and as `Body`."""
     if request.content_type != JSON:
-        raise NotJson(f"a request says that its body is JSON: Content-Type: {JSON}")
+        raise NotJson(f"say that the body is JSON: Content-Type: {JSON}")
     try:
         async with asyncio.timeout(SECONDS):
             return Body(await _read(request, request.app[BODY_BYTES][0]))
     except TimeoutError as exc:
-        raise DeadlineExceeded(f"a body has {SECONDS:g} s to come") from exc
+        raise DeadlineExceeded(f"a body must come within {SECONDS:g} s") from exc
 
 
 async def _read(request: web.Request, most: int) -> bytes:

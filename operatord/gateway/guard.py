@@ -51,8 +51,8 @@ class Guard:
             raise InvalidRequest("a request has one header Host")
         if not self._is_ours(host, request):
             raise Forbidden(
-                f"{clip(host)} is no name of this gateway: use an address of its machine, or add the name to "
-                "http.hosts"
+                f"{clip(host)} is not a name of this gateway: use an address of its machine, or add the "
+                "name to http.hosts"
             )
         self._check_origin(request, said[0])
 
@@ -68,7 +68,8 @@ class Guard:
         for origin in request.headers.getall(hdrs.ORIGIN, []):
             if _authority(origin) != host.casefold():
                 raise Forbidden(
-                    "a page of another origin sent this: only pages of this gateway may"
+                    "a page of another origin sent this: only pages of this gateway may "
+                    "send requests"
                 )
 
 

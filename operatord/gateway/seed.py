@@ -28,9 +28,7 @@ async def post(request: web.Request) -> web.StreamResponse:
     """Start a session, and answer when its stream is there."""
     body = await bodies.read(request)
     if body.get("method") is not None:
-        raise InvalidRequest(
-            "here is what starts a session only; for a method, POST /api/v1/METHOD"
-        )
+        raise InvalidRequest("this address only starts sessions; for a method, POST /api/v1/METHOD")
     if (wrong := not_a_start(body.value)) is not None:
         raise wrong
     body.check()

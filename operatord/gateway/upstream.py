@@ -31,7 +31,7 @@ from .process.passage import Passage
 CONNECT_SECONDS = 5.0
 BEARER = "bearer "
 NO_TOKENS = (
-    "the daemon has no tokens, so nobody can log in from another machine: set auth.tokens there, or have "
+    "the daemon has no tokens, so nobody can log in from another machine: set auth.tokens there, or let "
     "this gateway listen on 127.0.0.1"
 )
 

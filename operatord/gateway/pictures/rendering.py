@@ -21,9 +21,7 @@ _T = TypeVar("_T")
 def require_grey(hello: Hello) -> None:
     """Raise `StreamError` for a stream whose pictures are not a byte per pixel."""
     if hello.format != "gray8":
-        raise StreamError(
-            f"its pictures are {hello.format}, and players and PNG are given gray8 only"
-        )
+        raise StreamError(f"its pictures are {hello.format}, and players and PNG get gray8 only")
 
 
 def drawn(picture: Picture, hello: Hello) -> bytes | memoryview:

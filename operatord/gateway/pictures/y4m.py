@@ -43,7 +43,7 @@ def require_mono(line: bytes) -> None:
     """Raise `StreamError` for a first line of pictures that are more than grey."""
     if b"Cmono" not in line.split():
         raise StreamError(
-            "its YUV4MPEG2 is not of grey pictures (Cmono), which is all that is read"
+            "its YUV4MPEG2 has no grey pictures (Cmono), which are all that can be read"
         )
 
 
@@ -51,7 +51,7 @@ def read_frame(line: bytes, hello: Hello, number: int) -> FrameHeader:
     """Return the header of frame ``number`` of a mono stream from its line. Raises `StreamError`."""
     words = line.split()
     if words[:1] != [b"FRAME"]:
-        raise StreamError("a line of the YUV4MPEG2 stream is none of a frame")
+        raise StreamError("a line of the YUV4MPEG2 stream is not that of a frame")
     said = dict(word.partition(b"=")[::2] for word in words[1:])
     seq = said.get(b"Xseq", b"")
     pts = _number(said.get(b"Xpts", b""), number / (hello.fps or USUAL_RATE))

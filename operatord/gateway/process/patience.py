@@ -135,7 +135,7 @@ class PatientHandler(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what is no HTTP."""
-        response = refused(InvalidRequest("this is no request of HTTP/1.1"), status)
+        response = refused(InvalidRequest("this is not an HTTP/1.1 request"), status)
         response.force_close()
         return response
 

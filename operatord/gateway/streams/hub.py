@@ -22,7 +22,7 @@ VIEWERS = 64
 ALL_VIEWERS = 512
 """Viewers of all streams."""
 RETRY_AFTER = 5
-GONE = "the gateway ends"
+GONE = "the gateway is shutting down"
 
 
 class Hub:
@@ -54,7 +54,7 @@ class Hub:
         Raises `TooManyRequests`.
         """
         if len(self._players) >= VIEWERS:
-            raise TooManyRequests(f"{VIEWERS} players play already", retry_after=RETRY_AFTER)
+            raise TooManyRequests(f"there are {VIEWERS} players already", retry_after=RETRY_AFTER)
         task = asyncio.current_task()
         assert task is not None
         self._players.add(task)
@@ -79,9 +79,13 @@ class Hub:
     def _source(self, location: Location) -> Source:
         source = self._sources.get(location.url)
         if source is not None and source.viewers >= VIEWERS:
-            raise TooManyRequests(f"{VIEWERS} look at this stream already", retry_after=RETRY_AFTER)
+            raise TooManyRequests(
+                f"{VIEWERS} clients look at this stream already", retry_after=RETRY_AFTER
+            )
         if sum(each.viewers for each in self._sources.values()) >= ALL_VIEWERS:
-            raise TooManyRequests(f"{ALL_VIEWERS} look at streams", retry_after=RETRY_AFTER)
+            raise TooManyRequests(
+                f"{ALL_VIEWERS} clients look at streams already", retry_after=RETRY_AFTER
+            )
         if source is None or source.over:
             source = self._sources[location.url] = Source(location, self.budget)
         return source

@@ -20,7 +20,7 @@ CONNECT_SECONDS = 5.0
 HELLO_SECONDS = 10.0
 """Seconds for the hello, which a location has said to the daemon before anybody is told of it."""
 GOODBYE_SECONDS = 1.0
-NO_MEMORY = "there is no memory now for more pictures of this size"
+NO_MEMORY = "there is no memory for more pictures of this size now"
 READ_BYTES = 256 * 1024
 KERNEL_BYTES = 512 * 1024
 """What the kernel keeps of a stream of which only the newest frame is wanted: the rest would be old."""
@@ -86,7 +86,7 @@ class Reading:
                 while self._cutter.hello is None:
                     self._found += _after_hello(await _fed(self._reader, self._cutter))
         except TimeoutError as exc:
-            raise StreamError(f"the stage has said no hello for {HELLO_SECONDS:g} s") from exc
+            raise StreamError(f"the stage has sent no hello for {HELLO_SECONDS:g} s") from exc
 
     async def leave_as_check(self) -> None:
         """Say that this was only a look, and wait until the stage has understood that: it closes then."""
@@ -117,7 +117,7 @@ async def opened(location: Location, budget: Budget, first: bytes = b"") -> Asyn
     try:
         reader, writer = await async_open_raw(location, connect_timeout=CONNECT_SECONDS)
     except LocationUnreachable as exc:
-        raise StreamError("nobody serves this stream any more") from exc
+        raise StreamError("this stream is no longer served") from exc
     reading = Reading(reader, writer, Cutter())
     try:
         writer.write(first)

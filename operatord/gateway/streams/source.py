@@ -16,7 +16,8 @@ from .reading import LIVE, WATCH, Reading, opened
 FRAMES_A_SECOND = 60
 """Frames that are passed on in a second at the most: what a screen shows. The rest counts as dropped."""
 NO_SPECTATORS = (
-    'the stage knows no spectators: whoever looks begins the frames; leave "watch" out to do so'
+    "the stage does not support spectators: reading it begins the frames; "
+    'leave "watch" out to do so'
 )
 
 
@@ -93,7 +94,7 @@ class Source:
         with suppress(asyncio.CancelledError):
             await self._task
         if not self.over:
-            self._finish(fault=StreamError(why or "nobody looked any more"))
+            self._finish(fault=StreamError(why or "nobody looks any more"))
 
     async def _run(self) -> None:
         try:

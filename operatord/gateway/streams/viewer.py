@@ -167,7 +167,7 @@ async def _until_it_leaves(ws: web.WebSocketResponse, show: Coroutine[None, None
 async def _listen(ws: web.WebSocketResponse) -> None:
     """Return when the viewer leaves. Raises `InvalidRequest` if it says anything else."""
     async for _ in ws:
-        raise InvalidRequest("nothing more is to be said after the first message")
+        raise InvalidRequest("nothing may be sent after the first message")
 
 
 async def _close(ws: web.WebSocketResponse, code: int, why: str) -> None:

@@ -113,7 +113,7 @@ async def test_a_stage_that_knows_no_spectators_is_left_in_silence() -> None:
     hub = Hub()
     async with a_stage(hello()) as stage:
         async with hub.watched(stage.location, watch=True) as source:
-            assert "knows no spectators" in await fault_of(source)
+            assert "does not support spectators" in await fault_of(source)
         assert stage.heard == []
         async with hub.watched(stage.location, watch=False) as source:
             assert await source.ready() == stage.first
@@ -137,9 +137,9 @@ async def test_nobody_there_and_no_hello_are_told(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("operatord.gateway.streams.reading.HELLO_SECONDS", 0.05)
     hub = Hub()
     async with a_stage(b"") as stage, hub.watched(stage.location, watch=False) as source:
-        assert "has said no hello" in await fault_of(source)
+        assert "has sent no hello" in await fault_of(source)
     async with hub.watched(stage.location, watch=False) as source:
-        assert await fault_of(source) == "nobody serves this stream any more"
+        assert await fault_of(source) == "this stream is no longer served"
 
 
 async def test_pictures_for_which_there_is_no_memory_are_not_read() -> None:
@@ -164,8 +164,8 @@ async def test_viewers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     async with a_stage(hello()) as one, a_stage(hello()) as other, AsyncExitStack() as stack:
         for stage in (one, one, other):
             await stack.enter_async_context(hub.watched(stage.location, watch=False))
-        assert await refused(one) == "2 look at this stream already"
-        assert await refused(other) == "3 look at streams"
+        assert await refused(one) == "2 clients look at this stream already"
+        assert await refused(other) == "3 clients look at streams already"
 
 
 async def test_the_gateways_end_is_told() -> None:
