@@ -114,7 +114,7 @@ class SessionTasks:
         except StepFailed as exc:
             step = exc.data.get("step", record.step)
             log.warning("session %s: the start failed at %s: %s", record.id, step, exc)
-            self._transitions.meter.failures.add(step, exc.cause)
+            self._transitions.meter.failures.add(step)
             return Ending("failed", exc.cause, exc.reason, step_error(record, exc), stage=exc.stage)
         except Interrupted:
             return record.ending.result()

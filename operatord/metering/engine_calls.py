@@ -7,7 +7,6 @@ have no end that would say anything, and are passed on.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
@@ -15,6 +14,9 @@ from typing import Any
 from operatord.engines import base
 
 from .families import counter, distribution
+
+SILENT, REFUSED = "silent", "refused"
+"""What a call comes to that fails: no answer, or one that says no."""
 
 
 class EngineMeter:
@@ -36,20 +38,18 @@ class EngineMeter:
         """Note that a call has come to its end."""
         now = self.now()
         self.calls.observe(now - begun, operation)
-        if error is not None:
-            self.errors.add(operation, _name(error))
+        for kind in (SILENT, REFUSED):
+            self.errors.begin(operation, kind)
         if _is_answer(error):
             self._answered = now
+        if error is not None:
+            self.errors.add(operation, REFUSED if _is_answer(error) else SILENT)
 
 
 def _is_answer(error: base.EngineError | None) -> bool:
     """Tell whether the engine itself has spoken: a refusal is an answer, and silence is none."""
     silent = isinstance(error, base.EngineUnavailable)
     return not silent or isinstance(error, base.EngineFailed)
-
-
-def _name(error: base.EngineError) -> str:
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
 
 
 class MeteredEngine:

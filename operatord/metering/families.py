@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from operatord_protocol.messages import MetricType
+from operatord_protocol.messages import EVENT_TYPES, MetricType
 
 from .instruments import Counter, Distribution
 
@@ -22,11 +22,18 @@ class Family(NamedTuple):
     labels: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
     """Of a histogram, in seconds."""
+    known: tuple[tuple[str, ...], ...] = ()
+    """Label values that are told from the beginning, though nothing was counted yet."""
 
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 START = (0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0)
 WAIT = (0.01, 0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+
+COLD_STEPS = ("probe", "images", "turn", "network", "create", "start", "verify")
+WARM_STEPS = ("probe", "bind", "verify")
+REFUSALS = ("no_capacity", "queue_full", "deadline_exceeded", "draining", "never_fits")
+LEFT = ("started", "stopped", "refused", "expired", "failed")
 
 _DIMENSIONS = {
     "cpus": ("cpu", "_cores", "Processor cores"),
@@ -71,10 +78,16 @@ FAMILIES: dict[str, Family] = {
         "counter", "Sessions that have ended.", ("pipeline", "outcome", "cause")
     ),
     "operatord_starts_refused_total": Family(
-        "counter", "Requests that were refused at once, and never became a session.", ("type",)
+        "counter",
+        "Requests that were refused at once, and never became a session.",
+        ("type",),
+        known=tuple((each,) for each in REFUSALS),
     ),
     "operatord_start_failures_total": Family(
-        "counter", "Starts that failed, by the step that did not work.", ("step", "cause")
+        "counter",
+        "Starts that failed, by the step that did not work.",
+        ("step",),
+        known=tuple((each,) for each in (*COLD_STEPS, "bind")),
     ),
     "operatord_start_seconds": Family(
         "histogram",
@@ -83,7 +96,14 @@ FAMILIES: dict[str, Family] = {
         START,
     ),
     "operatord_start_step_seconds": Family(
-        "histogram", "Time for each step of a start that worked.", ("step", "warm"), QUICK
+        "histogram",
+        "Time for each step of a start that worked.",
+        ("step", "warm"),
+        QUICK,
+        known=(
+            *((each, "false") for each in COLD_STEPS),
+            *((each, "true") for each in WARM_STEPS),
+        ),
     ),
     "operatord_queue_length": Family("gauge", "Requests that wait in the queue."),
     "operatord_queue_limit": Family("gauge", "Requests that may wait (limits.queue)."),
@@ -93,6 +113,7 @@ FAMILIES: dict[str, Family] = {
         "Time from the request to leaving the queue: started, or the outcome without a start.",
         ("left",),
         WAIT,
+        known=tuple((each,) for each in LEFT),
     ),
     "operatord_slots": Family(
         "gauge",
@@ -125,16 +146,28 @@ FAMILIES: dict[str, Family] = {
         "counter", "Calls to the engine that failed.", ("operation", "error")
     ),
     "operatord_reconcile_seconds": Family(
-        "histogram", "Time for comparing sessions with the engine.", ("result",), QUICK
+        "histogram",
+        "Time for comparing sessions with the engine.",
+        ("result",),
+        QUICK,
+        known=(("done",), ("failed",)),
     ),
     "operatord_orphans": Family(
         "gauge", "Objects on the engine that no session has, when last compared."
     ),
     "operatord_orphans_removed_total": Family(
-        "counter", "Objects that were removed because no session had them.", ("kind",)
+        "counter",
+        "Objects that were removed because no session had them.",
+        ("kind",),
+        known=(("container",), ("network",)),
     ),
     "operatord_connections": Family("gauge", "Connections to the control port."),
-    "operatord_events_total": Family("counter", "Events that were published.", ("type",)),
+    "operatord_events_total": Family(
+        "counter",
+        "Events that were published.",
+        ("type",),
+        known=tuple((each,) for each in EVENT_TYPES),
+    ),
     "operatord_events_lost_total": Family(
         "counter", "Events that subscribers were told they have missed, over all subscribers."
     ),
@@ -159,10 +192,16 @@ FAMILIES: dict[str, Family] = {
 
 def counter(name: str) -> Counter:
     """Return a counter for a family."""
-    return Counter(*FAMILIES[name].labels)
+    found = Counter(*FAMILIES[name].labels)
+    for values in FAMILIES[name].known:
+        found.begin(*values)
+    return found
 
 
 def distribution(name: str) -> Distribution:
     """Return a distribution for a family."""
     family = FAMILIES[name]
-    return Distribution(family.bounds, *family.labels)
+    found = Distribution(family.bounds, *family.labels)
+    for values in family.known:
+        found.begin(*values)
+    return found

@@ -25,6 +25,12 @@ class Counter:
         self.labels = labels
         self.sums: dict[Values, float] = {} if labels else {(): 0.0}
 
+    def begin(self, *values: str) -> None:
+        """Have a sum of 0 for these label values, unless there is one: a server that collects sums sees the
+        first addition only if it has seen what was there before.
+        """
+        self.sums.setdefault(values, 0)
+
     def add(self, *values: str, by: float = 1) -> None:
         """Add ``by`` to the sum of these label values."""
         self.sums[values] = self.sums.get(values, 0) + by
@@ -42,12 +48,15 @@ class Distribution:
         self._counts: dict[Values, tuple[list[int], list[float]]] = {}
         """For each combination of values: observations by bound and beyond all, and what they add up to."""
 
+    def begin(self, *values: str) -> None:
+        """Have no observation of these label values, and say so; see `Counter.begin`."""
+        self._counts.setdefault(values, ([0] * (len(self.bounds) + 1), [0.0]))
+
     def observe(self, amount: float, *values: str) -> None:
         """Count one observation."""
-        found = self._counts.get(values)
-        if found is None:
-            found = self._counts[values] = ([0] * (len(self.bounds) + 1), [0.0])
-        counts, total = found
+        if values not in self._counts:
+            self.begin(*values)
+        counts, total = self._counts[values]
         counts[bisect_left(self.bounds, amount)] += 1
         total[0] += amount
 

@@ -10,6 +10,17 @@ from operatord_protocol.messages import PHASES
 from .families import counter, distribution
 
 TOTAL = "total"
+ENDINGS = {
+    "completed": ("done",),
+    "stopped": ("client", "shutdown"),
+    "failed": (
+        "exit", "oom", "start_failed", "start_timeout", "image_missing", "probe", "no_capacity", "disk",
+        "engine_lost", "restart", "internal",
+    ),
+    "expired": ("lease", "unread", "idle", "max_age"),
+    "refused": ("deadline", "no_capacity"),
+}  # fmt: skip
+"""How sessions usually end, by outcome; whatever else comes is counted as well."""
 LIVING = tuple(phase for phase in PHASES if phase != "ended")
 
 
@@ -24,14 +35,25 @@ class SessionMeter:
         self.waits = distribution("operatord_queue_wait_seconds")
         self.starts = distribution("operatord_start_seconds")
         self.steps = distribution("operatord_start_step_seconds")
+        self._expected: set[str] = set()
         self._places: dict[str, tuple[str, str]] = {}
         """For each session that has not ended, its pipeline and phase, by id."""
 
     def expect(self, pipelines: Iterable[str]) -> None:
-        """Have a number for each phase of these pipelines, if only 0: what is not told cannot be watched."""
+        """Have numbers for these pipelines, if only 0: what is not told cannot be watched."""
         for pipeline in pipelines:
-            for phase in LIVING:
-                self.living.sums.setdefault((pipeline, phase), 0)
+            if pipeline not in self._expected:
+                self._expect(pipeline)
+
+    def _expect(self, pipeline: str) -> None:
+        self._expected.add(pipeline)
+        for phase in LIVING:
+            self.living.begin(pipeline, phase)
+        for outcome, causes in ENDINGS.items():
+            for cause in causes:
+                self.ended.begin(pipeline, outcome, cause)
+        for warm in ("false", "true"):
+            self.starts.begin(pipeline, warm)
 
     def moved(self, session_id: str, pipeline: str, phase: str) -> None:
         """Note that a session has come to a phase, or was found in it."""

@@ -42,8 +42,9 @@ async def test_life_of_a_session_is_counted(lab: Lab, wire: Wire) -> None:
     whole = sample(metrics["operatord_start_seconds"], pipeline="segmented", warm="false")
     assert whole["buckets"][-1] == 1
     assert whole["sum"] == pytest.approx(session["timings"]["total"] / 1000)
-    steps = {each["labels"]["step"] for each in metrics["operatord_start_step_seconds"]}
-    assert {"images", "network", "create", "start", "verify"} <= steps
+    for step in ("images", "network", "create", "start", "verify"):
+        taken = sample(metrics["operatord_start_step_seconds"], step=step, warm="false")
+        assert taken["buckets"][-1] == 1
     assert sample(metrics["operatord_queue_wait_seconds"], left="started")["buckets"][-1] == 1
     assert sample(metrics["operatord_engine_call_seconds"], operation="start")["buckets"][-1] == 3
     await wire.call("session.stop", session_id=session["session_id"])
@@ -72,9 +73,11 @@ async def test_start_that_fails_is_counted_by_its_step(lab: Lab, wire: Wire) -> 
     with pytest.raises(Refused):
         await wire.call("session.start")
     metrics = await told(wire)
-    assert sample(metrics["operatord_start_failures_total"], cause="disk")["value"] == 1
-    assert sample(metrics["operatord_engine_errors_total"], operation="create")["value"] == 1
-    assert sample(metrics["operatord_sessions_ended_total"], outcome="failed")["value"] == 1
+    assert sample(metrics["operatord_start_failures_total"], step="create")["value"] == 1
+    refused = {"operation": "create", "error": "refused"}
+    assert sample(metrics["operatord_engine_errors_total"], **refused)["value"] == 1
+    ended = {"pipeline": "segmented", "outcome": "failed", "cause": "disk"}
+    assert sample(metrics["operatord_sessions_ended_total"], **ended)["value"] == 1
 
 
 async def test_refusal_for_room_and_a_wait_in_the_queue(tmp_path: Path) -> None:

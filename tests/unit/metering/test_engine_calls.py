@@ -56,14 +56,14 @@ async def test_call_is_timed_and_its_answer_passed_on(house: House) -> None:
     assert values == ("create",)
     assert buckets[-1] == 1
     assert total == pytest.approx(0.3)
-    assert house.meter.errors.sums == {}
+    assert set(house.meter.errors.sums.values()) == {0}
 
 
 async def test_refusal_is_an_error_and_an_answer(house: House) -> None:
     house.answer("start", 1.0, base.PortTaken("7"))
     with pytest.raises(base.PortTaken):
         await house.engine.start("x")
-    assert house.meter.errors.sums == {("start", "port_taken"): 1}
+    assert house.meter.errors.sums == {("start", "silent"): 0, ("start", "refused"): 1}
     house.time += 5
     assert house.meter.since_answer == 5
 
@@ -74,6 +74,7 @@ async def test_silence_is_no_answer(house: House, error: base.EngineError) -> No
     with pytest.raises(base.EngineUnavailable):
         await house.engine.alive()
     assert house.meter.since_answer is None
+    assert house.meter.errors.sums == {("alive", "silent"): 1, ("alive", "refused"): 0}
     house.answer("alive", 0.0)
     await house.engine.alive()
     house.time += 3

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from operatord.metering.families import FAMILIES, Family
+from operatord.core.scheduling.actions import RefusalType
+from operatord.metering.families import FAMILIES, REFUSALS, Family
 from operatord.metering.instruments import Counter, Distribution
 from operatord.metering.meters import Meters
-from operatord.metering.sessions import SessionMeter
+from operatord.metering.sessions import ENDINGS, SessionMeter
+from operatord_protocol import messages as m
 
 PROTOCOL = Path(__file__).parents[3] / "protocol" / "PROTOCOL.md"
 
@@ -51,7 +54,8 @@ def test_session_is_in_one_phase_and_nowhere_when_it_has_ended() -> None:
 def test_steps_within_steps_are_not_counted_beside_them() -> None:
     meter = SessionMeter()
     meter.started("stream", {"create": 20.0, "start.probe": 5.0, "total": 30.0}, warm=False)
-    assert [values for values, _, _ in meter.steps.read()] == [("create", "false")]
+    counted = [values for values, buckets, _ in meter.steps.read() if buckets[-1]]
+    assert counted == [("create", "false")]
     assert [(v, round(total, 3)) for v, _, total in meter.starts.read()] == [
         (("stream", "false"), 0.03)
     ]
@@ -76,6 +80,33 @@ def test_each_family_is_in_the_protocol_with_its_labels(name: str, family: Famil
     rows = [line for line in section.splitlines() if f"`{name}`" in line]
     assert len(rows) == 1
     assert [label for label in family.labels if f"`{label}`" not in rows[0]] == []
+
+
+def test_what_has_not_happened_is_told_as_well() -> None:
+    """A server that collects them sees only what grows from one look to the next."""
+    meters = Meters(lambda: 0.0)
+    meters.sessions.expect(["stream"])
+    assert meters.sessions.ended.sums["stream", "failed", "oom"] == 0
+    assert meters.sessions.refused.sums["no_capacity",] == 0
+    assert meters.events.published.sums["session.stalled",] == 0
+    assert [(values, buckets[-1]) for values, buckets, _ in meters.sessions.starts.read()] == [
+        (("stream", "false"), 0),
+        (("stream", "true"), 0),
+    ]
+    before = len(meters.sessions.ended.sums)
+    meters.sessions.ended.add("stream", "failed", "oom")
+    meters.sessions.expect(["stream"])
+    assert len(meters.sessions.ended.sums) == before
+    assert meters.sessions.ended.sums["stream", "failed", "oom"] == 1
+
+
+def test_what_is_told_from_the_beginning_is_what_there_can_be() -> None:
+    assert set(REFUSALS) == set(get_args(RefusalType))
+    for outcome, causes in ENDINGS.items():
+        assert outcome in get_args(m.Outcome)
+        assert set(causes) <= set(get_args(m.Cause))
+    for family in FAMILIES.values():
+        assert {len(values) for values in family.known} <= {len(family.labels)}
 
 
 def test_instruments_are_those_of_their_families() -> None:
