@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,8 +16,11 @@ from operatord.engines import base
 from operatord.store.journal import Journal
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FACT = "capabilities"
+FAREWELL = 5.0
+"""Seconds that a shutdown gives the engine to remove what it was tested with."""
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -58,7 +63,7 @@ class CapabilityMemory:
 
     async def _ask(self, info: base.EngineInfo) -> None:
         try:
-            found = await self._engine.find_out()
+            found = await _to_the_end(self._engine.find_out())
         except base.EngineError as exc:
             log.warning(
                 "what the engine can do is not known, so starts take longer: %s", base.in_full(exc)
@@ -97,3 +102,14 @@ def _read(data: bytes | None) -> Remembered | None:
     except msgspec.DecodeError as exc:
         log.warning("what the engine can do cannot be read, and is asked anew: %s", exc)
         return None
+
+
+async def _to_the_end(asking: Coroutine[Any, Any, T]) -> T:
+    """Await ``asking``. If it is cancelled, allow it time first: it has containers on the engine then."""
+    task = asyncio.ensure_future(asking)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,), timeout=FAREWELL)
+        task.cancel()
+        raise

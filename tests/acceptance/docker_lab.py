@@ -47,9 +47,15 @@ class Engine:
         return containers + [each["Name"] for each in self.networks(instance)]
 
     def python(self, container: str, program: str) -> str:
-        """Run a Python program in a running container and return what it prints."""
-        made = self.client.exec_create(container, ["python3", "-c", program])
-        return self.client.exec_start(made["Id"]).decode()
+        """Run a Python program in a running container and return what it prints.
+
+        On busy cores Podman 5.4 may have nothing of a program that has ended before it is listened to.
+        """
+        for _ in range(10):
+            made = self.client.exec_create(container, ["python3", "-c", program])
+            if said := self.client.exec_start(made["Id"]).decode():
+                return said
+        raise AssertionError(f"{program!r} printed nothing in {container}")
 
     @contextlib.contextmanager
     def chronicle(self) -> Iterator[Chronicle]:

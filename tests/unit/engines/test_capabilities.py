@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -75,6 +76,21 @@ async def test_nothing_is_relied_on_while_there_is_no_image_to_ask_with(journal:
     engine.world.programs["an-image"] = Program()
     await memory.settle(INFO)
     assert engine.capabilities == ABLE
+
+
+async def test_shutdown_waits_for_an_engine_that_is_being_asked(journal: Journal) -> None:
+    """It has containers then that are not removed yet, and the next daemon may never come."""
+    engine, memory = asking(journal)
+    held = engine.script.hold("find_out")
+    settling = asyncio.create_task(memory.settle(INFO))
+    await held.reached.wait()
+    settling.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not settling.done()
+    held.open.set()
+    with pytest.raises(asyncio.CancelledError):
+        await settling
 
 
 async def test_engine_that_cannot_be_asked_is_not_relied_on_and_asked_again(
