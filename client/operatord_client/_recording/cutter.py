@@ -145,6 +145,8 @@ class _Players:
     def begin(self, line: bytes) -> Piece:
         hello = parse_hello(line)
         self._size = _picture_bytes(line, hello)
+        if self._size > PAYLOAD_BYTES:
+            raise StreamError(f"a frame has at most {PAYLOAD_BYTES} bytes")
         return Piece("head", line)
 
     def take(self, buffer: bytearray) -> Piece | None:

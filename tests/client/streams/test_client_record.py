@@ -217,6 +217,11 @@ def test_y4m_of_any_usual_colours_is_taken_in_whole_frames(
     assert taped(stream, 10, tmp_path / "f").frames == 2
 
 
+def test_pictures_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StreamError, match="at most 67108864 bytes"):
+        taped(b"YUV4MPEG2 W65536 H65536 F25:1 Cmono\nFRAME\n", 99, tmp_path / "f")
+
+
 def test_other_colours_are_refused_with_their_name(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="420p10"):
         taped(b"YUV4MPEG2 W5 H3 F25:1 C420p10\n", 99, tmp_path / "f")

@@ -116,7 +116,11 @@ def _colour(name: str, view: Overview) -> str:
 
 def _room(view: Overview) -> Table:
     grid = Table.grid(padding=(0, 2))
-    for gauge in gauges(view):
+    found = gauges(view)
+    grid.add_column(no_wrap=True, min_width=max((len(each.name) for each in found), default=0))
+    grid.add_column()
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    for gauge in found:
         bar = ProgressBar(1.0, gauge.share, width=BAR_WIDTH, complete_style=_how_full(gauge))
         grid.add_row(gauge.name, bar, Text(gauge.text))
     return grid
