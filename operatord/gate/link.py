@@ -238,8 +238,8 @@ class Gate:
             if hung:
                 await end(identify(hung), at_once=True)
         await self._ended()
-        if self._hung:
-            self._hung = False
+        told, self._hung = not self._hung, False
+        if not (told or self._ends):
             self._lost(why)
 
 

@@ -4,6 +4,9 @@
 be set between fork and exec, where a program with threads must not run Python. So a process of its own
 (`guard_program`) holds one end of a pipe, whose other end closes with the daemon, and kills whatever has this
 engine's mark in its environment.
+
+If the guard is killed together with the daemon, stages go on until they write something, which nobody reads;
+the next daemon, or `operatord sweep`, ends the rest by their records.
 """
 
 from __future__ import annotations

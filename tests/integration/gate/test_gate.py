@@ -164,6 +164,17 @@ async def test_hung_gate_is_replaced_soon_and_said_to_have_hung(
         assert (trouble["task"], trouble["error"]) == ("the gate for streams", f"it {why}")
 
 
+async def test_gate_that_hangs_at_the_end_is_ended_and_not_started_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house(tmp_path) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call("session.start", plain_stream=True)
+        await wire.call("session.stop", session_id=session["session_id"])
+        os.kill(*gates_of(daemon.state), signal.SIGSTOP)
+    assert not [each for each in caplog.records if "started again" in each.getMessage()]
+
+
 async def test_gate_that_hangs_is_found_before_anybody_needs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
