@@ -43,7 +43,7 @@ def announced(line: bytes) -> Announced:
         raise ValueError("it has no end")
     word, family, source, place, *ports = line[:-2].decode("ascii").split(" ")
     if word != "PROXY" or family not in FAMILIES or len(ports) != 2:
-        raise ValueError("it is none of the PROXY protocol")
+        raise ValueError("it is not a line of the PROXY protocol")
     here, there = ipaddress.ip_address(place), ipaddress.ip_address(source)
     if {here.version, there.version} != {FAMILIES[family]}:
         raise ValueError(f"its addresses are none of {family}")
@@ -53,7 +53,7 @@ def announced(line: bytes) -> Announced:
 
 def _port(text: str) -> int:
     if not text.isdigit() or str(int(text)) != text or int(text) > 65535:
-        raise ValueError(f"{text!r} is no port")
+        raise ValueError(f"{text!r} is not a port")
     return int(text)
 
 

@@ -53,7 +53,9 @@ def _read(path: Path) -> bytes:
     with contextlib.suppress(FileNotFoundError):
         if len(key := path.read_bytes()) == KEY_BYTES:
             return key
-        log.warning("%s is damaged, and made anew: tokens that were given open nothing more", path)
+        log.warning(
+            "%s is damaged and made again: earlier tokens of streams are no longer valid", path
+        )
     return b""
 
 

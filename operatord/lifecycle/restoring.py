@@ -86,7 +86,7 @@ class Restorer:
     def _wait(self, record: SessionRecord, problem: str | None) -> None:
         """Keep a request waiting, unless its requester waited on a connection for it."""
         if needs_connection(record):
-            reason = "the daemon was started anew, and the connection that waited is gone"
+            reason = "the daemon was restarted, and the connection that waited is gone"
             self._transitions.finish(record, Ending("stopped", "client", reason))
             return
         self._expiry.wait_on(record)

@@ -129,7 +129,7 @@ FAMILIES: dict[str, Family] = {
     "operatord_host_cpu_busy_ratio": Family(
         "gauge", "Share of the machine's processor time in use, 0 to 1, in the last second."
     ),
-    "operatord_host_memory_available_bytes": Family("gauge", "Memory of the machine to be had."),
+    "operatord_host_memory_available_bytes": Family("gauge", "Available memory of the machine."),
     "operatord_host_memory_stall_ratio": Family(
         "gauge", "Share of time in which all work waited for memory (PSI), 0 to 1."
     ),
@@ -172,7 +172,7 @@ FAMILIES: dict[str, Family] = {
         "counter", "Events that subscribers were told they have missed, over all subscribers."
     ),
     "operatord_task_failures_total": Family(
-        "counter", "Times that work of the daemon broke and was begun again.", ("task",)
+        "counter", "Times that a task of the daemon broke and was restarted.", ("task",)
     ),
     "operatord_loop_lag_seconds": Family(
         "histogram", "How late the event loop was, looked at once a second.", (), QUICK

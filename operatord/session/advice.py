@@ -83,8 +83,8 @@ def _oom(case: Case) -> str:
 def _exit(case: Case) -> str:
     if case.by_others:
         return (
-            "find out who used the engine's own commands on it: a session is stopped and started anew as a "
-            "whole, with `operatorctl`"
+            "find out who used the engine's own commands on it: stop and start a session as a whole, with "
+            "`operatorctl`"
         )
     if case.stage is None or case.code is None:
         return (

@@ -141,9 +141,7 @@ def _ports_problems(name: str, ports: str | None, sessions: int) -> list[str]:
         return [f"{name}: expected a range such as 20000-20999, got {ports!r}"]
     for end in ends:
         if not 0 < int(end[:6]) <= 65535:
-            return [
-                f"{name}: {end[:20]} is no port, for these are 1 to 65535; a range is 20000-20999"
-            ]
+            return [f"{name}: {end[:20]} is not a port from 1 to 65535; a range is 20000-20999"]
     room = int(ends[1]) - int(ends[0]) + 1
     if room <= 0:
         return [f"{name}: {ports} ends before it begins; write {ends[1]}-{ends[0]}"]

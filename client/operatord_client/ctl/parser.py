@@ -351,7 +351,7 @@ def _top(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="print it and exit, as is done anyway where the output is no terminal",
+        help="print it and exit; the default if the output is not a terminal",
     )
 
 

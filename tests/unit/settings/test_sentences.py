@@ -28,15 +28,15 @@ def told(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("gate_ports: 60000-70000", "70000 is no port, for these are 1 to 65535; a range is 20000-20999"),
-        ("gate_ports: 0-100", "0 is no port, for these are 1 to 65535; a range is 20000-20999"),
+        ("gate_ports: 60000-70000", "70000 is not a port from 1 to 65535; a range is 20000-20999"),
+        ("gate_ports: 0-100", "0 is not a port from 1 to 65535; a range is 20000-20999"),
         ("gate_ports: 5000", "expected a range such as 20000-20999"),
         ("gate_ports: '5000'", "one port is fewer than limits.sessions (32); write a longer range"),
         ("gate_ports: 5000-", "expected a range such as 20000-20999, got '5000-'"),
         ("gate_ports: 5000-5003", "4 ports are fewer than limits.sessions (32); write a longer range"),
         ("gate_ports: 6000-5000", "6000-5000 ends before it begins; write 5000-6000"),
         ("gate_ports: 6\u0661-70", "expected a range such as 20000-20999, got '6\u0661-70'"),
-        ("ports: 60000-70000", "70000 is no port, for these are 1 to 65535; a range is 20000-20999"),
+        ("ports: 60000-70000", "70000 is not a port from 1 to 65535; a range is 20000-20999"),
         ("listeners: [0.0.0.0:7734]", f"expected a mapping such as {LISTENER}"),
         ("listeners: 0.0.0.0:7734", f"expected a list such as [{LISTENER}]"),
         (

@@ -53,7 +53,7 @@ def _target(file: str) -> RecordPath:
     if sys.stdout is None:
         raise terminal.OutputFailed("standard output is closed")
     if sys.stdout.isatty():
-        raise Refused("a stream is no text for a terminal: name a file, or pipe the output on")
+        raise Refused("a stream is not text for a terminal: name a file, or pipe the output")
     return sys.stdout.buffer
 
 
