@@ -20,7 +20,7 @@ def add_demo(commands: Any) -> None:
         "TCP, receive the frames and compare them with the truth, and show that nothing is left."
     )
     demo = commands.add_parser(
-        "demo", help="watch one session from request to nothing", description=text
+        "demo", help="watch one session from its request to its removal", description=text
     )
     demo.add_argument("--engine", choices=tuple(KINDS), default="auto")
     demo.add_argument("--count", type=whole, default=300, help="frames to ask for (default: 300)")

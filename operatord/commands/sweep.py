@@ -19,7 +19,9 @@ def add_sweep(commands: Any) -> None:
         "or removed when it ended are removed as well. Running sessions, foreign objects and those of "
         "other instances are never touched."
     )
-    sweep = commands.add_parser("sweep", help="remove what is left over, once", description=text)
+    sweep = commands.add_parser(
+        "sweep", help="remove leftovers from the engine, once", description=text
+    )
     sweep.add_argument("--dry-run", action="store_true", help="only print what would be removed")
     sweep.add_argument(
         "--grace", metavar="SECONDS", type=seconds, default=10.0,

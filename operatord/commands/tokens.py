@@ -20,7 +20,7 @@ def add_token(commands: Any) -> None:
         "daemon applies changes at a reload (operatorctl reload, or SIGHUP), and then disconnects clients "
         "with a revoked token."
     )
-    token = commands.add_parser("token", help="who may log in", description=text)
+    token = commands.add_parser("token", help="make, list and revoke tokens", description=text)
     verbs = token.add_subparsers(title="commands", metavar="COMMAND", required=True)
     new = verbs.add_parser("new", help="make a token and print it once")
     new.add_argument("user", metavar="USER", help="who may log in with it")

@@ -38,9 +38,9 @@ TAKES_VALUE = ("--address", "--token", "--ca", "--cert", "--key", "--output", "-
 """Options that may stand before the command and whose value may be a word of its own."""
 EPILOG = """\
 Data goes to standard output, everything else to standard error. Where an ID is expected, the first
-digits will do. Exit codes: 0 done, 1 refused or failed, 2 usage, 4 not found, 69 no daemon,
+digits are enough. Exit codes: 0 done, 1 refused or failed, 2 usage, 4 not found, 69 no daemon,
 74 output cannot be written, 75 try again later, 130 interrupted, 141 nobody reads the output,
-129 and 143 ended by SIGHUP and SIGTERM, which give back what a command holds as Ctrl-C does."""
+129 and 143 ended by SIGHUP and SIGTERM, which release what a command holds, as Ctrl-C does."""
 
 
 class Formatter(HelpFormatter):
@@ -294,7 +294,7 @@ def _start_options(parser: ArgumentParser) -> None:
     add("--on-shortage", choices=("queue", "refuse", "degrade"), help="when there is no room")
     add("--deadline", metavar="TIME", type=values.duration, help="be ready in time or not at all")
     add("--priority", metavar="N", type=values.whole, help="-10 to 10, higher goes first")
-    add("--owner", metavar="NAME", help="whose session it is")
+    add("--owner", metavar="NAME", help="owner of the session (for operators)")
     add("--request-key", metavar="KEY", help="the same key gives the same session")
 
 
@@ -369,9 +369,9 @@ def _record(parser: ArgumentParser) -> None:
         "--until",
         metavar="TIME",
         type=values.until,
-        help="for so long, such as 90s, or to the stream's end (default: end)",
+        help="for this long, such as 90s, or until the stream's end (default: end)",
     )
-    add("--force", action="store_true", help="write over a file that is there")
+    add("--force", action="store_true", help="overwrite an existing file")
 
 
 def _probe_add(parser: ArgumentParser) -> None:
