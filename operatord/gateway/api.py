@@ -19,20 +19,18 @@ ROOT = "/api/v1"
 OF_A_CONNECTION = frozenset(("events.subscribe", "events.unsubscribe", "request.cancel"))
 """Methods about a connection, which a request of HTTP is none of."""
 
-ONLY_READ = frozenset(("openapi.json", "socket"))
-"""What is at places among those of methods, and is no method."""
+PLACE = ROOT + r"/{method:(?!(?:openapi\.json|socket)$)[^/]+}"
+"""Where methods are; what else is there is no method."""
 
 
 def routes() -> Sequence[web.RouteDef]:
     """Return the routes of this file."""
-    return [web.post(ROOT + "/{method}", call)]
+    return [web.post(PLACE, call)]
 
 
 async def call(request: web.Request) -> web.StreamResponse:
     """Pass a request on to the daemon, and its result back."""
     method = request.match_info["method"]
-    if method in ONLY_READ:
-        raise web.HTTPMethodNotAllowed(request.method, ["GET"])
     if method not in METHODS:
         raise MethodNotFound(f"there is no method {clip(method)!r}{suggestion(method, METHODS)}")
     if method in OF_A_CONNECTION:
