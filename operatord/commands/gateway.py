@@ -62,6 +62,10 @@ def _by_hand(args: argparse.Namespace) -> int:
         say(str(exc))
         return EXIT_USAGE
     means = Means(address, token_needed=not is_loopback(host))
+    if means.token_needed:
+        say(
+            f"tokens go to {args.listen} unencrypted; a gateway of the daemon's can have TLS (http.tls)"
+        )
     try:
         asyncio.run(serve(means, Place(host, int(port), args.host), _listening))
     except OSError as exc:

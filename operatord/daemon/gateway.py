@@ -35,6 +35,9 @@ SOUND = 60.0
 """Seconds after which one that has run so long begins a new row."""
 LOOKS = 1.0
 """Seconds between two looks at whether what it was told is still so."""
+HANGS = 30
+"""Looks in a row without a sign of life, which comes every two seconds, until it is killed: a busy machine
+takes some to start it. Looks are counted, not seconds, because the daemon may have been held up itself."""
 FAREWELL = 5.0
 """Seconds that it has to end when it is told to."""
 
@@ -65,6 +68,8 @@ class GatewayProcess:
         self._passage: Passage | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._said = b""
+        self._silent = 0
+        """Looks since its last sign of life."""
         self._ending = asyncio.Event()
         self._gone = asyncio.Event()
 
@@ -118,12 +123,14 @@ class GatewayProcess:
             except OSError as exc:
                 return f"cannot be started: {exc.strerror}"
             self._passage = Passage(ours, self._means.make, self._means.crowded)
-            self._control, self._said = ours, b""
+            self._control, self._said, self._silent = ours, b"", 0
             try:
                 code = await self._ended(process)
             finally:
                 self._passage.close()
                 self._passage = self._control = self._process = None
+        if self._silent >= HANGS:
+            return "hung and was killed"
         return f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
 
     async def _started(self, theirs: socket.socket) -> asyncio.subprocess.Process:
@@ -143,11 +150,13 @@ class GatewayProcess:
             asyncio.ensure_future(each) for each in (process.wait(), self._ending.wait())
         )
         try:
-            while not (end.done() or ending.done()):
+            while not (end.done() or ending.done() or self._hangs()):
                 self.tell()
                 await asyncio.wait(
                     (end, ending), timeout=LOOKS, return_when=asyncio.FIRST_COMPLETED
                 )
+            if self._silent >= HANGS:
+                process.kill()
             if not end.done() and self._control is not None:
                 self._control.shutdown(socket.SHUT_RDWR)  # it sees that, and ends
             with contextlib.suppress(TimeoutError):
@@ -157,6 +166,12 @@ class GatewayProcess:
         finally:
             end.cancel()
             ending.cancel()
+
+    def _hangs(self) -> bool:
+        """Look for a sign of life; tell whether there was none for too long."""
+        assert self._passage is not None
+        self._silent = 0 if self._passage.heard() else self._silent + 1
+        return self._silent >= HANGS
 
     def tell(self) -> None:
         """Tell it what it is to know, if that has changed."""

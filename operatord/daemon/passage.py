@@ -73,6 +73,7 @@ class Passage:
         self._sock, self._make, self._crowded = sock, make, crowded
         self._loop = asyncio.get_running_loop()
         self._making: set[asyncio.Task[None]] = set()
+        self._heard = False
         self._loop.add_reader(sock, self._take)
 
     def close(self) -> None:
@@ -103,9 +104,14 @@ class Passage:
                 return
             self._take_on(line, descriptors)
 
+    def heard(self) -> bool:
+        """Tell whether the gateway has given a sign of life since this was asked last."""
+        heard, self._heard = self._heard, False
+        return heard
+
     def _take_on(self, line: bytes, descriptors: list[int]) -> None:
-        """Begin to serve whoever is announced; without a descriptor for it, or a line, the gateway sees its
-        end."""
+        """Begin to serve whoever is announced. What comes without a descriptor is a sign of life."""
+        self._heard = True
         if not descriptors:
             return
         try:

@@ -31,7 +31,9 @@ async def serve(request: web.Request) -> web.StreamResponse:
     upstream = request.app[UPSTREAM]
     reader, writer = await upstream.lines(request)
     try:
-        socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MESSAGE_BYTES)
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT, max_msg_size=MESSAGE_BYTES, compress=False
+        )
         await socket.prepare(request)
         if not upstream.token_needed or await _logged_in(socket, Conversation(reader, writer)):
             await _pass_on(socket, reader, writer)

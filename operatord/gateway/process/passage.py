@@ -8,6 +8,7 @@ daemon listens nowhere for the gateway, and nobody else can say such lines.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from typing import Any
@@ -16,6 +17,8 @@ from operatord_protocol.errors import DaemonUnavailable
 
 MESSAGE_BYTES = 128 * 1024
 """Longest message of settings."""
+ALIVE, ALIVE_EVERY = b"alive", 2.0
+"""A sign of life, and seconds between two."""
 SECONDS = 5.0
 """Time for the daemon to take a connection."""
 STREAM_BUFFER = 1024 * 1024
@@ -39,6 +42,14 @@ class Passage:
         except OSError:
             return None
         return dict(json.loads(text)) if text else None
+
+    async def live(self) -> None:
+        """Give the daemon signs of life, from the event loop, until it has gone or this is cancelled."""
+        with contextlib.suppress(OSError):
+            while True:
+                with contextlib.suppress(BlockingIOError):  # it has much to read
+                    self._sock.send(ALIVE)
+                await asyncio.sleep(ALIVE_EVERY)
 
     async def connect(self, line: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a connection that the daemon takes for that of the client in ``line``.

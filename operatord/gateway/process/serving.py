@@ -100,6 +100,7 @@ async def serve_for(passage: Passage, configure: Callable[[str, str], None]) -> 
     await gateway.start()
     following = asyncio.create_task(_follow(passage, app, gateway, configure))
     stopping = asyncio.create_task(stop.wait())
+    living = asyncio.create_task(passage.live())
     try:
         await asyncio.wait((following, stopping), return_when=asyncio.FIRST_COMPLETED)
         if following.done():
@@ -108,6 +109,7 @@ async def serve_for(passage: Passage, configure: Callable[[str, str], None]) -> 
         following.cancel()
         stopping.cancel()
         await gateway.end()
+        living.cancel()
 
 
 async def _follow(

@@ -114,6 +114,20 @@ async def until_asked(http: Caller) -> None:
     assert (await http.get("/readyz")).status == 200
 
 
+async def test_a_gateway_that_hangs_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with gatewayed(tmp_path / "state") as daemon:
+        assert (await daemon.http.get("/healthz")).status == 200
+        wire, before = await daemon.lab.wire(), daemon.pid
+        monkeypatch.setattr(gateway, "HANGS", 4)  # it gives a sign of life every two looks
+        os.kill(before, signal.SIGSTOP)
+        assert (await daemon.http.get("/healthz")).status == 200  # by another one
+        assert daemon.pid != before
+        (trouble,) = (await wire.call("system.status"))["troubles"]
+        assert trouble["error"] == "it hung and was killed, and was started again"
+
+
 async def test_one_that_breaks_at_once_is_tried_again_with_growing_pauses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,6 +197,9 @@ async def by_hand(
     )  # fmt: skip
     assert process.stderr is not None
     line = (await process.stderr.readline()).decode()
+    if listen != "127.0.0.1:0":
+        assert "unencrypted" in line
+        line = (await process.stderr.readline()).decode()
     assert "answering at http://" in line, line
     return process, Caller(("127.0.0.1", int(line.strip().rstrip("/").rpartition(":")[2])))
 

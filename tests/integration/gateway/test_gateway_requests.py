@@ -7,7 +7,9 @@ import asyncio
 import contextlib
 import io
 import json
+import logging
 import re
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -310,3 +312,21 @@ async def test_sessions_of_the_socket_are_those_of_http(daemon: Gatewayed) -> No
     started = await wire.call("session.start", plain_stream=True)
     listed = await daemon.http.call("session.list")
     assert [each["session_id"] for each in listed["sessions"]] == [started["session_id"]]
+
+
+async def test_on_ipv6_as_well(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if not socket.has_ipv6 or not _has_loopback_6():
+        pytest.skip("this machine has no address of IPv6 but its own and link-local ones")
+    caplog.set_level(logging.INFO, "operatord.audit")
+    async with gatewayed(tmp_path / "state", http={"listen": "[::1]:0"}) as daemon:
+        host, port = daemon.http.address
+        said = await daemon.http.post("/post/", {}, headers={"Host": f"[{host}]:{port}"})
+        assert (said.status, said.json["location"]["host"]) == (200, "127.0.0.1")
+    assert '"from": "::1 port ' in caplog.text
+
+
+def _has_loopback_6() -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as sock:
+        sock.bind(("::1", 0))
+        return True
+    return False
