@@ -7,7 +7,7 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images emulators client demo install uninstall test engines engine-settings pythons faults cores fuzz check bench clean engine-down
+.PHONY: help venv engine images emulators client demo install uninstall test engines engine-settings pythons faults cores fuzz check screenshots bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
@@ -63,6 +63,10 @@ check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
 	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py) tools/emulators
+
+screenshots: venv ## draw the README's pictures of the page anew
+	@tools/page/browser fonts-inter fonts-jetbrains-mono pngquant
+	@$(PYTHON) tools/page/screenshots
 
 bench: ## measure, and compare with docker-compose and socat (ARGS="--only start")
 	@tools/images

@@ -2,6 +2,7 @@
 // The page of operatord: a connection, what is known by it, and the view that the address names.
 
 import { h, render } from "./base/dom.js";
+import { number } from "./base/format.js";
 import { Link } from "./base/link.js";
 import { Model } from "./base/model.js";
 import { Sight } from "./base/sight.js";
@@ -114,7 +115,7 @@ class App {
       verb: "Extend",
       act: async ({ ttl }) => {
         try {
-          await this.link.call("session.extend", { session_id, ttl: Number(ttl.value) });
+          await this.link.call("session.extend", { session_id, ttl: number(ttl.value) });
           await this.model.refresh(session_id);
           this.closeDialog();
         } catch (error) {
@@ -204,7 +205,7 @@ class App {
     return [
       h("a", { class: "brand", href: "#/", key: "brand" }, h("img", { src: "static/icon.svg", alt: "", width: 22, height: 22 }), "operatord"),
       isIn && h("nav", { "aria-label": "Views", key: "nav" }, h("a", { href: "#/", "aria-current": here("overview") }, "Overview"), h("a", { href: "#/history", "aria-current": here("history") }, "History"), h("a", { href: "#/probes", "aria-current": here("probes") }, "Probes")),
-      isIn && h("p", { class: "who", key: "who" }, h("span", null, link.user), h("span", { class: "muted" }, ` ${link.role}`)),
+      isIn && h("p", { class: "who", key: "who" }, h("span", null, link.user), link.role !== link.user && h("span", { class: "muted" }, ` ${link.role}`)),
       isIn && link.token && button("Log out", () => link.logout(), { class: "quiet", key: "out" }),
       isIn && model.mayStart && h("a", { class: "button primary", href: "#/start", key: "start", "aria-current": here("start") }, "Start"),
     ];

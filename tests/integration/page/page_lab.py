@@ -41,6 +41,7 @@ CONFIG: Json = {
     "engine": "process",
     "start_timeout": PATIENCE,
     "limits": {"sessions": 3},
+    "http": {"listen": "127.0.0.1:0"},
     "pipelines": {
         "segmented": {"warm": 0},
         "talkative": {
@@ -75,65 +76,46 @@ class Beside:
         self._loop.close()
 
 
-async def gateway(address: tuple[str, int]) -> tuple[asyncio.subprocess.Process, str]:
-    """Start the gateway of a daemon; return it with the address of its page."""
-    where = ("--listen", "127.0.0.1:0", "--address", "{}:{}".format(*address))
-    process = await asyncio.create_subprocess_exec(
-        OPERATORD,
-        "gateway",
-        *where,
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    async with asyncio.timeout(PATIENCE):
-        said = (await process.stderr.readline()).decode()
-    return process, said.split()[-1]
-
-
 class Site:
     """A daemon with a page, and tokens for it."""
 
-    def __init__(self, folder: Path, config: Json | None = None) -> None:
+    def __init__(
+        self, folder: Path, config: Json | None = None, operator: str = "operator"
+    ) -> None:
         self._beside = Beside()
         self._folder = folder
         self._config = {**CONFIG, **(config or {})}
         self._config["auth"] = {"tokens": str(folder / "tokens")}
-        self._gateway: asyncio.subprocess.Process | None = None
-        self.daemon: Served | None = None
-        self.tokens = {role: self._token(role) for role in ("viewer", "user", "operator")}
+        names = {"viewer": "viewer", "user": "user", "operator": operator}
+        self.tokens = {role: self._token(name, role) for role, name in names.items()}
         self.start()
 
-    def _token(self, role: str) -> str:
+    def _token(self, name: str, role: str) -> str:
         env = {**clean_env(), "OPERATORD_AUTH_TOKENS": str(self._folder / "tokens")}
-        made = run(OPERATORD, "token", "new", role, "--role", role, env=env)
+        made = run(OPERATORD, "token", "new", name, "--role", role, env=env)
         code, out, err = self._beside.run(made)
         assert code == 0, err
         return out.strip()
 
     def start(self) -> None:
-        """Start the daemon, the first time or once more with the same state and at the same addresses."""
+        """Start the daemon, the first time or once more: its state and the address of its page stay."""
         self._beside.run(self._start())
 
     async def _start(self) -> None:
-        more = ("--listen", "{}:{}".format(*self.daemon.address)) if self.daemon else ()
-        self.daemon = await Served.start(self._folder / "state", *more, config=self._config)
-        if self._gateway is None:
-            self._gateway, self.url = await gateway(self.daemon.address)
+        self.daemon = await Served.start(self._folder / "state", config=self._config)
+        said = await self.daemon.logged("listening on http://")
+        assert said is not None, self.daemon.log
+        place = said["message"].split("http://")[1].partition(",")[0]
+        self.url = f"http://{place}/"
+        self._config["http"] = {"listen": place}
 
     def stop(self) -> None:
-        """Stop the daemon; the gateway stays."""
+        """Stop the daemon, and with it the gateway."""
         self._beside.run(self.daemon.stop())
 
     def close(self) -> None:
         self.stop()
-        self._beside.run(self._stop_gateway())
         self._beside.close()
-
-    async def _stop_gateway(self) -> None:
-        assert self._gateway is not None
-        self._gateway.terminate()
-        await self._gateway.communicate()
 
     def ask(self, method: str, **params: Any) -> Any:
         """Return what an operator is answered on the daemon's own socket."""

@@ -135,6 +135,27 @@ def test_who_waits_is_told_why(desk: Visitor) -> None:
     assert desk.site.ask("session.get", session_id=waiting)["outcome"] == "stopped"
 
 
+def test_a_lease_is_extended(desk: Visitor) -> None:
+    session = desk.site.begin(count=1000, lease={"ttl": 60})
+    page = desk.go(f"#/sessions/{session}", "operator")
+    page.get_by_role("button", name="Extend…").click()
+    page.get_by_label("Seconds from now").fill("soon")
+    page.get_by_role("button", name="Extend", exact=True).click()
+    expect(page.get_by_role("alert")).to_contain_text("params.ttl")
+    page.get_by_label("Seconds from now").fill("7200")
+    page.get_by_role("button", name="Extend", exact=True).click()
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.locator("#about")).to_contain_text("in 1 h 59 min")
+
+
+def test_nothing_moves_unasked_where_less_motion_is_wanted(site: Site, browser: Browser) -> None:
+    session = site.begin(count=1000)
+    with visitor(site, browser, Look(), reduced_motion="reduce") as one:
+        page = one.go(f"#/sessions/{session}", "operator")
+        page.get_by_role("button", name="Watch").click()
+        frames_come(page)
+
+
 def test_others_frames_do_not_begin_because_somebody_looks(desk: Visitor) -> None:
     session = desk.site.begin(count=500)
     page = desk.go(f"#/sessions/{session}", "operator")

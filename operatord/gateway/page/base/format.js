@@ -56,3 +56,6 @@ export const short = (id) => id.slice(0, 5);
 
 /** One thing, or more of them. */
 export const plural = (number, one, many = `${one}s`) => `${count(number)} ${number === 1 ? one : many}`;
+
+/** What looks like a number is one; the daemon says what is wrong with anything else. */
+export const number = (text) => (text !== "" && Number.isFinite(Number(text)) ? Number(text) : text);

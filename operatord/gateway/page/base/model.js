@@ -172,14 +172,14 @@ export class Model {
     }
   }
 
-  /** What no event tells: places in the queue, and what an ended session's or a probe's look has found meanwhile. */
+  /** What no event tells: places in the queue, when a session is to end, what has become of a probe. */
   async #lookAround() {
     this.#looks += 1;
-    if (this.status.queue.length && this.#looks % 2 === 0) {
+    const { length } = this.status.queue;
+    if (length && this.#looks % (length > 100 ? 10 : 2) === 0) {
       for (const session of await this.#listed("queued")) this.#put(session);
     }
-    if (this.#looks % 10 === 0) await Promise.all([this.list(), this.refreshProbes()]);
-    if (this.#looks % 30 === 0) await this.refreshPipelines();
+    if (this.#looks % 30 === 0) await Promise.all([this.list(), this.refreshProbes(), this.refreshPipelines()]);
   }
 
   #setStatus(status) {

@@ -2,6 +2,7 @@
 // What is gathered of one session while somebody looks at it: its picture, what its stages use and write, what happened.
 
 import { Watch } from "../stream/watch.js";
+import { time } from "./format.js";
 
 const EVERY = 2000; // ms between two looks at what the stages use
 const REMEMBERED = 30; // of these
@@ -20,6 +21,7 @@ export class Sight {
   #timer = 0;
   #serial = 0;
   #subscriptions = [];
+  #turn = 0;
 
   constructor(id, app) {
     this.id = id;
@@ -34,18 +36,34 @@ export class Sight {
 
   /** Begin to gather; again with each new connection. */
   async open() {
+    const turn = (this.#turn += 1);
     this.#subscriptions = [];
     await this.app.model.refresh(this.id);
     this.isMissing = !this.session;
-    if (this.isMissing) return;
+    if (this.isMissing || turn !== this.#turn) return;
     this.#timer ||= setInterval(() => this.#look(), EVERY);
     await Promise.all([this.#look(), this.#followEvents(), this.#followLogs()]);
   }
 
   close() {
+    this.#turn += 1;
     clearInterval(this.#timer);
     this.watch.close();
-    for (const subscription of this.#subscriptions) this.app.link.call("events.unsubscribe", { subscription }).catch(() => {});
+    for (const subscription of this.#subscriptions) this.#unsubscribe(subscription);
+  }
+
+  /** Subscribe to something, unless there is another connection by then, or nobody looks any more. */
+  async #subscribe(method, params) {
+    const turn = this.#turn;
+    const answer = await this.app.link.call(method, { session_id: this.id, ...params });
+    if (answer.subscription === undefined) return answer;
+    if (turn === this.#turn) this.#subscriptions.push(answer.subscription);
+    else this.#unsubscribe(answer.subscription);
+    return answer;
+  }
+
+  #unsubscribe(subscription) {
+    this.app.link.call("events.unsubscribe", { subscription }).catch(() => {}); // it went with its connection
   }
 
   /** Look at the picture once there is one: it begins for us if we have started the session, else it does not for us. */
@@ -67,23 +85,21 @@ export class Sight {
 
   #keep(line) {
     this.#serial += 1;
-    const at = this.lines.findLastIndex(({ time }) => time <= line.time) + 1; // stages' lines come side by side
-    this.lines.splice(at, 0, { ...line, serial: this.#serial, isReport: line.line.startsWith('{"type":"report"') });
+    const at = this.lines.findLastIndex((other) => other.time <= line.time) + 1; // stages' lines come side by side
+    this.lines.splice(at, 0, { ...line, serial: this.#serial, clock: time(line.time), isReport: line.line.startsWith('{"type":"report"') });
     if (this.lines.length > LINES * 1.2) this.lines.splice(0, this.lines.length - LINES);
   }
 
   async #followEvents() {
     this.happened = [];
-    const { subscription } = await this.app.link.call("events.subscribe", { session_id: this.id, since: 0 });
-    this.#subscriptions.push(subscription);
+    await this.#subscribe("events.subscribe", { since: 0 });
   }
 
   async #followLogs() {
     this.lines = [];
     if (!this.app.model.owns(this.session)) return;
     try {
-      const { subscription, lines } = await this.app.link.call("session.logs", { session_id: this.id, follow: true, tail: 200 });
-      if (subscription !== undefined) this.#subscriptions.push(subscription);
+      const { lines } = await this.#subscribe("session.logs", { follow: true, tail: 200 });
       for (const line of lines) this.#keep(line);
       this.logsRefused = "";
     } catch (error) {

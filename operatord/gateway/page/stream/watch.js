@@ -7,8 +7,8 @@ import { Picture } from "./picture.js";
 const SHOWN = 300; // areas that the curve shows
 const WINDOW = 2000; // ms over which frames a second are counted
 const PAUSES = [500, 1000, 2000, 5000];
-const CONFLICT = 4409; // the close codes are those of HTTP, above 4000: it does not run yet, or any more
-const BROKEN = 1011; // the stream broke; or its stage knows nobody who only looks
+const REFUSED = [4400, 4401, 4403, 4404]; // close codes are those of HTTP, above 4000; others than these may go well later
+const BROKEN = 1011; // the stream broke, or its stage knows nobody who only looks
 
 export class Watch {
   /** idle, waiting (for the first frame), playing, over, failed. */
@@ -156,8 +156,7 @@ export class Watch {
   #ended(code, reason) {
     this.#socket = null;
     const why = reason || this.reason;
-    const isFinal = (code >= 4000 && code !== CONFLICT) || (code === BROKEN && !this.begins);
-    if (isFinal) return this.#fail(why);
+    if (REFUSED.includes(code) || (code === BROKEN && !this.begins)) return this.#fail(why);
     const pause = PAUSES[Math.min(this.#failures, PAUSES.length - 1)];
     this.#failures += 1;
     this.#timer = setTimeout(() => this.open(this.begins), pause);

@@ -2,7 +2,6 @@
 // What the stages write, as it comes. Reports of counters are a line a second and stage, so they are shown on request.
 
 import { h } from "../base/dom.js";
-import { time } from "../base/format.js";
 import { panel } from "../base/widgets.js";
 
 const SHOWN = 300;
@@ -29,8 +28,8 @@ const choice = (app, sight, names) =>
 
 const reports = (app, sight) => h("label", null, h("input", { type: "checkbox", checked: sight.showsReports, onchange: ({ target }) => app.change(() => (sight.showsReports = target.checked)) }), " Reports");
 
-const row = ({ serial, stage, time: at, line }, number) =>
-  h("li", { key: serial }, h("time", { datetime: at }, time(at)), h("b", { class: `stage stage-${number % 4}` }, stage), h("span", null, line));
+const row = ({ serial, stage, time, clock, line }, number) =>
+  h("li", { key: serial }, h("time", { datetime: time }, clock), h("b", { class: `stage stage-${number % 4}` }, stage), h("span", null, line));
 
 /** Keep to the newest line, as long as nobody has scrolled away from it. */
 function follow(list) {

@@ -136,7 +136,7 @@ function machine(model) {
     "machine",
     "Machine",
     { aside: host.hostname ?? engine.name },
-    h("p", { class: "legend", "aria-hidden": "true" }, h("i", { class: "reserved" }), "reserved", h("i", { class: "used" }), "in use, by whomever"),
+    h("p", { class: "legend", "aria-hidden": "true" }, h("i", { class: "reserved" }), "reserved", h("i", { class: "used" }), "in use, by anybody"),
     shown.map((name) => dimension(name, status, used[name], curves[name])),
     h("p", { class: "muted small" }, `${engine.name} ${engine.version}`, measured.load && `, load ${measured.load.map((each) => each.toFixed(2)).join(" ")}`, measured.disk_free !== undefined && `, ${bytes(measured.disk_free)} of disk free`, `, operatord ${status.version} for ${duration(uptime)}`),
   );

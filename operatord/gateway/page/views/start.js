@@ -3,7 +3,7 @@
 // wait or be refused, and why.
 
 import { h } from "../base/dom.js";
-import { bytes, cores, count, duration, plural } from "../base/format.js";
+import { bytes, cores, count, duration, number, plural } from "../base/format.js";
 import { mark, panel } from "../base/widgets.js";
 
 const PAUSE = 250; // ms after the last key before the daemon is asked
@@ -98,9 +98,6 @@ export class StartForm {
 }
 
 const filled = (values, allowed) => Object.fromEntries(Object.entries(values).filter(([key, value]) => value !== "" && allowed.includes(key)));
-
-/** What looks like a number is one; the daemon says what is wrong with anything else. */
-const number = (text) => (Number.isFinite(Number(text)) ? Number(text) : text);
 
 export function start(app, form) {
   const { model } = app;
