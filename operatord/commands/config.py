@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import argparse
+import os
+import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +54,11 @@ def _check_config(args: argparse.Namespace) -> int:
     config = load_settings(args, to_serve=True)
     if config is None:
         return EXIT_USAGE
+    from operatord.settings.checks import cautions  # noqa: PLC0415
     from operatord.settings.credentials import certificate_warnings, load  # noqa: PLC0415
 
-    for warning in certificate_warnings(config, load(config), time.time()):
+    certificates = certificate_warnings(config, load(config), time.time())
+    for warning in (*certificates, *cautions(config), *_secret_warnings(config)):
         say(warning)
     if not args.quiet:
         import yaml  # noqa: PLC0415
@@ -62,3 +67,34 @@ def _check_config(args: argparse.Namespace) -> int:
 
         print(yaml.safe_dump(to_dict(config), sort_keys=False), end="")  # noqa: T201
     return 0
+
+
+def _secret_warnings(config: Any) -> Iterator[str]:
+    """Yield what is wrong with the files of secrets, if the engine is on this machine."""
+    from operatord.settings.choice import engine_endpoint, engine_host  # noqa: PLC0415
+
+    if engine_endpoint(config, os.environ) is None or engine_host(config, os.environ) is not None:
+        return
+    for name, pipeline in config.pipelines.items():
+        for stage_name, stage in pipeline.stages.items():
+            for secret, path in (stage.secrets or {}).items():
+                if problem := _secret_problem(path, stage):
+                    yield f"pipelines.{name}.stages.{stage_name}.secrets.{secret}: {problem}"
+
+
+def _secret_problem(path: str, stage: Any) -> str | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except OSError as exc:
+        return (
+            f"{path}: {exc.strerror}; if the engine's machine does not have it, starts are refused"
+        )
+    if not stat.S_ISREG(found.st_mode):
+        return f"{path} is no regular file"
+    user = {"root": "0"}.get(name := str(stage.user or "").partition(":")[0], name)
+    if found.st_mode & 0o044 or user == str(found.st_uid):
+        return None
+    if user.isdecimal() or (not user and found.st_uid == 0):
+        runs = f"as {user}" if user else "without root's rights"
+        return f"only the user {found.st_uid} can read {path}, and the stage runs {runs}; chown it"
+    return None

@@ -17,6 +17,7 @@ from msgspec import Meta
 from operatord_protocol.checking import suggestion
 from operatord_protocol.messages import Session
 
+from .stage_options import StageOptions, option_problems, option_warnings, process_warnings
 from .units import Bytes
 
 PROBE = "probe"
@@ -52,8 +53,9 @@ Cores = Annotated[float, Meta(gt=0, le=1024)]
 CoreLimit = Annotated[float, Meta(ge=0.01, le=1024)]
 
 
-class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One container of a pipeline: what it runs, what it reserves, and what it can never exceed.
+class Stage(StageOptions, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One container of a pipeline: what it runs, what it reserves, and what it can never exceed; and what its
+    image needs besides.
 
     Admission counts with reservations, so reserve what the stage really needs. A limit is for a stage that
     goes wrong.
@@ -61,9 +63,9 @@ class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     image: Annotated[str, Meta(min_length=1, max_length=512)]
     port: Annotated[int, Meta(ge=1, le=65535)]
-    command: list[str] = []
-    env: dict[EnvName, str | int | float | bool] = {}
-    allow_env: list[EnvName] = []
+    command: list[str] = msgspec.field(default_factory=list)
+    env: dict[EnvName, str | int | float | bool] = msgspec.field(default_factory=dict)
+    allow_env: list[EnvName] = msgspec.field(default_factory=list)
     cpus: Cores = 0.1
     """Cores reserved: what it is sure to get when the machine is busy."""
     cpu_limit: CoreLimit | None = None
@@ -117,8 +119,10 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def can_share(self) -> bool:
-        """Whether every stage has a port of its own."""
-        return len({stage.port for stage in self.stages.values()}) == len(self.stages)
+        """Whether every stage has a port of its own, and none has names or name servers of its own."""
+        stages = self.stages.values()
+        ports = len({stage.port for stage in stages}) == len(stages)
+        return ports and not any(stage.needs_own_network for stage in stages)
 
     @property
     def warm_bounds(self) -> tuple[int, int]:
@@ -141,12 +145,28 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
         found.append(f"{where}.stages: a pipeline needs at least one stage")
     found += _warm_problems(where, pipeline)
     if pipeline.network == "shared" and not pipeline.can_share:
-        found.append(f"{where}: with network: shared every stage needs a port of its own")
+        found.append(
+            f"{where}: with network: shared every stage needs a port of its own, and none may have "
+            "extra_hosts or dns"
+        )
     for stage_name, stage in pipeline.stages.items():
         place = f"{where}.stages.{stage_name}"
         found += _stage_problems(place, stage_name, stage)
         found += _address_problems(place, stage, pipeline.stages)
     return found
+
+
+def warnings(name: str, pipeline: Pipeline, *, local: bool = False) -> list[str]:
+    """Return a sentence for each thing in ``pipeline`` that its writer may not have meant.
+
+    ``local``: its stages are processes of this machine, and not containers.
+    """
+    warn = process_warnings if local else option_warnings
+    return [
+        warning
+        for stage_name, stage in pipeline.stages.items()
+        for warning in warn(f"pipelines.{name}.stages.{stage_name}", stage)
+    ]
 
 
 def _warm_problems(where: str, pipeline: Pipeline) -> list[str]:
@@ -177,7 +197,11 @@ def _stage_problems(where: str, name: str, stage: Stage) -> list[str]:
     for key in stage.allow_env:
         if _OURS.search(key):
             found.append(f"{where}.allow_env: {key} is set by the daemon and cannot be allowed")
-    return found + _size_problems(where, stage)
+    return [
+        *found,
+        *_size_problems(where, stage),
+        *option_problems(where, stage, stage.most_memory),
+    ]
 
 
 def _size_problems(where: str, stage: Stage) -> list[str]:

@@ -39,6 +39,7 @@ from operatord.provision.starter import Starter
 from operatord.provision.subnet_count import SubnetCount
 from operatord.scheduling.admission import Admission, Machine
 from operatord.settings import choice, credentials
+from operatord.settings.checks import cautions
 from operatord.settings.config import Config
 from operatord.settings.current import CurrentSettings
 from operatord.settings.reloading import Reloading
@@ -264,8 +265,8 @@ class Assembly:
         )
 
     def log_warnings(self) -> None:
-        """Write what is to be known of streams and certificates into the log."""
-        for warning in self._warnings():
+        """Write what is to be known of streams, certificates and stages into the log."""
+        for warning in (*self._warnings(), *cautions(self.config)):
             log.warning("%s", warning)
 
     def _warnings(self) -> list[str]:

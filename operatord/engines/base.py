@@ -22,6 +22,8 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from .options import Options
+
 # Labels on every object that is made. They are written with the object, never after it, so that a
 # restarted daemon, or a person with `docker ps --filter`, can tell whose it is.
 LABEL_INSTANCE = "operatord.instance"
@@ -156,6 +158,8 @@ class StagePlan(msgspec.Struct, frozen=True):
     """Keep standard input open, for late binding."""
     shim: bool = False
     """Start a shell that reads the environment from standard input, and becomes the command then."""
+    options: Options = Options()
+    """What its image needs beyond that."""
 
 
 SHIM = 'while IFS= read -r line; do [ -n "$line" ] || exec "$@" </dev/null; export "$line"; done; exit 0'

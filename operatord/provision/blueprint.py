@@ -15,6 +15,8 @@ from operatord.engines import base
 from operatord.session.record import SessionRecord
 from operatord.streams.hello import Rules
 
+from .stage_options import engine_options
+
 LATE_COMER = {"policy": "live", "attached": "True"}
 """Variables for a stage that attaches to a running stream, which it must never hold up; ``policy`` for stages
 that know only that."""
@@ -80,6 +82,7 @@ def stage_plan(
         pids=stage.pids,
         stdin=waits,
         shim=waits and stage.late_bind == "shim",
+        options=engine_options(stage),
     )
 
 

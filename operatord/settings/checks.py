@@ -11,7 +11,8 @@ import re
 import msgspec
 
 from operatord.core import engine_address
-from operatord.core.pipelines import problems
+from operatord.core.engine_kinds import is_local
+from operatord.core.pipelines import problems, warnings
 from operatord.core.subnets import PREFIX
 from operatord.core.units import Duration
 from operatord_protocol.hosts import host_problem
@@ -56,6 +57,17 @@ def contradictions(config: Config) -> list[str]:
                 f"pipelines.{needed}: is what plain_stream selects, and cannot be left out"
             )
     return found
+
+
+def cautions(config: Config) -> list[str]:
+    """Return a sentence for each thing that makes sense, and that its writer may not have meant. They may
+    name paths of the engine's machine, so they are not for clients."""
+    local = is_local(config.engine)
+    return [
+        sentence
+        for name, pipeline in config.pipelines.items()
+        for sentence in warnings(name, pipeline, local=local)
+    ]
 
 
 def _listen_problems(config: Config) -> list[str]:

@@ -74,7 +74,7 @@ RULES: dict[str, set[str]] = {
     "operatord.session": {"operatord.session", *_BELOW_SESSION},
     "operatord.monitors": {"operatord.monitors", *_ON_SESSION},
     "operatord.scheduling": {"operatord.scheduling", *_ON_SESSION},
-    "operatord.provision": {"operatord.provision", *_ON_SESSION},
+    "operatord.provision": {"operatord.provision", "operatord.engines.options", *_ON_SESSION},
     "operatord.engine_link": {"operatord.engine_link", *_ON_SESSION},
     "operatord.lifecycle": {"operatord.lifecycle", *_BELOW_LIFECYCLE},
     "operatord.access": {"operatord.access", "operatord_protocol", "msgspec"},

@@ -32,7 +32,9 @@ from operatord.engines.base import (
     StageStats,
 )
 from operatord.engines.logs import MOST_LINES
+from operatord.engines.options import Ulimit
 
+from . import options
 from .cpu_weight import Conversion, cpu_shares
 from .runtime import oci_runtime
 
@@ -115,7 +117,8 @@ def container_body(
 ) -> Json:
     """Return the body of ``POST /containers/create``.
 
-    ``user`` None leaves it to the image; ``converted`` is what is done to CPU shares.
+    ``user`` is who it runs as unless the plan says so; None leaves it to the image. ``converted`` is what is
+    done to CPU shares.
     """
     body: Json = {
         "Image": plan.image,
@@ -131,6 +134,7 @@ def container_body(
         body["Cmd"] = list(plan.command)
     if user is not None:
         body["User"] = user
+    body |= options.option_members(plan.options)
     if plan.publish is not None:
         body["ExposedPorts"] = {_inside(plan): {}}
     if plan.join is None and not plan.connect_later:
@@ -159,21 +163,21 @@ def _host_config(plan: StagePlan, hardening: Hardening) -> Json:
             "max-size": hardening.log_size,
             "max-file": str(hardening.log_files),
         }
+    scratch = f"rw,noexec,nosuid,nodev,mode=1777,size={hardening.tmp_size}"
+    usual = {"nofile": Ulimit(hardening.open_files, hardening.open_files), "core": Ulimit(0, 0)}
     return {
         "NetworkMode": _network_mode(plan),
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges"],
-        "ReadonlyRootfs": True,
-        "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={hardening.tmp_size}"},  # noqa: S108
+        "ReadonlyRootfs": plan.options.read_only,
+        "Tmpfs": options.tmpfs(plan.options, scratch),
         "IpcMode": "private",
-        "Init": hardening.init,
+        "Init": hardening.init and plan.options.init,
         "PidsLimit": plan.pids,
-        "Ulimits": [
-            {"Name": "nofile", "Soft": hardening.open_files, "Hard": hardening.open_files},
-            {"Name": "core", "Soft": 0, "Hard": 0},
-        ],
+        "Ulimits": options.ulimits(plan.options, usual),
         "LogConfig": logs,
         "RestartPolicy": {"Name": "no"},
+        **options.host_options(plan.options),
     }
 
 

@@ -23,6 +23,7 @@ from operatord.engines.base import (
     StageRefused,
     SubnetTaken,
 )
+from operatord.engines.docker_host.versions import numbers
 
 from . import bodies
 from .client import APIClient, APIError
@@ -31,6 +32,8 @@ from .errors import not_connected, port_in_use, still_needed
 _KILLED = 128 + signal.SIGKILL
 """How a container ends that the kernel kills."""
 _PORT_TRIES = 10
+_PLATFORMS = (1, 41)
+"""The version of the interface from which on a platform can be asked for."""
 _JOINS = "container:"
 """Prefix of a network mode that means another container's namespace."""
 
@@ -61,8 +64,13 @@ def create(client: APIClient, plan: StagePlan, body: bodies.Json, *, joins_by_na
     """Create a container, or use an existing one of that name and the same plan; return its id. With
     ``joins_by_name``, the container whose network it shares need not exist yet.
     """
+    platform = plan.options.platform
+    if platform is not None and numbers(client.api_version) < _PLATFORMS:
+        raise StageRefused(f"the engine is too old for the `platform` of {plan.name}")
     try:
-        answer = client.create_container_from_config(body, plan.name)  # type: ignore[no-untyped-call]
+        answer = client.create_container_from_config(  # type: ignore[no-untyped-call]
+            body, plan.name, platform
+        )
         return str(answer["Id"])
     except APIError as exc:
         if exc.status_code != HTTPStatus.CONFLICT and not _is_trouble(exc):

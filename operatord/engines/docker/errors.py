@@ -78,6 +78,10 @@ _NO_COMMAND = _because(
     "the image of {name} has no command of its own: set the stage's `command`, or build the image with CMD "
     "or ENTRYPOINT"
 )
+_NO_PATH = _because(
+    "a path that {name} has among its volumes or secrets is not there on the engine's machine"
+)
+_NO_PATH_SENTENCES = ("bind source path does not exist", "statfs /")  # the second is Podman's
 _REFUSED = _because(
     "the engine refuses to run {name} as planned; its own words are in the daemon's log"
 )
@@ -124,7 +128,26 @@ RULES = (
     ErrorRule(("start",), (), "command that was not found", _NO_PROGRAM),  # Podman's, with any runtime
     ErrorRule(
         _RUN, (), "unable to find user",
-        _because("the user of {name} is not known in its image: correct USER of the image"),
+        _because(
+            "the user of {name} is not known in its image: correct `user` of the stage, or USER of the image"
+        ),
+    ),
+    ErrorRule(
+        _RUN, (), "unable to find group",
+        _because("a group in `group_add` of {name} is not known in its image: write the group's number"),
+    ),
+    *(ErrorRule(_RUN, (), says, _NO_PATH) for says in _NO_PATH_SENTENCES),
+    ErrorRule(
+        _RUN, (), "error gathering device information",
+        _because("a device of {name} is not there: see its `devices`, and the engine's machine"),
+    ),
+    ErrorRule(
+        ("create",), (), "unknown runtime",
+        _because("the engine has no runtime of the name in `runtime` of {name}"),
+    ),
+    ErrorRule(
+        ("create",), (404,), "does not match the specified platform",
+        _because("the image of {name} is for another platform than `platform` says: load one for that"),
     ),
     ErrorRule(
         _RUN, (), "exec format error",

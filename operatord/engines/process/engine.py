@@ -11,8 +11,9 @@ What stands in for what:
 
 It is no sandbox. A stage sees the machine's files and processes with the daemon's own rights, ``cpus``,
 ``cpu_limit``, ``memory_reservation`` and ``pids`` are not held at all, and ``memory`` only roughly (see
-`process_child`). ``gpus`` are listed in ``CUDA_VISIBLE_DEVICES``; nothing prevents it from using others. No
-stage outlives its daemon, into whose pipes it writes (`process_guard`).
+`process_child`). ``gpus`` are listed in ``CUDA_VISIBLE_DEVICES``; nothing prevents it from using others. Of
+``options``, those that a program would miss (mounts, another user, names) are refused, and all else is left
+out of account. No stage outlives its daemon, into whose pipes it writes (`process_guard`).
 """
 
 from __future__ import annotations
@@ -325,6 +326,11 @@ class ProcessEngine:
             self._stage(plan.join)
         if plan.publish is not None and not ipaddress.ip_address(plan.publish.host).is_loopback:
             raise StageRefused("the process engine publishes on loopback addresses only")
+        if missed := plan.options.only_in_containers:
+            raise StageRefused(
+                f"{plan.name} has {', '.join(missed)}, which a local process cannot have: "
+                "use a container engine"
+            )
 
     def _new_stage(self, plan: StagePlan) -> _Stage:
         labels = dict(plan.labels)

@@ -271,7 +271,14 @@ async def test_as_many_slots_are_kept_as_requests_come_while_one_is_made(tmp_pat
         assert await target() == 0, "nobody has asked for long enough"
 
 
-@pytest.mark.parametrize("change", [{"network": "separate"}, {"stages": {"probe": {"pids": 31}}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "separate"},
+        {"stages": {"probe": {"pids": 31}}},
+        {"stages": {"probe": {"volumes": ["models:/models"]}}},
+    ],
+)
 async def test_slots_are_replaced_when_their_pipeline_has_changed(
     tmp_path: Path, change: Json
 ) -> None:

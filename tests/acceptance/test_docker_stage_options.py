@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: MIT
+"""A session whose stage is given files, memory and a user of its own really streams, and nobody is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from daemon_lab import Json, Refused, receive
+from docker_lab import docker_served
+
+pytestmark = pytest.mark.engine
+
+SECRET = "open sesame"
+LOOKS = """
+import json, os
+print(json.dumps([os.getuid(), open("/models/m").read(), open("/run/secrets/token").read()]))
+"""
+
+
+def configured(folder: Path) -> Json:
+    """Return settings in which the streaming server has everything that an image may need."""
+    models, token = folder / "models", folder / "token"
+    models.mkdir()
+    (models / "m").write_text("weights")
+    token.write_text(SECRET)
+    token.chmod(0o444)
+    stage = {
+        "volumes": [f"{models}:/models"],
+        "tmpfs": ["/scratch:size=1m"],
+        "read_only": True,
+        "user": "4321:4321",
+        "secrets": {"token": str(token)},
+        "shm_size": "1MiB",
+        "ulimits": {"nofile": 256},
+        "healthcheck": "off",
+    }
+    pipeline = {"stages": {"stream": stage}, "warm": 1}
+    return {"pipelines": {"stream": pipeline}, "pressure": {"cpu": None}}
+
+
+@pytest.mark.every_engine
+async def test_stage_with_files_and_a_user_of_its_own_streams(tmp_path: Path) -> None:
+    async with docker_served(tmp_path / "s", config=configured(tmp_path)) as daemon:
+        wire = await daemon.wire()
+        session = await wire.call(
+            "session.start", plain_stream=True, count=50, env={"probe": {"fps": 0}}
+        )
+        said = daemon.engine.python(session["stream"], LOOKS)
+        assert json.loads(said) == [4321, "weights", SECRET]
+        _, frames, end = await receive(session["location"])
+        assert ([header["seq"] for header, _ in frames], end["frames"]) == (list(range(50)), 50)
+        answers = [
+            await wire.call(name) for name in ("pipeline.list", "session.list", "system.status")
+        ]
+        labels = [each["Labels"] for each in daemon.engine.containers(daemon.instance)]
+        told = json.dumps([session, answers, labels])
+        assert not any(each in told for each in (SECRET, "/run/secrets", '"secrets"', "/token"))
+    assert daemon.left() == []
+
+
+async def test_secret_that_is_not_there_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    config["pipelines"]["stream"]["warm"] = 0
+    (tmp_path / "token").unlink()
+    async with docker_served(tmp_path / "s", config=config) as daemon:
+        wire = await daemon.wire()
+        with pytest.raises(Refused) as refused:
+            await wire.call("session.start", plain_stream=True)
+        assert refused.value.type == "start_failed"
+        assert "among its volumes or secrets is not there" in str(refused.value)
+        assert str(tmp_path) not in str(refused.value)
+    assert daemon.left() == []
