@@ -22,7 +22,9 @@ def subclasses(cls: type[WireError]) -> set[type[WireError]]:
 
 def test_every_error_is_in_the_table() -> None:
     kinds = {errors.ProtocolFault, errors.ApplicationError}
-    assert subclasses(WireError) - kinds == set(ALL)
+    # The gateway has one of its own, which is there if another test has imported it.
+    found = {each for each in subclasses(WireError) if each.__module__ == errors.__name__}
+    assert found - kinds == set(ALL)
     assert len(ALL) == len(set(ALL))
 
 
