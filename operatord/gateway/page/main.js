@@ -28,6 +28,7 @@ class App {
   started = new Set();
   #drawing = 0;
   #quiet = 0;
+  #asked = 0;
 
   constructor() {
     const socket = new URL("api/v1/socket", document.baseURI);
@@ -126,11 +127,13 @@ class App {
   }
 
   #ask(question) {
-    this.change(() => (this.dialog = question));
+    this.#asked += 1;
+    this.change(() => (this.dialog = { ...question, number: this.#asked }));
   }
 
-  closeDialog() {
-    this.change(() => (this.dialog = null));
+  /** Close the dialog; the browser says late that it has closed one, when there may be another. */
+  closeDialog(number = this.#asked) {
+    if (this.dialog?.number === number) this.change(() => (this.dialog = null));
   }
 
   async #up(status) {

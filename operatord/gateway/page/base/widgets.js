@@ -33,13 +33,16 @@ export const bar = (reserved, used) =>
 
 const percent = (share) => `${(100 * Math.min(1, Math.max(0, share || 0))).toFixed(1)}%`;
 
-/** A curve of values from 0 to `top`, the newest at the right; `most` values are as wide as it is. */
-export function curve(values, { top, most, label, filled = true }) {
+/**
+ * A curve of values from 0 to `top`, the newest at the right; `most` values are as wide as it is. `places` says how far
+ * each is from the newest, unless they follow one another.
+ */
+export function curve(values, { top, most, label, places, filled = true }) {
   const high = top || Math.max(...values, 1e-9);
   const step = 100 / Math.max(1, most - 1);
-  const at = (value, i) => `${(100 - (values.length - 1 - i) * step).toFixed(2)},${(30 - 29 * Math.min(1, value / high)).toFixed(2)}`;
-  const points = values.map(at);
-  const left = (100 - (values.length - 1) * step).toFixed(2);
+  const across = (i) => (100 - (places?.[i] ?? values.length - 1 - i) * step).toFixed(2);
+  const points = values.map((value, i) => `${across(i)},${(30 - 29 * Math.min(1, value / high)).toFixed(2)}`);
+  const left = across(0);
   return h(
     "svg",
     { class: "curve", viewBox: "0 0 100 30", preserveAspectRatio: "none", ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }) },

@@ -4,7 +4,7 @@
 import { read } from "./frames.js";
 import { Picture } from "./picture.js";
 
-const SHOWN = 300; // areas that the curve shows
+export const SHOWN = 300; // frames whose areas the curve shows
 const WINDOW = 2000; // ms over which frames a second are counted
 const PAUSES = [500, 1000, 2000, 5000];
 const REFUSED = [4400, 4401, 4403, 4404]; // close codes are those of HTTP, above 4000; others than these may go well later
@@ -18,6 +18,7 @@ export class Watch {
   /** The newest frame's header, and what it says of the mask. */
   header = null;
   mask = null;
+  /** The mask's area in the last frames, as `{seq, area}`. */
   areas = [];
   received = 0;
   drawn = 0;
@@ -135,9 +136,14 @@ export class Watch {
   #show(header, parts) {
     this.header = header;
     this.mask = parts.mask ?? null;
-    if (Number.isFinite(this.mask?.area)) this.areas = [...this.areas.slice(1 - SHOWN), this.mask.area];
+    if (Number.isFinite(this.mask?.area)) this.#remember(header.seq, this.mask.area);
     this.#frame = parts;
     this.#redraw();
+  }
+
+  /** Keep the areas of the last frames; of those that passed by, there are gaps. */
+  #remember(seq, area) {
+    this.areas = [...this.areas.filter((each) => each.seq > seq - SHOWN && each.seq < seq), { seq, area }];
   }
 
   #finish(end) {

@@ -5,14 +5,14 @@ import { h } from "../base/dom.js";
 import { button } from "../base/widgets.js";
 
 /** A dialog: `title`, `body`, the `verb` on its button, what to `act` on, and what is wrong, if anything. */
-export function dialog(app, { title, body, verb, danger, act, error }) {
+export function dialog(app, { number, title, body, verb, danger, act, error }) {
   const submit = async (event) => {
     event.preventDefault();
     await act(event.target.elements);
   };
   return h(
     "dialog",
-    { key: "dialog", "aria-labelledby": "dialog-title", mount: show, onclose: () => app.closeDialog() },
+    { key: number, "aria-labelledby": "dialog-title", mount: show, onclose: () => app.closeDialog(number) },
     h(
       "form",
       { onsubmit: submit },

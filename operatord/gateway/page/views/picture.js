@@ -4,6 +4,7 @@
 import { h } from "../base/dom.js";
 import { count, fixed } from "../base/format.js";
 import { button, curve, panel } from "../base/widgets.js";
+import { SHOWN } from "../stream/watch.js";
 
 export function picture(app, sight) {
   const { session, watch } = sight;
@@ -79,15 +80,17 @@ function readings(watch) {
 
 const reading = (name, value, note) => h("div", { key: name, "data-reading": name }, h("dt", null, name), h("dd", null, h("b", null, value), note && h("span", null, ` ${note}`)));
 
-function area({ areas }) {
+function area({ areas: seen }) {
+  const areas = seen.map(({ area }) => area);
+  const places = seen.map(({ seq }) => seen.at(-1).seq - seq);
   const [least, most] = [Math.min(...areas), Math.max(...areas)];
   return h(
     "figure",
     { class: "area" },
-    h("figcaption", null, "Mask area, the last ", count(areas.length), " frames", h("span", { class: "muted" }, ` ${count(least)} to ${count(most)} pixels`)),
+    h("figcaption", null, "Mask area, the last ", count(places[0] + 1), " frames", h("span", { class: "muted" }, ` ${count(least)} to ${count(most)} pixels`)),
     curve(
       areas.map((value) => value - least),
-      { top: most - least, most: 300, label: `Mask area over the last ${areas.length} frames: ${count(areas.at(-1))} pixels now, between ${count(least)} and ${count(most)}`, filled: false },
+      { top: most - least, most: SHOWN, places, label: `Mask area over the last ${places[0] + 1} frames: ${count(areas.at(-1))} pixels now, between ${count(least)} and ${count(most)}`, filled: false },
     ),
   );
 }

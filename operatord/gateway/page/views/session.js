@@ -67,8 +67,8 @@ function about({ model }, shown) {
 function location(app, shown) {
   const { location: at } = shown;
   const player = new URL(`sessions/${shown.session_id}/stream.y4m`, document.baseURI).href;
-  const inQuery = at.token ? `?token=${at.token}` : "";
-  const header = app.link.token && !at.token ? `-headers "Authorization: Bearer $OPERATORD_TOKEN" ` : "";
+  // The token of a login stays out of what is copied: whoever pastes it has one of their own in the environment.
+  const header = app.link.token ? `-headers "Authorization: Bearer $OPERATORD_TOKEN" ` : "";
   return panel(
     "location",
     "Location",
@@ -76,7 +76,7 @@ function location(app, shown) {
     copyable(at.url, "the location", app.copy),
     at.token && [h("p", { class: "small" }, "What a consumer says first:"), copyable(JSON.stringify({ type: "open", token: at.token }), "the stream's token", app.copy)],
     h("p", { class: "small" }, "In a player:"),
-    copyable(`ffplay ${header}'${player}${inQuery}'`, "the player's command", app.copy),
+    copyable(`ffplay ${header}'${player}'`, "the player's command", app.copy),
   );
 }
 
