@@ -59,6 +59,11 @@ class Upstream:
         """Whether nothing is passed on without a token."""
         return self._means.token_needed
 
+    @property
+    def address(self) -> Address | None:
+        """The daemon's, whose certificate its streams show as well; None for one that has started us."""
+        return None if isinstance(self._means.way, Passage) else self._means.way
+
     @asynccontextmanager
     async def daemon(
         self, request: web.Request, token: str | None = None

@@ -81,6 +81,8 @@ class Cutter:
         """Whether the location speaks YUV4MPEG2, where the connection's end is the stream's."""
         self.knows_watch = False
         """Whether the stage has said that it knows spectators."""
+        self.largest = 0
+        """The bytes of the largest frame that was announced, be it whole yet or not."""
         self.ended = False
         self._buffer = bytearray()
         self._head: tuple[FrameHeader, int, int] | None = (
@@ -156,6 +158,7 @@ class Cutter:
                 raise StreamError(
                     f"frame {header.seq} has {total} bytes, and one of {size} may have {self.limit} here"
                 )
+            self.largest = max(self.largest, total)
         return header
 
     def _picture(self, header: FrameHeader, body: int, stop: int) -> Picture | None:

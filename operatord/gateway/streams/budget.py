@@ -15,24 +15,27 @@ class Budget:
     def __init__(self, size: int = BYTES) -> None:
         self.free = size
 
-    def take(self, size: int) -> Allotment | None:
-        """Return what is given back by `with`, or by hand; None if there is not as much."""
-        if size > self.free:
-            return None
-        self.free -= size
-        return Allotment(self, size)
+    def take(self, size: int) -> BudgetShare | None:
+        """Return what is given back by `with`; None if there is not as much."""
+        share = BudgetShare(self)
+        return share if share.grow_to(size) else None
 
 
-class Allotment:
-    """A part of a budget, which goes back once."""
+class BudgetShare:
+    """A part of a budget, which goes back at the end of a `with`."""
 
-    def __init__(self, budget: Budget, size: int) -> None:
-        self._budget, self._size = budget, size
+    def __init__(self, budget: Budget) -> None:
+        """Have nothing yet."""
+        self._budget, self._size = budget, 0
 
-    def give_back(self) -> None:
-        """Give it back, unless that has been done."""
-        self._budget.free += self._size
-        self._size = 0
+    def grow_to(self, size: int) -> bool:
+        """Have ``size`` bytes, if that is more than before; return False if there is not as much."""
+        more = max(0, size - self._size)
+        if more > self._budget.free:
+            return False
+        self._budget.free -= more
+        self._size += more
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -43,4 +46,5 @@ class Allotment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.give_back()
+        self._budget.free += self._size
+        self._size = 0

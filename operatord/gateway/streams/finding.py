@@ -3,17 +3,29 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from typing import NoReturn
+
 from aiohttp import web
 
 from operatord.gateway.conversation import Conversation
 from operatord.gateway.upstream import UPSTREAM
 from operatord_protocol.answers import decode_result
 from operatord_protocol.codec import encode
-from operatord_protocol.errors import Conflict, DeadlineExceeded, Forbidden
+from operatord_protocol.errors import (
+    Conflict,
+    DaemonUnavailable,
+    DeadlineExceeded,
+    Forbidden,
+    TooManyRequests,
+)
 from operatord_protocol.messages import Location, Session
 
 PATIENCE = 10.0
 """Seconds for which a session that does not run yet is waited for."""
+AGAIN_SECONDS = 60.0
+"""Seconds between two looks at whether somebody may still look."""
 
 
 async def find(request: web.Request, token: str | None = None) -> Location:
@@ -37,6 +49,17 @@ async def find(request: web.Request, token: str | None = None) -> Location:
                 f"session {session_id} belongs to {session.owner}: its owner and operators may see its stream"
             )
         return location
+
+
+async def until_refused(request: web.Request, token: str | None = None) -> NoReturn:
+    """Ask again and again whether who asks may still look, whose token may be revoked meanwhile.
+
+    Raises what it is refused with. That the session ends, or the daemon restarts, is no refusal.
+    """
+    while True:
+        await asyncio.sleep(AGAIN_SECONDS)
+        with suppress(Conflict, DaemonUnavailable, TooManyRequests):
+            await find(request, token)
 
 
 async def _running(daemon: Conversation, session: Session) -> Session:

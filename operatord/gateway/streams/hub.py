@@ -14,11 +14,11 @@ from operatord_protocol.errors import TooManyRequests
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import Hello
 
-from .budget import Budget
+from .reading import Opener
 from .source import Source
 
 VIEWERS = 64
-"""Viewers of one stream, and players of all."""
+"""Viewers of one stream, and players of it besides."""
 ALL_VIEWERS = 512
 """Viewers of all streams."""
 RETRY_AFTER = 5
@@ -28,12 +28,13 @@ GONE = "the gateway is shutting down"
 class Hub:
     """The sources by where they read, and the players."""
 
-    def __init__(self) -> None:
-        self.budget = Budget()
+    def __init__(self, opener: Opener) -> None:
+        """Nobody looks yet."""
+        self.opener = opener
         self.ending = False
         """The gateway ends, and what is looked at is over."""
         self._sources: dict[str, Source] = {}
-        self._players: set[asyncio.Task[object]] = set()
+        self._players: dict[asyncio.Task[object], str] = {}
 
     @asynccontextmanager
     async def watched(self, location: Location, *, watch: bool) -> AsyncIterator[Source]:
@@ -48,20 +49,22 @@ class Hub:
                 await self._close(source)
 
     @contextmanager
-    def playing(self) -> Iterator[None]:
+    def playing(self, location: Location) -> Iterator[None]:
         """Count the current task as a player: it is cancelled when the gateway ends.
 
         Raises `TooManyRequests`.
         """
-        if len(self._players) >= VIEWERS:
-            raise TooManyRequests(f"there are {VIEWERS} players already", retry_after=RETRY_AFTER)
+        if list(self._players.values()).count(location.url) >= VIEWERS:
+            raise TooManyRequests(
+                f"this stream has {VIEWERS} players already", retry_after=RETRY_AFTER
+            )
         task = asyncio.current_task()
         assert task is not None
-        self._players.add(task)
+        self._players[task] = location.url
         try:
             yield
         finally:
-            self._players.discard(task)
+            del self._players[task]
 
     def newest(self, location: Location) -> tuple[Hello, Picture] | None:
         """Return what the viewers of a location were shown last, with its hello; None without any."""
@@ -71,7 +74,7 @@ class Hub:
     async def close(self) -> None:
         """Tell all who look that the gateway ends."""
         self.ending = True
-        for player in self._players:
+        for player in tuple(self._players):
             player.cancel()
         for source in tuple(self._sources.values()):
             await source.close(GONE)
@@ -87,7 +90,7 @@ class Hub:
                 f"{ALL_VIEWERS} clients look at streams already", retry_after=RETRY_AFTER
             )
         if source is None or source.over:
-            source = self._sources[location.url] = Source(location, self.budget)
+            source = self._sources[location.url] = Source(location, self.opener)
         return source
 
     async def _close(self, source: Source) -> None:

@@ -7,7 +7,7 @@ does not answer any more is disconnected, as the stages do with theirs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 
 from aiohttp import hdrs, web
@@ -15,13 +15,15 @@ from aiohttp import hdrs, web
 from operatord.gateway.pictures import y4m
 from operatord.gateway.pictures.cutter import Picture
 from operatord.gateway.pictures.rendering import beside, drawn, require_grey
+from operatord_protocol.errors import WireError
 from operatord_protocol.stream import StreamError
 
 from .asked import asked
-from .finding import find
+from .finding import find, until_refused
+from .first_of import first_of
 from .hub import HUB
 from .pulse import Pulse
-from .reading import CONSUME, LIVE, Reading, opened
+from .reading import CONSUME, LIVE, Reading
 
 TYPE = "video/x-yuv4mpeg"
 POLICIES = {"": CONSUME, "live": LIVE}
@@ -38,27 +40,36 @@ async def play(request: web.Request) -> web.StreamResponse:
     if request.method == hdrs.METH_HEAD:
         return response
     hub = request.app[HUB]
-    with hub.playing():
-        async with opened(location, hub.budget, POLICIES[query["policy"]]) as reading:
+    with hub.playing(location):
+        async with hub.opener.opened(location, POLICIES[query["policy"]]) as reading:
             require_grey(reading.hello)
             await response.prepare(request)
             async with Pulse(request.transport):
-                await _send(request, response, reading)
+                await _played(request, response, _send(response, reading), query.get("token"))
     return response
 
 
-async def _send(request: web.Request, response: web.StreamResponse, reading: Reading) -> None:
-    """Send everything. A stream that is cut off is cut off for the player, too."""
+async def _played(
+    request: web.Request,
+    response: web.StreamResponse,
+    send: Coroutine[None, None, None],
+    token: str | None,
+) -> None:
+    """Send everything; a player is cut off with its stream, and when it may not look any more."""
     try:
-        await response.write(y4m.first_line(reading.hello))
-        async for picture in _pictures(reading):
-            size = reading.hello.width * reading.hello.height
-            pixels = await beside(partial(drawn, picture, reading.hello), size)
-            await response.write(b"".join((y4m.frame_line(picture.header), pixels)))
+        await first_of(send, until_refused(request, token))
         await response.write_eof()
-    except (StreamError, OSError):
+    except (StreamError, WireError, OSError):
         if request.transport is not None:
             request.transport.abort()
+
+
+async def _send(response: web.StreamResponse, reading: Reading) -> None:
+    await response.write(y4m.first_line(reading.hello))
+    async for picture in _pictures(reading):
+        size = reading.hello.width * reading.hello.height
+        pixels = await beside(partial(drawn, picture, reading.hello), size)
+        await response.write(b"".join((y4m.frame_line(picture.header), pixels)))
 
 
 async def _pictures(reading: Reading) -> AsyncIterator[Picture]:

@@ -9,19 +9,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from operatord.gateway.pictures.cutter import Cutter, Picture
+from operatord_client.address import Address
 from operatord_client.async_frames import async_open_raw
 from operatord_client.errors import LocationUnreachable
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import CHECK, End, Hello, StreamError
 
-from .budget import Budget
+from .budget import Budget, BudgetShare
 
 CONNECT_SECONDS = 5.0
 HELLO_SECONDS = 10.0
 """Seconds for the hello, which a location has said to the daemon before anybody is told of it."""
 GOODBYE_SECONDS = 1.0
 NO_MEMORY = "there is no memory for more pictures of this size now"
-READ_BYTES = 256 * 1024
+READ_BYTES = 128 * 1024
+"""Read at once: of the smallest frames, that is what takes a few milliseconds to cut."""
 KERNEL_BYTES = 512 * 1024
 """What the kernel keeps of a stream of which only the newest frame is wanted: the rest would be old."""
 
@@ -36,10 +38,11 @@ class Reading:
     """A connection to a location, whose hello has come."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, cutter: Cutter
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, room: BudgetShare
     ) -> None:
-        """Own the connection, from which ``cutter`` has had all that was read."""
-        self._reader, self._writer, self._cutter = reader, writer, cutter
+        """Own the connection, of which nothing was read. ``room`` grows with the frames."""
+        self._reader, self._writer, self._room = reader, writer, room
+        self._cutter = Cutter()
         self._found: list[Picture | End] = []
 
     @property
@@ -58,11 +61,6 @@ class Reading:
         """Whether the stage has said that it knows spectators."""
         return self._cutter.knows_watch
 
-    @property
-    def frame_bytes(self) -> int:
-        """The most bytes that a frame may have."""
-        return self._cutter.limit
-
     def say(self, line: bytes) -> None:
         """Say something more."""
         self._writer.write(line)
@@ -77,14 +75,14 @@ class Reading:
         if self._found:
             found, self._found = self._found, []
             return found
-        return _after_hello(await _fed(self._reader, self._cutter))
+        return await self._read()
 
     async def await_hello(self) -> None:
         """Read until there is a hello. Raises `StreamError`."""
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 while self._cutter.hello is None:
-                    self._found += _after_hello(await _fed(self._reader, self._cutter))
+                    self._found += await self._read()
         except TimeoutError as exc:
             raise StreamError(f"the stage has sent no hello for {HELLO_SECONDS:g} s") from exc
 
@@ -104,41 +102,47 @@ class Reading:
         with suppress(OSError):
             await self._writer.wait_closed()
 
-
-@asynccontextmanager
-async def opened(location: Location, budget: Budget, first: bytes = b"") -> AsyncIterator[Reading]:
-    """Yield a connection to a location, at which ``first`` has been said, with its hello.
-
-    Who is silent is sent frames, and for a moment they cost nobody anything (PROTOCOL, section 7): what is
-    to be said can wait until the hello has told what the stage knows.
-
-    Raises `StreamError`, also if nobody is there, or there is no memory for its pictures.
-    """
-    try:
-        reader, writer = await async_open_raw(location, connect_timeout=CONNECT_SECONDS)
-    except LocationUnreachable as exc:
-        raise StreamError("this stream is no longer served") from exc
-    reading = Reading(reader, writer, Cutter())
-    try:
-        writer.write(first)
-        await reading.await_hello()
+    async def _read(self) -> list[Picture | End]:
+        """Return what the next bytes complete, but for the hello. Raises `StreamError`."""
+        try:
+            data = await self._reader.read(READ_BYTES)
+        except OSError as exc:
+            raise StreamError(f"the stream was cut off: {exc.strerror or exc}") from exc
+        found = self._cutter.feed(data) if data else [self._cutter.finish()]
         # One frame that comes, and one that has come.
-        if (room := budget.take(2 * reading.frame_bytes)) is None:
+        if not self._room.grow_to(2 * self._cutter.largest):
             raise StreamError(NO_MEMORY)
-        with room:
-            yield reading
-    finally:
-        await reading.close()
+        return [each for each in found if not isinstance(each, Hello)]
 
 
-async def _fed(reader: asyncio.StreamReader, cutter: Cutter) -> list[Hello | Picture | End]:
-    """Return what the next bytes complete. Raises `StreamError`."""
-    try:
-        data = await reader.read(READ_BYTES)
-    except OSError as exc:
-        raise StreamError(f"the stream was cut off: {exc.strerror or exc}") from exc
-    return cutter.feed(data) if data else [cutter.finish()]
+class Opener:
+    """Connects to locations, for all who share the memory that their pictures may take."""
 
+    def __init__(self, daemon: Address | None = None) -> None:
+        """``daemon`` is where locations are from: with TLS, they show the same certificate."""
+        self.budget = Budget()
+        self._daemon = daemon
 
-def _after_hello(found: list[Hello | Picture | End]) -> list[Picture | End]:
-    return [each for each in found if not isinstance(each, Hello)]
+    @asynccontextmanager
+    async def opened(self, location: Location, first: bytes = b"") -> AsyncIterator[Reading]:
+        """Yield a connection to a location, at which ``first`` has been said, with its hello.
+
+        Who is silent is sent frames, and for a moment they cost nobody anything (PROTOCOL, section 7): what
+        is to be said can wait until the hello has told what the stage knows.
+
+        Raises `StreamError`, also if nobody is there.
+        """
+        try:
+            reader, writer = await async_open_raw(
+                location, connect_timeout=CONNECT_SECONDS, daemon=self._daemon
+            )
+        except LocationUnreachable as exc:
+            raise StreamError("this stream is no longer served") from exc
+        with BudgetShare(self.budget) as room:
+            reading = Reading(reader, writer, room)
+            try:
+                writer.write(first)
+                await reading.await_hello()
+                yield reading
+            finally:
+                await reading.close()

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from operatord.gateway.upstream import UPSTREAM
 from operatord_protocol.stream import StreamError
 
 from .errors import StreamBroken
 from .hub import HUB, Hub
 from .players import play
+from .reading import Opener
 from .snapshot import Snapshots
 from .viewer import view
 
@@ -21,7 +23,7 @@ SESSION = "/sessions/{session_id}"
 
 def add_to(app: web.Application) -> None:
     """Have an application serve pictures."""
-    hub = app[HUB] = Hub()
+    hub = app[HUB] = Hub(Opener(app[UPSTREAM].address))
     snapshots = Snapshots(hub)
 
     async def end(_: web.Application) -> None:

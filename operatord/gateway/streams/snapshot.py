@@ -25,7 +25,7 @@ from operatord_protocol.stream import Hello, StreamError
 from .asked import asked
 from .finding import find
 from .hub import Hub
-from .reading import WATCH, Reading, opened
+from .reading import WATCH, Opener, Reading
 
 LOOK_SECONDS = 0.1
 """Seconds as a silent guest: with 0.2 it would be a consumer where no frames are kept for the next one."""
@@ -66,7 +66,9 @@ class Snapshots:
         """Look, together with whoever asks meanwhile."""
         task = self._looking.get(location.url)
         if task is None:
-            task = self._looking[location.url] = asyncio.create_task(look(self._hub, location))
+            task = self._looking[location.url] = asyncio.create_task(
+                look(self._hub.opener, location)
+            )
             task.add_done_callback(lambda done: self._looked(location, done))
         return await asyncio.shield(task)
 
@@ -88,11 +90,11 @@ def _png(hello: Hello, picture: Picture, *, mask: bool) -> bytes:
     return png.written(pixels, hello.width, hello.height)
 
 
-async def look(hub: Hub, location: Location) -> Look:
+async def look(opener: Opener, location: Location) -> Look:
     """Return a frame of a location, as a guest. Raises `Conflict` if none is to be had, `StreamError`."""
     deadline = asyncio.get_running_loop().time() + PATIENCE
     while True:
-        async with opened(location, hub.budget) as reading:
+        async with opener.opened(location) as reading:
             picture = await _glimpse(reading, LOOK_SECONDS)
             if picture is None and reading.knows_watch:
                 reading.say(WATCH)

@@ -10,8 +10,7 @@ from operatord.gateway.pictures.cutter import Picture
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import End, Hello, StreamError
 
-from .budget import Budget
-from .reading import LIVE, WATCH, Reading, opened
+from .reading import LIVE, WATCH, Opener, Reading
 
 FRAMES_A_SECOND = 60
 """Frames that are passed on in a second at the most: what a screen shows. The rest counts as dropped."""
@@ -28,7 +27,7 @@ class Source:
     costs nothing but itself.
     """
 
-    def __init__(self, location: Location, budget: Budget) -> None:
+    def __init__(self, location: Location, opener: Opener) -> None:
         self.location = location
         self.newest: Picture | None = None
         self.number = 0
@@ -36,7 +35,7 @@ class Source:
         self.end: End | None = None
         self.fault: StreamError | None = None
         """Why it is over without an end."""
-        self._budget = budget
+        self._opener = opener
         self._readers = self._spectators = 0
         self._reading: Reading | None = None
         self._said = b""
@@ -98,7 +97,7 @@ class Source:
 
     async def _run(self) -> None:
         try:
-            async with opened(self.location, self._budget) as reading:
+            async with self._opener.opened(self.location) as reading:
                 await self._follow(reading)
         except StreamError as exc:
             self._finish(fault=exc)

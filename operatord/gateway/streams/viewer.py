@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Coroutine
 from contextlib import suppress
 
 import msgspec
@@ -20,7 +19,8 @@ from operatord_protocol.errors import InvalidRequest, WireError
 from operatord_protocol.stream import End, StreamError
 
 from .budget import Budget
-from .finding import find
+from .finding import find, until_refused
+from .first_of import first_of
 from .hub import HUB, Hub
 from .source import Source
 
@@ -125,7 +125,8 @@ async def _serve(request: web.Request, ws: web.WebSocketResponse, hub: Hub) -> N
         said = await _opened(ws)
         location = await find(request, said.token)
         async with hub.watched(location, watch=said.watch) as source:
-            await _until_it_leaves(ws, Viewer(ws, source, hub.budget).show())
+            show = Viewer(ws, source, hub.opener.budget).show()
+            await first_of(show, _listen(ws), until_refused(request, said.token))
         await _close(ws, WSCloseCode.OK, "the stream has ended")
     except WireError as exc:
         await ws.send_str(msgspec.json.encode({"type": "error", "error": exc.to_wire()}).decode())
@@ -148,20 +149,6 @@ async def _opened(ws: web.WebSocketResponse) -> Open:
         return _decode(message.data if message.type is WSMsgType.TEXT else b"")
     except (msgspec.DecodeError, RecursionError) as exc:
         raise InvalidRequest(f"{NOT_OPENED}: {exc}") from exc
-
-
-async def _until_it_leaves(ws: web.WebSocketResponse, show: Coroutine[None, None, None]) -> None:
-    """Await what it is shown, or that it leaves. Raises as `Viewer.show`, and `InvalidRequest`."""
-    tasks = asyncio.create_task(show), asyncio.create_task(_listen(ws))
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task.done():
-                task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _listen(ws: web.WebSocketResponse) -> None:

@@ -3,15 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
+import aiohttp
 import pytest
 from daemon_lab import Json
 from guarded_lab import Guarded, guarded
 from streams_lab import Site, a_site
+
+from operatord.access import tokens
+from operatord.gateway.streams import finding
 
 
 class House(NamedTuple):
@@ -77,6 +83,29 @@ async def test_who_has_no_token_learns_nothing(house: House, said: Json) -> None
         assert status == 401
         told.add(error["message"])
     assert len(told) == 1
+
+
+async def test_who_may_not_look_any_more_is_let_go(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = asyncio.Event()
+
+    async def pause(_: float) -> None:
+        await again.wait()
+
+    monkeypatch.setattr(finding, "asyncio", SimpleNamespace(sleep=pause))
+    session_id, token = house.path.rpartition("/")[2], house.tokens["ada"]
+    async with house.site.viewer(session_id, token=token) as viewer:
+        await viewer.hello()
+        path = f"{house.site.url}{house.path}/stream.y4m?token={token}"
+        async with house.site.http.get(path) as player:
+            assert await player.content.readline()
+            logins = house.door.lab.daemon.logins
+            logins.known = logins.known._replace(tokens=tokens.Tokens())
+            again.set()
+            assert await viewer.close_code() == 4401
+            with pytest.raises((aiohttp.ClientPayloadError, ConnectionResetError)):
+                await player.read()
 
 
 async def test_tokens_are_not_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:

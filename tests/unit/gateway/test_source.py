@@ -7,12 +7,12 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
-from stage import PATIENCE, Stage, a_stage, end, frame, hello
+from stage import PATIENCE, SIZE, Stage, a_stage, end, frame, hello
 
 from operatord.gateway.pictures.cutter import Picture
 from operatord.gateway.streams import hub as hub_module
 from operatord.gateway.streams.hub import GONE, Hub
-from operatord.gateway.streams.reading import LIVE, WATCH
+from operatord.gateway.streams.reading import LIVE, WATCH, Opener
 from operatord.gateway.streams.source import Source
 from operatord_protocol.errors import TooManyRequests
 
@@ -32,7 +32,7 @@ async def fault_of(source: Source) -> str:
 
 
 async def test_all_who_look_share_one_connection_and_its_frames() -> None:
-    hub = Hub()
+    hub = Hub(Opener())
     async with a_stage(hello(watch=True)) as stage:
         async with AsyncExitStack() as stack:
             sources = [
@@ -47,11 +47,11 @@ async def test_all_who_look_share_one_connection_and_its_frames() -> None:
             assert (stage.connections, sources[0].viewers) == (1, 3)
         await stage.hears(LIVE)
         await stage.has(0)
-    assert hub.budget.free == hub_module.Budget().free
+    assert hub.opener.budget.free == Opener().budget.free
 
 
 async def test_who_was_slow_gets_the_newest_frame() -> None:
-    hub = Hub()
+    hub = Hub(Opener())
     async with (
         a_stage(hello(watch=True)) as stage,
         hub.watched(stage.location, watch=False) as source,
@@ -80,7 +80,7 @@ async def test_frames_are_passed_on_at_the_pace_of_a_screen(
         paused.set()
         await asyncio.Event().wait()
 
-    hub = Hub()
+    hub = Hub(Opener())
     async with (
         a_stage(hello(watch=True)) as stage,
         hub.watched(stage.location, watch=False) as source,
@@ -95,7 +95,7 @@ async def test_frames_are_passed_on_at_the_pace_of_a_screen(
 
 
 async def test_spectators_alone_begin_nothing_and_readers_do() -> None:
-    hub = Hub()
+    hub = Hub(Opener())
     async with (
         a_stage(hello(watch=True)) as stage,
         hub.watched(stage.location, watch=True) as source,
@@ -110,7 +110,7 @@ async def test_spectators_alone_begin_nothing_and_readers_do() -> None:
 
 
 async def test_a_stage_that_knows_no_spectators_is_left_in_silence() -> None:
-    hub = Hub()
+    hub = Hub(Opener())
     async with a_stage(hello()) as stage:
         async with hub.watched(stage.location, watch=True) as source:
             assert "does not support spectators" in await fault_of(source)
@@ -121,7 +121,7 @@ async def test_a_stage_that_knows_no_spectators_is_left_in_silence() -> None:
 
 
 async def test_a_stream_that_breaks_off_is_told_and_read_anew_for_the_next() -> None:
-    hub = Hub()
+    hub = Hub(Opener())
     async with a_stage(hello()) as stage, hub.watched(stage.location, watch=False) as source:
         await source.ready()
         await stage.hears(LIVE)
@@ -135,7 +135,7 @@ async def test_a_stream_that_breaks_off_is_told_and_read_anew_for_the_next() -> 
 
 async def test_nobody_there_and_no_hello_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("operatord.gateway.streams.reading.HELLO_SECONDS", 0.05)
-    hub = Hub()
+    hub = Hub(Opener())
     async with a_stage(b"") as stage, hub.watched(stage.location, watch=False) as source:
         assert "has sent no hello" in await fault_of(source)
     async with hub.watched(stage.location, watch=False) as source:
@@ -143,17 +143,20 @@ async def test_nobody_there_and_no_hello_are_told(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_pictures_for_which_there_is_no_memory_are_not_read() -> None:
-    hub = Hub()
-    hub.budget.free = 1000
+    hub = Hub(Opener())
+    hub.opener.budget.free = SIZE
     async with a_stage(hello()) as stage, hub.watched(stage.location, watch=False) as source:
+        await source.ready()
+        await stage.hears(LIVE)
+        stage.say(frame(0))
         assert "no memory" in await fault_of(source)
-    assert hub.budget.free == 1000
+    assert hub.opener.budget.free == SIZE
 
 
 async def test_viewers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "VIEWERS", 2)
     monkeypatch.setattr(hub_module, "ALL_VIEWERS", 3)
-    hub = Hub()
+    hub = Hub(Opener())
 
     async def refused(stage: Stage) -> str:
         with pytest.raises(TooManyRequests) as told:
@@ -169,7 +172,7 @@ async def test_viewers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_the_gateways_end_is_told() -> None:
-    hub = Hub()
+    hub = Hub(Opener())
     async with a_stage(hello()) as stage:
         async with hub.watched(stage.location, watch=False) as source:
             await source.ready()

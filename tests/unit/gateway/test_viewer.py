@@ -17,6 +17,8 @@ from operatord.gateway.answers import refused
 from operatord.gateway.streams import players, pulse, routes, snapshot, viewer
 from operatord.gateway.streams.hub import HUB, Hub
 from operatord.gateway.streams.reading import CONSUME, LIVE, WATCH
+from operatord.gateway.upstream import UPSTREAM, Means, Upstream
+from operatord_client.address import Tcp
 from operatord_protocol.errors import WireError
 from operatord_protocol.stream import CHECK
 
@@ -60,6 +62,7 @@ async def house(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
             return refused(exc)
 
     app = web.Application(middlewares=[errors])
+    app[UPSTREAM] = Upstream(Means(Tcp("127.0.0.1", 1)))
     routes.add_to(app)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
@@ -146,7 +149,7 @@ async def test_who_stalls_is_let_go_and_cost_the_others_nothing(
     monkeypatch.setattr(viewer, "STALLED", 0.5)
     stage.first = hello(width=BIG, height=BIG, watch=True)
     head = {"type": "frame", "parts": [{"name": "image", "bytes": BIG * BIG}]}
-    whole = house.hub.budget.free
+    whole = house.hub.opener.budget.free
     async with house.view() as stalls, house.view() as looks:
         reader = stalls._response.connection.transport  # it takes nothing more from here on
         reader.pause_reading()
@@ -166,7 +169,7 @@ async def test_who_stalls_is_let_go_and_cost_the_others_nothing(
         reader.resume_reading()
         await told(stalls)
     await stage.has(0)
-    assert house.hub.budget.free == whole
+    assert house.hub.opener.budget.free == whole
 
 
 async def test_a_frame_for_which_there_is_no_memory_has_passed_by(
@@ -179,7 +182,7 @@ async def test_a_frame_for_which_there_is_no_memory_has_passed_by(
         stage.say(frame(0))
         while (await ws.receive()).type is not WSMsgType.BINARY:
             pass
-        free, house.hub.budget.free = house.hub.budget.free, 10
+        free, house.hub.opener.budget.free = house.hub.opener.budget.free, 10
         source = house.hub._sources[stage.location.url]
         stage.say(frame(1))
         async with asyncio.timeout(PATIENCE):
@@ -187,7 +190,7 @@ async def test_a_frame_for_which_there_is_no_memory_has_passed_by(
             while source.viewers and source._changed._waiters == []:
                 await asyncio.sleep(0)
         await asyncio.sleep(0)
-        house.hub.budget.free = free
+        house.hub.opener.budget.free = free
         stage.say(frame(2), end(3))
         found = await told(ws)
     assert {"type": "end", "frames": 2, "dropped": 1} in found
