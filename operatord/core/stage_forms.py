@@ -70,7 +70,7 @@ def volume(text: str) -> Volume:
             f"expected SOURCE:TARGET such as /srv/models:/models, or models:/models:rw, got {text!r}"
         )
     if mode not in ("", "ro", "rw"):
-        raise ValueError(f"after the target only ro or rw is known, and not {mode!r}")
+        raise ValueError(f"after the target only ro or rw is possible, not {mode!r}")
     if not _VOLUME_NAME.match(source):
         on_machine(source)
     return Volume(source, in_container(target), mode == "rw")
@@ -119,7 +119,9 @@ def memory_files(text: str) -> MemoryFiles:
         else:
             known = ("size", *_NUMBERS, *_FLAGS)
             hint = "" if name in known else suggestion(name, known)
-            raise ValueError(f"expected TARGET:size=64m,mode=1777, and {word!r} is no option{hint}")
+            raise ValueError(
+                f"expected TARGET:size=64m,mode=1777, and {word!r} is not an option{hint}"
+            )
     options = [*said, *([] if size is None else [f"size={size}"])]
     return MemoryFiles(target, size, ",".join(options))
 
@@ -138,12 +140,12 @@ def device(text: str) -> DeviceFile:
     for path in (source, target or source):
         if not path.startswith("/"):
             raise ValueError(
-                f"a device is a path such as /dev/video0, and {path!r} is none; graphics cards are asked for "
-                "with gpus"
+                f"a device is a path such as /dev/video0, and {path!r} is not one; for graphics "
+                "cards, use gpus"
             )
         _check_path(path, "the path of a device")
     if permissions and not _PERMISSIONS.match(permissions):
-        raise ValueError(f"permissions are some of r, w and m, such as rw, and not {permissions!r}")
+        raise ValueError(f"permissions are some of r, w and m, such as rw, not {permissions!r}")
     return DeviceFile(source, target or source, permissions or "rw")
 
 

@@ -270,7 +270,7 @@ def process_warnings(where: str, options: StageOptions) -> list[str]:
             f"{where}: a local process cannot have {', '.join(refused)}, so its sessions are refused"
         )
     if ignored := [name for name in asked if name not in _MISSED]:
-        found.append(f"{where}: {', '.join(ignored)}: left out of account for a local process")
+        found.append(f"{where}: {', '.join(ignored)}: ignored for a local process")
     return found
 
 

@@ -102,7 +102,7 @@ def test_session_that_waits_for_its_turn(
     daemon.on("session.wait", running)
     ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
     assert ran.code == exits.OK
-    assert "is queued; recording begins with its stream" in ran.err
+    assert "is queued; the recording begins with its stream" in ran.err
     assert (tmp_path / "f").read_bytes() == stream_of(3)
 
 

@@ -53,7 +53,7 @@ async def test_check_config_says_what_a_local_process_does_not_get(tmp_path: Pat
     said = await checked(tmp_path, "{user: 7, shm_size: 1MiB, init: false}", "--engine", "process")
     assert [each.partition("stages.stream: ")[2] for each in said] == [
         "a local process cannot have user, so its sessions are refused",
-        "shm_size, init: left out of account for a local process",
+        "shm_size, init: ignored for a local process",
     ]
 
 

@@ -79,7 +79,9 @@ class _Recording:
                 self._redraw = now + REDRAW_SECONDS
 
         if session.info.phase in ("queued", "starting"):
-            terminal.note(f"{session.id} is {session.info.phase}; recording begins with its stream")
+            terminal.note(
+                f"{session.id} is {session.info.phase}; the recording begins with its stream"
+            )
         options: dict[str, Any] = {
             "format": args.format,
             "frames": args.most,
@@ -88,7 +90,7 @@ class _Recording:
         try:
             self._so_far = session.record(target, on_progress=note, overwrite=args.force, **options)
         except FileExistsError as exc:
-            hint = "name another one, or write over it with --force"
+            hint = "name another one, or overwrite it with --force"
             raise Refused(f"there is a file {self._file} already: {hint}") from exc
         except BrokenPipeError:
             raise

@@ -42,7 +42,7 @@ def top(ctx: Context, args: Namespace) -> int:
     try:
         from .drawing.top import TopScreen  # noqa: PLC0415 - it imports rich
     except ImportError:
-        terminal.note(f"rich is not installed, so this is how it is now, and stays so; {GET_RICH}")
+        terminal.note(f"rich is not installed, so this is printed once and not updated; {GET_RICH}")
         return _once(ctx)
     with ctx.client.events(reconnect=True) as feed, TopScreen() as screen:
         _live(ctx, feed, screen)
