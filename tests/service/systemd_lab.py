@@ -70,6 +70,7 @@ state_dir: /var/lib/operatord
 docker_host: unix://{engine}
 subnets: {subnets}
 limits: {{sessions: 7}}
+http: {{listen: "127.0.0.1:{http}"}}
 """
 
 
@@ -80,6 +81,8 @@ class Machine:
         self._client = client
         self._container = container
         self.address = ("127.0.0.1", port)
+        self.http = free_port()
+        """Where its gateway answers."""
 
     def tries(self, command: str) -> tuple[int, str]:
         """Run a line of the shell; return its exit code and all that it says."""
@@ -184,7 +187,9 @@ def _set_up(machine: Machine, subnets: str, engine_group: int) -> None:
     machine.write(
         SOCKET.format(port=port, unix=UNIX_SOCKET), f"{units}/operatord.socket.d/test.conf"
     )
-    settings = SETTINGS.format(port=port, unix=UNIX_SOCKET, engine=ENGINE, subnets=subnets)
+    settings = SETTINGS.format(
+        port=port, unix=UNIX_SOCKET, engine=ENGINE, subnets=subnets, http=machine.http
+    )
     machine.write(settings, "/etc/operatord/operatord.yaml")
     machine.write(BLOCKING, f"{SITE}/sitecustomize.py")
     machine.run(f"mkfifo {BLOCK} && chmod 644 {BLOCK}")

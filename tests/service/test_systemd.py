@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 import shared_host
 
@@ -49,6 +51,31 @@ async def test_it_is_nobody_and_may_little(machine: Machine) -> None:
     assert facts["CapEff"] == facts["CapBnd"] == "0" * 16
     assert (facts["NoNewPrivs"], facts["Seccomp"]) == ("1", "2")
     assert facts["Uid"].split()[0] == machine.run("id -u operatord").strip() != "0"
+
+
+async def test_its_gateway_answers_and_is_anew_after_a_kill(machine: Machine) -> None:
+    """The unit's restrictions allow the process, and `KillMode=process` leaves none of it behind."""
+
+    async def ready() -> bool:
+        with contextlib.suppress(OSError):
+            url = f"http://127.0.0.1:{machine.http}/readyz"
+            async with aiohttp.ClientSession() as session, session.get(url) as said:
+                return said.status == 200
+        return False
+
+    def gateways() -> list[str]:
+        found = machine.tries("grep -la '[f]rom-daemon' /proc/[0-9]*/cmdline 2>/dev/null")[1]
+        return [path.split("/")[2] for path in found.split()]
+
+    await until(ready, "the gateway answers")
+    (before,) = gateways()
+    status = machine.run(f"cat /proc/{before}/status")
+    assert "NoNewPrivs:\t1" in status
+    (pid,) = machine.shows("MainPID")
+    machine.run(f"kill -9 {pid}")
+    await machine.restarted(pid)
+    await until(lambda: len(gateways()) == 1 and gateways() != [before], "the next one's is there")
+    await until(ready, "it answers")
 
 
 async def test_reload(machine: Machine) -> None:
