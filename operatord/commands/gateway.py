@@ -96,5 +96,9 @@ def _for_daemon() -> int:
         await serve_for(Passage(socket.socket(fileno=0)), configure)
 
     never_wait()
-    asyncio.run(run())
+    try:
+        asyncio.run(run())
+    except OSError as exc:  # no daemon at the other end, or a file that cannot be read
+        say(f"the gateway cannot serve for a daemon: {exc.strerror or exc}")
+        return EXIT_FAILED
     return 0
