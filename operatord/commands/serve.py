@@ -32,13 +32,14 @@ def _serve(args: argparse.Namespace) -> int:
     from operatord import logs  # noqa: PLC0415
     from operatord.engines.base import NotOurs  # noqa: PLC0415
     from operatord.settings.config import ConfigError  # noqa: PLC0415
+    from operatord.settings.loading import with_env_files  # noqa: PLC0415
     from operatord.state.identity import StateDirUnusable  # noqa: PLC0415
     from operatord.store.journal_file import JournalFailed  # noqa: PLC0415
     from operatord.systemd.activation import UnusableSocket  # noqa: PLC0415
 
     logs.configure(config.log)
     try:
-        asyncio.run(_run(args, config))
+        asyncio.run(_run(args, with_env_files(config)))
     except (ConfigError, StateDirUnusable, JournalFailed, NotOurs, UnusableSocket) as exc:
         say(str(exc))
         return EXIT_FAILED
@@ -53,14 +54,15 @@ async def _run(args: argparse.Namespace, config: Any) -> None:
     from operatord.daemon import Daemon, Parts  # noqa: PLC0415
     from operatord.engines.base import NotOurs  # noqa: PLC0415
     from operatord.machine.latency import ask_for_short_slices, keep_collections_short  # noqa: PLC0415
-    from operatord.settings.loading import load  # noqa: PLC0415
+    from operatord.settings.loading import load, with_env_files  # noqa: PLC0415
     from operatord.systemd.manager import ServiceManager  # noqa: PLC0415
 
     ask_for_short_slices()
     manager = ServiceManager.from_environment(os.environ)
 
     def reread() -> Any:
-        return load(config_file(args), os.environ, given_settings(args), again=True)
+        path, given = config_file(args), given_settings(args)
+        return with_env_files(load(path, os.environ, given, again=True))
 
     daemon = Daemon(config, reread, Parts(manager=manager))
     daemon.handle_signals()

@@ -66,7 +66,7 @@ def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
     from operatord.settings.choice import engine_endpoint, engine_host  # noqa: PLC0415
     from operatord.settings.config import ConfigError  # noqa: PLC0415
     from operatord.settings.http import lacks_extra  # noqa: PLC0415
-    from operatord.settings.loading import load  # noqa: PLC0415
+    from operatord.settings.loading import load, with_env_files  # noqa: PLC0415
     from operatord.settings.variables import in_small_letters, not_settings  # noqa: PLC0415
 
     for name in not_settings(os.environ):
@@ -81,6 +81,7 @@ def load_settings(args: argparse.Namespace, *, to_serve: bool = False) -> Any:
         if to_serve:
             advertised(config, engine_host(config, os.environ))
             credentials.load(config)
+            with_env_files(config)
             if lacks := lacks_extra(config.http):
                 raise ConfigError([lacks])
         return config

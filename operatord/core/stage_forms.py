@@ -31,6 +31,9 @@ _HARDENED = ("nosuid", "nodev")
 _SHORT_SIZE = re.compile(r"(\d{1,15})([kmgKMG]?)[bB]?\Z")
 _SHIFT = {"": 0, "k": 10, "m": 20, "g": 30}
 _PERMISSIONS = re.compile(r"(?!.*(.).*\1)[rwm]{1,3}\Z")
+_VARIABLE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]{0,127})=(.*)\Z")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_QUOTED = re.compile(r"(['\"])(.*)\1\Z")
 _ACCOUNT = re.compile(r"(?:\d{1,10}|[A-Za-z_][A-Za-z0-9_.-]{0,31})\Z")
 
 
@@ -81,6 +84,12 @@ def in_container(path: str) -> str:
     _check_path(path, "a path in the container")
     if path == "/" or any(path == kept or path.startswith(f"{kept}/") for kept in _KEPT):
         raise ValueError(f"nothing can be mounted at {path}; choose another path in the container")
+    return path
+
+
+def on_this_machine(path: str) -> str:
+    """Return an absolute path of the daemon's machine."""
+    _check_path(path, "a path of the daemon's machine")
     return path
 
 
@@ -183,3 +192,24 @@ def address(text: str) -> str:
         return str(ipaddress.ip_address(text))
     except ValueError as exc:
         raise ValueError(f"expected an address such as 10.0.0.7, got {text!r}") from exc
+
+
+def variables(text: str) -> dict[str, str]:
+    """Read the lines of a file of environment variables: ``NAME=VALUE``, comments and blank ones.
+
+    Quotes around a whole value are taken off, and nothing in it stands for anything else. What is raised
+    names the line and does not quote it.
+    """
+    found = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        match = _VARIABLE.match(stripped)
+        if match is None:
+            raise ValueError(f"line {number} is not NAME=VALUE")
+        value = match[2] if (quoted := _QUOTED.match(match[2])) is None else quoted[2]
+        if _CONTROL.search(value):
+            raise ValueError(f"line {number} has a control character")
+        found[match[1]] = value
+    return found

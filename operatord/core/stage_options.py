@@ -93,6 +93,8 @@ class StageOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     extra_hosts: Several | UnsetType = UNSET
     dns: Several | UnsetType = UNSET
     secrets: dict[SecretName, Text] | UnsetType = UNSET
+    env_file: Several | UnsetType = UNSET
+    """Files whose variables are read with the settings, and stand below ``env``."""
     healthcheck: Literal["off"] | bool | UnsetType = UNSET
     """``off``, which YAML reads as false as well; see `runs_health_check`."""
     stop_signal: Text | UnsetType = UNSET
@@ -139,6 +141,7 @@ def _form_problems(where: str, options: StageOptions) -> Iterator[str]:
         "cap_add": capability,
         "extra_hosts": forms.extra_host,
         "dns": forms.address,
+        "env_file": forms.on_this_machine,
     }
     for name, read in readers.items():
         for place, each in enumerate(given(getattr(options, name), [])):
@@ -261,7 +264,8 @@ def option_warnings(where: str, options: StageOptions) -> list[str]:
 
 def process_warnings(where: str, options: StageOptions) -> list[str]:
     """Return a sentence for what a local process, which is in no container, does not get."""
-    asked = [name for name in StageOptions.__struct_fields__ if given(getattr(options, name))]
+    names = [name for name in StageOptions.__struct_fields__ if name != "env_file"]
+    asked = [name for name in names if given(getattr(options, name))]
     asked += [name for name in ("read_only", "init") if getattr(options, name) is False]
     refused = [name for name in asked if name in _MISSED]
     found = []

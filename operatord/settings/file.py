@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Reads settings: from a file, or from the value of a variable."""
+"""Reads settings: from a file, or from the value of a variable; and files of variables for stages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import stat
 from pathlib import Path
 from typing import Any
+
+from operatord.core.stage_forms import variables
 
 from .yaml_text import NotYaml, Unusable, parse
 
@@ -21,17 +23,15 @@ def read(path: Path, *, again: bool) -> Any:
     Reading a pipe, such as a shell's ``<(…)``, blocks until it ends. With ``again``, in a serving daemon, a
     pipe is refused: it is used up, or would block.
     """
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (os.O_NONBLOCK if again else 0)
     try:
-        with os.fdopen(os.open(path, flags), "rb") as file:
-            if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise Unusable(
-                    "the settings can be read again from a regular file only, and they are not in one; "
-                    "restart instead"
-                )
-            data = file.read(MOST_BYTES + 1)
+        data = _bytes_of(path, again=again)
     except OSError as exc:
         raise Unusable(f"the settings file cannot be read: {exc.strerror}") from exc
+    if data is None:
+        raise Unusable(
+            "the settings can be read again from a regular file only, and they are not in one; "
+            "restart instead"
+        )
     if len(data) > MOST_BYTES:
         raise Unusable(
             f"the settings file is larger than {MOST_BYTES // 1024} KiB; write once what pipelines have in "
@@ -44,6 +44,30 @@ def read(path: Path, *, again: bool) -> Any:
         raise Unusable(f"the settings file is not UTF-8: line {line}") from exc
     except NotYaml as exc:
         raise Unusable(f"the settings file is not YAML: {exc}") from exc
+
+
+def env_file(path: Path) -> dict[str, str]:
+    """Return the variables in a file for stages. Raises `Unusable`, without the file's path or content."""
+    try:
+        data = _bytes_of(path, again=True)
+        if data is None or len(data) > MOST_BYTES:
+            raise Unusable(f"expected a regular file of at most {MOST_BYTES // 1024} KiB")
+        return variables(data.decode("utf-8"))
+    except OSError as exc:
+        raise Unusable(f"the file cannot be read: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise Unusable("the file is not UTF-8") from exc
+    except ValueError as exc:
+        raise Unusable(str(exc)) from exc
+
+
+def _bytes_of(path: Path, *, again: bool) -> bytes | None:
+    """Return a file's content, or a byte too much of it; None, with ``again``, if it is not regular."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | (os.O_NONBLOCK if again else 0)
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        if again and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return None
+        return file.read(MOST_BYTES + 1)
 
 
 def value(text: str) -> Any:

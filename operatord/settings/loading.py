@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
+from operatord.core.pipelines import Stage
 from operatord.core.units import custom
+from operatord_protocol.absent import given
 
 from .checks import contradictions
 from .config import Config, ConfigError, to_dict
@@ -61,6 +63,43 @@ def load(
         what = "there is no home directory to keep it in; set it, or give --state-dir"
         raise ConfigError([f"state_dir: {what}"]) from exc
     return config
+
+
+def with_env_files(config: Config) -> Config:
+    """Return the settings with what is in each stage's ``env_file`` below its ``env``. Raises `ConfigError`.
+
+    What the files hold is known only to what runs stages: nothing that prints settings reads them.
+    """
+    found: list[str] = []
+    pipelines = {
+        name: msgspec.structs.replace(
+            pipeline,
+            stages={
+                each: _with_env_files(f"pipelines.{name}.stages.{each}", stage, found)
+                for each, stage in pipeline.stages.items()
+            },
+        )
+        for name, pipeline in config.pipelines.items()
+    }
+    if found:
+        raise ConfigError(found)
+    return msgspec.structs.replace(config, pipelines=pipelines)
+
+
+def _with_env_files(where: str, stage: Stage, problems: list[str]) -> Stage:
+    paths = given(stage.env_file, [])
+    if not paths:
+        return stage
+    from . import file as settings_file  # noqa: PLC0415
+    from . import yaml_text as settings_yaml  # noqa: PLC0415
+
+    env: dict[str, Any] = {}
+    for place, path in enumerate(paths):
+        try:
+            env |= settings_file.env_file(Path(path))
+        except settings_yaml.Unusable as exc:
+            problems.append(f"{where}.env_file[{place}]: {exc}")
+    return msgspec.structs.replace(stage, env=env | stage.env)
 
 
 def _read(path: Path, *, again: bool) -> dict[str, Any]:

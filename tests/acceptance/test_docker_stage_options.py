@@ -12,10 +12,11 @@ from docker_lab import docker_served
 
 pytestmark = pytest.mark.engine
 
-SECRET = "open sesame"
+SECRET, VARIABLE = "open sesame", "open barley"
 LOOKS = """
 import json, os
-print(json.dumps([os.getuid(), open("/models/m").read(), open("/run/secrets/token").read()]))
+files = [open(path).read() for path in ("/models/m", "/run/secrets/token")]
+print(json.dumps([os.getuid(), os.environ["phrase"], *files]))
 """
 
 
@@ -26,43 +27,45 @@ def configured(folder: Path) -> Json:
     (models / "m").write_text("weights")
     token.write_text(SECRET)
     token.chmod(0o444)
+    (folder / "stream.env").write_text(f"phrase={VARIABLE}\n")
     stage = {
         "volumes": [f"{models}:/models"],
         "tmpfs": ["/scratch:size=1m"],
         "read_only": True,
         "user": "4321:4321",
         "secrets": {"token": str(token)},
+        "env_file": [str(folder / "stream.env")],
         "shm_size": "1MiB",
         "ulimits": {"nofile": 256},
         "healthcheck": "off",
     }
-    pipeline = {"stages": {"stream": stage}, "warm": 1}
-    return {"pipelines": {"stream": pipeline}, "pressure": {"cpu": None}}
+    return {"pipelines": {"stream": {"stages": {"stream": stage}}}, "pressure": {"cpu": None}}
 
 
 @pytest.mark.every_engine
 async def test_stage_with_files_and_a_user_of_its_own_streams(tmp_path: Path) -> None:
-    async with docker_served(tmp_path / "s", config=configured(tmp_path)) as daemon:
+    async with docker_served(
+        tmp_path / "s", "--log-level", "debug", config=configured(tmp_path)
+    ) as daemon:
         wire = await daemon.wire()
         session = await wire.call(
             "session.start", plain_stream=True, count=50, env={"probe": {"fps": 0}}
         )
         said = daemon.engine.python(session["stream"], LOOKS)
-        assert json.loads(said) == [4321, "weights", SECRET]
+        assert json.loads(said) == [4321, VARIABLE, "weights", SECRET]
         _, frames, end = await receive(session["location"])
         assert ([header["seq"] for header, _ in frames], end["frames"]) == (list(range(50)), 50)
         answers = [
             await wire.call(name) for name in ("pipeline.list", "session.list", "system.status")
         ]
         labels = [each["Labels"] for each in daemon.engine.containers(daemon.instance)]
-        told = json.dumps([session, answers, labels])
-        assert not any(each in told for each in (SECRET, "/run/secrets", '"secrets"', "/token"))
+        told = json.dumps([session, answers, labels, daemon.daemon.log])
+        assert not any(each in told for each in (SECRET, VARIABLE, "/run/secrets", "/token"))
     assert daemon.left() == []
 
 
 async def test_secret_that_is_not_there_ends_the_start_with_a_sentence(tmp_path: Path) -> None:
     config = configured(tmp_path)
-    config["pipelines"]["stream"]["warm"] = 0
     (tmp_path / "token").unlink()
     async with docker_served(tmp_path / "s", config=config) as daemon:
         wire = await daemon.wire()

@@ -110,10 +110,10 @@ RULES: dict[str, set[str]] = {
     "operatord.settings.loading": {
         "operatord.settings.checks", "operatord.settings.config", "operatord.settings.file",
         "operatord.settings.type_errors", "operatord.settings.variables", "operatord.settings.yaml_text",
-        "operatord.core", "msgspec",
+        "operatord.core", "operatord_protocol", "msgspec",
     },
     "operatord.settings.current": {"operatord.settings.config"},
-    "operatord.settings.file": {"operatord.settings.yaml_text"},
+    "operatord.settings.file": {"operatord.settings.yaml_text", "operatord.core.stage_forms"},
     "operatord.settings.yaml_text": {"operatord.core", "yaml"},
     "operatord.settings": {
         "operatord.settings", "operatord.core", "operatord.engines", "operatord_protocol", "msgspec",

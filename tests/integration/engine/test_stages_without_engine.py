@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
-from daemon_lab import OPERATORD, Json, Refused, clean_env, in_process, receive, run
+from daemon_lab import OPERATORD, Json, Refused, Wire, clean_env, in_process, receive, run, served
 
 PROCESS: Json = {"engine": "process"}
 SECRET = "open sesame"
@@ -79,3 +80,49 @@ async def test_local_process_streams_without_what_only_confines_it(tmp_path: Pat
         session = await wire.call("session.start", plain_stream=True, count=3)
         _, frames, _ = await receive(session["location"])
         assert len(frames) == 3
+
+
+def with_file(path: Path) -> Json:
+    probe = {"env_file": [str(path)], "env": {"fps": 0, "height": 16}}
+    return {"pipelines": {"stream": {"stages": {"probe": probe}}}}
+
+
+async def width_and_height(wire: Wire) -> tuple[int, int]:
+    session = await wire.call("session.start", plain_stream=True, count=1)
+    hello, _, _ = await receive(session["location"])
+    return hello["width"], hello["height"]
+
+
+async def test_stage_gets_what_its_file_has_below_its_env_and_a_reload_reads_it(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "probe.env"
+    file.write_text("# of the lab\nwidth=24\nheight=48\n")
+    config = with_file(file)
+    async with served(tmp_path / "s", "--engine", "process", config=config) as daemon:
+        wire = await Wire.connect(daemon.address)
+        assert await width_and_height(wire) == (24, 16)
+        assert (await wire.call("system.reload"))["changed"] == []
+        file.write_text("width=40\n")
+        assert (await wire.call("system.reload"))["changed"] == ["pipelines"]
+        assert await width_and_height(wire) == (40, 16)
+        file.write_text(f"width=40\n{SECRET}\n")
+        with pytest.raises(Refused) as refused:
+            await wire.call("system.reload")
+        assert "pipelines.stream.stages.probe.env_file[0]: line 2 is not NAME=VALUE" in str(
+            refused.value
+        )
+        assert not any(each in str(refused.value) for each in (SECRET, str(tmp_path)))
+        await wire.close()
+
+
+async def test_what_is_in_such_a_file_is_printed_by_nobody(tmp_path: Path) -> None:
+    file, settings = tmp_path / "probe.env", tmp_path / "operatord.yaml"
+    file.write_text(f"phrase={SECRET}\n")
+    settings.write_text(json.dumps(with_file(file)))
+    code, out, _ = await run(OPERATORD, "check-config", str(settings), env=clean_env())
+    assert (code, str(file) in out, SECRET in out) == (0, True, False)
+    file.unlink()
+    code, out, err = await run(OPERATORD, "check-config", str(settings), env=clean_env())
+    assert (code, out) == (2, "")
+    assert "probe.env_file[0]: the file cannot be read: No such file or directory" in err

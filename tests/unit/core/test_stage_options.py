@@ -67,6 +67,7 @@ def pipeline_with(text: str, **settings: Any) -> Pipeline:
         ("extra_hosts: [a:b]", "extra_hosts[0]: expected an address such as 10.0.0.7, got 'b'"),
         ("dns: [ns1]", "dns[0]: expected an address such as 10.0.0.7, got 'ns1'"),
         ("secrets: {t: t.txt}", "secrets.t: a path of the engine's machine is absolute, and 't.txt' is not"),
+        ("env_file: [lab.env]", "env_file[0]: a path of the daemon's machine is absolute, and 'lab.env' is not"),
         ("healthcheck: true", "healthcheck: expected off; leave it out, and the image's own check is run"),
         ("stop_signal: INT", "stop_signal: there is no signal 'INT'; did you mean 'SIGINT'?"),
         ("runtime: a b", "runtime: expected the name of a runtime such as runsc, got 'a b'"),
@@ -123,7 +124,7 @@ def test_what_may_not_be_meant_is_a_warning(text: str, sentences: list[str]) -> 
 EACH = [
     "volumes: [m:/m]", "volumes: [m:/m:rw]", "tmpfs: [/run]", "shm_size: 64MiB", "devices: [/dev/a]",
     "group_add: [7]", "user: 7", "read_only: false", "cap_add: [KILL]", "ulimits: {core: 1}",
-    "extra_hosts: [a:10.0.0.1]", "dns: [10.0.0.1]", "secrets: {t: /t}", "healthcheck: off",
+    "extra_hosts: [a:10.0.0.1]", "dns: [10.0.0.1]", "secrets: {t: /t}", "env_file: [/e]", "healthcheck: off",
     "stop_signal: SIGINT", "init: false", "runtime: runsc", "platform: linux/arm64",
 ]  # fmt: skip
 
@@ -152,3 +153,40 @@ def test_stage_survives_being_written_down() -> None:
 def test_sizes_are_written_as_mount_has_them_or_as_settings_do() -> None:
     sizes = [forms.memory_files(f"/a:size={each}").size for each in ("7", "2k", "3M", "4MiB")]
     assert sizes == [7, 2 << 10, 3 << 20, 4 << 20]
+
+
+def test_variables_are_read_as_they_are_written() -> None:
+    text = """# a comment, and a blank line
+
+export first=1
+second= two words\t# no comment
+  third="quoted # {stream.host} $first"
+fourth='it is'
+fifth=
+sixth="half
+first=again\r
+"""
+    assert forms.variables(text) == {
+        "first": "again",
+        "second": " two words\t# no comment",
+        "third": "quoted # {stream.host} $first",
+        "fourth": "it is",
+        "fifth": "",
+        "sixth": '"half',
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a=1\nsesame", "line 2 is not NAME=VALUE"),
+        ("1a=sesame", "line 1 is not NAME=VALUE"),
+        ("a =sesame", "line 1 is not NAME=VALUE"),
+        ("a=ses\x00ame", "line 1 has a control character"),
+        ("\na=ses\rame", "line 2 has a control character"),
+    ],
+)
+def test_line_that_is_no_variable_is_named_and_not_quoted(text: str, says: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        forms.variables(text)
+    assert str(refused.value) == says
