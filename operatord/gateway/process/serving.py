@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from aiohttp import web
@@ -42,6 +44,9 @@ class Gateway:
 
     async def start(self) -> None:
         """Begin; nothing is listened on yet."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with suppress(OSError, ValueError):  # a client takes three
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         await self._runner.setup()
 
     async def listen(

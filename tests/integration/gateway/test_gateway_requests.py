@@ -19,6 +19,7 @@ import pytest
 from daemon_lab import Json, Wire, until
 from gateway_lab import JSON, Gatewayed, answer, gatewayed
 
+from operatord.gateway.process import patience
 from operatord_protocol.methods import METHODS
 
 SAMPLE = """
@@ -297,6 +298,19 @@ async def test_slow_heads_end_and_hold_up_nobody(daemon: Gatewayed) -> None:
     assert b"408" in line
     assert time.monotonic() - begun < 20
     assert (await daemon.http.get("/healthz")).status == 200
+
+
+async def test_silent_connections_keep_nobody_out(daemon: Gatewayed) -> None:
+    """There are more of them than places: the oldest goes, and whoever asks is answered."""
+    silent = [await daemon.http.connect() for _ in range(patience.MOST + 10)]
+    try:
+        assert (await daemon.http.get("/healthz")).status == 200
+        assert (await daemon.http.post("/api/v1/system.ping")).status == 200
+        first = await silent[0][0].readline()
+        assert b" 503 " in first
+    finally:
+        for _, writer in silent:
+            writer.close()
 
 
 async def test_a_keepalive_connection_is_used_again(daemon: Gatewayed) -> None:
