@@ -21,6 +21,7 @@ from gateway_lab import Caller, Gatewayed, answer, gatewayed
 from operatord.access import tokens
 from operatord.access.backoff import FREE
 from operatord.access.tokens import Tokens
+from operatord.settings import http as http_settings
 from operatord.settings.config import ConfigError
 from operatord_protocol.messages import Role
 
@@ -195,6 +196,15 @@ async def test_an_open_door_for_other_machines_is_refused_by_name(
     _, said = await process.communicate()
     assert process.returncode == 2
     assert b"http.listen: 0.0.0.0 can be reached from other machines: set http.auth: token" in said
+
+
+def test_what_is_to_be_installed_is_said_where_http_is_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_settings, "find_spec", lambda name: None)
+    assert http_settings.lacks_extra(http_settings.HttpSettings()) is None
+    said = http_settings.lacks_extra(http_settings.HttpSettings(listen="127.0.0.1:5000"))
+    assert said == "http.listen: HTTP needs the extra http: pip install 'operatord[http]'"
 
 
 async def test_https_and_a_new_certificate_on_a_reload(tmp_path: Path) -> None:
