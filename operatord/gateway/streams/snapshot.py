@@ -29,6 +29,9 @@ from .reading import WATCH, Opener, Reading
 
 LOOK_SECONDS = 0.1
 """Seconds as a silent guest: with 0.2 it would be a consumer where no frames are kept for the next one."""
+WATCH_SECONDS = 1.0
+"""Seconds as a spectator after that. Then it begins again, as a stage that was busy may have sent the guest
+nothing."""
 PATIENCE = 5.0
 """Seconds to wait for a frame, where others read slowly."""
 TYPE = "image/png"
@@ -98,8 +101,7 @@ async def look(opener: Opener, location: Location) -> Look:
             picture = await _glimpse(reading, LOOK_SECONDS)
             if picture is None and reading.knows_watch:
                 reading.say(WATCH)
-                picture = await _glimpse(reading, PATIENCE)
-                deadline = 0.0
+                picture = await _glimpse(reading, WATCH_SECONDS)
             await reading.leave_as_check()
         if picture is not None:
             return Look(reading.hello, picture)

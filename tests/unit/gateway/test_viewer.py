@@ -231,6 +231,16 @@ async def test_where_a_guest_sees_nothing_it_watches_for_a_while(
     assert (status, b"nobody reads this stream yet" in body) == (409, True)
 
 
+async def test_a_stage_that_was_too_busy_for_a_guest_is_visited_again(
+    house: House, stage: Stage
+) -> None:
+    asked = asyncio.create_task(house.get("snapshot.png"))
+    await stage.hears(WATCH)
+    stage.first += frame(0)
+    assert (await asked)[0] == 200
+    assert stage.connections == 2
+
+
 async def test_a_stage_that_knows_no_spectators_is_only_visited(
     house: House, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
