@@ -7,6 +7,7 @@ ask for it nor read it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal
@@ -39,23 +40,18 @@ _ULIMITS = (
 _SIGNALS = (
     "SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGWINCH", "SIGRTMIN+3",
 )  # fmt: skip
-_ENGINE_SOCKETS = ("docker.sock", "podman.sock", "containerd.sock")
-_WHOLE = (
-    "/",
-    "/etc",
-    "/root",
-    "/var",
-    "/run",
-    "/var/run",
-    "/proc",
-    "/sys",
-    "/dev",
-    "/boot",
-    "/usr",
-    "/var/lib",
+_ENGINE_SOCKETS = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock")
+_HAVE_SOCKETS = ("/", "/run", "/var", "/var/run")
+"""Folders in or below which such sockets usually are; a folder that is read-only has them all the same."""
+_OWNING_PATHS = (
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/sbin", "/sys", "/usr",
+    "/var/lib/containers", "/var/lib/docker", "/var/spool/cron",
+)  # fmt: skip
+"""Whoever can write there, or below, owns the machine."""
+_OWNING_DEVICES = re.compile(
+    r"/dev/(k?mem|port|(sd|hd|vd|xvd)[a-z]+\d*|nvme\d.*|dm-\d+|mapper/.+)\Z"
 )
-"""Paths of a machine: whoever can write there owns it."""
-
+"""Memory and disks of the machine."""
 _MISSED = ("volumes", "secrets", "user", "extra_hosts", "dns")
 """What a program cannot do without, if it is asked for."""
 
@@ -244,10 +240,7 @@ def _more(names: Iterable[str]) -> list[str]:
 
 def option_warnings(where: str, options: StageOptions) -> list[str]:
     """Return a sentence for each thing that can be, and that its writer may not have meant."""
-    found = []
-    for place, text in enumerate(given(options.volumes, [])):
-        if problem := _danger(forms.volume(text)):
-            found.append(f"{where}.volumes[{place}]: {problem}")
+    found = [f"{where}.{place}: {why}" for place, why in _dangers(options)]
     owning = [each for each in map(capability, given(options.cap_add, [])) if each in _OWNING]
     is_root = str(given(options.user, "")).partition(":")[0] in ("0", "root")
     if owning and is_root:
@@ -278,10 +271,31 @@ def process_warnings(where: str, options: StageOptions) -> list[str]:
     return found
 
 
+def _dangers(options: StageOptions) -> Iterator[tuple[str, str]]:
+    """Yield which files of the machine give it away, and why."""
+    volumes = {
+        f"volumes[{place}]": forms.volume(each)
+        for place, each in enumerate(given(options.volumes, []))
+    }
+    secrets = {
+        f"secrets.{name}": forms.Volume(path, path, writable=False)
+        for name, path in given(options.secrets, {}).items()
+    }
+    for place, each in (volumes | secrets).items():
+        if why := _danger(each):
+            yield place, f"{why}, so whoever runs in this stage owns the machine"
+    for number, text in enumerate(given(options.devices, [])):
+        if _OWNING_DEVICES.match(forms.device(text).source):
+            why = "this is memory or a disk of the machine, which root in this stage then owns"
+            yield f"devices[{number}]", why
+
+
 def _danger(volume: forms.Volume) -> str | None:
-    owns = "whoever runs in this stage owns the machine"
-    if volume.source.rpartition("/")[2] in _ENGINE_SOCKETS:
-        return f"this is the socket of a container engine, so {owns}, ro or not"
-    if volume.writable and volume.source in _WHOLE:
-        return f"{volume.source} of the machine can be written to, so {owns}"
+    source = volume.source
+    if source.rpartition("/")[2] in _ENGINE_SOCKETS:
+        return "this is the socket of a container engine, ro or not"
+    if volume.writable and any(f"{source}/".startswith(f"{each}/") for each in _OWNING_PATHS):
+        return f"{source} of the machine can be written to"
+    if source in _HAVE_SOCKETS:
+        return f"the socket of the container engine may be below {source}, ro or not"
     return None

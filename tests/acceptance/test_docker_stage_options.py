@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Refused, receive
+from daemon_lab import Json, Refused, receive, until
 from docker_lab import docker_served
 
 pytestmark = pytest.mark.engine
@@ -61,6 +61,28 @@ async def test_stage_with_files_and_a_user_of_its_own_streams(tmp_path: Path) ->
         labels = [each["Labels"] for each in daemon.engine.containers(daemon.instance)]
         told = json.dumps([session, answers, labels, daemon.daemon.log])
         assert not any(each in told for each in (SECRET, VARIABLE, "/run/secrets", "/token"))
+    assert daemon.left() == []
+
+
+async def test_slot_has_what_its_session_will_need(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    config["pipelines"]["stream"]["warm"] = 1
+    async with docker_served(tmp_path / "s", config=config) as daemon:
+        wire = await daemon.wire()
+
+        async def ready() -> bool:
+            status: Json = await wire.call("system.status")
+            return bool(status["warm"]["stream"]["ready"])
+
+        await until(ready, "the slot is ready")
+        session = await wire.call(
+            "session.start", plain_stream=True, count=5, env={"probe": {"fps": 0}}
+        )
+        program = "import os; print(os.getuid(), open('/models/m').read())"
+        said = daemon.engine.python(session["stream"], program)
+        assert (session["warm"], said) == (True, "4321 weights\n")
+        _, frames, _ = await receive(session["location"])
+        assert len(frames) == 5
     assert daemon.left() == []
 
 

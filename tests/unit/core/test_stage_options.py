@@ -18,6 +18,7 @@ from operatord.settings.config import ConfigError
 from operatord.settings.loading import from_dict
 
 OWNS = "whoever runs in this stage owns the machine"
+SOCKET = f"this is the socket of a container engine, ro or not, so {OWNS}"
 
 
 def stage_with(text: str) -> Stage:
@@ -106,10 +107,15 @@ def test_stage_with_names_of_its_own_shares_no_namespace(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentences"),
     [
-        ("volumes: [/var/run/docker.sock:/s]", [f"volumes[0]: this is the socket of a container engine, so {OWNS}, ro or not"]),
-        ("volumes: [m:/m, /run/podman/podman.sock:/s:rw]", [f"volumes[1]: this is the socket of a container engine, so {OWNS}, ro or not"]),
+        ("volumes: [/var/run/docker.sock:/s]", [f"volumes[0]: {SOCKET}"]),
+        ("volumes: [m:/m, /run/podman/podman.sock:/s:rw]", [f"volumes[1]: {SOCKET}"]),
         ("volumes: [/etc:/e:rw]", [f"volumes[0]: /etc of the machine can be written to, so {OWNS}"]),
-        ("volumes: [/etc:/e, /srv/m:/m:rw]", []),
+        ("volumes: [/usr/local/bin:/e:rw]", [f"volumes[0]: /usr/local/bin of the machine can be written to, so {OWNS}"]),
+        ("volumes: [/run:/r]", [f"volumes[0]: the socket of the container engine may be below /run, ro or not, so {OWNS}"]),
+        ("secrets: {s: /run/docker.sock}", [f"secrets.s: {SOCKET}"]),
+        ("devices: [/dev/video0, /dev/sda1]", ["devices[1]: this is memory or a disk of the machine, which root in this stage then owns"]),
+        ("devices: [/dev/mem]", ["devices[0]: this is memory or a disk of the machine, which root in this stage then owns"]),
+        ("volumes: [/etc:/e, /srv/m:/m:rw, /etcetera:/t:rw, usr:/u:rw]", []),
         ("{cap_add: [SYS_ADMIN], user: root}", [f"cap_add: with SYS_ADMIN, {OWNS}"]),
         ("cap_add: [NET_RAW]", ["cap_add: Docker gives capabilities to root only; set user: root, too, if the image needs them"]),
         ("{cap_add: [NET_RAW], user: '0:7'}", []),
