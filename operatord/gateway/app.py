@@ -76,10 +76,15 @@ def _of_http(request: web.Request, exc: web.HTTPException) -> web.StreamResponse
         response.headers["Allow"] = known
         return response
     if isinstance(exc, web.HTTPNotFound):
-        known_paths = sorted(_paths(request.app))
-        near = suggestion(request.path, known_paths)
-        return refused(NotFound(f"there is nothing at {clip(request.path)}{near}"))
+        return refused(NotFound(f"there is nothing at {clip(request.raw_path)}{_hint(request)}"))
     return refused(InvalidRequest(exc.reason or "no such request"), exc.status)
+
+
+def _hint(request: web.Request) -> str:
+    if request.path.rstrip("/") == api.ROOT:
+        openapi = f"GET {api.ROOT}/openapi.json"
+        return f"; methods are asked for with POST {api.ROOT}/METHOD, and {openapi} describes them"
+    return suggestion(request.path, sorted(_paths(request.app)))
 
 
 def _paths(app: web.Application) -> set[str]:

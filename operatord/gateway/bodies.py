@@ -12,6 +12,8 @@ from aiohttp import web
 from operatord_protocol.errors import DeadlineExceeded, InvalidParams, InvalidRequest, ParseError
 from operatord_protocol.framing import LINE_BYTES
 
+from .process.patience import whole
+
 SECONDS = 30.0
 """Time for a whole body."""
 JSON = "application/json"
@@ -68,9 +70,11 @@ async def read(request: web.Request) -> Body:
         raise NotJson(f"say that the body is JSON: Content-Type: {JSON}")
     try:
         async with asyncio.timeout(SECONDS):
-            return Body(await _read(request, request.app[BODY_BYTES][0]))
+            text = await _read(request, request.app[BODY_BYTES][0])
     except TimeoutError as exc:
         raise DeadlineExceeded(f"a body must come within {SECONDS:g} s") from exc
+    whole(request)
+    return Body(text)
 
 
 async def _read(request: web.Request, most: int) -> bytes:

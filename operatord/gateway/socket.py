@@ -13,6 +13,7 @@ from operatord_protocol.errors import InvalidRequest, Unauthorized, WireError
 from operatord_protocol.framing import LineSplitter, LineTooLong
 
 from .conversation import ANSWER_BYTES, READ_BYTES, Conversation
+from .process.patience import whole
 from .upstream import UPSTREAM, require_login
 
 HEARTBEAT = 20.0
@@ -27,13 +28,14 @@ def routes() -> Sequence[web.RouteDef]:
 
 
 async def serve(request: web.Request) -> web.StreamResponse:
-    """Pass lines on, until one of both sides leaves."""
+    """Pass lines on, until one of both sides leaves. Raises `InvalidRequest`: no WebSocket."""
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, max_msg_size=MESSAGE_BYTES, compress=False)
+    if not socket.can_prepare(request):
+        raise InvalidRequest("this is a WebSocket; for a single request, POST /api/v1/METHOD")
     upstream = request.app[UPSTREAM]
     reader, writer = await upstream.lines(request)
+    whole(request)  # the daemon itself has no patience with strangers
     try:
-        socket = web.WebSocketResponse(
-            heartbeat=HEARTBEAT, max_msg_size=MESSAGE_BYTES, compress=False
-        )
         await socket.prepare(request)
         if not upstream.token_needed or await _logged_in(socket, Conversation(reader, writer)):
             await _pass_on(socket, reader, writer)

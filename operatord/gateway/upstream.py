@@ -30,6 +30,7 @@ from .process.passage import Passage
 
 CONNECT_SECONDS = 5.0
 BEARER = "bearer "
+UNKNOWN = "log in first: send a token, as Authorization: Bearer TOKEN"
 NO_TOKENS = (
     "the daemon has no tokens, so nobody can log in from another machine: set auth.tokens there, or let "
     "this gateway listen on 127.0.0.1"
@@ -75,13 +76,17 @@ class Upstream:
         """
         token = token or bearer(request)
         if token is None and self._means.token_needed:
-            raise Unauthorized("log in first: send a token, as Authorization: Bearer TOKEN")
+            raise Unauthorized(UNKNOWN)
         reader, writer = await self.lines(request)
         conversation = Conversation(reader, writer)
         try:
             if token is not None:
                 await self._log_in(conversation, token)
             yield conversation
+        except Unauthorized as exc:
+            if token is None:  # the daemon's words are for its own socket
+                raise Unauthorized(UNKNOWN) from exc
+            raise
         finally:
             await conversation.close()
 

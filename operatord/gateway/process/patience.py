@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Limits on connections without a request: how long its head may take, and how many of them there may be.
+"""Limits on connections without a whole request: how long its head may take, and how many of them there may
+be.
 
 Who holds a connection and says nothing, or says it a byte at a time, loses it. Where there are too many, the
-one that has been without a request for longest goes.
+one that has been without a whole request for longest goes: its body has not come, or, of a WebSocket, the
+message that says what it is for.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Middleware
 
 from operatord.gateway.answers import refused
@@ -30,7 +33,7 @@ FULL = LATE.replace(b"408 Request Timeout", b"503 Service Unavailable")
 
 
 class Crowd:
-    """All connections of a server, and those of them that have no request just now, the oldest first."""
+    """All connections of a server, and those of them that have no whole request now, the oldest first."""
 
     def __init__(self, most: int = MOST) -> None:
         """There are none."""
@@ -49,7 +52,7 @@ class Crowd:
         return True
 
     def busy(self, handler: PatientHandler) -> None:
-        """Note that one has a request."""
+        """Note that one has a whole request."""
         self._idle.pop(handler, None)
 
     def idle(self, handler: PatientHandler) -> None:
@@ -78,7 +81,7 @@ class PatientHandler(web.RequestHandler):
         )
         self._crowd = crowd
         self._late: asyncio.TimerHandle | None = None
-        self._is_busy = False
+        self._is_busy = self._is_upgraded = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
@@ -100,10 +103,13 @@ class PatientHandler(web.RequestHandler):
             self._expect_head()
         super().data_received(data)
 
-    def begun(self) -> None:
-        """Note that a request has come whole, but for its body."""
-        self._is_busy = True
+    def begun(self, *, upgrades: bool) -> None:
+        """Note that the head of a request has come, maybe of a WebSocket."""
+        self._is_busy, self._is_upgraded = True, upgrades
         self._head_came()
+
+    def whole(self) -> None:
+        """Note that all of it has come."""
         self._crowd.busy(self)
 
     def done(self) -> None:
@@ -112,9 +118,9 @@ class PatientHandler(web.RequestHandler):
         self._crowd.idle(self)
 
     def turn_away(self, farewell: bytes) -> None:
-        """End it with an answer to what has not come."""
+        """End it with an answer to what has not come; a WebSocket that has been answered only ends."""
         self._crowd.remove(self)
-        if self.transport is not None:
+        if self.transport is not None and not self._is_upgraded:
             self.transport.write(farewell)
         self.force_close()
 
@@ -134,8 +140,12 @@ class PatientHandler(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is no HTTP."""
-        response = refused(InvalidRequest("this is not an HTTP/1.1 request"), status)
+        """Answer what is no HTTP, or too much of it."""
+        if isinstance(exc, LineTooLong):
+            status, why = 431, "the address or a header is too long"
+        else:
+            why = "this is not an HTTP/1.1 request"
+        response = refused(InvalidRequest(why), status)
         response.force_close()
         return response
 
@@ -144,10 +154,15 @@ class PatientHandler(web.RequestHandler):
 async def counted(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Note that a request has come, and when it is answered."""
+    """Note that a request has come, and when it is answered. One with a body, or of a WebSocket, is whole
+    once `whole` says so.
+    """
     protocol: Any = request.protocol
     if isinstance(protocol, PatientHandler):
-        protocol.begun()
+        upgrades = hdrs.UPGRADE in request.headers
+        protocol.begun(upgrades=upgrades)
+        if not (upgrades or request.can_read_body):
+            protocol.whole()
     try:
         return await handler(request)
     finally:
@@ -156,3 +171,10 @@ async def counted(
 
 
 COUNTED: Middleware = counted
+
+
+def whole(request: web.BaseRequest) -> None:
+    """Note that all of a request has come: its connection is not given to others any more."""
+    protocol: Any = request.protocol
+    if isinstance(protocol, PatientHandler):
+        protocol.whole()

@@ -43,7 +43,8 @@ async def find(request: web.Request, token: str | None = None) -> Location:
         if session.phase in ("queued", "starting"):
             session = await _running(daemon, session)
         if session.phase != "running":
-            raise Conflict(f"session {session_id} is {session.phase}, and its stream is gone")
+            how = "has ended" if session.phase == "ended" else f"is {session.phase}"
+            raise Conflict(f"session {session_id} {how}, and its stream is gone; start another")
         if (location := await upstream.location(daemon, session)) is None:
             raise Forbidden(
                 f"session {session_id} belongs to {session.owner}: its owner and operators may see its stream"

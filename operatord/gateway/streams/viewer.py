@@ -15,6 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from operatord.gateway.answers import STATUS
 from operatord.gateway.pictures.cutter import Picture
+from operatord.gateway.process.patience import whole
 from operatord_protocol.errors import InvalidRequest, WireError
 from operatord_protocol.stream import End, StreamError
 
@@ -124,6 +125,7 @@ async def _serve(request: web.Request, ws: web.WebSocketResponse, hub: Hub) -> N
     try:
         said = await _opened(ws)
         location = await find(request, said.token)
+        whole(request)
         async with hub.watched(location, watch=said.watch) as source:
             show = Viewer(ws, source, hub.opener.budget).show()
             await first_of(show, _listen(ws), until_refused(request, said.token))

@@ -50,6 +50,7 @@ async def test_nothing_without_a_token(daemon: Gatewayed) -> None:
         said = await daemon.http.post(path, {})
         assert (said.status, said.error["type"]) == (401, "unauthorized")
         assert said.headers["www-authenticate"] == "Bearer"
+        assert "Authorization: Bearer TOKEN" in said.error["message"]
     assert (await daemon.http.get("/readyz")).json == {"ready": True}
     assert (await daemon.http.get("/")).status == 200
     assert daemon.lab.fake.empty

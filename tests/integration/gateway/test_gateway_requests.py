@@ -19,7 +19,7 @@ import pytest
 from daemon_lab import Json, Wire, until
 from gateway_lab import JSON, Gatewayed, answer, gatewayed
 
-from operatord.gateway.process import patience
+from operatord.gateway.process.patience import MOST
 from operatord_protocol.methods import METHODS
 
 SAMPLE = """
@@ -232,7 +232,7 @@ async def sent(daemon: Gatewayed, raw: bytes) -> Any:
 )
 async def test_what_is_no_http_is_answered_and_ended(daemon: Gatewayed, raw: bytes) -> None:
     said = await sent(daemon, raw)
-    assert said.status == 400
+    assert said.status == (431 if len(raw) > 10_000 else 400)
     assert "application/json" in said.headers["content-type"]
     assert (await daemon.http.get("/healthz")).status == 200
 
@@ -300,17 +300,46 @@ async def test_slow_heads_end_and_hold_up_nobody(daemon: Gatewayed) -> None:
     assert (await daemon.http.get("/healthz")).status == 200
 
 
-async def test_silent_connections_keep_nobody_out(daemon: Gatewayed) -> None:
-    """There are more of them than places: the oldest goes, and whoever asks is answered."""
-    silent = [await daemon.http.connect() for _ in range(patience.MOST + 10)]
-    try:
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\n",
+        b"POST /post/ HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        b"Content-Length: 60000\r\n\r\n{",
+        b"GET /sessions/0123456789ABCDEF/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
+        b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n",
+    ],
+    ids=["nothing", "head", "body", "websocket"],
+)
+async def test_who_begins_requests_and_ends_none_keeps_nobody_out(
+    daemon: Gatewayed, begun: bytes
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(MOST + 8):
+            _, writer = await daemon.http.connect()
+            stack.callback(writer.close)
+            writer.write(begun)
         assert (await daemon.http.get("/healthz")).status == 200
-        assert (await daemon.http.post("/api/v1/system.ping")).status == 200
-        first = await silent[0][0].readline()
-        assert b" 503 " in first
-    finally:
-        for _, writer in silent:
-            writer.close()
+        said = await daemon.http.post("/post/", {"plain_stream": True})
+        assert said.status == 200, said.body
+
+
+@pytest.mark.parametrize(
+    ("path", "header", "status", "why"),
+    [
+        ("/healthz", "a" * 10_000, 431, "the address or a header is too long"),
+        ("/api/v1/socket", "", 400, "this is a WebSocket"),
+        ("/api/v1/", "", 404, "POST /api/v1/METHOD"),
+    ],
+)
+async def test_what_comes_in_the_wrong_way_is_told_the_right_one(
+    daemon: Gatewayed, path: str, header: str, status: int, why: str
+) -> None:
+    said = await daemon.http.get(path, **{"X-Long": header})
+    assert said.status == status
+    assert why in said.error["message"]
 
 
 async def test_a_keepalive_connection_is_used_again(daemon: Gatewayed) -> None:

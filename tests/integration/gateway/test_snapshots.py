@@ -168,5 +168,5 @@ async def test_where_there_is_none_that_is_told(wire: Wire, site: Site) -> None:
     await wire.call("session.stop", session_id=session["session_id"])
     status, error = await site.refused(f"/sessions/{session['session_id']}/snapshot.png")
     assert (status, error["message"]) == (
-        409, f"session {session['session_id']} is ended, and its stream is gone",
+        409, f"session {session['session_id']} has ended, and its stream is gone; start another",
     )  # fmt: skip
