@@ -58,7 +58,8 @@ def _check_config(args: argparse.Namespace) -> int:
     from operatord.settings.credentials import certificate_warnings, load  # noqa: PLC0415
 
     certificates = certificate_warnings(config, load(config), time.time())
-    for warning in (*certificates, *cautions(config), *_secret_warnings(config)):
+    risks = (*config.clear_doors, *certificates, *cautions(config), *_secret_warnings(config))
+    for warning in risks:
         say(warning)
     if not args.quiet:
         import yaml  # noqa: PLC0415

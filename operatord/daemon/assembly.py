@@ -265,14 +265,15 @@ class Assembly:
         )
 
     def log_warnings(self) -> None:
-        """Write what is to be known of streams, certificates and stages into the log."""
+        """Write what is to be known of listeners, streams, certificates and stages into the log."""
         for warning in (*self._warnings(), *cautions(self.config)):
             log.warning("%s", warning)
 
     def _warnings(self) -> list[str]:
-        """Return what is to be known of streams and certificates."""
+        """Return what is to be known of listeners, streams and certificates."""
         known, now = self.logins.known, self.clock.wall()
         return [
+            *self.config.clear_doors,
             *stream_warnings(self._reader.advertised, self.config),
             *credentials.certificate_warnings(self.config, known, now),
         ]

@@ -14,7 +14,7 @@ from operatord.access.origin import Entrance
 from operatord.control.wire.listener import WAITING
 from operatord.control.wire.server import Server
 from operatord.settings.config import Config
-from operatord.settings.listeners import ListenerSettings, is_loopback
+from operatord.settings.listeners import ListenerSettings
 from operatord.systemd.activation import name_of
 from operatord.systemd.manager import ServiceManager
 
@@ -80,8 +80,6 @@ async def _listen_for_http(server: Server, config: Config) -> list[socket.socket
         sock.listen(WAITING)
         how = "https" if config.http.tls else "http"
         log.info("listening on %s://%s, auth: %s", how, name_of(sock), asks)
-    if asks == "token" and config.http.tls is None and not is_loopback(config.http.address[0]):
-        log.warning("tokens go to %s in clear: set http.tls", config.http.listen)
     return found
 
 
@@ -94,8 +92,6 @@ async def _listen_also(server: Server, place: int, each: ListenerSettings) -> No
     host, port = await server.listen(*each.tcp, each.auth, place)
     how = "TLS" if each.tls else "no TLS"
     log.info("listening on %s:%d, %s, auth: %s", host, port, how, each.auth)
-    if each.tls is None and not is_loopback(each.tcp[0]):
-        log.warning("tokens go to %s in clear: set tls there", each.address)
 
 
 def make_gateway(parts: Assembly, sockets: list[socket.socket]) -> GatewayProcess:

@@ -15,6 +15,7 @@ from operatord_protocol.errors import (
     NotFound,
     WireError,
 )
+from operatord_protocol.methods import METHODS
 
 from . import api, bodies, health, metrics, openapi, pages, seed, socket
 from .answers import refused
@@ -84,6 +85,9 @@ def _hint(request: web.Request) -> str:
     if request.path.rstrip("/") == api.ROOT:
         openapi = f"GET {api.ROOT}/openapi.json"
         return f"; methods are asked for with POST {api.ROOT}/METHOD, and {openapi} describes them"
+    _, is_below, method = request.path.casefold().partition(api.ROOT + "/")
+    if is_below:
+        return suggestion(method.strip("/"), METHODS)
     return suggestion(request.path, sorted(_paths(request.app)))
 
 

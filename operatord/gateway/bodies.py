@@ -17,6 +17,8 @@ from .process.patience import whole
 SECONDS = 30.0
 """Time for a whole body."""
 JSON = "application/json"
+AROUND = 128
+"""Bytes that a body is short of the daemon's longest line: the method and the number stand before it."""
 SOCKET = "GET /api/v1/socket, a WebSocket of the protocol's lines"
 BODY_BYTES: web.AppKey[list[int]] = web.AppKey("body_bytes", list)
 """Longest body, in a list of one, since the settings may change."""
@@ -66,11 +68,16 @@ class Body:
 
 async def read(request: web.Request) -> Body:
     """Return the JSON of a body. Raises `NotJson`, `TooLarge`, `DeadlineExceeded`, and as `Body`."""
+    if request.query_string:
+        raise InvalidRequest(
+            "params are members of the body, not of the address; a token is sent as "
+            "Authorization: Bearer TOKEN"
+        )
     if request.content_type != JSON:
         raise NotJson(f"say that the body is JSON: Content-Type: {JSON}")
     try:
         async with asyncio.timeout(SECONDS):
-            text = await _read(request, request.app[BODY_BYTES][0])
+            text = await _read(request, request.app[BODY_BYTES][0] - AROUND)
     except TimeoutError as exc:
         raise DeadlineExceeded(f"a body must come within {SECONDS:g} s") from exc
     whole(request)
@@ -86,7 +93,7 @@ async def _read(request: web.Request, most: int) -> bytes:
                 break
         else:
             return bytes(found)
-    raise TooLarge(f"a body has {most} bytes at most (limits.line_bytes)")
+    raise TooLarge(f"a body has {most} bytes at most (limits.line_bytes, less {AROUND})")
 
 
 def default_bytes() -> list[int]:

@@ -27,7 +27,7 @@ def routes() -> Sequence[web.RouteDef]:
 async def post(request: web.Request) -> web.StreamResponse:
     """Start a session, and answer when its stream is there."""
     body = await bodies.read(request)
-    if body.get("method") is not None:
+    if "method" in body.value:
         raise InvalidRequest("this address only starts sessions; for a method, POST /api/v1/METHOD")
     if (wrong := not_a_start(body.value)) is not None:
         raise wrong

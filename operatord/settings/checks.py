@@ -72,7 +72,7 @@ def cautions(config: Config) -> list[str]:
 
 def _listen_problems(config: Config) -> list[str]:
     host, colon, port = config.listen.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or "/" in host or not port.isdigit() or int(port) > 65535:
         return [f"listen: expected HOST:PORT such as 127.0.0.1:7733, got {config.listen!r}"]
     if not is_loopback(host.strip("[]")):
         return [

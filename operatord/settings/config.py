@@ -17,7 +17,7 @@ from operatord.core.units import Bytes, Duration, plain
 from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
 
 from .http import HttpSettings
-from .listeners import Auth, ListenerSettings, OpenDoor
+from .listeners import Auth, ListenerSettings, OpenDoor, is_loopback
 from .probes import ProbeSettings
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -206,6 +206,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if self.http.listen is not None and not self.http.asks(self.auth):
             doors.append(OpenDoor(f"http://{self.http.listen}"))
         return doors if self.auth.tokens is not None else [OpenDoor(self.listen), *doors]
+
+    @property
+    def clear_doors(self) -> list[str]:
+        """The addresses that tokens of other machines go to in clear, each in a sentence."""
+        found = [
+            f"tokens go to {each.address} in clear: set tls there"
+            for each in self.listeners
+            if not (each.is_unix or each.tls or is_loopback(each.tcp[0]))
+        ]
+        http = self.http
+        if http.listen is not None and http.tls is None and not is_loopback(http.address[0]):
+            found.append(f"tokens go to {http.listen} in clear: set http.tls")
+        return found
 
     @property
     def has_roles(self) -> bool:

@@ -11,4 +11,3 @@ class StreamBroken(ApplicationError):
 
     code = 4
     type = "conflict"
-    retryable = True

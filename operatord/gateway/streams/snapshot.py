@@ -35,7 +35,10 @@ nothing."""
 PATIENCE = 5.0
 """Seconds to wait for a frame, where others read slowly."""
 TYPE = "image/png"
-NOTHING_YET = "nobody reads this stream yet, and it has no picture to show before"
+NOTHING_YET = (
+    "no picture has come: nobody reads this stream yet and it has none to show before, "
+    "or whoever reads it pauses"
+)
 
 
 class Look(NamedTuple):

@@ -79,7 +79,7 @@ async def test_a_start_is_answered_as_the_seed_line_on_the_socket(daemon: Gatewa
         (b'{"metod": "session.stop"}', 400, "invalid_request", "did you mean 'method'?"),
         (b'{"lease": "connection"}', 400, "invalid_params", "GET /api/v1/socket"),
         (b"[]", 400, "invalid_params", "an object of params"),
-        (b"[" * 100_000, 413, "invalid_request", "65536 bytes at most"),
+        (b"[" * 100_000, 413, "invalid_request", "65408 bytes at most"),
         (b"[" * 60_000, 400, "parse_error", "the body is not JSON"),
     ],
 )  # fmt: skip
@@ -332,6 +332,8 @@ async def test_who_begins_requests_and_ends_none_keeps_nobody_out(
         ("/healthz", "a" * 10_000, 431, "the address or a header is too long"),
         ("/api/v1/socket", "", 400, "this is a WebSocket"),
         ("/api/v1/", "", 404, "POST /api/v1/METHOD"),
+        ("/API/v1/session.start", "", 404, "session.start"),
+        ("/api/v1/session.start/", "", 404, "'session.start'"),
     ],
 )
 async def test_what_comes_in_the_wrong_way_is_told_the_right_one(
@@ -340,6 +342,13 @@ async def test_what_comes_in_the_wrong_way_is_told_the_right_one(
     said = await daemon.http.get(path, **{"X-Long": header})
     assert said.status == status
     assert why in said.error["message"]
+
+
+async def test_params_in_the_address_are_refused_rather_than_left_out(daemon: Gatewayed) -> None:
+    said = await daemon.http.post("/post/?count=5", {"plain_stream": True})
+    assert said.status == 400
+    assert "members of the body" in said.error["message"]
+    assert daemon.lab.fake.empty
 
 
 async def test_a_keepalive_connection_is_used_again(daemon: Gatewayed) -> None:

@@ -228,7 +228,7 @@ async def test_where_a_guest_sees_nothing_it_watches_for_a_while(
     assert (await asked)[0] == 200
     monkeypatch.setattr(snapshot, "PATIENCE", 0.05)
     status, body = await house.get("snapshot.png")
-    assert (status, b"nobody reads this stream yet" in body) == (409, True)
+    assert (status, b"no picture has come" in body) == (409, True)
 
 
 async def test_a_stage_that_was_too_busy_for_a_guest_is_visited_again(
