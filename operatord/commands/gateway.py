@@ -86,6 +86,7 @@ def _for_daemon() -> int:
     from operatord import logs  # noqa: PLC0415
     from operatord.gateway.process.passage import Passage  # noqa: PLC0415
     from operatord.gateway.process.serving import serve_for  # noqa: PLC0415
+    from operatord.machine.processes import end_with_parent  # noqa: PLC0415
     from operatord.settings.config import Logging  # noqa: PLC0415
     from operatord.stderr import never_wait  # noqa: PLC0415
 
@@ -95,6 +96,7 @@ def _for_daemon() -> int:
     async def run() -> None:
         await serve_for(Passage(socket.socket(fileno=0)), configure)
 
+    end_with_parent()
     never_wait()
     try:
         asyncio.run(run())

@@ -45,6 +45,20 @@ async def listen(server: Server, config: Config, manager: ServiceManager) -> Lis
     for sock in manager.sockets:
         log.info("taking connections of %s, which the service manager has made", name_of(sock))
     server.hand_over(manager.sockets)
+    http = await _listen_for_http(server, config)  # before anybody is served, since it may fail
+    try:
+        address = await _listen_for_lines(server, config)
+    except BaseException:
+        for sock in http:
+            sock.close()
+        raise
+    for door in config.open_doors:
+        log.info("%s", door)
+    return Listening(address, http)
+
+
+async def _listen_for_lines(server: Server, config: Config) -> tuple[str, int]:
+    """Listen for the protocol; return the address of TCP. Raises `OSError`."""
     host, port = await server.listen(*config.address)
     log.info("listening on %s:%d", host, port)
     if config.unix:
@@ -52,11 +66,8 @@ async def listen(server: Server, config: Config, manager: ServiceManager) -> Lis
         log.info("listening on %s", config.unix)
     for place, each in enumerate(config.listeners):
         await _listen_also(server, place, each)
-    http = await _listen_for_http(server, config)
     server.listen_on_the_rest()
-    for door in config.open_doors:
-        log.info("%s", door)
-    return Listening((host, port), http)
+    return host, port
 
 
 async def _listen_for_http(server: Server, config: Config) -> list[socket.socket]:

@@ -28,6 +28,10 @@ from .upstream import UPSTREAM, Upstream
 log = logging.getLogger(__name__)
 
 
+OF_BODIES: dict[type, int] = {NotJson: 415, TooLarge: 413}
+"""The status of errors that the protocol itself does not have."""
+
+
 def make_app(upstream: Upstream, hosts: Collection[str] = ()) -> web.Application:
     """Return the application; it is connected to nothing yet.
 
@@ -55,14 +59,12 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error in JSON."""
     try:
         return await handler(request)
-    except NotJson as exc:
-        return refused(exc, 415)
-    except TooLarge as exc:
-        return refused(exc, 413)
     except WireError as exc:
-        return refused(exc)
+        return refused(exc, OF_BODIES.get(type(exc)))
     except web.HTTPException as exc:
         return _of_http(request, exc)
+    except ConnectionError:
+        return refused(InvalidRequest("the client has gone"))  # which nobody reads
     except Exception:
         log.exception("%s failed", request.path)
         return refused(InternalError("an internal error of the gateway; its log says more"))

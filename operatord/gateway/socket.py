@@ -18,6 +18,8 @@ from .upstream import UPSTREAM, require_login
 
 HEARTBEAT = 20.0
 """Seconds between two looks at whether the browser is still there."""
+LOGIN_SECONDS = 2.0
+"""Time for a login where one is needed, as on the daemon's socket."""
 MESSAGE_BYTES = 1024 * 1024
 FIRST_LOGIN = "log in first: auth.login with a token"
 
@@ -34,10 +36,10 @@ async def serve(request: web.Request) -> web.StreamResponse:
         raise InvalidRequest("this is a WebSocket; for a single request, POST /api/v1/METHOD")
     upstream = request.app[UPSTREAM]
     reader, writer = await upstream.lines(request)
-    whole(request)  # the daemon itself has no patience with strangers
     try:
         await socket.prepare(request)
         if not upstream.token_needed or await _logged_in(socket, Conversation(reader, writer)):
+            whole(request)  # the daemon itself has no patience with strangers
             await _pass_on(socket, reader, writer)
     finally:
         writer.close()
@@ -62,7 +64,11 @@ async def _pass_on(
 
 async def _logged_in(socket: web.WebSocketResponse, daemon: Conversation) -> bool:
     """Pass nothing on but one login, where the daemon itself may ask nobody; return whether it was good."""
-    message = await socket.receive()
+    try:
+        message = await socket.receive(timeout=LOGIN_SECONDS)
+    except TimeoutError:
+        await socket.close(code=1008, message=b"no login")
+        return False
     line = await _line(socket, message)
     asked = decode_line(line or b"")
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ import psutil
 
 log = logging.getLogger(__name__)
 
+_PR_SET_PDEATHSIG = 1
 PATIENCE = 2.0
 """Seconds for which the end is waited for after SIGTERM, and once more after SIGKILL."""
 
@@ -76,6 +78,13 @@ async def _signal(pidfd: int, pid: int, numbers: Sequence[signal.Signals]) -> No
     else:
         log.error("process %d is stuck: it survives SIGKILL", pid)
     _reap(pid)
+
+
+def end_with_parent() -> None:
+    """Have the kernel kill this process, even if it is stopped, when the thread that has started it ends
+    (prctl(2), PR_SET_PDEATHSIG).
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _reap(pid: int) -> None:

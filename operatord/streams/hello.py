@@ -107,6 +107,8 @@ def _not_allowed(host: str, port: int, numbers: Sequence[Address]) -> NotAllowed
     if numbers == _as_number(host) and (why := never(numbers[0])):
         return NotAllowed(f"{host} {why}, where no probe is allowed, whatever probes.allow says")
     text = f"probes.allow does not have port {port} of {host}; an operator can add it there"
+    if numbers == _as_number(host):
+        return NotAllowed(text)
     return NotAllowed(text, f"{text} ({host} is {', '.join(map(str, numbers))})")
 
 

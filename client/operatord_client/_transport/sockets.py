@@ -85,6 +85,8 @@ def _sentence(address: Address, exc: OSError) -> str:
         hint = "name the authority that has signed it: --ca, OPERATORD_CA or Tls(ca=…)"
         return f"the certificate of {address} is not trusted: {exc.verify_message}; {hint}"
     if isinstance(exc, ssl.SSLError):
+        if "PEM lib" in str(exc):
+            return f"the certificate for {address} cannot be used: {_unusable(address)}"
         if exc.reason == "WRONG_VERSION_NUMBER":  # the answer is not TLS
             return f"what listens at {address} does not speak TLS: leave out tls://, or use another port"
         return f"TLS with {address} failed: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
@@ -96,6 +98,12 @@ def _sentence(address: Address, exc: OSError) -> str:
         files = ", ".join(filter(None, address[2:5]))
         return f"a file for {address} cannot be read ({files}): {_reason(exc)}"
     return f"nothing answers at {address}: {_reason(exc)}"
+
+
+def _unusable(address: Address) -> str:
+    if isinstance(address, Tls) and address.cert is not None and address.key is None:
+        return "its file has no private key; name the file of the key, too"
+    return "it and its key do not belong together, or one of the files is no PEM file"
 
 
 def _reason(exc: OSError) -> str:

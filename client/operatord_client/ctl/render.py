@@ -95,7 +95,8 @@ def _flat(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"({members(value)})"
     if isinstance(value, list):
-        return " ".join(quantity("", item) for item in value) or "-"
+        items = [quantity("", item) for item in value]
+        return ("; " if any(" " in each for each in items) else " ").join(items) or "-"
     return str(value) or "-"
 
 

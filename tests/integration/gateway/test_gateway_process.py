@@ -72,9 +72,11 @@ async def test_a_gateway_that_is_killed_is_there_again_and_nothing_else_has_noti
         assert got["phase"] == "running"
 
 
+@pytest.mark.parametrize("is_stopped", [False, True])
 async def test_a_daemon_that_is_killed_takes_its_gateway_along_and_the_next_one_has_its_own(
-    tmp_path: Path,
+    tmp_path: Path, is_stopped: bool
 ) -> None:
+    """A gateway that is stopped cannot see that its daemon has gone, and would keep the next one's port."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     config = {**HTTP, "http": {"listen": f"127.0.0.1:{port}"}}
@@ -82,6 +84,8 @@ async def test_a_daemon_that_is_killed_takes_its_gateway_along_and_the_next_one_
         http = Caller(("127.0.0.1", port))
         assert (await http.get("/readyz")).status == 200
         (old,) = children(daemon)
+        if is_stopped:
+            old.suspend()
         assert await daemon.stop(signal.SIGKILL) == -signal.SIGKILL
         async with served(tmp_path / "state", config=config) as after:  # at once
             await until(lambda: not _lives(old), "the old gateway has gone")
@@ -251,6 +255,8 @@ async def test_by_hand_other_machines_need_a_token_whatever_the_daemon_asks(
                 await socket.send_json({"count": 5})
                 assert (await socket.receive_json())["error"]["data"]["type"] == "unauthorized"
                 assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+        async with session.ws_connect(url) as socket:  # and says nothing
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
         assert lab.fake.empty
         assert (await http.post("/post/", {"count": 5}, text)).status == (
             200 if tokens_there else 401
