@@ -240,7 +240,7 @@ def _download(target: Path, python: str) -> None:
     text = (ROOT / "setup.cfg").read_text()
     wanted = [
         line.strip().replace(" ", "")
-        for part in ("install_requires", "cli", "ssh")
+        for part in ("install_requires", "cli", "ssh", "http")
         for line in re.findall(rf"^{part} =\n((?:    .*\n)+)", text, re.MULTILINE)[0].splitlines()
     ]
     command = (sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:")

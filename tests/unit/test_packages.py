@@ -22,3 +22,9 @@ def test_each_package_is_installed() -> None:
         folder = ROOT / place
         for file in folder.rglob("__init__.py"):
             assert ".".join((name, *file.parent.relative_to(folder).parts)) in listed
+
+
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    """pytest imports them by their names alone, and only when both are collected does it find out."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
