@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,17 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 async def wire(lab: Lab) -> Wire:
     """A connection to it."""
     return await lab.wire()
+
+
+@pytest.fixture
+def engine_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder that the engine finds at the same path. One that has a root of its own (`tools/roots`) sees of
+    this machine only where its socket is.
+    """
+    home = Path(os.environ["DOCKER_HOST"].removeprefix("unix://")).parent
+    if not home.is_relative_to("/run") or not home.parent.name.startswith("operatord-roots-"):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="test-", dir=home) as made:
+        Path(made).chmod(0o755)
+        yield Path(made)

@@ -82,6 +82,18 @@ _NO_PATH = _because(
     "a path that {name} has among its volumes or secrets is not there on the engine's machine"
 )
 _NO_PATH_SENTENCES = ("bind source path does not exist", "statfs /")  # the second is Podman's
+_NO_DEVICE = _because(
+    "a device of {name} is not there: see its `devices`, and the engine's machine"
+)
+_NO_DEVICE_SENTENCES = (
+    "error gathering device information",
+    "stat /dev/",
+)  # the second is Podman's
+_NO_RUNTIME = _because("the engine has no runtime of the name in `runtime` of {name}")
+_NO_RUNTIME_SENTENCES = (
+    "unknown runtime",
+    "unknown or invalid runtime name",
+)  # the second is since Docker 28
 _REFUSED = _because(
     "the engine refuses to run {name} as planned; its own words are in the daemon's log"
 )
@@ -137,14 +149,8 @@ RULES = (
         _because("a group in `group_add` of {name} is not known in its image: write the group's number"),
     ),
     *(ErrorRule(_RUN, (), says, _NO_PATH) for says in _NO_PATH_SENTENCES),
-    ErrorRule(
-        _RUN, (), "error gathering device information",
-        _because("a device of {name} is not there: see its `devices`, and the engine's machine"),
-    ),
-    ErrorRule(
-        ("create",), (), "unknown runtime",
-        _because("the engine has no runtime of the name in `runtime` of {name}"),
-    ),
+    *(ErrorRule(_RUN, (), says, _NO_DEVICE) for says in _NO_DEVICE_SENTENCES),
+    *(ErrorRule(("create",), (), says, _NO_RUNTIME) for says in _NO_RUNTIME_SENTENCES),
     ErrorRule(
         ("create",), (404,), "does not match the specified platform",
         _because("the image of {name} is for another platform than `platform` says: load one for that"),

@@ -16,12 +16,15 @@ import msgspec
 import pytest
 from engine_lab import Lab
 
-from operatord.engines.base import StageRefused
+from operatord.engines.base import ImageMissing, StageRefused
 from operatord.engines.options import Device, Mount, Options, Ulimit
 
 pytestmark = pytest.mark.engine
 
 Json = dict[str, Any]
+SAME, TAKEN = "as Docker", "taken all the same"
+"""What Podman makes of something that is not there: it makes an empty folder for a missing path, and runs
+its own runtime whatever another is called."""
 SECRET = "open sesame"
 LOOKS = """
 import json, os
@@ -39,7 +42,7 @@ def status(name):
 mounts = {l.split()[1]: l.split()[3].split(",") for l in open("/proc/mounts")}
 print(json.dumps({
     "ids": [os.getuid(), os.getgid(), sorted(os.getgroups())],
-    "root": tried(lambda: written("/new")),
+    "root": tried(lambda: written("/srv/new")),
     "ro": tried(lambda: written("/ro/new")),
     "rw": tried(lambda: written("/rw/new")),
     "tmpfs": tried(lambda: written("/scratch/new")),
@@ -64,6 +67,11 @@ def client() -> Iterator[docker.APIClient]:
 
 
 @pytest.fixture
+def is_podman(client: docker.APIClient) -> bool:
+    return any(each["Name"] == "Podman Engine" for each in client.version()["Components"])
+
+
+@pytest.fixture
 def volume(client: docker.APIClient) -> Iterator[str]:
     """The name of a volume that is gone afterwards."""
     name = f"operatord-test-{uuid.uuid4().hex[:8]}"
@@ -82,9 +90,9 @@ async def looks(lab: Lab, options: Options) -> Json:
 
 
 async def test_program_finds_what_was_asked_for_and_nothing_else(
-    volume: str, docker_lab: Lab, tmp_path: Path
+    volume: str, docker_lab: Lab, engine_folder: Path
 ) -> None:
-    secret, shared = tmp_path / "token", tmp_path / "shared"
+    secret, shared = engine_folder / "token", engine_folder / "shared"
     secret.write_text(SECRET)
     secret.chmod(0o666)
     shared.mkdir()
@@ -145,6 +153,7 @@ def plain(inspected: Json) -> Json:
         "limits": {
             each["Name"].lower().removeprefix("rlimit_"): (each["Soft"], each["Hard"])
             for each in host["Ulimits"]
+            if "nproc" not in each["Name"].lower()  # Podman's own
         },
         "mounts": sorted(
             (each["Type"], each.get("Name") or each["Source"], each["Destination"], each["RW"])
@@ -152,7 +161,7 @@ def plain(inspected: Json) -> Json:
         ),
         "read_only": host["ReadonlyRootfs"],
         "shm": host["ShmSize"],
-        "stop": stop if isinstance(stop, str) else signal.Signals(stop).name,
+        "stop": signal.Signals(int(stop)).name if str(stop).isdigit() else stop,
         "tmpfs": {path: set(each.split(",")) for path, each in host["Tmpfs"].items()},
         "user": config["User"],
     }  # fmt: skip
@@ -176,10 +185,10 @@ EVERYTHING = Options(
 
 
 async def test_each_option_is_in_the_engine_s_own_account(
-    volume: str, client: docker.APIClient, docker_lab: Lab, tmp_path: Path
+    volume: str, client: docker.APIClient, docker_lab: Lab, engine_folder: Path
 ) -> None:
     platform = f"linux/{client.version()['Arch']}"
-    mounts = Mount(str(tmp_path), "/m"), Mount(volume, "/v", writable=True)
+    mounts = Mount(str(engine_folder), "/m"), Mount(volume, "/v", writable=True)
     options = msgspec.structs.replace(EVERYTHING, mounts=mounts, platform=platform)
     made = await docker_lab.engine.create(
         docker_lab.plan(await docker_lab.network(), "idle", options=options)
@@ -195,7 +204,7 @@ async def test_each_option_is_in_the_engine_s_own_account(
         "hosts": ["scanner:10.0.0.7"],
         "init": False,
         "limits": {"core": (1, 2), "nofile": (4096, 4096)},
-        "mounts": [("bind", str(tmp_path), "/m", False), ("volume", volume, "/v", True)],
+        "mounts": [("bind", str(engine_folder), "/m", False), ("volume", volume, "/v", True)],
         "read_only": False,
         "shm": 8 << 20,
         "stop": "SIGINT",
@@ -254,21 +263,24 @@ async def _image_with_a_volume(client: docker.APIClient, image: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "says", "podman"),
     [
-        (Options(mounts=(Mount("/no/such/secret", "/m"),)), "among its volumes or secrets is not there"),
-        (Options(devices=(Device("/dev/no-such", "/dev/x"),)), "a device of"),
-        (Options(user="nobody-knows"), "its image: correct `user` of the stage"),
-        (Options(group_add=("nobody-knows",)), "a group in `group_add`"),
-        (Options(runtime="no-such"), "no runtime of the name in `runtime`"),
-        (Options(platform="linux/s390x"), "is for another platform"),
+        (Options(mounts=(Mount("/run/operatord-no-such", "/m"),)), "among its volumes or secrets", TAKEN),
+        (Options(devices=(Device("/dev/no-such", "/dev/x"),)), "a device of", SAME),
+        (Options(user="nobody-knows"), "its image: correct `user` of the stage", SAME),
+        (Options(group_add=("nobody-knows",)), "a group in `group_add`", SAME),
+        (Options(runtime="no-such"), "no runtime of the name in `runtime`", TAKEN),
+        (Options(platform="linux/s390x"), "is for another platform", "is not on this engine"),
     ],
 )  # fmt: skip
 async def test_what_is_not_there_is_said_without_paths(
-    docker_lab: Lab, options: Options, says: str
+    docker_lab: Lab, is_podman: bool, options: Options, says: str, podman: str
 ) -> None:
     network = await docker_lab.network()
-    with pytest.raises(StageRefused) as refused:
+    if is_podman and podman == TAKEN:
+        await docker_lab.run(network, "idle", options=options)  # PROTOCOL.md says so
+        return
+    with pytest.raises((StageRefused, ImageMissing)) as refused:
         await docker_lab.run(network, "idle", options=options)
-    assert says in str(refused.value)
-    assert "/no" not in str(refused.value)
+    assert (podman if is_podman and podman != SAME else says) in str(refused.value)
+    assert "no-such" not in str(refused.value)
