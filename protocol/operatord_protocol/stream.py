@@ -9,6 +9,7 @@ line, in either format, which is what proves that a location delivers.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
@@ -29,6 +30,12 @@ CHECK = b'{"type":"check"}\n'
 
 Y4M = b"YUV4MPEG2 "
 """What the first line of a stream for players begins with."""
+USUAL_RATE = 30
+"""Frames per second that players are told where the stream says none."""
+_MOST = 999_999_999
+"""Nine digits are what readers take."""
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
+"""A stage's name that may stand in the first line, of which ffmpeg takes 96 bytes."""
 
 _Size = Annotated[int, Meta(ge=1, le=65536)]
 _Word = Annotated[str, Meta(max_length=64)]
@@ -330,3 +337,20 @@ class StreamParser:
         del self._buffer[:total]
         self._header = None
         return Frame(header, payloads, *self._size)
+
+
+def first_line(hello: Hello) -> bytes:
+    """Return the line that a stream for players (YUV4MPEG2) begins with; at most 96 bytes."""
+    size = f"W{hello.width} H{hello.height}"
+    stream = f" Xstream={hello.stream}" if _NAME.fullmatch(hello.stream) else ""
+    return f"YUV4MPEG2 {size} F{_rate(hello.fps)} Ip A1:1 Cmono{stream}\n".encode()
+
+
+def frame_line(header: FrameHeader) -> bytes:
+    """Return the line that comes before a picture for players; at most 80 bytes, which ffmpeg takes."""
+    return f"FRAME Xseq={header.seq} Xpts={header.pts!r}\n".encode()
+
+
+def _rate(fps: float) -> str:
+    fps = fps or USUAL_RATE
+    return f"{int(fps)}:1" if fps == int(fps) else f"{min(max(1, round(fps * 1000)), _MOST)}:1000"

@@ -7,7 +7,6 @@ came, or the pictures of the former as YUV4MPEG2, which has no room for masks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
@@ -20,15 +19,13 @@ from operatord_protocol.stream import (
     Hello,
     StreamError,
     check_parts,
+    first_line,
+    frame_line,
     parse_header,
     parse_hello,
 )
 
 Format = Literal["raw", "y4m"]
-DEFAULT_RATE = 30
-"""Frames per second for players, of a stream that is as fast as it is taken."""
-WORD = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-"""What may stand in a header of YUV4MPEG2, of which ffmpeg takes 96 bytes."""
 COLOURS = {"mono": (1, 1), "420": (3, 2), "422": (2, 1), "444": (3, 1)}
 """Bytes for a pixel of an even size, by how YUV4MPEG2 calls colours (yuv4mpeg(5))."""
 
@@ -94,7 +91,7 @@ class _Json:
             raise StreamError(
                 f"its pictures are {hello.format}, and only gray8 can be made into y4m: keep it as it is"
             )
-        return Piece("head", players_head(hello), expected=hello.count)
+        return Piece("head", first_line(hello), expected=hello.count)
 
     def take(self, buffer: bytearray) -> Piece | None:
         if self._header is None and not self.may_end:
@@ -128,8 +125,7 @@ class _Json:
             if part.name == "image":
                 break
             start += part.bytes
-        said = f"FRAME Xseq={header.seq} Xpts={header.pts}\n".encode()
-        return Piece("frame", said + payload[start : start + part.bytes], header.seq)
+        return Piece("frame", frame_line(header) + payload[start : start + part.bytes], header.seq)
 
 
 class _Players:
@@ -159,15 +155,6 @@ class _Players:
         if not line.startswith(b"FRAME"):
             raise StreamError("a frame of YUV4MPEG2 begins with FRAME, and this one does not")
         return Piece("frame", line + _taken(buffer, self._size), _seq_of(line))
-
-
-def players_head(hello: Hello) -> bytes:
-    """Return the first line of a stream for players, as a stage has it."""
-    fps = hello.fps or DEFAULT_RATE
-    rate = f"{fps:.0f}:1" if float(fps).is_integer() else f"{max(1, round(fps * 1000))}:1000"
-    size = f"W{hello.width} H{hello.height}"
-    stream = f" Xstream={hello.stream}" if WORD.fullmatch(hello.stream) else ""
-    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 Cmono{stream}\n".encode()
 
 
 def _picture_bytes(line: bytes, hello: Hello) -> int:

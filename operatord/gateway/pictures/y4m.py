@@ -1,42 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""YUV4MPEG2 (as mjpegtools' yuv4mpeg(5) has it), written for players and read where a location speaks it."""
+"""YUV4MPEG2 (as mjpegtools' yuv4mpeg(5) has it), read where a location speaks it."""
 
 from __future__ import annotations
 
 import math
-import re
 
 import msgspec
 
-from operatord_protocol.stream import FrameHeader, Hello, Part, StreamError
+from operatord_protocol.stream import USUAL_RATE, FrameHeader, Hello, Part, StreamError
 
-USUAL_RATE = 30
-"""Frames per second that players are told where the stream says none."""
-NAME_LENGTH = 24
-"""Characters of the stage's name: ffmpeg takes a first line of up to 96 bytes."""
 WATCH = b"Xwatch"
 """A word of the first line: the stage knows spectators."""
-MOST = 999_999_999
-"""Nine digits are what readers take."""
-
-_OTHER_CHARACTERS = re.compile(r"[^A-Za-z0-9_.-]+")
-
-
-def first_line(hello: Hello) -> bytes:
-    """Return the line that a stream for players begins with; at most 96 bytes."""
-    size = f"W{hello.width} H{hello.height}"
-    name = _OTHER_CHARACTERS.sub("_", hello.stream)[:NAME_LENGTH]
-    return f"YUV4MPEG2 {size} F{_rate(hello.fps)} Ip A1:1 Cmono Xstream={name}\n".encode()
-
-
-def frame_line(header: FrameHeader) -> bytes:
-    """Return the line that comes before a picture; at most 80 bytes, which ffmpeg takes."""
-    return f"FRAME Xseq={header.seq} Xpts={header.pts!r}\n".encode()
-
-
-def _rate(fps: float) -> str:
-    fps = fps or USUAL_RATE
-    return f"{int(fps)}:1" if fps == int(fps) else f"{min(max(1, round(fps * 1000)), MOST)}:1000"
 
 
 def require_mono(line: bytes) -> None:

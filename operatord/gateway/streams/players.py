@@ -12,11 +12,10 @@ from functools import partial
 
 from aiohttp import hdrs, web
 
-from operatord.gateway.pictures import y4m
 from operatord.gateway.pictures.cutter import Picture
 from operatord.gateway.pictures.rendering import beside, drawn, require_grey
 from operatord_protocol.errors import WireError
-from operatord_protocol.stream import StreamError
+from operatord_protocol.stream import StreamError, first_line, frame_line
 
 from .asked import asked
 from .finding import find, until_refused
@@ -65,11 +64,11 @@ async def _played(
 
 
 async def _send(response: web.StreamResponse, reading: Reading) -> None:
-    await response.write(y4m.first_line(reading.hello))
+    await response.write(first_line(reading.hello))
     async for picture in _pictures(reading):
         size = reading.hello.width * reading.hello.height
         pixels = await beside(partial(drawn, picture, reading.hello), size)
-        await response.write(b"".join((y4m.frame_line(picture.header), pixels)))
+        await response.write(b"".join((frame_line(picture.header), pixels)))
 
 
 async def _pictures(reading: Reading) -> AsyncIterator[Picture]:

@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operatord.gateway.pictures import contour, png, y4m
-from operatord_protocol.stream import FrameHeader, Hello, Part, StreamError, parse_hello
+from operatord_protocol.stream import (
+    FrameHeader,
+    Hello,
+    Part,
+    StreamError,
+    first_line,
+    frame_line,
+    parse_hello,
+)
 
 MASKS = Path(__file__).parents[3] / "emulators" / "segmentation" / "masks.py"
 
@@ -105,14 +113,14 @@ def test_a_png_has_the_pixels(drawing: tuple[bytes, bytes, int]) -> None:
     ("fps", "rate"), [(0.0, "30:1"), (25.0, "25:1"), (29.97, "29970:1000"), (1e-9, "1:1000")]
 )
 def test_players_are_told_a_rate(fps: float, rate: str) -> None:
-    line = y4m.first_line(Hello("stream", 16, 20, fps=fps))
+    line = first_line(Hello("stream", 16, 20, fps=fps))
     assert line == f"YUV4MPEG2 W16 H20 F{rate} Ip A1:1 Cmono Xstream=stream\n".encode()
 
 
 @given(st.builds(Hello, st.text(max_size=64), st.integers(1, 65536), st.integers(1, 65536),
                  fps=st.floats(0, 1e6)))  # fmt: skip
 def test_a_first_line_is_one_line_and_not_too_long_for_ffmpeg(hello: Hello) -> None:
-    line = y4m.first_line(hello)
+    line = first_line(hello)
     assert line.count(b"\n") == 1 and line.endswith(b"\n") and len(line) <= 96
     read = parse_hello(line[:-1])
     assert (read.width, read.height) == (hello.width, hello.height)
@@ -120,7 +128,7 @@ def test_a_first_line_is_one_line_and_not_too_long_for_ffmpeg(hello: Hello) -> N
 
 @given(st.integers(0, 2**53 - 1), st.floats(allow_nan=False, allow_infinity=False))
 def test_the_line_of_a_frame_says_what_its_header_said(seq: int, pts: float) -> None:
-    line = y4m.frame_line(FrameHeader(seq, [Part("image", 12)], pts))
+    line = frame_line(FrameHeader(seq, [Part("image", 12)], pts))
     assert line.count(b"\n") == 1 and len(line) <= 80
     read = y4m.read_frame(line[:-1], Hello("s", 4, 3), 0)
     assert read.pts == pts
