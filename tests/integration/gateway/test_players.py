@@ -16,7 +16,7 @@ from streams_lab import SIZE, Site, a_site
 from operatord.gateway.pictures import contour
 
 FAST = {"probe": {"fps": 0}}
-MANY = 300  # frames: more than all buffers on the way hold
+MANY = 1000  # frames of 128 KiB: more than all buffers on the way hold, one of which may grow to 32 MiB
 FRAME = re.compile(rb"FRAME Xseq=(\d+) Xpts=[\d.]+\n", re.DOTALL)
 
 
