@@ -8,7 +8,7 @@ import math
 import random
 from functools import lru_cache
 
-from common.ellipse import Ellipse, spans
+from operatord_stage.ellipse import Ellipse, spans
 
 CACHE_BYTES = 16 * 1024 * 1024
 """Memory for rendered pictures."""

@@ -27,8 +27,8 @@ import sys
 import threading
 import time
 
-from common.sockets import listen, receive_now, resolve, unconfirmed_bytes
-from common.stage import CHECK, LINGER, SPACES, encode, number, run, say, switch, text
+from operatord_stage.sockets import listen, receive_now, resolve, unconfirmed_bytes
+from operatord_stage.stage import CHECK, LINGER, SPACES, encode, number, run, say, switch, text
 from pictures import cycles
 
 TYPE_CHECKING = False

@@ -26,21 +26,21 @@ import math
 import sys
 from functools import lru_cache
 
-from common.ellipse import Ellipse, spans
-from common.headers import MOST_PARTS, parse_line, y4m_frame
-from common.relay import Relay
-from common.sockets import listen
-from common.source import connect, rehearse
-from common.stage import encode, run, text
-from common.terms import TERMS_HELP, Settings, Terms
 from masks import bounding_box, contour, dice, segment
+from operatord_stage.ellipse import Ellipse, spans
+from operatord_stage.headers import MOST_PARTS, parse_line, y4m_frame
+from operatord_stage.relay import Relay
+from operatord_stage.sockets import listen
+from operatord_stage.source import connect, rehearse
+from operatord_stage.stage import encode, run, text
+from operatord_stage.terms import TERMS_HELP, Settings, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from common.source import Buffer, Frame, Render
+    from operatord_stage.source import Buffer, Frame, Render
 
 ALONE_AFTER = 5.0
 """Seconds without a consumer after which the stream is taken all the same, if nobody said where to serve."""

@@ -16,18 +16,18 @@ from __future__ import annotations
 
 import sys
 
-from common.headers import parse_line, y4m_frame
-from common.relay import Relay
-from common.sockets import listen
-from common.source import connect, rehearse
-from common.stage import run, switch
-from common.terms import TERMS_HELP, Settings, Terms
+from operatord_stage.headers import parse_line, y4m_frame
+from operatord_stage.relay import Relay
+from operatord_stage.sockets import listen
+from operatord_stage.source import connect, rehearse
+from operatord_stage.stage import run, switch
+from operatord_stage.terms import TERMS_HELP, Settings, Terms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from common.source import Buffer, Frame
+    from operatord_stage.source import Buffer, Frame
 
 
 def y4m_picture(block: memoryview, frame: Frame) -> Buffer:

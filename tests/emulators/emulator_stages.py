@@ -37,7 +37,7 @@ import importlib, json, pathlib, sys
 path = pathlib.Path(sys.argv.pop())
 sys.path.insert(0, str(path.parent))
 stage = importlib.import_module(path.stem)
-modules = [stage, *(module for name, module in sys.modules.items() if name.startswith("common."))]
+modules = [stage, *(module for name, module in sys.modules.items() if name.startswith("operatord_stage."))]
 for name, value in json.loads(sys.argv.pop()).items():
     owners = [module for module in modules if hasattr(module, name)]
     assert owners, f"{name} is no constant of {path.stem}"

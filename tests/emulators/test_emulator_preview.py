@@ -289,7 +289,7 @@ def test_visitors_is_true_or_false(launch: Launcher) -> None:
 @pytest.mark.parametrize("script", ["probe", "streaming", "segmentation"])
 def test_names_in_ascii_need_no_codec(script: str) -> None:
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); from common.sockets import resolve;"
+        "import sys; sys.path.insert(0, sys.argv[1]); from operatord_stage.sockets import resolve;"
         "assert resolve('127.0.0.1', 7)[0][4] == ('127.0.0.1', 7);"
         "assert 'encodings.idna' not in sys.modules"
     )

@@ -41,8 +41,8 @@ class Measured(NamedTuple):
 
 
 def sources(*folders: str) -> list[Path]:
-    """Return the sources, without the emulators' copies of `emulators/common`."""
-    copies = set((ROOT / "emulators").glob("*/common/*.py"))
+    """Return the sources, without the emulators' copies of `operatord_stage`."""
+    copies = set((ROOT / "emulators").glob("*/operatord_stage/*.py"))
     found = [file for each in folders for file in sorted((ROOT / each).rglob("*.py"))]
     return [file for file in found if file not in copies]
 

@@ -7,7 +7,6 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
-from stage import PATIENCE, SIZE, Stage, a_stage, end, frame, hello
 
 from operatord.gateway.pictures.cutter import Picture
 from operatord.gateway.streams import hub as hub_module
@@ -15,6 +14,7 @@ from operatord.gateway.streams.hub import GONE, Hub
 from operatord.gateway.streams.reading import LIVE, WATCH, Opener
 from operatord.gateway.streams.source import Source
 from operatord_protocol.errors import TooManyRequests
+from stage import PATIENCE, SIZE, Stage, a_stage, end, frame, hello
 
 
 async def shown(source: Source, number: int) -> Picture:

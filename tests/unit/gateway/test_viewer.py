@@ -11,7 +11,6 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
-from stage import HEIGHT, PATIENCE, SIZE, WIDTH, Stage, a_stage, end, frame, hello, line
 
 from operatord.gateway.answers import refused
 from operatord.gateway.streams import players, pulse, routes, snapshot, viewer
@@ -21,6 +20,7 @@ from operatord.gateway.upstream import UPSTREAM, Means, Upstream
 from operatord_client.address import Tcp
 from operatord_protocol.errors import WireError
 from operatord_protocol.stream import CHECK
+from stage import HEIGHT, PATIENCE, SIZE, WIDTH, Stage, a_stage, end, frame, hello, line
 
 BIG = 1024
 """Pixels on a side: a frame is more than the kernel keeps for a viewer."""
