@@ -26,7 +26,8 @@ from operatord_client.session import RunningSession
 from .core.engine_kinds import KINDS, is_local
 from .engines.base import Engine, EngineError
 from .engines.docker_host.endpoint import Endpoint
-from .images import EMULATORS, ImageError, build_images
+from .images import ImageError, build_images
+from .recipes import EMULATORS
 from .settings.choice import DEFAULT, choose_engine, engine_endpoint
 from .settings.config import Config
 from .settings.loading import from_dict
@@ -137,7 +138,7 @@ def _build() -> None:
     from .engines.docker.images import image_client  # noqa: PLC0415
 
     with image_client(_endpoint()) as client:
-        build_images(client, None, lambda text: _line("images", text))
+        build_images(client, None, lambda text: _line("images", text), EMULATORS)
 
 
 def _endpoint() -> Endpoint:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Build the emulator images, and the Python base image they stand on where none can be pulled.
+"""Build the images of `recipes`, and the Python base image they stand on where none can be pulled.
 
 The engine arrives as an argument: this module knows what it asks of a client, not which library it
 is. The base is the first of these that works, and each choice is said aloud:
@@ -14,7 +14,6 @@ is. The base is the first of these that works, and each choice is said aloud:
 from __future__ import annotations
 
 import contextlib
-import importlib.resources
 import json
 import os
 import queue
@@ -26,19 +25,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+from .recipes import EMULATORS, RECIPES, USUAL, Recipe
+
 OWN_BASE = "operatord-python:bookworm"
 SUITE = "bookworm"
-
-# Image name to the folder of its Dockerfile in the package `operatord.emulators`.
-EMULATORS: Mapping[str, str] = {
-    "demo-probe": "probe",
-    "demo-stream": "streaming",
-    "demo-segmentation": "segmentation",
-}
 
 PULL_FIRST_WORD_SECONDS = 10.0  # a registry that says nothing for this long is not reachable
 PULL_STALL_SECONDS = 60.0
@@ -88,6 +81,7 @@ class ImageClient(Protocol):
         forcerm: bool = ...,
         decode: bool = ...,
         buildargs: dict[str, str] | None = ...,
+        network_mode: str | None = ...,
     ) -> Any: ...
 
     def import_image_from_stream(
@@ -115,39 +109,34 @@ def missing_images(client: ImageClient, names: Iterable[str]) -> list[str]:
 
 
 def build_images(
-    client: ImageClient, base: str | None, say: Say, sources: Traversable | None = None
+    client: ImageClient, base: str | None, say: Say, names: Iterable[str] = USUAL
 ) -> BuiltImages:
-    """Build every emulator image and return what was built.
+    """Build images in the order of the names, and return what was built.
 
-    Unchanged images come from the engine's cache within a fraction of a second. `sources` is the
-    folder that holds the emulators' folders.
+    Unchanged images come from the engine's cache within a fraction of a second.
 
     Raises:
         ImageError: no base image can be had, or a build failed.
     """
-    folder = sources or importlib.resources.files("operatord.emulators")
-    chosen = choose_base(client, base, default_base(folder), say)
-    ids = {
-        name: _build_one(client, name, folder / subfolder, chosen, say)
-        for name, subfolder in EMULATORS.items()
-    }
+    chosen = choose_base(client, base, default_base(), say)
+    ids = {name: _build_one(client, name, RECIPES[name], chosen, say) for name in names}
     return BuiltImages(chosen, ids)
 
 
-def default_base(sources: Traversable) -> str:
+def default_base() -> str:
     """Return the base image that the Dockerfiles name themselves.
 
     Raises:
         ImageError: a Dockerfile is missing or names none.
     """
-    subfolder = next(iter(EMULATORS.values()))
+    file = RECIPES[EMULATORS[0]].sources() / "Dockerfile"
     try:
-        text = (sources / subfolder / "Dockerfile").read_text("utf-8")
+        text = file.read_text("utf-8")
     except OSError as exc:
         raise ImageError(f"The emulators' Dockerfile cannot be read: {exc}.") from exc
     found = re.search(r"^ARG PYTHON_IMAGE=(\S+)$", text, re.MULTILINE)
     if found is None:
-        raise ImageError(f"{subfolder}/Dockerfile has no line ARG PYTHON_IMAGE=….")
+        raise ImageError(f"{file} has no line ARG PYTHON_IMAGE=….")
     return found[1]
 
 
@@ -334,17 +323,20 @@ def _run(*command: str) -> None:
 # --- one image --------------------------------------------------------------------------------
 
 
-def _build_one(client: ImageClient, name: str, folder: Traversable, base: str, say: Say) -> str:
+def _build_one(client: ImageClient, name: str, recipe: Recipe, base: str, say: Say) -> str:
     before = _image_id(client, name)
     began = time.monotonic()
-    with importlib.resources.as_file(folder) as path, _told_as(f"{name} could not be built"):
+    stands_on = recipe.stands_on
+    with _told_as(f"{name} could not be built"):
         items = client.build(
-            str(path),
+            str(recipe.sources()),
             name,
             rm=True,
             forcerm=True,
             decode=True,
-            buildargs={"PYTHON_IMAGE": base},
+            buildargs={"STAGE_IMAGE": stands_on} if stands_on else {"PYTHON_IMAGE": base},
+            # Where the Dockerfile installs packages: a bridge may lead nowhere, the host's network does not.
+            network_mode="host" if recipe.downloads else None,
         )
         _raise_error_items(items, f"{name} could not be built")
     after = _image_id(client, name)

@@ -1,38 +1,27 @@
 # SPDX-License-Identifier: MIT
-"""What the process engine runs where a plan names one of the emulators' images."""
+"""What the process engine runs where a plan names one of the images that come with operatord."""
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
-import operatord
-
-_PROGRAMS = {
-    "demo-probe": "probe/probe.py",
-    "demo-stream": "streaming/streaming.py",
-    "demo-segmentation": "segmentation/segmentation.py",
-}
+from operatord.recipes import RECIPES, Recipe
 
 
 def packaged_programs() -> dict[str, tuple[str, ...]]:
-    """Return the argument list for each emulator image whose script is there.
+    """Return the argument list for each image whose script is there."""
+    programs = {image: _program(recipe) for image, recipe in RECIPES.items()}
+    return {image: program for image, program in programs.items() if program is not None}
 
-    No variables (-E), no user's packages (-s) and no site (-S), as in the images. -I would also remove the
-    script's folder from the path, and with it the modules beside it.
+
+def _program(recipe: Recipe) -> tuple[str, ...] | None:
+    """Return what runs in an image's container; None if nothing does, or its script is not there.
+
+    No variables (-E) and no user's packages (-s). -I would also remove the script's folder from the path,
+    and with it the modules beside it. What stands on the Python base alone runs without site (-S), as in its
+    image; what stands on another image needs packages, and `operatord_stage` is installed with operatord.
     """
-    scripts = {image: _script(path) for image, path in _PROGRAMS.items()}
-    return {
-        image: (sys.executable, "-EsS", str(script))
-        for image, script in scripts.items()
-        if script is not None
-    }
-
-
-def _script(path: str) -> Path | None:
-    """Find a script where it is installed, or else in the checkout that the package runs from."""
-    spec = importlib.util.find_spec("operatord.emulators")
-    installed = list(spec.submodule_search_locations or ()) if spec is not None else []
-    beside = [str(Path(package).parent / "emulators") for package in operatord.__path__]
-    return next((f for folder in installed + beside if (f := Path(folder, path)).is_file()), None)
+    script = recipe.sources() / recipe.script if recipe.script else None
+    if script is None or not script.is_file():
+        return None
+    return (sys.executable, "-Es" if recipe.stands_on else "-EsS", str(script))

@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 README = (ROOT / "README.md").read_text("utf-8")
-ALLOWED = {"operatord", "operatord_protocol", "operatord_client"}
+ALLOWED = {"operatord", "operatord_protocol", "operatord_client", "operatord_stage"}
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +60,7 @@ def test_the_wheel_has_no_generic_names_and_everything_that_runs(wheel: Path) ->
     ):
         assert f"operatord/emulators/{folder}/Dockerfile" in names
         assert f"operatord/emulators/{folder}/{script}" in names
+    assert "operatord_stage/Dockerfile" in names
 
 
 @pytest.fixture(scope="module")
