@@ -4,7 +4,8 @@
 
 Each frame: Otsu's threshold, a box majority filter against the speckle, then area, bounding box
 and, where the probe tells the truth, the Dice coefficient. Frames get a second part, the mask of
-0 and 255; as YUV4MPEG2 they get the mask's contour drawn into the picture.
+0 and 255; as YUV4MPEG2 they get the mask's contour drawn into the picture. It takes pictures of
+gray8 only.
 
 With segmentation_ip unset nobody was told where the results are, so after 5 s without a consumer
 the stream is taken all the same, and only reported; consumers may still join. With attached=True it
@@ -111,7 +112,7 @@ def serve(last_words: list[Callable[[], None]]) -> None:
     settings = Settings(("stream", 12346), ("segmentation", 12347))
     alone_after = math.inf if text("segmentation_ip", "") else ALONE_AFTER
     listener = listen("segmentation", settings.host, settings.port, settings.connect_timeout)
-    source = connect(settings)
+    source = connect(settings, formats=("gray8",))
     segmenter = Segmenter(source.hello, y4m=settings.y4m)
     terms = Terms("segmentation", settings, source.hello, alone_after)
     relay = Relay(source, listener, terms, segmenter.render)

@@ -2,6 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Serve a probe's stream to any number of consumers.
 
+It takes pictures of gray8, gray16le and rgb24, and passes them on as they are. As YUV4MPEG2 they are
+Cmono, Cmono16 and C444, the last in BT.601's limited range.
+
 Settings, all from the environment:
 
     probe_ip           name or address of the probe                      (probe)
@@ -22,12 +25,13 @@ from operatord_stage.sockets import listen
 from operatord_stage.source import connect, rehearse
 from operatord_stage.stage import run, switch
 from operatord_stage.terms import TERMS_HELP, Settings, Terms
+from operatord_stage.yuv import planes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from operatord_stage.source import Buffer, Frame
+    from operatord_stage.source import Buffer, Frame, Render
 
 
 def y4m_picture(block: memoryview, frame: Frame) -> Buffer:
@@ -36,9 +40,22 @@ def y4m_picture(block: memoryview, frame: Frame) -> Buffer:
     return y4m_frame(header) + block[frame.image : frame.behind]
 
 
+def y4m_colours(block: memoryview, frame: Frame) -> Buffer:
+    """Return a frame of red, green and blue as YUV4MPEG2."""
+    header = parse_line(bytes(block[frame.start : frame.body]))
+    return y4m_frame(header) + planes(block[frame.image : frame.behind])
+
+
 def as_received(block: memoryview, frame: Frame) -> Buffer:
     """Return a frame as it is."""
     return block[frame.start : frame.stop]
+
+
+def renderer(pixels: str, *, y4m: bool) -> Render:
+    """Return what renders frames whose pixels have this format."""
+    if not y4m:
+        return as_received
+    return y4m_colours if pixels == "rgb24" else y4m_picture
 
 
 def serve(last_words: list[Callable[[], None]]) -> None:
@@ -48,7 +65,7 @@ def serve(last_words: list[Callable[[], None]]) -> None:
         settings.y4m = False  # segmentation is the one who reads
     listener = listen("stream", settings.host, settings.port, settings.connect_timeout)
     source = connect(settings)
-    render = y4m_picture if settings.y4m else as_received
+    render = renderer(source.hello["format"], y4m=settings.y4m)
     relay = Relay(source, listener, Terms("stream", settings, source.hello), render)
     relay.run(last_words)
 

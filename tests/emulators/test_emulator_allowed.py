@@ -63,9 +63,15 @@ def test_pictures_of_any_size_pass(launch: Launcher, script: str, width: int, he
         assert received.mask is not None and set(received.mask) <= {0, 255}
 
 
+GEOMETRY = {
+    "spacing": [0.2, 1e-9], "depth": 80, "origin": [-12.5, 0, 1e6],
+    "orientation": [1.0000001, 0, 0, 0, 0, -1],
+    "meta": {"transducer": "x" * 4079},
+}  # fmt: skip
+"""What a hello may say besides, up to its limits."""
 LARGE_HELLO = {
     "type": "hello", "stream": "somebody's", "width": 4, "height": 4, "format": "gray8",
-    "fps": 29.97, "count": 2, "vendor": {"model": [1, None]},
+    "fps": 29.97, "count": 2, "vendor": {"model": [1, None]}, **GEOMETRY,
 }  # fmt: skip
 IMAGE = {"name": "image", "bytes": 16, "unit": "dB"}
 FRAMES: list[tuple[str, list[dict[str, Any]], dict[str, Any]]] = [

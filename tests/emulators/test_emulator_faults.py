@@ -28,7 +28,8 @@ RELAYS = ["streaming", "segmentation"]
 IMAGE = {"name": "image", "bytes": 256}
 SENTENCES = re.compile(
     r"malformed (hello|header): (the line|it is|it has|parts|a part|no end of line"
-    r"|(width or height|format|fps|count|seq|pts|bytes|dropped) is) "
+    r"|(width or height|format|fps|count|seq|pts|bytes|dropped|spacing|depth|orientation|origin|meta)"
+    r" (is|has)) "
 )
 """What is said of a line: never in the words of Python for a member that is missing or of another kind."""
 
@@ -120,6 +121,18 @@ def test_a_connection_closed_without_hello_is_tried_again(launch: Launcher) -> N
         hello(count=1.5),
         hello(height="16"),
         hello(fps=None),
+        hello(spacing=[0.2, -0.2]),
+        hello(spacing=[0.2]),
+        hello(spacing=[0, 0.2]),
+        hello(depth="80"),
+        hello(depth=True),
+        hello(depth=0),
+        hello(orientation=[1, 0, 0, 0, 1]),
+        hello(orientation=[1, 0, 0, 0, 1, 2]),
+        hello(origin=[0, 0, None]),
+        hello(origin={"x": 0}),
+        hello(meta=[]),
+        hello(meta={"name": "é" * 2043}),
         hello()[:-1] + b" " * 66000,
         b"\xff\n",
         b"[" * 60000 + b"\n",
@@ -137,7 +150,7 @@ def test_a_malformed_hello_ends_the_stage(launch: Launcher, said: bytes) -> None
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        (hello(format="rgb24"), "sends pictures as 'rgb24', and this stage takes gray8 only"),
+        (hello(format="yuyv"), "sends pictures as 'yuyv', and this stage takes gray8"),
         (
             hello() + frame(0, parts=[IMAGE, {"name": "depth", "bytes": 1 << 25}]),
             "frame has 33554688 bytes in all parts, and this stage takes up to 16777216",

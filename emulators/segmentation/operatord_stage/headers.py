@@ -8,6 +8,7 @@ import contextlib
 import json
 import math
 
+from operatord_stage.pictures import FORMATS, PAYLOAD_LIMIT, check_geometry
 from operatord_stage.stage import BROKEN_STREAM, Fault
 
 TYPE_CHECKING = False
@@ -22,8 +23,6 @@ CONSUME = b'{"type":"consume"}'
 WATCH = b'{"type":"watch"}'
 """What a spectator says: it wants the frames that others are sent, and counts for nothing."""
 
-PAYLOAD_LIMIT = 16 * 1024 * 1024
-"""Bytes that a frame may have in all its parts."""
 MOST_PARTS = 16
 """Parts that a frame may have."""
 MOST_FPS = 1_000_000
@@ -85,21 +84,8 @@ def complete_hello(said: dict[str, Any]) -> dict[str, Any]:
         hello.pop("count", None)
     else:
         whole_number(hello, "count")
+    check_geometry(hello)
     return hello
-
-
-def require_gray8(hello: dict[str, Any]) -> None:
-    """Raise `Fault` for a hello whose pictures the format allows and this stage cannot take."""
-    if hello["format"] != "gray8":
-        shown = repr(hello["format"][:64])
-        raise Fault(
-            BROKEN_STREAM,
-            f"the upstream sends pictures as {shown}, and this stage takes gray8 only",
-        )
-    if (size := hello["width"] * hello["height"]) > PAYLOAD_LIMIT:
-        sides = f"{hello['width']}×{hello['height']}"
-        limit = f"and this stage takes up to {PAYLOAD_LIMIT}"
-        raise Fault(BROKEN_STREAM, f"the upstream's pictures of {sides} have {size} bytes, {limit}")
 
 
 def bytes_around_image(header: dict[str, Any], picture: int) -> tuple[int, int]:
@@ -141,7 +127,8 @@ def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
     fps = hello["fps"] or 30
     rate = f"{fps}:1" if isinstance(fps, int) else f"{max(1, round(fps * 1000))}:1000"
     size = f"W{hello['width']} H{hello['height']}"
-    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 Cmono Xstream={stage} Xwatch\n".encode()
+    colours = FORMATS[hello["format"]][1]
+    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 C{colours} Xstream={stage} Xwatch\n".encode()
 
 
 def y4m_frame(header: dict[str, Any]) -> bytes:

@@ -16,9 +16,9 @@ from operatord_stage.headers import (
     bytes_around_image,
     complete_hello,
     parse_line,
-    require_gray8,
     whole_number,
 )
+from operatord_stage.pictures import FORMATS, picture_bytes, require_format
 from operatord_stage.sockets import keep_trying, resolve
 from operatord_stage.stage import BROKEN_STREAM, LINE_LIMIT, Fault, encode
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     Render: TypeAlias = Callable[[memoryview, "Frame"], Buffer]
     """Returns what consumers are sent for a frame in a buffer."""
 
+ALL_FORMATS = tuple(FORMATS)
 BLOCK = 1024 * 1024
 """Bytes that are read ahead of the consumers, unless one frame needs more."""
 USUAL_HEADER = re.compile(
@@ -65,17 +66,21 @@ class Frame:
 class Source:
     """The upstream's stream, read into one buffer and cut into whole frames."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        """Read the hello. Raises `OSError` if none comes, and `Fault` for one that cannot be used."""
+    def __init__(self, sock: socket.socket, formats: tuple[str, ...] = ALL_FORMATS) -> None:
+        """Read the hello. Raises `OSError` if none comes, and `Fault` for one that cannot be used.
+
+        `formats` are those of pictures that this stage takes.
+        """
         self.sock = sock
         self.hello = read_hello(sock)
+        require_format(self.hello, formats)
         self.ended = False
         self.dropped = 0  # frames that the upstream's end says it dropped
         self.buffer = SPARE.pop() if SPARE else bytearray(BLOCK)
         self.view = memoryview(self.buffer)
         self._start = self._fill = 0
         self._head: Frame | None = None  # the next one, which is not whole yet, from offset 0
-        self._picture = self.hello["width"] * self.hello["height"]
+        self._picture = picture_bytes(self.hello)
         self._asked = False  # it was told that there is a consumer
 
     def ask_for_frames(self, wanted: bool) -> None:
@@ -152,9 +157,7 @@ def read_hello(sock: socket.socket) -> dict[str, Any]:
     with blame_upstream("hello"):
         if not line.endswith(b"\n"):
             raise ValueError(f"no end of line within {LINE_LIMIT} bytes")
-        hello = complete_hello(parse_line(line))
-    require_gray8(hello)
-    return hello
+        return complete_hello(parse_line(line))
 
 
 def open_connection(host: str, port: int, seconds: float) -> socket.socket:
@@ -173,8 +176,11 @@ def open_connection(host: str, port: int, seconds: float) -> socket.socket:
     raise refusal
 
 
-def connect(settings: Settings) -> Source:
-    """Connect to the upstream and read its hello, repeatedly while it is not there yet. Raises `Fault`."""
+def connect(settings: Settings, formats: tuple[str, ...] = ALL_FORMATS) -> Source:
+    """Connect to the upstream and read its hello, repeatedly while it is not there yet. Raises `Fault`.
+
+    `formats` are those of pictures that this stage takes.
+    """
     (host, port), seconds = settings.upstream, settings.connect_timeout
     deadline = time.monotonic() + seconds
 
@@ -184,7 +190,7 @@ def connect(settings: Settings) -> Source:
         try:
             if settings.attached:
                 sock.sendall(ATTACH + b"\n")  # at once: who is silent counts as a consumer
-            source = Source(sock)
+            source = Source(sock, formats)
         except BaseException:  # also a port proxy's connection, accepted before anybody listens
             sock.close()
             raise
