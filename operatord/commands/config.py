@@ -76,11 +76,19 @@ def _secret_warnings(config: Any) -> Iterator[str]:
 
     if engine_endpoint(config, os.environ) is None or engine_host(config, os.environ) is not None:
         return
+    for where, stage in _stages(config):
+        for secret, path in (stage.secrets or {}).items():
+            if problem := _secret_problem(path, stage):
+                yield f"{where}.secrets.{secret}: {problem}"
+
+
+def _stages(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all stages with where the settings have them."""
     for name, pipeline in config.pipelines.items():
         for stage_name, stage in pipeline.stages.items():
-            for secret, path in (stage.secrets or {}).items():
-                if problem := _secret_problem(path, stage):
-                    yield f"pipelines.{name}.stages.{stage_name}.secrets.{secret}: {problem}"
+            yield f"pipelines.{name}.stages.{stage_name}", stage
+    for scheme, adapter in config.sources.items():
+        yield f"sources.{scheme}", adapter
 
 
 def _secret_problem(path: str, stage: Any) -> str | None:

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from operatord.access.identity import Identity
-from operatord.core.plans import Upstream
+from operatord.core.plans import Adapted, Upstream
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.scheduling.expiry import CONNECTION_GONE
 from operatord.scheduling.queue_progress import standing_of
@@ -244,7 +244,7 @@ def owned(call: Call, session_id: str) -> SessionRecord:
     return record
 
 
-def upstream_of(services: Services, params: m.SessionStartParams) -> Upstream | None:
-    """Return the registered probe that is asked for, if one is. Raises `NotFound`."""
+def upstream_of(services: Services, params: m.SessionStartParams) -> Upstream | Adapted | None:
+    """Return the registered probe that is asked for, if one is. Raises `NotFound`, `Conflict`."""
     name = given(params.probe)
     return None if name is None else services.probes.upstream(name)

@@ -79,8 +79,11 @@ async def probe_register(call: Call, params: m.ProbeRegisterParams) -> m.Probe:
     probes, connection = call.services.probes, call.peer.id
     if params.lease == "connection" and probes.is_new_holder(connection):
         call.peer.on_close(lambda: probes.connection_closed(connection))
-    await probes.register(params, _registrant(call))
-    call.audit("register", probe=params.name, host=params.host, port=params.port)
+    target = await probes.register(params, _registrant(call))
+    where = {"host": given(params.host), "port": given(params.port)}
+    call.audit(
+        "register", probe=params.name, **(where if target.source is None else {"url": target.shown})
+    )
     return await probes.get(params.name, whole=_is_operator(call))
 
 
@@ -109,7 +112,8 @@ async def probe_get(call: Call, params: m.ProbeParams) -> m.Probe:
 async def probe_remove(call: Call, params: m.ProbeParams) -> m.Probe:
     """Forget one. Raises `NotFound`, `Forbidden`, `Conflict`."""
     removed = await call.services.probes.remove(params.name, _registrant(call))
-    call.audit("remove", probe=removed.name, host=removed.host, port=removed.port)
+    where = {name: value for name in ("host", "port") if (value := given(getattr(removed, name)))}
+    call.audit("remove", probe=removed.name, **(where or {"url": given(removed.url)}))
     return removed
 
 

@@ -23,7 +23,7 @@ def as_declared(stage: str, declared: Use) -> Use:
 
 def shape_of(plan: SessionPlan, stages: Sequence[str], hold: Hold = as_declared) -> Shape:
     """Return what ``stages`` of ``plan`` take, with a place, a subnet and a port for the session."""
-    uses = [hold(name, declared(plan, name)) for name in stages]
+    uses = [hold(plan.kind_of(name), declared(plan, name)) for name in stages]
     chosen = [plan.stages[name] for name in stages]
     gpus = tuple(int(stage.gpu_memory) for stage in chosen for _ in range(stage.gpus))
     need = Vector(

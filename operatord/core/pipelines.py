@@ -151,7 +151,7 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
         )
     for stage_name, stage in pipeline.stages.items():
         place = f"{where}.stages.{stage_name}"
-        found += _stage_problems(place, stage_name, stage)
+        found += stage_problems(place, stage_name, stage)
         found += _address_problems(place, stage, pipeline.stages)
     return found
 
@@ -186,7 +186,8 @@ def _warm_problems(where: str, pipeline: Pipeline) -> list[str]:
     return found
 
 
-def _stage_problems(where: str, name: str, stage: Stage) -> list[str]:
+def stage_problems(where: str, name: str, stage: Stage) -> list[str]:
+    """Return a sentence for each thing in a stage, called ``name``, that contradicts itself."""
     found = []
     if re.search(r"\s", stage.image):
         found.append(

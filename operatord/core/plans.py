@@ -11,6 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,6 +21,7 @@ from operatord_protocol.errors import InvalidParams, NotFound
 from operatord_protocol.messages import SessionStartParams
 
 from .pipelines import ADDRESS, PROBE, Namespaces, Pipeline, Stage, env_text
+from .sources.url import SourceUrl, parse_source, scheme_of
 from .units import plain
 
 _ordered = msgspec.json.Encoder(enc_hook=plain, order="sorted").encode
@@ -32,6 +34,33 @@ class Upstream(msgspec.Struct, frozen=True):
     name: str
     host: str
     port: int
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A registered probe with a URL, as a session will use it: its stage ``probe`` is an adapter."""
+
+    name: str
+    url: str
+    """With credentials: it goes to the adapter and into the journal, and nowhere else."""
+    needs: str | None = None
+    """The file, folder or device of the engine's machine that the adapter reads."""
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of the URL."""
+        return scheme_of(self.url)
+
+    @property
+    def parsed(self) -> SourceUrl:
+        """The URL, taken apart."""
+        return parse_source(self.url, [self.scheme])
+
+
+class Adapted(NamedTuple):
+    """A registered probe with a URL, and the stage that reads it."""
+
+    source: Source
+    adapter: Stage
 
 
 class SessionPlan(msgspec.Struct, frozen=True):
@@ -49,6 +78,18 @@ class SessionPlan(msgspec.Struct, frozen=True):
     upstream: Upstream | None = None
     literal: dict[str, tuple[str, ...]] = {}
     """For each stage, the variables that the request set. In these, no addresses are filled in."""
+    source: Source | None = None
+    """Of a registered probe with a URL; ``upstream`` is then None."""
+
+    @property
+    def registered(self) -> str | None:
+        """The registered probe that it uses, if it uses one."""
+        probe = self.upstream or self.source
+        return None if probe is None else probe.name
+
+    def kind_of(self, stage: str) -> str:
+        """Return what ``stage`` is learned as: an adapter needs other resources than an emulator."""
+        return f"{stage}@{self.source.scheme}" if stage == PROBE and self.source else stage
 
     @property
     def location_stage(self) -> str:
@@ -67,8 +108,11 @@ class SessionPlan(msgspec.Struct, frozen=True):
         return None
 
     def digest(self) -> str:
-        """Return a short hash that differs whenever anything in the plan does."""
-        return hashlib.sha256(_ordered(self)).hexdigest()[:16]
+        """Return a short hash that differs whenever anything in the plan but its source's URL does: who
+        knows the rest could try passwords with it."""
+        source = self.source and msgspec.structs.replace(self.source, url="")
+        plan = msgspec.structs.replace(self, source=source)
+        return hashlib.sha256(_ordered(plan)).hexdigest()[:16]
 
 
 def _rate(text: str) -> float | None:
@@ -105,17 +149,15 @@ def make_plan(
     params: SessionStartParams,
     pipelines: Mapping[str, Pipeline],
     default_count: int,
-    upstream: Upstream | None = None,
+    probe: Upstream | Adapted | None = None,
 ) -> SessionPlan:
     """Return the plan for a request. Raises `InvalidParams`, `NotFound`; nothing else has happened."""
     name = choose_pipeline(params, pipelines)
-    pipeline = pipelines[name]
-    stages = dict(pipeline.stages)
-    if upstream is not None:
-        _leave_out_probe(name, stages)
+    pipeline = with_probe(name, pipelines[name], probe)
+    stages = pipeline.stages
     _check_env(params, name, stages)
     # A managed probe makes as many frames as it is told; a registered one is only cut short on request.
-    unasked = default_count if upstream is None else None
+    unasked = default_count if probe is None else None
     count = given(params.count, unasked)
     return SessionPlan(
         pipeline=name,
@@ -124,9 +166,27 @@ def make_plan(
         env={stage: _env(params, stage, stages, count) for stage in stages},
         format=params.format,
         count=count,
-        upstream=upstream,
+        upstream=probe if isinstance(probe, Upstream) else None,
         literal={stage: tuple(values) for stage, values in params.env.items()},
+        source=probe.source if isinstance(probe, Adapted) else None,
     )
+
+
+def with_probe(name: str, pipeline: Pipeline, probe: Upstream | Adapted | None) -> Pipeline:
+    """Return a pipeline as it is with a registered probe: without its stage ``probe``, or with an adapter in
+    its place. Raises `InvalidParams`."""
+    if probe is None:
+        return pipeline
+    stages = dict(pipeline.stages)
+    _check_replaceable(name, stages)
+    if isinstance(probe, Upstream):
+        del stages[PROBE]
+        return msgspec.structs.replace(pipeline, network=pipeline.namespaces, stages=stages)
+    stages[PROBE] = probe.adapter
+    adapted = msgspec.structs.replace(pipeline, stages=stages)
+    if adapted.namespaces == "shared" and not adapted.can_share:
+        return msgspec.structs.replace(adapted, network="separate")
+    return adapted
 
 
 def stage_env(
@@ -158,13 +218,12 @@ def _fill_in(value: str, addresses: Mapping[str, tuple[str, int]]) -> str:
     return ADDRESS.sub(found, value)
 
 
-def _leave_out_probe(name: str, stages: dict[str, Stage]) -> None:
+def _check_replaceable(name: str, stages: Mapping[str, Stage]) -> None:
     if PROBE not in stages or len(stages) == 1:
         raise InvalidParams(
             f"params.probe: the pipeline {name!r} has no stage that a registered probe could replace",
             path="params.probe",
         )
-    del stages[PROBE]
 
 
 def _env(

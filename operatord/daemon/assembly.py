@@ -128,7 +128,11 @@ class Assembly:
         )
         self.reconciler.meter = self.meters.reconciles
         self.probes = ProbeRegistry(
-            self._sessions_on, self.events.emit, self.journal, self.settings
+            self._sessions_on,
+            self.events.emit,
+            self.journal,
+            self.settings,
+            sees_places=lambda: self._machine.shows_files,
         )
 
     @property
@@ -289,12 +293,12 @@ class Assembly:
             config.port_range,
             config.start_timeout,
             self._reader.advertised.address,
-            rules_of(config),
+            rules_of(config, sees_places=self._machine.shows_files),
         )
 
     def _sessions_on(self, probe: str) -> list[str]:
         records = self.supervisor.registry.living()
-        return [r.id for r in records if r.plan.upstream and r.plan.upstream.name == probe]
+        return [r.id for r in records if r.plan.registered == probe]
 
     def _use_settings(self, fresh: Fresh) -> Reloaded:
         self._reader.use(fresh)

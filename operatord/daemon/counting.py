@@ -50,6 +50,8 @@ class EngineMachine:
         here: bool,
     ) -> None:
         """``here``: it is this machine, which can be measured."""
+        self.shows_files = here
+        """Whether files of the engine's machine are seen here: not from within a container beside it."""
         self._supervisor = supervisor
         self._subnets = subnets
         self._host = host
@@ -60,7 +62,8 @@ class EngineMachine:
         """Count with the engine's machine. Raises `base.EngineError`."""
         await self._subnets.ask()
         if info.root_dir and self._here:
-            self._host.watch_disk(Path(info.root_dir))
+            self._host.watch_disk(root := Path(info.root_dir))
+            self.shows_files = _exists(root)
         self._subnets.tell()
         machine = self._supervisor.admission.machine
         self._supervisor.resize(
@@ -68,6 +71,10 @@ class EngineMachine:
         )
         for name, problem in self._supervisor.admission.too_large().items():
             log.warning("pipeline %s cannot run here: %s", name, problem)
+
+
+def _exists(path: Path) -> bool:
+    return path.exists()
 
 
 def _configured_gpus(config: Config) -> tuple[Gpu, ...] | None:

@@ -74,7 +74,8 @@ class Options(msgspec.Struct, frozen=True):
     def only_in_containers(self) -> list[str]:
         """What a program would miss if it did not run in a container of its own, by the settings' names."""
         asked = {
-            "volumes or secrets": self.mounts,
+            # A file that is to be where it is anyway is there for a process, too.
+            "volumes or secrets": [each for each in self.mounts if each.source != each.target],
             "user": self.user,
             "extra_hosts": self.extra_hosts,
             "dns": self.dns,

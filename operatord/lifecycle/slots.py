@@ -323,5 +323,7 @@ def _is_of(slot: SessionRecord, pipeline: Pipeline | None) -> bool:
 
 def _suits(slot: SessionRecord, plan: SessionPlan) -> bool:
     """Tell whether ``slot`` has what ``plan`` needs. Stages beyond that are removed when it is claimed."""
+    if plan.source is not None:
+        return False  # it has no adapter, or none that was given the file or device
     same = all(slot.plan.stages.get(name) == stage for name, stage in plan.stages.items())
     return same and slot.plan.network == plan.network

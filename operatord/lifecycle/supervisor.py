@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from operatord.core.plans import SessionPlan, Upstream, make_plan
+from operatord.core.plans import Adapted, SessionPlan, Upstream, make_plan
 from operatord.core.scheduling import scheduler
 from operatord.core.scheduling.pressure import Sample
 from operatord.engine_link.availability import EngineAvailability
@@ -106,7 +106,7 @@ class Supervisor:
         self,
         params: SessionStartParams,
         owner: str,
-        upstream: Upstream | None = None,
+        upstream: Upstream | Adapted | None = None,
         patience: float | None = None,
         reach: Reach | None = None,
     ) -> SessionRecord:
@@ -190,7 +190,7 @@ class Supervisor:
         """Whether a request is waiting for the engine."""
         return bool(self.availability.questions) or not self.transitions.is_calm
 
-    def plan(self, params: SessionStartParams, upstream: Upstream | None) -> SessionPlan:
+    def plan(self, params: SessionStartParams, upstream: Upstream | Adapted | None) -> SessionPlan:
         """Return what a request would become. Raises `InvalidParams`, `NotFound`."""
         config = self._settings.config
         plan = make_plan(params, config.pipelines, config.defaults.count, upstream)

@@ -222,7 +222,7 @@ class UsageWatch:
         young = now - polled.running < YOUNG
         # A percentile would be pulled down by a rate that is not known; a peak is not.
         if young or cores is not None:
-            self._learned.note(record.plan.pipeline, stage, use, young)
+            self._learned.note(record.plan.pipeline, record.plan.kind_of(stage), use, young)
 
 
 def _next_look(running: float, now: float) -> float:

@@ -9,8 +9,9 @@ from typing import NamedTuple
 import msgspec
 
 from operatord.core.destinations import Destinations
-from operatord.core.pipelines import Stage
-from operatord.core.plans import stage_env
+from operatord.core.pipelines import PROBE, Stage
+from operatord.core.plans import Source, stage_env
+from operatord.core.sources.adapters import URL as SOURCE_URL
 from operatord.engines import base
 from operatord.session.record import SessionRecord
 from operatord.streams.hello import Rules
@@ -51,13 +52,14 @@ def stage_plan(
     plan = record.plan
     stage, late = plan.stages[name], name in record.missing
     owner = plan.network == "shared" and join is None and not late
-    waits = record.provisioned.late_binding and not late
+    waiting = waits(record, name)
     env: dict[str, str] = {}
-    if not waits or (record.provisioned.addresses and not record.warm):
-        env = environment(
-            record, name
-        )  # for people who inspect a late-binding container; a slot has none yet
-    if waits and stage.late_bind == "native":
+    if not waiting or (record.provisioned.addresses and not record.warm):
+        # For people who inspect a late-binding container, without credentials; a slot has none yet.
+        env = environment(record, name)
+        if waiting:
+            env.pop(SOURCE_URL, None)
+    if waiting and stage.late_bind == "native":
         env["OPERATORD_LATE_BIND"] = "1"
     return base.StagePlan(
         name=container_name(record, name),
@@ -80,10 +82,18 @@ def stage_plan(
         memory_reservation=int(stage.memory),
         gpus=tuple(record.provisioned.gpus.get(name, ())),
         pids=stage.pids,
-        stdin=waits,
-        shim=waits and stage.late_bind == "shim",
-        options=engine_options(stage),
+        stdin=waiting,
+        shim=waiting and stage.late_bind == "shim",
+        options=engine_options(stage, plan.source if name == PROBE else None),
     )
+
+
+def waits(record: SessionRecord, name: str) -> bool:
+    """Tell whether the stage called ``name`` reads its settings from standard input."""
+    provisioned = record.provisioned
+    if name in record.missing:
+        return False
+    return provisioned.late_binding or (name == PROBE and provisioned.source_waits)
 
 
 def environment(record: SessionRecord, name: str) -> dict[str, str]:
@@ -95,7 +105,13 @@ def environment(record: SessionRecord, name: str) -> dict[str, str]:
     else:
         # Only stages connect to it, as consumers, so it need not wait for a client's first word.
         env.setdefault("visitors", "False")
+    if name == PROBE and record.plan.source is not None:
+        env[SOURCE_URL] = _source_url(record.plan.source, record.provisioned.source_at)
     return env | LATE_COMER if name in record.missing else env
+
+
+def _source_url(source: Source, at: tuple[str, int] | None) -> str:
+    return source.url if at is None else source.parsed.at(*at)
 
 
 def labels(record: SessionRecord, instance: str, stage: str | None = None) -> dict[str, str]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from operatord.core.endings import Exit, judge_start
+from operatord.core.sources.url import NAMES_MATTER
 from operatord.engines import base
 from operatord.machine.clock import Clock
 from operatord.session.record import SessionRecord
@@ -60,7 +61,10 @@ class ContainerMaker:
         """Tell whether the stages' addresses are known before there is a network."""
         plan = record.plan
         joins = self._engine.capabilities.joins_by_name
-        return joins and plan.network == "shared" and plan.upstream is None
+        is_elsewhere = plan.upstream is not None or (
+            plan.source is not None and not record.provisioned.source_waits
+        )
+        return joins and plan.network == "shared" and not is_elsewhere
 
     def _create_joining(self, record: SessionRecord) -> list[Coroutine[Any, Any, None]]:
         *joining, owner = record.stages or ("",)
@@ -93,6 +97,8 @@ class ContainerMaker:
         if record.provisioned.connect_later:
             return
         record.provisioned.addresses = await self._addresses(record)
+        if not record.provisioned.source_waits:
+            await self.find_source(record)
         if record.plan.network == "shared":
             # Those who join the owner's namespace have been created already, or are once it is known.
             await self.create_stage(record, record.stages[-1], None)
@@ -120,6 +126,7 @@ class ContainerMaker:
         """Create the stages again in the ordinary way, without late binding except for slots."""
         await self.let_go(record)
         record.provisioned.connect_later, record.provisioned.late_binding = False, record.warm
+        record.provisioned.source_waits &= self._engine.capabilities.holds_input
         await self.create(record)
         await self._start_shared(record)
 
@@ -242,12 +249,30 @@ class ContainerMaker:
         self, record: SessionRecord, network: base.Network
     ) -> tuple[str, int]:
         """Return where stages reach the registered probe: itself, or a relay in their network."""
-        upstream, host = record.plan.upstream, record.provisioned.upstream_address
+        upstream = record.plan.upstream
         assert upstream is not None
+        return await self._way_to(record, upstream.port, network)
+
+    async def find_source(self, record: SessionRecord) -> None:
+        """Note where the adapter finds its source: at the number that was checked, or at a relay.
+
+        Where the name matters to the server, the adapter looks it up itself.
+        """
+        source, checked = record.plan.source, record.provisioned.upstream_address
+        if source is None or checked is None:
+            return
+        found = await self._way_to(record, source.parsed.port, network_of(record))
+        if found[0] != checked or source.scheme not in NAMES_MATTER:
+            record.provisioned.source_at = found
+
+    async def _way_to(
+        self, record: SessionRecord, port: int, network: base.Network
+    ) -> tuple[str, int]:
+        host = record.provisioned.upstream_address
         assert host is not None, "the probe is checked before anything is made"
         if network.gateway is None or await self._networks.reaches(host, network):
-            return host, upstream.port
-        record.provisioned.relay = Relay(host, upstream.port)
+            return host, port
+        record.provisioned.relay = Relay(host, port)
         early = not self._engine.capabilities.bridges_at_once
         return await record.provisioned.relay.open(network.gateway, early=early)
 

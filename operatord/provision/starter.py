@@ -17,15 +17,18 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from operatord.core.pipelines import PROBE
+from operatord.core.plans import SessionPlan
 from operatord.core.subnets import SubnetPool
 from operatord.engines import base
 from operatord.machine.clock import Clock
 from operatord.session.record import SessionRecord, Told
 from operatord.streams.hello import NoHello, read_hello, rest
+from operatord.streams.sources.look import look_at
 from operatord_protocol import errors
 from operatord_protocol.messages import Location
 
-from .blueprint import StartSettings, environment, late_line
+from .blueprint import StartSettings, environment, late_line, waits
 from .containers import ContainerMaker, milliseconds
 from .doors import Doors
 from .networks import Networks
@@ -80,6 +83,7 @@ class Starter:
         """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()
         record.provisioned.late_binding = record.provisioned.connect_later = self._can_wait(record)
+        record.provisioned.source_waits = self._source_can_wait(record)
         await self._step(record, "probe", self._check_probe)
         await self._step(record, "images", self._check_images)
         await self._step(record, "turn", self._await_turn)
@@ -105,6 +109,12 @@ class Starter:
         """Tell whether all stages know how to wait, so that they can start before there is a network."""
         bindings = {record.plan.stages[name].late_bind for name in record.stages}
         return bindings == {"native"} and self._can_connect_later(record)
+
+    def _source_can_wait(self, record: SessionRecord) -> bool:
+        """Tell whether an adapter can be told its URL by a line that nobody else sees."""
+        adapter = None if record.plan.source is None else record.plan.stages[PROBE]
+        can = adapter is not None and adapter.late_bind != "off"
+        return can and self._engine.capabilities.holds_input
 
     def _can_connect_later(self, record: SessionRecord) -> bool:
         engine = self._engine.capabilities
@@ -159,6 +169,7 @@ class Starter:
         if record.provisioned.relay is not None:
             await record.provisioned.relay.close()
             record.provisioned.relay = None
+        record.provisioned.source_at = None
         lost = sum(record.timings.values())
         record.timings.clear()
         await self._step(record, "slot", self._maker.let_go)
@@ -176,6 +187,7 @@ class Starter:
             record.provisioned.addresses["probe"] = await self._maker.upstream_address(
                 record, record.provisioned.network
             )
+        await self._maker.find_source(record)
         self._tell(record)
         for name in [name for name in record.provisioned.containers if name not in plan.stages]:
             record.provisioned.unused.append(record.provisioned.containers.pop(name))
@@ -185,7 +197,7 @@ class Starter:
 
         They begin on another core meanwhile. What fails here fails again in `claim`, where it is handled.
         """
-        if record.plan.upstream is None:
+        if record.plan.registered is None:
             with contextlib.suppress(Exception):
                 self._tell(record)
 
@@ -225,24 +237,30 @@ class Starter:
             raise base.ImageMissing(image)
 
     async def _check_probe(self, record: SessionRecord) -> None:
-        upstream = record.plan.upstream
-        if upstream is None:
+        if (name := record.plan.registered) is None:
             return
-        rules = self._settings().rules
         try:
-            found = await read_hello(upstream.host, upstream.port, PROBE_TIMEOUT, rules)
-            record.provisioned.upstream_address = found.address
+            record.provisioned.upstream_address = await self._probe_address(record.plan)
         except NoHello as exc:
-            log.info("session %s: probe %s: %s", record.id, upstream.name, exc.detail)
-            reason = f"the probe {upstream.name!r} cannot be used: {exc}"
-            record.for_operators = f"the probe {upstream.name!r} cannot be used: {exc.detail}"
-            raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=upstream.name) from exc
+            log.info("session %s: probe %s: %s", record.id, name, exc.detail)
+            reason = f"the probe {name!r} cannot be used: {exc}"
+            record.for_operators = f"the probe {name!r} cannot be used: {exc.detail}"
+            raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=name) from exc
+
+    async def _probe_address(self, plan: SessionPlan) -> str | None:
+        """Return the number at which a registered probe answers; None without one. Raises `NoHello`."""
+        rules = self._settings().rules
+        if plan.source is not None:
+            return (await look_at(plan.source.parsed, PROBE_TIMEOUT, rules)).address
+        assert plan.upstream is not None
+        found = await read_hello(plan.upstream.host, plan.upstream.port, PROBE_TIMEOUT, rules)
+        return found.address
 
     async def _start(self, record: SessionRecord) -> None:
         try:
             await self._maker.start(record)
-            if record.provisioned.late_binding:
-                await together(self._maker.attach_stdin(record, name) for name in record.stages)
+            if waiting := [name for name in record.stages if waits(record, name)]:
+                await together(self._maker.attach_stdin(record, name) for name in waiting)
                 if not record.warm:
                     await self._bind(record)
         except base.EngineError as exc:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from operatord.core.endings import UPSTREAM_FAILED
+from operatord.core.pipelines import PROBE
 
 MIB = 1024**2
 
@@ -30,6 +31,8 @@ class Case(NamedTuple):
     """Bytes that that stage may use."""
     probe: str | None = None
     """The registered probe that the session used."""
+    scheme: str | None = None
+    """The scheme of that probe's URL, if it has one: its stage ``probe`` is an adapter."""
     reads_probe: bool = False
     """Whether the stage at fault reads from that probe."""
     ran: bool = False
@@ -40,6 +43,8 @@ class Case(NamedTuple):
     @property
     def setting(self) -> str:
         """Where the settings speak of the stage at fault."""
+        if self.scheme is not None and self.stage == PROBE:
+            return f"sources.{self.scheme}"
         return f"pipelines.{self.pipeline}.stages.{self.stage}"
 
     @property
@@ -135,6 +140,8 @@ def _lease(case: Case) -> str:
 
 def _probe(case: Case) -> str:
     name = case.probe or "NAME"
+    if case.scheme is not None:
+        return f"see that its source can be read; `operatorctl probe get {name}` tries it"
     return f"see that the probe serves its stream at that address; `operatorctl probe get {name}` tries it"
 
 

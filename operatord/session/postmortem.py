@@ -86,7 +86,7 @@ def post_mortem(record: SessionRecord) -> PostMortem:
 
 
 def _case(record: SessionRecord, stage: str | None) -> Case:
-    plan, upstream = record.plan, record.plan.upstream
+    plan = record.plan
     assert record.result is not None
     return Case(
         cause=record.result.cause,
@@ -95,8 +95,9 @@ def _case(record: SessionRecord, stage: str | None) -> Case:
         code=record.observed.exits[stage].exit_code if stage in record.observed.exits else None,
         by_others=record.provisioned.containers.get(stage or "") in record.observed.by_others,
         memory_limit=int(plan.stages[stage].most_memory) if stage in plan.stages else 0,
-        probe=None if upstream is None else upstream.name,
-        reads_probe=upstream is not None and stage == next(iter(plan.stages)),
+        probe=plan.registered,
+        scheme=None if plan.source is None else plan.source.scheme,
+        reads_probe=plan.upstream is not None and stage == next(iter(plan.stages)),
         ran=record.started is not None,
         leased_by="ttl" if isinstance(record.params.lease, Ttl) else "connection",
     )

@@ -85,6 +85,8 @@ class Provisioned:
     """Where each stage, and a registered probe, is found by the session's stages."""
     upstream_address: str | None = None
     """The number at which the registered probe has answered: what its stages, or its relay, connect to."""
+    source_at: tuple[str, int] | None = None
+    """Where the adapter finds the source of a probe with a URL; None: where the URL says."""
     containers: dict[str, str] = field(default_factory=dict)
     gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """For each stage that has any, the ids of the devices that it was given."""
@@ -100,6 +102,8 @@ class Provisioned:
     """Where the last stage's port is published, when that is known beforehand."""
     late_binding: bool = False
     """Late binding: its stages start first and read their settings from standard input."""
+    source_waits: bool = False
+    """At least its adapter does, so that its URL is in no container's settings."""
     connect_later: bool = False
     """The namespace that its stages share is connected to its network only when they run."""
 

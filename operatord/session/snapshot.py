@@ -180,9 +180,9 @@ def _from_row(
     lease_end = None if snapshot.ttl is None else snapshot.expires
     record.written = snapshot.written or guessed(snapshot.phases, lease_end)
     record.observed.reports = {stage: checked(said) for stage, said in snapshot.reports.items()}
-    upstream = snapshot.plan.upstream
-    if snapshot.relay is not None and upstream is not None:
-        record.provisioned.relay = Relay(upstream.host, upstream.port, snapshot.relay)
+    if snapshot.relay is not None:
+        # It passes everything on already: where to, it knows itself.
+        record.provisioned.relay = Relay("", 0, snapshot.relay)
     if snapshot.result is not None:
         record.result = Ending(**msgspec.structs.asdict(snapshot.result))
     if "queued" not in snapshot.phases or (row.phase == "stopping" and record.result is None):

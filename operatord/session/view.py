@@ -25,7 +25,6 @@ def to_session(record: SessionRecord, clock: Clock) -> Session:
         for name in record.plan.stages
         if name in record.observed.exits
     }
-    upstream = record.plan.upstream
     return Session(
         session_id=record.id,
         pipeline=record.plan.pipeline,
@@ -42,7 +41,7 @@ def to_session(record: SessionRecord, clock: Clock) -> Session:
         expires=_stamp(record.expires) if not ended else UNSET,
         unread_since=_stamp(record.unread_since(clock)),
         position=or_unset(record.place.position),
-        registered_probe=upstream.name if upstream else UNSET,
+        registered_probe=or_unset(record.plan.registered),
         timings=record.timings or UNSET,
         estimate=or_unset(record.place.estimate),
         plain_location=UNSET if ended else record.plain_location or UNSET,

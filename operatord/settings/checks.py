@@ -13,6 +13,7 @@ import msgspec
 from operatord.core import engine_address
 from operatord.core.engine_kinds import is_local
 from operatord.core.pipelines import problems, warnings
+from operatord.core.sources.adapters import adapter_problems, adapter_warnings, shipped_adapters
 from operatord.core.subnets import PREFIX
 from operatord.core.units import Duration
 from operatord_protocol.hosts import host_problem
@@ -49,6 +50,8 @@ def contradictions(config: Config) -> list[str]:
         *_patience_problems(config.engine_patience),
         *_engine_problems(config),
     ]
+    for scheme, adapter in config.sources.items():
+        found += adapter_problems(scheme, adapter)
     for name, pipeline in config.pipelines.items():
         found += problems(name, pipeline)
     for needed in ("stream", "segmented"):
@@ -63,11 +66,14 @@ def cautions(config: Config) -> list[str]:
     """Return a sentence for each thing that makes sense, and that its writer may not have meant. They may
     name paths of the engine's machine, so they are not for clients."""
     local = is_local(config.engine)
-    return [
-        sentence
-        for name, pipeline in config.pipelines.items()
-        for sentence in warnings(name, pipeline, local=local)
-    ]
+    found: list[str] = []
+    shipped = shipped_adapters()
+    for scheme, adapter in config.sources.items():
+        if adapter != shipped.get(scheme):
+            found += adapter_warnings(scheme, adapter, local=local)
+    for name, pipeline in config.pipelines.items():
+        found += warnings(name, pipeline, local=local)
+    return found
 
 
 def _listen_problems(config: Config) -> list[str]:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from operatord.core.engine_kinds import EngineChoice
 from operatord.core.pipelines import Pipeline, shipped
+from operatord.core.sources.adapters import Adapter, Scheme, shipped_adapters
 from operatord.core.units import Bytes, Duration, plain
 from operatord_protocol.framing import LEAST_LINE_BYTES, LINE_BYTES, MOST_LINE_BYTES
 
@@ -187,6 +188,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     defaults: Defaults = Defaults()
     history: History = History()
     log: Logging = Logging()
+    sources: dict[Scheme, Adapter] = msgspec.field(default_factory=shipped_adapters)
     pipelines: dict[str, Pipeline] = msgspec.field(default_factory=shipped)
 
     @property

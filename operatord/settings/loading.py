@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,6 +22,8 @@ from .checks import contradictions
 from .config import Config, ConfigError, to_dict
 from .type_errors import named, problem_of
 from .variables import from_environment, slips, with_variable
+
+S = TypeVar("S", bound=Stage)
 
 
 def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = ()) -> Config:
@@ -81,12 +83,16 @@ def with_env_files(config: Config) -> Config:
         )
         for name, pipeline in config.pipelines.items()
     }
+    sources = {
+        scheme: _with_env_files(f"sources.{scheme}", adapter, found)
+        for scheme, adapter in config.sources.items()
+    }
     if found:
         raise ConfigError(found)
-    return msgspec.structs.replace(config, pipelines=pipelines)
+    return msgspec.structs.replace(config, pipelines=pipelines, sources=sources)
 
 
-def _with_env_files(where: str, stage: Stage, problems: list[str]) -> Stage:
+def _with_env_files(where: str, stage: S, problems: list[str]) -> S:
     paths = given(stage.env_file, [])
     if not paths:
         return stage

@@ -8,23 +8,35 @@ import functools
 import msgspec
 
 from operatord.core.destinations import PRIVATE, Destinations, parse
+from operatord.core.sources.local import LocalPlaces, is_local, parse_place
 
 
 class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which addresses a probe may be registered at."""
+    """Where a probe may be registered at."""
 
     allow: list[str] = msgspec.field(default_factory=lambda: list(PRIVATE))
-    """Networks, with ports or without, as `operatord.core.destinations.parse` takes them."""
+    """Networks, with ports or without, as `operatord.core.destinations.parse` takes them; files and devices,
+    as `operatord.core.sources.local.parse_place` does."""
 
     @property
     def destinations(self) -> Destinations:
-        """What that allows."""
+        """The addresses that that allows."""
         return _destinations(tuple(self.allow))
+
+    @property
+    def places(self) -> LocalPlaces:
+        """The files and devices that that allows."""
+        return _places(tuple(self.allow))
 
 
 @functools.lru_cache(maxsize=4)
 def _destinations(allow: tuple[str, ...]) -> Destinations:
-    return Destinations([parse(each) for each in allow])
+    return Destinations([parse(each) for each in allow if not is_local(each)])
+
+
+@functools.lru_cache(maxsize=4)
+def _places(allow: tuple[str, ...]) -> LocalPlaces:
+    return LocalPlaces([parse_place(each) for each in allow if is_local(each)])
 
 
 def probe_problems(settings: ProbeSettings) -> list[str]:
@@ -32,7 +44,7 @@ def probe_problems(settings: ProbeSettings) -> list[str]:
     found = []
     for place, each in enumerate(settings.allow):
         try:
-            parse(each)
+            (parse_place if is_local(each) else parse)(each)
         except ValueError as exc:
             found.append(f"probes.allow[{place}]: {exc}")
     return found

@@ -34,7 +34,8 @@ _EXPECTED = {
     "pipelines": "expected a mapping such as {live: {stages: {camera: {image: demo-probe, port: 12345}}}}",
     "ports": _RANGE,
     "probes": "expected a mapping such as {allow: [10.0.0.0/8]}",
-    "probes.allow": "expected a list such as [10.0.0.0/8, 192.168.0.0/16:12345-12399]",
+    "probes.allow": "expected a list such as [10.0.0.0/8, 192.168.0.0/16:12345-12399, file:/srv/recordings]",
+    "sources": "expected a mapping such as {rtsp: {image: operatord-camera}}",
     "streams": "expected a mapping such as {allow: token}",
 }
 """Messages for settings whose type says too little; ``[]`` stands for any item of a list."""

@@ -17,6 +17,8 @@ OTHER_VARIABLES = (
     "OPERATORD_FAILPOINT", "OPERATORD_GUARD", "OPERATORD_NO_ENGINE_REASON",
 )  # fmt: skip
 """Variables with our prefix that are not settings: for the command line, the client, stages and tests."""
+_FILE_ONLY = ("pipelines", "sources")
+"""Settings that no variable sets."""
 
 
 def not_settings(env: Mapping[str, str]) -> list[str]:
@@ -99,11 +101,11 @@ def _variable(path: Sequence[str]) -> str:
 
 
 def _scalars(data: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the paths of all settings but pipelines."""
+    """Return the paths of all settings but those of a file only."""
     paths: list[tuple[str, ...]] = []
     for key, value in data.items():
-        if isinstance(value, dict) and key != "pipelines":
+        if isinstance(value, dict) and key not in _FILE_ONLY:
             paths += _scalars(value, (*prefix, key))
-        elif key != "pipelines":
+        elif key not in _FILE_ONLY:
             paths.append((*prefix, key))
     return paths

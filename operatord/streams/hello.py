@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from operatord.core.destinations import Address, Destinations, never, number
+from operatord.core.sources.local import LocalPlaces
 from operatord_protocol.stream import Forbidden, Hello, StreamError, parse_upstream
 
 from .visit import Visit, visit
@@ -56,6 +57,10 @@ class Rules(NamedTuple):
     allowed: Destinations
     discreet: bool = False
     """Somebody is not to know what listens where: all failures take the same time."""
+    places: LocalPlaces = LocalPlaces()
+    """Files and devices of the engine's machine that may be read …"""
+    sees_places: bool = True
+    """… and whether they can be seen from here."""
 
 
 class Greeting(NamedTuple):

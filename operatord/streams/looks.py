@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: MIT
-"""Looks at addresses for a stream header: limited in number and rate, and without raising errors."""
+"""Looks at addresses for a stream header, and at what URLs name: limited in number and rate, and without
+raising errors."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import msgspec
 
 from operatord_protocol.stream import Hello
 
 from .hello import NoHello, NotAllowed, NotTried, Rules, read_hello, resolve
+from .sources.look import check_place, look_at
+from .sources.target import Target
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +34,8 @@ class Seen(NamedTuple):
     """What a look has shown."""
 
     state: State
-    hello: Hello | None = None
+    frame: Mapping[str, Any] | None = None
+    """What the probe says of its pictures."""
     error: str | None = None
     """What whoever asks is told …"""
     detail: str | None = None
@@ -45,26 +51,29 @@ class Looks:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._names = asyncio.Semaphore(AT_ONCE)
 
-    async def check(self, host: str, port: int) -> None:
-        """See that somebody may be looked for at a host. Raises `NotAllowed`.
+    async def check(self, target: Target) -> None:
+        """See that somebody may look for a probe there. Raises `NotAllowed`.
 
         That no address is known, or none can be told now, is no reason: names come and go.
         """
+        if target.source is not None and target.source.is_local:
+            check_place(target.source, self._rules())
+            return
         async with self._names:
             try:
-                await resolve(host, port, TIMEOUT, self._rules().allowed)
+                await resolve(target.host, target.port, TIMEOUT, self._rules().allowed)
             except NotAllowed:
                 raise
             except NoHello:
                 return
 
-    async def look(self, host: str, port: int) -> Seen:
+    async def look(self, target: Target) -> Seen:
         """Look once, when it is its turn; whatever goes wrong is in what is returned."""
         loop = asyncio.get_running_loop()
         await self._places.acquire()
         over = loop.time() + PACE
         try:
-            return await _seen(host, port, self._rules())
+            return await _seen(target, self._rules())
         finally:
             if loop.time() < over:
                 loop.call_at(over, self._places.release)
@@ -72,13 +81,29 @@ class Looks:
                 self._places.release()
 
 
-async def _seen(host: str, port: int, rules: Rules) -> Seen:
+async def _seen(target: Target, rules: Rules) -> Seen:
     try:
-        return Seen("up", (await read_hello(host, port, TIMEOUT, rules)).hello)
+        return await _read(target, rules)
     except NotTried as exc:
         return Seen("unknown", error=str(exc), detail=exc.detail)
     except NoHello as exc:
         return Seen("down", error=str(exc), detail=exc.detail)
     except Exception:
-        log.exception("a look at %s:%d broke", host, port)
+        log.exception("a look at %s broke", target.shown)
         return Seen("unknown", error="it could not be looked at; the daemon's log says why")
+
+
+async def _read(target: Target, rules: Rules) -> Seen:
+    """Raises `NoHello`, `NotTried`."""
+    if target.source is None:
+        greeting = await read_hello(target.host, target.port, TIMEOUT, rules)
+        return Seen("up", _frame(greeting.hello))
+    if target.source.is_local and not rules.sees_places:
+        check_place(target.source, rules)
+        return Seen("unknown")
+    return Seen("up", (await look_at(target.source, TIMEOUT, rules)).facts)
+
+
+def _frame(hello: Hello) -> dict[str, Any]:
+    described: dict[str, Any] = msgspec.to_builtins(hello)
+    return {key: value for key, value in described.items() if key != "type" and value is not None}

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""The registered probes: any process that speaks the stream format, on this host or another."""
+"""The registered probes: any process that speaks the stream format, on this host or another, and what URLs
+name."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from msgspec import UNSET
 
-from operatord.core.plans import Upstream
+from operatord.core.plans import Adapted, Source, Upstream
 from operatord.settings.config import Config
 from operatord.settings.current import CurrentSettings
 from operatord.store.events import Emit
@@ -20,12 +21,11 @@ from operatord.store.journal import Journal
 from operatord.store.journal_file import JournalFailed, not_written
 from operatord_protocol import errors
 from operatord_protocol.checking import suggestion
-from operatord_protocol.hosts import host_problem
 from operatord_protocol.messages import Probe, ProbeRegisterParams
-from operatord_protocol.stream import Hello
 
 from .hello import NotAllowed, Rules
 from .looks import Looks, Seen
+from .sources.target import Target, checked, target_of
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class _Entry:
         self.params = params
         self.holder = holder
         """The connection whose end forgets it; None for a pinned one."""
+        self.target = target_of(params)
         self.seen = Seen("unknown")
         self.looked = -math.inf
         """When that was seen, monotonic."""
@@ -78,8 +79,11 @@ class ProbeRegistry:
         emit: Emit,
         journal: Journal,
         settings: CurrentSettings,
+        *,
+        sees_places: Callable[[], bool] = lambda: True,
     ) -> None:
-        """``users`` returns the living sessions on a probe; ``emit`` publishes an event.
+        """``users`` returns the living sessions on a probe; ``emit`` publishes an event; ``sees_places``
+        returns what `Rules` have.
 
         Probes that an earlier life of the daemon was told of are known again, however many there are.
         """
@@ -88,22 +92,23 @@ class ProbeRegistry:
         self._journal = journal
         self._settings = settings
         self._holders: set[int] = set()
-        self._looks = Looks(lambda: rules_of(settings.config))
+        self._looks = Looks(lambda: rules_of(settings.config, sees_places=sees_places()))
         self._looking: set[asyncio.Task[None]] = set()
         self._entries: dict[str, _Entry] = {}
         for name, data in journal.probes().items():
             try:
                 self._entries[name] = _Entry(msgspec.json.decode(data, type=StoredProbe), None)
-            except msgspec.MsgspecError as exc:
+            except (msgspec.MsgspecError, ValueError) as exc:
                 log.error("the probe %s cannot be read from the journal: %s", name, exc)
 
-    async def register(self, params: ProbeRegisterParams, by: Registrant) -> None:
-        """Make a probe known, which belongs to who has registered it first.
+    async def register(self, params: ProbeRegisterParams, by: Registrant) -> Target:
+        """Make a probe known, which belongs to who has registered it first; return where it is.
 
         Raises `InvalidParams`, `Forbidden` where nobody may connect, or when the name is another user's,
         `Conflict` when the name has another address, `TooManyRequests` when there is no room for another
         probe, `NoCapacity` when it cannot be written down; then nothing has happened.
         """
+        params = checked(params, self._settings.config.sources)
         self._check(params, by)
         await self._check_destination(params)
         known = self._check(params, by)  # another request may have been quicker
@@ -120,13 +125,15 @@ class ProbeRegistry:
             except JournalFailed as exc:
                 self._put_back(params.name, known, instead_of=entry)
                 raise not_written(exc, f"the probe {params.name!r} is not registered") from exc
+        return entry.target
 
     async def _check_destination(self, params: ProbeRegisterParams) -> None:
+        target = target_of(params)
         try:
-            await self._looks.check(params.host, params.port)
+            await self._looks.check(target)
         except NotAllowed as exc:
             log.info("probe %s is not registered: %s", params.name, exc.detail)
-            raise errors.Forbidden(f"params.host: {exc}", path="params.host") from exc
+            raise errors.Forbidden(f"{target.param}: {exc}", path=target.param) from exc
 
     async def _write(self, name: str, entry: _Entry | None) -> None:
         """Write a probe down, or that it is not known any more. Raises `JournalFailed`."""
@@ -164,19 +171,12 @@ class ProbeRegistry:
                     "one that nobody needs"
                 )
             return None
-        if (known.params.host, known.params.port) != (params.host, params.port):
-            raise errors.Conflict(
-                f"the probe {params.name!r} is registered at {known.params.host}:"
-                f"{known.params.port}; remove it first or choose another name",
-                name=params.name,
-            )
+        _check_same(known, params, by)
         if known.params.owner:
             _check_owner(known, by)
         return known
 
     def _check_params(self, params: ProbeRegisterParams) -> None:
-        if problem := host_problem(params.host):
-            raise errors.InvalidParams(f"params.host: {problem}", path="params.host")
         most = self._settings.config.limits.label_bytes
         labels = sum(len(f"{name}{value}".encode()) for name, value in params.labels.items())
         if labels > most:
@@ -234,10 +234,19 @@ class ProbeRegistry:
             raise not_written(exc, f"the probe {name!r} is still registered") from exc
         return self._describe(entry, whole=by.sees(""))
 
-    def upstream(self, name: str) -> Upstream:
-        """Return the details that a session needs. Raises `NotFound`."""
-        params = self._entry(name).params
-        return Upstream(params.name, params.host, params.port)
+    def upstream(self, name: str) -> Upstream | Adapted:
+        """Return the details that a session needs. Raises `NotFound`, `Conflict` without an adapter."""
+        host, port, source = self._entry(name).target
+        if source is None:
+            return Upstream(name, host, port)
+        config = self._settings.config
+        if (adapter := config.sources.get(source.scheme)) is None:
+            raise errors.Conflict(
+                f"`sources` has no adapter for {source.scheme}: any more, which the probe {name!r} has",
+                name=name,
+            )
+        needs = config.probes.places.place_of(source.scheme, source.path)
+        return Adapted(Source(name, source.text, needs), adapter.stage)
 
     def connection_closed(self, connection: int) -> None:
         """Forget the probes whose lease was this connection."""
@@ -263,7 +272,7 @@ class ProbeRegistry:
 
     async def _look_once(self, entry: _Entry) -> None:
         try:
-            seen = await self._looks.look(entry.params.host, entry.params.port)
+            seen = await self._looks.look(entry.target)
         finally:
             entry.looking = None
         if seen.detail is not None and seen.detail != entry.seen.detail:
@@ -278,24 +287,44 @@ class ProbeRegistry:
         params, seen = entry.params, entry.seen
         return Probe(
             name=params.name,
-            host=params.host,
-            port=params.port,
+            host=entry.target.host or UNSET,
+            port=entry.target.port or UNSET,
+            url=entry.target.shown,
             state=entry.seen.state,
             labels=params.labels,
             lease=params.lease,
             owner=params.owner or UNSET,
-            frame=_frame(seen.hello) if seen.hello else UNSET,
+            frame=dict(seen.frame) if seen.frame else UNSET,
             error=(seen.detail if whole else None) or seen.error or UNSET,
             sessions=self._users(params.name),
         )
 
 
-def rules_of(config: Config) -> Rules:
-    """Return what the settings say about connections to probes.
+def rules_of(config: Config, *, sees_places: bool) -> Rules:
+    """Return what the settings say about connections to probes; ``sees_places`` as in `Rules`.
 
     Where everybody is an operator, there is nobody who is not to know what listens where.
     """
-    return Rules(config.probes.destinations, config.has_roles)
+    probes = config.probes
+    return Rules(probes.destinations, config.has_roles, probes.places, sees_places)
+
+
+def _check_same(known: _Entry, params: ProbeRegisterParams, by: Registrant) -> None:
+    """Raises `Conflict` for a probe that is somewhere else, `Forbidden` if only its credentials differ and it
+    is another user's, who would otherwise have guesses confirmed."""
+    before, after = known.target, target_of(params)
+    if before == after:
+        return
+    what = f"is registered as {before.shown}"
+    if before.source is None:
+        what = f"is registered at {before.host}:{before.port}"
+    elif before.shown == after.shown:
+        _check_owner(known, by)
+        what = "is registered with other credentials"
+    raise errors.Conflict(
+        f"the probe {params.name!r} {what}; remove it first or choose another name",
+        name=params.name,
+    )
 
 
 def _holder(params: ProbeRegisterParams, by: Registrant) -> int | None:
@@ -314,8 +343,3 @@ def _check_owner(entry: _Entry, by: Registrant) -> None:
         whose = f"belongs to {owner}" if owner else "was registered before probes had owners"
         hint = "only its owner and operators may change that" if owner else "only operators may"
         raise errors.Forbidden(f"the probe {name!r} {whose}; {hint}", name=name)
-
-
-def _frame(hello: Hello) -> dict[str, Any]:
-    described: dict[str, Any] = msgspec.to_builtins(hello)
-    return {key: value for key, value in described.items() if key != "type" and value is not None}

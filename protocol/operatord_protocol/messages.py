@@ -237,10 +237,26 @@ Host = Annotated[
 ]
 
 
+# No blanks and control characters: it becomes a variable of a stage.
+Url = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=2048,
+        pattern=r"^[^\x00-\x20\x7f]+(?!\n)$",
+        description="a URL without blanks; a blank in it is written %20",
+    ),
+]
+
+
 class ProbeRegisterParams(Params, frozen=True):
+    """Either ``url``, or ``host`` and ``port``."""
+
     name: Name
-    host: Host
-    port: Port
+    host: Host | UnsetType = UNSET
+    port: Port | UnsetType = UNSET
+    url: Url | UnsetType = UNSET
+    """With credentials, if it needs any; nobody is shown them."""
     labels: dict[Name, Annotated[str, Meta(max_length=256)]] = {}
     lease: Literal["pinned", "connection"] = "pinned"
 
@@ -249,17 +265,20 @@ class ProbeParams(Params, frozen=True):
     name: Name
 
 
-class Probe(Result, frozen=True):
+class Probe(Result, frozen=True, kw_only=True):
     name: str
-    host: str
-    port: int
+    host: str | UnsetType = UNSET
+    """Of all but what is on the engine's machine, such as files and devices."""
+    port: int | UnsetType = UNSET
+    url: str | UnsetType = UNSET
+    """Without credentials; ``tcp://HOST:PORT`` of a probe that serves the stream format itself."""
     state: str
     """``up``, ``down``, or ``unknown`` while nobody has connected to it yet."""
     labels: dict[str, str] = {}
     lease: str = "pinned"
     owner: str | UnsetType = UNSET
     frame: dict[str, Any] | UnsetType = UNSET
-    """The probe's own hello: width, height, format, fps, count."""
+    """The probe's own hello: width, height, format, fps, count; of a URL, what its source says."""
     error: str | UnsetType = UNSET
     sessions: list[str] = []
 

@@ -46,7 +46,7 @@ def told(text: str) -> str:
         ("probes: 10.0.0.0/8", "expected a mapping such as {allow: [10.0.0.0/8]}"),
         (
             "probes: {allow: 10.0.0.0/8}",
-            "expected a list such as [10.0.0.0/8, 192.168.0.0/16:12345-12399]",
+            "expected a list such as [10.0.0.0/8, 192.168.0.0/16:12345-12399, file:/srv/recordings]",
         ),
         ("tls: true", f"unknown member; it belongs to an address, as in listeners: [{LISTENER}]"),
         ("auth: token", "expected a mapping such as {tokens: /etc/operatord/tokens}"),

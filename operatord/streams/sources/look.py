@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: MIT
+"""Looks at what a URL names: whether it is there, may be read, and what it says of its pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from operatord.core.sources.url import SourceUrl
+from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotTried, Rules, resolve
+
+
+class Found(NamedTuple):
+    """What is known of a source that can be read."""
+
+    address: str | None
+    """The number that answered; None for what is on the engine's machine."""
+    facts: Mapping[str, Any]
+    """What the source says of its pictures, such as width, height and fps; it need not say anything."""
+
+
+async def look_at(source: SourceUrl, timeout: float, rules: Rules) -> Found:
+    """Look once, where ``rules`` allow it.
+
+    ``timeout``, in seconds, is for looking up the name, and again for the rest.
+    Raises `NoHello`, `NotTried`, `NotAllowed`.
+    """
+    if source.is_local:
+        return await _look_here(source, timeout, rules)
+    now = asyncio.get_running_loop().time
+    begun = now()
+    try:
+        addresses = await resolve(source.host, source.port, timeout, rules.allowed)
+        begun = now()
+        return await _first(source, addresses, timeout)
+    except NoHello:
+        if rules.discreet:
+            await asyncio.sleep(begun + timeout + MARGIN - now())
+        raise
+
+
+def check_place(source: SourceUrl, rules: Rules) -> None:
+    """See that a file or device may be read. Raises `NotAllowed`."""
+    if rules.places.place_of(source.scheme, source.path) is None:
+        raise NotAllowed(
+            f"probes.allow does not have {source.scheme}:{source.path}; an operator can add it, or a "
+            f"{'folder above it' if source.scheme == 'file' else 'pattern such as v4l2:/dev/video*'}, there"
+        )
+
+
+async def _look_here(source: SourceUrl, timeout: float, rules: Rules) -> Found:
+    check_place(source, rules)
+    if not rules.sees_places:
+        return Found(None, {})
+    try:
+        async with asyncio.timeout(timeout):  # the disk of a file may be far away
+            await asyncio.to_thread(_check_there, source, rules)
+    except TimeoutError as exc:
+        what = "the disk of the file does not answer"
+        raise NotTried(what, f"{what}: {source.path}") from exc
+    return Found(None, {})
+
+
+def _check_there(source: SourceUrl, rules: Rules) -> None:
+    try:
+        real = os.path.realpath(source.path, strict=True)
+        mode = os.stat(real).st_mode  # noqa: PTH116
+    except OSError as exc:
+        raise NoHello(f"{source.path}: {os.strerror(exc.errno or 0)}") from exc
+    if source.scheme == "v4l2":
+        if not stat.S_ISCHR(mode):
+            raise NoHello(f"{source.path} is no device")
+    elif rules.places.place_of("file", real) is None:
+        raise NotAllowed(f"{source.path} is a link to a place that probes.allow does not have")
+
+
+async def _first(source: SourceUrl, addresses: Sequence[str], timeout: float) -> Found:
+    """Return what the first of the addresses says that answers. Raises what the last one did."""
+    try:
+        async with asyncio.timeout(timeout):
+            *others, last = addresses
+            for address in others:
+                with contextlib.suppress(OSError):
+                    return await _ask(source, address)
+            return await _ask(source, last)
+    except TimeoutError as exc:
+        raise _silent(source, f"it says nothing within {timeout:g} s") from exc
+    except OSError as exc:
+        raise _silent(source, os.strerror(exc.errno) if exc.errno else "it hung up") from exc
+
+
+async def _ask(source: SourceUrl, address: str) -> Found:
+    """Connect. Raises `OSError`, `NoHello`."""
+    _, writer = await asyncio.open_connection(address, source.port)
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return Found(address, {})
+
+
+def _silent(source: SourceUrl, detail: str) -> NoHello:
+    text = f"nothing that can be read answers at {source.shown}"
+    return NoHello(
+        f"{text}; probe.get tells operators why, and so does the daemon's log", f"{text}: {detail}"
+    )
