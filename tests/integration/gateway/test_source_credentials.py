@@ -5,55 +5,64 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
-from daemon_lab import receive, served
+from daemon_lab import Json, Wire, receive, served
 from gateway_lab import Caller
 from shared_host import free_port
 from source_lab import camera, settings, told
 
 SECRET = "geheim"
+OF_ALL = (
+    "session.list", "probe.list", "pipeline.list", "system.describe", "system.status", "system.metrics",
+)  # fmt: skip
 
 
 async def test_credentials_are_shown_nowhere(tmp_path: Path) -> None:
     """Everything that a daemon says, on its socket, over HTTP and in its log, of a session on a URL."""
-    note = tmp_path / "note.json"
-    http = Caller(("127.0.0.1", free_port()))
+    note, http = tmp_path / "note.json", Caller(("127.0.0.1", free_port()))
     listen = f"127.0.0.1:{http.address[1]}"
     config = settings(note) | {"log": {"level": "debug"}, "http": {"listen": listen}}
     async with camera() as port, served(tmp_path / "state", config=config) as daemon:
         wire = await daemon.wire()
-        await wire.call("events.subscribe", since=0)
         url = f"rtsp://user:{SECRET}@127.0.0.1:{port}/live"
-        said = [await wire.call("probe.register", name="cam", url=url)]
-        bad = url.replace("127.0.0.1", "8.8.8.8")
-        said.append(str(await wire.refusal("probe.register", name="bad", url=bad)))
-        session = await wire.call("session.start", probe="cam", count=5)
-        one = {"session_id": session["session_id"]}
-        said += [session, await wire.call("session.plan", probe="cam")]
-        methods = [
-            "session.list",
-            "probe.list",
-            "system.describe",
-            "system.status",
-            "system.metrics",
-        ]
-        said += [await wire.call(each) for each in [*methods, "pipeline.list"]]
-        said += [await wire.call(f"session.{each}", **one) for each in ("get", "logs", "stats")]
-        pages = ("/metrics", "/", "/openapi.json", f"/sessions/{session['session_id']}")
-        said += [str(await http.get(page)) for page in pages]
-        said.append(await http.call("probe.list"))
-        await receive(session["location"])
-        said.append(await wire.call("session.wait", **one))
-        said.append(await wire.call("session.get", **one))
-        wire.send("session.nonsense {" + url)
-        said += [await wire.line(), wire.notes]
-        failed = await wire.refusal("session.start", probe="cam", env={"stream": {"policy": "x"}})
-        said += [failed.data, str(failed), await wire.call("session.list")]
-        said.append(await wire.call("probe.remove", name="cam"))
+        said = [await registered(wire, url), await lived(wire, http), await failed(wire, url)]
+        said.append(wire.notes)
         await wire.close()
         await daemon.stop()
     assert told(note)["source_url"] == url
     assert SECRET not in json.dumps([said, daemon.log])
     assert any("rtsp://127.0.0.1" in each.get("message", "") for each in daemon.log)
-    kept = (tmp_path / "state" / "journal.sqlite").stat().st_mode
-    assert kept & 0o077 == 0
+    assert (tmp_path / "state" / "journal.sqlite").stat().st_mode & 0o077 == 0
+
+
+async def registered(wire: Wire, url: str) -> list[Any]:
+    """Return what is said of registering, of the probe, and of one that is not allowed."""
+    await wire.call("events.subscribe", since=0)
+    refused = await wire.refusal(
+        "probe.register", name="no", url=url.replace("127.0.0.1", "8.8.8.8")
+    )
+    return [await wire.call("probe.register", name="cam", url=url), refused.message, refused.data]
+
+
+async def lived(wire: Wire, http: Caller) -> list[Any]:
+    """Return what is said of a session while it runs, and after its end."""
+    session = await wire.call("session.start", probe="cam", count=5)
+    one: Json = {"session_id": session["session_id"]}
+    said = [session, await wire.call("session.plan", probe="cam")]
+    said += [await wire.call(each) for each in OF_ALL]
+    said += [await wire.call(f"session.{each}", **one) for each in ("get", "logs", "stats")]
+    for page in ("/metrics", "/", "/openapi.json", f"/sessions/{one['session_id']}"):
+        said.append(str(await http.get(page)))
+    said.append(await http.call("probe.list"))
+    await receive(session["location"])
+    return [*said, await wire.call("session.wait", **one), await wire.call("session.get", **one)]
+
+
+async def failed(wire: Wire, url: str) -> list[Any]:
+    """Return what is said of a line that is none, of a session that fails, and of the probe's removal."""
+    wire.send("session.nonsense {" + url)
+    said = [await wire.line()]
+    refused = await wire.refusal("session.start", probe="cam", env={"stream": {"policy": "x"}})
+    said += [refused.message, refused.data, await wire.call("session.list")]
+    return [*said, await wire.call("probe.remove", name="cam")]
