@@ -9,17 +9,20 @@ line, in either format, which is what proves that a location delivers.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-if TYPE_CHECKING:
-    from numpy import dtype, ndarray, uint8
+from .pixels import NAMES, PIXELS, Pixels, picture_bytes
 
-    Picture = ndarray[tuple[int, int], dtype[uint8]]
-    """Rows from top to bottom, a byte for each pixel."""
+if TYPE_CHECKING:
+    from numpy import dtype, ndarray, uint8, uint16
+
+    Picture = ndarray[tuple[int, ...], dtype[uint8] | dtype[uint16]]
+    """Rows from top to bottom: a number for each pixel, or three."""
+    Mask = ndarray[tuple[int, ...], dtype[uint8]]
+    """Rows likewise, a byte for each pixel."""
 
 HEADER_BYTES = 64 * 1024
 """Longest header line."""
@@ -30,14 +33,14 @@ CHECK = b'{"type":"check"}\n'
 
 Y4M = b"YUV4MPEG2 "
 """What the first line of a stream for players begins with."""
-USUAL_RATE = 30
-"""Frames per second that players are told where the stream says none."""
-_MOST = 999_999_999
-"""Nine digits are what readers take."""
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,32}")
-"""A stage's name that may stand in the first line, of which ffmpeg takes 96 bytes."""
+META_BYTES = 4096
+"""Most bytes of a hello's `meta`, as JSON without white space."""
 
 _Size = Annotated[int, Meta(ge=1, le=65536)]
+_Length = Annotated[float, Meta(gt=0, le=1e6)]
+_Cosine = Annotated[float, Meta(ge=-1.001, le=1.001)]
+"""A direction cosine, as rounding goes."""
+_Coordinate = Annotated[float, Meta(ge=-1e6, le=1e6)]
 _Word = Annotated[str, Meta(max_length=64)]
 _Rate = Annotated[float, Meta(ge=0, le=1e6)]
 _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
@@ -48,20 +51,35 @@ class StreamError(Exception):
 
 
 class Forbidden(StreamError):
-    """The hello is of a format that is not allowed here."""
+    """The hello is malformed, or of a format that is not allowed here."""
 
 
 class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
-    """What a server says first: frames are ``height`` rows of ``width`` 8-bit grey pixels."""
+    """What a server says first: frames are ``height`` rows of ``width`` pixels."""
 
     stream: _Word
     width: _Size
     height: _Size
     format: _Word = "gray8"
+    """Of the pixels; those that are known here are in `pixels.PIXELS`."""
     fps: _Rate = 0.0
     """Frames per second; 0 means as fast as they can be made."""
     count: _Count | None = None
     """Frames to come; None when that is not known."""
+    spacing: tuple[_Length, _Length] | None = None
+    """Millimetres from a pixel to the next one on its right, and to the one below."""
+    depth: _Length | None = None
+    """Millimetres that the picture reaches into the patient."""
+    orientation: tuple[_Cosine, _Cosine, _Cosine, _Cosine, _Cosine, _Cosine] | None = None
+    """Direction cosines of the rows and of the columns, as DICOM's Image Orientation (Patient)."""
+    origin: tuple[_Coordinate, _Coordinate, _Coordinate] | None = None
+    """Where the first pixel is, in millimetres, as DICOM's Image Position (Patient)."""
+    meta: dict[str, Any] | None = None
+    """Whatever else whoever makes the pictures wants to say of them."""
+
+    def __post_init__(self) -> None:
+        if self.meta is not None and len(msgspec.json.encode(self.meta)) > META_BYTES:
+            raise ValueError(f"meta has more than {META_BYTES} bytes")
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -93,6 +111,7 @@ class Frame(msgspec.Struct, frozen=True):
     payloads: dict[str, bytes]
     width: int = 0
     height: int = 0
+    format: str = "gray8"
     """Of its pictures, by the stream's hello."""
 
     def __repr__(self) -> str:
@@ -109,7 +128,7 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def image(self) -> bytes:
-        """Rows of grey pixels, top to bottom. Raises `StreamError` if there are none (see `check_parts`)."""
+        """Rows of pixels, top to bottom. Raises `StreamError` if there are none (see `check_parts`)."""
         try:
             return self.payloads["image"]
         except KeyError as exc:
@@ -122,31 +141,44 @@ class Frame(msgspec.Struct, frozen=True):
 
     @property
     def array(self) -> Picture:
-        """The image as a numpy array of ``uint8``, ``(height, width)``: a view of the frame's own bytes,
-        which cannot be written to; ``.copy()`` can. Raises `ImportError` without numpy, `ValueError` for
-        pictures of another format than ``gray8``.
+        """The image as a numpy array: a view of the frame's own bytes, which cannot be written to;
+        ``.copy()`` can. ``uint8`` of ``(height, width)`` for gray8, ``uint16`` of the same for gray16le,
+        ``uint8`` of ``(height, width, 3)``, red first, for rgb24.
+
+        Raises `ImportError` without numpy, `ValueError` for another format or another number of bytes.
         """
-        return _picture(self.image, self.height, self.width)
+        pixels = PIXELS.get(self.format)
+        if pixels is None:
+            raise ValueError(
+                f"pictures of the format {self.format!r} cannot be made into arrays, only {NAMES}; the "
+                "frame's image has their bytes"
+            )
+        array: Picture = _rows(self.image, self.height, self.width, pixels)
+        return array
 
     @property
-    def mask_array(self) -> Picture | None:
-        """The mask likewise, 0 or 255 for each pixel; None in a plain stream."""
-        return None if self.mask is None else _picture(self.mask, self.height, self.width)
+    def mask_array(self) -> Mask | None:
+        """The mask as an array of ``uint8``, ``(height, width)``, 0 or 255 for each pixel; None in a plain
+        stream. Raises as `array`.
+        """
+        if self.mask is None:
+            return None
+        mask: Mask = _rows(self.mask, self.height, self.width, PIXELS["gray8"])
+        return mask
 
     def part(self, name: str) -> Part | None:
         """Return the description of a part."""
         return next((part for part in self.header.parts if part.name == name), None)
 
 
-def _picture(data: bytes, height: int, width: int) -> Picture:
+def _rows(data: bytes, height: int, width: int, pixels: Pixels) -> Any:
     """Return the same memory as an array. Raises `ImportError`, `ValueError` for another number of bytes."""
     try:
         import numpy  # noqa: PLC0415 - it is not needed otherwise, and takes a tenth of a second
     except ImportError as exc:
         raise ImportError("arrays take numpy: pip install numpy") from exc
-    found: Any = numpy.frombuffer(data, numpy.uint8)
-    array: Picture = found.reshape(height, width)
-    return array
+    shape = (height, width) if pixels.values == 1 else (height, width, pixels.values)
+    return numpy.frombuffer(data, pixels.dtype).reshape(shape)
 
 
 class Refused(msgspec.Struct, frozen=True, tag="error", tag_field="type"):
@@ -160,6 +192,12 @@ def open_line(token: str) -> bytes:
     return msgspec.json.encode({"type": "open", "token": token}) + b"\n"
 
 
+class _Greeting(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
+    """A hello, whatever it says."""
+
+
+_decode_greeting = msgspec.json.Decoder(_Greeting).decode
+_decode_hello = msgspec.json.Decoder(Hello).decode
 _decode_refused = msgspec.json.Decoder(Refused).decode
 _decoder: msgspec.json.Decoder[Hello | FrameHeader | End] = msgspec.json.Decoder(
     Hello | FrameHeader | End
@@ -173,8 +211,8 @@ def parse_hello(line: bytes) -> Hello:
     header = parse_header(line)
     if not isinstance(header, Hello):
         raise StreamError("the stream did not begin with a hello")
-    size = header.width * header.height
-    if header.format == "gray8" and size > PAYLOAD_BYTES:
+    size = picture_bytes(header.format, header.width, header.height)
+    if size is not None and size > PAYLOAD_BYTES:
         raise Forbidden(
             f"pictures of {header.width}×{header.height} pixels have {size} bytes, and a frame has at most "
             f"{PAYLOAD_BYTES}"
@@ -200,6 +238,8 @@ def parse_header(line: bytes) -> Hello | FrameHeader | End:
     except (ValueError, RecursionError) as exc:
         if (refused := _refusal(line)) is not None:
             raise StreamError(f"the stream is refused: {refused.message}") from exc
+        if (fault := _fault_of_hello(line)) is not None:
+            raise Forbidden(f"its hello is malformed: {fault}") from exc
         raise StreamError("this is not a header of the stream format") from exc
 
 
@@ -208,6 +248,21 @@ def _refusal(line: bytes) -> Refused | None:
         return _decode_refused(line)
     except (ValueError, RecursionError):
         return None
+
+
+def _fault_of_hello(line: bytes) -> str | None:
+    """Return what is wrong with a hello, in words without anything that it says; None for another line."""
+    try:
+        _decode_greeting(line)
+    except (ValueError, RecursionError):
+        return None
+    try:
+        _decode_hello(line)
+    except msgspec.ValidationError as exc:
+        return str(exc).replace("`", "").replace("$.", "")
+    except (ValueError, RecursionError):
+        return None
+    return None
 
 
 def _parse_y4m(line: bytes) -> Hello:
@@ -241,14 +296,13 @@ def check_parts(header: FrameHeader, hello: Hello) -> None:
         raise StreamError(f"frame {header.seq} has two parts of one name")
     if "image" not in sizes:
         raise StreamError(f"frame {header.seq} has no image")
-    if hello.format != "gray8":
-        return  # how many bytes such a picture has is not known here
-    for name in ("image", "mask"):
-        size, expected = sizes.get(name, 0), hello.width * hello.height
-        if name in sizes and size != expected:
+    for name, format in (("image", hello.format), ("mask", "gray8")):
+        expected = picture_bytes(format, hello.width, hello.height)
+        if name in sizes and expected is not None and sizes[name] != expected:
+            pixels = "pixels" if format == "gray8" else f"pixels of {format}"
             raise StreamError(
-                f"the {name} of frame {header.seq} has {size} bytes, and {hello.width}×{hello.height} "
-                f"pixels have {expected}"
+                f"the {name} of frame {header.seq} has {sizes[name]} bytes, and {hello.width}×{hello.height} "
+                f"{pixels} have {expected}"
             )
 
 
@@ -258,7 +312,8 @@ class StreamParser:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._header: FrameHeader | None = None
-        self._size = (0, 0)
+        self._picture = (0, 0, "gray8")
+        """Width, height and format of the pictures."""
         self._state: Literal["hello", "frames", "end"] = "hello"
         self.fault: StreamError | None = None
         """The error that follows everything returned so far."""
@@ -314,7 +369,7 @@ class StreamParser:
         if self._state == "hello":
             self._state = "frames"
             hello = parse_hello(line)
-            self._size = hello.width, hello.height
+            self._picture = hello.width, hello.height, hello.format
             return hello
         header = parse_header(line)
         if isinstance(header, Hello):
@@ -336,21 +391,4 @@ class StreamParser:
             start += part.bytes
         del self._buffer[:total]
         self._header = None
-        return Frame(header, payloads, *self._size)
-
-
-def first_line(hello: Hello) -> bytes:
-    """Return the line that a stream for players (YUV4MPEG2) begins with; at most 96 bytes."""
-    size = f"W{hello.width} H{hello.height}"
-    stream = f" Xstream={hello.stream}" if _NAME.fullmatch(hello.stream) else ""
-    return f"YUV4MPEG2 {size} F{_rate(hello.fps)} Ip A1:1 Cmono{stream}\n".encode()
-
-
-def frame_line(header: FrameHeader) -> bytes:
-    """Return the line that comes before a picture for players; at most 80 bytes, which ffmpeg takes."""
-    return f"FRAME Xseq={header.seq} Xpts={header.pts!r}\n".encode()
-
-
-def _rate(fps: float) -> str:
-    fps = fps or USUAL_RATE
-    return f"{int(fps)}:1" if fps == int(fps) else f"{min(max(1, round(fps * 1000)), _MOST)}:1000"
+        return Frame(header, payloads, *self._picture)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from operatord_protocol.pixels import NAMES, PIXELS
+from operatord_protocol.players import first_line, frame_line
 from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,
@@ -19,14 +21,12 @@ from operatord_protocol.stream import (
     Hello,
     StreamError,
     check_parts,
-    first_line,
-    frame_line,
     parse_header,
     parse_hello,
 )
 
 Format = Literal["raw", "y4m"]
-COLOURS = {"mono": (1, 1), "420": (3, 2), "422": (2, 1), "444": (3, 1)}
+COLOURS = {"mono": (1, 1), "mono16": (2, 1), "420": (3, 2), "422": (2, 1), "444": (3, 1)}
 """Bytes for a pixel of an even size, by how YUV4MPEG2 calls colours (yuv4mpeg(5))."""
 
 
@@ -87,9 +87,9 @@ class _Json:
         self._hello = hello = parse_hello(line)
         if not self._players:
             return Piece("head", line, expected=hello.count)
-        if hello.format != "gray8":
+        if hello.format not in PIXELS:
             raise StreamError(
-                f"its pictures are {hello.format}, and only gray8 can be made into y4m: keep it as it is"
+                f"its pictures are {hello.format}, and only {NAMES} can be made into y4m: keep it as it is"
             )
         return Piece("head", first_line(hello), expected=hello.count)
 
@@ -125,7 +125,12 @@ class _Json:
             if part.name == "image":
                 break
             start += part.bytes
-        return Piece("frame", frame_line(header) + payload[start : start + part.bytes], header.seq)
+        picture = payload[start : start + part.bytes]
+        if self._hello.format == "rgb24":
+            from operatord_stage.yuv import planes  # noqa: PLC0415 - few streams are in colour
+
+            picture = planes(picture)
+        return Piece("frame", frame_line(header) + picture, header.seq)
 
 
 class _Players:
@@ -164,7 +169,7 @@ def _picture_bytes(line: bytes, hello: Hello) -> int:
     known = "420" if colour.startswith("420") and "p1" not in colour else colour
     if known not in COLOURS:
         raise StreamError(f"how large pictures with the colours {colour!r} are is not known here")
-    if known in {"mono", "444"}:
+    if known in {"mono", "mono16", "444"}:
         return hello.width * hello.height * COLOURS[known][0]
     wide, high = (hello.width + 1) // 2, (hello.height + 1) // 2 if known == "420" else hello.height
     return hello.width * hello.height + 2 * wide * high

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import msgspec
+from msgspec import structs
 
+from operatord_protocol.pixels import picture_bytes
 from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,
@@ -110,7 +112,9 @@ class Cutter:
     def limit(self) -> int:
         """The most bytes that all parts of a frame may have, by the hello's size of the pictures."""
         assert self.hello is not None
-        return min(PAYLOAD_BYTES, PARTS * self.hello.width * self.hello.height + SPARE)
+        width, height, format = self.hello.width, self.hello.height, self.hello.format
+        picture = picture_bytes(format, width, height) or width * height
+        return min(PAYLOAD_BYTES, PARTS * picture + SPARE)
 
     def _next(self) -> Hello | Picture | End | None:
         if self._head is None:
@@ -140,7 +144,7 @@ class Cutter:
         self.hello = parse_hello(line[:-1])
         self.hello_line = line
         if self.is_y4m:
-            y4m.require_mono(line)
+            self.hello = structs.replace(self.hello, format=y4m.pixels_of(line))
             self.hello_line = y4m.as_json(self.hello)
             self.knows_watch = y4m.WATCH in line.split()
         else:

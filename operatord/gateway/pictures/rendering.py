@@ -7,7 +7,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from operatord_protocol.pixels import NAMES, PIXELS
 from operatord_protocol.stream import Hello, StreamError
+from operatord_stage.yuv import planes
 
 from . import contour
 from .cutter import Picture
@@ -18,15 +20,22 @@ AT_ONCE = 512 * 1024
 _T = TypeVar("_T")
 
 
-def require_grey(hello: Hello) -> None:
-    """Raise `StreamError` for a stream whose pictures are not a byte per pixel."""
-    if hello.format != "gray8":
-        raise StreamError(f"its pictures are {hello.format}, and players and PNG get gray8 only")
+def require_known(hello: Hello) -> None:
+    """Raise `StreamError` for a stream whose pictures cannot be drawn."""
+    if hello.format not in PIXELS:
+        raise StreamError(f"its pictures are {hello.format}, and players and PNG get {NAMES} only")
 
 
 def drawn(picture: Picture, hello: Hello) -> bytes | memoryview:
-    """Return the pixels of a frame, with the outline of its mask if it has one."""
-    return contour.drawn(picture.image, picture.part("mask"), hello.width)
+    """Return the pixels of a frame in the stream's format, with the outline of its mask if it has one."""
+    depth = PIXELS[hello.format].bytes
+    return contour.drawn(picture.image, picture.part("mask"), hello.width, depth)
+
+
+def for_players(picture: Picture, hello: Hello) -> bytes | memoryview:
+    """Return what players are sent of a frame: its pixels, drawn; colours are Y, then Cb, then Cr."""
+    pixels = drawn(picture, hello)
+    return planes(pixels) if hello.format == "rgb24" else pixels
 
 
 async def beside(work: Callable[[], _T], size: int) -> _T:

@@ -7,18 +7,25 @@ import math
 
 import msgspec
 
-from operatord_protocol.stream import USUAL_RATE, FrameHeader, Hello, Part, StreamError
+from operatord_protocol.pixels import PIXELS, picture_bytes
+from operatord_protocol.players import USUAL_RATE
+from operatord_protocol.stream import FrameHeader, Hello, Part, StreamError
 
 WATCH = b"Xwatch"
 """A word of the first line: the stage knows spectators."""
+GREY = {b"C" + PIXELS[name].colours.encode(): name for name in ("gray8", "gray16le")}
+"""Words of the first line that say what pixels are."""
 
 
-def require_mono(line: bytes) -> None:
-    """Raise `StreamError` for a first line of pictures that are more than grey."""
-    if b"Cmono" not in line.split():
-        raise StreamError(
-            "its YUV4MPEG2 has no grey pictures (Cmono), which are all that can be read"
-        )
+def pixels_of(line: bytes) -> str:
+    """Return the format of pixels that a first line stands for. Raises `StreamError` unless they are grey."""
+    for word in line.split():
+        if word in GREY:
+            return GREY[word]
+    raise StreamError(
+        "its YUV4MPEG2 has no grey pictures (Cmono, Cmono16), which are all that can be read of it here; "
+        "sessions of format json are shown in colour, too"
+    )
 
 
 def read_frame(line: bytes, hello: Hello, number: int) -> FrameHeader:
@@ -29,7 +36,7 @@ def read_frame(line: bytes, hello: Hello, number: int) -> FrameHeader:
     said = dict(word.partition(b"=")[::2] for word in words[1:])
     seq = said.get(b"Xseq", b"")
     pts = _number(said.get(b"Xpts", b""), number / (hello.fps or USUAL_RATE))
-    picture = Part("image", hello.width * hello.height)
+    picture = Part("image", picture_bytes(hello.format, hello.width, hello.height) or 0)
     return FrameHeader(int(seq) if seq.isdigit() and len(seq) < 16 else number, [picture], pts)
 
 
@@ -48,7 +55,7 @@ def as_json(hello: Hello) -> bytes:
         "stream": hello.stream,
         "width": hello.width,
         "height": hello.height,
-        "format": "gray8",
+        "format": hello.format,
         "fps": hello.fps,
     }
     return msgspec.json.encode(said) + b"\n"

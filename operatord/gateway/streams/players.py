@@ -13,9 +13,10 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from operatord.gateway.pictures.cutter import Picture
-from operatord.gateway.pictures.rendering import beside, drawn, require_grey
+from operatord.gateway.pictures.rendering import beside, for_players, require_known
 from operatord_protocol.errors import WireError
-from operatord_protocol.stream import StreamError, first_line, frame_line
+from operatord_protocol.players import first_line, frame_line
+from operatord_protocol.stream import StreamError
 
 from .asked import asked
 from .finding import find, until_refused
@@ -41,7 +42,7 @@ async def play(request: web.Request) -> web.StreamResponse:
     hub = request.app[HUB]
     with hub.playing(location):
         async with hub.opener.opened(location, POLICIES[query["policy"]]) as reading:
-            require_grey(reading.hello)
+            require_known(reading.hello)
             await response.prepare(request)
             async with Pulse(request.transport):
                 await _played(request, response, _send(response, reading), query.get("token"))
@@ -66,8 +67,8 @@ async def _played(
 async def _send(response: web.StreamResponse, reading: Reading) -> None:
     await response.write(first_line(reading.hello))
     async for picture in _pictures(reading):
-        size = reading.hello.width * reading.hello.height
-        pixels = await beside(partial(drawn, picture, reading.hello), size)
+        work = partial(for_players, picture, reading.hello)
+        pixels = await beside(work, len(picture.image))
         await response.write(b"".join((frame_line(picture.header), pixels)))
 
 

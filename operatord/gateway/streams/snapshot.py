@@ -17,7 +17,7 @@ from aiohttp import hdrs, web
 
 from operatord.gateway.pictures import png
 from operatord.gateway.pictures.cutter import Picture
-from operatord.gateway.pictures.rendering import drawn, require_grey
+from operatord.gateway.pictures.rendering import drawn, require_known
 from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import Hello, StreamError
@@ -63,7 +63,7 @@ class Snapshots:
         if request.method == hdrs.METH_HEAD:
             return web.Response(content_type=TYPE)
         hello, picture = self._hub.newest(location) or await self._look(location)
-        require_grey(hello)
+        require_known(hello)
         async with self._writing:
             body = await asyncio.to_thread(_png, hello, picture, mask=query["mask"] == "1")
         return web.Response(body=body, content_type=TYPE)
@@ -93,7 +93,7 @@ class Snapshots:
 
 def _png(hello: Hello, picture: Picture, *, mask: bool) -> bytes:
     pixels = drawn(picture, hello) if mask else picture.image
-    return png.written(pixels, hello.width, hello.height)
+    return png.written(pixels, hello.width, hello.height, hello.format)
 
 
 async def look(opener: Opener, location: Location) -> Look:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pytest
 
+from operatord_protocol.pixels import PIXELS
 from operatord_protocol.stream import Frame, FrameHeader, Part, StreamParser
 
 STREAM = (
@@ -32,6 +33,38 @@ def test_rows_and_columns(frame: Frame) -> None:
     mask = frame.mask_array
     assert mask is not None
     assert mask.tolist() == [[0, 255, 0], [0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("format", "rows", "dtype"),
+    [
+        ("gray8", [[0, 1, 2], [3, 4, 5]], numpy.uint8),
+        ("gray16le", [[0x0100, 0x0302, 0x0504], [0x0706, 0x0908, 0x0B0A]], numpy.uint16),
+        (
+            "rgb24",
+            [[[0, 1, 2], [3, 4, 5], [6, 7, 8]], [[9, 10, 11], [12, 13, 14], [15, 16, 17]]],
+            numpy.uint8,
+        ),
+    ],
+)
+def test_each_format_has_an_array_of_its_own(format: str, rows: list[Any], dtype: type) -> None:
+    size = 6 * PIXELS[format].bytes
+    parts = [Part("image", size), Part("mask", 6)]
+    payloads = {"image": bytes(range(size)), "mask": b"\x00\xff" * 3}
+    frame = Frame(FrameHeader(0, parts), payloads, 3, 2, format)
+    assert frame.array.tolist() == rows
+    assert frame.array.dtype == dtype and not frame.array.flags.writeable
+    assert frame.mask_array is not None
+    assert frame.mask_array.tolist() == [[0, 255, 0], [255, 0, 255]]
+
+
+def test_a_format_that_is_not_known_has_no_array() -> None:
+    frame = Frame(FrameHeader(0, [Part("image", 2)]), {"image": b"12"}, 1, 1, "yuyv422")
+    with pytest.raises(
+        ValueError, match="'yuyv422' cannot be made into arrays, only gray8, gray16le"
+    ):
+        _ = frame.array
+    assert frame.image == b"12"
 
 
 def test_nothing_is_copied_and_nothing_can_be_written(frame: Frame) -> None:

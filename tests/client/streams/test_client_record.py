@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from client_stub import SESSION_ID, StreamServer, StubDaemon, golden_stream, located, stream_of
 from daemon_lab import PATIENCE
@@ -20,6 +21,7 @@ from daemon_lab import PATIENCE
 from operatord_client import AsyncClient, Client, Recorded, StreamError
 from operatord_client._recording.cutter import Cutter
 from operatord_client._recording.tape import Tape
+from operatord_protocol.pixels import PIXELS
 from operatord_protocol.stream import End, Frame, StreamParser
 
 Serve = Callable[..., StreamServer]
@@ -208,7 +210,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(
 
 @pytest.mark.parametrize(
     ("colours", "size"),
-    [("Cmono", 15), ("", 27), ("C420jpeg", 27), ("C422", 33), ("C444", 45)],
+    [("Cmono", 15), ("Cmono16", 30), ("", 27), ("C420jpeg", 27), ("C422", 33), ("C444", 45)],
 )
 def test_y4m_of_any_usual_colours_is_taken_in_whole_frames(
     tmp_path: Path, colours: str, size: int
@@ -233,25 +235,57 @@ def test_name_of_a_stream_puts_nothing_into_a_header(tmp_path: Path) -> None:
     assert (tmp_path / "f.y4m").read_bytes() == b"YUV4MPEG2 W1 H1 F30:1 Ip A1:1 Cmono\n"
 
 
-def test_ffmpeg_reads_every_picture(tmp_path: Path, ffmpeg: str) -> None:
-    hello = {"type": "hello", "stream": "x", "width": 16, "height": 8, "fps": 12.5, "count": 3}
-    parts = [{"name": "image", "bytes": 128}]
-    stream, pictures = json.dumps(hello).encode() + b"\n", b""
+@pytest.mark.parametrize(
+    ("format", "theirs", "off"),
+    [("gray8", "gray", 0), ("gray16le", "gray16le", 0), ("rgb24", "rgb24", 3)],
+)
+def test_ffmpeg_reads_every_picture(
+    tmp_path: Path, ffmpeg: str, format: str, theirs: str, off: int
+) -> None:
+    """Of colours, each level comes back within ``off``."""
+    size, pictures = 16 * 8 * PIXELS[format].bytes, b""
+    hello = {
+        "type": "hello",
+        "stream": "x",
+        "width": 16,
+        "height": 8,
+        "fps": 12.5,
+        "format": format,
+    }
+    parts = [{"name": "mask", "bytes": 128}, {"name": "image", "bytes": size}]
+    stream = json.dumps(hello).encode() + b"\n"
     for seq in range(3):
         header = {"type": "frame", "seq": seq, "pts": seq / 12.5, "parts": parts}
-        picture = os.urandom(128)
+        picture = os.urandom(size)
         pictures += picture
-        stream += json.dumps(header).encode() + b"\n" + picture
+        stream += json.dumps(header).encode() + b"\n" + bytes(128) + picture
     taped(stream + b'{"type":"end","frames":3}\n', 1 << 20, tmp_path / "f.y4m")
+    exact = ["-sws_flags", "accurate_rnd+full_chroma_int+bitexact"]
     command = [ffmpeg, "-v", "error", "-i", str(tmp_path / "f.y4m"), "-fps_mode", "passthrough"]
     done = subprocess.run(
-        [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+        [*command, *exact, "-f", "rawvideo", "-pix_fmt", theirs, "-"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=PATIENCE,
         check=True,
     )
-    assert (done.stdout, done.stderr) == (pictures, b"")
+    assert (len(done.stdout), done.stderr) == (len(pictures), b"")
+    found, sent = (
+        numpy.frombuffer(each, numpy.uint8).astype(int) for each in (done.stdout, pictures)
+    )
+    assert abs(found - sent).max() <= off
+
+
+def test_a_format_that_players_do_not_know_is_kept_as_it_is(tmp_path: Path) -> None:
+    hello = {"type": "hello", "stream": "x", "width": 1, "height": 1, "format": "yuyv422"}
+    frame = {"type": "frame", "seq": 0, "parts": [{"name": "image", "bytes": 2}]}
+    stream = b"".join(json.dumps(each).encode() + b"\n" for each in (hello, frame)) + b"ab"
+    with pytest.raises(StreamError, match="yuyv422, and only gray8, gray16le and rgb24 can"):
+        taped(stream, 99, tmp_path / "f.y4m")
+    assert not (tmp_path / "f.y4m").exists()
+    with pytest.raises(StreamError, match="cut off before its end"):
+        taped(stream, 99, tmp_path / "f.stream")
+    assert (tmp_path / "f.stream").read_bytes().startswith(stream)
 
 
 # --- sessions ----------------------------------------------------------------------------------------

@@ -7,19 +7,21 @@ import importlib.util
 import struct
 import zlib
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.gateway.pictures import contour, png, y4m
+from operatord.gateway.pictures import contour, png, rendering, y4m
+from operatord.gateway.pictures.cutter import Picture
+from operatord_protocol.pixels import PIXELS
+from operatord_protocol.players import first_line, frame_line
 from operatord_protocol.stream import (
     FrameHeader,
     Hello,
     Part,
     StreamError,
-    first_line,
-    frame_line,
     parse_hello,
 )
 
@@ -80,8 +82,23 @@ def test_a_picture_without_a_mask_is_not_copied() -> None:
     assert contour.drawn(image, None, 2) is image
 
 
-def read_png(data: bytes) -> tuple[int, int, bytes]:
-    """Return width, height and pixels of a grey PNG without filters."""
+@given(pictures(), st.sampled_from([2, 3]), st.integers(1, 60), st.randoms())
+def test_an_outline_is_white_in_all_bytes_of_a_pixel(
+    drawing: tuple[bytes, bytes, int], depth: int, band: int, random: Random
+) -> None:
+    _, mask, width = drawing
+    image = random.randbytes(depth * len(mask))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contour, "BAND", band)
+        drawn = contour.drawn(memoryview(image), memoryview(mask), width, depth)
+    for place in range(depth):
+        assert bytes(drawn)[place::depth] == plainly(image[place::depth], mask, width)
+
+
+def read_png(
+    data: bytes, values: tuple[int, int] = (8, 0), depth: int = 1
+) -> tuple[int, int, bytes]:
+    """Return width, height and pixels of a PNG without filters; ``values``: bits, and 0 for grey."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = {}, 8
     while at < len(data):
@@ -94,12 +111,13 @@ def read_png(data: bytes) -> tuple[int, int, bytes]:
         at += 12 + size
     assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
     width, height, *rest = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
-    assert rest == [8, 0, 0, 0, 0]
+    assert rest == [*values, 0, 0, 0]
+    width *= depth
     rows = zlib.decompress(chunks[b"IDAT"])
     assert len(rows) == (width + 1) * height
     split = [rows[y * (width + 1) : (y + 1) * (width + 1)] for y in range(height)]
     assert all(row[0] == 0 for row in split)
-    return width, height, b"".join(row[1:] for row in split)
+    return width // depth, height, b"".join(row[1:] for row in split)
 
 
 @given(pictures())
@@ -107,6 +125,48 @@ def test_a_png_has_the_pixels(drawing: tuple[bytes, bytes, int]) -> None:
     image, _, width = drawing
     height = len(image) // width
     assert read_png(png.written(image, width, height)) == (width, height, image)
+
+
+@given(pictures())
+def test_a_png_has_all_bits_and_colours(drawing: tuple[bytes, bytes, int]) -> None:
+    image, mask, width = drawing
+    height = len(image) // width
+    deep = bytes(byte for pair in zip(image, mask, strict=True) for byte in pair)
+    high_first = bytes(byte for pair in zip(mask, image, strict=True) for byte in pair)
+    found = read_png(png.written(deep, width, height, "gray16le"), (16, 0), 2)
+    assert found == (width, height, high_first)
+    colours = image + mask + image
+    assert read_png(png.written(colours, width, height, "rgb24"), (8, 2), 3) == (
+        width,
+        height,
+        colours,
+    )
+
+
+def test_players_are_sent_colours_as_y_cb_and_cr_with_the_outline_in_white() -> None:
+    hello = Hello("s", 2, 1, "rgb24")
+    header = FrameHeader(0, [Part("image", 6), Part("mask", 2)])
+    raw = bytes([255, 0, 0, 0, 0, 255]) + bytes([0, 255])
+    found = rendering.for_players(Picture(header, raw, 0), hello)
+    assert bytes(found) == bytes([82, 235, 90, 128, 240, 128])
+    assert first_line(hello).split()[6] == b"C444"
+
+
+def test_players_are_sent_sixteen_bits_as_they_are() -> None:
+    hello = Hello("s", 2, 1, "gray16le")
+    header = FrameHeader(0, [Part("image", 4)])
+    assert bytes(rendering.for_players(Picture(header, b"abcd", 0), hello)) == b"abcd"
+    assert first_line(hello).split()[6] == b"Cmono16"
+
+
+def test_a_format_that_is_not_known_is_named() -> None:
+    hello = Hello("s", 2, 1, "yuyv422")
+    with pytest.raises(
+        StreamError, match="yuyv422, and players and PNG get gray8, gray16le and rgb24"
+    ):
+        rendering.require_known(hello)
+    with pytest.raises(StreamError, match="yuyv422, and players can be sent gray8, gray16le and"):
+        first_line(hello)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +178,7 @@ def test_players_are_told_a_rate(fps: float, rate: str) -> None:
 
 
 @given(st.builds(Hello, st.text(max_size=64), st.integers(1, 65536), st.integers(1, 65536),
-                 fps=st.floats(0, 1e6)))  # fmt: skip
+                 st.sampled_from(sorted(PIXELS)), fps=st.floats(0, 1e6)))  # fmt: skip
 def test_a_first_line_is_one_line_and_not_too_long_for_ffmpeg(hello: Hello) -> None:
     line = first_line(hello)
     assert line.count(b"\n") == 1 and line.endswith(b"\n") and len(line) <= 96
@@ -143,6 +203,10 @@ def test_a_frame_that_says_nothing_is_counted() -> None:
 
 def test_colours_are_not_read_as_grey() -> None:
     with pytest.raises(StreamError, match="Cmono"):
-        y4m.require_mono(b"YUV4MPEG2 W4 H3 F30:1 C420jpeg\n")
+        y4m.pixels_of(b"YUV4MPEG2 W4 H3 F30:1 C420jpeg\n")
+    assert y4m.pixels_of(b"YUV4MPEG2 W4 H3 Cmono16 F30:1") == "gray16le"
+    assert y4m.pixels_of(b"YUV4MPEG2 Cmono W4 H3 F30:1") == "gray8"
+    with pytest.raises(StreamError, match="sessions of format json are shown in colour"):
+        y4m.pixels_of(b"YUV4MPEG2 W4 H3 F30:1 C444")
     with pytest.raises(StreamError, match="not that of a frame"):
         y4m.read_frame(b"FRAMES", Hello("s", 4, 3), 0)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +35,8 @@ from operatord_protocol.stream import (
 HELLO = b'{"type":"hello","stream":"probe","width":2,"height":2}\n'
 VECTORS = load("stream")
 STREAMS = [vector for vector in VECTORS if "base64" in vector]
+ALWAYS = ("stream", "width", "height", "format", "fps", "count")
+"""Members of a hello that vectors have even if they say nothing."""
 HEADERS = [vector for vector in VECTORS if "line" in vector]
 
 
@@ -51,7 +54,9 @@ def parse(chunks: Iterable[bytes]) -> tuple[list[Any], bool, bool]:
 
 def plainly(item: Hello | Frame | End) -> dict[str, Any]:
     if isinstance(item, Hello):
-        return {"hello": {name: getattr(item, name) for name in Hello.__struct_fields__}}
+        said = msgspec.json.decode(msgspec.json.encode(item))
+        del said["type"]
+        return {"hello": {n: each for n, each in said.items() if n in ALWAYS or each is not None}}
     if isinstance(item, End):
         return {"end": {"frames": item.frames, "dropped": item.dropped}}
     payloads = {name: base64.b64encode(data).decode() for name, data in item.payloads.items()}
@@ -184,6 +189,54 @@ def test_pictures_that_no_frame_can_have_are_refused_with_the_hello() -> None:
     with pytest.raises(Forbidden, match="8192×8193 pixels have 67117056 bytes"):
         parse_hello(too_large)
     assert parse_hello(too_large[:-1] + b',"format":"jpeg"}').height == 8193
+
+
+@pytest.mark.parametrize(
+    ("member", "sentence"),
+    [
+        ('"spacing":[0.2,-1]', r"its hello is malformed: .* > 0.0 - at spacing\[1\]"),
+        ('"orientation":[1,0,0,0,1]', "its hello is malformed: .* length 6 - at orientation"),
+        ('"meta":{"secret":"' + "x" * 4096 + '"}', "its hello is malformed: meta has more than 4096 bytes$"),
+        ('"meta":{"secret":1e999}', "its hello is malformed: Number out of range"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_hello_is_said_without_what_it_says(
+    member: str, sentence: str
+) -> None:
+    with pytest.raises(Forbidden, match=sentence) as info:
+        parse_hello(HELLO.strip()[:-1] + f",{member}}}".encode())
+    assert "secret" not in str(info.value) and "-1" not in str(info.value)
+
+
+def test_a_frame_has_the_format_of_its_stream() -> None:
+    deep = HELLO.replace(b"}", b',"format":"gray16le"}').replace(b'"height":2', b'"height":1')
+    frame = StreamParser().feed(deep + GOOD)[1]
+    assert isinstance(frame, Frame)
+    assert (frame.width, frame.height, frame.format) == (2, 1, "gray16le")
+
+
+@pytest.mark.parametrize(
+    ("format", "image", "mask", "sentence"),
+    [
+        ("gray16le", 8, 4, ""),
+        ("rgb24", 12, 4, ""),
+        ("yuyv422", 7, 4, ""),
+        ("gray16le", 4, 4, "the image of frame 0 has 4 bytes, and 2×2 pixels of gray16le have 8"),
+        ("rgb24", 4, 4, "the image of frame 0 has 4 bytes, and 2×2 pixels of rgb24 have 12"),
+        ("rgb24", 12, 12, "the mask of frame 0 has 12 bytes, and 2×2 pixels have 4"),
+        ("yuyv422", 8, 8, "the mask of frame 0 has 8 bytes"),
+    ],
+)
+def test_an_image_has_the_bytes_of_its_format_and_a_mask_one_for_each_pixel(
+    format: str, image: int, mask: int, sentence: str
+) -> None:
+    header = FrameHeader(0, [Part("image", image), Part("mask", mask)])
+    hello = Hello("s", 2, 2, format)
+    if not sentence:
+        check_parts(header, hello)
+        return
+    with pytest.raises(StreamError, match=sentence):
+        check_parts(header, hello)
 
 
 def test_stages_read_json_only() -> None:

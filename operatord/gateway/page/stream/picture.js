@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Draws frames on a canvas: grey levels, and over them the mask as a tint with an outline.
+// Draws frames on a canvas: grey levels or colours, and over them the mask as a tint with an outline.
 
 const ORANGE = [230, 159, 0]; // of Okabe and Ito: told from grey, and from each other, by whoever sees few colours
 const isLittleEndian = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
@@ -9,11 +9,28 @@ const pixel = isLittleEndian ? (r, g, b) => ((255 << 24) | (b << 16) | (g << 8) 
 const GREYS = Uint32Array.from({ length: 256 }, (_, level) => pixel(level, level, level));
 const OUTLINE = pixel(...ORANGE);
 
+/** The formats of pixels that can be drawn, and the bytes of each. */
+export const BYTES = { gray8: 1, gray16le: 2, rgb24: 3 };
+export const canDraw = (format) => Object.hasOwn(BYTES, format);
+
+const FILL = {
+  gray8(pixels, image) {
+    for (let i = 0; i < pixels.length; i += 1) pixels[i] = GREYS[image[i]];
+  },
+  /** A screen has 8 of the 16 bits: the upper ones, which come second. */
+  gray16le(pixels, image) {
+    for (let i = 0; i < pixels.length; i += 1) pixels[i] = GREYS[image[2 * i + 1]];
+  },
+  rgb24(pixels, image) {
+    for (let i = 0, at = 0; i < pixels.length; i += 1, at += 3) pixels[i] = pixel(image[at], image[at + 1], image[at + 2]);
+  },
+};
+
 export class Picture {
   #context;
   #image = null;
   #pixels = null;
-  #tints = GREYS;
+  #tints = [];
   #opacity = -1;
 
   constructor(canvas) {
@@ -21,14 +38,13 @@ export class Picture {
     this.#context = canvas.getContext("2d", { alpha: false });
   }
 
-  /** Draw a frame of so many pixels; `mask` is left out for none, `opacity` is that of its tint, from 0 to 1. */
-  draw(width, height, image, mask, opacity) {
+  /** Draw a frame of so many pixels of a format; `mask` is left out for none, `opacity` is that of its tint, from 0 to 1. */
+  draw(width, height, format, image, mask, opacity) {
     this.#resize(width, height);
+    FILL[format](this.#pixels, image);
     if (mask) {
       this.#tint(opacity);
-      this.#both(image, mask, width);
-    } else {
-      for (let i = 0; i < image.length; i += 1) this.#pixels[i] = GREYS[image[i]];
+      this.#lay(mask, width);
     }
     this.#context.putImageData(this.#image, 0, 0);
   }
@@ -44,16 +60,18 @@ export class Picture {
   #tint(opacity) {
     if (opacity === this.#opacity) return;
     this.#opacity = opacity;
-    const mixed = (level, i) => Math.round(level * (1 - opacity) + ORANGE[i] * opacity);
-    this.#tints = Uint32Array.from({ length: 256 }, (_, level) => pixel(mixed(level, 0), mixed(level, 1), mixed(level, 2)));
+    const mixed = (colour) => Uint8Array.from({ length: 256 }, (_, level) => Math.round(level * (1 - opacity) + colour * opacity));
+    this.#tints = ORANGE.map(mixed);
   }
 
   /** A pixel of the mask with a neighbour that is none is part of its outline. */
-  #both(image, mask, width) {
-    const [pixels, tints] = [this.#pixels, this.#tints];
-    for (let i = 0; i < image.length; i += 1) {
-      if (!mask[i]) pixels[i] = GREYS[image[i]];
-      else if (mask[i - 1] && mask[i + 1] && mask[i - width] && mask[i + width]) pixels[i] = tints[image[i]];
+  #lay(mask, width) {
+    const [pixels, levels] = [this.#pixels, this.#image.data];
+    const [reds, greens, blues] = this.#tints;
+    for (let i = 0; i < mask.length; i += 1) {
+      if (!mask[i]) continue;
+      const at = 4 * i;
+      if (mask[i - 1] && mask[i + 1] && mask[i - width] && mask[i + width]) pixels[i] = pixel(reds[levels[at]], greens[levels[at + 1]], blues[levels[at + 2]]);
       else pixels[i] = OUTLINE;
     }
   }

@@ -2,7 +2,7 @@
 // Looks at a session's stream: a WebSocket of frames, of which the newest is drawn whenever the screen takes one.
 
 import { read } from "./frames.js";
-import { Picture } from "./picture.js";
+import { BYTES, Picture, canDraw } from "./picture.js";
 
 export const SHOWN = 300; // frames whose areas the curve shows
 const WINDOW = 2000; // ms over which frames a second are counted
@@ -118,9 +118,8 @@ export class Watch {
   }
 
   #greet(hello) {
-    this.hello = hello;
-    const format = hello.format ?? "gray8";
-    if (format !== "gray8") this.#fail(`the stream's pictures are ${format}, and this page draws gray8 only`);
+    this.hello = { ...hello, format: hello.format ?? "gray8" };
+    if (!canDraw(this.hello.format)) this.#fail(`the stream's pictures are ${this.hello.format}, and this page draws ${Object.keys(BYTES).join(", ")} only`);
     this.onChange();
   }
 
@@ -176,10 +175,10 @@ export class Watch {
   #draw() {
     this.#asked = 0;
     if (!this.#picture || !this.#frame || !this.hello) return;
-    const { width, height } = this.hello;
+    const { width, height, format } = this.hello;
     const { image, mask } = this.#frame;
-    if (image?.data.length !== width * height) return this.#fail("a frame's picture is not as large as the stream says");
-    this.#picture.draw(width, height, image.data, this.showsMask ? mask?.data : undefined, this.opacity);
+    if (image?.data.length !== width * height * BYTES[format]) return this.#fail("a frame's picture is not as large as the stream says");
+    this.#picture.draw(width, height, format, image.data, this.showsMask ? mask?.data : undefined, this.opacity);
     this.drawn += 1;
   }
 

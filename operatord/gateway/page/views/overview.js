@@ -181,4 +181,4 @@ function probes({ probes: known }) {
 }
 
 /** What a probe sends, in a few words. */
-export const frame = ({ frame: sent }) => (sent ? `${sent.width}×${sent.height}${sent.fps ? `, ${sent.fps} frames/s` : ""}` : "");
+export const frame = ({ frame: sent }) => (sent ? `${sent.width}×${sent.height}${sent.format && sent.format !== "gray8" ? ` ${sent.format}` : ""}${sent.fps ? `, ${sent.fps} frames/s` : ""}` : "");

@@ -24,6 +24,7 @@ const card = (probe) =>
       { class: "facts" },
       pair("Address", h("code", null, `${probe.host}:${probe.port}`)),
       pair("Sends", frame(probe) || "–"),
+      scale(probe) && pair("Scale", scale(probe)),
       pair("Lease", probe.lease),
       probe.owner && pair("Owner", probe.owner),
       probe.error && pair("Why", probe.error),
@@ -31,5 +32,7 @@ const card = (probe) =>
       probe.sessions.length > 0 && pair("Used by", probe.sessions.map((id) => [h("a", { href: `#/sessions/${id}`, class: "id" }, id.slice(0, 8)), " "])),
     ),
   );
+
+const scale = ({ frame: { spacing, depth } = {} }) => [spacing && `${spacing.join(" × ")} mm a pixel`, depth && `${depth} mm deep`].filter(Boolean).join(", ");
 
 const pair = (name, value) => h("div", { class: "fact" }, h("dt", null, name), h("dd", null, value));
