@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from .pixels import NAMES, PIXELS, Pixels, picture_bytes
+from .pictures.pixels import NAMES, PIXELS, Pixels, picture_bytes
 
 if TYPE_CHECKING:
     from numpy import dtype, ndarray, uint8, uint16
@@ -61,7 +61,7 @@ class Hello(msgspec.Struct, frozen=True, tag="hello", tag_field="type"):
     width: _Size
     height: _Size
     format: _Word = "gray8"
-    """Of the pixels; those that are known here are in `pixels.PIXELS`."""
+    """Of the pixels; those that are known here are in `pictures.pixels.PIXELS`."""
     fps: _Rate = 0.0
     """Frames per second; 0 means as fast as they can be made."""
     count: _Count | None = None

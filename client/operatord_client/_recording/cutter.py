@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from operatord_protocol.pixels import NAMES, PIXELS
-from operatord_protocol.players import first_line, frame_line
+from operatord_protocol.pictures.pixels import NAMES, PIXELS
+from operatord_protocol.pictures.players import first_line, frame_line
 from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import structs
 
-from operatord_protocol.pixels import picture_bytes
+from operatord_protocol.pictures.pixels import picture_bytes
 from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from operatord_protocol.pixels import NAMES, PIXELS
+from operatord_protocol.pictures.pixels import NAMES, PIXELS
 from operatord_protocol.stream import Hello, StreamError
 from operatord_stage.yuv import planes
 

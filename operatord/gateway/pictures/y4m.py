@@ -7,8 +7,8 @@ import math
 
 import msgspec
 
-from operatord_protocol.pixels import PIXELS, picture_bytes
-from operatord_protocol.players import USUAL_RATE
+from operatord_protocol.pictures.pixels import PIXELS, picture_bytes
+from operatord_protocol.pictures.players import USUAL_RATE
 from operatord_protocol.stream import FrameHeader, Hello, Part, StreamError
 
 WATCH = b"Xwatch"

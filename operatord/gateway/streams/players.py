@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from operatord.gateway.pictures.cutter import Picture
 from operatord.gateway.pictures.rendering import beside, for_players, require_known
 from operatord_protocol.errors import WireError
-from operatord_protocol.players import first_line, frame_line
+from operatord_protocol.pictures.players import first_line, frame_line
 from operatord_protocol.stream import StreamError
 
 from .asked import asked

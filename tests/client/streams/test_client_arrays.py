@@ -10,7 +10,7 @@ from typing import Any
 import numpy
 import pytest
 
-from operatord_protocol.pixels import PIXELS
+from operatord_protocol.pictures.pixels import PIXELS
 from operatord_protocol.stream import Frame, FrameHeader, Part, StreamParser
 
 STREAM = (

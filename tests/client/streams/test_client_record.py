@@ -21,7 +21,7 @@ from daemon_lab import PATIENCE
 from operatord_client import AsyncClient, Client, Recorded, StreamError
 from operatord_client._recording.cutter import Cutter
 from operatord_client._recording.tape import Tape
-from operatord_protocol.pixels import PIXELS
+from operatord_protocol.pictures.pixels import PIXELS
 from operatord_protocol.stream import End, Frame, StreamParser
 
 Serve = Callable[..., StreamServer]

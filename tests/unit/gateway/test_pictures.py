@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from operatord.gateway.pictures import contour, png, rendering, y4m
 from operatord.gateway.pictures.cutter import Picture
-from operatord_protocol.pixels import PIXELS
-from operatord_protocol.players import first_line, frame_line
+from operatord_protocol.pictures.pixels import PIXELS
+from operatord_protocol.pictures.players import first_line, frame_line
 from operatord_protocol.stream import (
     FrameHeader,
     Hello,

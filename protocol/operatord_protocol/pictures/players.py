@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import re
 
+from operatord_protocol.stream import FrameHeader, Hello, StreamError
+
 from .pixels import NAMES, PIXELS
-from .stream import FrameHeader, Hello, StreamError
 
 USUAL_RATE = 30
 """Frames per second that players are told where the stream says none."""
