@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from operatord import __version__
 
+from .check_stage import add_check_stage
 from .config import add_check_config, add_config
 from .demo import add_demo
 from .export_trace import add_export_trace
@@ -37,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_check_config(commands)
     add_config(commands)
     add_build_images(commands)
+    add_check_stage(commands)
     add_sweep(commands)
     add_backup(commands)
     add_restore(commands)

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: MIT
+"""Trials with consumers that do not read: who waits, what is kept, and what is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+
+from operatord.conformance import pictures
+from operatord.conformance.consumer import CONSUME, LIVE, NARROW, Consumer
+from operatord.conformance.trial import Trial
+from operatord.conformance.upstream import Script
+
+from .streams import READ, first_frame, over
+
+OFFERED = 512
+"""Frames that a paused consumer's stage could take, if it did: 32 MiB."""
+PROBED = 256
+"""Frames of a probe, which are made for the trial."""
+SHORTEST_PAUSE = 1.5
+LONGEST_PAUSE = 8.0
+STEP = 0.1
+STILL = 0.6
+"""Seconds without a byte after which a stage has stopped reading."""
+PASSED = 160
+"""Frames for a stage that waits for nobody: 10 MiB."""
+
+
+async def paused(trial: Trial) -> None:
+    """A lossless consumer that pauses, and then wants everything."""
+    await trial.prepare(Script(hello=pictures.hello(None), frames=OFFERED))
+    more = {} if trial.subject.has_upstream else {"count": PROBED, "fps": 0}
+    await trial.start(trial.environment(policy="lossless", **more))
+    consumer = await trial.meet("consumer", CONSUME, NARROW)
+    await consumer.take(READ, lambda now: now.served >= 3 or now.closed)
+    await _note_memory(trial, "memory before")
+    before = 0 if trial.upstream is None else trial.upstream.taken
+    trial.measured["still reading"] = not await _comes_to_rest(trial)
+    trial.measured["held"] = 0 if trial.upstream is None else trial.upstream.taken - before
+    await _note_memory(trial, "memory after")
+    if trial.upstream is not None:
+        trial.upstream.enough = True
+    consumer.widen()
+    await consumer.take(READ, over)
+    consumer.leave()
+    await trial.ends()
+
+
+async def _note_memory(trial: Trial, name: str) -> None:
+    if (memory := await trial.stage.memory()) is not None:
+        trial.measured[name] = memory
+
+
+async def _comes_to_rest(trial: Trial, shortest: float = SHORTEST_PAUSE) -> bool:
+    """Wait until the stage takes no more, at least for a while; return whether it has come to that."""
+    loop = asyncio.get_running_loop()
+    begun = moved = loop.time()
+    taken = -1
+    while (now := loop.time()) - begun < LONGEST_PAUSE:
+        fed = trial.upstream
+        if fed is not None and fed.taken != taken:
+            taken, moved = fed.taken, now
+        if now - begun >= shortest and now - moved >= STILL:
+            return True
+        await asyncio.sleep(STEP)
+    return False
+
+
+async def live(trial: Trial) -> None:
+    """A consumer that does not read, of a stage that is to wait for nobody."""
+    await trial.prepare(Script(hello=pictures.hello(PASSED), frames=PASSED))
+    await trial.start(trial.environment(policy="live", count=PASSED))
+    consumer = await trial.meet("consumer", CONSUME, NARROW)
+    await consumer.take(READ, first_frame)
+    await _comes_to_rest(trial, shortest=0.0)
+    trial.measured["passed"] = trial.fed.ended
+    consumer.widen()
+    await consumer.take(READ, over)
+
+
+async def live_consumer(trial: Trial) -> None:
+    """A consumer that has said that it is live, and does not read, beside one that reads all."""
+    await trial.prepare(Script(hello=pictures.hello(PASSED), frames=PASSED), greets=False)
+    await trial.start(trial.environment(policy="lossless", count=PASSED))
+    meeting = asyncio.gather(trial.meet("live", LIVE, NARROW), trial.meet("reader", CONSUME))
+    trial.fed.go.set()
+    _, reader = await meeting
+    await _read_while_it_moves(reader)
+
+
+async def _read_while_it_moves(reader: Consumer) -> None:
+    """Read to the end, or until nothing has come for a while."""
+    before = -1
+    while not reader.closed and reader.bytes != before:
+        before = reader.bytes
+        await reader.take(READ / 8, lambda now, before=before: now.bytes > before)  # type: ignore[misc]
+
+
+async def leaving(trial: Trial) -> None:
+    """The only consumer leaves when the stage has the whole stream, and it has not."""
+    few = 4
+    await trial.prepare(Script(hello=pictures.hello(few), frames=few))
+    await trial.start(trial.environment(policy="lossless", count=few))
+    consumer = await trial.meet("consumer", CONSUME, NARROW)
+    await consumer.take(READ, first_frame)
+    await _comes_to_rest(trial, shortest=STILL)
+    await trial.ends(0)
+    consumer.vanish()
+    await trial.ends(3.0)
+
+
+async def terminated(trial: Trial) -> None:
+    """SIGTERM in the middle of a stream that a consumer holds up."""
+    await trial.prepare(Script(hello=pictures.hello(OFFERED), frames=OFFERED))
+    await trial.start(trial.environment(policy="lossless", count=OFFERED))
+    consumer = await trial.meet("consumer", CONSUME, NARROW)
+    await consumer.take(READ, first_frame)
+    await _comes_to_rest(trial, shortest=STILL)
+    await trial.stop(trial.grace)

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Stages with a flaw each, as local processes: the check that is meant for it finds it out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import pytest
+
+from operatord.conformance.bench import Bench
+from operatord.conformance.checks import Finding, judged, passes
+from operatord.conformance.examination import Terms, try_all
+from operatord.conformance.subject import Asked, usual
+from operatord.conformance.verdict import Evidence
+from operatord.core.subnets import SubnetPool
+from operatord.engines.process.engine import ProcessEngine
+
+SCRIPT = Path(__file__).with_name("flawed_stage.py")
+TERMS = Terms(patience=4.0, grace=1.0)
+EVERY_TRIAL = (
+    "plain", "checked", "paused", "terminated", "bad-setting", "late-upstream", "no-upstream", "nonsense",
+    "unknown-format", "broken-upstream",
+)  # fmt: skip
+FLAWS = {
+    # flaw: the trial that shows it, beside the plain one, and the check that names it
+    "serves-checks": ("plain", "check"),
+    "no-hello": ("plain", "hello"),
+    "miscounts": ("plain", "count"),
+    "endless": ("plain", "end"),
+    "stays": ("plain", "exit-0"),
+    "hasty-hello": ("checked", "hello-after-upstream"),
+    "hoards": ("paused", "back-pressure"),
+    "gives-up": ("paused", "lossless"),
+    "drops": ("paused", "lossless"),
+    "deaf": ("terminated", "sigterm"),
+    "ignores-settings": ("bad-setting", "bad-setting"),
+    "tries-once": ("late-upstream", "late-upstream"),
+    "credulous": ("nonsense", "nonsense"),
+    "takes-any-format": ("unknown-format", "unknown-format"),
+    "covers-up": ("broken-upstream", "broken-upstream"),
+}
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
+    """The findings for each flaw. All are tried at once, as a trial waits for most of its time."""
+    return asyncio.run(_find(tmp_path_factory.mktemp("flawed")))
+
+
+async def _find(folder: Path) -> dict[str, list[Finding]]:
+    engine = ProcessEngine(folder)
+    bench = Bench(engine, "check-flawed", SubnetPool("10.213.0.0/16"))
+    try:
+        await bench.open()
+        wanted = {flaw: ("plain", trial) for flaw, (trial, _) in FLAWS.items()}
+        wanted["none"] = EVERY_TRIAL
+        found = await asyncio.gather(*(_try(bench, *each) for each in wanted.items()))
+        return dict(zip(wanted, found, strict=True))
+    finally:
+        await bench.close()
+        assert await engine.list_objects("check-flawed") == []
+        await engine.close()
+
+
+async def _try(bench: Bench, flaw: str, trials: tuple[str, ...]) -> list[Finding]:
+    command = (sys.executable, "-ISu", str(SCRIPT), flaw)
+    subject = usual(Asked("flawed", command=command), "filter")
+    seen = await try_all(bench, subject, TERMS, dict.fromkeys(trials))
+    return judged(Evidence(subject, seen, contained=False, grace=TERMS.grace))
+
+
+def states(findings: list[Finding]) -> dict[str, str]:
+    return {each.check.name: each.verdict.state for each in findings}
+
+
+def test_a_simple_stage_without_a_flaw_passes(found: dict[str, list[Finding]]) -> None:
+    required = {e.check.name: e.verdict for e in found["none"] if e.check.required}
+    assert [name for name, verdict in required.items() if verdict.state == "does not hold"] == []
+    untold = {name for name, verdict in required.items() if verdict.state == "cannot be told"}
+    assert untold == {"read-only", "nobody", "limits"}
+
+
+@pytest.mark.parametrize("flaw", FLAWS)
+def test_each_flaw_is_found_out(found: dict[str, list[Finding]], flaw: str) -> None:
+    name = FLAWS[flaw][1]
+    finding = next(each for each in found[flaw] if each.check.name == name)
+    assert finding.verdict.state == "does not hold", finding.verdict
+    assert finding.required
+    assert finding.advice
+    assert not passes(found[flaw])
+
+
+def test_a_hoarder_also_begins_without_a_consumer(found: dict[str, list[Finding]]) -> None:
+    assert states(found["hoards"])["frames-wait"] == "does not hold"
+
+
+def test_a_hoarder_is_told_from_one_that_drops(found: dict[str, list[Finding]]) -> None:
+    """By what its consumer gets in the end."""
+    assert states(found["hoards"])["lossless"] == "holds"
+    assert states(found["drops"])["back-pressure"] == "does not hold"
