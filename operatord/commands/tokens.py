@@ -44,8 +44,7 @@ def _token(args: argparse.Namespace) -> int:
         say("auth.tokens names no file to keep tokens in; set it, or OPERATORD_AUTH_TOKENS")
         return EXIT_USAGE
     from operatord.access.tokens import TokensUnusable  # noqa: PLC0415
-
-    from . import token_file  # noqa: PLC0415
+    from operatord.state import token_file  # noqa: PLC0415
 
     path, args.daemons = Path(config.auth.tokens).expanduser(), config.state_path
     try:

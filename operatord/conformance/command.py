@@ -96,7 +96,7 @@ async def _check(config: Config, options: Options) -> Evidence:
             raise group.exceptions[0] from None
         except* base.EngineError as group:
             raise group.exceptions[0] from None
-    options.note(f"{len(evidence.trials)} containers in {time.monotonic() - begun:.1f} s")
+    options.note(f"{len(evidence.trials)} trials in {time.monotonic() - begun:.1f} s")
     return evidence
 
 

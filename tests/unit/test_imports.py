@@ -96,6 +96,18 @@ RULES: dict[str, set[str]] = {
         *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
+    "operatord.conformance": {
+        "operatord.conformance", "operatord.core", "operatord.engines.base", "operatord.engines.options",
+        "operatord.provision.stage_options", "operatord_protocol", "msgspec",
+    },
+    "operatord.conformance.judging": {
+        "operatord.conformance.judging", "operatord.conformance.pictures", "operatord.conformance.seen",
+        "operatord.conformance.trials.faults", "operatord.conformance.trials.flows",
+        "operatord.conformance.verdict",
+    },
+    "operatord.conformance.command": {
+        "operatord.conformance", "operatord.core", "operatord.engines.base", "operatord.settings", "msgspec",
+    },
     "operatord.settings.config": {
         "operatord.core", "operatord.settings.http", "operatord.settings.listeners",
         "operatord.settings.probes", "operatord_protocol", "msgspec",

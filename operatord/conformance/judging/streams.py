@@ -52,7 +52,7 @@ def _silence(e: Evidence) -> str:
 
 
 _NOT_CONNECTED = (
-    "it has not connected to its upstream either: see that it reads {0}_ip and {0}_port (or give --upstream), "
+    "it has not connected to its upstream either: see that it reads {0}_ip and {0}_port (or give --upstream) "
     "and that no firewall of this machine blocks the engine's networks"
 )
 _SINK = "if it is to speak another protocol to viewers, check it with --kind sink"
