@@ -18,6 +18,7 @@ from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachab
 from operatord_client.notices import Notice, Progress
 
 from . import forks
+from .alerts import said_of_certificate
 from .core import Call, Core, Login
 from .long_lines import TRIAL_SECONDS, LongLine
 from .sockets import open_streams
@@ -183,7 +184,9 @@ class AsyncConnection:
     async def _receive(self) -> bytes:
         try:
             return await self._reader.read(READ_BYTES)
-        except OSError:
+        except OSError as exc:
+            if why := said_of_certificate(exc):
+                self._core.lose(DaemonUnreachable(why), exc)
             return b""
 
 

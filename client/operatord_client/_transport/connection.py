@@ -21,11 +21,13 @@ from operatord_client.errors import CallTimeout, ConnectionLost, DaemonUnreachab
 from operatord_client.notices import Notice, Progress
 
 from . import forks
+from .alerts import said_of_certificate
 from .core import Call, Core, Login
 from .locks import locked
 from .long_lines import TRIAL_SECONDS, LongLine
 from .outgoing import Outgoing
 from .sockets import open_socket
+from .tunnel import fault_of
 
 READ_BYTES = 256 * 1024
 LOOK_EVERY = 1.0
@@ -212,10 +214,17 @@ class Connection:
                 inbox.extend(map(self._socket.recv, (READ_BYTES,)))
         except OSError:
             inbox.append(b"")
+        if not inbox[-1]:
+            self._look_why()
         if line := locked(self._lock, self._core.take_in):
             self._out.put(line)
         self._reader = None
         self._wake()
+
+    def _look_why(self) -> None:
+        """Find out whether the daemon has ended the connection because of our certificate."""
+        if (fault := fault_of(self._socket)) and (why := said_of_certificate(fault)):
+            locked(self._lock, lambda: self._core.lose(DaemonUnreachable(why), fault))
 
     def _wake(self) -> None:
         """Wake the other threads: they check for their answers, and one of them reads on."""

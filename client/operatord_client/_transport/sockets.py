@@ -10,6 +10,7 @@ import ssl
 from operatord_client.address import Address, Tls, Unix
 from operatord_client.errors import Unreachable
 
+from .alerts import said_of_certificate
 from .tunnel import tunnelled
 
 STREAM_BUFFER = 1024 * 1024
@@ -85,11 +86,7 @@ def _sentence(address: Address, exc: OSError) -> str:
         hint = "name the authority that has signed it: --ca, OPERATORD_CA or Tls(ca=…)"
         return f"the certificate of {address} is not trusted: {exc.verify_message}; {hint}"
     if isinstance(exc, ssl.SSLError):
-        if "PEM lib" in str(exc):
-            return f"the certificate for {address} cannot be used: {_unusable(address)}"
-        if exc.reason == "WRONG_VERSION_NUMBER":  # the answer is not TLS
-            return f"what listens at {address} does not speak TLS: leave out tls://, or use another port"
-        return f"TLS with {address} failed: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
+        return said_of_certificate(exc) or _of_tls(address, exc)
     if (
         exc.errno
         and isinstance(address, Tls)
@@ -98,6 +95,16 @@ def _sentence(address: Address, exc: OSError) -> str:
         files = ", ".join(filter(None, address[2:5]))
         return f"a file for {address} cannot be read ({files}): {_reason(exc)}"
     return f"nothing answers at {address}: {_reason(exc)}"
+
+
+def _of_tls(address: Address, exc: ssl.SSLError) -> str:
+    if "PEM lib" in str(exc):
+        return f"the certificate for {address} cannot be used: {_unusable(address)}"
+    if exc.reason == "WRONG_VERSION_NUMBER":  # the answer is not TLS
+        return (
+            f"what listens at {address} does not speak TLS: leave out tls://, or use another port"
+        )
+    return f"TLS with {address} failed: {(exc.reason or str(exc)).lower().replace('_', ' ')}"
 
 
 def _unusable(address: Address) -> str:

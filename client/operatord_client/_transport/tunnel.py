@@ -39,6 +39,8 @@ class Tunnel:
         self._in = b""
         """Bytes from it."""
         self._inner_ended = self._outer_ended = False
+        self.fault: OSError | None = None
+        """What has ended it, if neither side has."""
         for sock in (encrypted, inner):
             sock.setblocking(False)
         forks.note(self)
@@ -62,12 +64,15 @@ class Tunnel:
             self._thread.join(seconds)
 
     def _run(self) -> None:
-        with self._inner, self._encrypted, suppress(OSError):  # either end is the other's
-            while not self._is_done():
-                self._wait()
-                self._read_inner()
-                self._read_outer()
-                self._write()
+        with self._inner, self._encrypted:  # either end is the other's
+            try:
+                while not self._is_done():
+                    self._wait()
+                    self._read_inner()
+                    self._read_outer()
+                    self._write()
+            except OSError as exc:
+                self.fault = exc
 
     def _is_done(self) -> bool:
         return (self._inner_ended and not self._out) or (self._outer_ended and not self._in)
@@ -118,10 +123,17 @@ class Tunnel:
 def tunnelled(encrypted: ssl.SSLSocket) -> socket.socket:
     """Return a plain socket for what is encrypted on its way; closing it closes both."""
     inner, plain = socket.socketpair()
-    Tunnel(encrypted, inner)
+    _tunnels[plain] = Tunnel(encrypted, inner)
     return plain
 
 
+def fault_of(plain: socket.socket) -> OSError | None:
+    """Return what has broken the tunnel behind a socket, if it has one and that was broken."""
+    tunnel = _tunnels.get(plain)
+    return None if tunnel is None else tunnel.fault
+
+
+_tunnels: weakref.WeakKeyDictionary[socket.socket, Tunnel] = weakref.WeakKeyDictionary()
 _living: weakref.WeakSet[Tunnel] = weakref.WeakSet()
 
 

@@ -37,6 +37,7 @@ from operatord.access import tokens
 from operatord.access.identity import RANKS
 from operatord.settings.config import ConfigError
 from operatord_client import AsyncClient, Client, Tls
+from operatord_client.ctl import exits
 from operatord_client.errors import DaemonUnreachable
 from operatord_protocol.messages import Role
 from operatord_protocol.methods import METHODS
@@ -238,6 +239,35 @@ async def test_clients_speak_tls(tmp_path: Path) -> None:
         await asyncio.to_thread(use_blocking_clients, by_token, by_cert, daemon.token)
         with pytest.raises(DaemonUnreachable, match=r"is not trusted: .*OPERATORD_CA"):
             await AsyncClient(by_token._replace(ca=None)).connect()
+
+
+async def test_clients_are_told_what_is_wrong_with_their_certificate(tmp_path: Path) -> None:
+    """With TLS 1.3 the daemon says so when the client's handshake is over, after its first request."""
+    (tmp_path / "foreign").mkdir()
+    foreign = map(str, Authority(tmp_path / "foreign").sign("ada"))
+    async with house(tmp_path, "user") as daemon:
+        host, port = daemon.address("tls", "cert")
+        none = Tls(host, port, str(daemon.authority.certificate))
+        other = none._replace(**dict(zip(("cert", "key"), foreign, strict=True)))
+        for address, why in ((none, "got none: --cert and --key, "), (other, "has signed it")):
+            with pytest.raises(DaemonUnreachable, match=why):
+                async with AsyncClient(address) as client:
+                    await client.ping()
+            with pytest.raises(DaemonUnreachable, match=why):
+                await asyncio.to_thread(ping, address)
+        words = ["--address", str(none), "--ca", str(none.ca), "ping"]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [OPERATORCTL, *words],
+            env=clean_env(), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == exits.UNAVAILABLE
+        assert done.stderr.startswith("operatorctl: the daemon wants a certificate of the client's")
+
+
+def ping(address: Tls) -> None:
+    with Client(address) as client:
+        client.ping()
 
 
 def use_blocking_clients(by_token: Tls, by_cert: Tls, token: str) -> None:
