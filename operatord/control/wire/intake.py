@@ -5,18 +5,23 @@ A round reads from all peers that have sent something. Reading everything from e
 when a thousand of them send long lines, and a short request among these waits for all of it. So after a few
 peers, the others are read only as far as a short request goes. A peer that has sent more is deferred until
 its turn to be read in full.
+
+Once read in full, a peer is read until the line that it is in has ended. And while many wait for answers,
+one is read at a time. Otherwise hundreds of long lines would be in memory at once, half read or unanswered.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 READ = 32 * 1024
 """Bytes that are taken from a peer at a time: a thousand peers that send all they can fill no memory."""
-ROUND = 8 * READ
-"""Bytes that are read in one round before the others are read briefly."""
+AT_ONCE = 8
+"""Peers that are read in full in one round before the others are read briefly. Where lines are so long that
+they are read on in the next round, there may be twice as many."""
 BRIEF = 4 * 1024
 """Bytes that are taken from each of these: few requests are longer."""
 
@@ -36,17 +41,29 @@ class IntakeReader(Protocol):
 class Intake:
     """One for the whole server."""
 
-    __slots__ = ("_buffer", "_called", "_calling", "_left", "_put_off", "_scheduled")
+    __slots__ = (
+        "_buffer",
+        "_called",
+        "_calling",
+        "_crowded",
+        "_going_on",
+        "_left",
+        "_put_off",
+        "_scheduled",
+    )
 
-    def __init__(self) -> None:
-        """Nothing has been read in this round."""
+    def __init__(self, crowded: Callable[[], bool] = lambda: False) -> None:
+        """Nothing has been read in this round. While it is ``crowded``, read one peer at a time in full."""
+        self._crowded = crowded
         self._buffer = memoryview(bytearray(READ))
-        self._left = ROUND
+        self._left = AT_ONCE * READ
         self._put_off: deque[IntakeReader] = deque()
         self._calling: set[IntakeReader] = set()
         """Peers that resume reading in this round; their bytes come in the next one."""
         self._called: set[IntakeReader] = set()
         """Those who may be read in full in this round, whoever comes before them."""
+        self._going_on = 0
+        """How many of those for the next round are in the middle of a line."""
         self._scheduled = False
 
     def room(self, reader: IntakeReader) -> memoryview:
@@ -57,14 +74,18 @@ class Intake:
 
     def take(self, reader: IntakeReader, size: int) -> bytes:
         """Return the bytes that have been put there, and put the peer off if it may have sent more."""
+        data = bytes(self._buffer[:size])
+        in_full = reader in self._called or self._left > 0
         if reader not in self._called:
-            if self._left > 0:
-                self._left -= size
-            elif size >= BRIEF:
-                self._put_off.append(reader)
-                reader.put_off()
+            self._left -= size
+        if size == READ and b"\n" not in data:  # a line has a limit, so this ends
+            self._calling.add(reader)
+            self._going_on += 1
+        elif not in_full and size >= BRIEF:
+            self._put_off.append(reader)
+            reader.put_off()
         self._go_on()
-        return bytes(self._buffer[:size])
+        return data
 
     def _go_on(self) -> None:
         if not self._scheduled:
@@ -75,8 +96,10 @@ class Intake:
         """Begin a round, before anything is read in it, and call some of those who were put off."""
         self._scheduled = False
         self._called, self._calling = self._calling, set()
-        self._left = ROUND - READ * len(self._called)
-        for _ in range(min(ROUND // READ, len(self._put_off))):
+        going_on, self._going_on = self._going_on, 0
+        most = 1 if self._crowded() else AT_ONCE
+        self._left = READ * (most - len(self._called))
+        for _ in range(min(most - going_on, len(self._put_off))):
             reader = self._put_off.popleft()
             self._calling.add(reader)
             reader.read_again()

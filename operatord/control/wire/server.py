@@ -37,7 +37,7 @@ class Server:
         """Answer with ``services``."""
         self.services = services
         self.turns = Turns()
-        self.intake = Intake()
+        self.intake = Intake(lambda: self.turns.is_behind)
         self.unread = Unread(lambda: int(services.config.limits.output_total))
         self._listeners: list[Listener] = []
         self._handed_over: list[socket.socket] = []

@@ -42,6 +42,8 @@ AT_ONCE = 0.5
 event loop in between: up to a slice, after a time of calm. It saves a single request that round."""
 CROWD = 8
 """Newcomers that wait when no more peers are let in: each comes before those that wait already."""
+BEHIND = 64
+"""Connections that wait, with what they ask for in memory, when those that send much are read slower."""
 
 
 def _nothing(until: float) -> bool:
@@ -121,6 +123,11 @@ class Turns:
     def crowded(self) -> bool:
         """Whether so many wait that no more peers are to be let in just now."""
         return len(self._prompt) > CROWD
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether so many wait that peers that send much are to be read slower."""
+        return len(self._prompt) + len(self._patient) + len(self._wanting) > BEHIND
 
     def ask(self, turn: Turn, size: int) -> None:
         """Give ``turn`` its time, for ``size`` bytes of requests have come.

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 
-from operatord.control.wire.intake import BRIEF, READ, ROUND, Intake
+from operatord.control.wire.intake import AT_ONCE, BRIEF, READ, Intake
 
-AT_ONCE = ROUND // READ
+ROUND = AT_ONCE * READ
 
 
 class Peer:
-    """A peer that has sent so many bytes, and is read when it may be."""
+    """A peer that has sent so many bytes, in lines of so many, and is read when it may be."""
 
-    def __init__(self, intake: Intake, sent: int) -> None:
+    def __init__(self, intake: Intake, sent: int, line: int = BRIEF) -> None:
         self._intake = intake
+        self._line = line
+        self._read = 0
         self.sent = sent
         self.reading = True
 
@@ -28,9 +30,19 @@ class Peer:
         """Do what the event loop does with a peer that has sent something; return how much was read."""
         if not self.reading or not self.sent:
             return 0
-        size = min(self.sent, len(self._intake.room(self)))
+        buffer = self._intake.room(self)
+        size = min(self.sent, len(buffer))
         self.sent -= size
+        buffer[:size] = bytes(size)
+        for end in range(-(self._read + 1) % self._line, size, self._line):
+            buffer[end] = ord("\n")
+        self._read += size
         return len(self._intake.take(self, size))
+
+    @property
+    def begun(self) -> int:
+        """Bytes of a line that has begun and not ended."""
+        return self._read % self._line
 
 
 async def round_of(peers: list[Peer]) -> int:
@@ -99,3 +111,36 @@ async def test_who_was_called_and_sends_later_is_read_as_all_others() -> None:
     for peer in many:
         peer.sent = 10 * READ
     assert await round_of(many) <= ROUND + 900 * BRIEF
+
+
+async def test_few_long_lines_are_half_read_at_once() -> None:
+    """900 peers with a plan of 50 KB each: half of each would be 30 MiB."""
+    intake = Intake()
+    many = [Peer(intake, READ + 15_000, READ + 15_000) for _ in range(900)]
+    while any(peer.sent for peer in many):
+        assert await round_of(many) <= 2 * ROUND + 900 * BRIEF
+        assert sum(peer.begun > BRIEF for peer in many) <= 2 * AT_ONCE
+    assert not any(peer.begun for peer in many)
+
+
+async def test_lines_without_end_keep_nobody_else_from_being_read() -> None:
+    intake = Intake()
+    endless = [Peer(intake, 1000 * READ, 1001 * READ) for _ in range(4 * AT_ONCE)]
+    short = Peer(intake, BRIEF - 1)
+    for _ in range(20):
+        short.sent = BRIEF - 1
+        assert await round_of([*endless, short]) <= 2 * ROUND + READ + 4 * AT_ONCE * BRIEF
+        assert not short.sent
+
+
+async def test_where_many_wait_for_answers_one_is_read_in_full_at_a_time() -> None:
+    """What is read would only wait, too."""
+    crowded = True
+    intake = Intake(lambda: crowded)
+    many = [Peer(intake, 2 * READ) for _ in range(900)]
+    await round_of(many)
+    for _ in range(100):
+        assert 0 < await round_of(many) <= 2 * READ
+    crowded = False
+    await round_of(many)
+    assert await round_of(many) >= ROUND
