@@ -53,7 +53,7 @@ RECIPES: Mapping[str, Recipe] = {
     "demo-probe": Recipe("operatord.emulators", "probe", script="probe.py"),
     "demo-stream": Recipe("operatord.emulators", "streaming", script="streaming.py"),
     "demo-segmentation": Recipe("operatord.emulators", "segmentation", script="segmentation.py"),
-    STAGE_IMAGE: Recipe("operatord_stage"),
+    STAGE_IMAGE: Recipe("operatord.stage"),
 }
 """How each image is built, by its name; what others stand on comes before them."""
 

@@ -23,7 +23,6 @@ Settings, all from the environment:
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 from functools import lru_cache
 
@@ -110,11 +109,12 @@ class Segmenter:
 def serve(last_words: list[Callable[[], None]]) -> None:
     """Segment one stream from its hello to its end."""
     settings = Settings(("stream", 12346), ("segmentation", 12347))
-    alone_after = math.inf if text("segmentation_ip", "") else ALONE_AFTER
     listener = listen("segmentation", settings.host, settings.port, settings.connect_timeout)
     source = connect(settings, formats=("gray8",))
     segmenter = Segmenter(source.hello, y4m=settings.y4m)
-    terms = Terms("segmentation", settings, source.hello, alone_after)
+    terms = Terms("segmentation", settings, source.hello)
+    if not (settings.attached or text("segmentation_ip", "")):
+        terms.go_alone(ALONE_AFTER)
     relay = Relay(source, listener, terms, segmenter.render)
     relay.reports.figures = segmenter.figures
     relay.run(last_words)

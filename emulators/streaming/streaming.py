@@ -19,43 +19,16 @@ from __future__ import annotations
 
 import sys
 
-from operatord_stage.headers import parse_line, y4m_frame
+from operatord_stage.dialect import StreamFormat
 from operatord_stage.relay import Relay
 from operatord_stage.sockets import listen
 from operatord_stage.source import connect, rehearse
 from operatord_stage.stage import run, switch
 from operatord_stage.terms import TERMS_HELP, Settings, Terms
-from operatord_stage.yuv import planes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from operatord_stage.source import Buffer, Frame, Render
-
-
-def y4m_picture(block: memoryview, frame: Frame) -> Buffer:
-    """Return a frame as YUV4MPEG2: of its parts, only the image."""
-    header = parse_line(bytes(block[frame.start : frame.body]))
-    return y4m_frame(header) + block[frame.image : frame.behind]
-
-
-def y4m_colours(block: memoryview, frame: Frame) -> Buffer:
-    """Return a frame of red, green and blue as YUV4MPEG2."""
-    header = parse_line(bytes(block[frame.start : frame.body]))
-    return y4m_frame(header) + planes(block[frame.image : frame.behind])
-
-
-def as_received(block: memoryview, frame: Frame) -> Buffer:
-    """Return a frame as it is."""
-    return block[frame.start : frame.stop]
-
-
-def renderer(pixels: str, *, y4m: bool) -> Render:
-    """Return what renders frames whose pixels have this format."""
-    if not y4m:
-        return as_received
-    return y4m_colours if pixels == "rgb24" else y4m_picture
 
 
 def serve(last_words: list[Callable[[], None]]) -> None:
@@ -65,12 +38,12 @@ def serve(last_words: list[Callable[[], None]]) -> None:
         settings.y4m = False  # segmentation is the one who reads
     listener = listen("stream", settings.host, settings.port, settings.connect_timeout)
     source = connect(settings)
-    render = renderer(source.hello["format"], y4m=settings.y4m)
-    relay = Relay(source, listener, Terms("stream", settings, source.hello), render)
-    relay.run(last_words)
+    terms = Terms("stream", settings, source.hello)
+    Relay(source, listener, terms, terms.wire.passed_on).run(last_words)
 
 
 if __name__ == "__main__":
+    passed_on = StreamFormat().passed_on
     sys.exit(
-        run("streaming", __doc__ + TERMS_HELP, serve, lambda: rehearse(lambda _hello: as_received))
+        run("streaming", __doc__ + TERMS_HELP, serve, lambda: rehearse(lambda _hello: passed_on))
     )

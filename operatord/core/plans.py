@@ -193,7 +193,9 @@ def stage_env(
     plan: SessionPlan, stage: str, addresses: Mapping[str, tuple[str, int]], session_id: str
 ) -> dict[str, str]:
     """Return the whole environment of ``stage``; ``addresses`` has every stage's host and port."""
-    env: dict[str, str] = {}
+    env: dict[str, str] = {"OPERATORD_STAGE": stage}
+    if (upstream := _before(plan, stage)) is not None:
+        env["OPERATORD_UPSTREAM"] = upstream
     for name, (host, port) in addresses.items():
         env[f"{name}_ip"], env[f"{name}_port"] = host, str(port)
     # Said last, so that a pipeline may give a stage another upstream than its name suggests.
@@ -204,6 +206,14 @@ def stage_env(
     }
     env["OPERATORD_SESSION"] = session_id
     return env
+
+
+def _before(plan: SessionPlan, stage: str) -> str | None:
+    """Return the name of the stage that ``stage`` reads from; None for a source."""
+    stages = list(plan.stages)
+    if place := stages.index(stage):
+        return stages[place - 1]
+    return None if plan.upstream is None else PROBE
 
 
 def _fill_in(value: str, addresses: Mapping[str, tuple[str, int]]) -> str:

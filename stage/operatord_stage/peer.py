@@ -11,12 +11,13 @@ from itertools import islice
 
 from operatord_stage.headers import ATTACH, CONSUME, WATCH
 from operatord_stage.sockets import receive_now, unconfirmed_bytes
-from operatord_stage.stage import CHECK, LINGER, SPACES, encode
+from operatord_stage.stage import CHECK, LINGER, SPACES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal, TypeAlias
 
+    from operatord_stage.dialect import Dialect
     from operatord_stage.source import Buffer
 
     Role: TypeAlias = Literal["guest", "check", "waiting", "spectator", "consumer"]
@@ -192,17 +193,16 @@ class Peer:
             self.unanswered_since = now
         return self.unanswered_since is not None and now - self.unanswered_since >= LOST_AFTER
 
-    def queue_end(self, upstream_dropped: int, *, message: bool) -> None:
+    def queue_end(self, wire: Dialect, upstream_dropped: int) -> None:
         """Make it a consumer for good, to which nothing is to come but the end.
 
-        With a message, that says so, and how many frames it was sent and were dropped for it.
+        If the dialect has a message for that, it says how many frames were sent and were dropped.
         """
         self.role, self.due = "consumer", time.monotonic() + LINGER
         self.decided = True
         self.half_closed_before = self.half_closed
-        if message:
-            dropped = self.dropped + upstream_dropped
-            self.queue.append(encode({"type": "end", "frames": self.frames, "dropped": dropped}))
+        if end := wire.end(self.frames, self.dropped + upstream_dropped):
+            self.queue.append(end)
 
     def raise_when_done(self, now: float) -> None:
         """After the end was queued, raise OSError once it has everything, or is outpaced and takes no more.

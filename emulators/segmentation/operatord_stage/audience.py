@@ -53,10 +53,14 @@ class Audience:
         counting = [peer for peer in self._connections.peers if peer.counts]
         return self._connections.dropped + sum(peer.dropped for peer in counting)
 
+    def is_open(self) -> bool:
+        """Tell whether peers may be consumers: not before the daemon's check, if one is to come."""
+        return self._connections.checked or not self._terms.checked
+
     def consumers(self) -> list[Peer]:
         """Return the peers that are consumers, or are taken for some."""
         return [
-            peer for peer in self._connections.peers if peer.role == "consumer" and self._is_open()
+            peer for peer in self._connections.peers if peer.role == "consumer" and self.is_open()
         ]
 
     def guests(self) -> list[Peer]:
@@ -84,7 +88,7 @@ class Audience:
 
     def next_due(self) -> float:
         """Return the time at which the first guest is due; infinity if there is none."""
-        guests = [peer for peer in self._connections.peers if peer.silent and self._is_open()]
+        guests = [peer for peer in self._connections.peers if peer.silent and self.is_open()]
         return min(map(self._due, guests), default=math.inf)
 
     def handle_due(self, now: float) -> None:
@@ -93,14 +97,14 @@ class Audience:
             try:
                 if self.ended:
                     peer.raise_when_done(now)
-                elif self._is_open() and peer.silent and now >= self._due(peer):
+                elif self.is_open() and peer.silent and now >= self._due(peer):
                     self._advance_guest(peer, now)
             except OSError:
                 self._connections.disconnect(peer)
 
     def make_guests_consumers(self) -> None:
         """Make all silent guests consumers: as guests they would miss the frames that are not kept."""
-        if self._is_open():
+        if self.is_open():
             for peer in [peer for peer in self._connections.peers if peer.silent]:
                 peer.role = "consumer"
 
@@ -139,12 +143,8 @@ class Audience:
         self.release_all()
         self._connections.stop_listening()
         for peer in [peer for peer in self._connections.peers if peer.role != "check"]:
-            peer.queue_end(self._backlog.source.dropped, message=self._terms.sends_end)
+            peer.queue_end(self._terms.wire, self._backlog.source.dropped)
             self._connections.send(peer, ())
-
-    def _is_open(self) -> bool:
-        """Tell whether peers may be consumers: not before the daemon's check, if one is to come."""
-        return self._connections.checked or not self._terms.checked
 
     def _due(self, peer: Peer) -> float:
         """Return the time at which a silent guest is sent frames, or becomes a consumer.
@@ -175,8 +175,9 @@ class Audience:
         if not peer.previews:
             peer.previews = True
         elif peer.half_closed and peer.knocks < KNOCKS:
-            goes_on = self._terms.sends_end or self._backlog.goes_on_after(peer.seen)
-            peer.knock(self._terms.first_bytes if goes_on else b"")
+            wire = self._terms.wire
+            goes_on = wire.end(0, 0) or self._backlog.goes_on_after(peer.seen)
+            peer.knock(wire.first_bytes if goes_on else b"")
             peer.due = now + self._connections.guest_time / KNOCKS
         elif peer.silent:
             peer.role = "consumer"

@@ -154,7 +154,7 @@ class Connections:
         peer.preview_due += QUIET if self._terms.visitors and not self.checked else 0.0
         if self._terms.live:
             peer.go_live()
-        sock.send(self._terms.hello)  # a fresh socket takes it whole
+        sock.send(self._terms.greeting)  # a fresh socket takes it whole
         self.peers.append(peer)
         self.watch(peer)
 

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from operatord_stage.audience import Audience
     from operatord_stage.backlog import Backlog
+    from operatord_stage.terms import Terms
 
 REPORT_EVERY = 1
 """Seconds between reports."""
@@ -24,10 +25,10 @@ COUNTERS = ("frames", "dropped", "consumers", "blocked")
 class Reports:
     """Prints reports, each second while there is something to tell."""
 
-    def __init__(self, stage: str, audience: Audience, backlog: Backlog) -> None:
+    def __init__(self, terms: Terms, audience: Audience, backlog: Backlog) -> None:
         self.figures: dict[str, object] = {}  # more members for a report
         self.due = time.monotonic() + REPORT_EVERY
-        self._stage, self._audience, self._backlog = stage, audience, backlog
+        self._terms, self._audience, self._backlog = terms, audience, backlog
         self._reported = (0, 0, 0, 0)
 
     def report(self) -> None:
@@ -41,17 +42,25 @@ class Reports:
         if resting := [peer for peer in blocked if now - peer.moved_at >= HELD_UP]:
             longest = min(resting, key=lambda peer: peer.moved_at)
             said |= {"held_up_by": longest.name, "held_up_for": round(now - longest.moved_at, 1)}
-        say(type="report", stage=self._stage, **said, **self.figures)
+        report: dict[str, object] = {"type": "report", "stage": self._terms.stage, **said}
+        try:
+            say(**{**report, **self.figures, **report})  # no figure takes a counter's place
+        except (
+            TypeError,
+            ValueError,
+        ):  # a figure for which JSON has no word must not end the stream
+            say(**report)
 
     def has_news(self) -> bool:
         """Tell whether to report: while somebody consumes, also that nothing has changed.
 
         A stage that is held up would otherwise be as silent as one that hangs.
         """
-        return bool(self._audience.consumers()) or self._counters() != self._reported
+        counters = self._counters()
+        return bool(counters[2]) or counters != self._reported
 
     def _counters(self) -> tuple[int, int, int, int]:
-        consumers = len(self._audience.consumers())
+        consumers = len(self._audience.consumers()) + self._terms.takes_all
         frames = self._backlog.sent if consumers else self._backlog.passed
         blocked = len(self._audience.waited_for(time.monotonic()))
         return frames, self._audience.dropped, consumers, blocked

@@ -25,13 +25,45 @@ from operatord_stage.stage import BROKEN_STREAM, LINE_LIMIT, Fault, encode
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Any, TypeAlias
+    from typing import Any, Protocol, TypeAlias
 
     from operatord_stage.terms import Settings
 
     Buffer: TypeAlias = bytes | memoryview
     Render: TypeAlias = Callable[[memoryview, "Frame"], Buffer]
     """Returns what consumers are sent for a frame in a buffer."""
+
+    class Readable(Protocol):
+        """A socket, or an open pipe: what a selector waits for."""
+
+        def fileno(self) -> int:
+            """Return the number of the open file."""
+
+        def close(self) -> None:
+            """Close it."""
+
+    class Upstream(Protocol):
+        """Where a relay's frames come from."""
+
+        hello: dict[str, Any]
+        """A complete hello."""
+        view: memoryview
+        """What the last frames that were read lie in, until the next read()."""
+        ended: bool
+        """There are no more frames."""
+        dropped: int
+        """Frames that were dropped before they came here, once it has ended."""
+
+        @property
+        def sock(self) -> Readable:
+            """Ready when there is something to read(), in which it may become another one."""
+
+        def read(self) -> list[Frame]:
+            """Receive once, without waiting, and return the frames that are whole now. Raises `Fault`."""
+
+        def ask_for_frames(self, wanted: bool) -> None:
+            """As an attached stage, tell the upstream whether frames would reach anybody."""
+
 
 ALL_FORMATS = tuple(FORMATS)
 BLOCK = 1024 * 1024

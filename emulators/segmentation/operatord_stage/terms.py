@@ -7,12 +7,14 @@ from __future__ import annotations
 import math
 import time
 
-from operatord_stage.headers import y4m_hello
-from operatord_stage.stage import choice, encode, number, switch, text
+from operatord_stage.dialect import StreamFormat, Y4m
+from operatord_stage.stage import choice, number, switch, text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from operatord_stage.dialect import Dialect
 
 NO_LIMIT = 2**31 - 1
 """Frames: as many as nobody will see, where no number is given."""
@@ -50,18 +52,19 @@ A consumer's end counts in `frames` what it was sent and in `dropped` what it mi
 class Settings:
     """What the environment says."""
 
-    def __init__(self, upstream: tuple[str, int], own: tuple[str, int]) -> None:
+    upstream: tuple[str, int]
+    """Its address; a source has none."""
+
+    def __init__(self, upstream: tuple[str, int] | None, own: tuple[str, int]) -> None:
         """Read and check the environment, given the names and default ports of the two ends.
 
         Raises:
             Fault: a setting is not what it may be.
         """
-        upstream_name, upstream_port = upstream
         own_name, own_port = own
-        self.upstream = (
-            text(f"{upstream_name}_ip", upstream_name),
-            number(f"{upstream_name}_port", upstream_port, 1, 65535),
-        )
+        if upstream is not None:
+            name, port = upstream
+            self.upstream = text(f"{name}_ip", name), number(f"{name}_port", port, 1, 65535)
         self.host = text(f"{own_name}_ip", "0.0.0.0")  # noqa: S104 (a container serves its network)
         self.port = number(f"{own_name}_port", own_port, 0, 65535)
         self.policy = choice("policy", "", ("", "lossless", "fastest", "live"))  # empty: see Terms
@@ -81,32 +84,42 @@ class Terms:
     who are slower; a single one gets all), or by the upstream alone (live).
     """
 
-    def __init__(
-        self, stage: str, settings: Settings, said: dict[str, Any], alone_after: float = math.inf
-    ) -> None:
-        """Derive the terms from the settings and from what the upstream said in its hello.
+    alone_at = math.inf
+    """The time from which on the stream is read even without a consumer."""
+    takes_all = False
+    """Whether this stage takes the frames itself, whoever else does."""
 
-        Without a consumer for `alone_after` seconds the stream is read on. The limit counts only if
-        the upstream goes on for longer: it too must deliver its end. Who reads YUV4MPEG2 cannot ask
-        for frames to be dropped, so the slow do not hold up the fast there. Of a stream without an
-        end, who comes late wants the present.
+    def __init__(
+        self, stage: str, settings: Settings, said: dict[str, Any], wire: Dialect | None = None
+    ) -> None:
+        """Derive the terms from the settings, from what the upstream said in its hello, and from the dialect.
+
+        The limit counts only if the upstream goes on for longer: it too must deliver its end. Of a stream
+        without an end, who comes late wants the present.
         """
-        count, y4m = said.get("count", NO_LIMIT), settings.y4m
+        count = said.get("count", NO_LIMIT)
         hello = {**said, "stream": stage, "watch": True}
         endless = min(count, settings.frames) >= NO_LIMIT
         if not endless:
             hello["count"] = min(count, settings.frames)
-        policy = settings.policy or ("fastest" if y4m else "lossless")
         unread = settings.unread or ("drop" if endless else "hold")
         self.stage = stage
-        self.policy = "live" if settings.attached else policy
+        self.wire = wire or (Y4m() if settings.y4m else StreamFormat())
+        self.policy = "live" if settings.attached else settings.policy or self.wire.policy
         self.live = self.policy == "live"  # nobody is ever waited for
         self.attached = settings.attached
         self.visitors = settings.visitors
         self.checked = settings.checked
         self.drops = settings.attached or unread == "drop"  # what comes while nobody consumes
-        self.hello = y4m_hello(said, stage) if y4m else encode(hello)
-        self.first_bytes = b"FRAME" if y4m else b'{"type"'  # of every message after the hello
-        self.sends_end = not y4m  # a last message says that there is no more
+        self.greeting = self.wire.greeting(hello)
         self.limit = settings.frames if settings.frames < count else NO_LIMIT  # frames to end after
-        self.alone_at = time.monotonic() + (0.0 if settings.attached else alone_after)
+        if settings.attached:
+            self.go_alone(after=0.0)
+
+    def go_alone(self, after: float) -> None:
+        """Have the stream read on without a consumer for so many seconds."""
+        self.alone_at = time.monotonic() + after
+
+    def take_all(self) -> None:
+        """Have the stream read from the beginning for this stage itself: it is a consumer, too."""
+        self.takes_all, self.drops = True, False

@@ -9,7 +9,7 @@ from operatord_stage.terms import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from operatord_stage.source import Buffer, Frame, Render, Source
+    from operatord_stage.source import Buffer, Frame, Render, Upstream
     from operatord_stage.terms import Terms
 
 KEPT_BYTES = 4 * 1024 * 1024
@@ -24,7 +24,7 @@ class Backlog:
     released.
     """
 
-    def __init__(self, source: Source, terms: Terms, render: Render) -> None:
+    def __init__(self, source: Upstream, terms: Terms, render: Render) -> None:
         self.source = source
         self.keeping = True  # frames that are sent are kept
         self.kept: list[bytes] = []  # rendered

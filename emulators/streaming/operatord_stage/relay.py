@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from operatord_stage.peer import Peer
-    from operatord_stage.source import Render, Source
+    from operatord_stage.source import Readable, Render, Upstream
     from operatord_stage.terms import Terms
 
 END_POLL = 0.01
@@ -39,15 +39,15 @@ class Relay:
     """
 
     def __init__(
-        self, source: Source, listener: socket.socket, terms: Terms, render: Render
+        self, source: Upstream, listener: socket.socket, terms: Terms, render: Render
     ) -> None:
         self._source, self._terms = source, terms
         self._selector = selectors.DefaultSelector()
         self._backlog = Backlog(source, terms, render)
         connections = Connections(listener, self._selector, terms, self._backlog)
         self._audience = Audience(connections, terms, self._backlog)
-        self.reports = Reports(terms.stage, self._audience, self._backlog)
-        self._reading = False  # the selector waits for the upstream
+        self.reports = Reports(terms, self._audience, self._backlog)
+        self._waits_for: Readable | None = None  # what the selector waits for of the upstream
 
     def run(self, last_words: list[Callable[[], None]]) -> None:
         """Serve until all consumers have the end; report then, and before a signal ends the process.
@@ -55,7 +55,7 @@ class Relay:
         Raises:
             Fault: the upstream broke off, or the last consumer left too early.
         """
-        last_words.append(self.reports.report)
+        last_words.insert(0, self.reports.report)
         try:
             self._serve()
         finally:
@@ -72,7 +72,7 @@ class Relay:
             if now >= self.reports.due and self.reports.has_news():
                 self._audience.disconnect_lost(now)
                 self.reports.report()
-        if self._audience.all_left_early and not self._terms.live:
+        if self._audience.all_left_early and not (self._terms.live or self._terms.takes_all):
             raise Fault(NOT_DELIVERED, "the last consumer left before it had the stream to its end")
 
     def _patience(self) -> float | None:
@@ -81,7 +81,7 @@ class Relay:
             return END_POLL
         consumers = self._audience.consumers()
         times = [self._audience.next_due()]
-        if not (self._reading or consumers):
+        if not (self._waits_for or consumers):
             times.append(self._terms.alone_at)
         if self._backlog.keeping and self._backlog.is_full and consumers:
             times.append(0.0)  # it is to be noticed that there is nothing to wait for
@@ -114,8 +114,11 @@ class Relay:
     def _goes_on_alone(self, now: float) -> bool:
         """Tell whether frames are passed on even without a consumer."""
         if self._terms.attached:
-            self._source.ask_for_frames(bool(self._audience.consumers()))
-        return (self._backlog.released_any and self._terms.live) or now >= self._terms.alone_at
+            self._source.ask_for_frames(self._terms.takes_all or bool(self._audience.consumers()))
+        own = self._terms.takes_all and self._audience.is_open()
+        return (
+            own or (self._backlog.released_any and self._terms.live) or now >= self._terms.alone_at
+        )
 
     def _decide_keeping(self, alone: bool, now: float) -> None:
         """Decide whether frames that are sent are kept: no longer once some peer is sure to be a consumer.
@@ -153,12 +156,14 @@ class Relay:
         return behind or full or bool(self._audience.waited_for(now)) or self._backlog.is_over
 
     def _read_if(self, wanted: bool) -> None:
-        """Have the selector wait for the upstream, or no longer."""
-        if wanted and not self._reading:
-            self._selector.register(self._source.sock, selectors.EVENT_READ, self._read)
-        elif self._reading and not wanted:
-            self._selector.unregister(self._source.sock)
-        self._reading = wanted
+        """Have the selector wait for the upstream, or no longer. A source may have become another socket."""
+        waits_for = self._source.sock if wanted else None
+        if self._waits_for is not waits_for:
+            if self._waits_for is not None:
+                self._selector.unregister(self._waits_for)
+            if waits_for is not None:
+                self._selector.register(waits_for, selectors.EVENT_READ, self._read)
+            self._waits_for = waits_for
 
     def _read(self, _ready: int) -> None:
         """Read a block from the upstream."""

@@ -16,6 +16,7 @@ TYPE_CHECKING = (
 )
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 STAGE_HELP = """
 With OPERATORD_LATE_BIND=1 a stage prints `waiting` and waits for one line {"env":{…}} on standard
@@ -23,8 +24,9 @@ input, which overrides the environment; then it reads its settings. At the end o
 with 0.
 
 Standard output: JSON lines `waiting`, `listening`, `report`. Standard error: sentences for people.
-Exit codes: 0 done, 2 bad setting, 3 no upstream or cannot listen, 4 the upstream broke off or
-sent no valid stream, 5 all consumers left before the end, 128+n ended by signal n.
+Exit codes: 0 done, 1 its own work failed, 2 bad setting, 3 no upstream or cannot listen, 4 the
+upstream broke off or sent no valid stream, 5 all consumers left before the end, 128+n ended by
+signal n.
 """
 
 LINE_LIMIT = 64 * 1024
@@ -36,6 +38,8 @@ SPACES = b" \t\r\n"
 LINGER = 5.0
 """Seconds that a consumer may take to close once it has everything."""
 
+OWN_FAILURE = 1
+"""Exit code: the stage's own work failed; Python's own code for an exception that nobody caught."""
 BAD_SETTING = 2
 """Exit code: a setting, or the command line, is not what it may be."""
 NO_NEIGHBOUR = 3
@@ -55,8 +59,16 @@ class Fault(Exception):
 
 
 def encode(message: dict[str, object]) -> bytes:
-    """Return a message as one line of the stream format."""
-    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    """Return a message as one line of the stream format. Raises `TypeError` or ValueError if it cannot be."""
+    text = json.dumps(message, separators=(",", ":"), allow_nan=False, default=plain)
+    return text.encode() + b"\n"
+
+
+def plain(value: Any) -> object:
+    """Return a number or an array of numpy as JSON has it, without importing numpy. Raises `TypeError`."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"JSON has no word for a {type(value).__name__}")
 
 
 def say(**message: object) -> None:
@@ -128,7 +140,8 @@ def watch_signals() -> list[Callable[[], None]]:
         code = 128 + signal.sigwait(signals)
         threading.Timer(0.5, os._exit, (code,)).start()  # should standard output be stuck
         for call in last_words:
-            call()
+            with contextlib.suppress(Exception):  # whatever it is, the process ends
+                call()
         os._exit(code)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -60,7 +60,8 @@ def test_the_wheel_has_no_generic_names_and_everything_that_runs(wheel: Path) ->
     ):
         assert f"operatord/emulators/{folder}/Dockerfile" in names
         assert f"operatord/emulators/{folder}/{script}" in names
-    assert "operatord_stage/Dockerfile" in names
+    for file in ("Dockerfile", "operatord_stage/stage.py", "operatord_stage/serving/entry.py"):
+        assert f"operatord/stage/{file}" in names
 
 
 @pytest.fixture(scope="module")

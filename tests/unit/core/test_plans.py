@@ -53,6 +53,18 @@ def test_environment_is_the_originals() -> None:
     assert plan(plain_stream=True).env["stream"]["plain_stream"] == "True"
 
 
+@pytest.mark.parametrize("upstream", [None, PROBE])
+def test_each_stage_is_told_its_name_and_that_of_its_upstream(upstream: Upstream | None) -> None:
+    planned = plan(upstream)
+    env = {stage: stage_env(planned, stage, ADDRESSES, "A" * 16) for stage in planned.stages}
+    said = {
+        stage: (found["OPERATORD_STAGE"], found.get("OPERATORD_UPSTREAM"))
+        for stage, found in env.items()
+    }
+    assert said.pop("probe", None) == (None if upstream else ("probe", None))
+    assert said == {"stream": ("stream", "probe"), "segmentation": ("segmentation", "stream")}
+
+
 def test_only_the_last_stage_speaks_the_requested_format() -> None:
     formats = {stage: env["format"] for stage, env in plan(format="y4m").env.items()}
     assert formats == {"probe": "json", "stream": "json", "segmentation": "y4m"}
