@@ -63,7 +63,8 @@ def load(script: str) -> SimpleNamespace:
     sys.path.insert(0, str(folder))
     try:
         importlib.import_module(script)
-        return SimpleNamespace(**{name.rpartition(".")[2]: sys.modules[name] for name in names})
+        modules = {name.rpartition(".")[2]: importlib.import_module(name) for name in names}
+        return SimpleNamespace(**modules)
     finally:
         sys.path.remove(str(folder))
         for name in names:

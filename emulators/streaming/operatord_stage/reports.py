@@ -60,7 +60,7 @@ class Reports:
         return bool(counters[2]) or counters != self._reported
 
     def _counters(self) -> tuple[int, int, int, int]:
-        consumers = len(self._audience.consumers()) + self._terms.takes_all
+        consumers = len(self._audience.consumers())
         frames = self._backlog.sent if consumers else self._backlog.passed
         blocked = len(self._audience.waited_for(time.monotonic()))
-        return frames, self._audience.dropped, consumers, blocked
+        return frames, self._audience.dropped, consumers + self._terms.takes_all, blocked

@@ -37,7 +37,7 @@ def calling(function: Callable[..., T], *args: Any, where: str = "") -> T:
     except Fault:
         raise
     except Exception as exc:
-        raise failure(name_of(function), exc, where) from exc
+        raise failure(f"{name_of(function)}()", exc, where) from exc
 
 
 def failure(name: str, exc: BaseException, where: str = "") -> Mistake:
@@ -47,4 +47,4 @@ def failure(name: str, exc: BaseException, where: str = "") -> Mistake:
     below = exc.__traceback__.tb_next if exc.__traceback__ else None
     traceback.print_exception(type(exc), exc, below)
     said = "".join(traceback.format_exception_only(exc)).strip().splitlines()[-1]
-    return Mistake(f"{name}() raised {said}" + (f" ({where})" if where else ""))
+    return Mistake(f"{name} raised {said}" + (f" ({where})" if where else ""))

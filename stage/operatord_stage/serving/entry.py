@@ -91,6 +91,7 @@ def serve(  # noqa: PLR0913 - a keyword for each thing that a stage may want oth
             What needs none is best done before `serve()` is called, where a warm slot has it done already.
         finish: is called at the end, whatever it is. After a signal it has half a second.
     """
+    check_call(function, kind)
     names = name or NAMES[kind][0], upstream or NAMES[kind][1]
     work = Work(function, hello, formats, wire)
     endings = [] if finish is None else [finish]
@@ -112,8 +113,16 @@ def serve(  # noqa: PLR0913 - a keyword for each thing that a stage may want oth
         finally:
             end()
 
-    script = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib would be a fifth of a start
+    script = os.path.basename(sys.argv[0]).removesuffix(".py")  # noqa: PTH119 - pathlib takes long
     sys.exit(run(script, help_text(*names), serve_once, lambda: rehearse(rehearsed)))
+
+
+def check_call(function: object, kind: str) -> None:
+    """Raise what a wrong call of a function is told, which no type checker has looked at."""
+    if kind not in NAMES:
+        raise ValueError(f"kind must be one of {', '.join(NAMES)}, not {kind!r}")
+    if not (callable(function) or (kind == "source" and hasattr(function, "__iter__"))):
+        raise TypeError(f"serve() takes a function, not {type(function).__name__}")
 
 
 def read_settings(name: str, upstream: str) -> tuple[str, Settings]:

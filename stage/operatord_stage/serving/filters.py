@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from operatord_stage.serving.calling import calling, name_of
 from operatord_stage.serving.frame import Frame
 from operatord_stage.serving.outline import outlined
-from operatord_stage.serving.results import Results
+from operatord_stage.serving.results import Results, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Filter:
     ) -> None:
         """`said` is the upstream's hello, and `hello` the one of this stage."""
         self._function, self._wire, self._said, self._hello = function, wire, said, hello
-        self._results = Results(f"{name_of(function)}() returned", hello)
+        self._results = Results(f"{name_of(function)}()", "returned", hello)
 
     def render(self, block: memoryview, extent: Extent) -> Buffer:
         """Return what consumers are sent for a frame. Raises `Fault`."""
@@ -75,8 +75,3 @@ class Sink:
         frame = Frame.received(block, extent, self._said)
         calling(self._function, frame, where=f"frame {frame.seq}")
         return self._wire.passed_on(block, extent)
-
-
-def shown(result: object) -> str:
-    """Return a value as a sentence has it."""
-    return "nothing" if result is None else f"a {type(result).__name__}"

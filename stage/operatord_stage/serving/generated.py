@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from operatord_stage.serving.calling import failure
 from operatord_stage.serving.frame import Frame
+from operatord_stage.serving.results import shown
 from operatord_stage.source import Frame as Extent
 from operatord_stage.stage import Fault, encode
 
@@ -76,7 +77,7 @@ class Generated:
         except Fault as fault:
             self._fault = fault
         except Exception as exc:
-            self._fault = failure("the generator of frames", exc)
+            self._fault = failure(self._results.name, exc)
         self._bell.close()
 
     def _hand_over_all(self) -> None:
@@ -112,8 +113,7 @@ class Generated:
         try:
             return Frame(memoryview(made))  # type: ignore[arg-type]
         except TypeError:
-            kind = "nothing" if made is None else f"a {type(made).__name__}"
             raise self._results.wrong(
                 seq,
-                f"{kind}: it must be a picture as bytes or an array, a dict of parts, or a Frame",
+                f"{shown(made)}: it must be a picture as bytes or an array, a dict of parts, or a Frame",
             ) from None

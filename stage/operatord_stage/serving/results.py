@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     """A frame's whole header, and its parts by their names."""
 
 
+def shown(result: object) -> str:
+    """Return what a result is, as a sentence has it."""
+    return "nothing" if result is None else f"{type(result).__name__}"
+
+
 def flat(data: object, *, mask: bool = False) -> Buffer:
     """Return the bytes of a bytes-like object in order, without a copy if they lie so.
 
@@ -32,7 +37,7 @@ def flat(data: object, *, mask: bool = False) -> Buffer:
     else:
         content = view.cast("B") if view.format in "BbcHhIiLlQqfd?" else view.tobytes()
     if mask and view.format == "?":
-        return bytes(content).translate(b"\\0" + b"\\xff" * 255)
+        return bytes(content).translate(b"\0" + b"\xff" * 255)
     return content
 
 
@@ -42,9 +47,9 @@ class Results:
     `hello` is the one that this stage sends, so what consumers rely on.
     """
 
-    def __init__(self, what: str, hello: dict[str, Any]) -> None:
-        """`what` begins each sentence: `segment() returned`, or `frames() yielded`."""
-        self._what, self._pixels = what, hello["width"] * hello["height"]
+    def __init__(self, name: str, did: str, hello: dict[str, Any]) -> None:
+        """Name and verb begin each sentence: `segment()` and `returned`, or `frames()` and `yielded`."""
+        self.name, self._did, self._pixels = name, did, hello["width"] * hello["height"]
         self._picture = picture_bytes(hello)
         self._size = "{width}×{height} of {format}".format(**hello)
 
@@ -67,7 +72,7 @@ class Results:
 
     def wrong(self, seq: int, sentence: str) -> Mistake:
         """Return what is raised for a result."""
-        return Mistake(f"{self._what} {sentence} (frame {seq})")
+        return Mistake(f"{self.name} {self._did} {sentence} (frame {seq})")
 
     def _described(self, name: object, data: object) -> dict[str, object]:
         members = data.members if isinstance(data, Part) else {}
@@ -96,9 +101,8 @@ class Results:
         try:
             return flat(data.data if isinstance(data, Part) else data, mask=name == "mask")
         except TypeError as exc:
-            kind = type(data).__name__
             raise self.wrong(
-                seq, f"a part {name!r} that is neither bytes nor an array, but a {kind}"
+                seq, f"a part {name!r} that is neither bytes nor an array, but {shown(data)}"
             ) from exc
 
     def _check_size(self, seq: int, name: str, size: int | None, wanted: int) -> None:

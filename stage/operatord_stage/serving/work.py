@@ -7,7 +7,7 @@ from operatord_stage.serving.calling import Mistake, calling, name_of
 from operatord_stage.serving.filters import Filter, Sink
 from operatord_stage.serving.generated import Generated
 from operatord_stage.serving.raw import checked_hello
-from operatord_stage.serving.results import Results
+from operatord_stage.serving.results import Results, shown
 from operatord_stage.source import ALL_FORMATS, connect
 from operatord_stage.terms import Terms
 
@@ -68,7 +68,7 @@ class Work:
         return source, terms, terms.wire.passed_on
 
     def _generated(self, made: Any) -> Upstream:
-        what = f"{name_of(self.function)}()" if callable(self.function) else "the iterator"
+        name = f"{name_of(self.function)}()" if callable(self.function) else "the iterator"
         if self.hello is None:
             raise Mistake(
                 "serve() of a source needs a hello, such as hello={'width': 640, 'height': 480}"
@@ -76,10 +76,11 @@ class Work:
         try:
             frames = iter(made)
         except TypeError as exc:
-            kind = "nothing" if made is None else f"a {type(made).__name__}"
-            raise Mistake(f"{what} returned {kind}: it must be a generator of frames") from exc
+            raise Mistake(
+                f"{name} returned {shown(made)}: it must be a generator of frames"
+            ) from exc
         hello = checked_hello(self._said())
-        return Generated(frames, hello, Results(f"{what} yielded", hello))
+        return Generated(frames, hello, Results(name, "yielded", hello))
 
     def _said(self, *upstream: dict[str, Any]) -> Mapping[str, Any]:
         """Return the members of a hello that serve() was given, or its function returns."""
