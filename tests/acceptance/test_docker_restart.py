@@ -30,10 +30,12 @@ class Lives:
         self._state_dir, self._subnets = state_dir, subnets
         self.engine = Engine()
         self.daemon: Served | None = None
+        self.more: Json = {}
+        """More settings."""
 
     async def start(self, on_shutdown: str = "keep", failpoint: str = "") -> Wire:
         """Start the next one, which dies at ``failpoint``; return a connection to it."""
-        config = {"on_shutdown": on_shutdown, "subnets": self._subnets, **CALM}
+        config = {"on_shutdown": on_shutdown, "subnets": self._subnets, **CALM, **self.more}
         env = {"DOCKER_HOST": os.environ["DOCKER_HOST"], "OPERATORD_FAILPOINT": failpoint}
         arguments = ("--engine", "docker")
         self.daemon = await Served.start(self._state_dir, *arguments, config=config, env=env)
