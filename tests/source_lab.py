@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ os.execve(sys.executable, [sys.executable, {str(PROBE)!r}], env)
 """An adapter: what it is told goes into the file that its variable ``note`` names."""
 SDP = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=framerate:25\r\na=x-dimensions:640,480\r\n"
 
+DESCRIBED = f"200 OK\r\nContent-Length: {len(SDP)}\r\n\r\n{SDP}"
 ALLOWED = "200 OK\r\nPublic: OPTIONS, DESCRIBE\r\n\r\n"
 
 
@@ -57,16 +58,18 @@ def told(note: Path) -> Json:
 
 @contextlib.asynccontextmanager
 async def camera(
-    answer: str = f"200 OK\r\nContent-Length: {len(SDP)}\r\n\r\n{SDP}",
+    answer: str | Callable[[str], str] = DESCRIBED,
 ) -> AsyncIterator[int]:
-    """Serve RTSP at an address of this machine, with the same answer to each DESCRIBE; yield the port."""
+    """Serve RTSP at an address of this machine, with one answer to each DESCRIBE, or what is returned for its
+    head; yield the port."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 number = head.lower().partition("cseq:")[2].split()[0]
-                said = ALLOWED if head.startswith("OPTIONS") else answer
+                said = answer(head) if callable(answer) else answer
+                said = ALLOWED if head.startswith("OPTIONS") else said
                 status, _, rest = said.partition("\r\n")
                 writer.write(f"RTSP/1.0 {status}\r\nCSeq: {number}\r\n{rest}".encode())
         writer.close()

@@ -98,10 +98,8 @@ async def _read(target: Target, rules: Rules) -> Seen:
     if target.source is None:
         greeting = await read_hello(target.host, target.port, TIMEOUT, rules)
         return Seen("up", _frame(greeting.hello))
-    if target.source.is_local and not rules.sees_places:
-        check_place(target.source, rules)
-        return Seen("unknown")
-    return Seen("up", (await look_at(target.source, TIMEOUT, rules)).facts)
+    found = await look_at(target.source, TIMEOUT, rules)
+    return Seen("up" if found.seen else "unknown", found.facts)
 
 
 def _frame(hello: Hello) -> dict[str, Any]:

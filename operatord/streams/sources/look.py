@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import ssl
 import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from operatord.core.sources.url import SourceUrl
 from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotTried, Rules, resolve
+
+from .exchange import MOST_HEAD, Exchange, NoAnswer
+from .http import ask_server
+from .rtsp import ask_camera
+
+TLS = ("rtsps", "https")
+ASKED = ("rtsp", "rtsps", "http", "https")
+"""Schemes whose servers are asked something; others are only connected to."""
 
 
 class Found(NamedTuple):
@@ -21,6 +31,8 @@ class Found(NamedTuple):
     """The number that answered; None for what is on the engine's machine."""
     facts: Mapping[str, Any]
     """What the source says of its pictures, such as width, height and fps; it need not say anything."""
+    seen: bool = True
+    """Whether somebody has looked; otherwise a session tries it all the same."""
 
 
 async def look_at(source: SourceUrl, timeout: float, rules: Rules) -> Found:
@@ -35,6 +47,9 @@ async def look_at(source: SourceUrl, timeout: float, rules: Rules) -> Found:
     begun = now()
     try:
         addresses = await resolve(source.host, source.port, timeout, rules.allowed)
+        if rules.discreet and source.scheme not in ASKED:
+            # To connect to any port would tell what listens where.
+            return Found(addresses[0], {}, seen=False)
         begun = now()
         return await _first(source, addresses, timeout)
     except NoHello:
@@ -55,7 +70,7 @@ def check_place(source: SourceUrl, rules: Rules) -> None:
 async def _look_here(source: SourceUrl, timeout: float, rules: Rules) -> Found:
     check_place(source, rules)
     if not rules.sees_places:
-        return Found(None, {})
+        return Found(None, {}, seen=False)
     try:
         async with asyncio.timeout(timeout):  # the disk of a file may be far away
             await asyncio.to_thread(_check_there, source, rules)
@@ -89,17 +104,46 @@ async def _first(source: SourceUrl, addresses: Sequence[str], timeout: float) ->
             return await _ask(source, last)
     except TimeoutError as exc:
         raise _silent(source, f"it says nothing within {timeout:g} s") from exc
+    except NoAnswer as exc:
+        protocol = source.scheme.removesuffix("s").upper()
+        raise _silent(source, f"it answers, but does not speak {protocol}") from exc
+    except ssl.SSLError as exc:
+        raise _silent(source, "it answers, but does not speak TLS") from exc
     except OSError as exc:
         raise _silent(source, os.strerror(exc.errno) if exc.errno else "it hung up") from exc
 
 
 async def _ask(source: SourceUrl, address: str) -> Found:
-    """Connect. Raises `OSError`, `NoHello`."""
-    _, writer = await asyncio.open_connection(address, source.port)
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
-    return Found(address, {})
+    """Connect, and ask whoever answers. Raises `OSError`, `NoAnswer`, `NoHello`."""
+    tls = _unverified() if source.scheme in TLS else None
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        name = source.host if tls else None
+        return await asyncio.open_connection(
+            address, source.port, limit=MOST_HEAD, ssl=tls, server_hostname=name
+        )
+
+    protocol = "RTSP/1.0" if source.scheme.startswith("rtsp") else "HTTP/1.1"
+    exchange = Exchange(connect, protocol, source.credentials)
+    try:
+        await exchange.begin()
+        return Found(address, await _facts(exchange, source, address))
+    finally:
+        exchange.close()
+
+
+async def _facts(exchange: Exchange, source: SourceUrl, address: str) -> Mapping[str, Any]:
+    if source.scheme in ("rtsp", "rtsps"):
+        return await ask_camera(exchange, source, address)
+    return await ask_server(exchange, source) if source.scheme in ASKED else {}
+
+
+@functools.cache
+def _unverified() -> ssl.SSLContext:
+    """Cameras have certificates that nobody has signed, which players accept as well."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _silent(source: SourceUrl, detail: str) -> NoHello:

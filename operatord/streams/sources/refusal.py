@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: MIT
+"""What is said of a server that does not give what it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from operatord.core.sources.url import SourceUrl
+from operatord.streams.hello import NoHello
+
+from .exchange import UNAUTHORIZED, Answer
+
+_REDIRECTS = range(300, 400)
+_FORBIDDEN, _NOT_FOUND = 403, 404
+
+
+def check_status(
+    answer: Answer, source: SourceUrl, method: str, ok: Collection[int] = (200,)
+) -> None:
+    """See that a server has done what it was asked for. Raises `NoHello`, whose text is for everybody: who
+    knows the protocol may ask it as well."""
+    if answer.status not in ok:
+        what = f"{source.shown} answers {method} with {answer.status}"
+        raise NoHello(f"{what}: {_advice(answer.status, source)}")
+
+
+def _advice(status: int, source: SourceUrl) -> str:
+    if status == UNAUTHORIZED and not source.userinfo:
+        return f"it wants credentials; register {source.scheme}://USER:PASSWORD@HOST/…"
+    if status in (UNAUTHORIZED, _FORBIDDEN):
+        return "it refuses the credentials in the URL"
+    if status in _REDIRECTS:
+        return "it is somewhere else; register the URL that it leads to"
+    return "see that the path is right" if status == _NOT_FOUND else "it cannot be read now"
