@@ -500,7 +500,7 @@ def relays_to(port: int) -> list[int]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             words = process.cmdline()
-            if words[-1:] == [str(port)] and any(w.endswith("relay_process.py") for w in words):
+            if str(port) in words[-2:] and any(w.endswith("relay_process.py") for w in words):
                 found.append(process.pid)
     return found
 

@@ -355,7 +355,7 @@ class FakeEngine:
         network_id = self.world.new_id("network")
         self.world.networks[network_id] = plan
         self.script.finish("create_network")
-        return Network(id=network_id, name=plan.name, gateway=str(wanted[1]))
+        return Network(network_id, plan.name, str(wanted[1]), plan.way_out)
 
     async def remove_network(self, network_id: str) -> None:
         await self._begin("remove_network", network_id)

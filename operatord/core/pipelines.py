@@ -17,7 +17,13 @@ from msgspec import Meta
 from operatord_protocol.checking import suggestion
 from operatord_protocol.messages import Session
 
-from .stage_options import StageOptions, option_problems, option_warnings, process_warnings
+from .stage_options import (
+    StageOptions,
+    egress_warnings,
+    option_problems,
+    option_warnings,
+    process_warnings,
+)
 from .units import Bytes
 
 PROBE = "probe"
@@ -125,6 +131,11 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return ports and not any(stage.needs_own_network for stage in stages)
 
     @property
+    def reaches_out(self) -> bool:
+        """Whether the network of its sessions has a way out: one of its stages needs it."""
+        return any(stage.reaches_out for stage in self.stages.values())
+
+    @property
     def warm_bounds(self) -> tuple[int, int]:
         """The fewest and the most slots."""
         return (
@@ -161,12 +172,15 @@ def warnings(name: str, pipeline: Pipeline, *, local: bool = False) -> list[str]
 
     ``local``: its stages are processes of this machine, and not containers.
     """
-    warn = process_warnings if local else option_warnings
-    return [
-        warning
-        for stage_name, stage in pipeline.stages.items()
-        for warning in warn(f"pipelines.{name}.stages.{stage_name}", stage)
-    ]
+    found = []
+    for stage_name, stage in pipeline.stages.items():
+        where = f"pipelines.{name}.stages.{stage_name}"
+        if local:
+            found += process_warnings(where, stage)
+            continue
+        found += option_warnings(where, stage)
+        found += egress_warnings(where, stage, reaches_out=pipeline.reaches_out)
+    return found
 
 
 def _warm_problems(where: str, pipeline: Pipeline) -> list[str]:

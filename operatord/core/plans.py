@@ -97,6 +97,11 @@ class SessionPlan(msgspec.Struct, frozen=True):
         return next(reversed(self.stages))
 
     @property
+    def reaches_out(self) -> bool:
+        """Whether its network has a way out: one of its stages needs it."""
+        return any(stage.reaches_out for stage in self.stages.values())
+
+    @property
     def expected_seconds(self) -> float | None:
         """How long the stream lasts at the rate that it is asked for; None if that cannot be told."""
         if self.count is None:

@@ -33,6 +33,8 @@ _CAPABILITIES = (
 )  # fmt: skip
 _OWNING = ("BPF", "DAC_READ_SEARCH", "SYS_ADMIN", "SYS_MODULE", "SYS_PTRACE", "SYS_RAWIO")
 """With one of these, root in a container finds a way out of it."""
+_LEAVING = ("NET_ADMIN", "NET_RAW", "SYS_ADMIN")
+"""With one of these, a program can change its network, or write packets past it."""
 _ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
@@ -52,6 +54,8 @@ _OWNING_DEVICES = re.compile(
     r"/dev/(k?mem|port|(sd|hd|vd|xvd)[a-z]+\d*|nvme\d.*|dm-\d+|mapper/.+)\Z"
 )
 """Memory and disks of the machine."""
+_AS_IN_CONTAINERS = ("env_file", "egress")
+"""What holds for a local process, too; it always has a way out."""
 _MISSED = ("volumes", "secrets", "user", "extra_hosts", "dns")
 """What a program cannot do without, if it is asked for."""
 
@@ -97,6 +101,8 @@ class StageOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     init: bool | UnsetType = UNSET
     runtime: Text | UnsetType = UNSET
     platform: Text | UnsetType = UNSET
+    egress: Literal["none", "lan"] | UnsetType = UNSET
+    """``lan``: it connects to the outside, so its session's network needs a way out."""
 
     @property
     def runs_health_check(self) -> bool:
@@ -107,6 +113,11 @@ class StageOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     def needs_own_network(self) -> bool:
         """Whether it cannot share a network namespace, whose names and name servers are its owner's."""
         return bool(given(self.extra_hosts) or given(self.dns))
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether it needs a way out of the session's network."""
+        return given(self.egress) == "lan"
 
 
 def capability(name: str) -> str:
@@ -255,9 +266,31 @@ def option_warnings(where: str, options: StageOptions) -> list[str]:
     return found
 
 
+def egress_warnings(where: str, options: StageOptions, *, reaches_out: bool) -> list[str]:
+    """Return a sentence for each setting that contradicts the way out that its sessions have, or not."""
+    if reaches_out:
+        is_denied = given(options.egress) == "none"
+        said = (
+            f"{where}.egress: another stage has lan, and the network of a session is open for all"
+        )
+        return [said] if is_denied else []
+    capabilities = [
+        each for each in map(capability, given(options.cap_add, [])) if each in _LEAVING
+    ]
+    found = [
+        f"{where}.{name}: nothing outside the session is reached, as no stage has egress: lan"
+        for name in ("dns", "extra_hosts")
+        if given(getattr(options, name))
+    ]
+    return found + [
+        f"{where}.cap_add: with {each} this stage can send packets outside, though no stage has egress: lan"
+        for each in capabilities
+    ]
+
+
 def process_warnings(where: str, options: StageOptions) -> list[str]:
     """Return a sentence for what a local process, which is in no container, does not get."""
-    names = [name for name in StageOptions.__struct_fields__ if name != "env_file"]
+    names = [name for name in StageOptions.__struct_fields__ if name not in _AS_IN_CONTAINERS]
     asked = [name for name in names if given(getattr(options, name))]
     asked += [name for name in ("read_only", "init") if getattr(options, name) is False]
     refused = [name for name in asked if name in _MISSED]

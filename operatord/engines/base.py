@@ -33,6 +33,10 @@ LABEL_PLAN = "operatord.plan"
 LABEL_HOLDER = "operatord.holder"
 """On the mark of an instance only: which state directory it belongs to."""
 
+WayOut = Literal["none", "replies", "open"]
+"""What leaves a network: nothing; only replies to whoever has connected from outside; or everything. Stages
+can always reach each other and the host's address in the network."""
+
 
 class Address(msgspec.Struct, frozen=True):
     """Where a stage listens, as seen by the session's other stages, or a published port."""
@@ -69,6 +73,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     """Events can be asked for by type and action."""
     one_shot_stats: bool = True
     """A stage's use can be read with a single request, without a second measurement to compare it with."""
+    closes_networks: bool = True
+    """A network can be made without a way out. Where that is refused, all of them are open."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -97,6 +103,7 @@ class NetworkPlan(msgspec.Struct, frozen=True):
     subnet: str
     """CIDR, for example ``10.213.0.16/28``; an engine without networks of its own ignores it."""
     labels: Mapping[str, str]
+    way_out: WayOut = "open"
 
 
 class Network(msgspec.Struct, frozen=True):
@@ -107,6 +114,8 @@ class Network(msgspec.Struct, frozen=True):
     gateway: str | None = None
     """The host's address inside the network, where stages can reach a port of the daemon's; None
     where stages share the host's own addresses."""
+    way_out: WayOut = "open"
+    """What it was asked to have."""
 
 
 class Publish(msgspec.Struct, frozen=True):

@@ -134,7 +134,9 @@ class SlotPool:
         """Return slots that would do for ``plan``, the best first."""
         self._arrivals[plan.pipeline].note(self._clock.now())
         fit = [slot for slot in self.ready(plan.pipeline) if _suits(slot, plan)]
-        return [*fit[:1], *self.ready(SPARE)[:1]]
+        both = [*fit[:1], *self.ready(SPARE)[:1]]
+        way_out = self._starter.way_out(plan)
+        return [slot for slot in both if slot.provisioned.way_out == way_out]
 
     def claimed(self, slot: SessionRecord) -> None:
         """It is a session now."""

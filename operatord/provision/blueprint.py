@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import msgspec
 
 from operatord.core.destinations import Destinations
 from operatord.core.pipelines import PROBE, Stage
-from operatord.core.plans import Source, stage_env
+from operatord.core.plans import SessionPlan, Source, stage_env
 from operatord.core.sources.adapters import URL as SOURCE_URL
 from operatord.engines import base
 from operatord.session.record import SessionRecord
@@ -39,6 +40,20 @@ class StartSettings(NamedTuple):
     def shown(self, address: str) -> str:
         """Return what a location has for an address that a stage is published on."""
         return self.advertise_host if address == self.published_on else address
+
+    def way_out(self, plan: SessionPlan) -> base.WayOut:
+        """Return what the network of a session has to have.
+
+        Published on loopback, stages are reached from the network's own host, so it can be closed: a
+        registered probe outside comes in by a relay. Otherwise they have to reply to other machines, and the
+        relay may have no address that they reach.
+        """
+        if plan.reaches_out:
+            return "open"
+        if ipaddress.ip_address(self.published_on).is_loopback:
+            return "none"
+        is_outside = plan.upstream is not None or (plan.source and not plan.source.parsed.is_local)
+        return "open" if is_outside else "replies"
 
 
 def stage_plan(
@@ -131,7 +146,8 @@ def container_name(record: SessionRecord, stage: str) -> str:
 
 def network_of(record: SessionRecord) -> base.Network:
     """Return the session's network; before it is created, as far as it is known."""
-    return record.provisioned.network or base.Network(id="", name=record.network_name)
+    planned = base.Network("", record.network_name, way_out=record.provisioned.way_out)
+    return record.provisioned.network or planned
 
 
 def _is_published(record: SessionRecord, name: str) -> bool:

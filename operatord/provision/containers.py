@@ -47,8 +47,10 @@ class ContainerMaker:
     async def make_network(self, record: SessionRecord) -> None:
         """Create the network, and at the same time the stages that need not know it."""
         spare = record.provisioned.network is not None and await self._networks.has(record)
-        carried = labels(record, self._settings().instance)
+        settings = self._settings()
+        carried = labels(record, settings.instance)
         calls = [] if spare else [self._networks.make(record, carried)]
+        record.provisioned.way_out = settings.way_out(record.plan)
         if self._knows_addresses(record):
             record.provisioned.addresses = await self._addresses(record)
         if record.provisioned.connect_later:

@@ -55,7 +55,7 @@ class Networks:
                     raise self._exhausted(taken) from None
                 fresh = True  # some of those that were there may have gone
                 continue
-            plan = base.NetworkPlan(name=record.network_name, subnet=subnet, labels=labels)
+            plan = base.NetworkPlan(record.network_name, subnet, labels, record.provisioned.way_out)
             try:
                 record.provisioned.network = await self._engine.create_network(plan)
                 return
@@ -111,10 +111,13 @@ class Networks:
     async def reaches(self, host: str, network: base.Network) -> bool:
         """Tell whether stages in ``network`` can reach ``host``, an address as this machine knows it.
 
-        They cannot if it is this machine itself, or on a bridge that the engine isolates from others.
+        They cannot if their network has no way out, if it is this machine itself, or on a bridge that the
+        engine isolates from others.
         """
         if network.gateway is None:
             return True
+        if network.way_out != "open":
+            return False
         return not _only_the_host_reaches(host, await self._engine.subnets_in_use() or ())
 
 

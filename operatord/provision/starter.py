@@ -79,6 +79,10 @@ class Starter:
         """The label that everything of this daemon carries."""
         return self._settings().instance
 
+    def way_out(self, plan: SessionPlan) -> base.WayOut:
+        """Return what the network of a session has to have."""
+        return self._settings().way_out(plan)
+
     async def start(self, record: SessionRecord) -> None:
         """Take ``record`` to a verified location. Raises `StepFailed`, `Interrupted`."""
         begun = self._clock.now()

@@ -13,7 +13,7 @@ from operatord.core import phases
 from operatord.core.endings import Meddling
 from operatord.core.plans import SessionPlan
 from operatord.core.scheduling.learning import StageUse
-from operatord.engines.base import Address, Input, LogLine, Network, StageState
+from operatord.engines.base import Address, Input, LogLine, Network, StageState, WayOut
 from operatord.gate.door import Door, Reach
 from operatord.machine.clock import Clock
 from operatord.streams.relay import Relay
@@ -78,6 +78,8 @@ class Provisioned:
 
     subnet: str | None = None
     network: Network | None = None
+    way_out: WayOut = "open"
+    """What its network is to have, before there is one."""
     relay: Relay | None = None
     doors: dict[str, Door] = field(default_factory=dict)
     """By stage, where it is found from other machines."""

@@ -390,10 +390,10 @@ async def docker_served(
 
 
 @contextlib.asynccontextmanager
-async def host_probe(**env: str) -> AsyncIterator[int]:
-    """Run a probe on the host's loopback and give its port."""
+async def host_probe(*command: str, **env: str) -> AsyncIterator[int]:
+    """Run a probe on the host's loopback and give its port; ``command`` runs it elsewhere."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROBE), stdout=asyncio.subprocess.PIPE,
+        *(command or (sys.executable, str(PROBE))), stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "probe_ip": "127.0.0.1", "probe_port": "0", **env},
     )  # fmt: skip
     assert process.stdout is not None

@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""A session whose stage is given files, memory and a user of its own really streams, and nobody is told."""
+"""A session whose stage is given files, memory, a user or a way out of its own really streams, and nobody is
+told."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Refused, receive, until
-from docker_lab import docker_served
+import shared_host
+from daemon_lab import Json, Refused, receive, relays_to, until
+from docker_lab import PROBE, docker_served, host_probe
+from outside import PORT, Outside, outside
 
 pytestmark = pytest.mark.engine
 
@@ -18,6 +22,27 @@ LOOKS = """
 import json, os
 files = [open(path).read() for path in ("/models/m", "/run/secrets/token")]
 print(json.dumps([os.getuid(), os.environ["phrase"], *files]))
+"""
+
+
+STAGES: Json = {
+    "probe": {"image": "demo-probe", "port": 12345, "late_bind": "native"},
+    "stream": {"image": "demo-stream", "port": 12346, "late_bind": "native"},
+}
+WAYS: Json = {
+    "pipelines": {
+        "closed": {"stages": STAGES},
+        "apart": {"network": "separate", "stages": STAGES},
+        "opened": {"stages": STAGES | {"stream": STAGES["stream"] | {"egress": "lan"}}},
+    },
+    "pressure": {"cpu": None},
+}
+REACHES = f"""
+import socket
+try:
+    print(socket.create_connection(({{host!r}}, {PORT}), 2).recv(100).decode())
+except OSError:
+    print("nobody")
 """
 
 
@@ -108,3 +133,42 @@ async def test_secret_that_is_not_there_ends_the_start_with_a_sentence(
         assert "among its volumes or secrets is not there" in str(refused.value)
         assert str(engine_folder) not in str(refused.value)
     assert daemon.left() == []
+
+
+@pytest.fixture(scope="module")
+def lan() -> Iterator[Outside]:
+    with shared_host.block() as block, outside(str(block)) as found:
+        yield found
+
+
+@pytest.mark.every_engine
+async def test_way_out_is_there_where_a_stage_asks_for_it(tmp_path: Path, lan: Outside) -> None:
+    async with docker_served(tmp_path / "s", config=WAYS) as daemon:
+        wire = await daemon.wire()
+        found = {}
+        for pipeline in WAYS["pipelines"]:
+            session = await wire.call("session.start", pipeline=pipeline, count=5)
+            said = daemon.engine.python(session["probe"], REACHES.format(host=lan.there)).strip()
+            _, frames, _ = await receive(session["location"])
+            found[pipeline] = (said, len(frames))
+        # From the network with a way out, packets come with an address of this machine's.
+        assert found == {"closed": ("nobody", 5), "apart": ("nobody", 5), "opened": (lan.here, 5)}
+
+
+@pytest.mark.parametrize(("pipeline", "relays"), [("closed", 1), ("opened", 0)])
+async def test_registered_probe_outside_is_read_either_way(
+    tmp_path: Path, lan: Outside, pipeline: str, relays: int
+) -> None:
+    command = lan.python(str(PROBE))
+    async with (
+        host_probe(*command, probe_ip=lan.there, count="2000000000", fps="0") as port,
+        docker_served(tmp_path / "s", config=WAYS) as daemon,
+    ):
+        wire = await daemon.wire()
+        await wire.call("probe.register", name="bed-3", host=lan.there, port=port)
+        session = await wire.call("session.start", probe="bed-3", pipeline=pipeline, count=5)
+        assert len(relays_to(port)) == relays
+        _, frames, _ = await receive(session["location"])
+        assert len(frames) == 5
+        await wire.call("session.wait", session_id=session["session_id"])
+        assert relays_to(port) == []

@@ -19,7 +19,7 @@ from operatord.core.subnets import SubnetPool
 from operatord.core.units import Bytes
 from operatord.engines.base import Network, StagePlan, StageRefused
 from operatord.engines.docker import bodies
-from operatord.engines.docker.cpu_weight import conversion, cpu_shares
+from operatord.engines.docker.values.cpu_weight import conversion, cpu_shares
 from operatord.machine.clock import Clock
 from operatord.provision.blueprint import StartSettings
 from operatord.provision.starter import Starter

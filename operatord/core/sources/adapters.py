@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from operatord.core.pipelines import Stage, stage_problems
-from operatord.core.stage_options import option_warnings, process_warnings
+from operatord.core.stage_options import egress_warnings, option_warnings, process_warnings
 from operatord.core.units import Bytes
 
 from .url import TCP
@@ -45,12 +45,13 @@ def shipped_adapters() -> dict[str, Adapter]:
     camera = Adapter(
         image="operatord-camera",
         cpus=0.25, cpu_limit=2.0, memory=Bytes(128 * _MIB), memory_limit=Bytes(512 * _MIB), pids=64,
-        late_bind="native",
+        late_bind="native", egress="lan",
     )  # fmt: skip
     scanner = msgspec.structs.replace(camera, image="operatord-openigtlink-in", cpu_limit=1.0)
-    device = msgspec.structs.replace(camera, group_add=[44])
-    network = dict.fromkeys(("rtsp", "rtsps", "http", "https", "file"), camera)
-    return {**network, "v4l2": device, "igtl": scanner}
+    file = msgspec.structs.replace(camera, egress="none")
+    device = msgspec.structs.replace(file, group_add=[44])
+    network = dict.fromkeys(("rtsp", "rtsps", "http", "https"), camera)
+    return {**network, "file": file, "v4l2": device, "igtl": scanner}
 
 
 def adapter_problems(scheme: str, adapter: Adapter) -> list[str]:
@@ -69,7 +70,10 @@ def adapter_problems(scheme: str, adapter: Adapter) -> list[str]:
 def adapter_warnings(scheme: str, adapter: Adapter, *, local: bool = False) -> list[str]:
     """Return a sentence for each thing that its writer may not have meant; ``local`` as for pipelines."""
     where = f"sources.{scheme}"
-    found = (process_warnings if local else option_warnings)(where, adapter)
+    found = process_warnings(where, adapter)
+    if not local:
+        found = option_warnings(where, adapter)
+        found += egress_warnings(where, adapter, reaches_out=adapter.reaches_out)
     if adapter.late_bind == "off":
         found.append(
             f"{where}.late_bind: off: whoever may inspect the container sees the URL with its credentials"

@@ -25,7 +25,6 @@ from operatord.engines.base import (
     EngineEvent,
     EngineInfo,
     Found,
-    Network,
     NetworkPlan,
     StagePlan,
     StageState,
@@ -34,9 +33,9 @@ from operatord.engines.base import (
 from operatord.engines.logs import MOST_LINES
 from operatord.engines.options import Ulimit
 
-from . import options
-from .cpu_weight import Conversion, cpu_shares
-from .runtime import oci_runtime
+from .values import options
+from .values.cpu_weight import Conversion, cpu_shares
+from .values.runtime import oci_runtime
 
 Json = dict[str, Any]
 
@@ -93,23 +92,6 @@ class Hardening(msgspec.Struct, frozen=True):
     log_files: int = 2
     tmp_size: str = "16m"
     open_files: int = 4096
-
-
-def network_body(plan: NetworkPlan) -> Json:
-    """Return the keyword arguments of docker-py's ``create_network``."""
-    pool = {"Subnet": plan.subnet, "Gateway": gateway(plan.subnet)}
-    return {
-        "name": plan.name,
-        "driver": "bridge",
-        "ipam": {"Driver": "default", "Config": [pool]},
-        "labels": dict(plan.labels),
-        "check_duplicate": False,
-    }
-
-
-def gateway(subnet: str) -> str:
-    """Return the first host address of a CIDR."""
-    return str(ipaddress.ip_network(subnet)[1])
 
 
 def container_body(
@@ -272,11 +254,6 @@ def engine_info(version: Json, info: Json, api_version: str, endpoint: str = "")
         runtime=oci_runtime(version, info),
         endpoint=endpoint,
     )
-
-
-def network(answer: Json, plan: NetworkPlan) -> Network:
-    """Read the answer to a creation."""
-    return Network(id=answer["Id"], name=plan.name, gateway=gateway(plan.subnet))
 
 
 def mark_name(instance: str) -> str:

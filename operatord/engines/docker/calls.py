@@ -26,14 +26,17 @@ from operatord.engines.base import (
 from operatord.engines.docker_host.versions import numbers
 
 from . import bodies
-from .client import APIClient, APIError
+from .client import APIClient, APIError, post_json
 from .errors import not_connected, port_in_use, still_needed
+from .values import networks
 
 _KILLED = 128 + signal.SIGKILL
 """How a container ends that the kernel kills."""
 _PORT_TRIES = 10
 _PLATFORMS = (1, 41)
 """The version of the interface from which on a platform can be asked for."""
+_PODMANS_NETWORKS = "/v4.0.0/libpod/networks/create"
+"""The oldest version of that interface that Podman 4 and 5 both have."""
 _JOINS = "container:"
 """Prefix of a network mode that means another container's namespace."""
 
@@ -44,10 +47,17 @@ def image(client: APIClient, name: str) -> bodies.Json:
     return found
 
 
-def create_network(client: APIClient, plan: NetworkPlan) -> bodies.Json:
-    """Create a network, or use an existing one of that name and the same plan."""
+def create_network(client: APIClient, plan: NetworkPlan, *, podman: bool = False) -> bodies.Json:
+    """Create a network, or use an existing one of that name and the same plan.
+
+    ``podman``: a closed one is made by Podman's own interface.
+    """
     try:
-        answer: bodies.Json = client.create_network(**bodies.network_body(plan))
+        answer: bodies.Json
+        if podman and plan.way_out == "none":
+            answer = post_json(client, _PODMANS_NETWORKS, networks.podman_closed_body(plan))
+        else:
+            answer = client.create_network(**networks.network_body(plan))
     except APIError as exc:
         if exc.status_code == HTTPStatus.CONFLICT:  # where names are unique
             there = _found(lambda: client.inspect_network(plan.name))

@@ -19,7 +19,12 @@ from typing import Any, Literal
 import requests
 import urllib3
 from docker import APIClient
-from docker.errors import APIError, DockerException, ImageNotFound
+from docker.errors import (
+    APIError,
+    DockerException,
+    ImageNotFound,
+    create_api_error_from_http_exception,
+)
 from docker.tls import TLSConfig
 from docker.transport.unixconn import UnixHTTPAdapter
 from docker.utils import parse_host
@@ -42,11 +47,11 @@ from operatord.engines.docker_host.ssh import SshConnections, last_words
 from operatord.engines.docker_host.tls import Tls
 from operatord.engines.docker_host.versions import NEWEST, negotiate, refused
 
-from .bodies import engine_info
+from .bodies import engine_info, is_podman
 from .errors import in_one_line, refusal
 from .reach import unreachable
 
-__all__ = ["APIClient", "APIError", "Clients", "ImageNotFound", "edge"]
+__all__ = ["APIClient", "APIError", "Clients", "ImageNotFound", "edge", "post_json"]
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +81,17 @@ def edge(during: str, subject: str) -> Iterator[None]:
         ) from exc
 
 
+def post_json(client: APIClient, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a call that docker-py does not know. Raises `APIError`."""
+    response = client.post(f"{client.base_url}{path}", json=body, timeout=client.timeout)
+    try:
+        response.raise_for_status()
+    except requests.HTTPError as exc:
+        raise create_api_error_from_http_exception(exc) from exc
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
 def _sentence(exc: requests.HTTPError) -> str:
     return str(getattr(exc, "explanation", None) or exc.response.text)
 
@@ -94,6 +110,8 @@ class Clients:
         self._url = str(parse_host(endpoint.url, tls=bool(self._tls)))
         self._ssh = SshConnections(self._url) if self._url.startswith("ssh://") else None
         self._timeout: Any = timeout  # docker-py's stubs want an int, requests takes a float
+        self.podman = False
+        """Whether the engine that was connected to last is Podman."""
         self._version: str | None = None
         self._lock = threading.Lock()
         self._idle: list[APIClient] = []
@@ -111,7 +129,7 @@ class Clients:
         with contextlib.closing(self._new(NEWEST)) as client:
             with edge("connect", "the engine"):
                 version = client.version(api_version=False)
-            self._version = negotiate(version)
+            self._version, self.podman = negotiate(version), is_podman(version)
         with self.lease() as client, edge("connect", "the engine"):
             return engine_info(version, client.info(), self._version, self._url)
 

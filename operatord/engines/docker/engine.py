@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import math
 import time
 from collections import defaultdict
@@ -45,14 +46,16 @@ from operatord.engines.docker_host.endpoint import Endpoint
 from operatord.engines.logs import MOST_LINES, FrameReader, LinesRead, Tail, TruncatingSplitter
 
 from . import asking as docker_asking
-from . import bodies, calls, cpu_weight
+from . import bodies, calls
 from . import ports as docker_ports
 from . import stdin as docker_stdin
 from .client import APIClient, Clients, edge
 from .errors import no_command
 from .lanes import Lane, read_in_thread
 from .stream import ResponseStream
+from .values import cpu_weight, networks
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _IMAGE_REMEMBERED = 1.0
@@ -253,9 +256,17 @@ class DockerEngine:
 
     async def create_network(self, plan: NetworkPlan) -> Network:
         """Create a bridge. Raises `SubnetTaken`, `EngineUnavailable`."""
-        make = partial(calls.create_network, plan=plan)
-        answer = await self._launch("network", plan.name, make)
-        return bodies.network(answer, plan)
+        podman = self._clients.podman and self.capabilities.closes_networks
+        make = partial(calls.create_network, plan=plan, podman=podman)
+        try:
+            answer = await self._launch("network", plan.name, make)
+        except StageRefused as exc:
+            if not podman:
+                raise
+            log.warning("%s, so that all have one, whatever `egress` says", exc)
+            self._cannot(closes_networks=False)
+            return await self.create_network(plan)
+        return networks.network(answer, plan)
 
     async def remove_network(self, network_id: str) -> None:
         """Remove it, disconnecting whatever foreign endpoint still holds on to it."""
@@ -276,6 +287,8 @@ class DockerEngine:
             # Some engines say so when it is started, others not at all.
             raise no_command(plan.name)
         plan = await self._within_capabilities(plan)
+        if not self._clients.podman:  # which is told with the network
+            plan = networks.without_name_server(plan)
         init = self._hardening.init and self.capabilities.reaps
         hardening = msgspec.structs.replace(self._hardening, init=init)
         body = bodies.container_body(plan, user, hardening, self._converted)

@@ -94,6 +94,7 @@ _NO_RUNTIME_SENTENCES = (
     "unknown runtime",
     "unknown or invalid runtime name",
 )  # the second is since Docker 28
+_NOT_CLOSED = _because("the engine cannot make {name} without a way out")
 _REFUSED = _because(
     "the engine refuses to run {name} as planned; its own words are in the daemon's log"
 )
@@ -121,6 +122,9 @@ RULES = (
         ("network",), (500,), "is already used",
         _because("the subnet of {name} is in use on the engine's host", SubnetTaken),
     ),
+    # Podman before 4.4, and what passes on the Docker API alone.
+    ErrorRule(("network",), (), "unsupported bridge network option", _NOT_CLOSED),
+    ErrorRule(("network",), (404,), "", _NOT_CLOSED),
     ErrorRule(("create", "image"), (404,), "no such image", _image_missing),
     ErrorRule(
         (*_RUN, "connect stage"), (), "cannot assign requested address",

@@ -116,9 +116,15 @@ def test_stage_with_names_of_its_own_shares_no_namespace(text: str) -> None:
         ("devices: [/dev/video0, /dev/sda1]", ["devices[1]: this is memory or a disk of the machine, which root in this stage then owns"]),
         ("devices: [/dev/mem]", ["devices[0]: this is memory or a disk of the machine, which root in this stage then owns"]),
         ("volumes: [/etc:/e, /srv/m:/m:rw, /etcetera:/t:rw, usr:/u:rw]", []),
-        ("{cap_add: [SYS_ADMIN], user: root}", [f"cap_add: with SYS_ADMIN, {OWNS}"]),
-        ("cap_add: [NET_RAW]", ["cap_add: Docker gives capabilities to root only; set user: root, too, if the image needs them"]),
-        ("{cap_add: [NET_RAW], user: '0:7'}", []),
+        ("{cap_add: [SYS_MODULE], user: root}", [f"cap_add: with SYS_MODULE, {OWNS}"]),
+        ("cap_add: [KILL]", ["cap_add: Docker gives capabilities to root only; set user: root, too, if the image needs them"]),
+        ("{cap_add: [KILL], user: '0:7'}", []),
+        ("{cap_add: [KILL, net_raw], user: '0:7'}", ["cap_add: with NET_RAW this stage can send packets outside, though no stage has egress: lan"]),
+        ("{cap_add: [NET_ADMIN], user: '0:7', egress: lan}", []),
+        ("dns: [10.0.0.1]", ["dns: nothing outside the session is reached, as no stage has egress: lan"]),
+        ("extra_hosts: [scanner:10.0.0.7]", ["extra_hosts: nothing outside the session is reached, as no stage has egress: lan"]),
+        ("{dns: [10.0.0.1], extra_hosts: [scanner:10.0.0.7], egress: lan}", []),
+        ("egress: none", []),
     ],
 )  # fmt: skip
 def test_what_may_not_be_meant_is_a_warning(text: str, sentences: list[str]) -> None:
@@ -127,11 +133,27 @@ def test_what_may_not_be_meant_is_a_warning(text: str, sentences: list[str]) -> 
     assert [each.removeprefix("pipelines.x.stages.camera.") for each in found] == sentences
 
 
+def test_one_stage_opens_the_network_for_all() -> None:
+    stages = {
+        "camera": stage_with("egress: lan"),
+        "stream": stage_with("{port: 2, egress: none}"),
+        "last": stage_with("port: 3"),
+    }
+    pipeline = Pipeline(stages=stages)
+    assert pipeline.reaches_out
+    assert warnings("x", pipeline) == [
+        "pipelines.x.stages.stream.egress: another stage has lan, and the network of a session is open for all"
+    ]
+    assert warnings("x", pipeline, local=True) == []
+    assert not Pipeline(stages=stages | {"camera": stage_with("egress: none")}).reaches_out
+
+
 EACH = [
     "volumes: [m:/m]", "volumes: [m:/m:rw]", "tmpfs: [/run]", "shm_size: 64MiB", "devices: [/dev/a]",
     "group_add: [7]", "user: 7", "read_only: false", "cap_add: [KILL]", "ulimits: {core: 1}",
     "extra_hosts: [a:10.0.0.1]", "dns: [10.0.0.1]", "secrets: {t: /t}", "env_file: [/e]", "healthcheck: off",
     "stop_signal: SIGINT", "init: false", "runtime: runsc", "platform: linux/arm64",
+    "egress: lan", "egress: none",
 ]  # fmt: skip
 
 

@@ -16,9 +16,9 @@ from operatord.engines.docker.bodies import (
     engine_event,
     has_command,
     is_podman,
-    network_body,
 )
-from operatord.engines.docker.cpu_weight import Conversion
+from operatord.engines.docker.values.cpu_weight import Conversion
+from operatord.engines.docker.values.networks import network_body
 
 MIB = 1024**2
 LABELS = {"operatord.instance": "i", "operatord.session": "s"}

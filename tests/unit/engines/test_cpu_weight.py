@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operatord.engines.docker.cpu_weight import (
+from operatord.engines.docker.values.cpu_weight import (
     Conversion,
     conversion,
     cpu_shares,
     cpu_weight,
 )
-from operatord.engines.docker.runtime import oci_runtime
+from operatord.engines.docker.values.runtime import oci_runtime
 
 Formula = Literal["linear", "quadratic"]
 FORMULAS: tuple[Formula, ...] = ("linear", "quadratic")
