@@ -97,3 +97,17 @@ async def test_no_network_is_left_at_the_end(tmp_path: Path) -> None:
         await stocked(lab)
         engine = lab.fake
     assert engine.empty
+
+
+async def test_session_that_needs_a_way_out_takes_none_without(tmp_path: Path) -> None:
+    stage = {"image": "demo-stream", "port": 12346, "egress": "lan"}
+    config = SPARE | {"pipelines": {"opened": {"stages": {"camera": stage}}}}
+    async with in_process(tmp_path / "s", config) as lab:
+        await stocked(lab)
+        wire = await lab.wire()
+        kept = spare(lab)
+        session = await wire.call("session.start", pipeline="opened")
+        assert session["session_id"] not in kept
+        ways = {plan.name: plan.way_out for plan in lab.fake.world.networks.values()}
+        assert ways.pop(session["network"]) == "open"
+        assert set(ways.values()) == {"none"}
