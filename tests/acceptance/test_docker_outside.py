@@ -58,6 +58,8 @@ async def test_stage_that_is_stopped_and_started_by_hand_was_restarted(
     wire = await running.wire()
     session = await wire.call("session.start", **ENDLESS)
     client = running.engine.client
+    async with viewer_at(session["location"]) as viewer:
+        await viewer.frames(30)  # the daemon needs a moment to learn since when each stage runs
     await asyncio.to_thread(client.stop, session["probe"], timeout=5)
     with contextlib.suppress(docker.errors.APIError):
         await asyncio.to_thread(client.start, session["probe"])

@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import docker
 import psutil
 import shared_host
 from daemon_lab import PATIENCE, Json, Served, Wire, left_of, until
@@ -374,11 +375,22 @@ class Ground:
         with self._cleanup:
             if not self.state_dir.exists():
                 return
-            for each in self.engine.containers(self.instance):
-                self.engine.client.remove_container(each["Id"], force=True, v=True)
+            remove_all(self.engine.client, self.engine.containers(self.instance))
             for each in self.engine.networks(self.instance):
                 self.engine.client.remove_network(each["Id"])
         assert left_of(self.state_dir) == []
+
+
+def remove_all(client: docker.APIClient, containers: list[Json]) -> None:
+    """Remove containers: Podman refuses one whose namespace others have joined, so those go first."""
+    owners = []
+    for each in containers:
+        try:
+            client.remove_container(each["Id"], force=True, v=True)
+        except docker.errors.APIError:
+            owners.append(each)
+    for each in owners:
+        client.remove_container(each["Id"], force=True, v=True)
 
 
 def _lines(state: Json) -> Iterator[str]:

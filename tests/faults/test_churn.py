@@ -269,14 +269,13 @@ class Storm:
         assert sums.foreign_touched == 0
         ground.consumer.wait_for_more()
 
-    async def _disturbed(self, books: Books) -> list[Json]:
-        """Return those who were promised a session and do not have it any more as it was."""
+    async def _disturbed(self, books: Books) -> list[str]:
+        """Return what is otherwise with those who were promised a session."""
         promised = [*self._ground.living, *self.crowd.promised.values()]
         found = []
         for before in promised:
             now = books.living.get(before["session_id"], {"phase": "not living"})
-            if not await same(before, now):
-                found.append({"before": before, "now": now})
+            found += [f"{before['session_id']}: {what}" for what in await changed(before, now)]
         return found
 
     async def finish(self) -> None:
@@ -296,15 +295,25 @@ class Storm:
         assert ground.neighbours.touched() == 0
 
 
-async def same(before: Json, now: Json) -> bool:
-    """Tell whether a session is what it was when it was told; a segmentation may have joined it."""
-    locations = [now.get("location"), now.get("plain_location")]
-    return (
-        now["phase"] == "running"
-        and before["location"] in locations
-        and containers(before).items() <= containers(now).items()
-        and (await hello(before["location"]))["type"] == "hello"
-    )
+async def changed(before: Json, now: Json) -> list[str]:
+    """Return what of a session is not what was told of it; a segmentation may have joined it.
+
+    One that was still being attached when it was told may have been given up, and be made again.
+    """
+    promised = containers(before)
+    if before["degraded"]:
+        promised.pop("segmentation", None)
+    facts = {
+        f"phase {now['phase']}": now["phase"] == "running",
+        f"location {before['location']}, now {now.get('location')}": before["location"]
+        in (now.get("location"), now.get("plain_location")),
+        f"containers {promised}, now {containers(now)}": promised.items()
+        <= containers(now).items(),
+    }
+    wrong = [what for what, holds in facts.items() if not holds]
+    if not wrong and (said := await hello(before["location"]))["type"] != "hello":
+        wrong.append(f"it begins with {said}")
+    return wrong
 
 
 async def living_sessions(wire: Wire, but: set[str]) -> list[str]:
