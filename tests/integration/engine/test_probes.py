@@ -126,10 +126,13 @@ FORBIDDEN = {
         width=65536, height=65536
     ),
     "it is YUV4MPEG2, which is for players": b"YUV4MPEG2 W2 H2 F30:1 Cmono\n",
+    "its hello is malformed: Expected float > 0.0 - at spacing[1]": a_hello(spacing=[0.2, -0.2]),
 }
 
 
-@pytest.mark.parametrize(("sentence", "said"), FORBIDDEN.items(), ids=["too large", "y4m"])
+@pytest.mark.parametrize(
+    ("sentence", "said"), FORBIDDEN.items(), ids=["too large", "y4m", "spacing"]
+)
 async def test_probe_whose_stream_no_stage_may_read_is_down(
     lab: Lab, wire: Wire, sentence: str, said: bytes
 ) -> None:
@@ -144,8 +147,19 @@ async def test_probe_whose_stream_no_stage_may_read_is_down(
     assert lab.fake.empty
 
 
+async def test_a_probe_is_described_by_what_its_hello_says(wire: Wire) -> None:
+    said = {
+        "stream": "probe", "width": 2, "height": 2, "format": "rgb24", "fps": 30.0,
+        "spacing": [0.2, 0.25], "depth": 80.0, "orientation": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+        "origin": [1.0, -2.0, 3.0], "meta": {"transducer": "L12-3"},
+    }  # fmt: skip
+    async with address_that(saying(a_hello(**said))) as address:
+        found = await wire.call("probe.register", name="scope", **address)
+    assert found["frame"] == said
+
+
 BEYOND_THE_STAGE = {
-    "sends pictures as 'rgb24', and this stage takes gray8 only": a_hello(format="rgb24"),
+    "sends pictures as 'yuyv422', and this stage takes gray8": a_hello(format="yuyv422"),
     "have 25000000 bytes, and this stage takes up to 16777216": a_hello(width=5000, height=5000),
 }
 

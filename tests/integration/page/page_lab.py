@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import math
 import threading
 from collections.abc import Coroutine, Iterator
@@ -129,6 +131,32 @@ class Site:
         finally:
             await wire.close()
 
+    @contextlib.contextmanager
+    def probe(self, format: str, picture: bytes) -> Iterator[int]:
+        """Be a probe that sends the same picture of 8 × 8 pixels again and again; yield its port."""
+        said = {"type": "hello", "stream": "scope", "width": 8, "height": 8, "format": format, "fps": 20,
+                "spacing": [0.2, 0.3], "depth": 80}  # fmt: skip
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(json.dumps(said).encode() + b"\n")
+            parts = [{"name": "image", "bytes": len(picture)}]
+            with contextlib.suppress(ConnectionError):
+                for seq in itertools.count():
+                    head = {"type": "frame", "seq": seq, "pts": seq / 20, "parts": parts}
+                    writer.write(json.dumps(head).encode() + b"\n" + picture)
+                    await writer.drain()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(1 / 20):
+                            await reader.read()
+                            break
+            writer.close()
+
+        server = self._beside.run(asyncio.start_server(serve, "127.0.0.1", 0))
+        try:
+            yield server.sockets[0].getsockname()[1]
+        finally:
+            self._beside.run(_closed(server))
+
     def begin(self, **params: Any) -> str:
         """Start a session, and return its id."""
         return str(self.ask("session.start", **params)["session_id"])
@@ -138,6 +166,11 @@ class Site:
         for phase in ("queued", "starting", "running"):
             for session in self.ask("session.list", phase=phase)["sessions"]:
                 self.ask("session.stop", session_id=session["session_id"], grace=0.2)
+
+
+async def _closed(server: asyncio.Server) -> None:
+    server.close()
+    await server.wait_closed()
 
 
 class Look(NamedTuple):

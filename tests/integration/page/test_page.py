@@ -183,6 +183,69 @@ def test_others_frames_do_not_begin_because_somebody_looks(desk: Visitor) -> Non
     frames_come(page)
 
 
+DRAW = """async ([format, image, mask]) => {
+    const { Picture } = await import("/static/stream/picture.js");
+    const canvas = document.createElement("canvas");
+    const bytes = Uint8Array.from(image);
+    new Picture(canvas).draw(3, 1, format, bytes, mask && Uint8Array.from(mask), 0.5);
+    const { data } = canvas.getContext("2d").getImageData(0, 0, 3, 1);
+    return [0, 4, 8].map((at) => [...data.slice(at, at + 3)]);
+}"""
+"""Draws a picture of three pixels, and returns their colours."""
+ORANGE = [230, 159, 0]
+FORMATS = [
+    ("gray8", [0, 128, 255], [[0] * 3, [128] * 3, [255] * 3]),
+    ("gray16le", [255, 0, 0, 128, 255, 255], [[0] * 3, [128] * 3, [255] * 3]),
+    ("rgb24", [255, 0, 0, 1, 2, 3, 0, 0, 255], [[255, 0, 0], [1, 2, 3], [0, 0, 255]]),
+]
+
+
+def test_pictures_of_each_format_are_drawn(desk: Visitor) -> None:
+    page = desk.go("", "viewer")
+    for format, image, colours in FORMATS:
+        assert page.evaluate(DRAW, [format, image, None]) == colours
+        masked = page.evaluate(DRAW, [format, image, [0, 255, 0]])
+        assert masked == [colours[0], ORANGE, colours[2]], "the mask's outline, as it is one pixel"
+
+
+def test_a_probes_colours_reach_the_screen(desk: Visitor) -> None:
+    with desk.site.probe("rgb24", bytes([10, 200, 30] * 64)) as port:
+        desk.site.ask("probe.register", name="scope", host="127.0.0.1", port=port)
+        page = desk.go("#/probes", "operator")
+        expect(page.get_by_text("8×8 rgb24")).to_be_visible()
+        expect(page.get_by_text("0.2 × 0.3 mm a pixel, 80 mm deep")).to_be_visible()
+        page = desk.go(f"#/sessions/{desk.site.begin(probe='scope', plain_stream=True)}")
+        page.get_by_role("button", name="Begin the frames").click()
+        expect(page.locator("[data-seq]")).to_have_attribute("data-seq", re.compile(r"\d+"))
+        drawn(page)
+        shown = page.evaluate(
+            """() => [...document.querySelector(".screen canvas").getContext("2d")
+                .getImageData(7, 7, 1, 1).data]"""
+        )
+        assert shown == [10, 200, 30, 255]
+        desk.site.end_all()
+    desk.site.ask("probe.remove", name="scope")
+
+
+def test_a_format_that_the_page_does_not_know_is_named(desk: Visitor) -> None:
+    page = desk.go("", "viewer")
+    reason = page.evaluate(
+        """async () => {
+            const { Watch } = await import("/static/stream/watch.js");
+            const made = [];
+            globalThis.WebSocket = class { constructor() { made.push(this); } close() {} };
+            const watch = new Watch("ws://nowhere", () => null, () => {});
+            watch.open(true);
+            const hello = { type: "hello", width: 1, height: 1, format: "constructor" };
+            made[0].onmessage({ data: new TextEncoder().encode(JSON.stringify(hello) + "\\n").buffer });
+            return `${watch.state}: ${watch.reason}`;
+        }"""
+    )
+    assert reason == (
+        "failed: the stream's pictures are constructor, and this page draws gray8, gray16le, rgb24 only"
+    )
+
+
 def test_text_stays_text(desk: Visitor) -> None:
     desk.site.ask("probe.register", name="odd", host="127.0.0.1", port=9, labels={"room": HOSTILE})
     page = desk.go("#/probes", "operator")
