@@ -199,15 +199,19 @@ class Client:
     def probe_register(  # noqa: PLR0913 - the names are the wire's
         self,
         name: str,
-        host: str,
-        port: int,
+        host: str | None = None,
+        port: int | None = None,
         *,
+        url: str | None = None,
         labels: Mapping[str, str] | None = None,
         lease: Literal["pinned", "connection"] | None = None,
         call_timeout: float | None = None,
     ) -> m.Probe:
-        """Make a probe known by name; ``lease="connection"`` forgets it with this connection."""
-        params = given(name=name, host=host, port=port, labels=labels, lease=lease)
+        """Make a probe known by name: at ``host`` and ``port``, or at a ``url`` for which the daemon has an
+        adapter, such as ``rtsp://user:password@camera/live``. ``lease="connection"`` forgets it with this
+        connection.
+        """
+        params = given(name=name, host=host, port=port, url=url, labels=labels, lease=lease)
         return self._quick("probe.register", m.Probe, call_timeout, **params)
 
     def probe_list(

@@ -376,7 +376,13 @@ def _record(parser: ArgumentParser) -> None:
 
 def _probe_add(parser: ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME")
-    parser.add_argument("address_of_probe", metavar="HOST:PORT", type=values.host_port)
+    parser.add_argument(
+        "address_of_probe",
+        metavar="ADDRESS",
+        type=values.probe_address,
+        help="HOST:PORT where it serves the stream format, or a URL that the daemon has an adapter for, such "
+        "as rtsp://USER:PASSWORD@HOST/PATH; -: a URL on standard input, where no list of processes shows it",
+    )
     parser.add_argument(
         "--label",
         metavar="KEY=VALUE",

@@ -357,7 +357,7 @@ def probe(info: Mapping[str, Any]) -> str:
     return details(
         [
             ("probe", info["name"]),
-            ("address", f"{info['host']}:{info['port']}"),
+            ("address", _probe_address(info)),
             ("state", info["state"]),
             ("error", info.get("error")),
             ("frame", members(info.get("frame", {}))),
@@ -369,10 +369,16 @@ def probe(info: Mapping[str, Any]) -> str:
     )
 
 
+def _probe_address(info: Mapping[str, Any]) -> str:
+    """Return a URL, or without its ``tcp://`` the address of a probe that serves the stream format."""
+    url = str(info.get("url") or f"{info['host']}:{info['port']}")
+    return url.removeprefix("tcp://")
+
+
 def probes(result: Mapping[str, Any]) -> str:
     """Return a table of probes."""
     rows = (
-        (p["name"], f"{p['host']}:{p['port']}", p["state"], str(len(p.get("sessions", []))))
+        (p["name"], _probe_address(p), p["state"], str(len(p.get("sessions", []))))
         for p in result["probes"]
     )
     return table(("PROBE", "ADDRESS", "STATE", "SESSIONS"), rows)

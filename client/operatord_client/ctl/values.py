@@ -90,9 +90,13 @@ def label(text: str) -> tuple[str, str]:
     return key, value
 
 
-@_expecting("HOST:PORT such as 192.168.1.20:12345 or [::1]:12345")
-def host_port(text: str) -> tuple[str, int]:
-    """Return both parts of ``host:port`` or ``[ipv6]:port``."""
+@_expecting(
+    "HOST:PORT such as 192.168.1.20:12345 or [::1]:12345, or a URL such as rtsp://HOST/PATH"
+)
+def probe_address(text: str) -> tuple[str, int] | str:
+    """Return both parts of ``host:port`` or ``[ipv6]:port``; a URL, or ``-``, as it is."""
+    if "/" in text or text == "-":
+        return text
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not 0 < int(port) < 65536:

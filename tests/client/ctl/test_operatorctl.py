@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import os
 import subprocess
@@ -184,6 +185,22 @@ def test_tokens_are_made_where_the_daemon_is(ctl: Run, monkeypatch: pytest.Monke
     run = ctl("token", "list")
     assert (run.code, run.out) == (exits.FAILED, "")
     assert "run it on that machine" in run.err
+
+
+@pytest.mark.parametrize("address", ["rtsp://u:p@h/1", "-"])
+def test_a_probe_is_added_by_its_url_and_shown_without_credentials(
+    daemon: StubDaemon, ctl: Run, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    shown = {"name": "cam", "host": "h", "port": 554, "url": "rtsp://h/1", "state": "up"}
+    other = {**shown, "url": "tcp://[::1]:5"}
+    daemon.on("probe.register", {"jsonrpc": "2.0", "id": 0, "result": shown})
+    daemon.on("probe.list", {"jsonrpc": "2.0", "id": 0, "result": {"probes": [shown, other]}})
+    monkeypatch.setattr("sys.stdin", io.StringIO("rtsp://u:p@h/1\n"))
+    added = ctl("probe", "add", "cam", address)
+    assert daemon.asked("probe.register")["params"] == {"name": "cam", "url": "rtsp://u:p@h/1"}
+    assert "rtsp://h/1\n" in added.out
+    first, second = ctl("probe", "list").out.splitlines()[1:]
+    assert (first.split()[1], second.split()[1]) == ("rtsp://h/1", "[::1]:5")
 
 
 def test_a_probe_is_added(daemon: StubDaemon, ctl: Run) -> None:

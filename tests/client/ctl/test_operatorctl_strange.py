@@ -271,8 +271,8 @@ def test_slip_in_an_option_is_told_with_the_usage_of_its_command(
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["probe", "add", "p", "nope"], "HOST:PORT: expected HOST:PORT such as "),
-        (["probe", "add", "p", "h:99999"], "HOST:PORT: expected HOST:PORT such as "),
+        (["probe", "add", "p", "nope"], "ADDRESS: expected HOST:PORT such as "),
+        (["probe", "add", "p", "h:99999"], "ADDRESS: expected HOST:PORT such as "),
         (["probe", "add", "p", "h:1", "--label", "x"], "--label: expected KEY=VALUE such as room=4"),
         (["start", "--env", "fps=60"], "--env: expected STAGE.KEY=VALUE such as probe.fps=60"),
         (["start", "--lease", "ttl"], "--lease: expected pinned, connection, or a time such as ttl=30s"),

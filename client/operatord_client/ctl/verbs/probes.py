@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from operatord_client.ctl import render
 from operatord_client.ctl.context import Context
 
@@ -14,10 +16,21 @@ if TYPE_CHECKING:
 
 def add(ctx: Context, args: Namespace) -> None:
     """Make a probe known."""
-    host, port = args.address_of_probe
-    labels = dict(args.label) or None
-    params = {"name": args.name, "host": host, "port": port, "labels": labels}
+    params = {
+        "name": args.name,
+        **_place(args.address_of_probe),
+        "labels": dict(args.label) or None,
+    }
     ctx.answer("probe.register", params, render.probe)
+
+
+def _place(address: tuple[str, int] | str) -> dict[str, Any]:
+    """Return where a probe is; ``-`` is a URL on standard input, where no list of processes shows it."""
+    if address == "-":
+        address = sys.stdin.readline().strip()
+    if isinstance(address, str):
+        return {"url": address}
+    return {"host": address[0], "port": address[1]}
 
 
 def list_(ctx: Context, args: Namespace) -> None:

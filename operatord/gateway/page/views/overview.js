@@ -181,4 +181,6 @@ function probes({ probes: known }) {
 }
 
 /** What a probe sends, in a few words. */
-export const frame = ({ frame: sent }) => (sent ? `${sent.width}×${sent.height}${sent.format && sent.format !== "gray8" ? ` ${sent.format}` : ""}${sent.fps ? `, ${sent.fps} frames/s` : ""}` : "");
+export const frame = ({ frame: sent = {} }) => [picture(sent), sent.encoding, sent.type, sent.fps && `${sent.fps} frames/s`].filter(Boolean).join(", ");
+
+const picture = ({ width, height, format }) => width && `${width}×${height}${format && format !== "gray8" ? ` ${format}` : ""}`;

@@ -10,7 +10,7 @@ export function probes({ model }) {
     h("h1", { tabindex: "-1", key: "title" }, "Probes"),
     model.probes.length
       ? h("ul", { class: "cards", key: "probes" }, model.probes.map((probe) => h("li", { key: probe.name }, card(probe))))
-      : panel("none", "None is registered", { key: "none" }, h("p", null, "Sessions get a probe container of their own. A probe elsewhere is made known with ", h("code", null, "operatorctl probe add NAME HOST:PORT"), ".")),
+      : panel("none", "None is registered", { key: "none" }, h("p", null, "Sessions get a probe container of their own. A probe elsewhere is made known with ", h("code", null, "operatorctl probe add NAME HOST:PORT"), ", a camera or a file with ", h("code", null, "operatorctl probe add NAME URL"), ".")),
   ];
 }
 
@@ -22,7 +22,7 @@ const card = (probe) =>
     h(
       "dl",
       { class: "facts" },
-      pair("Address", h("code", null, `${probe.host}:${probe.port}`)),
+      pair("Address", h("code", null, probe.url.replace(/^tcp:\/\//, ""))),
       pair("Sends", frame(probe) || "–"),
       scale(probe) && pair("Scale", scale(probe)),
       pair("Lease", probe.lease),
