@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _typed(argv: Sequence[str] | None) -> int:
-    parser, words = build_parser(), sys.argv[1:] if argv is None else argv
+    words = sys.argv[1:] if argv is None else argv
+    parser = build_parser(serves=words[:1] == ["serve"])
     try:
         if words and words[0].startswith("-") and words[0] not in COMMON_OPTIONS:
             parser.error(f"{_unknown(words[0], parser)} (a command's own options come after it)")

@@ -4,25 +4,18 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from operatord import __version__
 
-from .check_stage import add_check_stage
-from .config import add_check_config, add_config
-from .demo import add_demo
-from .export_trace import add_export_trace
-from .gateway import add_gateway
-from .images import add_build_images
 from .serve import add_serve
-from .simulate import add_simulate
-from .sweep import add_sweep
-from .tokens import add_token
-from .upkeep import add_backup, add_identity, add_restore
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser, every command with its function as ``run``."""
+def build_parser(*, serves: bool = False) -> argparse.ArgumentParser:
+    """Return the parser, every command with its function as ``run``.
+
+    If it ``serves``, that is the only command: a daemon stays, with all that was ever loaded.
+    """
     parser = _Parser(
         prog="operatord",
         description="Turns imaging probes into streams: listens for requests, starts, wires and "
@@ -33,8 +26,30 @@ def build_parser() -> argparse.ArgumentParser:
         "130 interrupted, 141 nobody reads the output.",
     )
     parser.add_argument("--version", action=_ShowVersion, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, prog="operatord"
+    )
     add_serve(commands)
+    if not serves:
+        _add_others(commands)
+    for command in commands.choices.values():
+        command.set_defaults(command=command)
+    return parser
+
+
+def _add_others(commands: Any) -> None:
+    """Add all commands but `operatord serve`."""
+    from .check_stage import add_check_stage  # noqa: PLC0415
+    from .config import add_check_config, add_config  # noqa: PLC0415
+    from .demo import add_demo  # noqa: PLC0415
+    from .export_trace import add_export_trace  # noqa: PLC0415
+    from .gateway import add_gateway  # noqa: PLC0415
+    from .images import add_build_images  # noqa: PLC0415
+    from .simulate import add_simulate  # noqa: PLC0415
+    from .sweep import add_sweep  # noqa: PLC0415
+    from .tokens import add_token  # noqa: PLC0415
+    from .upkeep import add_backup, add_identity, add_restore  # noqa: PLC0415
+
     add_check_config(commands)
     add_config(commands)
     add_build_images(commands)
@@ -48,9 +63,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_demo(commands)
     add_simulate(commands)
     add_export_trace(commands)
-    for command in commands.choices.values():
-        command.set_defaults(command=command)
-    return parser
 
 
 class _Parser(argparse.ArgumentParser):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
 
+from operatord.engines.docker_host import light_requests  # isort: skip  # noqa: F401 (before docker-py)
 import requests
 import urllib3
 from docker import APIClient

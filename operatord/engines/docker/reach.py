@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from operatord.engines.docker_host import light_requests  # isort: skip  # noqa: F401 (before docker-py)
 import requests
 from docker.errors import TLSParameterError
 

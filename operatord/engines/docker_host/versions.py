@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from operatord.engines.docker_host import light_requests  # isort: skip  # noqa: F401 (before docker-py)
 from docker.constants import DEFAULT_DOCKER_API_VERSION
 
 from operatord.engines.base import EngineUnavailable
