@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from operatord_stage.source import Buffer, Frame, Render
+    from operatord_stage.source import Buffer, Extent, Render
 
 ALONE_AFTER = 5.0
 """Seconds without a consumer after which the stream is taken all the same, if nobody said where to serve."""
@@ -76,7 +76,7 @@ class Segmenter:
         self.dice_sum = 0.0
         self.figures: dict[str, object] = {}  # for the report
 
-    def render(self, block: memoryview, frame: Frame) -> Buffer:
+    def render(self, block: memoryview, frame: Extent) -> Buffer:
         """Return a frame with its mask as one more part, or drawn into the picture."""
         header = parse_line(bytes(block[frame.start : frame.body]))
         picture = bytes(block[frame.image : frame.behind])

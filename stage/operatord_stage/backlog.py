@@ -8,7 +8,7 @@ from operatord_stage.terms import NO_LIMIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from operatord_stage.source import Buffer, Frame, Render, Upstream
+    from operatord_stage.source import Buffer, Extent, Render, Upstream
     from operatord_stage.terms import Terms
 
 KEPT_BYTES = 4 * 1024 * 1024
@@ -31,8 +31,8 @@ class Backlog:
         self.released_any = False  # a consumer has been sent frames that were kept
         self._limit, self._render = terms.limit, render
         self._kept_bytes = 0
-        self._fresh: list[Frame] = []
-        self._newest: tuple[memoryview, Frame] | None = None  # of what was dropped
+        self._fresh: list[Extent] = []
+        self._newest: tuple[memoryview, Extent] | None = None  # of what was dropped
 
     @property
     def sent(self) -> int:
@@ -102,15 +102,15 @@ class Backlog:
         self._kept_bytes -= sum(map(len, self.kept[:count]))
         del self.kept[:count]
 
-    def _take_fresh(self) -> list[Frame]:
+    def _take_fresh(self) -> list[Extent]:
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    def _keep(self, frames: list[Frame]) -> None:
+    def _keep(self, frames: list[Extent]) -> None:
         rendered = self._rendered(frames)
         self.kept += map(bytes, rendered)
         self._kept_bytes += sum(map(len, rendered))
 
-    def _rendered(self, frames: list[Frame]) -> list[Buffer]:
+    def _rendered(self, frames: list[Extent]) -> list[Buffer]:
         with blame_upstream("header"):
             return [self._render(self.source.view, frame) for frame in frames]

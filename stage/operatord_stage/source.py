@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from operatord_stage.terms import Settings
 
     Buffer: TypeAlias = bytes | memoryview
-    Render: TypeAlias = Callable[[memoryview, "Frame"], Buffer]
+    Render: TypeAlias = Callable[[memoryview, "Extent"], Buffer]
     """Returns what consumers are sent for a frame in a buffer."""
 
     class Readable(Protocol):
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
         def sock(self) -> Readable:
             """Ready when there is something to read(), in which it may become another one."""
 
-        def read(self) -> list[Frame]:
+        def read(self) -> list[Extent]:
             """Receive once, without waiting, and return the frames that are whole now. Raises `Fault`."""
 
         def ask_for_frames(self, wanted: bool) -> None:
@@ -76,8 +76,8 @@ SPARE: list[bytearray] = []
 """A rehearsal's buffer for the first source: to make another takes a millisecond."""
 
 
-class Frame:
-    """A whole frame in the source's buffer: its header line is [start:body], its parts [body:stop].
+class Extent:
+    """Where a whole frame is in the source's buffer: its header line is [start:body], its parts [body:stop].
 
     Of these, the image is [image:behind]. The offsets hold until the source reads again.
     """
@@ -87,11 +87,14 @@ class Frame:
     def __init__(self, start: int, body: int, image: int, behind: int, stop: int) -> None:
         self.start, self.body, self.image, self.behind, self.stop = start, body, image, behind, stop
 
-    def moved(self, by: int) -> Frame:
+    def moved(self, by: int) -> Extent:
         """Return the frame as it is so many bytes further on."""
-        return Frame(
+        return Extent(
             self.start + by, self.body + by, self.image + by, self.behind + by, self.stop + by
         )
+
+
+Frame = Extent  # its name of before, for stages that were written then
 
 
 class Source:
@@ -110,7 +113,7 @@ class Source:
         self.buffer = SPARE.pop() if SPARE else bytearray(BLOCK)
         self.view = memoryview(self.buffer)
         self._start = self._fill = 0
-        self._head: Frame | None = None  # the next one, which is not whole yet, from offset 0
+        self._head: Extent | None = None  # the next one, which is not whole yet, from offset 0
         self._picture = picture_bytes(self.hello)
         self._asked = False  # it was told that there is a consumer
 
@@ -121,7 +124,7 @@ class Source:
             with contextlib.suppress(OSError):  # a loss shows where it is read
                 self.sock.send((CONSUME if wanted else ATTACH) + b"\n")
 
-    def read(self) -> list[Frame]:
+    def read(self) -> list[Extent]:
         """Receive once and return the frames that are whole now. Raises `Fault`."""
         self._free_space()
         try:
@@ -144,7 +147,7 @@ class Source:
             self.buffer = self.buffer + bytes(self._fill)
             self.view = memoryview(self.buffer)
 
-    def _frames(self) -> Iterator[Frame]:
+    def _frames(self) -> Iterator[Extent]:
         while (head := self._head or self._read_head()) is not None:
             if self._start + head.stop > self._fill:
                 self._head = head
@@ -153,13 +156,13 @@ class Source:
             self._start, self._head = frame.stop, None
             yield frame
 
-    def _read_head(self) -> Frame | None:
+    def _read_head(self) -> Extent | None:
         """Return the next frame, as if it began at 0; None if its header is not here, or at the end."""
         limit = min(self._fill, self._start + LINE_LIMIT)
         if usual := USUAL_HEADER.match(self.buffer, self._start, limit):
             body, picture = usual.end() - self._start, self._picture
             if int(usual[1]) == picture:
-                return Frame(0, body, body, body + picture, body + picture)
+                return Extent(0, body, body, body + picture, body + picture)
         newline = self.buffer.find(b"\n", self._start, limit)
         if newline < 0:
             if limit < self._fill:
@@ -174,7 +177,7 @@ class Source:
         before, after = bytes_around_image(header, self._picture)
         image = body + before
         behind = image + self._picture
-        return Frame(0, body, image, behind, behind + after)
+        return Extent(0, body, image, behind, behind + after)
 
 
 def read_hello(sock: socket.socket) -> dict[str, Any]:

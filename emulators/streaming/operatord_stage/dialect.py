@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from operatord_stage.source import Buffer, Frame
+    from operatord_stage.source import Buffer, Extent
 
 
 class Dialect:
@@ -48,7 +48,7 @@ class Dialect:
         """Return the last message for a consumer, by the frames it was sent and missed; b"" for none."""
         return b""
 
-    def passed_on(self, block: memoryview, frame: Frame) -> Buffer:
+    def passed_on(self, block: memoryview, frame: Extent) -> Buffer:
         """Return a frame of the upstream as consumers are sent it."""
         header = parse_line(bytes(block[frame.start : frame.body]))
         return self.frame(header, parts_of(header, block[frame.body : frame.stop]))
@@ -72,7 +72,7 @@ class StreamFormat(Dialect):
         """Return the line that says that there is no more."""
         return encode({"type": "end", "frames": frames, "dropped": dropped})
 
-    def passed_on(self, block: memoryview, frame: Frame) -> Buffer:
+    def passed_on(self, block: memoryview, frame: Extent) -> Buffer:
         """Return a frame as it has come."""
         return block[frame.start : frame.stop]
 

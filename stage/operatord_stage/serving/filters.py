@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from operatord_stage.dialect import Dialect
     from operatord_stage.serving.frame import Part
     from operatord_stage.serving.results import Content
-    from operatord_stage.source import Buffer
-    from operatord_stage.source import Frame as Extent
+    from operatord_stage.source import Buffer, Extent
 
     FilterFunction: TypeAlias = Callable[[Frame], Frame | Mapping[str, Bytes | Part]]
     """Returns the frame as it is, another one in its place, or parts that it gets by their names."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer as Bytes
 
-    from operatord_stage.source import Frame as Extent
+    from operatord_stage.source import Extent
 
 
 class Part:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from operatord_stage.serving.calling import failure
 from operatord_stage.serving.frame import Frame
 from operatord_stage.serving.results import shown
-from operatord_stage.source import Frame as Extent
+from operatord_stage.source import Extent
 from operatord_stage.stage import Fault, encode
 
 TYPE_CHECKING = False

@@ -9,7 +9,7 @@ import time
 from operatord_stage.headers import complete_hello
 from operatord_stage.pictures import FORMATS, PAYLOAD_LIMIT, picture_bytes
 from operatord_stage.serving.calling import Mistake
-from operatord_stage.source import Frame as Extent
+from operatord_stage.source import Extent
 from operatord_stage.stage import BROKEN_STREAM, LINE_LIMIT, Fault, encode
 
 TYPE_CHECKING = False

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+"""Find the largest dark object in each picture.
+
+smoothing          of the picture, in pixels: 0 to 20                (2)
+threshold          grey level up to which a pixel is dark            (80)
+"""
+
+import numpy
+from scipy import ndimage
+
+import operatord_stage as stage
+
+settings: dict[str, int] = {}
+
+
+def prepare() -> None:
+    """Read the settings, which may come late: in a warm slot, all that is above has happened by then."""
+    settings["smoothing"] = stage.number("smoothing", 2, 0, 20)
+    settings["threshold"] = stage.number("threshold", 80, 0, 255)
+
+
+def segment(frame: stage.Frame) -> dict[str, stage.Part]:
+    """Return the mask that the frame gets, with its area and its centre in pixels."""
+    picture = numpy.frombuffer(frame.image, numpy.uint8).reshape(frame.height, frame.width)
+    dark = ndimage.gaussian_filter(picture, settings["smoothing"]) <= settings["threshold"]
+    labels, count = ndimage.label(dark)
+    if not count:
+        return {"mask": stage.Part(dark, area=0)}
+    areas = numpy.bincount(labels.flat)[1:]
+    mask = labels == areas.argmax() + 1
+    y, x = ndimage.center_of_mass(mask)
+    return {"mask": stage.Part(mask, area=areas.max(), center=[round(x, 1), round(y, 1)])}
+
+
+stage.serve(segment, prepare=prepare, formats=("gray8",))
