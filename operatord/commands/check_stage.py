@@ -46,6 +46,10 @@ def _add_subject(group: Any) -> None:
     add("--stage", metavar="NAME", help="its name: it reads NAME_ip and NAME_port")
     add("--upstream", metavar="NAME", help="the name of the stage before it")
     add(
+        "--pictures", choices=("gray8", "gray16le", "rgb24"), default="gray8",
+        help="the format of the pictures that it is sent (default: gray8)",
+    )  # fmt: skip
+    add(
         "--env", metavar="KEY=VALUE", type=_variable, action="append", default=[],
         help="a variable of its environment; may be repeated",
     )  # fmt: skip
@@ -72,7 +76,13 @@ def _check_stage(args: argparse.Namespace) -> int:
 
     logs.configure(config.log)
     asked = Asked(
-        args.image, args.kind, args.stage, args.upstream, dict(args.env), tuple(args.words)
+        args.image,
+        args.kind,
+        args.stage,
+        args.upstream,
+        dict(args.env),
+        tuple(args.words),
+        args.pictures,
     )
     options = Options(asked, print, say, args.timeout, args.json, args.why)
     return run_check(config, options)

@@ -143,6 +143,8 @@ class Bench:
 
     async def close(self) -> None:
         """Remove everything. Raises `base.EngineError` if something cannot be removed."""
+        if self.info is None:
+            return  # it was never connected
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from .judging import flows, lives, sandbox, streams
+from .judging import flows, formats, lives, sandbox, streams
 from .verdict import Evidence, Verdict, unknown
 
 Judge = Callable[[Evidence], Verdict]
@@ -179,6 +179,24 @@ CHECKS: Sequence[Check] = (
         "Previews say that they are live, so that they cannot slow a recording down.",
         'Drop frames for a connection that says {"type":"consume","policy":"live"}.',
         flows.live_consumer,
+    ),
+    Check(
+        "attached", "attaches to a running stream", False, BEHIND,
+        "A stage that joins a stream of others must not begin it, and not hold it up.",
+        'With attached=True say {"type":"attach"} upstream, and consume or attach as consumers come and go.',
+        formats.attached,
+    ),
+    Check(
+        "passes-on", "passes on what it does not know", False, ("filter",),
+        "Spacing, orientation and parts that a later stage needs come through every stage before it.",
+        "Copy the upstream's hello and each frame's header and parts, and change what is yours.",
+        formats.passing,
+    ),
+    Check(
+        "y4m", "format=y4m: serves players", False, ("filter",),
+        "Only a last stage is asked for it; without it, ffplay and OpenCV cannot read the session.",
+        "Send YUV4MPEG2, as section 8 has it, if format is y4m.",
+        formats.played,
     ),
     Check(
         "late-bind", "is bound late by itself", False, EVERY,

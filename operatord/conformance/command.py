@@ -134,7 +134,7 @@ async def _subject(bench: Bench, config: Config, options: Options, terms: Terms)
     asked = options.asked
     if not asked.command and await bench.engine.missing_images([asked.image]):
         raise Trouble(f"the image {asked.image} is not on this engine: build or pull it there")
-    if (found := configured_as(asked, config.pipelines)) is not None:
+    if (found := configured_as(asked, config.pipelines, config.sources)) is not None:
         return found
     if (kind := asked.kind or await guess(bench, asked, terms)) is not None:
         return usual(asked, kind)

@@ -34,6 +34,8 @@ WATCH = b'{"type":"watch"}\n'
 NARROW = 16 * 1024
 """Bytes of a receive buffer in which little is left waiting while the consumer pauses."""
 WIDE = 1024 * 1024
+GREETING = 100
+"""Bytes that are kept of the first line of another protocol."""
 RETRY = 0.02
 """Seconds between two tries to connect."""
 __all__ = ["CHECK", "CONSUME", "LIVE", "NARROW", "SILENT", "WATCH", "Consumer", "meet"]
@@ -63,6 +65,8 @@ class Consumer:
         self.closed = False
         self.fault = ""
         self.bytes = 0
+        self.greeting = ""
+        self.parts: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:
@@ -86,6 +90,8 @@ class Consumer:
             closed=self.closed,
             fault=self.fault,
             bytes=self.bytes,
+            greeting=self.greeting,
+            parts=self.parts,
         )
 
     async def open(self) -> None:
@@ -157,6 +163,8 @@ class Consumer:
             self.hello_after = self.greeted_at - self._begun
             self._greeting = len(data)
             self.wire = "json" if data.startswith(b"{") else "other"
+            if self.wire == "other":
+                self.greeting = data[:GREETING].partition(b"\n")[0].decode("ascii", "replace")
         if self.wire == "json" and not self.fault:
             self._read_hello(data)
             self._parse(data)
@@ -187,6 +195,7 @@ class Consumer:
             assert self._header is not None
             check_parts(item.header, self._header)
             self.first_after = self.first_after or self._loop.time() - self._begun
+            self.parts = self.parts or tuple(part.name for part in item.header.parts)
             self.seqs.append(item.seq)
 
 

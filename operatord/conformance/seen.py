@@ -30,6 +30,10 @@ class Reading(msgspec.Struct, frozen=True):
     fault: str = ""
     """What broke the stream format, or the connection."""
     bytes: int = 0
+    greeting: str = ""
+    """The first line of another protocol, or its beginning."""
+    parts: Sequence[str] = ()
+    """The names of the first frame's parts."""
 
     @property
     def is_greeted(self) -> bool:
@@ -53,6 +57,8 @@ class Fed(msgspec.Struct, frozen=True):
     """Bytes of frames that have arrived at the stage's machine."""
     ended: bool = False
     """Whether it has sent its end."""
+    heard: str = ""
+    """What the stage has said to it."""
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from operatord.core.pipelines import ADDRESS, Pipeline, Stage, env_text
+from operatord.core.sources.adapters import URL, Adapter
 
 Kind = Literal["probe", "filter", "sink"]
 KINDS: tuple[Kind, ...] = ("probe", "filter", "sink")
@@ -45,6 +46,8 @@ class Subject(msgspec.Struct, frozen=True):
     """The stages before it, the last of which it connects to; all stand for the one upstream here."""
     env: Mapping[str, str] = {}
     """Variables that were given for this check."""
+    pictures: str = "gray8"
+    """The format of its upstream's pictures."""
     configured: str = ""
     """The setting that its name, limits and options are from; empty if there is none."""
 
@@ -85,10 +88,30 @@ class Asked(NamedTuple):
     upstream: str | None = None
     env: Mapping[str, str] = {}
     command: tuple[str, ...] = ()
+    pictures: str = "gray8"
 
 
-def configured_as(asked: Asked, pipelines: Mapping[str, Pipeline]) -> Subject | None:
+def configured_as(
+    asked: Asked, pipelines: Mapping[str, Pipeline], sources: Mapping[str, Adapter]
+) -> Subject | None:
     """Return the image as the first configured stage that runs it; None if there is none."""
+    return _in_pipelines(asked, pipelines) or _in_sources(asked, sources)
+
+
+def _in_sources(asked: Asked, sources: Mapping[str, Adapter]) -> Subject | None:
+    """Return the image as the adapter that it is, of the scheme of its URL if that is given."""
+    found = {
+        scheme: each for scheme, each in sources.items() if _same_image(each.image, asked.image)
+    }
+    wanted = asked.env.get(URL, "").partition(":")[0]
+    scheme = wanted if wanted in found else next(iter(found), None)
+    if scheme is None:
+        return None
+    stage = found[scheme].stage
+    return _as_asked(Subject("probe", "probe", stage, configured=f"sources.{scheme}"), asked)
+
+
+def _in_pipelines(asked: Asked, pipelines: Mapping[str, Pipeline]) -> Subject | None:
     for pipeline_name, pipeline in pipelines.items():
         for at, (name, stage) in enumerate(pipeline.stages.items()):
             if _same_image(stage.image, asked.image):
@@ -119,7 +142,9 @@ def _as_asked(subject: Subject, asked: Asked) -> Subject:
     command = list(asked.command) or subject.stage.command
     stage = msgspec.structs.replace(subject.stage, image=asked.image, command=command)
     name = asked.name or subject.name
-    return msgspec.structs.replace(subject, name=name, stage=stage, before=before, env=asked.env)
+    return msgspec.structs.replace(
+        subject, name=name, stage=stage, before=before, env=asked.env, pictures=asked.pictures
+    )
 
 
 def problems(asked: Asked) -> list[str]:

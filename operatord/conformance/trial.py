@@ -16,7 +16,8 @@ from operatord.engines.options import Options
 from operatord.provision.stage_options import engine_options
 
 from .bench import Bench, Launch, Place, Running
-from .consumer import Consumer, meet
+from .consumer import CONSUME, SILENT, Consumer, meet
+from .pictures import Pictures
 from .seen import Ending, Seen
 from .subject import Address, Subject
 from .upstream import Script, Upstream
@@ -35,6 +36,9 @@ class Trial:
         SIGKILL."""
         self._bench, self.subject, self.name, self.patience = bench, subject, name, patience
         self.grace = grace
+        self.pictures = Pictures(subject.pictures)
+        self.consume = SILENT if subject.kind == "sink" else CONSUME
+        """What a consumer says: at the port of a sink another protocol may be spoken."""
         self.upstream: Upstream | None = None
         self._decoy: Upstream | None = None
         self.measured: dict[str, float] = {}
@@ -75,15 +79,22 @@ class Trial:
         assert self.upstream is not None
         return self.upstream
 
-    async def prepare(self, script: Script, *, listens: bool = True, greets: bool = True) -> None:
-        """Have an upstream, if the stage is of a kind that has one."""
+    async def prepare(
+        self, script: Script, *, listens: bool = True, greets: bool = True, pours: bool = True
+    ) -> None:
+        """Have an upstream, if the stage is of a kind that has one.
+
+        What it does not do at first, it does when it is told to.
+        """
         assert self._place is not None
         if self.subject.has_upstream:
-            self.upstream = Upstream(self._place.host, script)
+            self.upstream = Upstream(self._place.host, script, self.pictures)
             if listens:
                 await self.upstream.listen()
             if greets:
                 self.upstream.go.set()
+            if pours:
+                self.upstream.pour.set()
 
     def environment(self, **more: object) -> dict[str, str]:
         """Return the stage's environment, with ``more``."""
@@ -127,7 +138,7 @@ class Trial:
         assert self._place is not None
         stale = {**env, "count": "3", "OPERATORD_LATE_BIND": "1"}
         if self.subject.has_upstream:
-            self._decoy = Upstream(self._place.host, Script(hello=b""))
+            self._decoy = Upstream(self._place.host, Script(), self.pictures)
             await self._decoy.listen()
             stale |= dict.fromkeys(
                 (f"{each}_port" for each in self.subject.before), str(self._decoy.port)

@@ -12,7 +12,7 @@ import termios
 
 import msgspec
 
-from . import pictures
+from .pictures import FRAMES, Pictures, end
 from .seen import Fed
 
 _IP_FREEBIND = 15
@@ -20,27 +20,35 @@ _IP_FREEBIND = 15
 _SEND_BUFFER = 64 * 1024
 """Bytes: what the stage does not take is to show soon."""
 
+MOST_HEARD = 4096
+"""Bytes that are kept of what a stage says."""
+
 
 class Script(msgspec.Struct, frozen=True):
     """What each connection is sent."""
 
-    hello: bytes = pictures.hello(pictures.FRAMES)
-    frames: int = pictures.FRAMES
-    """At the most."""
+    count: int | None = FRAMES
+    """In its hello; None says none."""
+    frames: int = FRAMES
+    """That it sends at the most."""
+    format: str | None = None
+    """That its hello says in place of the one that its frames have."""
+    extra: bool = False
+    """Its frames have one more part than an image."""
     closes: int = 0
     """So many connections are closed at first, before any hello."""
     cut: bool = False
     """It breaks off in the middle of a frame instead of sending the end."""
-    nonsense: bool = False
-    """It closes after the hello."""
+    nonsense: bytes | None = None
+    """It sends this in place of a stream."""
 
 
 class Upstream:
     """Listens on an address of this machine, which may be there only a little later."""
 
-    def __init__(self, host: str, script: Script) -> None:
+    def __init__(self, host: str, script: Script, pictures: Pictures) -> None:
         """Have a port, on which connections are refused until `listen`. Raises `OSError`."""
-        self._script = script
+        self._script, self._pictures = script, pictures
         self._sock = socket.socket()
         self._sock.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
@@ -53,12 +61,15 @@ class Upstream:
         """Somebody has connected."""
         self.go = asyncio.Event()
         """No hello is sent before this is set."""
+        self.pour = asyncio.Event()
+        """No frame is sent before this is set."""
         self.greeted_at: float | None = None
         """When a hello was sent last, by the loop's clock."""
         self.enough = False
         """It is to end after the frame that it is at."""
         self._connections = self._frames = self._taken = 0
         self._ended = False
+        self._heard = b""
 
     async def listen(self) -> None:
         """Accept connections from now on."""
@@ -75,7 +86,13 @@ class Upstream:
 
     def seen(self) -> Fed:
         """Return what it has seen so far."""
-        return Fed(self._connections, self._frames, self.taken, self._ended)
+        return Fed(
+            self._connections,
+            self._frames,
+            self.taken,
+            self._ended,
+            self._heard.decode("utf-8", "replace"),
+        )
 
     @property
     def ended(self) -> bool:
@@ -113,26 +130,41 @@ class Upstream:
         await self.go.wait()
         writer.transport.set_write_buffer_limits(high=0)
         self._frames = self._taken = 0
-        writer.write(self._script.hello)
+        writer.write(self._greeting())
         self.greeted_at = asyncio.get_running_loop().time()
         self._served = _socket_of(writer)
-        if not self._script.nonsense:
-            await self._play(writer)
-        writer.write_eof()
-        while await reader.read(4096):  # what is left unread would reset the connection
-            pass
+        listening = asyncio.ensure_future(self._listen_to(reader))
+        try:
+            if self._script.nonsense is None:
+                await self._play(writer)
+            writer.write_eof()
+            await listening  # what is left unread would reset the connection
+        finally:
+            listening.cancel()
+
+    def _greeting(self) -> bytes:
+        script = self._script
+        return script.nonsense or self._pictures.hello(script.count, script.format)
+
+    async def _listen_to(self, reader: asyncio.StreamReader) -> None:
+        """Note what the stage says, to its end."""
+        with contextlib.suppress(OSError):
+            while said := await reader.read(4096):
+                self._heard += said[: MOST_HEARD - len(self._heard)]
 
     async def _play(self, writer: asyncio.StreamWriter) -> None:
+        await self.pour.wait()
         while self._frames < self._script.frames and not self.enough:
-            data = pictures.frame(self._frames)
+            data = self._pictures.frame(self._frames, extra=self._script.extra)
             writer.write(data)
             await writer.drain()
             self._frames += 1
             self._taken += len(data)
         if self._script.cut:
-            writer.write(pictures.frame(self._frames)[: pictures.FRAME_BYTES // 2])
+            data = self._pictures.frame(self._frames)
+            writer.write(data[: len(data) // 2])
         else:
-            writer.write(pictures.end(self._frames))
+            writer.write(end(self._frames))
             self._ended = True
 
 

@@ -10,7 +10,9 @@ from operatord.conformance.verdict import Evidence, Verdict, broken, holds, unkn
 from .streams import OTHER, ended, with_sentence
 
 MOST_HELD = 16 * 2**20
-"""Bytes: as many as a frame of the emulators may have, and more than all buffers on the way."""
+"""Bytes that it may have read: as many as a frame of the emulators may have, and the kernel's buffers."""
+MOST_GROWN = 12 * 2**20
+"""Bytes of memory."""
 _MIB = 2**20
 
 
@@ -25,29 +27,31 @@ def bounded(e: Evidence) -> Verdict:
 
 
 def _taken(seen: Seen) -> Verdict:
-    """Judge by what it has read from its upstream: more than it keeps it has to drop."""
-    held = seen.measured.get("held", 0)
-    if held > MOST_HELD:
-        return broken(
-            f"it took {held / _MIB:.0f} MiB while its consumer read nothing{_memory(seen)}"
-        )
+    """Judge by what it has read from its upstream: what it has not kept it has dropped."""
+    held, grown = seen.measured.get("held", 0), _growth(seen)
+    text = f"it took {held / _MIB:.1f} MiB while its consumer read nothing"
+    if grown is not None and grown > MOST_GROWN:
+        return broken(f"{text}, and its memory grew by {grown / _MIB:.0f} MiB")
+    if held > MOST_HELD and (grown is None or not seen.reading("consumer").is_gapless):
+        return broken(text)
     if seen.measured.get("still reading"):
-        return unknown(f"it still read after some seconds, and had taken {held / _MIB:.1f} MiB")
+        return unknown(f"{text}, and still read after some seconds")
     return holds(f"it took {held / _MIB:.1f} MiB and then waited")
 
 
-def _memory(seen: Seen) -> str:
-    grown = seen.measured.get("memory after", 0) - seen.measured.get("memory before", 0)
-    return f", and its memory grew by {grown / _MIB:.0f} MiB" if grown > MOST_HELD else ""
+def _growth(seen: Seen) -> float | None:
+    """Return by how many bytes its memory has grown; None if the engine did not say."""
+    if "memory after" not in seen.measured or "memory before" not in seen.measured:
+        return None
+    return max(0, seen.measured["memory after"] - seen.measured["memory before"])
 
 
 def _grown(seen: Seen) -> Verdict:
     """Judge a stage that reads from nobody by its memory."""
-    if "memory after" not in seen.measured or "memory before" not in seen.measured:
+    if (grown := _growth(seen)) is None:
         return unknown("the engine did not say how much memory it has")
-    grown = max(0, seen.measured["memory after"] - seen.measured["memory before"])
     text = f"its memory grew by {grown / _MIB:.1f} MiB"
-    return broken(text) if grown > MOST_HELD else holds(text)
+    return broken(text) if grown > MOST_GROWN else holds(text)
 
 
 def lossless(e: Evidence) -> Verdict:

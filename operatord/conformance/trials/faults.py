@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from operatord.conformance import pictures
-from operatord.conformance.consumer import CONSUME
 from operatord.conformance.trial import Trial
 from operatord.conformance.upstream import Script
 
@@ -34,17 +33,16 @@ async def no_upstream(trial: Trial) -> None:
 async def nonsense(trial: Trial) -> None:
     """What answers upstream speaks another protocol."""
     said = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\r\nwhat?\n"
-    await trial.prepare(Script(hello=said, nonsense=True))
+    await trial.prepare(Script(nonsense=said))
     await trial.start(trial.environment(count=pictures.FRAMES, connect_timeout=5))
     await trial.ends(trial.patience)
 
 
 async def unknown_format(trial: Trial) -> None:
     """The upstream's pictures are of a format that nobody knows."""
-    said = pictures.hello(pictures.FRAMES, format=UNKNOWN_FORMAT)
-    await trial.prepare(Script(hello=said))
+    await trial.prepare(Script(format=UNKNOWN_FORMAT))
     await trial.start(trial.environment(count=pictures.FRAMES, connect_timeout=5))
-    consumer = await trial.meet("consumer", CONSUME)
+    consumer = await trial.meet("consumer", trial.consume)
     if consumer.hello_after:
         await consumer.take(SOON, over)
     consumer.leave()
@@ -54,9 +52,9 @@ async def unknown_format(trial: Trial) -> None:
 async def broken_upstream(trial: Trial) -> None:
     """The upstream breaks off in the middle of a frame."""
     few = 6
-    await trial.prepare(Script(hello=pictures.hello(pictures.FRAMES), frames=few, cut=True))
+    await trial.prepare(Script(frames=few, cut=True))
     await trial.start(trial.environment(count=pictures.FRAMES))
-    consumer = await trial.meet("consumer", CONSUME)
+    consumer = await trial.meet("consumer", trial.consume)
     await consumer.take(READ / 2, over)
     consumer.leave()
     await trial.ends(SOON)

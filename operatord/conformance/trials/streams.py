@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 
 from operatord.conformance import pictures
-from operatord.conformance.consumer import CHECK, CONSUME, SILENT, WATCH, Consumer
+from operatord.conformance.consumer import CHECK, SILENT, WATCH, Consumer
 from operatord.conformance.trial import EXIT, Trial
 from operatord.conformance.upstream import Script
 
@@ -74,7 +74,9 @@ async def checked(trial: Trial) -> None:
 
 async def _meet_before_hello(trial: Trial) -> tuple[Consumer, Consumer]:
     """Return two consumers that have come before the upstream's hello."""
-    meeting = asyncio.gather(trial.meet("first", CONSUME), trial.meet("second", CONSUME))
+    meeting = asyncio.gather(
+        trial.meet("first", trial.consume), trial.meet("second", trial.consume)
+    )
     try:
         if trial.upstream is not None:
             await _let_greet(trial)
@@ -111,7 +113,7 @@ async def late_upstream(trial: Trial) -> None:
     await trial.start(trial.environment(count=pictures.FRAMES))
     await asyncio.sleep(PAUSE)
     await trial.fed.listen()
-    consumer = await trial.meet("consumer", CONSUME)
+    consumer = await trial.meet("consumer", trial.consume)
     await consumer.take(READ, over)
 
 
@@ -134,7 +136,7 @@ async def _bind_late(trial: Trial, *, shim: bool) -> None:
         await asyncio.sleep(0.0 if shim else WAITS)
         trial.measured["connections before the line"] = trial.decoy_connections()
         trial.bind(held, env, shim=shim)
-        consumer = await trial.meet("consumer", CONSUME, seconds=min(trial.patience, 8.0))
+        consumer = await trial.meet("consumer", trial.consume, seconds=min(trial.patience, 8.0))
         await consumer.take(READ, over)
         consumer.leave()
         await trial.ends(EXIT if consumer.hello_after else 0)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from operatord.conformance.trial import Trial
 
-from . import faults, flows, sandbox, streams
+from . import faults, flows, formats, sandbox, streams
 
 Run = Callable[[Trial], Awaitable[None]]
 
@@ -28,6 +28,9 @@ BEHIND_OTHERS: Mapping[str, Run] = {
     "live": flows.live,
     "live-consumer": flows.live_consumer,
     "leaving": flows.leaving,
+    "passing": formats.passing,
+    "played": formats.played,
+    "attached": formats.attached,
     "nonsense": faults.nonsense,
     "unknown-format": faults.unknown_format,
     "broken-upstream": faults.broken_upstream,

@@ -18,26 +18,28 @@ from operatord.core.subnets import SubnetPool
 from operatord.engines.process.engine import ProcessEngine
 
 SCRIPT = Path(__file__).with_name("flawed_stage.py")
-TERMS = Terms(patience=4.0, grace=1.0)
+TERMS = Terms(patience=8.0, grace=1.0)
+AT_ONCE = 8
+"""Flaws: a busy machine starts no more Python in time."""
 EVERY_TRIAL = (
     "plain", "checked", "paused", "terminated", "bad-setting", "late-upstream", "no-upstream", "nonsense",
     "unknown-format", "broken-upstream",
 )  # fmt: skip
 FLAWS = {
-    # flaw: the trial that shows it, beside the plain one, and the check that names it
+    # flaw: the trial that shows it, beside the plain one, and the check that names it; the longest first
+    "credulous": ("nonsense", "nonsense"),
+    "ignores-settings": ("bad-setting", "bad-setting"),
+    "stays": ("plain", "exit-0"),
     "serves-checks": ("plain", "check"),
     "no-hello": ("plain", "hello"),
     "miscounts": ("plain", "count"),
     "endless": ("plain", "end"),
-    "stays": ("plain", "exit-0"),
     "hasty-hello": ("checked", "hello-after-upstream"),
     "hoards": ("paused", "back-pressure"),
     "gives-up": ("paused", "lossless"),
     "drops": ("paused", "lossless"),
     "deaf": ("terminated", "sigterm"),
-    "ignores-settings": ("bad-setting", "bad-setting"),
     "tries-once": ("late-upstream", "late-upstream"),
-    "credulous": ("nonsense", "nonsense"),
     "takes-any-format": ("unknown-format", "unknown-format"),
     "covers-up": ("broken-upstream", "broken-upstream"),
 }
@@ -56,7 +58,8 @@ async def _find(folder: Path) -> dict[str, list[Finding]]:
         await bench.open()
         wanted = {flaw: ("plain", trial) for flaw, (trial, _) in FLAWS.items()}
         wanted["none"] = EVERY_TRIAL
-        found = await asyncio.gather(*(_try(bench, *each) for each in wanted.items()))
+        places = asyncio.Semaphore(AT_ONCE)
+        found = await asyncio.gather(*(_try(bench, places, *each) for each in wanted.items()))
         return dict(zip(wanted, found, strict=True))
     finally:
         await bench.close()
@@ -64,10 +67,13 @@ async def _find(folder: Path) -> dict[str, list[Finding]]:
         await engine.close()
 
 
-async def _try(bench: Bench, flaw: str, trials: tuple[str, ...]) -> list[Finding]:
+async def _try(
+    bench: Bench, places: asyncio.Semaphore, flaw: str, trials: tuple[str, ...]
+) -> list[Finding]:
     command = (sys.executable, "-ISu", str(SCRIPT), flaw)
     subject = usual(Asked("flawed", command=command), "filter")
-    seen = await try_all(bench, subject, TERMS, dict.fromkeys(trials))
+    async with places:
+        seen = await try_all(bench, subject, TERMS, dict.fromkeys(trials))
     return judged(Evidence(subject, seen, contained=False, grace=TERMS.grace))
 
 

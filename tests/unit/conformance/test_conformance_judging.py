@@ -14,12 +14,17 @@ from operatord.conformance.seen import Ending, Fed, Reading, Seen
 from operatord.conformance.subject import Address, Asked, Kind, configured_as, problems, usual
 from operatord.conformance.verdict import Evidence, State
 from operatord.core.pipelines import shipped
+from operatord.core.sources.adapters import shipped_adapters
 from operatord.engines.base import LogLine
 
 ALL = tuple(range(pictures.FRAMES))
 HELLO = {"type": "hello", "width": 256, "height": 256, "watch": True}
 GREETED = Reading("json", HELLO, hello_after=0.01)
 WHOLE = Reading("json", HELLO, 0.01, ALL, 0.02, (pictures.FRAMES, 0), closed=True)
+PASSED = msgspec.structs.replace(
+    WHOLE, hello={**HELLO, **pictures.SAID}, parts=("image", pictures.EXTRA)
+)
+PLAYED = Reading("other", greeting="YUV4MPEG2 W256 H256 F30:1", closed=True, bytes=99)
 DONE = Ending(0, 0.1)
 REPORT = {"type": "report", "frames": 64, "dropped": 0, "consumers": 1, "blocked": 1, "every": 1}
 
@@ -77,6 +82,11 @@ def good_ends() -> dict[str, Seen]:
         "unknown-format": exits(4),
         "broken-upstream": exits(4),
         "leaving": Seen({"consumer": GREETED}, Fed(ended=True), Ending(5)),
+        "passing": Seen({"consumer": PASSED}),
+        "played": Seen({"player": PLAYED}),
+        "attached": Seen(
+            {"consumer": WHOLE}, Fed(heard='{"type":"consume"}'), measured={"attached": True}
+        ),
     }
 
 
@@ -121,7 +131,7 @@ BAD = {
     "end": changed("plain", "silent", end=None),
     "exit-0": changed("plain", ending=Ending(None)),
     "second-consumer": changed("checked", "second", seqs=(0, 2)),
-    "back-pressure": changed("paused", measured={"held": 2.0**25}),
+    "back-pressure": changed("paused", measured={"memory after": 2.0**25}),
     "lossless": changed("paused", "consumer", seqs=(0, 2), end=(2, 0)),
     "late-upstream": changed("late-upstream", "consumer", wire="nothing"),
     "sigterm": changed("terminated", ending=Ending(137, 2.0)),
@@ -134,6 +144,9 @@ BAD = {
     "left": changed("leaving", ending=Ending(0)),
     "live": changed("live", measured={"passed": False}),
     "live-consumer": changed("live-consumer", "reader", end=None),
+    "passes-on": changed("passing", "consumer", parts=("image",)),
+    "y4m": changed("played", "player", greeting="{}"),
+    "attached": changed("attached", measured={"attached": False}),
     "late-bind": changed("late-bound", "consumer", seqs=(0, 1, 2)),
     "unneeded": changed("unneeded", ending=Ending(None)),
     "watch": changed("plain", "check", hello={**HELLO, "watch": False}),
@@ -219,14 +232,22 @@ def test_the_way_of_late_binding_is_what_works(
 
 
 def test_a_configured_image_is_the_stage_that_it_is_there() -> None:
-    subject = configured_as(Asked("demo-stream:latest", env={"a": "b"}), shipped())
+    subject = configured_as(Asked("demo-stream:latest", env={"a": "b"}), shipped(), {})
     assert subject is not None
     assert (subject.kind, subject.name, subject.before) == ("filter", "stream", ("probe",))
     own, upstream = Address("here", 1), Address("there", 2)
     env = subject.environment(own, upstream, {"count": "3"})
     wanted = {"stream_ip": "here", "stream_port": "1", "probe_ip": "there", "probe_port": "2"}
     assert env.items() >= {**wanted, "a": "b", "count": "3", "OPERATORD_UPSTREAM": "probe"}.items()
-    assert configured_as(Asked("nothing-like-it"), shipped()) is None
+    assert configured_as(Asked("nothing-like-it"), shipped(), {}) is None
+
+
+def test_an_adapter_is_a_probe_with_the_settings_of_its_scheme() -> None:
+    camera = Asked("operatord-camera", env={"source_url": "v4l2:/dev/video0"})
+    subject = configured_as(camera, {}, shipped_adapters())
+    assert subject is not None
+    assert (subject.kind, subject.name, subject.configured) == ("probe", "probe", "sources.v4l2")
+    assert subject.stage.late_bind == "native"
 
 
 def test_variables_of_the_check_itself_are_refused() -> None:
