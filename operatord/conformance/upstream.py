@@ -33,6 +33,8 @@ class Script(msgspec.Struct, frozen=True):
     """That it sends at the most."""
     format: str | None = None
     """That its hello says in place of the one that its frames have."""
+    pace: float = 0.0
+    """Seconds between two frames."""
     extra: bool = False
     """Its frames have one more part than an image."""
     closes: int = 0
@@ -160,6 +162,8 @@ class Upstream:
             await writer.drain()
             self._frames += 1
             self._taken += len(data)
+            if self._script.pace:
+                await asyncio.sleep(self._script.pace)
         if self._script.cut:
             data = self._pictures.frame(self._frames)
             writer.write(data[: len(data) // 2])

@@ -10,7 +10,7 @@ from operatord.conformance.verdict import Evidence, Verdict, broken, holds, unkn
 AT_ONCE = 1.0
 """Seconds after the upstream's hello in which a stage says its own."""
 FEW = 8
-"""Frames that a check may be sent before its line is there."""
+"""Frames that may be sent to whoever has connected, before a line is there that says what it is."""
 READ_AHEAD = 5 * 2**19
 """Bytes that a stage may take for its first frame: what it reads at a time, and the kernel's buffer."""
 OTHER = "its port speaks another protocol than the stream format"
@@ -80,7 +80,7 @@ def hello_after_upstream(e: Evidence) -> Verdict:
 
 def frames_wait(e: Evidence) -> Verdict:
     plain = e.trial("plain")
-    if plain.measured.get("watched before a consumer"):
+    if plain.measured.get("watched before a consumer", 0) > FEW:
         return broken("a spectator was sent frames before there was a consumer")
     taken = plain.measured.get("taken before a consumer")
     if taken is None:
@@ -195,7 +195,7 @@ def watch(e: Evidence) -> Verdict:
         return unknown(OTHER)
     if found.hello.get("watch") is not True:
         return broken("its hello does not say so")
-    if plain.measured.get("watched before a consumer"):
+    if plain.measured.get("watched before a consumer", 0) > FEW:
         return broken("frames began for a spectator alone")
     watched = plain.reading("spectator")
     return holds(f"{len(watched.seqs)} frames") if watched.seqs else broken("it was sent no frames")

@@ -12,6 +12,8 @@ from operatord.conformance.upstream import Script
 
 QUIET = 0.4
 """Seconds in which something that must not come would have come: a silent guest has 0.2 s."""
+PACE = QUIET / 2 / pictures.FRAMES
+"""Seconds between frames: a line that is a little late costs some of them, and not all."""
 READ = 20.0
 """Seconds for reading a short stream, of a stage that takes its time."""
 PAUSE = 0.5
@@ -32,7 +34,7 @@ def over(consumer: Consumer) -> bool:
 
 async def plain(trial: Trial) -> None:
     """A check, a spectator, a silent consumer: a stream as a client without a word sees it."""
-    await trial.prepare(Script())
+    await trial.prepare(Script(pace=PACE))
     await trial.start(trial.environment(count=pictures.FRAMES))
     check = await trial.meet("check", CHECK)
     if not check.seen().is_greeted:
@@ -58,7 +60,7 @@ async def plain(trial: Trial) -> None:
 
 async def checked(trial: Trial) -> None:
     """Two consumers that come before the daemon's check, and before the upstream says anything."""
-    await trial.prepare(Script(), greets=False)
+    await trial.prepare(Script(pace=PACE), greets=False)
     await trial.start(trial.environment(count=pictures.FRAMES, checked=True, policy="lossless"))
     first, second = await _meet_before_hello(trial)
     if first.hello_after and trial.upstream is not None and trial.upstream.greeted_at is not None:
