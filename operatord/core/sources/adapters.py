@@ -44,10 +44,13 @@ def shipped_adapters() -> dict[str, Adapter]:
     """Return the adapters that every installation has, by scheme."""
     camera = Adapter(
         image="operatord-camera",
+        allow_env=["pixel_format", "crop", "width", "height", "fps", "live", "loop"],
         cpus=0.25, cpu_limit=2.0, memory=Bytes(128 * _MIB), memory_limit=Bytes(512 * _MIB), pids=64,
         late_bind="native", egress="lan",
     )  # fmt: skip
-    scanner = msgspec.structs.replace(camera, image="operatord-openigtlink-in", cpu_limit=1.0)
+    scanner = msgspec.structs.replace(
+        camera, image="operatord-openigtlink-in", allow_env=[], cpu_limit=1.0
+    )
     file = msgspec.structs.replace(camera, egress="none")
     device = msgspec.structs.replace(file, group_add=[44])
     network = dict.fromkeys(("rtsp", "rtsps", "http", "https"), camera)

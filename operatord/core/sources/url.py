@@ -20,6 +20,7 @@ LOCAL = ("file", "v4l2")
 """Schemes of what is on the engine's machine: they have a path and no host."""
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443, "igtl": 18944}
 """Ports of URLs that name none."""
+TLS = ("rtsps", "https")
 NAMES_MATTER = ("http", "https", "rtsps")
 """Schemes whose servers want to hear, or prove, the name that they are asked by."""
 

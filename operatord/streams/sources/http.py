@@ -8,7 +8,7 @@ from typing import Any
 from operatord.core.sources.url import PORTS, SourceUrl
 from operatord.streams.hello import NoHello
 
-from .exchange import Exchange
+from .exchange import UNAUTHORIZED, Exchange
 from .refusal import check_status
 
 NO_PICTURES = ("text/html", "text/plain", "text/xml", "application/json", "application/xml")
@@ -25,6 +25,8 @@ async def ask_server(exchange: Exchange, source: SourceUrl) -> dict[str, Any]:
         await exchange.begin()  # it may have closed the other connection
         answer = await exchange.ask("GET", path, {**headers, "Authorization": said})
     check_status(answer, source, "GET", ok=(200, 206))
+    if answer.status == UNAUTHORIZED:
+        return {}
     kind = answer.header("content-type").partition(";")[0].strip().lower()
     if kind in NO_PICTURES:
         raise NoHello(f"it answers with {kind}, which is no picture; see that the path is right")

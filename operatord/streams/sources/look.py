@@ -12,14 +12,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from operatord.core.sources.url import SourceUrl
+from operatord.core.sources.url import TLS, SourceUrl
 from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotTried, Rules, resolve
 
 from .exchange import MOST_HEAD, Exchange, NoAnswer
 from .http import ask_server
 from .rtsp import ask_camera
 
-TLS = ("rtsps", "https")
 ASKED = ("rtsp", "rtsps", "http", "https")
 """Schemes whose servers are asked something; others are only connected to."""
 
@@ -124,7 +123,7 @@ async def _ask(source: SourceUrl, address: str) -> Found:
         )
 
     protocol = "RTSP/1.0" if source.scheme.startswith("rtsp") else "HTTP/1.1"
-    exchange = Exchange(connect, protocol, source.credentials)
+    exchange = Exchange(connect, protocol, None if tls else source.credentials)
     try:
         await exchange.begin()
         return Found(address, await _facts(exchange, source, address))
@@ -140,7 +139,7 @@ async def _facts(exchange: Exchange, source: SourceUrl, address: str) -> Mapping
 
 @functools.cache
 def _unverified() -> ssl.SSLContext:
-    """Cameras have certificates that nobody has signed, which players accept as well."""
+    """Cameras have certificates that nobody has signed; whether one will do is for the adapter to say."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from operatord.core.sources.url import SourceUrl
+from operatord.core.sources.url import TLS, SourceUrl
 from operatord.streams.hello import NoHello
 
 from .exchange import UNAUTHORIZED, Answer
@@ -18,8 +18,13 @@ def check_status(
     answer: Answer, source: SourceUrl, method: str, ok: Collection[int] = (200,)
 ) -> None:
     """See that a server has done what it was asked for. Raises `NoHello`, whose text is for everybody: who
-    knows the protocol may ask it as well."""
-    if answer.status not in ok:
+    knows the protocol may ask it as well.
+
+    That credentials are wanted is enough to know where they are not told to a server whose certificate nobody
+    has checked.
+    """
+    is_enough = source.scheme in TLS and source.userinfo and answer.status == UNAUTHORIZED
+    if answer.status not in ok and not is_enough:
         what = f"{source.shown} answers {method} with {answer.status}"
         raise NoHello(f"{what}: {_advice(answer.status, source)}")
 

@@ -9,7 +9,7 @@ from typing import Any
 from operatord.core.sources.url import SourceUrl
 from operatord.streams.hello import NoHello
 
-from .exchange import Answer, Exchange
+from .exchange import UNAUTHORIZED, Answer, Exchange
 from .refusal import check_status
 
 _ATTRIBUTE = re.compile(r"a=([a-z-]+):(.*)")
@@ -31,6 +31,8 @@ async def ask_camera(exchange: Exchange, source: SourceUrl, address: str) -> dic
     )
     answer = await _describe(exchange, uri)
     check_status(answer, source, "DESCRIBE")
+    if answer.status == UNAUTHORIZED:
+        return {}
     return facts_of((await exchange.body(answer)).decode("utf-8", "replace"))
 
 

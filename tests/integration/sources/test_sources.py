@@ -97,15 +97,16 @@ async def test_device_must_be_one(wire: Wire, tmp_path: Path) -> None:
     assert missing["state"] == "down"
 
 
-async def test_adapter_s_own_settings_may_be_asked_for(wire: Wire, tmp_path: Path) -> None:
+async def test_adapter_s_own_settings_may_be_asked_for(wire: Wire) -> None:
+    """The stage `probe` of the pipeline allows others, such as seed."""
     async with camera() as port:
         await wire.call("probe.register", name="cam", url=f"rtsp://127.0.0.1:{port}/")
-        refused = await wire.refusal("session.start", probe="cam", env={"probe": {"fps": 5}})
-    assert refused.data["path"] == "params.env.probe.fps"  # the emulator's, and not this adapter's
-    refused = await wire.refusal(
-        "session.start", probe="cam", env={"probe": {"source_url": "rtsp://127.0.0.1/"}}
-    )
-    assert refused.data["path"] == "params.env.probe.source_url"
+        for name in ("seed", "source_url"):
+            refused = await wire.refusal("session.start", probe="cam", env={"probe": {name: 5}})
+            assert refused.data["path"] == f"params.env.probe.{name}"
+        session = await wire.call("session.start", probe="cam", env={"probe": {"width": 32}})
+    hello, _, _ = await receive(session["location"])
+    assert hello["width"] == 32
 
 
 # Where
