@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: MIT
+"""Read a source with decoders, one after the other: the next one when it drops, or begins anew."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from fractions import Fraction
+from typing import Any
+
+from camera_settings import BYTES_PER_PIXEL, CameraSettings
+from decoder import Decoder
+from ffmpeg_command import decoder_call
+from nut import NutError
+from operatord_stage.stage import BROKEN_STREAM, NO_NEIGHBOUR, Fault
+from pace import BackOff, Pace
+from pictures import HEADROOM, Handover, Picture
+
+LARGEST_PICTURE = 64 * 1024 * 1024
+"""Bytes that the stream format allows for a frame."""
+NO_MORE = (EOFError, NutError, TimeoutError)
+"""How it shows that a decoder delivers no more."""
+
+
+class Capture:
+    """The pictures of a source, handed over in order until it has ended.
+
+    The frames of a recording are given out at its own rate. A live source is opened again when it drops; the
+    time of its frames then goes on by the clock of this machine.
+    """
+
+    def __init__(self, settings: CameraSettings, handover: Handover) -> None:
+        self._settings, self._handover = settings, handover
+        self._stopped = threading.Event()
+        self._pace = None if settings.live or settings.fps == 0 else Pace(self._stopped)
+        self._decoder = Decoder(settings.url.secrets)
+        self._size = (0, 0)
+        self._arrived = self._reconnects = 0
+        self._last_time = self._last_at = 0.0  # of the last frame: its time, and when it came
+
+    def open(self) -> dict[str, Any]:
+        """Wait for the source's first picture; return the hello. Raises `Fault`."""
+        settings = self._settings
+        back_off = BackOff(self._stopped, settings.open_timeout)
+        while not self._try_to_open(back_off.left()):
+            if (permanent := self._decoder.is_permanent()) or not back_off.wait():
+                tried = "" if permanent else f" within {settings.open_timeout} s"
+                sentence = f"cannot open {settings.url.shown}{tried}: {self._decoder.reason()}"
+                raise Fault(NO_NEIGHBOUR, sentence)
+        self._size = self._stream.width, self._stream.height
+        return self._hello()
+
+    def run(self) -> None:
+        """Read until the source has ended, or was closed. Raises `Fault` if it was lost."""
+        try:
+            more = True
+            while more:
+                before = self._arrived
+                whole = self._play()
+                more = not self._stopped.is_set() and self._go_on(whole, self._arrived > before)
+        finally:
+            self._handover.finish()
+
+    def close(self) -> None:
+        """End the decoder, and whatever waits."""
+        self._stopped.set()
+        self._handover.finish()
+        self._decoder.close()
+
+    def _hello(self) -> dict[str, Any]:
+        """Return what the first picture and the decoder's words say. Raises `Fault`."""
+        settings, (width, height) = self._settings, self._size
+        size = width * height * BYTES_PER_PIXEL[settings.pixel_format]
+        if size > LARGEST_PICTURE:
+            limit = f"more than the {LARGEST_PICTURE} of the stream format: set width, or crop"
+            raise Fault(NO_NEIGHBOUR, f"pictures of {width}×{height} have {size} bytes, {limit}")
+        fps = self._decoder.fps if settings.fps is None else settings.fps
+        picture = {"width": width, "height": height, "format": settings.pixel_format}
+        return {"type": "hello", "stream": "probe", **picture, "fps": plain_number(fps or 0)}
+
+    def _try_to_open(self, seconds: float) -> bool:
+        """Start a decoder; tell whether its first picture comes within so many seconds."""
+        self._decoder.start(decoder_call(self._settings, self._size))
+        try:
+            self._stream = self._decoder.open(seconds)
+        except NO_MORE as exc:
+            self._decoder.end(exc)
+            return False
+        return True
+
+    def _play(self) -> bool:
+        """Hand the decoder's frames over until there are no more; tell whether that was a proper end."""
+        self._stream.wait_for_frames(self._settings.stall_timeout if self._settings.live else None)
+        offset = None if self._arrived else 0.0
+        try:
+            while not self._stopped.is_set():
+                moment, size = self._stream.next_frame()
+                if offset is None:
+                    offset = self._last_time + time.monotonic() - self._last_at - moment
+                self._hand_over(moment + offset, size)
+        except NO_MORE as exc:
+            return self._decoder.end(exc)
+        return False
+
+    def _hand_over(self, moment: float, size: int) -> None:
+        buffer = self._handover.buffer(size)
+        with memoryview(buffer) as view:
+            self._stream.read_frame(view[HEADROOM:])
+        if self._pace:
+            self._pace.wait(moment)
+        self._last_time, self._last_at = moment, time.monotonic()
+        self._handover.put(Picture(buffer, self._arrived, moment))
+        self._arrived += 1
+
+    def _go_on(self, whole: bool, came: bool) -> bool:
+        """Open the source again if it is to go on; return False if this was its end. Raises `Fault`."""
+        if self._settings.live:
+            return self._reconnect()
+        if whole and not self._settings.loop:
+            return False
+        if whole and came and self._try_to_open(self._settings.open_timeout):
+            return True  # a container that the decoder cannot wind back
+        raise Fault(
+            BROKEN_STREAM, f"{self._settings.url.shown} broke off: {self._decoder.reason()}"
+        )
+
+    def _reconnect(self) -> bool:
+        """Open a lost source again; return False if this was closed meanwhile. Raises `Fault`."""
+        shown, seconds = self._settings.url.shown, self._settings.reconnect_timeout
+        why = self._decoder.reason()
+        say(f"{shown} was lost ({why}) and is tried again for up to {seconds} s" if seconds else "")
+        begun, back_off = time.monotonic(), BackOff(self._stopped, seconds)
+        while back_off.wait():
+            if self._try_to_open(min(back_off.left(), self._settings.stall_timeout)):
+                self._reconnects += 1
+                self._handover.count(reconnects=self._reconnects)
+                say(f"{shown} is back after {time.monotonic() - begun:.1f} s")
+                return True
+        if self._stopped.is_set():
+            return False
+        raise Fault(
+            BROKEN_STREAM, f"{shown} was lost, and did not come back: {self._decoder.reason()}"
+        )
+
+
+def say(sentence: str) -> None:
+    """Print a sentence for people."""
+    if sentence:
+        print(f"camera: {sentence}", file=sys.stderr, flush=True)
+
+
+def plain_number(value: float | Fraction) -> int | float:
+    """Return a rate as JSON shows it best: whole if it is, and else with three digits."""
+    return int(value) if value == int(value) else round(float(value), 3)

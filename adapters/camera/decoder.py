@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: MIT
+"""One run of ffmpeg: started, read, and ended."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from typing import IO
+
+from ffmpeg_command import Call
+from ffmpeg_words import is_permanent, parse_words, reason, source_fps
+from nut import NutReader
+from operatord_stage.stage import BAD_SETTING, Fault
+
+PIPE_BYTES = 1 << 20
+"""Bytes that may wait in the pipe of the pictures: as many as everybody may have."""
+LEAVE = 0.3
+"""Seconds for ffmpeg to take leave of the source before it is killed."""
+SAID_EVERY = 2.0
+"""Seconds between two errors that are passed on: of a bad line there may be hundreds."""
+REMEMBERED = 8
+"""Errors that are remembered to explain an end."""
+FACTS = 1.0
+"""Seconds for ffmpeg's description of the source to arrive once its first picture has."""
+
+
+class Decoder:
+    """ffmpeg, one run after the other."""
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        """Start nothing yet. The secrets are kept out of what is passed on of its words."""
+        self.fps: float | None = None  # as the source says
+        self._secrets = secrets
+        self._errors: deque[str] = deque(maxlen=REMEMBERED)
+        self._described = threading.Event()
+        self._opened = self._leaving = self._stopped = False
+        self._silent_until = 0.0
+        self._stop, self._stopper = socket.socketpair()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, call: Call) -> None:
+        """Start a run. Raises `Fault` if there is no ffmpeg."""
+        self._errors.clear()
+        self._described.clear()
+        self._opened = self._leaving = False
+        pipe = subprocess.PIPE
+        try:
+            process = subprocess.Popen(call.arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+        except OSError as exc:
+            why = f"ffmpeg cannot be started, is it installed? ({exc.strerror})"
+            raise Fault(BAD_SETTING, why) from exc
+        assert process.stdin and process.stdout and process.stderr
+        self._process, self._pictures = process, process.stdout
+        # A user may have used up what all pipes may have together.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(self._pictures, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._listener = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
+        self._listener.start()
+        with contextlib.suppress(OSError), process.stdin as listing:  # it may have ended already
+            listing.write(call.listing)
+
+    def open(self, seconds: float) -> NutReader:
+        """Wait for the first picture. Raises `EOFError`, NutError or TimeoutError if none comes in time."""
+        reader = NutReader(self._pictures.fileno(), self._stop.fileno(), seconds)
+        self._described.wait(FACTS)
+        self._opened = True
+        return reader
+
+    def end(self, cause: Exception) -> bool:
+        """End it after what its reader raised; tell whether it has read its source to a proper end.
+
+        When it cannot write any more, it takes leave of the source.
+        """
+        process = self._process
+        assert process
+        if not isinstance(cause, EOFError):
+            self._errors.append(str(cause))
+        elif not self._stopped and self._has_ended(process, LEAVE):
+            return process.returncode == 0
+        self._leaving = True
+        self._pictures.close()
+        self._end_for_good(process)
+        return False
+
+    def close(self) -> None:
+        """Have whoever reads from it, in another thread, end it, and see to it that it does."""
+        self._stopped = True
+        self._stopper.close()
+        if self._process:
+            self._end_for_good(self._process)
+
+    def _end_for_good(self, process: subprocess.Popen[bytes]) -> None:
+        if not self._has_ended(process, LEAVE):
+            process.kill()
+            self._has_ended(process, None)
+
+    def _has_ended(self, process: subprocess.Popen[bytes], seconds: float | None) -> bool:
+        """Wait for its end, and for all that it has said; tell whether both have come."""
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        self._listener.join(LEAVE)
+        return True
+
+    def reason(self) -> str:
+        """Return why it ended, as a clause without credentials."""
+        return reason(list(self._errors), opened=self._opened)
+
+    def is_permanent(self) -> bool:
+        """Tell whether what it complained of is of the kind that stays."""
+        return is_permanent(list(self._errors))
+
+    def _listen(self, stream: IO[bytes]) -> None:
+        """Read what it says until it ends, so that it never waits for that."""
+        with stream:
+            for raw in stream:
+                line = parse_words(raw.decode(errors="replace"), self._secrets)
+                if not line.is_error:
+                    self._note(line.text)
+                elif not (self._leaving or self._stopped):  # else it only complains of that
+                    self._complain(line.text)
+        self._described.set()
+
+    def _complain(self, text: str) -> None:
+        """Remember an error, and print it if that is not done once the source has failed to open."""
+        self._errors.append(text)
+        now = time.monotonic()
+        if self._opened and now >= self._silent_until:
+            self._silent_until = now + SAID_EVERY
+            print(f"camera: ffmpeg: {text}", file=sys.stderr, flush=True)
+
+    def _note(self, text: str) -> None:
+        if self.fps is None:
+            self.fps = source_fps(text)
+        if text.startswith("Output #0"):
+            self._described.set()

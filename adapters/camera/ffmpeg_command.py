@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""How ffmpeg is called: its arguments, and what it reads on its standard input. Without I/O.
+
+Frames with their times. ffmpeg writes NUT with raw pictures to a pipe. Of the ways to learn each frame's
+time stamp, this is the cheapest that cannot get out of step, and needs nothing to be known before:
+
+* NUT has the size of the pictures in its head and a time stamp of full precision before each frame, in
+  about thirty bytes; with `avioflags direct` the pictures go from the encoder to the pipe without a copy in
+  between. So one pipe says it all, in order, whatever the source does: loops, other rates, lost packets.
+* `metadata=print` and `showinfo` write the times to a second stream. That costs as little, but it says
+  nothing of the size, which ffprobe would have to find out: by a second connection, which some cameras
+  refuse, and before rotation, cropping and scaling. `showinfo` writes among ffmpeg's messages.
+* Matroska has times in whole milliseconds, and YUV4MPEG2 has none and no RGB.
+
+`fps_mode passthrough` keeps ffmpeg from making or dropping frames to suit a rate, and `enc_time_base` from
+rounding the times to it.
+
+URLs with credentials. Everybody on a machine can read the arguments of its processes. So what a network
+brings is named in a list for ffmpeg's `concat`, of one entry, which goes through standard input, together
+with the options for opening it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from camera_settings import CameraSettings
+
+TIME_BASE = 90_000
+"""Ticks of a time stamp in a second: those of RTP and MPEG; frame rates in use come out even."""
+PIXEL_FORMATS = {"gray8": "gray", "gray16le": "gray16le", "rgb24": "rgb24"}
+"""ffmpeg's names."""
+
+PROTOCOLS = {
+    "rtsp": "pipe,rtsp,rtp,tcp,udp,http",
+    "rtsps": "pipe,rtsp,rtsps,rtp,srtp,tcp,tls,udp",
+    "http": "pipe,http,tcp",
+    "https": "pipe,https,tls,tcp",
+    "file": "file",
+}
+"""What ffmpeg may open for a source, so that its bytes cannot make it open anything else."""
+CONTAINERS = (
+    "avi,asf,dicom,flv,gif,h264,hevc,image2,jpeg_pipe,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mpjpeg,nut,"
+    "ogg,png_pipe,webm,yuv4mpegpipe"
+)
+"""What a web server's answer and a file may be: no playlists, which name other addresses."""
+
+
+class Call(NamedTuple):
+    """How ffmpeg is called."""
+
+    arguments: tuple[str, ...]
+    listing: bytes
+    """What it reads on standard input."""
+
+
+def decoder_call(settings: CameraSettings, size: tuple[int, int] = (0, 0)) -> Call:
+    """Return how ffmpeg is called to write NUT to its standard output.
+
+    Args:
+        settings: what is wanted.
+        size: width and height in pixels that the stream has already; 0 for a first call.
+    """
+    arguments = ["ffmpeg", "-hide_banner", "-nostats", "-nostdin", "-loglevel", "level+info"]
+    arguments += [*_input(settings), *_output(settings, size)]
+    return Call(tuple(arguments), _listing(settings) if settings.url.is_network else b"")
+
+
+def _input(settings: CameraSettings) -> list[str]:
+    # Threads that each decode a frame of their own hand it out only when all of them are busy.
+    prompt = ["-thread_type", "slice"] if settings.live else []
+    scheme, target = settings.url.scheme, settings.url.target
+    if scheme == "v4l2":
+        return [*prompt, "-f", "v4l2", *_device(settings), "-i", target]
+    allowed = ["-protocol_whitelist", PROTOCOLS[scheme], "-format_whitelist", _containers(scheme)]
+    if scheme == "file":
+        return [*prompt, *allowed, *(["-stream_loop", "-1"] if settings.loop else []), "-i", target]
+    return [*prompt, *allowed, "-f", "concat", "-safe", "0", "-i", "pipe:0"]
+
+
+def _containers(scheme: str) -> str:
+    return {"rtsp": "concat,rtsp", "rtsps": "concat,rtsp", "file": CONTAINERS}.get(
+        scheme, f"concat,{CONTAINERS}"
+    )
+
+
+def _device(settings: CameraSettings) -> list[str]:
+    wanted = {
+        "-input_format": settings.device_format,
+        "-video_size": settings.device_size,
+        "-framerate": settings.device_fps,
+    }
+    return [word for option, value in wanted.items() if value for word in (option, value)]
+
+
+def _listing(settings: CameraSettings) -> bytes:
+    """Return the list for `concat`: the URL has neither line ends nor spaces."""
+    quoted = settings.url.target.replace("'", r"'\''")
+    lines = ["ffconcat version 1.0", f"file '{quoted}'"]
+    lines += [f"option {name} {value}" for name, value in _opening(settings).items()]
+    return "\n".join([*lines, ""]).encode()
+
+
+def _opening(settings: CameraSettings) -> dict[str, str]:
+    """Return the options for opening a URL; times in microseconds."""
+    patience = str(settings.stall_timeout * 1_000_000)
+    options = {"timeout": patience}
+    if settings.live:
+        # A rate is not worth waiting for: the size is there with the first picture.
+        options["fpsprobesize"] = "0"
+    if settings.url.scheme in ("rtsp", "rtsps"):
+        return options | {"rtsp_transport": settings.transport}
+    if settings.url.scheme == "https":
+        return options | {"tls_verify": str(int(settings.tls_verify))}
+    return options
+
+
+def _output(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
+    return [
+        *("-map", "0:v:0", "-vf", ",".join(_filters(settings, size))),
+        *("-fps_mode", "passthrough", "-enc_time_base", f"1:{TIME_BASE}"),
+        *("-c:v", "rawvideo", "-f", "nut", "-flush_packets", "1", "-avioflags", "direct", "pipe:1"),
+    ]
+
+
+def _filters(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
+    """Return what becomes of a picture, in order: fewer frames and pixels first, then what costs more."""
+    chain = []
+    if settings.fps:
+        chain.append(f"fps={settings.fps}")
+    if settings.crop:
+        width, height, x, y = settings.crop
+        chain.append(f"crop={width}:{height}:{x}:{y}:exact=1")
+    if scale := _scale(settings, size):
+        chain.append(f"scale={scale}")
+    return [*chain, f"format={PIXEL_FORMATS[settings.pixel_format]}"]
+
+
+def _scale(settings: CameraSettings, size: tuple[int, int]) -> str:
+    width, height = size if any(size) else (settings.width, settings.height)
+    return f"{width or -1}:{height or -1}" if width or height else ""
