@@ -54,6 +54,9 @@ RECIPES: Mapping[str, Recipe] = {
     "demo-stream": Recipe("operatord.emulators", "streaming", script="streaming.py"),
     "demo-segmentation": Recipe("operatord.emulators", "segmentation", script="segmentation.py"),
     STAGE_IMAGE: Recipe("operatord.stage"),
+    "operatord-camera": Recipe(
+        "operatord.adapters", "camera", stands_on=STAGE_IMAGE, script="camera.py"
+    ),
 }
 """How each image is built, by its name; what others stand on comes before them."""
 

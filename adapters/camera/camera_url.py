@@ -46,11 +46,8 @@ def parse_url(text: str) -> CameraUrl:
     Raises:
         ValueError: it is none that can be opened; the sentence does not repeat it.
     """
-    if not text.isprintable() or not text.isascii() or " " in text or len(text) > LONGEST:
-        raise ValueError(
-            f"source_url must have up to {LONGEST} printable ASCII characters without spaces; write others"
-            " as %XX"
-        )
+    if not text.isprintable() or len(text) > LONGEST:
+        raise ValueError(f"source_url must have up to {LONGEST} printable characters")
     try:
         parts = urlsplit(text)
         host, _port = parts.hostname, parts.port
@@ -63,6 +60,8 @@ def parse_url(text: str) -> CameraUrl:
 
 
 def _of_network(text: str, parts: SplitResult, host: str | None) -> CameraUrl:
+    if not text.isascii() or " " in text:
+        raise ValueError("source_url has spaces or letters beyond ASCII, which are written as %XX")
     if not host:
         raise ValueError(f"source_url must name a host: {parts.scheme}://HOST/…")
     place = parts.netloc.rpartition("@")[2]

@@ -106,8 +106,8 @@ def _opening(settings: CameraSettings) -> dict[str, str]:
     patience = str(settings.stall_timeout * 1_000_000)
     options = {"timeout": patience}
     if settings.live:
-        # A rate is not worth waiting for: the size is there with the first picture.
-        options["fpsprobesize"] = "0"
+        # Of the twenty frames for which ffmpeg would wait, the first three tell the rate.
+        options["fpsprobesize"] = "3"
     if settings.url.scheme in ("rtsp", "rtsps"):
         return options | {"rtsp_transport": settings.transport}
     if settings.url.scheme == "https":

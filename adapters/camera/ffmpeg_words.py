@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 LEVEL = re.compile(r"^(?:\[(?P<part>[^\]@]+?)(?: @ \S+)?\] )?\[(?P<level>[a-z]+)\] ?(?P<text>.*)$")
 """A line with `-loglevel level+info`: the part of ffmpeg that speaks, the level, the text."""
-VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?)(?P<kilo>k?) fps\b")
-"""The line that describes a video stream, if it says a rate."""
+VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?) fps\b")
+"""The line that describes a video stream, if it says a rate; thousands ("60k fps") are ticks of its clock."""
 USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
 QUERY = re.compile(r"(://[^\s?#'\"]*)[?#][^\s'\"]*")
 SHOWN = 300
@@ -59,7 +59,7 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
 def source_fps(text: str) -> float | None:
     """Return the frames a second that the description of a video stream says; None for another line."""
     found = VIDEO.search(text)
-    return float(found["fps"]) * (1000 if found["kilo"] else 1) if found else None
+    return float(found["fps"]) if found else None
 
 
 def reason(errors: list[str], *, opened: bool) -> str:
