@@ -30,64 +30,72 @@ Settings, all from the environment:
 again after 0.25 s, and then after pauses that double, up to 8 s; its size stays what it was. Reports
 say how often that was (`reconnects`), and how many frames were not taken in time (`source_dropped`).
 Sentences never show user, password or query of a URL.
-
-Who reads from it is as with any stage:
-
 """
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import os
+import subprocess
 import threading
-from collections.abc import Callable
 
+import operatord_stage as stage
 from camera_settings import read_settings
 from capture import Capture
 from feed import Feed
-from operatord_stage.relay import Relay
-from operatord_stage.sockets import listen, resolve
-from operatord_stage.source import Frame
-from operatord_stage.stage import Fault, run, text
-from operatord_stage.terms import TERMS_HELP, Settings, Terms
-from pictures import Handover
+from handover import Handover
 
 
-def rehearse() -> None:
-    """Do once what a session begins with."""
-    resolve("localhost", 0)
+class Camera:
+    """A source that is opened once its settings are there, and read by a thread."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, object] = {}
+        self._capture: Capture | None = None
+
+    def prepare(self) -> None:
+        """Read the settings. Raises `Fault`."""
+        self._settings = read_settings()
+        if not self._settings.live:
+            # Nothing of a recording is lost while nobody reads it.
+            os.environ["unread"] = stage.text("unread", "hold")  # noqa: SIM112 - that is its name
+
+    def open(self) -> Feed:
+        """Wait for the source's first picture; return its frames. Raises `Fault`."""
+        handover = Handover(self.figures, drops=self._settings.live)
+        self._capture = Capture(self._settings, handover)
+        feed = Feed(handover, self._capture.open())
+        threading.Thread(target=read, args=(self._capture, feed), daemon=True).start()
+        return feed
+
+    def close(self) -> None:
+        """End the decoder."""
+        if self._capture:
+            self._capture.close()
 
 
-def serve(last_words: list[Callable[[], None]]) -> None:
-    """Serve the source to its end."""
-    wanted, name = read_settings(), text("OPERATORD_STAGE", "probe")
-    settings = Settings(("source", 1), (name, 12345))
-    if not (wanted.live or settings.unread):
-        settings.unread = "hold"  # nothing of a recording is lost while nobody reads it
-    listener = listen(name, settings.host, settings.port, settings.connect_timeout)
-    handover = Handover(drops=wanted.live)
-    capture = Capture(wanted, handover)
-    last_words.append(capture.close)
-    feed = Feed(handover, capture.open())
-    relay = Relay(feed, listener, Terms(name, settings, feed.hello), passed_on)
-    relay.reports.figures = handover.figures
-    threading.Thread(target=_read, args=(capture, feed), daemon=True).start()
-    try:
-        relay.run(last_words)
-    finally:
-        capture.close()
-
-
-def passed_on(view: memoryview, frame: Frame) -> memoryview:
-    """Return what consumers are sent for a frame."""
-    return view[frame.start : frame.stop]
-
-
-def _read(capture: Capture, feed: Feed) -> None:
+def read(capture: Capture, feed: Feed) -> None:
+    """Read the source to its end."""
     try:
         capture.run()
-    except Fault as fault:
+    except stage.Fault as fault:
         feed.fault = fault
 
 
+def load_ffmpeg() -> None:
+    """Have ffmpeg's libraries in memory before a session begins: from a disk they take long."""
+    with contextlib.suppress(OSError):
+        subprocess.run(["ffmpeg", "-version"], stdout=subprocess.DEVNULL, check=False)
+
+
 if __name__ == "__main__":
-    sys.exit(run("camera", __doc__ + TERMS_HELP, serve, rehearse))
+    camera = Camera()
+    if os.environ.get("OPERATORD_LATE_BIND") == "1":
+        load_ffmpeg()
+    stage.serve(
+        camera.open,
+        kind="source",
+        prepare=camera.prepare,
+        finish=camera.close,
+        figures=camera.figures,
+    )

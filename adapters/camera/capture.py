@@ -12,13 +12,12 @@ from typing import Any
 from camera_settings import BYTES_PER_PIXEL, CameraSettings
 from decoder import Decoder
 from ffmpeg_command import decoder_call
+from handover import HEADROOM, Handover, Picture
 from nut import NutError
+from operatord_stage.pictures import PAYLOAD_LIMIT
 from operatord_stage.stage import BROKEN_STREAM, NO_NEIGHBOUR, Fault
 from pace import BackOff, Pace
-from pictures import HEADROOM, Handover, Picture
 
-LARGEST_PICTURE = 64 * 1024 * 1024
-"""Bytes that the stream format allows for a frame."""
 NO_MORE = (EOFError, NutError, TimeoutError)
 """How it shows that a decoder delivers no more."""
 
@@ -72,8 +71,8 @@ class Capture:
         """Return what the first picture and the decoder's words say. Raises `Fault`."""
         settings, (width, height) = self._settings, self._size
         size = width * height * BYTES_PER_PIXEL[settings.pixel_format]
-        if size > LARGEST_PICTURE:
-            limit = f"more than the {LARGEST_PICTURE} of the stream format: set width, or crop"
+        if size > PAYLOAD_LIMIT:
+            limit = f"more than the {PAYLOAD_LIMIT} that a stage sends: set width, or crop"
             raise Fault(NO_NEIGHBOUR, f"pictures of {width}×{height} have {size} bytes, {limit}")
         fps = self._decoder.fps if settings.fps is None else settings.fps
         picture = {"width": width, "height": height, "format": settings.pixel_format}

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from handover import HEADROOM, Handover, Picture
 from operatord_stage.source import Frame
 from operatord_stage.stage import Fault
-from pictures import HEADROOM, Handover, Picture
 
 HEADER = b'{"type":"frame","seq":%d,"pts":%.6f,"parts":[{"name":"image","bytes":%d}]}\n'
 """The line before a picture."""

@@ -38,9 +38,10 @@ class Handover:
     read while the queue is full.
     """
 
-    def __init__(self, *, drops: bool) -> None:
+    def __init__(self, figures: dict[str, object], *, drops: bool) -> None:
+        """Begin with nothing. The figures are those of the stage's reports."""
         self.ready, self._bell = socket.socketpair()  # ready to be read while there is something
-        self.figures: dict[str, object] = {}  # for reports
+        self._figures = figures
         self.dropped = 0  # since the first picture was taken
         self.count(reconnects=0, source_dropped=0)
         self._drops = drops
@@ -51,7 +52,7 @@ class Handover:
 
     def count(self, **figures: int) -> None:
         """Note what reports are to say."""
-        self.figures.update(figures)
+        self._figures.update(figures)
 
     def buffer(self, size: int) -> bytearray:
         """Return a buffer for a picture of so many bytes, which nobody has a view of."""
