@@ -10,7 +10,7 @@ NETWORK = ("rtsp", "rtsps", "http", "https")
 """Schemes of sources that a network brings."""
 SCHEMES = (*NETWORK, "file", "v4l2")
 """All schemes that are understood."""
-RECORDINGS = (".avi", ".dcm", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
+RECORDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 """Endings of a path at a web server that is a file, and no camera."""
 LONGEST = 4096
 """Characters of a URL."""

@@ -20,6 +20,8 @@ from pace import BackOff, Pace
 
 NO_MORE = (EOFError, NutError, TimeoutError)
 """How it shows that a decoder delivers no more."""
+LEAST_PATIENCE = 2.0
+"""Seconds for the last attempt to open a source, which may begin when the time is nearly over."""
 
 
 class Capture:
@@ -42,7 +44,7 @@ class Capture:
         """Wait for the source's first picture; return the hello. Raises `Fault`."""
         settings = self._settings
         back_off = BackOff(self._stopped, settings.open_timeout)
-        while not self._try_to_open(back_off.left()):
+        while not self._try_to_open(max(back_off.left(), LEAST_PATIENCE)):
             if (permanent := self._decoder.is_permanent()) or not back_off.wait():
                 tried = "" if permanent else f" within {settings.open_timeout} s"
                 sentence = f"cannot open {settings.url.shown}{tried}: {self._decoder.reason()}"
@@ -131,7 +133,7 @@ class Capture:
         say(f"{shown} was lost ({why}) and is tried again for up to {seconds} s" if seconds else "")
         begun, back_off = time.monotonic(), BackOff(self._stopped, seconds)
         while back_off.wait():
-            if self._try_to_open(min(back_off.left(), self._settings.stall_timeout)):
+            if self._try_to_open(max(self._settings.stall_timeout, LEAST_PATIENCE)):
                 self._reconnects += 1
                 self._handover.count(reconnects=self._reconnects)
                 say(f"{shown} is back after {time.monotonic() - begun:.1f} s")

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from handover import HEADROOM, Handover, Picture
 from operatord_stage.source import Frame
 from operatord_stage.stage import Fault
+
+if TYPE_CHECKING:
+    from operatord_stage.source import Readable
 
 HEADER = b'{"type":"frame","seq":%d,"pts":%.6f,"parts":[{"name":"image","bytes":%d}]}\n'
 """The line before a picture."""
@@ -23,18 +26,14 @@ class Feed:
     def __init__(self, handover: Handover, hello: dict[str, Any]) -> None:
         self.hello = hello
         self.view = memoryview(b"")
-        self.sock = handover.ready
+        self.sock: Readable = handover.ready
         self.ended = False
+        self.dropped = 0
         self.fault: Fault | None = None
         """Why the source ended, if that was not its end."""
         self._handover = handover
         self._first: Picture | None = None
         self._lent: bytearray | None = None  # the buffer that was read last
-
-    @property
-    def dropped(self) -> int:
-        """Frames that were dropped here."""
-        return self._handover.dropped
 
     def read(self) -> list[Frame]:
         """Return the next frame, in `view`. Raises `Fault` after the last one, if the source was lost."""
@@ -55,6 +54,7 @@ class Feed:
     def _frame(self, picture: Picture) -> Frame:
         """Write a picture's line before it."""
         self._first = first = self._first or picture
+        self.dropped = self._handover.dropped
         self._lent, self.view = picture.buffer, memoryview(picture.buffer)
         stop = len(self.view)
         seconds = max(0.0, picture.time - first.time)

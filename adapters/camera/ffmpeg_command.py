@@ -40,7 +40,7 @@ PROTOCOLS = {
 }
 """What ffmpeg may open for a source, so that its bytes cannot make it open anything else."""
 CONTAINERS = (
-    "avi,asf,dicom,flv,gif,h264,hevc,image2,jpeg_pipe,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mpjpeg,nut,"
+    "avi,asf,flv,gif,h264,hevc,image2,jpeg_pipe,matroska,mjpeg,mov,mp4,mpeg,mpegts,mpegvideo,mpjpeg,nut,"
     "ogg,png_pipe,webm,yuv4mpegpipe"
 )
 """What a web server's answer and a file may be: no playlists, which name other addresses."""

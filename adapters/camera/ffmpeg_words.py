@@ -15,7 +15,7 @@ LEVEL = re.compile(r"^(?:\[(?P<part>[^\]@]+?)(?: @ \S+)?\] )?\[(?P<level>[a-z]+)
 VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?) fps\b")
 """The line that describes a video stream, if it says a rate; thousands ("60k fps") are ticks of its clock."""
 USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
-QUERY = re.compile(r"(://[^\s?#'\"]*)[?#][^\s'\"]*")
+QUERY = re.compile(r"(://[^\s?#'\"]*)[?#][^\s'\"]*?(?=:?(?:[\s'\"]|$))")
 SHOWN = 300
 """Characters of a message that are shown."""
 PERMANENT = re.compile(

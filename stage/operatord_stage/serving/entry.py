@@ -74,8 +74,9 @@ def serve(  # noqa: PLR0913 - a keyword for each thing that a stage may want oth
         function: A filter's is called with each `Frame`, and returns it, a dict of parts that it gets, or a
             `Frame` of its own. A sink's is called with each, and the stream is served on as it is. A source's
             is a generator function of pictures (bytes, arrays, dicts of parts, or `Frame`s), or one that
-            returns a `RawSource`, or another object with the members that are listed there. A filter is not called for frames that nobody gets. While a function runs,
-            nobody is served: it should take less than a second.
+            returns a `RawSource`, or another object with the members that are listed there. A filter is not
+            called for frames that nobody gets. While a function runs, nobody is served: it should take less
+            than a second.
         kind: which of these it is.
         name: this stage's name, if the environment does not say it (`OPERATORD_STAGE`).
         upstream: that of the stage before it (`OPERATORD_UPSTREAM`).

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: MIT
+"""What goes wrong: sources that cannot be opened, signals, and a machine without ffmpeg."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import shared_host
+from camera_lab import PATIENCE, Camera, Consumer
+
+Launch = Callable[..., Camera]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("file:/nowhere/scan.mkv", "cannot open file:/nowhere/scan.mkv: No such file or directory"),
+        ("v4l2:/dev/video-none", "cannot open v4l2:/dev/video-none: "),
+        (f"file:{__file__}", "Invalid data found"),
+    ],
+)
+def test_what_is_not_there_is_told_at_once(launch: Launch, url: str, said: str) -> None:
+    ended = launch(url).ended()
+    assert ended.code == 3
+    assert said in ended.sentences
+
+
+def test_a_source_is_tried_for_as_long_as_it_may_take(launch: Launch) -> None:
+    port = shared_host.free_port()
+    ended = launch(f"rtsp://a:b@127.0.0.1:{port}/camera", connect_timeout=1).ended()
+    assert ended.code == 3
+    said = f"cannot open rtsp://127.0.0.1:{port}/camera within 1 s: "
+    assert said in ended.sentences
+    assert "Connection refused" in ended.sentences
+
+
+def test_a_crop_beyond_the_picture_is_told(launch: Launch, recording: Path) -> None:
+    ended = launch(f"file:{recording}", crop="4000:3000:0:0").ended()
+    assert ended.code == 3
+    assert "Invalid too big or non positive size" in ended.sentences
+
+
+def test_pictures_that_no_stage_takes_are_told(launch: Launch, recording: Path) -> None:
+    ended = launch(f"file:{recording}", width=8000, height=8000).ended()
+    assert ended.code == 3
+    assert "pictures of 8000×8000 have 64000000 bytes" in ended.sentences
+
+
+def test_without_ffmpeg_it_says_so(launch: Launch, recording: Path, tmp_path: Path) -> None:
+    ended = launch(f"file:{recording}", PATH=tmp_path).ended()
+    assert ended.code == 2
+    assert "ffmpeg cannot be started, is it installed?" in ended.sentences
+
+
+def test_a_bad_setting_is_told(launch: Launch) -> None:
+    ended = launch("file:scan.mkv").ended()
+    assert ended.code == 2
+    assert "source_url must name a whole path" in ended.sentences
+
+
+def test_a_signal_ends_it_and_its_decoder(launch: Launch, recording: Path) -> None:
+    camera = launch(f"file:{recording}", loop=True)
+    with Consumer(camera.port()) as consumer:
+        consumer.frames(2)
+        children = Path(f"/proc/{camera.process.pid}/task/{camera.process.pid}/children")
+        (decoder,) = children.read_text().split()
+        camera.process.terminate()
+        assert camera.process.wait(PATIENCE) == 143
+    assert not Path(f"/proc/{decoder}").exists()
+
+
+def test_it_is_told_late_what_to_read(launch: Launch, recording: Path) -> None:
+    camera = launch("", OPERATORD_LATE_BIND=1, fps=0)
+    assert camera.line() == {"type": "waiting"}
+    assert camera.process.stdin
+    camera.process.stdin.write(b'{"env":{"source_url":"file:%s"}}\n' % bytes(recording))
+    camera.process.stdin.flush()
+    with Consumer(camera.port()) as consumer:
+        assert len(consumer.frames()) == 20
+    assert camera.ended().code == 0

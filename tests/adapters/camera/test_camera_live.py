@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: MIT
+"""Live sources: an RTSP server, a web server's MJPEG; with passwords, and with drops."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from urllib.parse import quote
+
+import shared_host
+from camera_lab import PASSWORD, Camera, Consumer, mjpeg_server, rtsp_server
+
+Launch = Callable[..., Camera]
+
+
+def test_a_camera_with_rtsp_is_read(launch: Launch) -> None:
+    with rtsp_server() as server:
+        camera = launch(server.url())
+        with Consumer(camera.port()) as consumer:
+            size = {"width": 320, "height": 240, "format": "gray8", "fps": 25}
+            assert consumer.hello.items() >= size.items()
+            frames = consumer.frames(10)
+        times = [frame.pts for frame in frames]
+        assert all(0.02 < b - a < 0.06 for a, b in itertools.pairwise(times)), times
+        assert len({frame.image for frame in frames}) > 5, "the ball does not move"
+
+
+def test_a_password_opens_and_is_never_shown(launch: Launch) -> None:
+    userinfo = f"operator:{quote(PASSWORD, safe='')}@"
+    with rtsp_server(user="operator", password=PASSWORD) as server:
+        camera = launch(server.url(userinfo), count=5)
+        with Consumer(camera.port()) as consumer:
+            assert "operator" not in camera.decoder_arguments()
+            assert len(consumer.frames()) == 5
+        ended = camera.ended()
+        assert ended.code == 0
+        for secret in ("operator", PASSWORD, quote(PASSWORD, safe="")):
+            assert secret not in ended.sentences + str(ended.report)
+
+
+def test_a_wrong_password_is_told_at_once(launch: Launch) -> None:
+    with rtsp_server(user="operator", password=PASSWORD) as server:
+        ended = launch(server.url("operator:wr0ng@")).ended()
+    assert ended.code == 3
+    assert f"cannot open {server.url()}: " in ended.sentences
+    assert "401 Unauthorized" in ended.sentences
+    assert "wr0ng" not in ended.sentences
+
+
+def test_a_source_that_drops_is_opened_again(launch: Launch, jpegs: list[bytes]) -> None:
+    port = shared_host.free_port()
+    url = f"http://viewer:l0gin@127.0.0.1:{port}/video?key=s3same"
+    with mjpeg_server(jpegs, port):
+        camera = launch(url)
+        consumer = Consumer(camera.port())
+        before = consumer.frames(5)
+    with consumer:
+        lost = camera.sentence()
+        while "was lost" not in lost:
+            lost = camera.sentence()
+        with mjpeg_server(jpegs, port):
+            camera.report_until(reconnects=1)
+            after = consumer.frames(5)
+    camera.process.terminate()
+    ended = camera.ended()
+    assert f"http://127.0.0.1:{port}/video is back after" in ended.sentences
+    assert after[-1].pts > before[-1].pts
+    assert after[-1].seq > before[-1].seq
+    for secret in ("viewer", "l0gin", "s3same"):
+        assert secret not in lost + ended.sentences
+
+
+def test_a_source_that_stays_away_ends_the_stream(launch: Launch, jpegs: list[bytes]) -> None:
+    with mjpeg_server(jpegs) as server:
+        camera = launch(f"http://127.0.0.1:{server.port}/video", reconnect_timeout=0)
+        with Consumer(camera.port()) as consumer:
+            consumer.frames(3)
+            server.close()
+            consumer.frames()
+            assert consumer.end is None
+    ended = camera.ended()
+    assert ended.code == 4
+    assert "was lost, and did not come back" in ended.sentences
+
+
+def test_who_is_slow_gets_the_newest_pictures(launch: Launch, jpegs: list[bytes]) -> None:
+    with mjpeg_server(jpegs) as server:
+        # Pictures that no buffer of a kernel takes for long.
+        camera = launch(f"http://127.0.0.1:{server.port}/video", width=3000, height=3000)
+        with Consumer(camera.port()) as consumer:
+            consumer.frames(1)
+            while not camera.line().get("source_dropped"):
+                pass
+            seen = [frame.seq for frame in consumer.frames(6)]
+    assert seen != list(range(seen[0], seen[0] + 6))
+
+
+def test_a_playlist_leads_nowhere(launch: Launch, jpegs: list[bytes]) -> None:
+    with mjpeg_server(jpegs) as server:
+        ended = launch(f"http://127.0.0.1:{server.port}/playlist", connect_timeout=5).ended()
+        assert server.connections == 1
+    assert ended.code == 3

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: MIT
+"""URLs, settings, ffmpeg's arguments and ffmpeg's messages: what holds without any source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+SECRET = "rtsp://admin:s3cr%40t@cam.lab:8554/live?token=t0ken&channel=101"
+
+
+@pytest.fixture
+def settings_of(modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Return a function that reads the settings of an environment."""
+
+    def read(url: str = "rtsp://cam.lab/live", **env: object) -> Any:
+        for name, value in {"source_url": url, **env}.items():
+            monkeypatch.setenv(name, str(value))
+        return modules.camera_settings.read_settings()
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "shown", "live"),
+    [
+        ("rtsp://u:p@h:554/a?b=c", "rtsp://u:p@h:554/a?b=c", "rtsp://h:554/a", True),
+        ("rtsps://[fd00::1]:322/a", "rtsps://[fd00::1]:322/a", "rtsps://[fd00::1]:322/a", True),
+        ("http://h/video", "http://h/video", "http://h/video", True),
+        ("https://h/a/scan.MP4", "https://h/a/scan.MP4", "https://h/a/scan.MP4", False),
+        ("file:/srv/a%20b.mkv", "file:/srv/a b.mkv", "file:/srv/a b.mkv", False),
+        ("file:///srv/ä.mkv", "file:/srv/ä.mkv", "file:/srv/ä.mkv", False),
+        ("v4l2:/dev/video0", "/dev/video0", "v4l2:/dev/video0", True),
+    ],
+)
+def test_a_url_is_taken_apart(
+    modules: SimpleNamespace, text: str, target: str, shown: str, live: bool
+) -> None:
+    url = modules.camera_url.parse_url(text)
+    assert (url.target, url.shown, url.is_live) == (target, shown, live)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ftp://h/a", "must begin with one of rtsp, rtsps, http, https, file, v4l2"),
+        ("rtsp:///a", "must name a host"),
+        ("rtsp://h:port/a", "a host or port that is none"),
+        ("rtsp://h/a b", "written as %XX"),
+        ("rtsp://h/a\nfile '/etc/passwd'", "printable"),
+        ("file:scan.mkv", "a whole path"),
+        ("file://elsewhere/scan.mkv", "a whole path"),
+    ],
+)
+def test_a_url_that_cannot_be_opened_is_refused_without_being_repeated(
+    modules: SimpleNamespace, text: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        modules.camera_url.parse_url(text)
+    assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"crop": "10:10"}, "crop must be WIDTH:HEIGHT:X:Y"),
+        ({"crop": "0:10:0:0"}, "crop must be WIDTH:HEIGHT:X:Y"),
+        ({"fps": "fast"}, "fps must be a number from 0 to 1000"),
+        ({"fps": "1/0"}, "fps must be a number from 0 to 1000"),
+        ({"fps": "0"}, "fps=0 is for recordings"),
+        ({"width": "70000"}, "width must be a whole number"),
+        ({"pixel_format": "yuv"}, "pixel_format must be one of gray8, gray16le, rgb24"),
+        ({"loop": "true"}, "loop is for recordings"),
+        ({"device_size": "big"}, "device_size must be as 1280x720"),
+        ({"source_url": ""}, "source_url is missing"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_named(
+    settings_of: Callable[..., Any], modules: SimpleNamespace, env: dict[str, str], said: str
+) -> None:
+    with pytest.raises(modules.capture.Fault, match=said) as caught:
+        settings_of(**env)
+    assert caught.value.code == 2
+
+
+def test_credentials_are_not_among_the_arguments(
+    settings_of: Callable[..., Any], modules: SimpleNamespace
+) -> None:
+    call = modules.ffmpeg_command.decoder_call(settings_of(SECRET))
+    assert "cam.lab" not in " ".join(call.arguments)
+    assert f"file '{SECRET}'\n".encode() in call.listing
+
+
+def test_a_url_is_one_word_of_the_list(
+    settings_of: Callable[..., Any], modules: SimpleNamespace
+) -> None:
+    call = modules.ffmpeg_command.decoder_call(settings_of("http://h/it's"))
+    assert b"file 'http://h/it'\\''s'\n" in call.listing
+
+
+def test_the_filters_crop_before_they_scale(
+    settings_of: Callable[..., Any], modules: SimpleNamespace
+) -> None:
+    settings = settings_of(crop="640:480:10:20", width=320, fps="30000/1001", pixel_format="rgb24")
+    assert settings.fps == Fraction(30000, 1001)
+    filters = modules.ffmpeg_command._filters
+    rest = "crop=640:480:10:20:exact=1,scale=320:-1,format=rgb24"
+    assert ",".join(filters(settings, (0, 0))) == f"fps=30000/1001,{rest}"
+    assert "scale=320:240" in filters(settings, (320, 240)), "a lost source keeps its size"
+
+
+def test_a_device_is_asked_for_what_is_wanted(
+    settings_of: Callable[..., Any], modules: SimpleNamespace
+) -> None:
+    asked = {"device_format": "mjpeg", "device_size": "1280x720", "device_fps": "30"}
+    call = modules.ffmpeg_command.decoder_call(settings_of("v4l2:/dev/video0", **asked))
+    wanted = "-f v4l2 -input_format mjpeg -video_size 1280x720 -framerate 30 -i /dev/video0"
+    assert wanted in " ".join(call.arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (f"[error] {SECRET}: Connection refused", "rtsp://cam.lab:8554/live: Connection refused"),
+        (
+            "[rtsp @ 0x55d] [error] Impossible to open 'rtsp://admin:s3cr%40t@cam.lab/x?y=z'",
+            "rtsp: Impossible to open 'rtsp://cam.lab/x'",
+        ),
+        ("[http @ 0x5] [error] bad login admin, s3cr@t", "http: bad login ***, ***"),
+        ("[error] told t0ken", "told ***"),
+        ("[error] http://other:word@h/ and http://h/?key=word", "http://h/ and http://h/"),
+    ],
+)
+def test_messages_are_free_of_credentials(modules: SimpleNamespace, line: str, shown: str) -> None:
+    secrets = modules.camera_url.parse_url(SECRET).secrets
+    assert modules.ffmpeg_words.parse_words(line, secrets) == ("error", shown)
+
+
+def test_the_rate_is_in_the_description_of_the_stream(modules: SimpleNamespace) -> None:
+    fps = modules.ffmpeg_words.source_fps
+    assert fps("  Stream #0:0[0x1](und): Video: h264 (High), yuv420p, 29.97 fps, 90k tbn") == 29.97
+    assert fps("  Stream #0:0: Video: h264, yuv420p, 640x480, 60k fps, 90k tbr") is None
+    assert fps("  Stream #0:1: Audio: aac, 48000 Hz") is None
