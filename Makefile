@@ -63,6 +63,7 @@ check: venv ## lint, format check and strict types
 	@$(PYTHON) -m ruff format --check .
 	@$(PYTHON) -m mypy --strict
 	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard emulators/*/*.py) tools/emulators
+	@$(PYTHON) -m mypy --strict --explicit-package-bases $(wildcard adapters/*/*.py)
 
 screenshots: venv ## draw the README's pictures of the page anew
 	@tools/page/browser fonts-inter fonts-jetbrains-mono pngquant

@@ -275,7 +275,7 @@ def test_there_are_no_circles() -> None:
 
 
 def test_every_source_says_its_licence() -> None:
-    folders = [*FOLDERS.values(), ROOT / "tests", ROOT / "emulators"]
+    folders = [*FOLDERS.values(), ROOT / "tests", ROOT / "emulators", ROOT / "adapters"]
     for file in (file for folder in folders for file in folder.rglob("*.py")):
         head = file.read_text("utf-8").splitlines()[:2]
         assert "# SPDX-License-Identifier: MIT" in head, file

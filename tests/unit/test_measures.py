@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("operatord", "protocol", "client", "stage", "emulators")
+PRODUCT = ("operatord", "protocol", "client", "stage", "emulators", "adapters")
 FOLDERS = (*PRODUCT, "tests", "examples", "docs", "packaging", "tools")
 
 MEDIAN, NINE_IN_TEN = 7, 16
