@@ -141,7 +141,8 @@ def _progress(call: Call, record: SessionRecord) -> Iterator[None]:
         call.notify("session.progress", {"id": request.id, **fields})
 
     record.listeners.append(tell)
-    tell({"session_id": record.id, **_standing(call, record)})
+    if record.phase != "ended":  # else there is only the answer
+        tell({"session_id": record.id, **_standing(call, record)})
     try:
         yield
     finally:

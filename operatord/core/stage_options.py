@@ -39,6 +39,8 @@ _ULIMITS = (
     "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss",
     "rtprio", "rttime", "sigpending", "stack",
 )  # fmt: skip
+_ENDING = ("SIGINT", "SIGQUIT", "SIGTERM", "SIGKILL")
+"""Signals that are meant to end a program."""
 _SIGNALS = (
     "SIGHUP", "SIGINT", "SIGQUIT", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGWINCH", "SIGRTMIN+3",
 )  # fmt: skip
@@ -257,6 +259,11 @@ def option_warnings(where: str, options: StageOptions) -> list[str]:
     if owning and is_root:
         found.append(
             f"{where}.cap_add: with {owning[0]}, whoever runs in this stage owns the machine"
+        )
+    if (signal := given(options.stop_signal, "SIGTERM")) not in _ENDING:
+        found.append(
+            f"{where}.stop_signal: the program must end itself at {signal}: what does not is killed after "
+            "stop_grace"
         )
     if given(options.cap_add) and not is_root:
         found.append(

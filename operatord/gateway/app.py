@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from operatord_protocol.checking import clip, suggestion
 from operatord_protocol.errors import (
@@ -28,6 +28,8 @@ from .upstream import UPSTREAM, Upstream
 log = logging.getLogger(__name__)
 
 
+CONTINUE = "100-continue"
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 OF_BODIES: dict[type, int] = {NotJson: 415, TooLarge: 413}
 """The status of errors that the protocol itself does not have."""
 
@@ -43,15 +45,30 @@ def make_app(upstream: Upstream, hosts: Collection[str] = ()) -> web.Application
     app[bodies.BODY_BYTES] = bodies.default_bytes()
     app[pages.FILES] = pages.load()
     app.on_response_prepare.append(dress)
-    app.add_routes(seed.routes())
-    app.add_routes(health.routes())
-    app.add_routes(metrics.routes())
-    app.add_routes(socket.routes())
-    streams.add_to(app)
-    app.add_routes(openapi.routes())
-    app.add_routes(api.routes())
-    app.add_routes(pages.routes())
+    rooms = (seed, health, metrics, socket)
+    routes = [route for room in rooms for route in room.routes()]
+    routes += streams.routes(app)
+    routes += [route for room in (openapi, api, pages) for route in room.routes()]
+    for route in routes:
+        route.kwargs["expect_handler"] = _expect
+    app.add_routes(routes)
     return app
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """Ask for a body whose sender waits for that; refuse what else a request expects (RFC 9110, 10.1.1).
+
+    aiohttp calls this before all else, and would answer the latter in its own words.
+    """
+    try:
+        request.app[GUARD].check(request)
+    except WireError as exc:
+        return refused(exc)
+    if request.headers[hdrs.EXPECT].casefold() != CONTINUE:
+        return refused(InvalidRequest(f"a request can expect {CONTINUE} and nothing else"), 417)
+    await request.writer.write(GO_ON)
+    request.writer.output_size = 0  # aiohttp's count of the answer, which has not begun
+    return None
 
 
 @web.middleware

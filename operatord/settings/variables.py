@@ -67,7 +67,8 @@ def with_variable(problem: str, env: Mapping[str, str], given: Mapping[str, Any]
     for path in _scalars(to_dict(Config())):
         variable = _variable(path)
         if setting == ".".join(path) and path[0] not in given and variable in env:
-            return f"{variable}: {problem}"
+            # Of a file's quotes it is said that there are too many; here are none.
+            return f"{variable}: {problem.removesuffix(', without quotes')}"
     return problem
 
 

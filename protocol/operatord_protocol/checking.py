@@ -46,8 +46,10 @@ def _suggestion(word: str, known: tuple[str, ...]) -> str:
     small = word.strip().casefold()
     # People may remember only the last word of names such as `session.list`.
     meant = sorted(by_small[each] for each in by_small if each.rpartition(".")[2] == small)
-    close = difflib.get_close_matches(small, by_small, n=1, cutoff=_CUTOFF)
-    meant = meant or [by_small[each] for each in close]
+    # Two letters that changed places are a likelier slip than another letter, whatever difflib says.
+    close = [each for each in by_small if sorted(each) == sorted(small)]
+    close = close or difflib.get_close_matches(small, by_small, n=1, cutoff=_CUTOFF)
+    meant = meant or [by_small[each] for each in close[:1]]
     return f"; did you mean {_either(meant)}?" if meant else _listed(known)
 
 

@@ -31,7 +31,7 @@ def host_problem(host: str) -> str | None:
     if "[" in host or "]" in host:
         return "an IPv6 address has no brackets here"
     if ":" in host:
-        return _ipv6_problem(host)
+        return _colon_problem(host)
     labels = host.removesuffix(".").split(".")
     if _NUMERIC.fullmatch(labels[-1]):
         return _ipv4_problem(host)
@@ -58,7 +58,9 @@ def _ipv4_problem(host: str) -> str | None:
     return _address_problem(address)
 
 
-def _ipv6_problem(host: str) -> str | None:
+def _colon_problem(host: str) -> str | None:
+    if "://" in host:
+        return "this is a URL; expected the name or the address of a host alone"
     number, percent, zone = host.partition("%")
     try:
         address = ipaddress.IPv6Address(number)

@@ -21,8 +21,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SESSION = "/sessions/{session_id}"
 
 
-def add_to(app: web.Application) -> None:
-    """Have an application serve pictures."""
+def routes(app: web.Application) -> list[web.RouteDef]:
+    """Return the routes of pictures, which an application is to serve."""
     hub = app[HUB] = Hub(Opener(app[UPSTREAM].address))
     snapshots = Snapshots(hub)
 
@@ -31,13 +31,11 @@ def add_to(app: web.Application) -> None:
         await snapshots.close()
 
     app.on_shutdown.append(end)
-    app.add_routes(
-        [
-            web.get(SESSION + "/stream", view, allow_head=False),
-            web.get(SESSION + "/stream.y4m", _told(play)),
-            web.get(SESSION + "/snapshot.png", _told(snapshots.take)),
-        ]
-    )
+    return [
+        web.get(SESSION + "/stream", view, allow_head=False),
+        web.get(SESSION + "/stream.y4m", _told(play)),
+        web.get(SESSION + "/snapshot.png", _told(snapshots.take)),
+    ]
 
 
 def _told(handler: Handler) -> Handler:

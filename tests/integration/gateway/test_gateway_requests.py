@@ -130,6 +130,22 @@ async def test_only_names_of_the_gateway_are_answered(tmp_path: Path) -> None:
         assert (await sent(daemon, doubled)).status == 400
 
 
+async def test_what_a_request_expects_is_met_or_refused_by_the_gateway_itself(
+    daemon: Gatewayed,
+) -> None:
+    """In JSON, and only if the request may be made at all."""
+    asks = daemon.http.text("POST", "/post/", {"count": 5}, headers={"Expect": "100-continue"})
+    assert (await sent(daemon, asks)).status == 100
+    other = {"Expect": "tea"}
+    said = await daemon.http.post("/api/v1/system.ping", headers=other)
+    assert (said.status, said.error["type"]) == (417, "invalid_request")
+    assert said.error["message"] == "a request can expect 100-continue and nothing else"
+    foreign = await daemon.http.post(
+        "/api/v1/system.ping", headers={**other, "Host": "evil.example"}
+    )
+    assert (foreign.status, foreign.error["type"]) == (403, "forbidden")
+
+
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "http://127.0.0.1", "file://", "http://127.0.0.1:1"]
 )

@@ -242,9 +242,11 @@ async def test_same_request_key_is_the_same_session(lab: Lab, wire: Wire) -> Non
 async def test_request_that_is_repeated_after_the_end_is_told_no_dead_location(wire: Wire) -> None:
     first = await wire.call("session.start", request_key="k")
     await wire.call("session.stop", session_id=first["session_id"])
+    wire.notes.clear()
     again = await wire.call("session.start", request_key="k")
     assert (again["session_id"], again["joined"]) == (first["session_id"], True)
     assert (again["phase"], "location" in again) == ("ended", False)
+    assert not wire.notes, "it waits in no queue"
 
 
 async def test_request_key_of_another_owner_is_another_request(wire: Wire) -> None:

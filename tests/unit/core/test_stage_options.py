@@ -125,6 +125,8 @@ def test_stage_with_names_of_its_own_shares_no_namespace(text: str) -> None:
         ("extra_hosts: [scanner:10.0.0.7]", ["extra_hosts: nothing outside the session is reached, as no stage has egress: lan"]),
         ("{dns: [10.0.0.1], extra_hosts: [scanner:10.0.0.7], egress: lan}", []),
         ("egress: none", []),
+        ("stop_signal: SIGINT", []),
+        ("stop_signal: SIGUSR1", ["stop_signal: the program must end itself at SIGUSR1: what does not is killed after stop_grace"]),
     ],
 )  # fmt: skip
 def test_what_may_not_be_meant_is_a_warning(text: str, sentences: list[str]) -> None:

@@ -63,7 +63,7 @@ async def house(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
 
     app = web.Application(middlewares=[errors])
     app[UPSTREAM] = Upstream(Means(Tcp("127.0.0.1", 1)))
-    routes.add_to(app)
+    app.add_routes(routes.routes(app))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
     try:

@@ -23,6 +23,7 @@ ADDRESS = {"name": "us-1", "port": 1}
         ("segmentd", ["segmented", "stream"], "; did you mean 'segmented'?"),
         ("zebra", ["b", "a"], "; known: a, b"),
         ("zebra", [], "; there are none"),
+        ("strat", ["start", "stats", "status"], "; did you mean 'start'?"),
         ("STREAM", ["segmented", "stream"], "; did you mean 'stream'?"),
         ("ping", METHODS, "; did you mean 'system.ping'?"),
         ("SESSION.STOP", METHODS, "; did you mean 'session.stop'?"),

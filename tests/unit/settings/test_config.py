@@ -233,6 +233,9 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "advertise_host: 0.0.0.0 stands for every address": {"advertise_host": "0.0.0.0"},
     "advertise_host: :: stands for every address": {"advertise_host": "::"},
     "advertise_host: expected the name or the address": {"advertise_host": ""},
+    "advertise_host: this is a URL; expected the name or the address of a host alone": {
+        "advertise_host": "http://a"
+    },
     "advertise_host: a host's name has no empty part": {"advertise_host": "a..b"},
     "gate_ports: expected a range": {"gate_ports": "many"},
     "gate_ports: 10 ports are fewer": {"gate_ports": "20000-20009"},
@@ -607,6 +610,7 @@ def test_variable_with_a_wrong_value_is_named(variable: str, value: str, setting
     with pytest.raises(ConfigError) as caught:
         load(SHIPPED, {variable: value, "HOME": "/"}, {})
     assert [each.startswith(f"{variable}: {setting}") for each in caught.value.problems] == [True]
+    assert "quotes" not in str(caught.value), "a variable has none"
     assert caught.value.path is None
 
 
