@@ -21,7 +21,7 @@ engine: ## find a container engine or start a private one; print its DOCKER_HOST
 images: ## build the emulator images (ARGS="--base IMAGE")
 	@tools/images $(ARGS)
 
-emulators: ## copy stage/operatord_stage to the emulators that need it
+emulators: ## copy stage/operatord_stage to the emulators that need it, and a module to the protocol
 	@tools/emulators
 
 client: venv ## generate the blocking client from the client for asyncio

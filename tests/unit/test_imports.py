@@ -50,8 +50,7 @@ RULES: dict[str, set[str]] = {
         "operatord_client.notices", "operatord_protocol", "msgspec",
     },
     "operatord_client._recording": {
-        "operatord_client._recording", "operatord_client.options", "operatord_stage.yuv",
-        "operatord_protocol", "msgspec",
+        "operatord_client._recording", "operatord_client.options", "operatord_protocol", "msgspec",
     },
     "operatord_client.ctl.verbs.drawing": {"operatord_client.ctl", "operatord_client.options", "rich"},
     "operatord.core": {"operatord.core", "operatord_protocol", "msgspec"},
@@ -67,9 +66,7 @@ RULES: dict[str, set[str]] = {
     "operatord.streams": {"operatord.streams", *_BELOW_STREAMS},
     "operatord.gate": {"operatord.gate", "operatord.machine", "operatord_protocol", "msgspec", "psutil"},
     "operatord.gate.program": {"operatord.gate.program"},
-    "operatord.gateway.pictures": {
-        "operatord.gateway.pictures", "operatord_protocol", "operatord_stage.yuv", "msgspec",
-    },
+    "operatord.gateway.pictures": {"operatord.gateway.pictures", "operatord_protocol", "msgspec"},
     "operatord.gateway": {
         "operatord.gateway", "operatord_client", "operatord_protocol", "msgspec", "aiohttp", "multidict",
         "yarl", "prometheus_client",

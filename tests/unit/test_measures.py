@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("operatord", "protocol", "client", "stage", "emulators", "adapters")
+YUV = ROOT / "protocol" / "operatord_protocol" / "pictures" / "yuv.py"
+"""The protocol's copy of a module of `operatord_stage`."""
 FOLDERS = (*PRODUCT, "tests", "examples", "docs", "packaging", "tools")
 
 MEDIAN, NINE_IN_TEN = 7, 16
@@ -41,8 +43,8 @@ class Measured(NamedTuple):
 
 
 def sources(*folders: str) -> list[Path]:
-    """Return the sources, without the emulators' copies of `operatord_stage`."""
-    copies = set((ROOT / "emulators").glob("*/operatord_stage/*.py"))
+    """Return the sources, without the copies of `operatord_stage`."""
+    copies = {*(ROOT / "emulators").glob("*/operatord_stage/*.py"), YUV}
     found = [file for each in folders for file in sorted((ROOT / each).rglob("*.py"))]
     return [file for file in found if file not in copies]
 

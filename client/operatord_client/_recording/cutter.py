@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 from operatord_protocol.pictures.pixels import NAMES, PIXELS
 from operatord_protocol.pictures.players import first_line, frame_line
+from operatord_protocol.pictures.yuv import planes
 from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,
@@ -127,8 +128,6 @@ class _Json:
             start += part.bytes
         picture = payload[start : start + part.bytes]
         if self._hello.format == "rgb24":
-            from operatord_stage.yuv import planes  # noqa: PLC0415 - few streams are in colour
-
             picture = planes(picture)
         return Piece("frame", frame_line(header) + picture, header.seq)
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from operatord_protocol.pictures.pixels import NAMES, PIXELS
+from operatord_protocol.pictures.yuv import planes
 from operatord_protocol.stream import Hello, StreamError
-from operatord_stage.yuv import planes
 
 from . import contour
 from .cutter import Picture

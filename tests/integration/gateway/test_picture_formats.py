@@ -19,7 +19,7 @@ from streams_lab import Site, a_site
 
 from operatord_client.async_frames import async_open_frames
 from operatord_protocol.pictures.pixels import PIXELS
-from operatord_stage.yuv import planes
+from operatord_protocol.pictures.yuv import planes
 
 WIDTH, HEIGHT, FRAMES = 33, 17, 3
 IMAGES = {
