@@ -14,7 +14,7 @@ from msgspec import UNSET
 from operatord.access.identity import Identity
 from operatord.core.scheduling.pressure import Kind
 from operatord.engine_link.availability import State
-from operatord.lifecycle.slots import SPARE
+from operatord.lifecycle.slot_kinds import SPARE, kind_of
 from operatord.machine.own_process import own_use
 from operatord.metering.families import FAMILIES, room_name
 from operatord.metering.instruments import Counter, Distribution, Values
@@ -126,7 +126,7 @@ def _room(services: Services) -> Readings:
 
 def _slots(services: Services) -> Readings:
     slots = services.supervisor.slots
-    made = Tally(slot.plan.pipeline for slot in slots)
+    made = Tally(kind_of(slot.plan) for slot in slots)
     status, spare = slots.status(), slots.spare_networks()
     targets = ((name, known["target"]) for name, known in status.items())
     return {

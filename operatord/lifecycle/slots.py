@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from operatord.core.pipelines import Pipeline
-from operatord.core.plans import SessionPlan, make_plan
+from operatord.core.plans import SessionPlan
 from operatord.core.scheduling import scheduler
 from operatord.core.scheduling.arrivals import Arrivals
 from operatord.engines import base
@@ -33,6 +33,7 @@ from operatord_protocol.messages import SessionStartParams
 
 from .slot_failures import FIRST_PAUSE, SlotFailures
 from .slot_images import SlotImages
+from .slot_kinds import SPARE, kind_of, pipeline_of, plan_of, slot_kinds
 from .transitions import Transitions
 
 log = logging.getLogger(__name__)
@@ -44,13 +45,8 @@ REST = 1.0
 making containers takes several times as long over the next claim, or the next stop."""
 FAILED_PAUSE = FIRST_PAUSE
 """Seconds without any attempt after a slot could not be made; for the same pipeline they grow."""
-SPARE = ""
-"""In place of a pipeline's name, for a slot that is only a network."""
 UNKNOWN = 1.0
 """Seconds that a slot is taken to need, before one has been made."""
-
-
-NO_STAGES = SessionPlan(pipeline=SPARE, network="shared", stages={}, env={}, format="json")
 
 
 class SlotPool:
@@ -97,7 +93,7 @@ class SlotPool:
         return [
             slot
             for slot in self._slots.values()
-            if slot.id in self._ready and slot.plan.pipeline == pipeline and self._is_good(slot)
+            if slot.id in self._ready and kind_of(slot.plan) == pipeline and self._is_good(slot)
         ]
 
     def _is_good(self, slot: SessionRecord) -> bool:
@@ -106,7 +102,7 @@ class SlotPool:
     def target(self, pipeline: str) -> int:
         """Return how many there should be: as configured, or within bounds what comes while one is made."""
         config = self._settings.config
-        configured = config.pipelines.get(pipeline)
+        configured = pipeline_of(pipeline, config)
         if not self._open:
             return 0
         if configured is None:
@@ -119,7 +115,7 @@ class SlotPool:
 
     def status(self) -> dict[str, dict[str, int]]:
         """Return for each pipeline how many are ready and how many there should be."""
-        return {name: self._count(name) for name in self._settings.config.pipelines}
+        return {name: self._count(name) for name in slot_kinds(self._settings.config)}
 
     def spare_networks(self) -> dict[str, int]:
         """Return the same for networks that are kept for whichever session comes."""
@@ -132,8 +128,8 @@ class SlotPool:
 
     def candidates(self, plan: SessionPlan) -> list[SessionRecord]:
         """Return slots that would do for ``plan``, the best first."""
-        self._arrivals[plan.pipeline].note(self._clock.now())
-        fit = [slot for slot in self.ready(plan.pipeline) if _suits(slot, plan)]
+        self._arrivals[kind_of(plan)].note(self._clock.now())
+        fit = [slot for slot in self.ready(kind_of(plan)) if _suits(slot, plan)]
         both = [*fit[:1], *self.ready(SPARE)[:1]]
         way_out = self._starter.way_out(plan)
         return [slot for slot in both if slot.provisioned.way_out == way_out]
@@ -189,7 +185,7 @@ class SlotPool:
         New ones are made in the background.
         """
         for slot in self._made():
-            if slot.plan.pipeline == pipeline:
+            if kind_of(slot.plan) == pipeline:
                 log.warning("slot %s is given up: a stage of one like it hung", slot.id)
                 self.give_up(slot.id)
 
@@ -205,8 +201,8 @@ class SlotPool:
         """Return a pipeline that has too few slots, unless one has just been claimed."""
         if self._clock.now() - self._claimed_at < REST:
             return None
-        for name in (*self._settings.config.pipelines, SPARE):
-            count = len([s for s in self._slots.values() if s.plan.pipeline == name])
+        for name in (*slot_kinds(self._settings.config), SPARE):
+            count = len([s for s in self._slots.values() if kind_of(s.plan) == name])
             if count < self.target(name) and self._failures.may_try(name):
                 return name
         return None
@@ -218,9 +214,9 @@ class SlotPool:
         for slot in list(self._slots.values()):
             if slot.id not in self._ready:
                 continue
-            name = slot.plan.pipeline
+            name = kind_of(slot.plan)
             count[name] = count.get(name, 0) + 1
-            pipeline = config.pipelines.get(name)
+            pipeline = pipeline_of(name, config)
             old = now - self._made_at[slot.id] > config.slots.max_age
             other = not _is_of(slot, pipeline)
             if not is_alive(slot) or old or other or count[name] > self.target(name):
@@ -270,12 +266,8 @@ class SlotPool:
         return await self.images.are_current(slot)
 
     def _new(self, pipeline: str) -> SessionRecord:
-        config, wall = self._settings.config, self._clock.wall()
-        params = SessionStartParams()
-        plan = NO_STAGES
-        if pipeline != SPARE:
-            params = SessionStartParams(pipeline=pipeline)
-            plan = make_plan(params, config.pipelines, config.defaults.count)
+        plan, wall = plan_of(pipeline, self._settings.config), self._clock.wall()
+        params = SessionStartParams(pipeline=plan.pipeline) if plan.stages else SessionStartParams()
         slot_id = secrets.token_hex(8).upper()
         slot = SessionRecord(slot_id, plan, params, "", {"queued": wall})
         slot.warm = pipeline != SPARE
@@ -325,7 +317,7 @@ def _is_of(slot: SessionRecord, pipeline: Pipeline | None) -> bool:
 
 def _suits(slot: SessionRecord, plan: SessionPlan) -> bool:
     """Tell whether ``slot`` has what ``plan`` needs. Stages beyond that are removed when it is claimed."""
-    if plan.source is not None:
-        return False  # it has no adapter, or none that was given the file or device
+    if plan.source is not None and plan.source.needs is not None:
+        return False  # its adapter was not given the file or device
     same = all(slot.plan.stages.get(name) == stage for name, stage in plan.stages.items())
     return same and slot.plan.network == plan.network

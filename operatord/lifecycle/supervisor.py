@@ -39,6 +39,7 @@ from .restoring import Restorer
 from .session_tasks import SessionTaskHooks, SessionTasks
 from .shutdown import Shutdown
 from .slot_images import SlotImages
+from .slot_kinds import kind_of
 from .slots import SlotPool
 from .transitions import Transitions
 
@@ -91,7 +92,7 @@ class Supervisor:
     def _task_hooks(self) -> SessionTaskHooks:
         return SessionTaskHooks(
             running=self._runs,
-            hung=lambda record: self.slots.doubt(record.plan.pipeline),
+            hung=lambda record: self.slots.doubt(kind_of(record.plan)),
             grace=lambda: self._settings.config.stop_grace,
         )
 

@@ -132,6 +132,7 @@ class Starter:
         """
         steps: Steps = [("network", self._maker.make_network)]
         if slot.stages:
+            slot.provisioned.source_waits = slot.plan.source is not None
             slot.provisioned.late_binding, slot.provisioned.connect_later = (
                 True,
                 self._can_connect_later(slot),

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from operatord.core.pipelines import Stage, stage_problems
+from operatord.core.pipelines import Stage, WarmCount, stage_problems
 from operatord.core.stage_options import egress_warnings, option_warnings, process_warnings
 from operatord.core.units import Bytes
 
-from .url import TCP
+from .url import LOCAL, TCP
 
 URL = "source_url"
 """The variable in which an adapter is told what to read."""
@@ -32,6 +32,8 @@ class Adapter(Stage, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The stage that takes the place of ``probe`` in a session on a probe with such a URL."""
 
     port: Annotated[int, Meta(ge=1, le=65535)] = PORT
+    warm: WarmCount = 0
+    """Slots with this adapter, for each pipeline that keeps slots."""
 
     @property
     def stage(self) -> Stage:
@@ -67,6 +69,21 @@ def adapter_problems(scheme: str, adapter: Adapter) -> list[str]:
         found.append(f"{where}.env.{URL}: is what a session is told, and cannot be set")
     if URL in adapter.allow_env:
         found.append(f"{where}.allow_env: {URL} is set by the daemon and cannot be allowed")
+    return [*found, *_warm_problems(where, scheme, adapter)]
+
+
+def _warm_problems(where: str, scheme: str, adapter: Adapter) -> list[str]:
+    if not adapter.warm:
+        return []
+    found = []
+    if scheme in LOCAL:
+        found.append(
+            f"{where}.warm: a slot is made before it is known what its adapter is to read here"
+        )
+    if adapter.late_bind == "off":
+        found.append(f"{where}.warm: the adapter has late_bind: off and cannot wait")
+    if adapter.gpus:
+        found.append(f"{where}.warm: the adapter has gpus, which no slot may keep from others")
     return found
 
 

@@ -16,6 +16,7 @@ from daemon_lab import Json, Wire
 from docker_lab import Engine, viewer_at
 from source_lab import camera
 from test_docker_restart import Lives
+from test_docker_slots import filled
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
@@ -111,6 +112,22 @@ async def test_camera_of_this_machine_is_read_while_daemons_come_and_go(lives: L
         assert (again["phase"], again["registered_probe"]) == ("running", "cam")
         await viewer.frames(5)
     assert [each["name"] for each in (await wire.call("probe.list"))["probes"]] == ["cam"]
+    await lives.end(wire)
+
+
+async def test_slot_with_an_adapter_is_told_its_camera(lives: Lives) -> None:
+    rtsp = {**lives.more["sources"]["rtsp"], "warm": 1}
+    lives.more = {**lives.more, "sources": {"rtsp": rtsp}, "pipelines": {"stream": {"warm": 1}}}
+    wire = await lives.start()
+    async with camera() as port:
+        await wire.call("probe.register", name="cam", url=f"rtsp://user:{SECRET}@127.0.0.1:{port}/")
+        await filled(wire, 1, "stream@rtsp")
+        session = await wire.call("session.start", probe="cam", plain_stream=True)
+        assert session["warm"] is True
+        assert SECRET not in await inspected(lives, session)
+        assert "the source is there, for a password of 6 letters" in await adapter_s_words(
+            wire, session
+        )
     await lives.end(wire)
 
 

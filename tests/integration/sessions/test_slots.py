@@ -18,7 +18,7 @@ from operatord.engines.process.child import signal_group
 from operatord.engines.process.engine import ProcessEngine
 from operatord.lifecycle import slot_images
 from operatord.lifecycle import slots as slots_module
-from operatord.lifecycle.slots import SPARE
+from operatord.lifecycle.slot_kinds import SPARE
 from operatord.provision import slot_faults
 from operatord.provision.steps import Interrupted
 from operatord.session.record import Ending, SessionRecord
