@@ -2,7 +2,7 @@
 """Find the largest dark object in each picture.
 
 smoothing          of the picture, in pixels: 0 to 20                (2)
-threshold          grey level up to which a pixel is dark            (80)
+threshold          grey level up to which a pixel is dark            (140)
 """
 
 import numpy
@@ -16,7 +16,7 @@ settings: dict[str, int] = {}
 def prepare() -> None:
     """Read the settings, which may come late: in a warm slot, all that is above has happened by then."""
     settings["smoothing"] = stage.number("smoothing", 2, 0, 20)
-    settings["threshold"] = stage.number("threshold", 80, 0, 255)
+    settings["threshold"] = stage.number("threshold", 140, 0, 255)
 
 
 def segment(frame: stage.Frame) -> dict[str, stage.Part]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "emulators"))
+sys.path += [str(Path(__file__).parents[1] / folder) for folder in ("emulators", "acceptance")]
 
 from stage_lab import Runner
 
