@@ -15,7 +15,7 @@ from operatord.lifecycle.supervisor import Supervisor
 from operatord.session.postmortem import post_mortem
 from operatord.session.record import SessionRecord
 from operatord.session.registry import KnownSession
-from operatord.session.view import shown_by, to_session
+from operatord.session.view import images_of, shown_by, to_session
 from operatord_protocol.codec import encode
 from operatord_protocol.messages import Session, session_to_wire
 
@@ -37,6 +37,12 @@ def without_whereabouts(session: Session) -> Session:
     return structs.replace(session, location=UNSET, plain_location=UNSET, post_mortem=UNSET)
 
 
+def _with_images(text: bytes, record: SessionRecord) -> bytes:
+    """Return the text of a session, as it is in lists, with what its stages are made of."""
+    images = images_of(record)
+    return text if images is UNSET else b'%b,"images":%b}' % (text[:-1], encode(images))
+
+
 class Views:
     """Views of each session: everything for its owner and for operators, and less for others."""
 
@@ -55,13 +61,14 @@ class Views:
         """Return a session, with all that is known of its end if it has ended. Raises `NotFound`."""
         registry = self._supervisor.registry
         if (record := registry.records.get(session_id)) is not None:
-            return self.living(record, who)
+            text = self.living(record, who)
+            return _with_images(text, record) if who.sees(record.owner) else text
         if (owner := registry.owner_of(session_id)) is None:  # or not any more
-            return encode_session(self.whole(registry.get(session_id), who))
+            return self._in_full(registry.get(session_id), who)
         kept = self._whole if who.sees(owner) else self._less
         known = kept.get(session_id)
         if not known:
-            known = encode_session(self.whole(registry.get(session_id), who))
+            known = self._in_full(registry.get(session_id), who)
             kept.keep(session_id, known)
         return known
 
@@ -73,6 +80,10 @@ class Views:
         if record.phase != "ended":
             return session
         return structs.replace(session, post_mortem=post_mortem(record))
+
+    def _in_full(self, record: SessionRecord, who: Identity) -> bytes:
+        text = encode_session(self.whole(record, who))
+        return _with_images(text, record) if who.sees(record.owner) else text
 
     def living(self, record: SessionRecord, who: Identity) -> bytes:
         """Return a session that has not ended."""

@@ -50,6 +50,7 @@ ADDRESS = re.compile(r"\{([a-z][a-z0-9_]{0,31})\.(host|port)\}")
 _FIELDS = ("host", "port")
 _LIKE_ADDRESS = re.compile(r"\{\s*(\w+)\s*\.\s*(\w*)[^{}]*\}?")
 """What may have been meant as such an address; another program's ``{record.level}`` looks the same."""
+_WITH_DIGEST = re.compile(r"[^@]+@sha256:[0-9a-f]{64}\Z")
 _OURS = re.compile(r"^OPERATORD_|_(ip|port)$")
 _MIB = 1024**2
 _LEAST_LIMIT = 6 * _MIB
@@ -206,6 +207,11 @@ def stage_problems(where: str, name: str, stage: Stage) -> list[str]:
     if re.search(r"\s", stage.image):
         found.append(
             f"{where}.image: no image has white space in its name, and {stage.image!r} has"
+        )
+    if "@" in stage.image and not _WITH_DIGEST.match(stage.image):
+        found.append(
+            f"{where}.image: after the @ comes sha256: and 64 digits and letters a to f, as in "
+            "`docker images --digests`"
         )
     if name in _RESERVED:
         found.append(f"{where}: {name!r} is a member of every session; give the stage another name")

@@ -30,6 +30,8 @@ LABEL_INSTANCE = "operatord.instance"
 LABEL_SESSION = "operatord.session"
 LABEL_STAGE = "operatord.stage"
 LABEL_PLAN = "operatord.plan"
+LABEL_IMAGE = "operatord.image"
+"""The name of a stage's image, which the engine shows by its id."""
 LABEL_HOLDER = "operatord.holder"
 """On the mark of an instance only: which state directory it belongs to."""
 
@@ -134,6 +136,7 @@ class StagePlan(msgspec.Struct, frozen=True):
     """Unique container name, derived from the session id and the stage."""
     stage: str
     image: str
+    """The name of its image, and what it is made of unless ``image_id`` says so."""
     network: Network
     env: Mapping[str, str]
     labels: Mapping[str, str]
@@ -169,6 +172,8 @@ class StagePlan(msgspec.Struct, frozen=True):
     """Start a shell that reads the environment from standard input, and becomes the command then."""
     options: Options = Options()
     """What its image needs beyond that."""
+    image_id: str | None = None
+    """What the image's name stood for when the start began: it is made of that."""
 
 
 SHIM = 'while IFS= read -r line; do [ -n "$line" ] || exec "$@" </dev/null; export "$line"; done; exit 0'
@@ -397,7 +402,8 @@ class Engine(Protocol):
         ...
 
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
-        """Return the id of the image that each name refers to now; names without an image are left out."""
+        """Return the id of the image that each name refers to now, or did after the call; names without an
+        image are left out."""
         ...
 
     async def subnets_in_use(self) -> list[str] | None:

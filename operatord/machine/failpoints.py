@@ -23,7 +23,7 @@ T = TypeVar("T")
 FAILPOINTS = (
     "journal.commit.before", "journal.commit.after",
     "engine.connect.before", "engine.connect.after",
-    "engine.missing_images.before", "engine.missing_images.after",
+    "engine.image_ids.before", "engine.image_ids.after",
     "engine.create_network.before", "engine.create_network.after",
     "engine.create.before", "engine.create.after",
     "engine.start.before", "engine.start.after",
@@ -69,7 +69,7 @@ class FailingEngine:
         self.assume = engine.assume
         self.find_out = engine.find_out
         self.connect = _around("connect", engine.connect)
-        self.missing_images = _around("missing_images", engine.missing_images)
+        self.image_ids = _around("image_ids", engine.image_ids)
         self.create_network = _around("create_network", engine.create_network)
         self.create = _around("create", engine.create)
         self.start = _around("start", engine.start)
@@ -84,7 +84,7 @@ class FailingEngine:
         self.release = _around("release", engine.release)
         self.alive = engine.alive
         self.holder = engine.holder
-        self.image_ids = engine.image_ids
+        self.missing_images = engine.missing_images
         self.attach_stdin = engine.attach_stdin
         self.subnets_in_use = engine.subnets_in_use
         self.address = engine.address

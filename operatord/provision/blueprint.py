@@ -99,6 +99,7 @@ def stage_plan(
         pids=stage.pids,
         stdin=waiting,
         shim=waiting and stage.late_bind == "shim",
+        image_id=record.provisioned.image_ids.get(stage.image),
         options=engine_options(stage, plan.source if name == PROBE else None),
     )
 
@@ -136,7 +137,9 @@ def labels(record: SessionRecord, instance: str, stage: str | None = None) -> di
         base.LABEL_SESSION: record.id,
         base.LABEL_PLAN: record.plan.digest(),
     }
-    return found | ({base.LABEL_STAGE: stage} if stage else {})
+    if stage is None:
+        return found
+    return found | {base.LABEL_STAGE: stage, base.LABEL_IMAGE: record.plan.stages[stage].image}
 
 
 def container_name(record: SessionRecord, stage: str) -> str:

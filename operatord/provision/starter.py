@@ -180,6 +180,7 @@ class Starter:
         await self._step(record, "slot", self._maker.let_go)
         lost = record.timings["slot"] = round(record.timings["slot"] + lost, 1)
         record.warm = False
+        record.provisioned.image_ids = {}
         record.observed.exits.clear()
         await self.start(record)
         record.timings["total"] = round(record.timings["total"] + lost, 1)
@@ -237,9 +238,15 @@ class Starter:
         await self._require_images(record, record.stages)
 
     async def _require_images(self, record: SessionRecord, stages: Sequence[str]) -> None:
-        images = list(dict.fromkeys(record.plan.stages[name].image for name in stages))
-        for image in await self._engine.missing_images(images):
-            raise base.ImageMissing(image)
+        """Note which images the names of these stages stand for: from now on, that is what they are."""
+        known = record.provisioned.image_ids
+        names = dict.fromkeys(record.plan.stages[name].image for name in stages)
+        images = [name for name in names if name not in known]
+        found = await self._engine.image_ids(images) if images else {}
+        for image in images:
+            if image not in found:
+                raise base.ImageMissing(image)
+        known |= found
 
     async def _check_probe(self, record: SessionRecord) -> None:
         if (name := record.plan.registered) is None:

@@ -93,7 +93,7 @@ class Provisioned:
     gpus: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """For each stage that has any, the ids of the devices that it was given."""
     image_ids: dict[str, str] = field(default_factory=dict)
-    """Of a slot: which image each name meant when it was made."""
+    """Which image each name of its stages stood for when its start began."""
     inputs: dict[str, Input] = field(default_factory=dict)
     """The standard input of each stage that waits."""
     told: dict[str, Told] = field(default_factory=dict)

@@ -83,6 +83,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     doors: dict[str, Door] = {}
     addresses: dict[str, tuple[str, int]] = {}
     containers: dict[str, str] = {}
+    image_ids: dict[str, str] = {}
     gpus: dict[str, tuple[str, ...]] = {}
     location: Location | None = None
     plain_location: Location | None = None

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from operatord.machine.clock import Clock, rfc3339
 from operatord_protocol.absent import or_unset
-from operatord_protocol.messages import Session
+from operatord_protocol.messages import ImageUsed, Session
 
 from .record import SessionRecord
 
@@ -56,6 +56,17 @@ def to_session(record: SessionRecord, clock: Clock) -> Session:
             if n in record.provisioned.containers
         },
     )
+
+
+def images_of(record: SessionRecord) -> dict[str, ImageUsed] | UnsetType:
+    """Return what the stages that it has are made of; nothing before its start has begun."""
+    names, ids = record.plan.stages, record.provisioned.image_ids
+    found = {
+        stage: ImageUsed(name=names[stage].image, id=ids[names[stage].image])
+        for stage in record.stages
+        if names[stage].image in ids
+    }
+    return found or UNSET
 
 
 def shown_by(record: SessionRecord, clock: Clock) -> tuple[object, ...]:

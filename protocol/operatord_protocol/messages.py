@@ -376,6 +376,11 @@ class PostMortem(Result, frozen=True):
     """Last lines by stage, oldest first, the stage at fault first."""
 
 
+class ImageUsed(Result, frozen=True):
+    name: str
+    id: str
+
+
 class Session(Result, frozen=True):
     session_id: str
     pipeline: str
@@ -410,6 +415,8 @@ class Session(Result, frozen=True):
     """True in the answer to a start that started nothing: an earlier one had its ``request_key``."""
     post_mortem: PostMortem | UnsetType = UNSET
     """Only for an ended session that is asked for by its id, not in lists."""
+    images: dict[str, ImageUsed] | UnsetType = UNSET
+    """By stage, what its container is made of; not in lists."""
     stages: dict[str, str] = {}
     """Container id by stage. On the wire these are members of the session itself."""
 

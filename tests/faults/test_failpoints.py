@@ -73,5 +73,5 @@ async def test_call_goes_past_its_failpoints_to_the_engine(
     visited: list[str] = []
     monkeypatch.setattr(failpoints, "hit", visited.append)
     failing = failpoints.FailingEngine(FakeEngine("test", World({})))
-    assert await failing.missing_images(["no-such-image"]) == ["no-such-image"]
-    assert visited == ["engine.missing_images.before", "engine.missing_images.after"]
+    assert await failing.image_ids(["no-such-image"]) == {}
+    assert visited == ["engine.image_ids.before", "engine.image_ids.after"]

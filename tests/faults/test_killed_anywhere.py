@@ -79,7 +79,7 @@ CASES = [
     Case("start", "journal.commit.before:2", FAILED, often=True),
     Case("start", "journal.commit.after:2", RUNNING, often=True),
     *cases("start", RUNNING, "journal.commit 3"),
-    *cases("start", FAILED, "engine.missing_images 1", "engine.create_network 1*"),
+    *cases("start", FAILED, "engine.image_ids 1", "engine.create_network 1*"),
     *cases("start", FAILED, "engine.create 1", "engine.create 2*", "engine.create 3"),
     *cases("start", FAILED, "engine.start 1", "engine.start 2", "engine.start 3*"),
     *cases("start", FAILED, "engine.connect_stage 1*"),
@@ -91,7 +91,7 @@ CASES = [
     *cases("stop", STOPPED, "engine.stop 1*", "engine.stop 2", "engine.stop 3"),
     *cases("stop", STOPPED, "engine.logs 1*", "engine.logs 3"),
     *cases("stop", STOPPED, "engine.remove 1", "engine.remove 3*", "engine.remove_network 1*"),
-    *cases("attach", RUNNING, "engine.missing_images 1", "engine.create 1", "engine.start 1*"),
+    *cases("attach", RUNNING, "engine.image_ids 1", "engine.create 1", "engine.start 1*"),
     *cases("attach", RUNNING, "engine.inspect 1", "journal.commit 1"),
     # The life after a half-made session, and after a half-removed one, ends too early as well.
     *cases("roll-back", FAILED, "engine.connect 1", "engine.list_objects 1"),

@@ -26,7 +26,7 @@ SESSION_MEMBERS = frozenset(
     {"session_id", "pipeline", "phase", "network", "location", "outcome", "reason", "cause"}
     | {"owner", "created", "started", "ended", "expires", "position", "registered_probe"}
     | {"estimate", "plain_location", "timings", "warm", "degraded", "exit_codes", "count", "frames"}
-    | {"post_mortem", "unread_since", "joined"}
+    | {"post_mortem", "unread_since", "joined", "images"}
 )
 """What the protocol itself names; a test holds it against `messages.Session`."""
 

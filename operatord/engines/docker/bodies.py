@@ -103,7 +103,7 @@ def container_body(
     done to CPU shares.
     """
     body: Json = {
-        "Image": plan.image,
+        "Image": plan.image_id or plan.image,
         "Env": [f"{key}={value}" for key, value in plan.env.items()],
         "Labels": dict(plan.labels),
         "Tty": False,

@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _IMAGE_REMEMBERED = 1.0
-"""Seconds for which an image's description is cached. If the image has gone, creating a container shows
+"""Seconds for which it is cached what a name stands for. If the image has gone, creating a container shows
 it."""
 _OUTLASTS = 3.0
 """A call may take this many times the tolerated silence: the silence itself, as long again until its
@@ -99,7 +99,7 @@ class DockerEngine:
             where if isinstance(where, Endpoint) else Endpoint(where), call_timeout
         )
         self._images: dict[str, tuple[float, bodies.Json]] = {}
-        """Descriptions by name, each with the time of the monotonic clock when it was asked for."""
+        """Descriptions by name and by id, each with the time of the monotonic clock when it was asked for."""
         self._asking: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         """One lock for each of these names, so that of many starts at once only one asks."""
         self._starting = Lane("docker-start", 6)
@@ -162,14 +162,17 @@ class DockerEngine:
         return [image for image, is_there in zip(images, there, strict=True) if not is_there]
 
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
-        """Return the id of the image that each name means now, asked anew; missing ones are left out."""
+        """Return the id of the image that each name means now; missing ones are left out.
+
+        Calls at the same time share an answer, unless the engine was asked before the call.
+        """
+        now = time.monotonic()
 
         async def image_id(image: str) -> str | None:
             try:
-                found = await self._look("image", image, lambda c: calls.image(c, image))
+                return str((await self._described(image, now))["Id"])
             except ImageMissing:
                 return None
-            return str(found["Id"])
 
         found = await asyncio.gather(*map(image_id, images), return_exceptions=True)
         ids: dict[str, str] = {}
@@ -281,7 +284,7 @@ class DockerEngine:
 
         Raises `ImageMissing`, `StageRefused`, `NotThere`, `EngineUnavailable`.
         """
-        image = await self._described(plan.image)
+        image = await self._image_of(plan)
         user = bodies.NOBODY if bodies.runs_as_root(image) else None
         if not bodies.has_command(image, plan):
             # Some engines say so when it is started, others not at all.
@@ -301,6 +304,13 @@ class DockerEngine:
         except ImageMissing as exc:
             # It was removed a moment ago, and is reported under the container's name.
             self._images.pop(plan.image, None)
+            self._images.pop(str(image.get("Id")), None)
+            raise ImageMissing(plan.image) from exc
+
+    async def _image_of(self, plan: StagePlan) -> bodies.Json:
+        try:
+            return await self._described(plan.image_id or plan.image)
+        except ImageMissing as exc:
             raise ImageMissing(plan.image) from exc
 
     async def _within_capabilities(self, plan: StagePlan) -> StagePlan:
@@ -496,13 +506,22 @@ class DockerEngine:
             return False
         return True
 
-    async def _described(self, image: str) -> bodies.Json:
-        """Return an image's description, cached because each start asks for it several times."""
+    async def _described(self, image: str, since: float | None = None) -> bodies.Json:
+        """Return the description of an image, by name or id, cached because each start asks several times.
+
+        ``since``: a moment of the monotonic clock, before which the engine must not have been asked.
+        """
         async with self._asking[image]:
+            now = time.monotonic()
             asked_at, found = self._images.get(image, (-math.inf, None))
-            if found is None or time.monotonic() - asked_at > _IMAGE_REMEMBERED:
+            least = now - _IMAGE_REMEMBERED if since is None else since
+            if found is None or (asked_at < least and found["Id"] != image):
+                before = found
                 found = await self._look("image", image, lambda c: calls.image(c, image))
-                self._images[image] = time.monotonic(), found
+                if before is not None and before["Id"] != found["Id"]:
+                    self._images.pop(before["Id"], None)
+                # What has an id never changes.
+                self._images[image] = self._images[found["Id"]] = now, found
             return found
 
     def _stream(

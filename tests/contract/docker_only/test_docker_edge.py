@@ -145,6 +145,32 @@ async def test_many_starts_at_once_ask_once_for_an_image(tmp_path: Path) -> None
     assert len(asked) == 2
 
 
+async def test_many_starts_at_once_share_an_answer_that_is_not_older_than_they_are(
+    tmp_path: Path,
+) -> None:
+    """The name may have come to stand for another image after the first of them was answered."""
+    asked: list[str] = []
+
+    async def counting(path: str, writer: asyncio.StreamWriter) -> None:
+        if "/images/" in path:
+            asked.append(path)
+            send(writer, {"Id": f"sha256:{len(asked)}", "Config": {"Cmd": ["p"]}})
+        else:
+            await healthy(path, writer)
+
+    async with engine_that(counting, tmp_path) as engine:
+        await engine.connect()
+        first = asyncio.create_task(engine.image_ids(["a:1"]))
+        while not asked:
+            await asyncio.sleep(0)
+        others = await asyncio.gather(*(engine.image_ids(["a:1"]) for _ in range(30)))
+        assert await first == {"a:1": "sha256:1"}
+        assert others == [{"a:1": "sha256:2"}] * 30
+        assert await engine.image_ids(["a:1"]) == {"a:1": "sha256:3"}
+        assert await engine.missing_images(["sha256:3"]) == []
+    assert len(asked) == 3
+
+
 async def test_absent_engine_is_unavailable_at_once(tmp_path: Path) -> None:
     engine = DockerEngine(f"unix://{tmp_path}/none.sock", "edge", call_timeout=4 * PATIENCE)
     async with asyncio.timeout(PATIENCE):  # and not after what a call may take

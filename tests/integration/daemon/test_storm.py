@@ -15,7 +15,7 @@ from operatord.core.resources import NOTHING
 from operatord.engines.base import EngineUnavailable, NotConnected, StageRefused, SubnetTaken
 
 OPERATIONS = (
-    "missing_images", "subnets_in_use", "create_network", "create", "start", "connect_stage",
+    "image_ids", "subnets_in_use", "create_network", "create", "start", "connect_stage",
     "attach_stdin", "inspect", "stop", "remove", "remove_network", "logs", "list_objects",
 )  # fmt: skip
 

@@ -14,7 +14,7 @@ from operatord.engine_link import monitor as watch
 from operatord.engines.base import EngineFailed, EngineSilent, EngineUnavailable, NoDescriptors
 
 IMPATIENT = {"engine_patience": 1}
-STEPS = ["missing_images", "create_network", "create", "start", "connect_stage"]
+STEPS = ["image_ids", "create_network", "create", "start", "connect_stage"]
 
 
 def test_silence_is_noticed_within_a_second_of_being_asked_for_something() -> None:
@@ -41,7 +41,7 @@ async def test_who_would_rather_be_refused_is_told_while_the_engine_is_silent(
     lab: Lab, wire: Wire
 ) -> None:
     """S2"""
-    gate = lab.fake.script.hold("missing_images")
+    gate = lab.fake.script.hold("image_ids")
     lab.fake.hang()
     error = await refused(wire, wire.begin("session.start", on_shortage="refuse"))
     assert (error.type, error.data["retryable"]) == ("engine_unavailable", True)

@@ -23,7 +23,7 @@ async def rolled_back(lab: Lab, wire: Wire) -> None:
 
 
 STEPS = [
-    ("missing_images", "images"),
+    ("image_ids", "images"),
     ("subnets_in_use", "network"),
     ("create_network", "network"),
     ("create", "create"),

@@ -236,6 +236,7 @@ maybe: dict[str, st.SearchStrategy[Any]] = {
     "warm": st.booleans(),
     "degraded": st.booleans(),
     "joined": st.booleans(),
+    "images": st.dictionaries(words, st.builds(m.ImageUsed, name=words, id=words)),
     "exit_codes": st.dictionaries(words, st.none() | st.integers(0, 255)),
     "count": st.integers(1, 2**31 - 1),
     "frames": st.integers(0, 2**31),
