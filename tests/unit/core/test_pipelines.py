@@ -122,6 +122,9 @@ def test_address_in_a_command_is_told_where_it_is_filled_in() -> None:
 def test_image_with_white_space_is_none() -> None:
     """N19"""
     assert chained(image="B C") == ["image: no image has white space in its name, and 'B C' has"]
+    assert chained(image=f"b:1@sha256:{'0a' * 32}") == []
+    for bad in ("b@sha256:0a", f"b@md5:{'0a' * 32}", f"b@sha256:{'0G' * 32}"):
+        assert chained(image=bad)[0].startswith("image: after the @ comes sha256: and 64 digits")
 
 
 def test_sizes_that_agree() -> None:
