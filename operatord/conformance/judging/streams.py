@@ -7,8 +7,8 @@ from operatord.conformance import pictures
 from operatord.conformance.seen import Ending, Reading, Seen
 from operatord.conformance.verdict import Evidence, Verdict, broken, holds, unknown
 
-AT_ONCE = 1.0
-"""Seconds after the upstream's hello in which a stage says its own."""
+AT_ONCE = 3.0
+"""Seconds after the upstream's hello in which a stage says its own, be the machine as busy as it may."""
 FEW = 8
 """Frames that may be sent to whoever has connected, before a line is there that says what it is."""
 READ_AHEAD = 5 * 2**19

@@ -9,6 +9,7 @@ from operatord.conformance.consumer import LIVE, NARROW, Consumer
 from operatord.conformance.trial import Trial
 from operatord.conformance.upstream import Script
 
+from .rest import STILL, comes_to_rest
 from .streams import READ, first_frame, over
 
 OFFERED = 640
@@ -16,10 +17,8 @@ OFFERED = 640
 PROBED = 256
 """Frames of a probe, which are made for the trial."""
 SHORTEST_PAUSE = 1.5
-LONGEST_PAUSE = 8.0
-STEP = 0.1
-STILL = 0.6
-"""Seconds without a byte after which a stage has stopped reading."""
+LEFT = 5.0
+"""Seconds in which a stage notices that its last consumer has left."""
 PASSED = 160
 """Frames for a stage that waits for nobody: 10 MiB."""
 
@@ -36,7 +35,7 @@ async def paused(trial: Trial) -> None:
     await consumer.take(READ, lambda now: now.served >= 3 or now.closed)
     await _note_memory(trial, "memory before")
     before = 0 if trial.upstream is None else trial.upstream.taken
-    trial.measured["still reading"] = not await _comes_to_rest(trial)
+    trial.measured["still reading"] = not await comes_to_rest(trial, shortest=SHORTEST_PAUSE)
     trial.measured["held"] = 0 if trial.upstream is None else trial.upstream.taken - before
     await _note_memory(trial, "memory after")
     if trial.upstream is not None:
@@ -52,28 +51,13 @@ async def _note_memory(trial: Trial, name: str) -> None:
         trial.measured[name] = memory
 
 
-async def _comes_to_rest(trial: Trial, shortest: float = SHORTEST_PAUSE) -> bool:
-    """Wait until the stage takes no more, at least for a while; return whether it has come to that."""
-    loop = asyncio.get_running_loop()
-    begun = moved = loop.time()
-    taken = -1
-    while (now := loop.time()) - begun < LONGEST_PAUSE:
-        fed = trial.upstream
-        if fed is not None and fed.taken != taken:
-            taken, moved = fed.taken, now
-        if now - begun >= shortest and now - moved >= STILL:
-            return True
-        await asyncio.sleep(STEP)
-    return False
-
-
 async def live(trial: Trial) -> None:
     """A consumer that does not read, of a stage that is to wait for nobody."""
     await trial.prepare(Script(count=PASSED, frames=PASSED))
     await trial.start(trial.environment(policy="live", count=PASSED))
     consumer = await trial.meet("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
-    await _comes_to_rest(trial, shortest=0.0)
+    await comes_to_rest(trial, shortest=0.0)
     trial.measured["passed"] = trial.fed.ended
     consumer.widen()
     await consumer.take(READ, over)
@@ -104,10 +88,10 @@ async def leaving(trial: Trial) -> None:
     await trial.start(trial.environment(policy="lossless", count=few))
     consumer = await trial.meet("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
-    await _comes_to_rest(trial, shortest=STILL)
+    await comes_to_rest(trial, shortest=STILL)
     await trial.ends(0)
     consumer.vanish()
-    await trial.ends(3.0)
+    await trial.ends(LEFT)
 
 
 async def terminated(trial: Trial) -> None:
@@ -116,5 +100,5 @@ async def terminated(trial: Trial) -> None:
     await trial.start(trial.environment(policy="lossless", count=OFFERED))
     consumer = await trial.meet("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
-    await _comes_to_rest(trial, shortest=STILL)
+    await comes_to_rest(trial, shortest=STILL)
     await trial.stop(trial.grace)

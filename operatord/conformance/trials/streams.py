@@ -10,6 +10,8 @@ from operatord.conformance.consumer import CHECK, SILENT, WATCH, Consumer
 from operatord.conformance.trial import EXIT, Trial
 from operatord.conformance.upstream import Script
 
+from .rest import comes_to_rest
+
 QUIET = 0.4
 """Seconds in which something that must not come would have come: a silent guest has 0.2 s."""
 PACE = QUIET / 2 / pictures.FRAMES
@@ -19,7 +21,7 @@ READ = 20.0
 PAUSE = 0.5
 WAITS = 1.0
 """Seconds in which a stage that does not wait for its line would have connected somewhere."""
-SECOND = 3.0
+SECOND = 5.0
 """Seconds for a connection that is not the first one."""
 
 
@@ -40,7 +42,7 @@ async def plain(trial: Trial) -> None:
     if not check.seen().is_greeted:
         await trial.ends(0)
         return
-    await check.take(QUIET, over)
+    await asyncio.gather(check.take(QUIET, over), comes_to_rest(trial, still=QUIET))
     check.leave()
     readers, spectators = [], []
     if check.hello.get("watch") is True:
