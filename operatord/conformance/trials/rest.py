@@ -14,7 +14,7 @@ STILL = 0.6
 
 
 async def comes_to_rest(trial: Trial, *, shortest: float = 0.0, still: float = STILL) -> bool:
-    """Wait until the stage takes no more, ``shortest`` seconds at least; return whether it has come to that."""
+    """Wait until the stage takes no more, ``shortest`` seconds at least; return whether it does."""
     loop = asyncio.get_running_loop()
     begun = moved = loop.time()
     taken = -1
