@@ -92,6 +92,7 @@ class Consumer:
             bytes=self.bytes,
             greeting=self.greeting,
             parts=self.parts,
+            served=self.served > 0,
         )
 
     async def open(self) -> None:

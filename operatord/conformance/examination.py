@@ -10,6 +10,7 @@ from typing import NamedTuple
 from operatord.engines import base
 
 from .bench import Bench, Trouble
+from .judging.lives import late_fault
 from .seen import Seen
 from .subject import Asked, Kind, Subject, usual
 from .trial import Trial
@@ -37,7 +38,7 @@ async def examine(bench: Bench, subject: Subject, terms: Terms, *, contained: bo
     else:
         more = [*table.EVERY, *(table.BEHIND_OTHERS if subject.has_upstream else ())]
     seen |= await try_all(bench, subject, terms, more)
-    if "late-bound" in seen and not seen["late-bound"].reading("consumer").end:
+    if "late-bound" in seen and late_fault(seen["late-bound"]):
         seen |= await try_all(bench, subject, terms, [table.SHIM])
     return Evidence(subject, seen, contained, terms.grace)
 

@@ -34,6 +34,8 @@ class Reading(msgspec.Struct, frozen=True):
     """The first line of another protocol, or its beginning."""
     parts: Sequence[str] = ()
     """The names of the first frame's parts."""
+    served: bool = False
+    """Whether it was sent more than a greeting."""
 
     @property
     def is_greeted(self) -> bool:
@@ -91,6 +93,12 @@ class Seen(msgspec.Struct, frozen=True):
         """The JSON objects on its standard output."""
         said = [object_in(line.line) for line in self.output if line.stream == "stdout"]
         return [each for each in said if each]
+
+    @property
+    def counted(self) -> int | None:
+        """The frames that its last report counts; None if there is none."""
+        said = [line.get("frames") for line in self.lines if line.get("type") == "report"]
+        return said[-1] if said and isinstance(said[-1], int) else None
 
     @property
     def sentence(self) -> str:

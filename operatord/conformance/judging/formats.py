@@ -39,4 +39,6 @@ def attached(e: Evidence) -> Verdict:
         return broken("it did not say so to its upstream")
     if CONSUME not in seen.fed.heard:
         return broken("it did not ask for frames when a consumer had come")
-    return holds(f"its consumer got {len(seen.reading('consumer').seqs)} frames")
+    if not seen.reading("consumer").served:
+        return broken("its consumer was sent nothing")
+    return holds("it said so, and asked for frames when a consumer had come")

@@ -91,7 +91,7 @@ def leaving(e: Evidence) -> Verdict:
 
 def late_bind(e: Evidence) -> Verdict:
     """Whether the stage waits for its line by itself, and obeys it."""
-    fault = _late_fault(e.trial("late-bound"))
+    fault = late_fault(e.trial("late-bound"))
     return (
         broken(fault, _ADVICE[_without(e.trial("shim"))])
         if fault
@@ -109,10 +109,10 @@ def way_of_late_binding(e: Evidence) -> str | None:
     """Return what to write for `late_bind` in the settings; None if that was not tried."""
     if "late-bound" not in e.trials:
         return None
-    return _without(e.trial("shim")) if _late_fault(e.trial("late-bound")) else "native"
+    return _without(e.trial("shim")) if late_fault(e.trial("late-bound")) else "native"
 
 
-def _late_fault(seen: Seen) -> str:
+def late_fault(seen: Seen) -> str:
     """Return what is wrong with how it was bound late; empty if it is right."""
     if seen.measured.get("connections before the line"):
         return "it connected to its upstream before its line had come"
@@ -126,7 +126,7 @@ def _late_fault(seen: Seen) -> str:
 
 def _without(shim: Seen) -> str:
     """Return what to write for a stage that is not bound late by itself."""
-    return "off" if _late_fault(shim) else "shim"
+    return "off" if late_fault(shim) else "shim"
 
 
 def unneeded(e: Evidence) -> Verdict:

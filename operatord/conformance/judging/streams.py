@@ -93,7 +93,7 @@ def check(e: Evidence) -> Verdict:
     plain = e.trial("plain")
     found, silent = plain.reading("check"), plain.reading("silent")
     if found.wire == "other":
-        return unknown(OTHER)
+        return broken("a check was sent more than a greeting") if found.served else _counted(plain)
     if len(found.seqs) > FEW or found.end is not None:
         return broken(f"a check was sent {len(found.seqs)} frames")
     if silent.wire == "nothing":
@@ -142,7 +142,7 @@ def frames(e: Evidence) -> Verdict:
     """Exactly ``count`` of them, well-formed and in order."""
     found = e.trial("plain").reading("silent")
     if found.wire == "other":
-        return unknown(OTHER)
+        return _counted(e.trial("plain"))
     if found.fault:
         return broken(f"after {len(found.seqs)} frames: {found.fault}")
     if list(found.seqs) == list(range(pictures.FRAMES)):
@@ -150,6 +150,15 @@ def frames(e: Evidence) -> Verdict:
     begun = f", the first of them {found.seqs[0]}" if found.seqs and found.seqs[0] else ""
     gaps = "" if found.is_gapless else ", with gaps"
     return broken(f"{len(found.seqs)} of {pictures.FRAMES}{begun}{gaps}")
+
+
+def _counted(seen: Seen) -> Verdict:
+    """Judge a stage that speaks another protocol by what it says itself."""
+    if seen.counted == pictures.FRAMES:
+        return holds(f"its last report counts {seen.counted} of {pictures.FRAMES}")
+    return unknown(
+        f"{OTHER}, and its last report counts {seen.counted} of {pictures.FRAMES} frames"
+    )
 
 
 def end(e: Evidence) -> Verdict:

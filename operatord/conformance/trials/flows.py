@@ -16,7 +16,8 @@ OFFERED = 640
 """Frames that a paused consumer's stage could take, if it did: 40 MiB."""
 PROBED = 256
 """Frames of a probe, which are made for the trial."""
-SHORTEST_PAUSE = 1.5
+SHORTEST_PAUSE = 2.5
+"""Seconds of a pause: in some of them it is held up, and a report comes each second."""
 LEFT = 5.0
 """Seconds in which a stage notices that its last consumer has left."""
 PASSED = 160

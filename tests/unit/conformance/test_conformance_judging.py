@@ -20,7 +20,7 @@ from operatord.engines.base import LogLine
 ALL = tuple(range(pictures.FRAMES))
 HELLO = {"type": "hello", "width": 256, "height": 256, "watch": True}
 GREETED = Reading("json", HELLO, hello_after=0.01)
-WHOLE = Reading("json", HELLO, 0.01, ALL, 0.02, (pictures.FRAMES, 0), closed=True)
+WHOLE = Reading("json", HELLO, 0.01, ALL, 0.02, (pictures.FRAMES, 0), closed=True, served=True)
 PASSED = msgspec.structs.replace(
     WHOLE, hello={**HELLO, **pictures.SAID}, parts=("image", pictures.EXTRA)
 )
@@ -209,8 +209,9 @@ def test_another_exit_code_is_no_reason_to_fail_and_none_is() -> None:
 
 def test_a_sink_may_speak_another_protocol() -> None:
     other = Reading("other", hello_after=0.01, bytes=9, closed=True)
-    seen = Seen({"check": other, "silent": other}, Fed(1, 64), DONE)
-    assert state(findings({"plain": seen}, "sink"), "hello") == "holds"
+    seen = Seen({"check": other, "silent": other}, Fed(1, 64), DONE, said(REPORT))
+    found = findings({"plain": seen}, "sink")
+    assert {state(found, name) for name in ("hello", "check", "count", "end")} == {"holds"}
     assert state(findings({"plain": seen}), "hello") == "does not hold"
 
 
