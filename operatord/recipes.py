@@ -57,6 +57,12 @@ RECIPES: Mapping[str, Recipe] = {
     "operatord-camera": Recipe(
         "operatord.adapters", "camera", stands_on=STAGE_IMAGE, script="camera.py"
     ),
+    "operatord-openigtlink-in": Recipe(
+        "operatord.adapters", "openigtlink-in", STAGE_IMAGE, "openigtlink_in.py"
+    ),
+    "operatord-openigtlink-out": Recipe(
+        "operatord.adapters", "openigtlink-out", STAGE_IMAGE, "openigtlink_out.py"
+    ),
 }
 """How each image is built, by its name; what others stand on comes before them."""
 

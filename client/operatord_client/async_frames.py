@@ -21,7 +21,13 @@ from operatord_protocol.stream import End, Frame, Hello, StreamError
 from ._recording.tape import Tape
 from ._transport import forks
 from ._transport.deprecated import renamed
-from ._transport.reception import LocationLike, Reception, address_of, first_words
+from ._transport.reception import (
+    LocationLike,
+    Reception,
+    address_of,
+    first_words,
+    require_stream,
+)
 from ._transport.sockets import open_streams
 from .address import Address
 from .errors import LocationUnreachable
@@ -160,7 +166,8 @@ def open_located(
     """As `async_open_frames`, at what ``locate`` returns; connecting also raises what that does."""
 
     async def connect() -> RawStream:
-        return await async_open_raw(await locate(), connect_timeout=connect_timeout, daemon=daemon)
+        location = require_stream(await locate())
+        return await async_open_raw(location, connect_timeout=connect_timeout, daemon=daemon)
 
     return AsyncFrameStream(connect, timeout=timeout)
 
@@ -194,7 +201,8 @@ async def async_record_located(
     Raises as `open_located`, and `StreamError`, `OSError`.
     """
     with tape:
-        raw = await async_open_raw(await locate(), connect_timeout=connect_timeout, daemon=daemon)
+        location = require_stream(await locate())
+        raw = await async_open_raw(location, connect_timeout=connect_timeout, daemon=daemon)
         with closing(raw[1]):
             while not tape.done and not tape.is_over:
                 try:

@@ -21,7 +21,13 @@ from operatord_protocol.stream import End, Frame, Hello
 
 from ._recording.tape import Tape
 from ._transport import forks
-from ._transport.reception import LocationLike, Reception, address_of, first_words
+from ._transport.reception import (
+    LocationLike,
+    Reception,
+    address_of,
+    first_words,
+    require_stream,
+)
 from ._transport.sockets import open_socket
 from .address import Address
 from .errors import LocationUnreachable
@@ -129,7 +135,7 @@ def open_frames(
     ``daemon`` is where a location with TLS is from, which shows the same certificate; without it,
     its files are those that the environment names for `tls://`. Connecting raises `LocationUnreachable`.
     """
-    sock = _opened(location, daemon, connect_timeout)
+    sock = _opened(require_stream(location), daemon, connect_timeout)
     sock.settimeout(timeout)
     return FrameStream(sock)
 
@@ -171,7 +177,7 @@ def record_located(
 
     Raises as `open_located`, and `StreamError`, `OSError`.
     """
-    with tape, _opened(locate(), daemon, connect_timeout) as sock:
+    with tape, _opened(require_stream(locate()), daemon, connect_timeout) as sock:
         while not tape.done and not tape.is_over:
             sock.settimeout(tape.patience(timeout))
             try:

@@ -12,6 +12,7 @@ from operatord.session.record import SessionRecord
 from operatord_protocol import messages as m
 from operatord_protocol.checking import convert_params
 from operatord_protocol.errors import Conflict, Forbidden
+from operatord_protocol.hosts import location_url
 
 from .peer import Call
 
@@ -42,5 +43,6 @@ def _inner(record: SessionRecord) -> m.Location:
     for door in record.provisioned.doors.values():
         if door.port == told.port:
             host, port = door.target
-            return m.Location(host=host, port=port, url=f"tcp://{host}:{port}", format=told.format)
+            url = location_url(host, port, told.format)
+            return m.Location(host=host, port=port, url=url, format=told.format)
     return told

@@ -88,6 +88,8 @@ class Stage(StageOptions, frozen=True, forbid_unknown_fields=True, kw_only=True)
     pids: Annotated[int, Meta(ge=1, le=32768)] = 128
     late_bind: Literal["off", "native", "shim"] = "off"
     """How it can wait for a request: by itself, through a shell that becomes its command, or not at all."""
+    serves: Literal["stream", "openigtlink"] = "stream"
+    """What it says at its port: the stream format, or, as the last stage, OpenIGTLink."""
 
     @property
     def most_memory(self) -> int:
@@ -165,6 +167,11 @@ def problems(name: str, pipeline: Pipeline) -> list[str]:
         place = f"{where}.stages.{stage_name}"
         found += stage_problems(place, stage_name, stage)
         found += _address_problems(place, stage, pipeline.stages)
+        if stage.serves != "stream" and stage_name != pipeline.location_stage:
+            found.append(
+                f"{place}.serves: the stage after it reads the stream format, so only the last stage "
+                f"({pipeline.location_stage!r}) may serve {stage.serves}"
+            )
     return found
 
 

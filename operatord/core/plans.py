@@ -161,6 +161,8 @@ def make_plan(
     pipeline = with_probe(name, pipelines[name], probe)
     stages = pipeline.stages
     _check_env(params, name, stages)
+    serves = next(reversed(stages.values())).serves
+    _check_format(params, name, serves)
     # A managed probe makes as many frames as it is told; a registered one is only cut short on request.
     unasked = default_count if probe is None else None
     count = given(params.count, unasked)
@@ -169,7 +171,7 @@ def make_plan(
         network=pipeline.namespaces,
         stages=stages,
         env={stage: _env(params, stage, stages, count) for stage in stages},
-        format=params.format,
+        format=params.format if serves == "stream" else serves,
         count=count,
         upstream=probe if isinstance(probe, Upstream) else None,
         literal={stage: tuple(values) for stage, values in params.env.items()},
@@ -238,6 +240,23 @@ def _check_replaceable(name: str, stages: Mapping[str, Stage]) -> None:
         raise InvalidParams(
             f"params.probe: the pipeline {name!r} has no stage that a registered probe could replace",
             path="params.probe",
+        )
+
+
+def _check_format(params: SessionStartParams, pipeline: str, serves: str) -> None:
+    """Refuse what only the stream format can do. Raises `InvalidParams`."""
+    if serves == "stream":
+        return
+    if params.format != "json":
+        raise InvalidParams(
+            f"params.format: the pipeline {pipeline!r} serves {serves}, and nothing else; leave format out",
+            path="params.format",
+        )
+    if params.on_shortage == "degrade":
+        raise InvalidParams(
+            f"params.on_shortage: the pipeline {pipeline!r} serves {serves}, which its other stages cannot "
+            "serve in the meantime; use queue or refuse",
+            path="params.on_shortage",
         )
 
 

@@ -16,6 +16,7 @@ from operatord.gate.keys import StreamKey
 from operatord.gate.link import Gate, GateFailed, GateGone
 from operatord.session.record import SessionRecord
 from operatord_protocol import errors
+from operatord_protocol.hosts import location_url
 from operatord_protocol.messages import Location
 
 from .steps import StepFailed
@@ -85,8 +86,7 @@ class Doors:
 
     def _location(self, record: SessionRecord, door: Door, format: str) -> Location:
         reach, host = door.reach, door.reach.shown
-        scheme = "tcp" if reach.tls is None else "tls"
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{door.port}"
+        url = location_url(host, door.port, format, tls=reach.tls is not None)
         found = Location(host=host, port=door.port, url=url, format=format)
         if reach.tls is not None:
             found = replace(found, tls=True)

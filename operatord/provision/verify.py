@@ -9,6 +9,7 @@ from operatord.engines import base
 from operatord.session.record import SessionRecord
 from operatord.streams.hello import NoHello, await_hello
 from operatord_protocol import errors
+from operatord_protocol.hosts import location_url
 from operatord_protocol.messages import Location
 
 from .blueprint import StartSettings
@@ -37,7 +38,9 @@ async def prove(
         reason = f"no stream came through the chain to the stage {name!r} within {timeout:g} s"
         raise StepFailed(errors.StartFailed, "start_timeout", reason, name) from exc
     except NoHello as exc:
-        reason = f"the stage {name!r} does not speak the stream format"
+        is_stream = record.plan.stages[name].serves == "stream"
+        spoken = "the stream format" if is_stream else "OpenIGTLink, with a STATUS message first"
+        reason = f"the stage {name!r} does not speak {spoken}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
 
 
@@ -64,7 +67,8 @@ async def _find_stream(
         return None
     host, port = published.host, published.port
     held = record.provisioned.inputs.get(name)
-    greeting = await_hello(host, port, None if held is None else held.stirred)
+    serves = record.plan.stages[name].serves
+    greeting = await_hello(host, port, None if held is None else held.stirred, serves)
     place = PublishedStage(
         host=host, port=port, container_id=record.provisioned.containers[name], stage=name
     )
@@ -75,9 +79,10 @@ async def _find_stream(
             "to send it in time, and frames were lost; start the session again"
         )
         raise StepFailed(errors.StartFailed, "start_failed", reason, name)
-    record.fps = hello.fps
-    if hello.count is not None and hello.fps > 0:
-        record.expected_seconds = hello.count / hello.fps
+    if hello is not None:
+        record.fps = hello.fps
+        if hello.count is not None and hello.fps > 0:
+            record.expected_seconds = hello.count / hello.fps
     host = settings.shown(host)
-    url = f"tcp://{f'[{host}]' if ':' in host else host}:{port}"
+    url = location_url(host, port, record.plan.format)
     return Location(host=host, port=port, url=url, format=record.plan.format)

@@ -12,7 +12,7 @@ import msgspec
 
 from operatord.core import engine_address
 from operatord.core.engine_kinds import is_local
-from operatord.core.pipelines import problems, warnings
+from operatord.core.pipelines import Pipeline, problems, warnings
 from operatord.core.sources.adapters import adapter_problems, adapter_warnings, shipped_adapters
 from operatord.core.subnets import PREFIX
 from operatord.core.units import Duration
@@ -73,7 +73,20 @@ def cautions(config: Config) -> list[str]:
             found += adapter_warnings(scheme, adapter, local=local)
     for name, pipeline in config.pipelines.items():
         found += warnings(name, pipeline, local=local)
+        found += _unreadable_warnings(config, name, pipeline)
     return found
+
+
+def _unreadable_warnings(config: Config, name: str, pipeline: Pipeline) -> list[str]:
+    """Warn of a stream at the gate that its readers cannot open, because they cannot say a token."""
+    remote = any(not each.is_unix and not is_loopback(each.tcp[0]) for each in config.listeners)
+    serves = pipeline.stages[pipeline.location_stage].serves
+    if serves == "stream" or config.streams.allow != "token" or not remote:
+        return []
+    return [
+        f"pipelines.{name}: programs that speak {serves} cannot say a stream's token, so from other machines "
+        "nobody can read it; set streams.allow to requester"
+    ]
 
 
 def _listen_problems(config: Config) -> list[str]:

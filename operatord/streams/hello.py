@@ -168,8 +168,14 @@ async def _visit_any(addresses: Sequence[str], port: int) -> Greeting:
     *others, last = addresses
     for address in others:
         with contextlib.suppress(OSError):
-            return Greeting((await visit(address, port, parse_upstream)).hello, address)
-    return Greeting((await visit(last, port, parse_upstream)).hello, last)
+            return await _greeting(address, port)
+    return await _greeting(last, port)
+
+
+async def _greeting(address: str, port: int) -> Greeting:
+    hello = (await visit(address, port, parse_upstream)).hello
+    assert hello is not None
+    return Greeting(hello, address)
 
 
 def _silent(place: str, detail: str) -> NoHello:
@@ -180,8 +186,11 @@ def _silent_text(place: str) -> str:
     return f"no stream header came from {place}; probe.get tells operators why, and so does the daemon's log"
 
 
-async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None) -> Visit:
-    """Try until a header comes, with back-off. The caller cancels when it has waited enough.
+async def await_hello(
+    host: str, port: int, stirred: asyncio.Event | None = None, serves: str = "stream"
+) -> Visit:
+    """Try until a header comes of what the address ``serves``, with back-off. The caller cancels when it has
+    waited enough.
 
     ``stirred`` is set when the server may have begun to listen: no try is made in vain before that, and
     none is late after it.
@@ -193,7 +202,7 @@ async def await_hello(host: str, port: int, stirred: asyncio.Event | None = None
         await rest(stirred, HINT_PATIENCE)
     while True:
         try:
-            return await visit(host, port)
+            return await visit(host, port, serves=serves)
         except (OSError, asyncio.IncompleteReadError):
             # Nobody listens yet, or a port proxy accepted for somebody who does not listen yet.
             # A tenth of what has been waited already is little to lose on top of it.

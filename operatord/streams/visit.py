@@ -16,7 +16,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from operatord_protocol.stream import CHECK, HEADER_BYTES, Hello, parse_hello
+from operatord_protocol.stream import CHECK, HEADER_BYTES, OPENIGTLINK, Hello, parse_hello
+
+from .openigtlink import read_greeting
 
 PATIENCE = 0.2
 """Seconds for which a stage that knows no checks takes nobody for a consumer (PROTOCOL, section 7)."""
@@ -24,18 +26,20 @@ AFTERMATH = 0.25
 """Seconds in which something would follow the header, for who was taken for a consumer."""
 
 Address = tuple[socket.AddressFamily, str]
+Parse = Callable[[bytes], Hello]
 
 
 class Visit(NamedTuple):
     """What a check has found."""
 
-    hello: Hello
+    hello: Hello | None
+    """None where another protocol is spoken, which has been proven, too."""
     served: bool = False
     """The visit was so late that it counted as a consumer: it was sent frames that no other consumer gets."""
 
 
-async def visit(host: str, port: int, parse: Callable[[bytes], Hello] = parse_hello) -> Visit:
-    """Check an address, whose first line ``parse`` understands.
+async def visit(host: str, port: int, parse: Parse = parse_hello, serves: str = "stream") -> Visit:
+    """Check an address, whose first line ``parse`` understands; or which ``serves`` another protocol.
 
     Raises `OSError`, `StreamError`, and what `asyncio.StreamReader.readuntil` does.
     """
@@ -44,7 +48,11 @@ async def visit(host: str, port: int, parse: Callable[[bytes], Hello] = parse_he
     late = time.monotonic() - begun > PATIENCE
     reader, writer = await asyncio.open_connection(sock=sock, limit=HEADER_BYTES)
     try:
-        hello = parse((await reader.readuntil(b"\n"))[:-1])
+        hello = None
+        if serves == OPENIGTLINK:
+            await read_greeting(reader)
+        else:
+            hello = parse((await reader.readuntil(b"\n"))[:-1])
         late = late or _silence(sock) > PATIENCE
         return Visit(hello, late and await _is_served(reader, writer))
     finally:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from .stream import OPENIGTLINK
+
 LONGEST_NAME = 253
 """Characters of a whole name (RFC 1035, section 2.3.4, less the two octets that only the wire needs)."""
 LONGEST_LABEL = 63
@@ -17,6 +19,12 @@ _ZONE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 """An interface's name or number (IFNAMSIZ less its end)."""
 _NUMERIC = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 """What makes a name's last label a number, and the name a way of writing an address (WHATWG URL, 3.5)."""
+
+
+def location_url(host: str, port: int, format: str, *, tls: bool = False) -> str:
+    """Return the URL of a location with this format; an IPv6 address gets its brackets."""
+    scheme = "tls" if tls else "igtl" if format == OPENIGTLINK else "tcp"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def host_problem(host: str) -> str | None:

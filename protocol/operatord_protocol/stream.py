@@ -31,6 +31,16 @@ PAYLOAD_BYTES = 64 * 1024 * 1024
 CHECK = b'{"type":"check"}\n'
 """What a verifier sends first: it wants only the hello and must not count as a consumer."""
 
+OPENIGTLINK = "openigtlink"
+"""The format of a location that does not serve the stream format, but OpenIGTLink."""
+IGTL_GREETINGS = (b"\0\1STATUS\0", b"\0\2STATUS\0")
+"""What is sent there first: a STATUS message, with a header of version 1 or 2."""
+OPEN_ELSEWHERE = (
+    "this stream is OpenIGTLink: open it in 3D Slicer (OpenIGTLinkIF, as client, with the location's "
+    "host and port)"
+)
+"""For whoever wants frames of such a location; 123 bytes are the most that closes a WebSocket."""
+
 Y4M = b"YUV4MPEG2 "
 """What the first line of a stream for players begins with."""
 META_BYTES = 4096
@@ -202,6 +212,12 @@ _decode_refused = msgspec.json.Decoder(Refused).decode
 _decoder: msgspec.json.Decoder[Hello | FrameHeader | End] = msgspec.json.Decoder(
     Hello | FrameHeader | End
 )
+
+
+def require_stream(format: str) -> None:
+    """Raise `StreamError` for a location of this format, if it does not have frames."""
+    if format == OPENIGTLINK:
+        raise StreamError(OPEN_ELSEWHERE)
 
 
 def parse_hello(line: bytes) -> Hello:

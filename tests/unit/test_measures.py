@@ -43,8 +43,12 @@ class Measured(NamedTuple):
 
 
 def sources(*folders: str) -> list[Path]:
-    """Return the sources, without the copies of `operatord_stage`."""
-    copies = {*(ROOT / "emulators").glob("*/operatord_stage/*.py"), YUV}
+    """Return the sources, without copies that are made by `make emulators`."""
+    copies = {
+        *(ROOT / "emulators").glob("*/operatord_stage/*.py"),
+        *(ROOT / "adapters" / "openigtlink-out" / "igtl").glob("*.py"),
+        YUV,
+    }
     found = [file for each in folders for file in sorted((ROOT / each).rglob("*.py"))]
     return [file for file in found if file not in copies]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 
 from operatord_client.address import Address, Tcp, Tls, from_environment
+from operatord_protocol import stream
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import (
     End,
@@ -89,6 +90,8 @@ class Reception:
         self._head += bytes(data[: len(Y4M_MAGIC) - len(self._head)])
         if self._head == Y4M_MAGIC:
             raise StreamError("this location speaks y4m; read its bytes with open_raw()")
+        if self._head.startswith(stream.IGTL_GREETINGS):
+            raise StreamError(stream.OPEN_ELSEWHERE)
 
     def _cut(self) -> str:
         if self.hello is None:
@@ -96,8 +99,15 @@ class Reception:
         return "the stream was cut off before its end"
 
 
+def require_stream(location: LocationLike) -> LocationLike:
+    """Return a location whose format may be that of frames. Raises `StreamError` for one that is not."""
+    if isinstance(location, Location):
+        stream.require_stream(location.format)
+    return location
+
+
 def address_of(location: LocationLike, daemon: Address | None = None) -> Tcp | Tls:
-    """Return where to connect. Raises `ValueError` for text that is no ``[tcp://|tls://]host:port``.
+    """Return where to connect. Raises `ValueError` for text that is no ``[tcp://|tls://|igtl://]host:port``.
 
     ``daemon`` is where the location is from: TLS is spoken there with the same certificate.
     """
@@ -107,7 +117,7 @@ def address_of(location: LocationLike, daemon: Address | None = None) -> Tcp | T
         return Tcp(*location)
     else:
         encrypted = location.startswith("tls://")
-        host, _, port = location.removeprefix("tcp://").removeprefix("tls://").rpartition(":")
+        host, _, port = location.rpartition("://")[2].rpartition(":")
         place = Tcp(host.strip("[]"), int(port))
     if not encrypted:
         return place

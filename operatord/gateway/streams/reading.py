@@ -13,7 +13,7 @@ from operatord_client.address import Address
 from operatord_client.async_frames import async_open_raw
 from operatord_client.errors import LocationUnreachable
 from operatord_protocol.messages import Location
-from operatord_protocol.stream import CHECK, End, Hello, StreamError
+from operatord_protocol.stream import CHECK, End, Hello, StreamError, require_stream
 
 from .budget import Budget, BudgetShare
 
@@ -132,6 +132,7 @@ class Opener:
 
         Raises `StreamError`, also if nobody is there.
         """
+        require_stream(location.format)
         try:
             reader, writer = await async_open_raw(
                 location, connect_timeout=CONNECT_SECONDS, daemon=self._daemon

@@ -35,11 +35,12 @@ function described({ hello, header, mask, showsMask, isPaused }) {
 function veil(sight, { phase, location }) {
   const { watch } = sight;
   if (watch.state === "playing" && !watch.isStill) return null;
-  return h("div", { class: watch.header ? "veil thin" : "veil" }, words(sight, phase, location), phase === "running" && location && begin(watch));
+  return h("div", { class: watch.header ? "veil thin" : "veil" }, words(sight, phase, location), phase === "running" && location && location.format !== "openigtlink" && begin(watch));
 }
 
 function words({ watch, app, session }, phase, location) {
   if (phase !== "running") return h("p", null, { queued: "It waits in the queue.", starting: "It is being started.", stopping: "It is being stopped." }[phase] ?? "It has ended.");
+  if (location?.format === "openigtlink") return h("p", null, "This stream is OpenIGTLink, and this page draws none: the location says how to open it in 3D Slicer.");
   if (!location) return h("p", null, `This stream is ${session.owner ?? "somebody else"}'s: only its owner and operators see it.`);
   if (watch.isOpen) return [h("p", null, watch.isStill ? "Nobody reads the stream just now, so no frames come." : "The first frame is waited for."), watch.reason && h("p", { class: "small" }, watch.reason)];
   if (watch.reason) return h("p", null, watch.reason);

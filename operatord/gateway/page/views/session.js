@@ -75,8 +75,9 @@ function location(app, shown) {
     { aside: `${at.format}${at.tls ? ", TLS" : ""}` },
     copyable(at.url, "the location", app.copy),
     at.token && [h("p", { class: "small" }, "What a consumer says first:"), copyable(JSON.stringify({ type: "open", token: at.token }), "the stream's token", app.copy)],
-    h("p", { class: "small" }, "In a player:"),
-    copyable(`ffplay ${header}'${player}'`, "the player's command", app.copy),
+    at.format === "openigtlink"
+      ? h("p", { class: "small" }, "In 3D Slicer: module OpenIGTLinkIF, a new connector of type client, host ", h("code", null, at.host), ", port ", h("code", null, String(at.port)), ", then tick it as active.")
+      : [h("p", { class: "small" }, "In a player:"), copyable(`ffplay ${header}'${player}'`, "the player's command", app.copy)],
   );
 }
 
