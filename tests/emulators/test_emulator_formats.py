@@ -105,6 +105,15 @@ def test_players_see_colours_within_a_few_levels(
     assert abs(found - sent).mean() < 1
 
 
+@pytest.mark.parametrize("pixels", PICTURES)
+def test_a_long_name_does_not_make_the_first_line_too_long(streaming_script, pixels: str) -> None:
+    said = {"width": 65536, "height": 256, "format": pixels, "fps": 999999.999}
+    lines = [streaming_script.headers.y4m_hello(said, "n" * size) for size in range(1, 64)]
+    assert max(map(len, lines)) == 96
+    assert b" Xstream=nnnn " in lines[3] and b"Xstream" not in lines[-1]
+    assert all(line.endswith(b" Xwatch\n") for line in lines)
+
+
 def test_grey_has_no_tint(streaming_script) -> None:
     grey = bytes(level for level in range(256) for _ in range(3))
     planes = streaming_script.yuv.planes(grey)

@@ -25,6 +25,8 @@ WATCH = b'{"type":"watch"}'
 
 MOST_PARTS = 16
 """Parts that a frame may have."""
+Y4M_HEADER = 96
+"""Bytes of the first line of YUV4MPEG2 that ffmpeg takes."""
 MOST_FPS = 1_000_000
 """Frames a second that a hello may announce."""
 
@@ -123,12 +125,21 @@ def part_sizes(parts: object) -> dict[str, int]:
 
 
 def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
-    """Return the header line of a YUV4MPEG2 stream (yuv4mpeg(5)); ffmpeg takes up to 96 bytes."""
+    """Return the header line of a YUV4MPEG2 stream (yuv4mpeg(5)), of which ffmpeg takes 96 bytes.
+
+    A name of the stage that is too long for that is left out.
+    """
     fps = hello["fps"] or 30
     rate = f"{fps}:1" if isinstance(fps, int) else f"{max(1, round(fps * 1000))}:1000"
     size = f"W{hello['width']} H{hello['height']}"
     colours = FORMATS[hello["format"]][1]
-    return f"YUV4MPEG2 {size} F{rate} Ip A1:1 C{colours} Xstream={stage} Xwatch\n".encode()
+    begin, name, end = (
+        f"YUV4MPEG2 {size} F{rate} Ip A1:1 C{colours}",
+        f" Xstream={stage}",
+        " Xwatch\n",
+    )
+    room = Y4M_HEADER - len(begin + end)
+    return f"{begin}{name if len(name) <= room else ''}{end}".encode()
 
 
 def y4m_frame(header: dict[str, Any]) -> bytes:
