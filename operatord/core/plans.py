@@ -166,16 +166,19 @@ def make_plan(
     # A managed probe makes as many frames as it is told; a registered one is only cut short on request.
     unasked = default_count if probe is None else None
     count = given(params.count, unasked)
+    source = probe.source if isinstance(probe, Adapted) else None
+    # A recording's frames are not counted beforehand, and yet it is no live stream: it waits to be read.
+    held = {"unread": "hold"} if source is not None and source.scheme == "file" else {}
     return SessionPlan(
         pipeline=name,
         network=pipeline.namespaces,
         stages=stages,
-        env={stage: _env(params, stage, stages, count) for stage in stages},
+        env={stage: held | _env(params, stage, stages, count) for stage in stages},
         format=params.format if serves == "stream" else serves,
         count=count,
         upstream=probe if isinstance(probe, Upstream) else None,
         literal={stage: tuple(values) for stage, values in params.env.items()},
-        source=probe.source if isinstance(probe, Adapted) else None,
+        source=source,
     )
 
 

@@ -52,7 +52,8 @@ def translated(step: str) -> Iterator[None]:
     try:
         yield
     except base.ImageMissing as exc:
-        reason = f"{exc}: build or pull it first (operatord build-images makes the emulators')"
+        makes = "operatord build-images makes the emulators', and with `all` the adapters'"
+        reason = f"{exc}: build or pull it first ({makes})"
         raise StepFailed(
             errors.ImageMissing, "image_missing", reason, image=exc.image, step=step
         ) from exc

@@ -100,15 +100,27 @@ def _exit(case: Case) -> str:
         return (
             f"{case.at_fault} ended as if its work were done: its log says why it had nothing to do"
         )
-    if case.reads_probe and case.code in UPSTREAM_FAILED:
-        return (
-            f"{case.at_fault} reads from the registered probe {case.probe!r}, which broke off, was not there "
-            "or sent something that is not a stream: check that probe"
-        )
+    if case.code in UPSTREAM_FAILED and (words := _probe_failed(case)):
+        return words
     known = EXITS.get(case.code)
     if known is None:
         return f"the code {case.code} is the program's own: the log of {case.at_fault} says more"
     return known.format(stage=case.at_fault, setting=case.setting)
+
+
+def _probe_failed(case: Case) -> str | None:
+    """Return what to do if the registered probe is what the stage at fault reads."""
+    if case.reads_probe:
+        return (
+            f"{case.at_fault} reads from the registered probe {case.probe!r}, which broke off, was not there "
+            "or sent something that is not a stream: check that probe"
+        )
+    if case.scheme is None or case.stage != PROBE:
+        return None
+    return (
+        f"the adapter lost the source of the registered probe {case.probe!r}, or never found it: read the "
+        f"log of {case.at_fault}, and try it with `operatorctl probe get {case.probe}`"
+    )
 
 
 def _start_timeout(case: Case) -> str:
@@ -160,7 +172,7 @@ ADVICE: dict[str, str | Callable[[Case], str] | None] = {
     "start_timeout": _start_timeout,
     "start_failed": _start_failed,
     "image_missing": "build or pull the image that the reason names; `operatord build-images` makes "
-    "the emulators'",
+    "the emulators', and with `all` the adapters'",
     "no_capacity": "wait for a session to end, or widen what the reason says is used up",
     "disk": "make room on the disk of the engine or of the daemon's state directory (`docker system df` "
     "shows what the engine has on it), and start the session again",

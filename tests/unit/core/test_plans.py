@@ -7,7 +7,15 @@ import msgspec
 import pytest
 
 from operatord.core.pipelines import Pipeline, Stage, shipped
-from operatord.core.plans import SessionPlan, Upstream, choose_pipeline, make_plan, stage_env
+from operatord.core.plans import (
+    Adapted,
+    SessionPlan,
+    Source,
+    Upstream,
+    choose_pipeline,
+    make_plan,
+    stage_env,
+)
 from operatord.core.units import custom
 from operatord.core.units import plain as unit_text
 from operatord.provision.blueprint import late_line
@@ -229,3 +237,54 @@ def test_rate_is_the_first_stages_that_has_one() -> None:
         }
         made = make_plan(params(pipeline="x"), {"x": Pipeline(stages=stages)}, 20)
         assert made.expected_seconds == 2, rates
+
+
+# Probes with a URL
+
+READER = Stage(image="reader", port=12345, allow_env=["crop"], env={"loop": "False"})
+
+
+def adapted(
+    url: str = "rtsp://u:geheim@cam/1", reader: Stage = READER, **members: Any
+) -> SessionPlan:
+    return make_plan(params(**members), PIPELINES, 100_000, Adapted(Source("cam", url), reader))
+
+
+def test_adapter_takes_the_place_of_the_probe() -> None:
+    found = adapted(env={"probe": {"crop": "1:1:0:0"}})
+    assert list(found.stages) == ["probe", "stream", "segmentation"]
+    assert found.stages["probe"] == READER
+    assert found.env["probe"] == {"format": "json", "loop": "False", "crop": "1:1:0:0"}
+    assert (found.count, found.upstream, found.registered) == (None, None, "cam")
+    assert adapted(count=7).env["probe"]["count"] == "7"
+    with pytest.raises(InvalidParams, match=r"probe\.fps"):
+        adapted(env={"probe": {"fps": 5}})
+
+
+def test_recording_waits_to_be_read_and_a_camera_does_not() -> None:
+    assert {env.get("unread") for env in adapted("file:/srv/a").env.values()} == {"hold"}
+    assert {env.get("unread") for env in adapted().env.values()} == {None}
+
+
+def test_stages_are_apart_where_the_adapter_has_the_port_of_another() -> None:
+    assert adapted().network == "shared"
+    same = msgspec.structs.replace(READER, port=12346)
+    assert adapted(reader=same).network == "separate"
+    named = msgspec.structs.replace(READER, extra_hosts=["cam:192.0.2.7"])
+    assert adapted(reader=named).network == "separate"
+
+
+def test_hash_of_a_plan_confirms_no_password_but_tells_sources_apart() -> None:
+    assert adapted().digest() == adapted("rtsp://u:other@cam/1").digest()
+    assert adapted().digest() != plan().digest()
+
+
+def test_adapter_is_learned_as_what_it_is() -> None:
+    assert [adapted().kind_of(each) for each in ("probe", "stream")] == ["probe@rtsp", "stream"]
+    assert plan().kind_of("probe") == "probe"
+
+
+def test_plan_with_a_source_survives_the_journal() -> None:
+    found = adapted()
+    written = msgspec.json.encode(found, enc_hook=unit_text)
+    assert msgspec.json.decode(written, type=SessionPlan, dec_hook=custom) == found

@@ -49,6 +49,20 @@ def test_registered_probe_that_broke_off_has_no_log_to_read(code: int) -> None:
     assert "'bedside'" not in str(advise(case("exit", code=code, probe="bedside")))
 
 
+@pytest.mark.parametrize(
+    ("cause", "code", "said"),
+    [
+        ("exit", 3, "the adapter lost the source of the registered probe 'cam', or never found it"),
+        ("exit", 2, "correct `env` of the request, or sources.rtsp.env"),
+        ("oom", None, "raise sources.rtsp.memory_limit"),
+        ("probe", None, "see that its source can be read; `operatorctl probe get cam` tries it"),
+    ],
+)
+def test_adapter_has_its_settings_elsewhere(cause: str, code: int | None, said: str) -> None:
+    words = advise(case(cause, stage="probe", code=code, probe="cam", scheme="rtsp"))
+    assert said in str(words)
+
+
 def test_memory_is_said_with_the_setting_and_what_it_is_now() -> None:
     words = advise(case("oom"))
     assert words is not None
