@@ -69,6 +69,8 @@ def adapter_problems(scheme: str, adapter: Adapter) -> list[str]:
         found.append(f"{where}.env.{URL}: is what a session is told, and cannot be set")
     if URL in adapter.allow_env:
         found.append(f"{where}.allow_env: {URL} is set by the daemon and cannot be allowed")
+    if adapter.serves != "stream":
+        found.append(f"{where}.serves: an adapter serves the stream format; leave it out")
     return [*found, *_warm_problems(where, scheme, adapter)]
 
 

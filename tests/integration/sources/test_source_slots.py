@@ -74,6 +74,7 @@ async def test_no_pipeline_without_slots_has_some_for_adapters(tmp_path: Path) -
         ({"file": {"warm": 1}}, "sources.file.warm: a slot is made before"),
         ({"rtsp": {"warm": 1, "late_bind": "off"}}, "sources.rtsp.warm: the adapter has late_bind: off"),
         ({"rtsp": {"warm": 1, "gpus": 1}}, "sources.rtsp.warm: the adapter has gpus"),
+        ({"igtl": {"serves": "openigtlink"}}, "sources.igtl.serves: an adapter serves the stream format"),
         ({"tcp": {"image": "x"}}, "sources.tcp: tcp is the stream format itself"),
         ({"rtsp": {"env": {"source_url": "x"}}}, "sources.rtsp.env.source_url: is what a session is told"),
         ({"rtsp": {"allow_env": ["source_url"]}}, "sources.rtsp.allow_env: source_url is set"),
