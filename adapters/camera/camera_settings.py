@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from fractions import Fraction
 from typing import NamedTuple
@@ -17,6 +18,8 @@ MOST_FPS = 1000
 """Frames a second that can be asked for."""
 LONGEST_SIDE = 16384
 """Pixels of a side that can be asked for."""
+MOST_THREADS = 4
+"""Threads that decode, unless more are asked for: a stage has processors for about as many."""
 
 
 class Crop(NamedTuple):
@@ -43,6 +46,8 @@ class CameraSettings(NamedTuple):
     loop: bool
     transport: str
     tls_verify: bool
+    threads: int
+    """Of the decoder."""
     device_format: str
     device_size: str
     device_fps: str
@@ -69,6 +74,7 @@ def read_settings() -> CameraSettings:
         loop=switch("loop", "false"),
         transport=choice("rtsp_transport", "tcp", ("tcp", "udp", "http")),
         tls_verify=switch("tls_verify", "true"),
+        threads=number("threads", min(MOST_THREADS, len(os.sched_getaffinity(0))), 1, 64),
         device_format=_word("device_format", r"[a-z0-9_]{1,32}", "as yuyv422"),
         device_size=_word("device_size", r"[1-9]\d{0,4}x[1-9]\d{0,4}", "as 1280x720"),
         device_fps=_word("device_fps", r"[1-9]\d{0,3}(/[1-9]\d{0,3})?", "as 30, or 30000/1001"),

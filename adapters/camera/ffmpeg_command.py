@@ -68,7 +68,7 @@ def decoder_call(settings: CameraSettings, size: tuple[int, int] = (0, 0)) -> Ca
 
 def _input(settings: CameraSettings) -> list[str]:
     # Threads that each decode a frame of their own hand it out only when all of them are busy.
-    prompt = ["-thread_type", "slice"] if settings.live else []
+    prompt = ["-threads", str(settings.threads), *(["-thread_type", "slice"] * settings.live)]
     scheme, target = settings.url.scheme, settings.url.target
     if scheme == "v4l2":
         return [*prompt, "-f", "v4l2", *_device(settings), "-i", target]
@@ -117,7 +117,8 @@ def _opening(settings: CameraSettings) -> dict[str, str]:
 
 def _output(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
     return [
-        *("-map", "0:v:0", "-vf", ",".join(_filters(settings, size))),
+        # One thread: as many as there are processors gain nothing here, and a container has few.
+        *("-map", "0:v:0", "-filter_threads", "1", "-vf", ",".join(_filters(settings, size))),
         *("-fps_mode", "passthrough", "-enc_time_base", f"1:{TIME_BASE}"),
         *("-c:v", "rawvideo", "-f", "nut", "-flush_packets", "1", "-avioflags", "direct", "pipe:1"),
     ]

@@ -43,6 +43,8 @@ from daemons import BenchFailed, many_files
 from engine_api import EngineApi
 from tables import Table
 
+import camera
+
 BENCH_JSON = Path(__file__).resolve().parents[2] / "bench.json"
 
 
@@ -139,6 +141,10 @@ def bench_viewers(bench: Bench) -> list[Table]:
     return viewers.measure(bench.pick(3, 1), bench.short)
 
 
+def bench_camera(bench: Bench) -> list[Table]:
+    return camera.measure(bench.pick(3, 1), bench.short)
+
+
 def bench_attacks(bench: Bench) -> list[Table]:
     return attacks.measure(0.5, ["describe"]) if bench.short else attacks.measure(3.0)
 
@@ -156,6 +162,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "footprint": bench_footprint,
     "scheduling": bench_scheduling,
     "viewers": bench_viewers,
+    "camera": bench_camera,
     "attacks": bench_attacks,
 }
 
