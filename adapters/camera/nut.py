@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import time
 from typing import NamedTuple
 
 FILE_ID = b"nut/multimedia container\0"
@@ -25,6 +26,9 @@ RESERVED, HEADER_INDEX, MATCH_TIME, CODED_FLAGS = 0x80, 0x400, 0x800, 0x1000
 """Flags of a frame's header, as nut.txt numbers them."""
 READ_AHEAD = 64
 """Bytes that are read for a header: what is too much belongs to a picture, and is copied to it."""
+LARGE, GATHERING = 256 * 1024, 0.0003
+"""Bytes that are worth waiting for, and the seconds in which the decoder writes them: who reads while it writes
+gets little at a time, and both wait for the same lock of the pipe."""
 LONGEST_PACKET = 1 << 20
 """Bytes in a packet that is no frame."""
 
@@ -101,6 +105,8 @@ class Pipe(Packet):
         filled = len(ahead)
         while filled < len(view):
             self._wait()
+            if len(view) - filled >= LARGE:
+                time.sleep(GATHERING)
             received = os.readv(self._descriptor, [view[filled:]])
             if not received:
                 raise EOFError
