@@ -27,7 +27,7 @@ RESERVED, HEADER_INDEX, MATCH_TIME, CODED_FLAGS = 0x80, 0x400, 0x800, 0x1000
 READ_AHEAD = 64
 """Bytes that are read for a header: what is too much belongs to a picture, and is copied to it."""
 LARGE, GATHERING = 256 * 1024, 0.0003
-"""Bytes that are worth waiting for, and the seconds in which the decoder writes them: who reads while it writes
+"""Bytes worth waiting for, and the seconds in which the decoder writes them. Who reads while it writes
 gets little at a time, and both wait for the same lock of the pipe."""
 LONGEST_PACKET = 1 << 20
 """Bytes in a packet that is no frame."""

@@ -32,7 +32,7 @@ from tables import Table
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = ROOT / "adapters" / "camera" / "camera.py"
-RTSP_SERVER = ROOT / "tests" / "adapters" / "camera" / "rtsp_server.py"
+RTSP_SERVER = ROOT / "tests" / "rtsp_server.py"
 SIZE, RATE = (1920, 1080), 30
 RTSP_PICTURE = 320 * 240
 FORMATS = {"gray8": ("gray", 1), "rgb24": ("rgb24", 3)}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Run the camera beside real sources, and read what it serves: helpers for the tests beside it."""
+"""Run the camera beside real sources, and read what it serves: helpers for tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Self
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "adapters" / "camera"
 HOST = "127.0.0.1"
 PATIENCE = 60.0  # seconds for anything that is waited for
