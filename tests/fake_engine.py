@@ -43,6 +43,9 @@ from operatord.engines.base import (
     NotConnected,
     NotThere,
     PortTaken,
+    Pulled,
+    PullFailed,
+    PullWords,
     StagePlan,
     StageRefused,
     StageState,
@@ -120,6 +123,8 @@ class World:
     def __init__(self, programs: Mapping[str, Program] | None = None) -> None:
         self.programs = dict(programs or {})
         """Image name to what it does; an image that is not here is missing."""
+        self.registry: dict[str, Program] = {}
+        """What can be pulled."""
         self.containers: dict[str, Container] = {}
         self.networks: dict[str, NetworkPlan] = {}
         self.builds: Counter[str] = Counter()
@@ -334,6 +339,15 @@ class FakeEngine:
 
     async def close(self) -> None:
         self.script.calls.append(("close", ""))
+
+    async def pull(self, image: str, platform: str | None = None) -> PullWords:
+        await self._begin("pull", image)
+        for word in (Pulled(0, 4 << 20), Pulled(1 << 20, 4 << 20), Pulled(4 << 20, 4 << 20)):
+            yield word
+        if image not in self.world.registry:
+            raise PullFailed(image, f"the registry has no image {image}")
+        self.world.programs[image] = self.world.registry[image]
+        self.script.finish("pull")
 
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         await self._begin("missing_images", " ".join(images))

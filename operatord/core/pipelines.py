@@ -220,6 +220,8 @@ def stage_problems(where: str, name: str, stage: Stage) -> list[str]:
             f"{where}.image: after the @ comes sha256: and 64 digits and letters a to f, as in "
             "`docker images --digests`"
         )
+    if stage.is_pulled and stage.image.startswith("sha256:"):
+        found.append(f"{where}.pull: no registry knows an image by its id; write its name")
     if name in _RESERVED:
         found.append(f"{where}: {name!r} is a member of every session; give the stage another name")
     for key in stage.allow_env:

@@ -56,8 +56,8 @@ _OWNING_DEVICES = re.compile(
     r"/dev/(k?mem|port|(sd|hd|vd|xvd)[a-z]+\d*|nvme\d.*|dm-\d+|mapper/.+)\Z"
 )
 """Memory and disks of the machine."""
-_AS_IN_CONTAINERS = ("env_file", "egress")
-"""What holds for a local process, too; it always has a way out."""
+_AS_IN_CONTAINERS = ("env_file", "egress", "pull")
+"""What holds for a local process, too, or says nothing of it: it has a way out, and no image to pull."""
 _MISSED = ("volumes", "secrets", "user", "extra_hosts", "dns")
 """What a program cannot do without, if it is asked for."""
 
@@ -105,6 +105,14 @@ class StageOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     platform: Text | UnsetType = UNSET
     egress: Literal["none", "lan"] | UnsetType = UNSET
     """``lan``: it connects to the outside, so its session's network needs a way out."""
+
+    pull: Literal["never", "missing"] | UnsetType = UNSET
+    """``missing``: an image that is not on the engine is pulled from its registry."""
+
+    @property
+    def is_pulled(self) -> bool:
+        """Whether an image that is missing is pulled."""
+        return given(self.pull) == "missing"
 
     @property
     def runs_health_check(self) -> bool:

@@ -257,6 +257,16 @@ class EngineEvent(msgspec.Struct, frozen=True):
     labels: Mapping[str, str]
 
 
+class Pulled(msgspec.Struct, frozen=True):
+    """How far a pull is: bytes that have come, and that there are, of the layers known so far."""
+
+    done: int
+    total: int
+
+
+PullWords = AsyncGenerator[Pulled, None]
+
+
 class EngineError(Exception):
     """Root of what an engine raises. ``str()`` is a sentence that may be shown to a requester."""
 
@@ -287,6 +297,10 @@ class ImageMissing(EngineError):
     def __init__(self, image: str, message: str | None = None) -> None:
         self.image = image
         super().__init__(message or f"the image {image} is not on this engine")
+
+
+class PullFailed(ImageMissing):
+    """An image could not be pulled; the message says why, and what to do."""
 
 
 class SubnetTaken(EngineError):
@@ -404,6 +418,13 @@ class Engine(Protocol):
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
         """Return the id of the image that each name refers to now, or did after the call; names without an
         image are left out."""
+        ...
+
+    def pull(self, image: str, platform: str | None = None) -> PullWords:
+        """Have the engine pull an image; yield how far it is, until it is there. Closed, the pull ends.
+
+        The registry may be silent for any time. Raises `PullFailed`, `DiskFull`, `EngineUnavailable`.
+        """
         ...
 
     async def subnets_in_use(self) -> list[str] | None:

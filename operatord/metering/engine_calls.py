@@ -110,6 +110,10 @@ class MeteredEngine:
         """Pass it on: nothing is asked of the engine."""
         return self._engine.address(network, stage, port)
 
+    def pull(self, image: str, platform: str | None = None) -> base.PullWords:
+        """Pass it on."""
+        return self._engine.pull(image, platform)
+
     def follow_logs(self, container_id: str, tail: int) -> AsyncGenerator[base.LogLine, None]:
         """Pass it on."""
         return self._engine.follow_logs(container_id, tail)

@@ -26,12 +26,14 @@ from operatord.session.record import SessionRecord, Told
 from operatord.streams.hello import NoHello, read_hello, rest
 from operatord.streams.sources.look import look_at
 from operatord_protocol import errors
+from operatord_protocol.absent import given
 from operatord_protocol.messages import Location
 
 from .blueprint import StartSettings, environment, late_line, waits
 from .containers import ContainerMaker, milliseconds
 from .doors import Doors
 from .networks import Networks
+from .pulls import Pulls, Wanted
 from .slot_faults import SlotFaults
 from .steps import Interrupted, StepFailed, blamed, together, translated, unless
 from .verify import prove
@@ -67,6 +69,7 @@ class Starter:
         self.doors: Doors | None = None
         """Where requesters on other machines find streams; None: nowhere."""
         self._engine = engine
+        self._pulls = Pulls(engine)
         self._networks = Networks(engine, subnets, clock, here=here)
         self._maker = ContainerMaker(engine, self._networks, settings, clock)
         self._settings = settings
@@ -243,10 +246,27 @@ class Starter:
         names = dict.fromkeys(record.plan.stages[name].image for name in stages)
         images = [name for name in names if name not in known]
         found = await self._engine.image_ids(images) if images else {}
+        if missing := [image for image in images if image not in found]:
+            await self._pull(record, missing, stages)
+            found |= await self._engine.image_ids(missing)
         for image in images:
             if image not in found:
                 raise base.ImageMissing(image)
         known |= found
+
+    async def _pull(
+        self, record: SessionRecord, images: Sequence[str], stages: Sequence[str]
+    ) -> None:
+        """Pull what stages allow to be pulled, one after the other, unless the session is to end."""
+        planned = [record.plan.stages[name] for name in stages]
+        for image in images:
+            of_it = [stage for stage in planned if stage.image == image]
+            if not any(stage.is_pulled for stage in of_it):
+                raise base.ImageMissing(image)
+            wanted = Wanted(
+                image, next((given(s.platform) for s in of_it if given(s.platform)), None)
+            )
+            await unless(record.ending, self._pulls.pull(wanted, record.tell_reason))
 
     async def _check_probe(self, record: SessionRecord) -> None:
         if (name := record.plan.registered) is None:

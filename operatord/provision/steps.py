@@ -52,8 +52,10 @@ def translated(step: str) -> Iterator[None]:
     try:
         yield
     except base.ImageMissing as exc:
-        makes = "operatord build-images makes the emulators', and with `all` the adapters'"
-        reason = f"{exc}: build or pull it first ({makes})"
+        reason = str(exc)
+        if not isinstance(exc, base.PullFailed):
+            makes = "operatord build-images makes the emulators', and with `all` the adapters'"
+            reason += f": build or pull it first ({makes})"
         raise StepFailed(
             errors.ImageMissing, "image_missing", reason, image=exc.image, step=step
         ) from exc

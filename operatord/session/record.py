@@ -339,6 +339,10 @@ class SessionRecord:
         self._changes.wake()
         self.tell({"stage": step})
 
+    def tell_reason(self, reason: str) -> None:
+        """Tell those who wait for the start what its step waits for."""
+        self.tell({"stage": self.step, "reason": reason})
+
     def tell(self, fields: dict[str, Any]) -> None:
         """Send a progress notification with ``fields`` to every listener."""
         for listener in tuple(self.listeners):

@@ -20,6 +20,7 @@ from operatord.engines.docker_host import light_requests  # isort: skip  # noqa:
 import requests
 import urllib3
 from docker import APIClient
+from docker.auth import get_config_header, resolve_repository_name
 from docker.errors import (
     APIError,
     DockerException,
@@ -28,7 +29,7 @@ from docker.errors import (
 )
 from docker.tls import TLSConfig
 from docker.transport.unixconn import UnixHTTPAdapter
-from docker.utils import parse_host
+from docker.utils import parse_host, parse_repository_tag
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
@@ -52,7 +53,15 @@ from .bodies import engine_info, is_podman
 from .errors import in_one_line, refusal
 from .reach import unreachable
 
-__all__ = ["APIClient", "APIError", "Clients", "ImageNotFound", "edge", "post_json"]
+__all__ = [
+    "APIClient",
+    "APIError",
+    "Clients",
+    "ImageNotFound",
+    "edge",
+    "post_json",
+    "registry_login",
+]
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +89,14 @@ def edge(during: str, subject: str) -> Iterator[None]:
         raise EngineSilent(
             "the connection to the container engine broke in an unexpected way"
         ) from exc
+
+
+def registry_login(client: APIClient, image: str) -> tuple[str, str, dict[str, str]]:
+    """Return an image's name, its tag or digest, and headers with the login that docker's settings have."""
+    name, tag = parse_repository_tag(image)
+    registry, _ = resolve_repository_name(name)
+    login = get_config_header(client, registry)
+    return name, tag or "latest", {} if login is None else {"X-Registry-Auth": login.decode()}
 
 
 def post_json(client: APIClient, path: str, body: dict[str, Any]) -> dict[str, Any]:

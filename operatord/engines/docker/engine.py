@@ -37,6 +37,7 @@ from operatord.engines.base import (
     NetworkPlan,
     NotConnected,
     NotThere,
+    PullWords,
     StagePlan,
     StageRefused,
     StageState,
@@ -52,6 +53,7 @@ from . import stdin as docker_stdin
 from .client import APIClient, Clients, edge
 from .errors import no_command
 from .lanes import Lane, read_in_thread
+from .pulling import Layers, open_pull
 from .stream import ResponseStream
 from .values import cpu_weight, networks
 
@@ -182,6 +184,16 @@ class DockerEngine:
             if answer is not None:
                 ids[image] = answer
         return ids
+
+    async def pull(self, image: str, platform: str | None = None) -> PullWords:
+        """Yield how far a pull is, in a thread of its own. Raises `PullFailed`, `EngineUnavailable`."""
+        layers, splitter = Layers(image), TruncatingSplitter(_EVENT_BYTES)
+        opened = partial(open_pull, self._clients, image, platform)
+        async with contextlib.aclosing(read_in_thread("docker-pull", opened)) as chunks:
+            async for chunk in chunks:
+                for line in splitter.feed(chunk):
+                    if (word := layers.hear(line)) is not None:
+                        yield word
 
     async def claim(self, holder: str) -> str:
         """Create an empty volume as the instance's mark; return the holder that its label names. A name

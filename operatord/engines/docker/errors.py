@@ -25,6 +25,7 @@ from operatord.engines.base import (
     NotThere,
     OutOfMemory,
     PortTaken,
+    PullFailed,
     StageRefused,
     SubnetTaken,
 )
@@ -95,6 +96,35 @@ _NO_RUNTIME_SENTENCES = (
     "unknown or invalid runtime name",
 )  # the second is since Docker 28
 _NOT_CLOSED = _because("the engine cannot make {name} without a way out")
+
+
+def _pull_failed(reason: str) -> Callable[[str, str], EngineError]:
+    return lambda name, says: PullFailed(name, reason.format(name=name))
+
+
+_NEEDS_LOGIN = _pull_failed(
+    "the registry of {name} asks for a login, or has no such image: log in there as the daemon's user "
+    "(docker login), or correct the stage's `image`"
+)
+_LOGIN_SENTENCES = ("unauthorized", "authentication required", "no basic auth", "denied")
+_NOT_IN_REGISTRY = _pull_failed(
+    "the registry has no image {name}: correct the stage's `image`, or push the image there"
+)
+_NOT_IN_REGISTRY_SENTENCES = (
+    "manifest unknown",
+    "name unknown",
+    "not found",
+    "no matching manifest",
+)
+_NO_REGISTRY = _pull_failed(
+    "the registry of {name} is not reached from the engine's machine: correct the stage's `image`, see to "
+    "the network, or load the image by hand"
+)
+_NO_REGISTRY_SENTENCES = (
+    "connection refused", "no such host", "timeout", "no route to host", "unreachable", "deadline exceeded",
+    "temporary failure", "connection reset", "x509", "http response to https", "eof", "canceled",
+)  # fmt: skip
+_BAD_PULL = _pull_failed("{name} could not be pulled; the engine's words are in the daemon's log")
 _REFUSED = _because(
     "the engine refuses to run {name} as planned; its own words are in the daemon's log"
 )
@@ -103,7 +133,7 @@ _REFUSED = _because(
 RULES = (
     # Both the engine and the runtime below it quote the kernel's text for ENOSPC.
     ErrorRule(
-        ("network", *_RUN), (), "no space left on device",
+        ("network", "pull", *_RUN), (), "no space left on device",
         _because("the engine's disk has no space left for {name}", DiskFull),
     ),
     ErrorRule(
@@ -122,6 +152,10 @@ RULES = (
         ("network",), (500,), "is already used",
         _because("the subnet of {name} is in use on the engine's host", SubnetTaken),
     ),
+    *(ErrorRule(("pull",), (), says, _NEEDS_LOGIN) for says in _LOGIN_SENTENCES),
+    *(ErrorRule(("pull",), (), says, _NOT_IN_REGISTRY) for says in _NOT_IN_REGISTRY_SENTENCES),
+    *(ErrorRule(("pull",), (), says, _NO_REGISTRY) for says in _NO_REGISTRY_SENTENCES),
+    ErrorRule(("pull",), (), "", _BAD_PULL),
     # Podman before 4.4, and what passes on the Docker API alone.
     ErrorRule(("network",), (), "unsupported bridge network option", _NOT_CLOSED),
     ErrorRule(("network",), (404,), "", _NOT_CLOSED),
@@ -265,6 +299,7 @@ _TASKS = {
     "list": "list",
     "logs": "read the logs of",
     "network": "create",
+    "pull": "pull",
     "release": "remove",
     "remove": "remove",
     "start": "start",

@@ -55,6 +55,7 @@ from operatord.engines.base import (
     NotConnected,
     NotThere,
     PortTaken,
+    PullWords,
     StagePlan,
     StageRefused,
     StageState,
@@ -150,6 +151,11 @@ class ProcessEngine:
     async def missing_images(self, images: Sequence[str]) -> list[str]:
         """Return the ``images`` that have no known program, in the order given."""
         return [image for image in images if self._program(image) is None]
+
+    async def pull(self, image: str, platform: str | None = None) -> PullWords:
+        """Raise `ImageMissing`: programs are there, or are not."""
+        raise ImageMissing(image)
+        yield
 
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
         """Return the names themselves: programs do not change while the daemon lives."""

@@ -123,6 +123,8 @@ def test_image_with_white_space_is_none() -> None:
     """N19"""
     assert chained(image="B C") == ["image: no image has white space in its name, and 'B C' has"]
     assert chained(image=f"b:1@sha256:{'0a' * 32}") == []
+    by_id = chained(image=f"sha256:{'0a' * 32}", pull="missing")
+    assert by_id == ["pull: no registry knows an image by its id; write its name"]
     for bad in ("b@sha256:0a", f"b@md5:{'0a' * 32}", f"b@sha256:{'0G' * 32}"):
         assert chained(image=bad)[0].startswith("image: after the @ comes sha256: and 64 digits")
 

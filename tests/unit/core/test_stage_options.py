@@ -155,7 +155,7 @@ EACH = [
     "group_add: [7]", "user: 7", "read_only: false", "cap_add: [KILL]", "ulimits: {core: 1}",
     "extra_hosts: [a:10.0.0.1]", "dns: [10.0.0.1]", "secrets: {t: /t}", "env_file: [/e]", "healthcheck: off",
     "stop_signal: SIGINT", "init: false", "runtime: runsc", "platform: linux/arm64",
-    "egress: lan", "egress: none",
+    "egress: lan", "egress: none", "pull: missing", "pull: never",
 ]  # fmt: skip
 
 
