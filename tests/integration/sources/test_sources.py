@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -50,6 +51,26 @@ async def test_session_on_a_url_reads_from_an_adapter_that_was_told_it(
     assert (await wire.call("session.wait", session_id=session["session_id"]))[
         "outcome"
     ] == "completed"
+
+
+async def test_segmentation_is_attached_to_a_session_on_a_url(tmp_path: Path, note: Path) -> None:
+    """There is room for one whole session, and for an adapter with a streaming server."""
+    tight = settings(note, rtsp=adapter(note, cpus=0.02)) | {
+        "system_reserved": {"cpus": round((os.cpu_count() or 1) - 0.28, 3)},
+        "pipelines": {"segmented": {"stages": {"segmentation": {"cpus": 0.2}}}},
+    }
+    async with in_process(tmp_path / "state", tight) as lab, camera() as port:
+        wire = await lab.wire()
+        await wire.call("events.subscribe", types=["session.attached"])
+        await wire.call("probe.register", name="cam", url=f"rtsp://127.0.0.1:{port}/")
+        other = await wire.call("session.start")
+        plain = await wire.call("session.start", probe="cam", on_shortage="degrade")
+        assert plain["degraded"] is True
+        await wire.call("session.stop", session_id=other["session_id"])
+        await wire.event("session.attached", plain["session_id"])
+        session = await wire.call("session.get", session_id=plain["session_id"])
+        _, frames, _ = await receive(session["location"])
+    assert {tuple(sorted(parts)) for _, parts in frames} == {("image", "mask")}
 
 
 async def test_plan_counts_with_the_adapter_and_shows_no_url(wire: Wire) -> None:
