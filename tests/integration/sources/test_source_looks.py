@@ -196,6 +196,16 @@ async def test_ports_are_not_found_by_schemes_that_only_connect(tmp_path: Path) 
         assert (there["state"], "error" in there) == ("unknown", False)
 
 
+async def test_nobody_else_has_a_guess_at_credentials_confirmed(tmp_path: Path) -> None:
+    async with guarded(tmp_path) as lab:
+        ada, bob = await lab.wire("ada", "user"), await lab.wire("bob", "user")
+        await ada.call("probe.register", name="cam", url="igtl://u:geheim@127.0.0.1")
+        for guess in ("geheim", "wrong"):
+            url = f"igtl://u:{guess}@127.0.0.1"
+            refused = await bob.refusal("probe.register", name="cam", url=url)
+            assert (refused.type, "belongs to ada" in refused.message) == ("forbidden", True)
+
+
 async def test_scanner_that_answers_is_up(wire: Wire) -> None:
     async with camera() as port:
         assert (await looked(wire, f"igtl://127.0.0.1:{port}?device=Image"))["state"] == "up"
