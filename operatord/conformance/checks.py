@@ -43,7 +43,7 @@ CHECKS: Sequence[Check] = (
         streams.hello_after_upstream,
     ),
     Check(
-        "frames-wait", "frames begin with the first consumer", True, BEHIND,
+        "frames-wait", "frames begin with the first consumer", True, ("filter",),
         "Whoever started the session is to get it from the first frame on.",
         "Without a consumer, read no more than what the first frame takes.",
         streams.frames_wait,
@@ -163,7 +163,7 @@ CHECKS: Sequence[Check] = (
         lives.unknown_format,
     ),
     Check(
-        "left", "exit code 5 when its consumers leave too early", False, BEHIND,
+        "left", "exit code 5 when its consumers leave too early", False, ("filter",),
         "It tells a client that has gone from a stream that was delivered.",
         "If the last consumer leaves when the end was due to it, exit with 5.",
         lives.leaving,

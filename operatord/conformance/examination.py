@@ -36,11 +36,17 @@ async def examine(bench: Bench, subject: Subject, terms: Terms, *, contained: bo
     if not seen[table.FIRST].reading("check").is_greeted:
         more = list(table.RELAXED) if contained else []
     else:
-        more = [*table.EVERY, *(table.BEHIND_OTHERS if subject.has_upstream else ())]
+        more = _for_kind(subject)
     seen |= await try_all(bench, subject, terms, more)
     if "late-bound" in seen and late_fault(seen["late-bound"]):
         seen |= await try_all(bench, subject, terms, [table.SHIM])
     return Evidence(subject, seen, contained, terms.grace)
+
+
+def _for_kind(subject: Subject) -> list[str]:
+    """Return the names of all trials of a stage that says a hello, but for the first."""
+    behind = table.BEHIND_OTHERS if subject.has_upstream else ()
+    return [*table.EVERY, *behind, *(table.FILTERING if subject.kind == "filter" else ())]
 
 
 async def try_all(

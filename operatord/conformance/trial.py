@@ -22,6 +22,8 @@ from .seen import Ending, Seen
 from .subject import Address, Subject
 from .upstream import Script, Upstream
 
+RECOGNIZED = 0.4
+"""Seconds after which a silent connection is surely a consumer."""
 EXIT = 8.0
 """Seconds in which a stage exits once its work is done: a consumer may take 5 s to close."""
 
@@ -84,7 +86,8 @@ class Trial:
     ) -> None:
         """Have an upstream, if the stage is of a kind that has one.
 
-        What it does not do at first, it does when it is told to.
+        What it does not do at first, it does when it is told to. A sink takes frames whether anybody reads
+        them or not; it is sent none before a consumer is there.
         """
         assert self._place is not None
         if self.subject.has_upstream:
@@ -93,7 +96,7 @@ class Trial:
                 await self.upstream.listen()
             if greets:
                 self.upstream.go.set()
-            if pours:
+            if pours and self.subject.kind != "sink":
                 self.upstream.pour.set()
 
     def environment(self, **more: object) -> dict[str, str]:
@@ -177,6 +180,16 @@ class Trial:
             for task in (meeting, ending):
                 task.cancel()
             await asyncio.gather(meeting, ending, return_exceptions=True)
+        return consumer
+
+    async def meet_reader(
+        self, name: str, said: bytes = b"", buffer: int | None = None, seconds: float | None = None
+    ) -> Consumer:
+        """Return a consumer that is connected, and have frames sent from now on."""
+        consumer = await self.meet(name, said, buffer, seconds)
+        if self.upstream is not None and not self.upstream.pour.is_set():
+            await asyncio.sleep(RECOGNIZED)
+            self.upstream.pour.set()
         return consumer
 
     async def ends(self, seconds: float = EXIT) -> None:

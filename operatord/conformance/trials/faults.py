@@ -42,7 +42,7 @@ async def unknown_format(trial: Trial) -> None:
     """The upstream's pictures are of a format that nobody knows."""
     await trial.prepare(Script(format=UNKNOWN_FORMAT))
     await trial.start(trial.environment(count=pictures.FRAMES, connect_timeout=5))
-    consumer = await trial.meet("consumer", trial.consume)
+    consumer = await trial.meet_reader("consumer", trial.consume)
     if consumer.hello_after:
         await consumer.take(SOON, over)
     consumer.leave()
@@ -54,7 +54,7 @@ async def broken_upstream(trial: Trial) -> None:
     few = 6
     await trial.prepare(Script(frames=few, cut=True))
     await trial.start(trial.environment(count=pictures.FRAMES))
-    consumer = await trial.meet("consumer", trial.consume)
+    consumer = await trial.meet_reader("consumer", trial.consume)
     await consumer.take(READ / 2, over)
     consumer.leave()
     await trial.ends(SOON)

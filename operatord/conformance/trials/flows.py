@@ -30,9 +30,7 @@ async def paused(trial: Trial) -> None:
     await trial.prepare(Script(count=None, frames=OFFERED), pours=False)
     more = {} if trial.subject.has_upstream else {"count": PROBED, "fps": 0}
     await trial.start(trial.environment(policy="lossless", **more))
-    consumer = await trial.meet("consumer", trial.consume, NARROW)
-    if trial.upstream is not None:
-        trial.upstream.pour.set()
+    consumer = await trial.meet_reader("consumer", trial.consume, NARROW)
     await consumer.take(READ, lambda now: now.served >= 3 or now.closed)
     await _note_memory(trial, "memory before")
     before = 0 if trial.upstream is None else trial.upstream.taken
@@ -56,7 +54,7 @@ async def live(trial: Trial) -> None:
     """A consumer that does not read, of a stage that is to wait for nobody."""
     await trial.prepare(Script(count=PASSED, frames=PASSED))
     await trial.start(trial.environment(policy="live", count=PASSED))
-    consumer = await trial.meet("consumer", trial.consume, NARROW)
+    consumer = await trial.meet_reader("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
     await comes_to_rest(trial, shortest=0.0)
     trial.measured["passed"] = trial.fed.ended
@@ -68,7 +66,9 @@ async def live_consumer(trial: Trial) -> None:
     """A consumer that has said that it is live, and does not read, beside one that reads all."""
     await trial.prepare(Script(count=PASSED, frames=PASSED), greets=False)
     await trial.start(trial.environment(policy="lossless", count=PASSED))
-    meeting = asyncio.gather(trial.meet("live", LIVE, NARROW), trial.meet("reader", trial.consume))
+    meeting = asyncio.gather(
+        trial.meet("live", LIVE, NARROW), trial.meet_reader("reader", trial.consume)
+    )
     trial.fed.go.set()
     _, reader = await meeting
     await _read_while_it_moves(reader)
@@ -87,7 +87,7 @@ async def leaving(trial: Trial) -> None:
     few = 4
     await trial.prepare(Script(count=few, frames=few))
     await trial.start(trial.environment(policy="lossless", count=few))
-    consumer = await trial.meet("consumer", trial.consume, NARROW)
+    consumer = await trial.meet_reader("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
     await comes_to_rest(trial, shortest=STILL)
     await trial.ends(0)
@@ -99,7 +99,7 @@ async def terminated(trial: Trial) -> None:
     """SIGTERM in the middle of a stream that a consumer holds up."""
     await trial.prepare(Script(count=OFFERED, frames=OFFERED))
     await trial.start(trial.environment(policy="lossless", count=OFFERED))
-    consumer = await trial.meet("consumer", trial.consume, NARROW)
+    consumer = await trial.meet_reader("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
     await comes_to_rest(trial, shortest=STILL)
     await trial.stop(trial.grace)

@@ -43,9 +43,7 @@ async def attached(trial: Trial) -> None:
         return
     await asyncio.sleep(QUIET)
     trial.measured["attached"] = ATTACH in trial.fed.seen().heard
-    consumer = await trial.meet("consumer", trial.consume)
-    await asyncio.sleep(QUIET)
-    trial.fed.pour.set()
+    consumer = await trial.meet_reader("consumer", trial.consume)
     await consumer.take(READ, over)
 
 

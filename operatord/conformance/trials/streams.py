@@ -53,7 +53,7 @@ async def plain(trial: Trial) -> None:
         readers.append(watcher.take(READ, over))
     if trial.upstream is not None:
         trial.measured["taken before a consumer"] = trial.upstream.taken
-    silent = await trial.meet("silent", SILENT, seconds=SECOND)
+    silent = await trial.meet_reader("silent", SILENT, seconds=SECOND)
     await asyncio.gather(silent.take(READ, over), *readers)
     for consumer in (silent, *spectators):
         consumer.leave()
@@ -69,7 +69,7 @@ async def checked(trial: Trial) -> None:
         trial.measured["hello after the upstream's"] = first.greeted_at - trial.upstream.greeted_at
     await first.take(QUIET, first_frame)
     trial.measured["frames before the check"] = first.served
-    check = await trial.meet("check", CHECK, seconds=SECOND)
+    check = await trial.meet_reader("check", CHECK, seconds=SECOND)
     await asyncio.gather(check.take(QUIET, over), first.take(READ, over), _read_slowly(second))
     for consumer in (first, second, check):
         consumer.leave()
@@ -117,7 +117,7 @@ async def late_upstream(trial: Trial) -> None:
     await trial.start(trial.environment(count=pictures.FRAMES))
     await asyncio.sleep(PAUSE)
     await trial.fed.listen()
-    consumer = await trial.meet("consumer", trial.consume)
+    consumer = await trial.meet_reader("consumer", trial.consume)
     await consumer.take(READ, over)
 
 
@@ -140,7 +140,9 @@ async def _bind_late(trial: Trial, *, shim: bool) -> None:
         await asyncio.sleep(0.0 if shim else WAITS)
         trial.measured["connections before the line"] = trial.decoy_connections()
         trial.bind(held, env, shim=shim)
-        consumer = await trial.meet("consumer", trial.consume, seconds=min(trial.patience, 8.0))
+        consumer = await trial.meet_reader(
+            "consumer", trial.consume, seconds=min(trial.patience, 8.0)
+        )
         await consumer.take(READ, over)
         consumer.leave()
         await trial.ends(EXIT if consumer.hello_after else 0)

@@ -27,15 +27,18 @@ BEHIND_OTHERS: Mapping[str, Run] = {
     "no-upstream": faults.no_upstream,
     "live": flows.live,
     "live-consumer": flows.live_consumer,
-    "leaving": flows.leaving,
-    "passing": formats.passing,
-    "played": formats.played,
     "attached": formats.attached,
     "nonsense": faults.nonsense,
     "unknown-format": faults.unknown_format,
     "broken-upstream": faults.broken_upstream,
 }
 """For stages that have an upstream."""
+FILTERING: Mapping[str, Run] = {
+    "leaving": flows.leaving,
+    "passing": formats.passing,
+    "played": formats.played,
+}
+"""For filters."""
 SHIM = "shim"
 """For a stage that is not bound late by itself."""
 RELAXED: Mapping[str, Run] = {
@@ -48,6 +51,7 @@ ALL: Mapping[str, Run] = {
     FIRST: streams.plain,
     **EVERY,
     **BEHIND_OTHERS,
+    **FILTERING,
     SHIM: streams.shim,
     **RELAXED,
 }
