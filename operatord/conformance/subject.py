@@ -116,10 +116,17 @@ def _in_pipelines(asked: Asked, pipelines: Mapping[str, Pipeline]) -> Subject | 
         for at, (name, stage) in enumerate(pipeline.stages.items()):
             if _same_image(stage.image, asked.image):
                 before = tuple(pipeline.stages)[:at]
-                kind = asked.kind or ("filter" if before else "probe")
+                kind = asked.kind or _kind(stage, before)
                 where = f"pipelines.{pipeline_name}.stages.{name}"
                 return _as_asked(Subject(kind, name, stage, before, configured=where), asked)
     return None
+
+
+def _kind(stage: Stage, before: tuple[str, ...]) -> Kind:
+    """Return the kind of a configured stage: one that serves another protocol is the end of the stream."""
+    if not before:
+        return "probe"
+    return "filter" if stage.serves == "stream" else "sink"
 
 
 def _same_image(one: str, other: str) -> bool:
