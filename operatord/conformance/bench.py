@@ -13,13 +13,14 @@ import errno
 import itertools
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from operatord.core.subnets import SubnetPool, SubnetsExhausted
 from operatord.engines import base
 from operatord.engines.options import Options
+from operatord.provision.subnet_count import occupants
 
 LABEL = "check-stage"
 """What everything has for a session: `docker ps --filter label=operatord.session=check-stage`."""
@@ -170,7 +171,7 @@ class Bench:
 
     async def place(self, launch_name: str, stage: str, port: int) -> Place:
         """Return where a stage will be, which is found by a name of its own."""
-        network = self._shared or await self._make_network(())
+        network = self._shared or await self._make_network([])
         number = next(self._numbers)
         own = self.engine.address(network, f"{stage}-{number}", port)
         host = network.gateway or "127.0.0.1"
@@ -216,10 +217,9 @@ class Bench:
             base.LABEL_PLAN: trial,
         }
 
-    async def _make_network(self, in_use: object) -> base.Network:
-        taken = (
-            [each for each in in_use if isinstance(each, str)] if isinstance(in_use, list) else []
-        )
+    async def _make_network(self, in_use: Sequence[str]) -> base.Network:
+        """Make a network beside those of the engine, and the routes of this machine. Raises `Trouble`."""
+        taken = list(occupants(list(in_use), here=True)) if self._has_subnets else []
         for _ in range(SUBNET_TRIES):
             try:
                 subnet = self._subnets.take(taken)

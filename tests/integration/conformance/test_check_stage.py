@@ -25,6 +25,7 @@ while True:
 """
 """A program that writes to its image's files before it says a hello."""
 LOCAL = ("--engine", "process", "--json")
+DOCKER = ("--engine", "docker", "--json", "--timeout", "60")
 
 
 async def check(*words: str) -> tuple[int, dict[str, Any], str]:
@@ -34,7 +35,8 @@ async def check(*words: str) -> tuple[int, dict[str, Any], str]:
 
 
 async def test_all_that_is_required_holds_for_the_emulators() -> None:
-    answers = await asyncio.gather(*(check(image, *LOCAL) for image in EMULATORS))
+    patient = (*LOCAL, "--timeout", "30")
+    answers = await asyncio.gather(*(check(image, *patient) for image in EMULATORS))
     for code, found, err in answers:
         failing = [each for each in found["checks"] if each["state"] == "does not hold"]
         assert (code, failing, found["passes"], found["late_bind"]) == (0, [], True, "native"), err
@@ -101,8 +103,8 @@ async def test_containers_are_checked_and_removed() -> None:
     """The bounds are told there; a program that writes to its image's files is told what to do."""
     writes = shlex.join(("python3", "-c", WRITES))
     good, bad = await asyncio.gather(
-        check("demo-segmentation", "--engine", "docker", "--json"),
-        check(BASE, "--engine", "docker", "--json", "--kind", "probe", "--command", writes),
+        check("demo-segmentation", *DOCKER),
+        check(BASE, *DOCKER, "--kind", "probe", "--command", writes),
     )
     states = {each["state"] for each in good[1]["checks"]}
     assert (good[0], states, good[1]["late_bind"]) == (0, {"holds"}, "native"), good
