@@ -21,6 +21,7 @@ from typing import Any, NoReturn
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # shared_host
 sys.path.append(str(Path(__file__).resolve().with_name("sections")))
+sys.path.append(str(Path(__file__).resolve().with_name("adapters")))  # sections of their own
 sys.path.append(str(Path(__file__).resolve().with_name("programs")))  # attacker
 
 import attacks
@@ -32,6 +33,7 @@ import footprint
 import frames
 import gate
 import machine
+import openigtlink
 import posts
 import relay
 import scheduling
@@ -145,6 +147,10 @@ def bench_camera(bench: Bench) -> list[Table]:
     return camera.measure(bench.pick(3, 1), bench.short)
 
 
+def bench_openigtlink(bench: Bench) -> list[Table]:
+    return openigtlink.measure(bench.pick(3, 1), bench.short)
+
+
 def bench_attacks(bench: Bench) -> list[Table]:
     return attacks.measure(0.5, ["describe"]) if bench.short else attacks.measure(3.0)
 
@@ -163,6 +169,7 @@ SECTIONS: dict[str, Callable[[Bench], list[Table]]] = {
     "scheduling": bench_scheduling,
     "viewers": bench_viewers,
     "camera": bench_camera,
+    "openigtlink": bench_openigtlink,
     "attacks": bench_attacks,
 }
 

@@ -72,6 +72,10 @@ def test_viewers(tmp_path: Path) -> None:
     check("viewers", tmp_path / "bench.json", {f"viewers.{part}" for part in parts})
 
 
+def test_openigtlink(tmp_path: Path) -> None:
+    check("openigtlink", tmp_path / "bench.json", {"openigtlink", "openigtlink.cores"})
+
+
 def test_relay(tmp_path: Path) -> None:
     check("relay", tmp_path / "bench.json", {"relay"})
 
