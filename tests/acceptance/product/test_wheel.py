@@ -62,6 +62,8 @@ def test_the_wheel_has_no_generic_names_and_everything_that_runs(wheel: Path) ->
         assert f"operatord/emulators/{folder}/{script}" in names
     for file in ("Dockerfile", "operatord_stage/stage.py", "operatord_stage/serving/entry.py"):
         assert f"operatord/stage/{file}" in names
+    for file in ("openigtlink-in/scanner.py", "openigtlink-out/igtl/messages.py"):
+        assert f"operatord/adapters/{file}" in names
 
 
 @pytest.fixture(scope="module")
