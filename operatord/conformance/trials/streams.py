@@ -9,6 +9,7 @@ from operatord.conformance import pictures
 from operatord.conformance.consumer import CHECK, SILENT, WATCH, Consumer
 from operatord.conformance.trial import EXIT, Trial
 from operatord.conformance.upstream import Script
+from operatord.engines import base
 
 from .rest import comes_to_rest
 
@@ -135,7 +136,11 @@ async def _bind_late(trial: Trial, *, shim: bool) -> None:
     await trial.prepare(Script())
     env = trial.environment(count=pictures.FRAMES)
     await trial.start({} if shim else await trial.stale(env), stdin=True, shim=shim)
-    held = await trial.stage.input()
+    try:
+        held = await trial.stage.input()
+    except base.NotThere:  # it has ended at once
+        await trial.ends(0)
+        return
     try:
         await asyncio.sleep(0.0 if shim else WAITS)
         trial.measured["connections before the line"] = trial.decoy_connections()

@@ -171,6 +171,8 @@ def hoarded(frames: Any) -> Any:
 
 
 if __name__ == "__main__":
+    if FLAW == "refuses-to-wait" and "OPERATORD_LATE_BIND" in os.environ:
+        fail(2, "what is that?")
     if FLAW == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Stage().run()

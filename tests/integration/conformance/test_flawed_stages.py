@@ -23,7 +23,7 @@ AT_ONCE = 8
 """Flaws: a busy machine starts no more Python in time."""
 EVERY_TRIAL = (
     "plain", "checked", "paused", "terminated", "bad-setting", "late-upstream", "no-upstream", "nonsense",
-    "unknown-format", "broken-upstream",
+    "unknown-format", "broken-upstream", "late-bound", "shim",
 )  # fmt: skip
 FLAWS = {
     # flaw: the trial that shows it, beside the plain one, and the check that names it; the longest first
@@ -57,7 +57,7 @@ async def _find(folder: Path) -> dict[str, list[Finding]]:
     try:
         await bench.open()
         wanted = {flaw: ("plain", trial) for flaw, (trial, _) in FLAWS.items()}
-        wanted["none"] = EVERY_TRIAL
+        wanted |= {"none": EVERY_TRIAL, "refuses-to-wait": ("plain", "late-bound", "shim")}
         places = asyncio.Semaphore(AT_ONCE)
         found = await asyncio.gather(*(_try(bench, places, *each) for each in wanted.items()))
         return dict(zip(wanted, found, strict=True))
@@ -96,6 +96,15 @@ def test_each_flaw_is_found_out(found: dict[str, list[Finding]], flaw: str) -> N
     assert finding.required
     assert finding.advice
     assert not passes(found[flaw])
+
+
+@pytest.mark.parametrize("flaw", ["none", "refuses-to-wait"])
+def test_a_stage_that_does_not_wait_is_to_have_a_shell_do_so(
+    found: dict[str, list[Finding]], flaw: str
+) -> None:
+    said = verdict(found[flaw], "late-bind")
+    assert said.state == "does not hold", said
+    assert "write late_bind: shim" in said.advice
 
 
 def test_a_hoarder_also_begins_without_a_consumer(found: dict[str, list[Finding]]) -> None:
