@@ -92,11 +92,15 @@ def edge(during: str, subject: str) -> Iterator[None]:
 
 
 def registry_login(client: APIClient, image: str) -> tuple[str, str, dict[str, str]]:
-    """Return an image's name, its tag or digest, and headers with the login that docker's settings have."""
+    """Return an image's name, its tag, and headers with the login that docker's settings have.
+
+    A digest stays with the name, as Podman takes none for a tag.
+    """
     name, tag = parse_repository_tag(image)
     registry, _ = resolve_repository_name(name)
     login = get_config_header(client, registry)
-    return name, tag or "latest", {} if login is None else {"X-Registry-Auth": login.decode()}
+    headers = {} if login is None else {"X-Registry-Auth": login.decode()}
+    return (image, "", headers) if "@" in image else (name, tag or "latest", headers)
 
 
 def post_json(client: APIClient, path: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -116,13 +116,18 @@ _NOT_IN_REGISTRY_SENTENCES = (
     "not found",
     "no matching manifest",
 )
+_NO_TLS = _pull_failed(
+    "the registry of {name} speaks no TLS, and the engine wants it: allow it there (insecure-registries in "
+    "Docker's daemon.json, insecure in Podman's registries.conf), or give it a certificate"
+)
+_NO_TLS_SENTENCES = ("does not look like a tls handshake", "http response to https")
 _NO_REGISTRY = _pull_failed(
     "the registry of {name} is not reached from the engine's machine: correct the stage's `image`, see to "
     "the network, or load the image by hand"
 )
 _NO_REGISTRY_SENTENCES = (
     "connection refused", "no such host", "timeout", "no route to host", "unreachable", "deadline exceeded",
-    "temporary failure", "connection reset", "x509", "http response to https", "eof", "canceled",
+    "temporary failure", "connection reset", "x509", "eof", "canceled",
 )  # fmt: skip
 _BAD_PULL = _pull_failed("{name} could not be pulled; the engine's words are in the daemon's log")
 _REFUSED = _because(
@@ -154,6 +159,7 @@ RULES = (
     ),
     *(ErrorRule(("pull",), (), says, _NEEDS_LOGIN) for says in _LOGIN_SENTENCES),
     *(ErrorRule(("pull",), (), says, _NOT_IN_REGISTRY) for says in _NOT_IN_REGISTRY_SENTENCES),
+    *(ErrorRule(("pull",), (), says, _NO_TLS) for says in _NO_TLS_SENTENCES),
     *(ErrorRule(("pull",), (), says, _NO_REGISTRY) for says in _NO_REGISTRY_SENTENCES),
     ErrorRule(("pull",), (), "", _BAD_PULL),
     # Podman before 4.4, and what passes on the Docker API alone.

@@ -36,7 +36,8 @@ def open_pull(clients: Clients, image: str, platform: str | None) -> ResponseStr
         client = on_failure.enter_context(contextlib.closing(clients.make()))
         with translated():
             name, tag, headers = registry_login(client, image)
-            query = {"fromImage": name, "tag": tag} | ({"platform": platform} if platform else {})
+            asked = {"fromImage": name, "tag": tag, "platform": platform}
+            query = {name: value for name, value in asked.items() if value}
             response = client.post(
                 f"{client.base_url}/v{client.api_version}/images/create",
                 params=query, headers=headers, stream=True, timeout=_WORDS,
