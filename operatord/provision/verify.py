@@ -11,6 +11,7 @@ from operatord.streams.hello import NoHello, await_hello
 from operatord_protocol import errors
 from operatord_protocol.hosts import location_url
 from operatord_protocol.messages import Location
+from operatord_protocol.stream import Forbidden
 
 from .blueprint import StartSettings
 from .doubt import PublishedStage, unless_refused
@@ -40,8 +41,13 @@ async def prove(
     except NoHello as exc:
         is_stream = record.plan.stages[name].serves == "stream"
         spoken = "the stream format" if is_stream else "OpenIGTLink, with a STATUS message first"
-        reason = f"the stage {name!r} does not speak {spoken}"
+        reason = f"the stage {name!r} does not speak {spoken}{_fault(exc)}"
         raise StepFailed(errors.StartFailed, "start_failed", reason, name) from exc
+
+
+def _fault(exc: NoHello) -> str:
+    """Return what is wrong with a hello, where it was one; else nothing."""
+    return f": {exc.__cause__}" if isinstance(exc.__cause__, Forbidden) else ""
 
 
 async def _paused(engine: base.Engine, record: SessionRecord) -> str | None:

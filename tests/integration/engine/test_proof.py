@@ -105,6 +105,19 @@ async def test_a_late_check_that_was_told_from_a_consumer_is_a_proof(lab: Lab) -
     assert (await wire.call("session.start"))["phase"] == "running"
 
 
+async def test_what_is_wrong_with_a_stages_hello_is_said(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hello = StreamingFake.HELLO.replace(b"}", b',"depth":"80 mm"}')
+    monkeypatch.setattr(StreamingFake, "HELLO", hello)
+    wire = await lab.wire()
+    refused = await wire.refusal("session.start")
+    assert refused.message.endswith(
+        "does not speak the stream format: its hello is malformed: "
+        "Expected float | null, got str - at depth"
+    )
+
+
 @pytest.mark.parametrize(("plain", "ends"), [(True, "stream"), (False, "segmentation")])
 async def test_only_the_stage_with_the_location_is_told_that_a_check_comes(
     lab: Lab, plain: bool, ends: str
