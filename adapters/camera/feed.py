@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from handover import HEADROOM, Handover, Picture
-from operatord_stage.source import Frame
+from operatord_stage.source import Extent
 from operatord_stage.stage import Fault
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Feed:
         self._first: Picture | None = None
         self._lent: bytearray | None = None  # the buffer that was read last
 
-    def read(self) -> list[Frame]:
+    def read(self) -> list[Extent]:
         """Return the next frame, in `view`. Raises `Fault` after the last one, if the source was lost."""
         if self._lent is not None:
             self.view = memoryview(b"")
@@ -51,7 +51,7 @@ class Feed:
     def ask_for_frames(self, wanted: bool) -> None:
         """Do nothing: there is no upstream to be asked."""
 
-    def _frame(self, picture: Picture) -> Frame:
+    def _frame(self, picture: Picture) -> Extent:
         """Write a picture's line before it."""
         self._first = first = self._first or picture
         self.dropped = self._handover.dropped
@@ -61,4 +61,4 @@ class Feed:
         header = HEADER % (picture.arrival - first.arrival, seconds, stop - HEADROOM)
         start = HEADROOM - len(header)
         self.view[start:HEADROOM] = header
-        return Frame(start, HEADROOM, HEADROOM, stop, stop)
+        return Extent(start, HEADROOM, HEADROOM, stop, stop)

@@ -129,6 +129,13 @@ def test_a_filter_may_change_the_size_and_says_so(run: Runner, pool: ThreadPoolE
     assert got.parts == (PICTURE[::2],)
 
 
+def test_a_filter_that_changes_the_size_must_do_so(run: Runner, pool: ThreadPoolExecutor) -> None:
+    port, _ = play(pool, *stream(1))
+    own = run("stage.serve(lambda frame: frame, hello={'width': 8})", port)
+
+    assert "a part 'image' of 256 bytes: 8×16 of gray8 has 128" in own.reason()
+
+
 def test_players_see_the_outline_of_the_mask(run: Runner, pool: ThreadPoolExecutor) -> None:
     port, _ = play(pool, *stream(1))
     own = run(MASK, port, format="y4m")

@@ -213,6 +213,27 @@ def test_a_raw_source_may_have_its_own_times_and_go_on_elsewhere(run: Runner) ->
     ]
 
 
+def test_a_raw_source_is_waited_for_where_it_reads_now(run: Runner) -> None:
+    own = run(
+        """
+        import socket
+        pairs = [socket.socketpair() for _ in range(3)]
+        class Camera(stage.RawSource):
+            def members(self, seq):
+                self.go_on_with(pairs[seq + 1][0])  # the one before is left open
+                pairs[seq + 1][1].sendall(bytes(256))
+                return {}
+        def camera():
+            pairs[0][1].sendall(bytes(256))
+            return Camera(pairs[0][0], {"width": 16, "height": 16})
+        stage.serve(camera, kind="source")
+        """,
+        count=2,
+    )
+
+    assert sequence(receive(own.port)[1]) == [0, 1]
+
+
 def test_a_source_serves_players_too(run: Runner) -> None:
     own = run(RAW + "stage.serve(camera, kind='source')", format="y4m", unread="hold")
 
