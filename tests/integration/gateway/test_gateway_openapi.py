@@ -1,72 +1,26 @@
 # SPDX-License-Identifier: MIT
-"""The description of what may be asked over HTTP: schemathesis sends what it allows, and what it does not."""
+"""The description of what may be asked over HTTP, and whether that is what happens."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
-from concurrent.futures import Future
+import subprocess
+import sys
+from pathlib import Path
 
-import pytest
-import schemathesis
-from gateway_lab import Caller, gatewayed
-from hypothesis import HealthCheck, settings
-from schemathesis.checks import not_a_server_error
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from gateway_lab import gatewayed
 
 from operatord.gateway.openapi import description
 from operatord_protocol.methods import METHODS
 
-EXAMPLES = 5
-"""Requests of each kind for each method; schemathesis adds those at the bounds."""
-LIMITS = {
-    "limits": {"sessions": 4000, "queue": 0, "subscriptions": 1},
-    "subnets": "198.18.0.0/15",
-    "history": {"keep": 10},
-}
-EXCLUDED = [
-    not_a_server_error,  # 503 and 504 are answers, such as that there is no room
-    positive_data_acceptance,  # which settings a pipeline allows is in no schema
-]
-NEVER = ("system.drain", "probe.register")
-"""Nothing starts any more after the first; the second connects where it is told to, and waits for that."""
+CASES = Path(__file__).with_name("openapi_cases.py")
 
 
-@pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A daemon with a gateway, in an event loop of its own: these tests are none of asyncio's."""
-    begun: Future[str] = Future()
-    loop = asyncio.new_event_loop()
-    end = asyncio.Event()
-
-    async def run() -> None:
-        async with gatewayed(tmp_path_factory.mktemp("openapi") / "state", LIMITS) as daemon:
-            assert (await daemon.http.get("/healthz")).status == 200  # its process is there
-            host, port = daemon.http.address
-            begun.set_result(f"http://{host}:{port}")
-            await end.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(run()))
-    thread.start()
-    yield begun.result(60)
-    loop.call_soon_threadsafe(end.set)
-    thread.join()
-    loop.close()
-
-
-schema = schemathesis.openapi.from_dict(description()).exclude(
-    path=[f"/api/v1/{each}" for each in NEVER]
-)
-
-
-@schema.parametrize()
-@settings(
-    max_examples=EXAMPLES, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-def test_what_is_described_is_what_happens(case: schemathesis.Case, url: str) -> None:
-    case.call_and_validate(base_url=url, timeout=30, excluded_checks=EXCLUDED)
+def test_what_is_described_is_what_happens() -> None:
+    command = ["-m", "pytest", "-q", "-n0", "-p", "schemathesis.pytest.plugin", str(CASES)]
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_method_is_described() -> None:
@@ -74,11 +28,7 @@ def test_every_method_is_described() -> None:
     assert METHODS.keys() - paths == {"events.subscribe", "events.unsubscribe", "request.cancel"}
 
 
-def test_it_is_what_the_gateway_answers(url: str) -> None:
-    host, port = url.removeprefix("http://").split(":")
-
-    async def ask() -> None:
-        said = await Caller((host, int(port))).get("/api/v1/openapi.json")
+async def test_it_is_what_the_gateway_answers(tmp_path: Path) -> None:
+    async with gatewayed(tmp_path / "state") as daemon:
+        said = await daemon.http.get("/api/v1/openapi.json")
         assert (said.status, said.json) == (200, description())
-
-    asyncio.run(ask())

@@ -9,13 +9,12 @@ import random
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy
 import pytest
-from daemon_lab import PATIENCE, Json, Lab, Wire, in_process
-from streams_lab import Site, a_site
+from daemon_lab import PATIENCE, Json, Wire
+from streams_lab import Site
 
 from operatord_client.async_frames import async_open_frames
 from operatord_protocol.pictures.pixels import PIXELS
@@ -28,18 +27,6 @@ IMAGES = {
 }
 HELLO = {"type": "hello", "stream": "scope", "width": WIDTH, "height": HEIGHT, "count": FRAMES}
 SCALE = {"spacing": [0.2, 0.3], "depth": 80}
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with in_process(tmp_path / "state", {"engine": "process"}) as running:
-        yield running
-
-
-@pytest.fixture
-async def site(lab: Lab) -> AsyncIterator[Site]:
-    async with a_site(lab.address) as running:
-        yield running
 
 
 @asynccontextmanager

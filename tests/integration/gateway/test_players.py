@@ -5,31 +5,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import aiohttp
 import pytest
-from daemon_lab import Json, Lab, Wire, in_process, receive, until
-from streams_lab import SIZE, Site, a_site
+from daemon_lab import Json, Wire, receive, until
+from streams_lab import SIZE, Site
 
 from operatord.gateway.pictures import contour
 
 FAST = {"probe": {"fps": 0}}
 MANY = 1000  # frames of 128 KiB: more than all buffers on the way hold, one of which may grow to 32 MiB
 FRAME = re.compile(rb"FRAME Xseq=(\d+) Xpts=[\d.]+\n", re.DOTALL)
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with in_process(tmp_path / "state", {"engine": "process"}) as running:
-        yield running
-
-
-@pytest.fixture
-async def site(lab: Lab) -> AsyncIterator[Site]:
-    async with a_site(lab.address) as running:
-        yield running
 
 
 def path(session: Json, query: str = "") -> str:

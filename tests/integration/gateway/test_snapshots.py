@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Lab, Wire, in_process, receive
-from streams_lab import SIZE, Site, a_site
+from streams_lab import SIZE, Site
 
 from operatord.gateway.pictures import contour
 
@@ -21,12 +21,6 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     stages = {"stream": {"allow_env": ["unread"]}}
     config = {"engine": "process", "pipelines": {"stream": {"stages": stages}}}
     async with in_process(tmp_path / "state", config) as running:
-        yield running
-
-
-@pytest.fixture
-async def site(lab: Lab) -> AsyncIterator[Site]:
-    async with a_site(lab.address) as running:
         yield running
 
 

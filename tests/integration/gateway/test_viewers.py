@@ -6,26 +6,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Lab, Wire, in_process, receive, until
-from streams_lab import SIZE, Site, a_site
+from daemon_lab import Json, Wire, receive, until
+from streams_lab import SIZE, Site
 
 FAST = {"probe": {"fps": 0}}
-
-
-@pytest.fixture
-async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with in_process(tmp_path / "state", {"engine": "process"}) as running:
-        yield running
-
-
-@pytest.fixture
-async def site(lab: Lab) -> AsyncIterator[Site]:
-    async with a_site(lab.address) as running:
-        yield running
 
 
 def paced(fps: int) -> Json:
