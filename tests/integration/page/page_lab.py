@@ -46,6 +46,16 @@ CONFIG: Json = {
     "http": {"listen": "127.0.0.1:0"},
     "pipelines": {
         "segmented": {"warm": 0},
+        "slicer": {
+            "stages": {
+                "probe": {"image": "demo-probe", "port": 12345},
+                "viewers": {
+                    "image": "operatord-openigtlink-out",
+                    "port": 18944,
+                    "serves": "openigtlink",
+                },
+            }
+        },
         "talkative": {
             "stages": {
                 "probe": {

@@ -245,6 +245,14 @@ def test_a_format_that_the_page_does_not_know_is_named(desk: Visitor) -> None:
     )
 
 
+def test_a_stream_for_slicer_says_how_to_open_it(desk: Visitor) -> None:
+    page = desk.go(f"#/sessions/{desk.site.begin(pipeline='slicer')}", "operator")
+    expect(page.get_by_text("In 3D Slicer: module OpenIGTLinkIF")).to_be_visible()
+    expect(page.get_by_text("This stream is OpenIGTLink")).to_be_visible()
+    expect(page.get_by_role("button", name="Watch")).to_have_count(0)
+    desk.site.end_all()
+
+
 def test_text_stays_text(desk: Visitor) -> None:
     desk.site.ask("probe.register", name="odd", host="127.0.0.1", port=9, labels={"room": HOSTILE})
     page = desk.go("#/probes", "operator")
