@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
@@ -11,6 +12,11 @@ from operatord.streams.hello import NoHello
 
 from .exchange import UNAUTHORIZED, Answer, Exchange
 from .refusal import check_status
+
+BUSY = 503
+"""What GStreamer's server answers while it still puts away what the one before has asked for."""
+TRIES, PAUSE = 4, 0.2
+"""How often it is asked again then, after so many seconds each time."""
 
 _ATTRIBUTE = re.compile(r"a=([a-z-]+):(.*)")
 _SIZES = {
@@ -37,12 +43,19 @@ async def ask_camera(exchange: Exchange, source: SourceUrl, address: str) -> dic
 
 
 async def _describe(exchange: Exchange, uri: str) -> Answer:
-    headers = {"CSeq": "2", "Accept": "application/sdp", "User-Agent": "operatord"}
-    answer = await exchange.ask("DESCRIBE", uri, headers)
-    if (said := exchange.authorization(answer, "DESCRIBE", uri)) is None:
-        return answer
-    await exchange.body(answer)
-    return await exchange.ask("DESCRIBE", uri, {**headers, "CSeq": "3", "Authorization": said})
+    headers = {"Accept": "application/sdp", "User-Agent": "operatord"}
+    answer = await exchange.ask("DESCRIBE", uri, {"CSeq": "2", **headers})
+    if (said := exchange.authorization(answer, "DESCRIBE", uri)) is not None:
+        headers["Authorization"] = said
+        await exchange.body(answer)
+        answer = await exchange.ask("DESCRIBE", uri, {"CSeq": "3", **headers})
+    for number in range(TRIES):
+        if answer.status != BUSY:
+            break
+        await exchange.body(answer)
+        await asyncio.sleep(PAUSE)
+        answer = await exchange.ask("DESCRIBE", uri, {"CSeq": f"{4 + number}", **headers})
+    return answer
 
 
 def facts_of(description: str) -> dict[str, Any]:

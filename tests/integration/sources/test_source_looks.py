@@ -97,6 +97,12 @@ async def test_camera_is_given_credentials_when_it_asks_for_them(
     assert f"Authorization: {sent}" in told
 
 
+async def test_camera_that_is_busy_for_a_moment_is_asked_again(wire: Wire) -> None:
+    answers = ["503 Service Unavailable\r\n\r\n", DESCRIBED]
+    async with camera(lambda _: answers.pop(0)) as port:
+        assert (await looked(wire, f"rtsp://127.0.0.1:{port}/live"))["state"] == "up"
+
+
 def test_digests_are_those_of_the_standards(monkeypatch: pytest.MonkeyPatch) -> None:
     """The examples of RFC 2069 (as corrected) and RFC 2617, 3.5."""
     monkeypatch.setattr(exchange, "CNONCE", "0a4f113b")
