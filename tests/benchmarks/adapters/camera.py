@@ -82,7 +82,7 @@ def _processor(name: str, file: Path, rounds: int, seconds: int) -> Table:
     table = Table(
         f"camera_{name}",
         f"a recording of 1080p30 as {name}",
-        "ms of a processor each second",
+        "ms of a processor a frame",
         ALONE,
     )
     for _ in range(rounds):
@@ -119,13 +119,13 @@ def _bytes(name: str) -> int:
 def _spent(
     process: subprocess.Popen[bytes], sock: socket.socket, picture: int, seconds: int
 ) -> tuple[float, float]:
-    """Read for so many seconds; return milliseconds of processor for each, and frames a second."""
+    """Read for so many seconds; return milliseconds of processor for each frame, and frames a second."""
     buffer = bytearray(1 << 20)
     _read(sock, buffer, WARM_UP * picture)
     used, begun = _used(process), time.perf_counter()
     _read(sock, buffer, seconds * RATE * picture)
     took = time.perf_counter() - begun
-    return (_used(process) - used) / took * 1000, seconds * RATE / took
+    return (_used(process) - used) / (seconds * RATE) * 1000, seconds * RATE / took
 
 
 def _read(sock: socket.socket, buffer: bytearray, size: int) -> None:
