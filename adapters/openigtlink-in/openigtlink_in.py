@@ -32,7 +32,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from operatord_stage.source import Frame
+    from operatord_stage.source import Extent
 
 PORT = 18944
 FIGURES: dict[str, Any] = {"connects": 0, "refused": 0, "bad_crc": 0, "skipped": 0}
@@ -65,7 +65,7 @@ class Fed(Source):
         sock.setblocking(False)
         self._feed = feed
 
-    def read(self) -> list[Frame]:
+    def read(self) -> list[Extent]:
         """Receive once and return the frames that are whole now. Raises `Fault`."""
         try:
             return super().read()

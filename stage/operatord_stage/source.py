@@ -94,9 +94,6 @@ class Extent:
         )
 
 
-Frame = Extent  # its name of before, for stages that were written then
-
-
 class Source:
     """The upstream's stream, read into one buffer and cut into whole frames."""
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from emulator_stages import HOST, PATIENCE, PICTURE, Stage, frame, hello
 
@@ -34,10 +35,16 @@ class OwnStage(Stage):
         assert ended.code == 1, ended
         return ended.sentence.splitlines()[-1]
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Wait for it to end; return the lines that it printed since those that were read."""
+        assert self.process.stdout is not None
+        found = [json.loads(line) for line in self.process.stdout]  # of which some are read already
+        self.process.wait(PATIENCE)
+        return found
+
     def last_words(self) -> list[str]:
         """Wait for it to end; return the types of the lines that it printed since those that were read."""
-        out, _ = self.process.communicate(timeout=PATIENCE)
-        return [json.loads(line)["type"] for line in out.splitlines()]
+        return [line["type"] for line in self.lines()]
 
 
 class Runner:

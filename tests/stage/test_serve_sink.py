@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import json
+import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from emulator_stages import CONSUME, Consumer, check, play, sequence
+from emulator_stages import CONSUME, HOST, Consumer, check, frame, hello, play, sequence
 from stage_lab import OwnStage, Runner, stream
 
 TAKE = """
@@ -19,8 +19,7 @@ stage.serve(take, kind="sink")
 
 def taken(own: OwnStage) -> list[int]:
     """Wait for it to end; return the numbers of the frames that it took."""
-    lines = [json.loads(line) for line in own.process.communicate()[0].splitlines()]
-    return [line["seq"] for line in lines if line["type"] == "taken"]
+    return [line["seq"] for line in own.lines() if line["type"] == "taken"]
 
 
 @pytest.mark.parametrize("count", [3, None])
@@ -58,6 +57,26 @@ def test_the_stream_is_passed_on_as_it_is_and_who_leaves_does_not_matter(
         assert consumer.frame() is not None
 
     assert taken(own) == list(range(200))
+    assert own.process.returncode == 0
+
+
+def test_it_has_done_its_work_though_its_only_reader_left_before_the_end(
+    run: Runner, pool: ThreadPoolExecutor
+) -> None:
+    """As the last consumer of a filter, this one would have it end with 5."""
+    size, count = {"width": 1024, "height": 64}, 8
+    frames = [frame(seq, parts=[{"name": "image", "bytes": 65536}]) for seq in range(count)]
+    pieces = [hello(count=count, **size), *(head + bytes(65536) for head in frames)]
+    port, played = play(pool, *pieces, b'{"type":"end","frames":8}\n')
+    own = run(TAKE, port, checked=True)
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect((HOST, own.port))
+        reader.sendall(CONSUME)
+        check(own.port)
+        played.result()  # it has read to the end
+
+    assert taken(own) == list(range(count))
     assert own.process.returncode == 0
 
 

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from emulator_stages import CONSUME, PICTURE, Consumer, check, receive, sequence
 from stage_lab import Runner
@@ -220,18 +218,25 @@ def test_a_raw_source_is_waited_for_where_it_reads_now(run: Runner) -> None:
         pairs = [socket.socketpair() for _ in range(3)]
         class Camera(stage.RawSource):
             def members(self, seq):
-                self.go_on_with(pairs[seq + 1][0])  # the one before is left open
-                pairs[seq + 1][1].sendall(bytes(256))
+                if seq == 2:
+                    pairs[2][1].close()
+                else:
+                    self.go_on_with(pairs[seq + 1][0])  # the one before is left open
+                    pairs[seq + 1][1].sendall(bytes(256))
                 return {}
         def camera():
             pairs[0][1].sendall(bytes(256))
             return Camera(pairs[0][0], {"width": 16, "height": 16})
         stage.serve(camera, kind="source")
         """,
-        count=2,
+        unread="drop",  # read without a pause, and all but the newest are dropped
     )
 
-    assert sequence(receive(own.port)[1]) == [0, 1]
+    assert own.port
+    with Consumer(own.port) as consumer:
+        consumer.hello()
+        assert sequence(list(consumer.frames()))[-1] == 2
+        assert consumer.end is not None
 
 
 def test_a_source_serves_players_too(run: Runner) -> None:
@@ -247,7 +252,6 @@ def test_a_source_reports_as_every_stage_does(run: Runner) -> None:
     own = run(ENDLESS, count=2)
     receive(own.port)
 
-    lines = [json.loads(line) for line in own.process.communicate()[0].splitlines()]
+    last = own.lines()[-1]
 
-    assert lines[-1]["type"] == "report"
-    assert (lines[-1]["stage"], lines[-1]["frames"]) == ("own", 2)
+    assert (last["type"], last["stage"], last["frames"]) == ("report", "own", 2)
