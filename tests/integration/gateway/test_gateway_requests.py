@@ -67,9 +67,7 @@ async def test_a_start_is_answered_as_the_seed_line_on_the_socket(daemon: Gatewa
     assert here.json["phase"] == "running"
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "type", "text"),
-    [
+NO_STARTS = [
         (b"{'count': 5}", 400, "parse_error", "the body is not JSON"),
         (b'{"count": 5}{"count": 6}', 400, "parse_error", "the body is not JSON"),
         (b'{"count": 5},"id":7', 400, "parse_error", "the body is not JSON"),
@@ -81,15 +79,15 @@ async def test_a_start_is_answered_as_the_seed_line_on_the_socket(daemon: Gatewa
         (b"[]", 400, "invalid_params", "an object of params"),
         (b"[" * 100_000, 413, "invalid_request", "65408 bytes at most"),
         (b"[" * 60_000, 400, "parse_error", "the body is not JSON"),
-    ],
-)  # fmt: skip
-async def test_what_starts_nothing(
-    daemon: Gatewayed, body: bytes, status: int, type: str, text: str
-) -> None:
-    said = await daemon.http.post("/post/", body)
-    assert (said.status, said.error["type"]) == (status, type)
-    assert text in said.error["message"]
-    assert daemon.lab.fake.empty
+    ]  # fmt: skip
+
+
+async def test_what_starts_nothing(daemon: Gatewayed) -> None:
+    for body, status, type, text in NO_STARTS:
+        said = await daemon.http.post("/post/", body)
+        assert (said.status, said.error["type"]) == (status, type), body[:80]
+        assert text in said.error["message"]
+        assert daemon.lab.fake.empty
 
 
 async def test_a_body_over_several_lines_is_one_request(daemon: Gatewayed) -> None:
@@ -99,14 +97,15 @@ async def test_a_body_over_several_lines_is_one_request(daemon: Gatewayed) -> No
     assert (said.status, said.json["count"]) == (200, 7)
 
 
-@pytest.mark.parametrize(
-    "type", ["", "text/plain", "application/x-www-form-urlencoded", "text/json"]
-)
-async def test_a_form_of_a_page_elsewhere_starts_nothing(daemon: Gatewayed, type: str) -> None:
-    said = await daemon.http.post("/post/", {"count": 5}, headers={"Content-Type": type})
-    assert said.status == 415
-    assert "Content-Type: application/json" in said.error["message"]
-    assert daemon.lab.fake.empty
+FORMS = ["", "text/plain", "application/x-www-form-urlencoded", "text/json"]
+
+
+async def test_a_form_of_a_page_elsewhere_starts_nothing(daemon: Gatewayed) -> None:
+    for type in FORMS:
+        said = await daemon.http.post("/post/", {"count": 5}, headers={"Content-Type": type})
+        assert said.status == 415, type
+        assert "Content-Type: application/json" in said.error["message"]
+        assert daemon.lab.fake.empty
 
 
 HOSTS = [
@@ -146,19 +145,22 @@ async def test_what_a_request_expects_is_met_or_refused_by_the_gateway_itself(
     assert (foreign.status, foreign.error["type"]) == (403, "forbidden")
 
 
-@pytest.mark.parametrize(
-    "origin", ["http://evil.example", "null", "http://127.0.0.1", "file://", "http://127.0.0.1:1"]
-)
-async def test_pages_of_another_origin_are_refused(daemon: Gatewayed, origin: str) -> None:
-    said = await daemon.http.post("/post/", {"count": 5}, headers={"Origin": origin})
-    assert (said.status, said.error["type"]) == (403, "forbidden")
-    upgrade = {
-        "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
-    }  # fmt: skip
-    opened = await daemon.http.ask("GET", "/api/v1/socket", headers={**upgrade, "Origin": origin})
-    assert opened.status == 403
-    assert daemon.lab.fake.empty
+ORIGINS = ["http://evil.example", "null", "http://127.0.0.1", "file://", "http://127.0.0.1:1"]
+
+
+async def test_pages_of_another_origin_are_refused(daemon: Gatewayed) -> None:
+    for origin in ORIGINS:
+        said = await daemon.http.post("/post/", {"count": 5}, headers={"Origin": origin})
+        assert (said.status, said.error["type"]) == (403, "forbidden"), origin
+        upgrade = {
+            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "x3JJHMbDL1EzLkh9GBhXDw==",
+        }  # fmt: skip
+        opened = await daemon.http.ask(
+            "GET", "/api/v1/socket", headers={**upgrade, "Origin": origin}
+        )
+        assert opened.status == 403
+        assert daemon.lab.fake.empty
 
 
 async def test_the_page_of_the_gateway_itself_may_ask(daemon: Gatewayed) -> None:
@@ -186,30 +188,28 @@ async def test_no_answer_lets_other_pages_in(daemon: Gatewayed) -> None:
     assert page.status == 200
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "status", "text"),
-    [
-        ("GET", "/post/", 405, "with POST, not with GET"),
-        ("DELETE", "/post/", 405, "with POST"),
-        ("GET", "/api/v1/session.start", 405, "with POST"),
-        ("POST", "/api/v1/session.lst", 404, "did you mean 'session.list'?"),
-        ("POST", "/api/v1/stop", 404, "did you mean 'session.stop'?"),
-        ("POST", "/api/v1/events.subscribe", 400, "GET /api/v1/socket"),
-        ("POST", "/api/v1/request.cancel", 400, "GET /api/v1/socket"),
-        ("GET", "/healtz", 404, "did you mean '/healthz'?"),
-        ("POST", "/post", 404, "/post/"),
-        ("GET", "/static/../app.py", 404, ""),
-        ("GET", "/static/%2e%2e%2fapp.py", 404, ""),
-    ],
-)
-async def test_what_is_not_there(
-    daemon: Gatewayed, method: str, path: str, status: int, text: str
-) -> None:
-    said = await daemon.http.ask(method, path, headers=JSON)
-    assert said.status == status
-    assert text in said.error["message"]
-    if status == 405:
-        assert "POST" in said.headers["allow"]
+NOT_THERE = [
+    ("GET", "/post/", 405, "with POST, not with GET"),
+    ("DELETE", "/post/", 405, "with POST"),
+    ("GET", "/api/v1/session.start", 405, "with POST"),
+    ("POST", "/api/v1/session.lst", 404, "did you mean 'session.list'?"),
+    ("POST", "/api/v1/stop", 404, "did you mean 'session.stop'?"),
+    ("POST", "/api/v1/events.subscribe", 400, "GET /api/v1/socket"),
+    ("POST", "/api/v1/request.cancel", 400, "GET /api/v1/socket"),
+    ("GET", "/healtz", 404, "did you mean '/healthz'?"),
+    ("POST", "/post", 404, "/post/"),
+    ("GET", "/static/../app.py", 404, ""),
+    ("GET", "/static/%2e%2e%2fapp.py", 404, ""),
+]
+
+
+async def test_what_is_not_there(daemon: Gatewayed) -> None:
+    for method, path, status, text in NOT_THERE:
+        said = await daemon.http.ask(method, path, headers=JSON)
+        assert said.status == status, path
+        assert text in said.error["message"]
+        if status == 405:
+            assert "POST" in said.headers["allow"]
 
 
 async def test_every_method_has_a_place(daemon: Gatewayed) -> None:
@@ -234,23 +234,23 @@ async def sent(daemon: Gatewayed, raw: bytes) -> Any:
         writer.close()
 
 
-@pytest.mark.parametrize(
-    "raw",
-    [
-        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
-        b"GET /\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nbroken\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
-        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"POST /post/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
-        b"POST /post/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
-    ],
-)
-async def test_what_is_no_http_is_answered_and_ended(daemon: Gatewayed, raw: bytes) -> None:
-    said = await sent(daemon, raw)
-    assert said.status == (431 if len(raw) > 10_000 else 400)
-    assert "application/json" in said.headers["content-type"]
-    assert (await daemon.http.get("/healthz")).status == 200
+NO_HTTP = [
+    b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+    b"GET /\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nbroken\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 10_000 + b"\r\n\r\n",
+    b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"POST /post/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST /post/ HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+]
+
+
+async def test_what_is_no_http_is_answered_and_ended(daemon: Gatewayed) -> None:
+    for raw in NO_HTTP:
+        said = await sent(daemon, raw)
+        assert said.status == (431 if len(raw) > 10_000 else 400), raw[:80]
+        assert "application/json" in said.headers["content-type"]
+        assert (await daemon.http.get("/healthz")).status == 200
 
 
 async def test_more_than_a_body_may_be_is_refused_before_it_has_come(daemon: Gatewayed) -> None:
@@ -342,22 +342,20 @@ async def test_who_begins_requests_and_ends_none_keeps_nobody_out(
         assert said.status == 200, said.body
 
 
-@pytest.mark.parametrize(
-    ("path", "header", "status", "why"),
-    [
-        ("/healthz", "a" * 10_000, 431, "the address or a header is too long"),
-        ("/api/v1/socket", "", 400, "this is a WebSocket"),
-        ("/api/v1/", "", 404, "POST /api/v1/METHOD"),
-        ("/API/v1/session.start", "", 404, "session.start"),
-        ("/api/v1/session.start/", "", 404, "'session.start'"),
-    ],
-)
-async def test_what_comes_in_the_wrong_way_is_told_the_right_one(
-    daemon: Gatewayed, path: str, header: str, status: int, why: str
-) -> None:
-    said = await daemon.http.get(path, **{"X-Long": header})
-    assert said.status == status
-    assert why in said.error["message"]
+WRONG_WAYS = [
+    ("/healthz", "a" * 10_000, 431, "the address or a header is too long"),
+    ("/api/v1/socket", "", 400, "this is a WebSocket"),
+    ("/api/v1/", "", 404, "POST /api/v1/METHOD"),
+    ("/API/v1/session.start", "", 404, "session.start"),
+    ("/api/v1/session.start/", "", 404, "'session.start'"),
+]
+
+
+async def test_what_comes_in_the_wrong_way_is_told_the_right_one(daemon: Gatewayed) -> None:
+    for path, header, status, why in WRONG_WAYS:
+        said = await daemon.http.get(path, **{"X-Long": header})
+        assert said.status == status, path
+        assert why in said.error["message"]
 
 
 async def test_params_in_the_address_are_refused_rather_than_left_out(daemon: Gatewayed) -> None:
