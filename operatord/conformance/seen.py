@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import msgspec
@@ -41,6 +42,11 @@ class Reading(msgspec.Struct, frozen=True):
     def is_greeted(self) -> bool:
         """Whether it began as a stream does, or speaks another protocol."""
         return self.wire == "other" or (self.hello.get("type") == "hello" and not self.fault)
+
+    @property
+    def is_in_order(self) -> bool:
+        """Whether each frame came once, in the order of their numbers."""
+        return all(one < other for one, other in pairwise(self.seqs))
 
     @property
     def is_gapless(self) -> bool:

@@ -63,11 +63,16 @@ def lossless(e: Evidence) -> Verdict:
     if found.end is None:
         text = f"the stream broke off after {len(found.seqs)} frames; {ended(seen.ending)}"
         return broken(with_sentence(text, seen)) if found.closed else _slow(found)
+    if e.subject.kind == "probe" and not found.is_gapless:
+        return broken("the frames have gaps", _LIVE, minor=True)
     if not found.seqs or not found.is_gapless:
         return broken(f"frames were lost: {len(found.seqs)} came, of {seen.fed.frames or PROBED}")
     if e.subject.has_upstream and found.seqs[-1] != seen.fed.frames - 1:
         return broken(f"the last of {seen.fed.frames} frames was {found.seqs[-1]}")
     return holds(f"all {len(found.seqs)} frames came after the pause")
+
+
+_LIVE = "nothing, if its source is live and cannot wait; else hold it up while the consumer pauses"
 
 
 def _slow(found: Reading) -> Verdict:
@@ -79,8 +84,12 @@ def blocked(e: Evidence) -> Verdict:
     said = [line for line in seen.lines if line.get("type") == "report"]
     if not said:
         return broken("there are no reports")
-    found = any(line.get("blocked") for line in said)
-    return holds("a report counts it") if found else broken("no report counts it")
+    if any(line.get("blocked") for line in said):
+        return holds("a report counts it")
+    went_on = len({line.get("frames") for line in said}) == len(said)
+    if e.subject.kind == "probe" and went_on:
+        return unknown("it was not held up: it sends too little to fill the buffers on the way")
+    return broken("no report counts it")
 
 
 def live(e: Evidence) -> Verdict:

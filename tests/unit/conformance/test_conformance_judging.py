@@ -202,6 +202,22 @@ def test_local_processes_tell_nothing_of_bounds() -> None:
     assert passes(found)
 
 
+def test_a_probe_with_a_live_source_may_have_gaps() -> None:
+    gaps = (*ALL[:-1], pictures.FRAMES)
+    trials = changed("plain", "silent", seqs=gaps) | {
+        "paused": changed("paused", "consumer", seqs=gaps)["paused"]
+    }
+    assert passes([e for e in findings(trials, "probe") if e.check.name in ("count", "lossless")])
+    assert state(findings(trials), "count") == "does not hold"
+
+
+def test_a_probe_that_sends_too_little_to_be_held_up_cannot_be_told() -> None:
+    moving = said({**REPORT, "blocked": 0, "frames": 1}, {**REPORT, "blocked": 0, "frames": 2})
+    trials = changed("paused", output=moving)
+    assert state(findings(trials, "probe"), "blocked") == "cannot be told"
+    assert state(findings(trials), "blocked") == "does not hold"
+
+
 def test_another_exit_code_is_no_reason_to_fail_and_none_is() -> None:
     assert passes(findings(changed("no-upstream", ending=Ending(1))))
     assert not passes(findings(changed("no-upstream", ending=Ending(None))))
