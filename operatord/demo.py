@@ -122,7 +122,8 @@ async def _try_docker(folder: Path) -> str:
     engine = _engine("docker", folder, "demo")
     try:
         info = await engine.connect()
-        if missing := await engine.missing_images(list(EMULATORS)):
+        there = await engine.image_ids(list(EMULATORS))
+        if missing := [image for image in EMULATORS if image not in there]:
             _line("images", f"building {', '.join(missing)}")
             await asyncio.to_thread(_build)
     except EngineError as exc:

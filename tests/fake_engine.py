@@ -349,10 +349,6 @@ class FakeEngine:
         self.world.programs[image] = self.world.registry[image]
         self.script.finish("pull")
 
-    async def missing_images(self, images: Sequence[str]) -> list[str]:
-        await self._begin("missing_images", " ".join(images))
-        return [image for image in images if image not in self.world.programs]
-
     async def subnets_in_use(self) -> list[str]:
         await self._begin("subnets_in_use", "")
         return self.world.subnets()

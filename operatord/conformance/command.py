@@ -132,7 +132,7 @@ async def _finish(bench: Bench, options: Options) -> None:
 async def _subject(bench: Bench, config: Config, options: Options, terms: Terms) -> Subject:
     """Return what is checked: as configured, as asked for, or as it behaves. Raises `Trouble`."""
     asked = options.asked
-    if not asked.command and await bench.engine.missing_images([asked.image]):
+    if not (asked.command or await bench.engine.image_ids([asked.image])):
         raise Trouble(f"the image {asked.image} is not on this engine: build or pull it there")
     if (found := configured_as(asked, config.pipelines, config.sources)) is not None:
         return found

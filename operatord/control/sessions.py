@@ -206,7 +206,7 @@ async def extend(call: Call, params: m.SessionExtendParams) -> m.Session:
     except JournalFailed as exc:
         what = "the lease is extended only as long as this daemon runs"
         raise not_written(exc, what, session_id=record.id) from exc
-    return call.services.supervisor.view(record)
+    return call.services.views.whole(record, call.peer.identity)
 
 
 async def stats(call: Call, params: m.SessionParams) -> m.Stats:

@@ -73,17 +73,15 @@ class Views:
         return known
 
     def whole(self, record: SessionRecord, who: Identity) -> Session:
-        """Return a session with all that is known of its end, if it has ended."""
+        """Return a session with its images and, if it has ended, all that is known of its end."""
         session = self._supervisor.view(record)
         if not who.sees(record.owner):
             return without_whereabouts(session)
-        if record.phase != "ended":
-            return session
-        return structs.replace(session, post_mortem=post_mortem(record))
+        told = post_mortem(record) if record.phase == "ended" else UNSET
+        return structs.replace(session, images=images_of(record), post_mortem=told)
 
     def _in_full(self, record: SessionRecord, who: Identity) -> bytes:
-        text = encode_session(self.whole(record, who))
-        return _with_images(text, record) if who.sees(record.owner) else text
+        return encode_session(self.whole(record, who))
 
     def living(self, record: SessionRecord, who: Identity) -> bytes:
         """Return a session that has not ended."""

@@ -411,10 +411,6 @@ class Engine(Protocol):
         `EngineUnavailable`."""
         ...
 
-    async def missing_images(self, images: Sequence[str]) -> list[str]:
-        """Return the ``images`` that are missing, in the order given."""
-        ...
-
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
         """Return the id of the image that each name refers to now, or did after the call; names without an
         image are left out."""

@@ -84,7 +84,6 @@ class FailingEngine:
         self.release = _around("release", engine.release)
         self.alive = engine.alive
         self.holder = engine.holder
-        self.missing_images = engine.missing_images
         self.pull = engine.pull
         self.attach_stdin = engine.attach_stdin
         self.subnets_in_use = engine.subnets_in_use

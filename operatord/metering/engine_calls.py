@@ -63,7 +63,6 @@ class MeteredEngine:
         self.find_out = self._counted("find_out")
         self.connect = self._counted("connect")
         self.alive = self._counted("alive")
-        self.missing_images = self._counted("missing_images")
         self.image_ids = self._counted("image_ids")
         self.subnets_in_use = self._counted("subnets_in_use")
         self.create_network = self._counted("create_network")

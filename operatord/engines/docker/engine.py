@@ -158,11 +158,6 @@ class DockerEngine:
         """
         await self._pulse.run(self._clients.ping, self._patience)
 
-    async def missing_images(self, images: Sequence[str]) -> list[str]:
-        """Return those of ``images`` that are not on the engine, in the order given."""
-        there = await asyncio.gather(*(self._has_image(image) for image in images))
-        return [image for image, is_there in zip(images, there, strict=True) if not is_there]
-
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
         """Return the id of the image that each name means now; missing ones are left out.
 
@@ -510,13 +505,6 @@ class DockerEngine:
                     continue
             return
         raise EngineUnavailable(f"{subject} is stuck: the engine cannot remove it")
-
-    async def _has_image(self, image: str) -> bool:
-        try:
-            await self._described(image)
-        except ImageMissing:
-            return False
-        return True
 
     async def _described(self, image: str, since: float | None = None) -> bodies.Json:
         """Return the description of an image, by name or id, cached because each start asks several times.

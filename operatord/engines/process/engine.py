@@ -148,10 +148,6 @@ class ProcessEngine:
     async def alive(self) -> None:
         """Return at once: the daemon's own machine answers."""
 
-    async def missing_images(self, images: Sequence[str]) -> list[str]:
-        """Return the ``images`` that have no known program, in the order given."""
-        return [image for image in images if self._program(image) is None]
-
     async def pull(self, image: str, platform: str | None = None) -> PullWords:
         """Raise `ImageMissing`: programs are there, or are not."""
         raise ImageMissing(image)

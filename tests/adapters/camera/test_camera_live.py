@@ -20,8 +20,9 @@ def test_a_camera_with_rtsp_is_read(launch: Launch) -> None:
             size = {"width": 320, "height": 240, "format": "gray8", "fps": 25}
             assert consumer.hello.items() >= size.items()
             frames = consumer.frames(10)
-        times = [frame.pts for frame in frames]
-        assert all(0.02 < b - a < 0.06 for a, b in itertools.pairwise(times)), times
+        steps = [25 * (b.pts - a.pts) for a, b in itertools.pairwise(frames)]
+        # Of a live source the newest count, so a busy machine may miss some.
+        assert all(round(step) >= 1 and abs(step - round(step)) < 0.3 for step in steps), steps
         assert len({frame.image for frame in frames}) > 5, "the ball does not move"
 
 

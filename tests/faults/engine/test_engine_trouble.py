@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import json
 import os
 import socket
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.engine
 LOOPBACK = "127.0.0.1"
 ROUNDS = 30 if ALL else 2
 FLEETING = f"faults-fleeting:{os.getpid()}"
+OF_ITS_OWN = b"FROM demo-stream\nLABEL fleeting=1\n"
+"""What makes an image that goes with its only name."""
 
 
 @pytest.fixture
@@ -148,7 +151,7 @@ async def test_image_that_is_removed_between_the_check_and_the_creation(tmp_path
         docker_served(tmp_path / "s", config=config, docker_host=proxy.host) as daemon,
     ):
         client = daemon.engine.client
-        client.tag("demo-stream", *FLEETING.split(":"))
+        [*client.build(fileobj=io.BytesIO(OF_ITS_OWN), tag=FLEETING, rm=True, decode=True)]
         try:
             wire = await daemon.wire()
             with proxy.rule("POST /containers/create.*_stream", "hold") as rule:
