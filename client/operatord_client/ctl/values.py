@@ -97,6 +97,10 @@ def probe_address(text: str) -> tuple[str, int] | str:
     """Return both parts of ``host:port`` or ``[ipv6]:port``; a URL, or ``-``, as it is."""
     if "/" in text or text == "-":
         return text
+    if "@" in text:  # a terminal and its history have the password already, an error's log not yet
+        raise ArgumentTypeError(
+            "a user and a password belong into a URL, such as rtsp://USER:PASSWORD@HOST/PATH"
+        )
     host, _, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not 0 < int(port) < 65536:

@@ -206,6 +206,10 @@ RULES = (
             "for this platform"
         ),
     ),
+    ErrorRule(
+        ("start",), (), "/ns/net: no such file",
+        _because("the stage whose network {name} shares has ended"),
+    ),
     ErrorRule(("start",), (400, 404), "no such file or directory", _NO_PROGRAM),
     ErrorRule(
         ("start",), (400, 404, 500), "permission denied",

@@ -113,7 +113,7 @@ def serve(  # noqa: PLR0913 - a keyword for each thing that a stage may want oth
         finally:
             end()
 
-    script = os.path.basename(sys.argv[0]).removesuffix(".py")  # noqa: PTH119 - pathlib takes long
+    script = os.path.basename(sys.argv[0]).split(".")[0]  # noqa: PTH119 - pathlib takes long
     sys.exit(run(script, help_text(*names), serve_once, lambda: rehearse(rehearsed)))
 
 

@@ -290,6 +290,13 @@ def test_value_that_is_none_is_told_with_an_example(ctl: Run, args: list[str], s
     assert ran.err.endswith("'\n"), "and what was typed comes last"
 
 
+def test_password_at_an_address_without_a_scheme_is_not_repeated(ctl: Run) -> None:
+    ran = ctl("probe", "add", "p", "ada:geheim@192.168.1.20")
+    assert (ran.code, ran.out) == (exits.USAGE, "")
+    assert "argument ADDRESS: a user and a password belong into a URL" in ran.err
+    assert "geheim" not in ran.err
+
+
 @pytest.mark.parametrize(
     ("args", "meant"),
     [(["lsit"], "list"), (["probe", "lits"], "list"), (["start", "--format", "Y4M"], "y4m")],

@@ -419,6 +419,12 @@ asyncio.run(main())
         ),
         ("start", 500, "unable to find user x: no matching entries in passwd file", StageRefused),
         ("start", 400, "OCI runtime: exec: stat /x: no such file or directory", StageRefused),
+        (
+            "start",
+            400,
+            "OCI runtime: lstat /proc/9/ns/net: no such file or directory",
+            StageRefused,
+        ),
         ("start", 400, "OCI runtime: exec user process caused: exec format error", StageRefused),
         ("start", 400, "OCI runtime: exec: permission denied", StageRefused),
         (
@@ -449,6 +455,11 @@ def test_refusals_are_told_apart(
     raised = refusal(during, status, sentence, "stage-1")
     assert type(raised) is error
     assert sentence not in str(raised)
+
+
+def test_stage_whose_neighbour_has_ended_is_not_blamed_for_its_program() -> None:
+    sentence = "OCI runtime create failed: lstat /proc/9/ns/net: no such file or directory"
+    assert "has ended" in str(refusal("start", 400, sentence, "stage-1"))
 
 
 def test_reaper_that_is_missing_is_not_taken_for_the_stages_program() -> None:
