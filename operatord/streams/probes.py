@@ -56,11 +56,11 @@ class StoredProbe(ProbeRegisterParams, frozen=True):
 class _Entry:
     """A registered probe and what was seen of it last."""
 
-    def __init__(self, params: StoredProbe, holder: int | None) -> None:
+    def __init__(self, params: StoredProbe, holder: int | None, target: Target) -> None:
         self.params = params
         self.holder = holder
         """The connection whose end forgets it; None for a pinned one."""
-        self.target = target_of(params)
+        self.target = target
         self.seen = Seen("unknown")
         self.looked = -math.inf
         """When that was seen, monotonic."""
@@ -97,7 +97,8 @@ class ProbeRegistry:
         self._entries: dict[str, _Entry] = {}
         for name, data in journal.probes().items():
             try:
-                self._entries[name] = _Entry(msgspec.json.decode(data, type=StoredProbe), None)
+                stored = msgspec.json.decode(data, type=StoredProbe)
+                self._entries[name] = _Entry(stored, None, target_of(stored))
             except (msgspec.MsgspecError, ValueError) as exc:
                 log.error("the probe %s cannot be read from the journal: %s", name, exc)
 
@@ -109,10 +110,11 @@ class ProbeRegistry:
         probe, `NoCapacity` when it cannot be written down; then nothing has happened.
         """
         params = checked(params, self._settings.config.sources)
-        self._check(params, by)
-        await self._check_destination(params)
-        known = self._check(params, by)  # another request may have been quicker
-        entry = _Entry(_stored(params, by, known), _holder(params, by))
+        target = target_of(params)
+        self._check(params, target, by)
+        await self._check_destination(params.name, target)
+        known = self._check(params, target, by)  # another request may have been quicker
+        entry = _Entry(_stored(params, by, known), _holder(params, by), target)
         if known is not None:
             entry.seen, entry.told = (
                 known.seen,
@@ -127,12 +129,11 @@ class ProbeRegistry:
                 raise not_written(exc, f"the probe {params.name!r} is not registered") from exc
         return entry.target
 
-    async def _check_destination(self, params: ProbeRegisterParams) -> None:
-        target = target_of(params)
+    async def _check_destination(self, name: str, target: Target) -> None:
         try:
             await self._looks.check(target)
         except NotAllowed as exc:
-            log.info("probe %s is not registered: %s", params.name, exc.detail)
+            log.info("probe %s is not registered: %s", name, exc.detail)
             raise errors.Forbidden(f"{target.param}: {exc}", path=target.param) from exc
 
     async def _write(self, name: str, entry: _Entry | None) -> None:
@@ -160,7 +161,7 @@ class ProbeRegistry:
         self._holders.add(connection)
         return new
 
-    def _check(self, params: ProbeRegisterParams, by: Registrant) -> _Entry | None:
+    def _check(self, params: ProbeRegisterParams, target: Target, by: Registrant) -> _Entry | None:
         """Return what is known by the name already. Raises what `register` does."""
         self._check_params(params)
         known, most = self._entries.get(params.name), self._settings.config.limits.probes
@@ -171,7 +172,7 @@ class ProbeRegistry:
                     "one that nobody needs"
                 )
             return None
-        _check_same(known, params, by)
+        _check_same(known, target, by)
         if known.params.owner:
             _check_owner(known, by)
         return known
@@ -309,10 +310,10 @@ def rules_of(config: Config, *, sees_places: bool) -> Rules:
     return Rules(probes.destinations, config.has_roles, probes.places, sees_places)
 
 
-def _check_same(known: _Entry, params: ProbeRegisterParams, by: Registrant) -> None:
+def _check_same(known: _Entry, after: Target, by: Registrant) -> None:
     """Raises `Conflict` for a probe that is somewhere else, `Forbidden` if only its credentials differ and it
     is another user's, who would otherwise have guesses confirmed."""
-    before, after = known.target, target_of(params)
+    before = known.target
     if before == after:
         return
     what = f"is registered as {before.shown}"
@@ -322,8 +323,8 @@ def _check_same(known: _Entry, params: ProbeRegisterParams, by: Registrant) -> N
         _check_owner(known, by)
         what = "is registered with other credentials"
     raise errors.Conflict(
-        f"the probe {params.name!r} {what}; remove it first or choose another name",
-        name=params.name,
+        f"the probe {known.params.name!r} {what}; remove it first or choose another name",
+        name=known.params.name,
     )
 
 

@@ -14,6 +14,8 @@ from urllib.parse import unquote
 from operatord_protocol.checking import suggestion
 from operatord_protocol.hosts import host_problem
 
+from .masking import masked
+
 TCP = "tcp"
 """The stream format itself, which needs no adapter."""
 LOCAL = ("file", "v4l2")
@@ -27,11 +29,6 @@ NAMES_MATTER = ("http", "https", "rtsps")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)\Z", re.DOTALL)
 _AUTHORITY = re.compile(r"//([^/?]*)(.*)\Z", re.DOTALL)
 _HOST = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::(.*))?\Z")
-_SECRET = re.compile(
-    r"([?&;][^=&;]*(?:pass|pwd|pw|token|key|secret|auth|sig|user|usr|login|account)[^=&;]*=)[^&;]*",
-    re.IGNORECASE,
-)
-"""Values in a query that cameras take for credentials."""
 
 
 class SourceUrl(NamedTuple):
@@ -119,8 +116,7 @@ def _remote(scheme: str, rest: str, text: str) -> SourceUrl:
         raise ValueError("what is not ASCII is written in percent-encoding")
     if scheme == TCP and (at or path.strip("/")):
         raise ValueError("tcp://HOST:PORT has no user and no path")
-    public = _SECRET.sub(r"\1***", path)
-    shown = f"{scheme}://{where}{public}"
+    shown = f"{scheme}://{where}{masked(path)}"
     return SourceUrl(scheme, userinfo, host, port, path, shown, text)
 
 

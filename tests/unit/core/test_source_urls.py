@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from operatord.core.sources.local import LocalPlaces, parse_place
@@ -28,6 +30,42 @@ def test_url_is_shown_without_credentials_and_leads_elsewhere_with_them(
     assert source.shown == shown
     assert source.at("192.0.2.7", 5) == elsewhere
     assert source.text == url
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("?%70assword=geheim&n=1", "?%70assword=***&n=1"),
+        ("?password%3dgeheim", "?password%3d***"),
+        ("?password=geheim;geheim&n=1", "?password=***&n=1"),
+        ("?password=a=geheim", "?password=***"),
+        ("?n=1;password=geheim", "?n=1;password=***"),
+        ("?n=1?password=geheim", "?n=1?password=***"),
+        ("?jwt=geheim&pin=geheim&credentials=geheim", "?jwt=***&pin=***&credentials=***"),
+        ("?spinning=1&mode=2&channel=3", "?spinning=1&mode=2&channel=3"),
+        ("?q=password;n=3", "?q=password;n=3"),
+        (
+            "user=admin_password=ge_heim=geheim_channel=1_stream=0.sdp?real_stream",
+            "user=***_password=***_channel=1_stream=0.sdp?real_stream",
+        ),
+        ("user%3Da_password%3Dgeheim_channel%3D1", "user%3D***_password%3D***_channel%3D1"),
+        ("x;password=geheim/live", "x;password=***/live"),
+        ("user=u&password=geheim&channel=1", "user=***&password=***&channel=1"),
+    ],
+)
+def test_values_with_names_of_credentials_are_not_shown(path: str, shown: str) -> None:
+    assert parse_source(f"rtsp://h/{path}", SCHEMES).shown == f"rtsp://h/{shown}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["?" * 1000 + "pw" * 500, "?" + "&" * 2000, "?" + "=" * 2000, "?" + ";" * 2000 + "=", "_user=" * 330,
+     "?" + "p" * 2000, "a" * 2000 + "=", "?" + "%" * 2000 + "="],
+)  # fmt: skip
+def test_no_url_takes_longer_to_mask_than_its_length_says(path: str) -> None:
+    begun = time.process_time()
+    parse_source(f"http://h/{path}", SCHEMES)
+    assert time.process_time() - begun < 0.1
 
 
 def test_what_a_url_says() -> None:
