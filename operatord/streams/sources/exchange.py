@@ -17,7 +17,11 @@ UNAUTHORIZED = 401
 CNONCE = "operatord"
 """It protects whoever doubts the server, and here nothing is taken from it."""
 
-_PARAM = re.compile(r'([a-z]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))', re.IGNORECASE)
+MOST_OFFER = 1024
+"""Characters of a challenge that is answered."""
+_LENGTH = re.compile(r"[0-9]{1,9}")
+_PARAM = re.compile(r'(?<![a-z])([a-z]+)\s*=\s*(?:"([^"]*)"|([^\s,"]+))', re.IGNORECASE)
+"""A name is looked for where a word begins, and not at each of its letters: servers may say anything."""
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
@@ -31,7 +35,7 @@ class Answer(NamedTuple):
 
     status: int
     headers: Mapping[str, list[str]]
-    """By their names in small letters."""
+    """By their names in small letters; a character for each byte (latin-1), as in what is sent back."""
     body: bytes = b""
 
     def header(self, name: str) -> str:
@@ -71,7 +75,7 @@ class Exchange:
         """Return the head of the answer. Raises `OSError`, `NoAnswer`."""
         lines = [f"{method} {uri} {self._protocol}", *(f"{k}: {v}" for k, v in headers.items())]
         assert self._open is not None
-        self._open[1].write("\r\n".join([*lines, "", ""]).encode("ascii"))
+        self._open[1].write("\r\n".join([*lines, "", ""]).encode("latin-1"))
         try:
             head = await self._reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError) as exc:
@@ -81,7 +85,7 @@ class Exchange:
     async def body(self, answer: Answer) -> bytes:
         """Return what belongs to an answer that says how long it is. Raises `OSError`, `NoAnswer`."""
         length = answer.header("content-length")
-        if not length.isdecimal() or int(length) > MOST_BODY:
+        if not _LENGTH.fullmatch(length) or int(length) > MOST_BODY:
             return b""
         try:
             return await self._reader.readexactly(int(length))
@@ -94,6 +98,8 @@ class Exchange:
             return None
         offers = answer.headers.get("www-authenticate", [])
         for offer in sorted(offers, reverse=True):  # Digest before Basic
+            if len(offer) > MOST_OFFER:
+                continue
             kind, _, rest = offer.partition(" ")
             if kind.lower() == "digest" and (said := _digest(rest, self._credentials, method, uri)):
                 return said
@@ -118,16 +124,22 @@ def _parsed(head: bytes, protocol: str) -> Answer:
 
 
 def _digest(offer: str, credentials: tuple[str, str], method: str, uri: str) -> str | None:
-    """Return an answer to a challenge of RFC 2617, without or with ``qop=auth``."""
+    """Return an answer to a challenge of RFC 2617, without or with ``qop=auth``; None if there is none.
+
+    User and password are told in UTF-8 (RFC 7616, ``charset``), the server's words by the bytes that it sent.
+    """
     said = {name.lower(): quoted or bare for name, quoted, bare in _PARAM.findall(offer)}
     realm, nonce = said.get("realm", ""), said.get("nonce", "")
     if said.get("algorithm", "MD5").upper() != "MD5":
         return None
-    user, password = credentials
+    if not credentials[0].isprintable():
+        return None  # a line's end in it would begin another header
+    user, password = (text.encode().decode("latin-1") for text in credentials)
     mine = _md5(f"{user}:{realm}:{password}")
     middle = f":00000001:{CNONCE}:auth:" if "qop" in said else ":"
     response = _md5(f"{mine}:{nonce}{middle}{_md5(f'{method}:{uri}')}")
-    parts = {"username": user, "realm": realm, "nonce": nonce, "uri": uri, "response": response}
+    name = _escaped(user)
+    parts = {"username": name, "realm": realm, "nonce": nonce, "uri": uri, "response": response}
     if "opaque" in said:
         parts["opaque"] = said["opaque"]
     text = ", ".join(f'{name}="{value}"' for name, value in parts.items())
@@ -135,5 +147,10 @@ def _digest(offer: str, credentials: tuple[str, str], method: str, uri: str) -> 
     return f"Digest {text}{extra}"
 
 
+def _escaped(text: str) -> str:
+    """Return what stands between quotation marks (RFC 7616, 3.4)."""
+    return text.replace("\\", r"\\").replace('"', r"\"")
+
+
 def _md5(text: str) -> str:
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+    return hashlib.md5(text.encode("latin-1"), usedforsecurity=False).hexdigest()

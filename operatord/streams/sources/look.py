@@ -16,6 +16,7 @@ from operatord.core.sources.url import TLS, SourceUrl
 from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotTried, Rules, resolve
 
 from .exchange import MOST_HEAD, Exchange, NoAnswer
+from .facts import bounded
 from .http import ask_server
 from .rtsp import ask_camera
 
@@ -90,6 +91,8 @@ def _check_there(source: SourceUrl, rules: Rules) -> None:
             raise NoHello(f"{source.path} is no device")
     elif rules.places.place_of("file", real) is None:
         raise NotAllowed(f"{source.path} is a link to a place that probes.allow does not have")
+    elif not stat.S_ISREG(mode):  # a pipe would have the adapter wait for whoever writes into it
+        raise NoHello(f"{source.path} is no file")
 
 
 async def _first(source: SourceUrl, addresses: Sequence[str], timeout: float) -> Found:
@@ -126,7 +129,7 @@ async def _ask(source: SourceUrl, address: str) -> Found:
     exchange = Exchange(connect, protocol, None if tls else source.credentials)
     try:
         await exchange.begin()
-        return Found(address, await _facts(exchange, source, address))
+        return Found(address, bounded(await _facts(exchange, source, address)))
     finally:
         exchange.close()
 

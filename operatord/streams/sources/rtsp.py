@@ -20,11 +20,11 @@ TRIES, PAUSE = 4, 0.2
 
 _ATTRIBUTE = re.compile(r"a=([a-z-]+):(.*)")
 _SIZES = {
-    "x-dimensions": re.compile(r"(\d+),(\d+)"),
-    "framesize": re.compile(r"\d+ (\d+)-(\d+)"),
+    "x-dimensions": re.compile(r"([0-9]{1,9}),([0-9]{1,9})(?![0-9])"),
+    "framesize": re.compile(r"[0-9]+ ([0-9]{1,9})-([0-9]{1,9})(?![0-9])"),
 }
 """Attributes that say width and height."""
-_ENCODING = re.compile(r"\d+ ([A-Za-z0-9-]{1,32})/")
+_ENCODING = re.compile(r"[0-9]+ ([A-Za-z0-9-]{1,32})/")
 
 
 async def ask_camera(exchange: Exchange, source: SourceUrl, address: str) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def facts_of(description: str) -> dict[str, Any]:
         raise NoHello("it offers no video")
     facts: dict[str, Any] = {}
     for name, value in _ATTRIBUTE.findall(rest.partition("\nm=")[0]):
-        if name == "framerate" and re.fullmatch(r"\d{1,4}(\.\d{1,6})?", value.strip()):
+        if name == "framerate" and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", value.strip()):
             facts["fps"] = float(value)
         elif name == "rtpmap" and (match := _ENCODING.match(value)):
             facts.setdefault("encoding", match[1])

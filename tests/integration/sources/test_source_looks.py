@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -60,6 +63,9 @@ async def test_camera_says_its_size_and_rate(wire: Wire) -> None:
         ("503 Busy\r\n\r\n", "", "DESCRIBE with 503: it cannot be read now"),
         ("200 OK\r\nContent-Length: 5\r\n\r\nv=0\r\n", "", "it offers no video"),
         ("nonsense\r\n\r\n", "", "it answers, but does not speak RTSP"),
+        (f"200 OK\r\nContent-Length: {'9' * 5000}\r\n\r\n", "", "it offers no video"),
+        ('401 No\r\nWWW-Authenticate: Digest realm="\u65e5", nonce="n"\r\n\r\n', "u:p@", "refuses the cred"),
+        (f"401 No\r\nWWW-Authenticate: Digest {'a' * 15000}\r\n\r\n", "u:p@", "refuses the cred"),
     ],
 )  # fmt: skip
 async def test_camera_that_does_not_give_its_stream_is_down_with_what_to_do(
@@ -126,7 +132,62 @@ def test_description_without_figures_says_nothing_of_them() -> None:
     }
 
 
+def test_digest_has_users_in_utf_8_and_the_realm_as_it_came() -> None:
+    """RFC 7616, 3.4; a quotation mark in a name does not end it."""
+    realm = "caf\xe9".encode("latin-1")
+    said = exchange._digest(
+        f'realm="{realm.decode("latin-1")}", nonce="n"', ('\xe4d"m', "p"), "GET", "/"
+    )
+    assert said is not None
+    sent = said.encode("latin-1")
+    assert b'username="\xc3\xa4d\\"m", realm="caf\xe9"' in sent
+    mine, asked = (hashlib.md5(each, usedforsecurity=False).hexdigest()
+                   for each in (b'\xc3\xa4d"m:caf\xe9:p', b"GET:/"))  # fmt: skip
+    whole = hashlib.md5(f"{mine}:n:{asked}".encode(), usedforsecurity=False).hexdigest()
+    assert f'response="{whole}"' in said
+
+
+def test_no_name_of_a_user_begins_another_header() -> None:
+    assert exchange._digest('realm="r", nonce="n"', ("u\r\nX: y", "p"), "GET", "/") is None
+
+
+async def test_camera_is_given_a_user_whose_name_is_not_ascii(wire: Wire) -> None:
+    def answer(head: str) -> str:
+        known = 'username="ädm", realm="cam"' in head
+        return DESCRIBED if known else f"401 No\r\nWWW-Authenticate: {DIGEST}\r\n\r\n"
+
+    async with camera(answer) as port:
+        assert (await looked(wire, f"rtsp://%C3%A4dm:p@127.0.0.1:{port}/live"))["state"] == "up"
+
+
+@pytest.mark.parametrize("offer", ["a" * 16000, "a" + " " * 16000, 'a="' * 5000, "a= " * 5000])
+def test_no_challenge_takes_longer_to_read_than_its_length_says(offer: str) -> None:
+    begun = time.process_time()
+    exchange._digest(offer, ("u", "p"), "GET", "/")
+    assert time.process_time() - begun < 0.1
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [f"framesize:96 {'9' * 5000}-480", f"framesize:96 640-{'9' * 5000}", f"x-dimensions:{'9' * 25},480",
+     "framesize:96 65537-480", "x-dimensions:0,480", f"framerate:{'9' * 25}"],
+)  # fmt: skip
+async def test_figures_that_no_picture_has_are_not_passed_on(wire: Wire, attribute: str) -> None:
+    sdp = f"v=0\r\nm=video 0 RTP/AVP 96\r\na={attribute}\r\n"
+    async with camera(f"200 OK\r\nContent-Length: {len(sdp)}\r\n\r\n{sdp}") as port:
+        seen = await looked(wire, f"rtsp://127.0.0.1:{port}/live")
+    assert seen["state"] == "up"
+    assert seen.get("frame", {}).items() <= {"height": 480}.items()
+
+
 # Web servers
+
+
+@pytest.mark.parametrize("kind", ["\x1b[31mevil", "video/\0mp4", "x" * 65])
+async def test_words_that_cannot_be_shown_are_not_passed_on(wire: Wire, kind: str) -> None:
+    async with web(lambda _: f"200 OK\r\nContent-Type: {kind}") as port:
+        seen = await looked(wire, f"http://127.0.0.1:{port}/mjpeg")
+    assert (seen["state"], "frame" in seen) == ("up", False)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +277,16 @@ async def test_scanner_that_answers_is_up(wire: Wire) -> None:
     async with camera() as port:
         assert (await looked(wire, f"igtl://127.0.0.1:{port}?device=Image"))["state"] == "up"
     assert (await looked(wire, f"igtl://127.0.0.1:{port}"))["state"] == "down"
+
+
+async def test_folders_and_pipes_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    async with in_process(tmp_path, {"probes": {"allow": [f"file:{tmp_path}"]}}) as lab:
+        wire = await lab.wire()
+        for name in ("pipe", "folder"):
+            seen = await looked(wire, f"file:{tmp_path}/{name}")
+            assert (seen["state"], "is no file" in seen["error"]) == ("down", True)
 
 
 async def test_file_that_cannot_be_seen_from_here_is_neither_up_nor_down(tmp_path: Path) -> None:
