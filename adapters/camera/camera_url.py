@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -14,6 +15,8 @@ RECORDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 """Endings of a path at a web server that is a file, and no camera."""
 LONGEST = 4096
 """Characters of a URL."""
+_VALUE = re.compile(r"(?:=|%3D)([^/]*)", re.IGNORECASE)
+"""In a path: what follows the first name of a segment, as in ``user=NAME_password=WORD_channel=1``."""
 
 
 class CameraUrl(NamedTuple):
@@ -23,7 +26,7 @@ class CameraUrl(NamedTuple):
     target: str
     """What ffmpeg opens: the URL, or the path of a file or device. It may hold credentials."""
     shown: str
-    """What people see: the URL without user, password, query and fragment."""
+    """What people see: the URL without user, password, values in its path, query and fragment."""
     secrets: tuple[str, ...]
     """What must not be seen, the longest first: as it is written in the URL, and decoded."""
 
@@ -36,7 +39,7 @@ class CameraUrl(NamedTuple):
     def is_live(self) -> bool:
         """Whether it goes on while nobody reads: a camera or a device, and no recording."""
         if self.scheme in ("http", "https"):
-            return not self.shown.lower().endswith(RECORDINGS)
+            return not urlsplit(self.target).path.lower().endswith(RECORDINGS)
         return self.scheme != "file"
 
 
@@ -65,7 +68,7 @@ def _of_network(text: str, parts: SplitResult, host: str | None) -> CameraUrl:
     if not host:
         raise ValueError(f"source_url must name a host: {parts.scheme}://HOST/…")
     place = parts.netloc.rpartition("@")[2]
-    shown = f"{parts.scheme}://{place}{parts.path}"
+    shown = f"{parts.scheme}://{place}{_VALUE.sub('=***', parts.path)}"
     return CameraUrl(parts.scheme, text, shown, _secrets(parts))
 
 
@@ -79,9 +82,12 @@ def _local(parts: SplitResult, host: str | None) -> CameraUrl:
 
 
 def _secrets(parts: SplitResult) -> tuple[str, ...]:
-    """Return user, password and the query, with its values: some cameras are told a password there."""
+    """Return user, password and the query, with its values, and values in the path: some cameras are told a
+    password there."""
     user, _, password = parts.netloc.rpartition("@")[0].partition(":")
     values = [value for _, value in parse_qsl(parts.query)]
-    found = {user, password, unquote(user), unquote(password), parts.query, *values}
+    inside = _VALUE.findall(parts.path)
+    found = {user, password, unquote(user), unquote(password), parts.query, *values, *inside}
+    found |= {unquote(value) for value in inside}
     # Of two letters or fewer, a secret would be found in every other word.
     return tuple(sorted((one for one in found if len(one) > 2), key=len, reverse=True))

@@ -30,6 +30,18 @@ def settings_of(modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Ca
     [
         ("rtsp://u:p@h:554/a?b=c", "rtsp://u:p@h:554/a?b=c", "rtsp://h:554/a", True),
         ("rtsps://[fd00::1]:322/a", "rtsps://[fd00::1]:322/a", "rtsps://[fd00::1]:322/a", True),
+        (
+            "rtsp://h/user=u_password=geheim_channel=1",
+            "rtsp://h/user=u_password=geheim_channel=1",
+            "rtsp://h/user=***",
+            True,
+        ),
+        (
+            "http://h/pw%3Dgeheim/scan=1.mp4",
+            "http://h/pw%3Dgeheim/scan=1.mp4",
+            "http://h/pw=***/scan=***",
+            False,
+        ),
         ("http://h/video", "http://h/video", "http://h/video", True),
         ("https://h/a/scan.MP4", "https://h/a/scan.MP4", "https://h/a/scan.MP4", False),
         ("file:/srv/a%20b.mkv", "file:/srv/a b.mkv", "file:/srv/a b.mkv", False),
@@ -42,6 +54,12 @@ def test_a_url_is_taken_apart(
 ) -> None:
     url = modules.camera_url.parse_url(text)
     assert (url.target, url.shown, url.is_live) == (target, shown, live)
+
+
+def test_a_password_in_a_path_is_kept_out_of_what_ffmpeg_says(modules: SimpleNamespace) -> None:
+    text = "rtsp://h/user=u_password=geheim_channel=1"
+    secrets = modules.camera_url.parse_url(text).secrets
+    assert "geheim" not in modules.ffmpeg_words.redact(f"{text}: Connection refused", secrets)
 
 
 @pytest.mark.parametrize(
