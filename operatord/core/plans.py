@@ -112,6 +112,13 @@ class SessionPlan(msgspec.Struct, frozen=True):
                 return seconds if math.isfinite(seconds) else None
         return None
 
+    def without_credentials(self) -> SessionPlan:
+        """Return the plan with its source's URL as it is shown."""
+        if self.source is None:
+            return self
+        source = msgspec.structs.replace(self.source, url=self.source.parsed.shown)
+        return msgspec.structs.replace(self, source=source)
+
     def digest(self) -> str:
         """Return a short hash that differs whenever anything in the plan but its source's URL does: who
         knows the rest could try passwords with it."""

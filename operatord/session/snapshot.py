@@ -100,8 +100,9 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     holding: SavedHolding | None = None
 
 
-_HIDDEN = ("location", "plain_location")
-"""Written without the tokens that they have: `gate.keys` works those out again."""
+_HIDDEN = ("location", "plain_location", "plan")
+"""Written without the tokens that they have, which `gate.keys` works out again, and once the session has
+ended without the credentials of its source, which nobody needs any more."""
 _OTHER = ("written", "relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """Members that a record and its snapshot both have."""
@@ -129,6 +130,7 @@ def to_row(record: SessionRecord, holding: SavedHolding | None, clock: Clock) ->
     result = record.result
     snapshot = Snapshot(
         **{name: getattr(_part(record, name), name) for name in _SAME if name not in _HIDDEN},
+        plan=record.plan.without_credentials() if record.phase == "ended" else record.plan,
         location=without_token(record.location),
         plain_location=without_token(record.plain_location),
         written=None if record.phase == "ended" else Written.of(record, clock),

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,32 @@ async def test_credentials_are_shown_nowhere(tmp_path: Path) -> None:
     listen = f"127.0.0.1:{http.address[1]}"
     config = settings(note) | {"log": {"level": "debug"}, "http": {"listen": listen}}
     async with camera() as port, served(tmp_path / "state", config=config) as daemon:
-        wire = await daemon.wire()
+        wire, journal = await daemon.wire(), tmp_path / "state" / "journal.sqlite"
         url = f"rtsp://user:{SECRET}@127.0.0.1:{port}/live"
-        said = [await registered(wire, url), await lived(wire, http), await failed(wire, url)]
-        said.append(wire.notes)
+        said = [await registered(wire, url)]
+        assert SECRET in rows_of(journal)  # it has to be known again after a restart
+        said += [await lived(wire, http), await failed(wire, url), wire.notes]
         await wire.close()
         await daemon.stop()
     assert told(note)["source_url"] == url
     assert SECRET not in json.dumps([said, daemon.log])
     assert any("rtsp://127.0.0.1" in each.get("message", "") for each in daemon.log)
-    assert (tmp_path / "state" / "journal.sqlite").stat().st_mode & 0o077 == 0
+    assert journal.stat().st_mode & 0o077 == 0
+    assert "127.0.0.1" in rows_of(journal)  # the sessions are remembered …
+    assert found_in(tmp_path / "state") == []  # … and nothing else, on free pages either
+
+
+def rows_of(journal: Path) -> str:
+    """Return what the rows of sessions and probes say."""
+    with closing(sqlite3.connect(journal)) as db:
+        found = db.execute("SELECT data FROM session UNION ALL SELECT data FROM probe").fetchall()
+    return b"\n".join(data for (data,) in found).decode()
+
+
+def found_in(folder: Path) -> list[Path]:
+    """Return the files that have the secret in any of their bytes."""
+    files = [each for each in folder.rglob("*") if each.is_file()]
+    return [each for each in files if SECRET.encode() in each.read_bytes()]
 
 
 async def registered(wire: Wire, url: str) -> list[Any]:
