@@ -40,11 +40,13 @@ class Guarded:
 
 
 @contextlib.asynccontextmanager
-async def guarded(folder: Path, limits: Json | None = None, **auth: Any) -> AsyncIterator[Guarded]:
-    """Run a daemon whose file of tokens has one of ``first``, an operator."""
+async def guarded(
+    folder: Path, limits: Json | None = None, more: Json | None = None, **auth: Any
+) -> AsyncIterator[Guarded]:
+    """Run a daemon whose file of tokens has one of ``first``, an operator, with ``more`` settings."""
     file = folder / "tokens"
     tokens.new(file, "first", "operator", CREATED)
-    overlay: Mapping[str, Json] = {
+    overlay: Mapping[str, Json] = (more or {}) | {
         "auth": {"tokens": str(file), **auth},
         "limits": limits or {},
     }

@@ -7,6 +7,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
+
+from operatord.core.pipelines import PROBE
+from operatord.machine.clock import rfc3339
 from operatord.session.record import SessionRecord
 from operatord_protocol import errors
 from operatord_protocol import messages as m
@@ -14,6 +18,7 @@ from operatord_protocol.absent import given
 
 from .peer import Call, Services
 from .sessions import owned
+from .views import ADAPTER_HIDDEN, hides_adapter
 
 LINES_AT_A_TIME = 50
 """Log lines that a follower is sent in one round: at some twenty microseconds each, a millisecond."""
@@ -29,7 +34,20 @@ async def logs(call: Call, params: m.SessionLogsParams) -> m.Logs:
     if params.follow and record.phase != "ended":
         call.peer.check_kept()
         return m.Logs(lines=[], subscription=_follow(call, record, stages, params.tail))
-    return await call.services.inspection.logs(record, stages, params.tail)
+    heard = [stage for stage in stages if not _is_hidden(call, record, stage)]
+    found = await call.services.inspection.logs(record, heard, params.tail)
+    if heard != stages:
+        return structs.replace(found, lines=[_in_its_place(record), *found.lines])
+    return found
+
+
+def _is_hidden(call: Call, record: SessionRecord, stage: str) -> bool:
+    return stage == PROBE and hides_adapter(record, call.peer.identity)
+
+
+def _in_its_place(record: SessionRecord) -> m.StageLine:
+    """Return the line that stands for all of a hidden adapter's."""
+    return m.StageLine(stage=PROBE, time=rfc3339(record.created), line=ADAPTER_HIDDEN)
 
 
 def _chosen_stages(record: SessionRecord, params: m.SessionLogsParams) -> list[str]:
@@ -121,4 +139,7 @@ async def _follow_stage(
                 call.services.followers.through()
             )  # all followers together leave others their turns
 
-    await call.services.inspection.follow(record, stage, tail, send)
+    if _is_hidden(call, record, stage):
+        await send(_in_its_place(record))
+    else:
+        await call.services.inspection.follow(record, stage, tail, send)

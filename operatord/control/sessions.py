@@ -12,6 +12,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from operatord.access.identity import Identity
+from operatord.core.pipelines import PROBE
 from operatord.core.plans import Adapted, Upstream
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.scheduling.expiry import CONNECTION_GONE
@@ -24,6 +25,7 @@ from operatord_protocol.absent import given
 from operatord_protocol.codec import Request
 
 from .peer import Call, Services
+from .views import ADAPTER_HIDDEN, hides_adapter
 
 
 async def start(call: Call, params: m.SessionStartParams) -> m.Session:
@@ -124,6 +126,10 @@ def _failure(record: SessionRecord, who: Identity) -> errors.WireError:
     result = record.result or record.ending.result()
     if record.for_operators and who.is_operator and result.error is not None:
         return type(result.error)(record.for_operators, **result.error.data)
+    if result.error is not None and result.stage == PROBE and hides_adapter(record, who):
+        return type(result.error)(
+            result.error.message, **result.error.data | {"log": [ADAPTER_HIDDEN]}
+        )
     return result.error or errors.Cancelled(
         f"the session ended before its stream was there: {result.reason}", session_id=record.id
     )

@@ -11,16 +11,21 @@ from weakref import WeakKeyDictionary
 from msgspec import UNSET, structs
 
 from operatord.access.identity import Identity
+from operatord.core.pipelines import PROBE
 from operatord.lifecycle.supervisor import Supervisor
 from operatord.session.postmortem import post_mortem
 from operatord.session.record import SessionRecord
 from operatord.session.registry import KnownSession
 from operatord.session.view import images_of, shown_by, to_session
 from operatord_protocol.codec import encode
-from operatord_protocol.messages import Session, session_to_wire
+from operatord_protocol.messages import PostMortem, Session, session_to_wire
 
 KEPT = 4 * 1024**2
-"""Bytes that are kept of ended sessions: so much for single ones, and so much for members of lists."""
+"""Bytes that are kept of ended sessions: so much for single ones as operators see them, as owners do and as
+others do, and so much for members of lists."""
+
+ADAPTER_HIDDEN = "only operators are shown what the adapter says"
+"""What others read in place of its log lines."""
 
 
 _Living = WeakKeyDictionary[SessionRecord, tuple[object, bytes]]
@@ -37,6 +42,21 @@ def without_whereabouts(session: Session) -> Session:
     return structs.replace(session, location=UNSET, plain_location=UNSET, post_mortem=UNSET)
 
 
+def hides_adapter(record: SessionRecord, who: Identity) -> bool:
+    """Tell whether the log of a session's adapter is kept from somebody: it says what listens where.
+
+    Where nobody logs in, everybody is an operator.
+    """
+    return record.plan.source is not None and not who.is_operator
+
+
+def _post_mortem(record: SessionRecord, who: Identity) -> PostMortem:
+    told = post_mortem(record)
+    if PROBE in told.log and hides_adapter(record, who):
+        return structs.replace(told, log=told.log | {PROBE: [ADAPTER_HIDDEN]})
+    return told
+
+
 def _with_images(text: bytes, record: SessionRecord) -> bytes:
     """Return the text of a session, as it is in lists, with what its stages are made of."""
     images = images_of(record)
@@ -44,7 +64,8 @@ def _with_images(text: bytes, record: SessionRecord) -> bytes:
 
 
 class Views:
-    """Views of each session: everything for its owner and for operators, and less for others."""
+    """Views of each session: everything for operators, all but its adapter's log for its owner, and less for
+    others."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         """Nothing is encoded yet."""
@@ -54,6 +75,9 @@ class Views:
         self._living_less = _Living()
         self._listed = _Kept()
         self._whole = _Kept()
+        """As operators see them …"""
+        self._owners = _Kept()
+        """… and as owners do who are no operators: without what an adapter says."""
         self._less = _Kept()
         """Of those that have ended, as members of a list and by themselves alike."""
 
@@ -65,7 +89,7 @@ class Views:
             return _with_images(text, record) if who.sees(record.owner) else text
         if (owner := registry.owner_of(session_id)) is None:  # or not any more
             return self._in_full(registry.get(session_id), who)
-        kept = self._whole if who.sees(owner) else self._less
+        kept = self._kept_for(who, owner)
         known = kept.get(session_id)
         if not known:
             known = self._in_full(registry.get(session_id), who)
@@ -77,8 +101,13 @@ class Views:
         session = self._supervisor.view(record)
         if not who.sees(record.owner):
             return without_whereabouts(session)
-        told = post_mortem(record) if record.phase == "ended" else UNSET
+        told = _post_mortem(record, who) if record.phase == "ended" else UNSET
         return structs.replace(session, images=images_of(record), post_mortem=told)
+
+    def _kept_for(self, who: Identity, owner: str) -> _Kept:
+        if who.is_operator:
+            return self._whole
+        return self._owners if who.sees(owner) else self._less
 
     def _in_full(self, record: SessionRecord, who: Identity) -> bytes:
         return encode_session(self.whole(record, who))

@@ -116,7 +116,11 @@ class SessionPlan(msgspec.Struct, frozen=True):
         """Return the plan with its source's URL as it is shown."""
         if self.source is None:
             return self
-        source = msgspec.structs.replace(self.source, url=self.source.parsed.shown)
+        try:
+            shown = self.source.parsed.shown
+        except ValueError:  # an earlier version took it
+            shown = f"{self.source.scheme}:"
+        source = msgspec.structs.replace(self.source, url=shown)
         return msgspec.structs.replace(self, source=source)
 
     def digest(self) -> str:

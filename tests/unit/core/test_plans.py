@@ -288,3 +288,16 @@ def test_plan_with_a_source_survives_the_journal() -> None:
     found = adapted()
     written = msgspec.json.encode(found, enc_hook=unit_text)
     assert msgspec.json.decode(written, type=SessionPlan, dec_hook=custom) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://user:geheim@10.0.0.7:554/live", "rtsp://10.0.0.7:554/live"),
+        ("rtsp://user:geheim@10.0.0.7:554/a#b", "rtsp:"),  # as only another version would take it
+        ("file:/srv/recordings/scan.mkv", "file:/srv/recordings/scan.mkv"),
+    ],
+)
+def test_plan_without_credentials_keeps_what_is_shown(url: str, shown: str) -> None:
+    plan = adapted(url)
+    assert plan.without_credentials() == msgspec.structs.replace(plan, source=Source("cam", shown))
