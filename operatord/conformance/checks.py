@@ -43,6 +43,12 @@ CHECKS: Sequence[Check] = (
         streams.hello_after_upstream,
     ),
     Check(
+        "brief", "says to its upstream what it wants, and no more", True, BEHIND,
+        "An upstream expects short lines; who writes without end is blocked, or takes its time.",
+        "Say nothing, or lines as section 7 of the protocol has them.",
+        streams.brief,
+    ),
+    Check(
         "frames-wait", "frames begin with the first consumer", True, ("filter",),
         "Whoever started the session is to get it from the first frame on.",
         "Without a consumer, read no more than what the first frame takes.",

@@ -36,6 +36,8 @@ NARROW = 16 * 1024
 WIDE = 1024 * 1024
 GREETING = 100
 """Bytes that are kept of the first line of another protocol."""
+MOST_BYTES = 8 * 2**30
+"""That are read of a stage: twice what the longest stream of a trial has, if its frames are large."""
 RETRY = 0.02
 """Seconds between two tries to connect."""
 __all__ = ["CHECK", "CONSUME", "LIVE", "NARROW", "SILENT", "WATCH", "Consumer", "meet"]
@@ -44,9 +46,15 @@ __all__ = ["CHECK", "CONSUME", "LIVE", "NARROW", "SILENT", "WATCH", "Consumer", 
 class Consumer:
     """One connection, maybe after others that were refused or closed before anything came."""
 
-    def __init__(self, address: Address, said: bytes, buffer: int | None = None) -> None:
-        """Say ``said`` as soon as it is connected; have ``buffer`` bytes for what comes."""
+    def __init__(
+        self, address: Address, said: bytes, buffer: int | None = None, *, most: int
+    ) -> None:
+        """Say ``said`` as soon as it is connected; have ``buffer`` bytes for what comes.
+
+        A stage that sends more than ``most`` frames, or `MOST_BYTES`, is not read on.
+        """
         self._address, self._said, self._buffer = address, said, buffer
+        self._most = most
         self._loop = asyncio.get_running_loop()
         self._sock: socket.socket | None = None
         self._begun = 0.0
@@ -63,6 +71,8 @@ class Consumer:
         self.seqs: list[int] = []
         self.end: tuple[int, int] | None = None
         self.closed = False
+        self.flooded = False
+        """More has come than is read."""
         self.fault = ""
         self.bytes = 0
         self.greeting = ""
@@ -123,8 +133,11 @@ class Consumer:
         """Read until it is enough or over, for so many seconds; return whether it is enough."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not (self.closed or enough(self)):
+                while not (self.closed or self.flooded or enough(self)):
                     await self._receive()
+                    await asyncio.sleep(
+                        0
+                    )  # what waits is read without one; time and signals are to count
         return enough(self)
 
     async def _receive(self) -> None:
@@ -159,6 +172,8 @@ class Consumer:
 
     def _take(self, data: bytes) -> None:
         self.bytes += len(data)
+        if self.bytes > MOST_BYTES:
+            self._flood(f"more than {MOST_BYTES // 2**30} GiB")
         if self.hello_after is None:
             self.greeted_at = self._loop.time()
             self.hello_after = self.greeted_at - self._begun
@@ -182,10 +197,17 @@ class Consumer:
         try:
             for item in self._parser.feed(data):
                 self._note(item)
+                if len(self.seqs) > self._most:
+                    self._flood(f"more than {self._most} frames")
+                    return
             if self._parser.fault is not None:
                 raise self._parser.fault
         except StreamError as exc:
             self.fault = str(exc)
+
+    def _flood(self, what: str) -> None:
+        self.flooded = True
+        self.fault = self.fault or f"it sent {what}, and was not read on"
 
     def _note(self, item: Hello | Frame | End) -> None:
         if isinstance(item, Hello):

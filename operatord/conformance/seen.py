@@ -67,6 +67,8 @@ class Fed(msgspec.Struct, frozen=True):
     """Whether it has sent its end."""
     heard: str = ""
     """What the stage has said to it."""
+    flooded: bool = False
+    """Whether the stage has said, or connected, more than an upstream reads."""
 
 
 class Ending(msgspec.Struct, frozen=True):

@@ -17,13 +17,15 @@ from operatord.provision.stage_options import engine_options
 
 from .bench import Bench, Launch, Place, Running
 from .consumer import CONSUME, SILENT, Consumer, meet
-from .pictures import Pictures
+from .pictures import FRAMES, Pictures
 from .seen import Ending, Seen
 from .subject import Address, Subject
 from .upstream import Script, Upstream
 
 RECOGNIZED = 0.4
 """Seconds after which a silent connection is surely a consumer."""
+MORE = 64
+"""Frames beyond those that are due, after which a consumer reads no more."""
 EXIT = 8.0
 """Seconds in which a stage exits once its work is done: a consumer may take 5 s to close."""
 
@@ -47,6 +49,8 @@ class Trial:
         self._stage: Running | None = None
         self._place: Place | None = None
         self._consumers: dict[str, Consumer] = {}
+        self._due = FRAMES
+        """Frames that a consumer is to be sent at the most."""
         self._state: base.StageState | None = None
         self._waited = 0.0
 
@@ -92,6 +96,7 @@ class Trial:
         assert self._place is not None
         if self.subject.has_upstream:
             self.upstream = Upstream(self._place.host, script, self.pictures)
+            self._due = script.frames
             if listens:
                 await self.upstream.listen()
             if greets:
@@ -99,9 +104,10 @@ class Trial:
             if pours and self.subject.kind != "sink":
                 self.upstream.pour.set()
 
-    def environment(self, **more: object) -> dict[str, str]:
+    def environment(self, **more: str | float) -> dict[str, str]:
         """Return the stage's environment, with ``more``."""
         assert self._place is not None
+        self._due = max(self._due, int(more.get("count", 0)))
         own = Address(self._place.own.host, self._place.own.port)
         port = 0 if self.upstream is None else self.upstream.port
         said = {key: str(value) for key, value in more.items()}
@@ -164,7 +170,8 @@ class Trial:
 
     def consumer(self, name: str, said: bytes = b"", buffer: int | None = None) -> Consumer:
         """Return a consumer that is known by a name, and not connected yet."""
-        found = self._consumers[name] = Consumer(self.stage.address, said, buffer)
+        most = self._due + MORE
+        found = self._consumers[name] = Consumer(self.stage.address, said, buffer, most=most)
         return found
 
     async def meet(

@@ -22,6 +22,10 @@ _SEND_BUFFER = 64 * 1024
 
 MOST_HEARD = 4096
 """Bytes that are kept of what a stage says."""
+MOST_READ = 2**20
+"""Bytes that are read of what a stage says on one connection."""
+MOST_CONNECTIONS = 64
+"""That are served at a time; more of them are closed at once."""
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -70,7 +74,7 @@ class Upstream:
         self.enough = False
         """It is to end after the frame that it is at."""
         self._connections = self._frames = self._taken = 0
-        self._ended = False
+        self._ended = self._flooded = False
         self._heard = b""
 
     async def listen(self) -> None:
@@ -94,6 +98,7 @@ class Upstream:
             self.taken,
             self._ended,
             self._heard.decode("utf-8", "replace"),
+            self._flooded,
         )
 
     @property
@@ -114,6 +119,10 @@ class Upstream:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._tasks) >= MOST_CONNECTIONS:
+            self._flooded = True
+            writer.transport.abort()
+            return
         self._tasks.add(task)
         try:
             with contextlib.suppress(OSError):  # a stage that leaves shows elsewhere
@@ -149,10 +158,14 @@ class Upstream:
         return script.nonsense or self._pictures.hello(script.count, script.format)
 
     async def _listen_to(self, reader: asyncio.StreamReader) -> None:
-        """Note what the stage says, to its end."""
+        """Note what the stage says, to its end, or until it is too much: then no more is read."""
+        read = 0
         with contextlib.suppress(OSError):
-            while said := await reader.read(4096):
+            while read <= MOST_READ and (said := await reader.read(4096)):
+                read += len(said)
                 self._heard += said[: MOST_HEARD - len(self._heard)]
+                await asyncio.sleep(0)  # what waits is read without one
+        self._flooded |= read > MOST_READ
 
     async def _play(self, writer: asyncio.StreamWriter) -> None:
         await self.pour.wait()

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from operatord.conformance.seen import Reading, Seen
-from operatord.conformance.trials.flows import PROBED
+from operatord.conformance.trials.flows import LONG, PROBED
 from operatord.conformance.verdict import Evidence, Verdict, broken, holds, unknown
 
 from .streams import OTHER, ended, with_sentence
@@ -61,8 +61,7 @@ def lossless(e: Evidence) -> Verdict:
     if found.wire != "json":
         return unknown(OTHER if found.wire == "other" else "no consumer could connect")
     if found.end is None:
-        text = f"the stream broke off after {len(found.seqs)} frames; {ended(seen.ending)}"
-        return broken(with_sentence(text, seen)) if found.closed else _slow(found)
+        return _without_end(found, seen)
     if e.subject.kind == "probe" and not found.is_gapless:
         return broken("the frames have gaps", _LIVE, minor=True)
     if not found.seqs or not found.is_gapless:
@@ -75,7 +74,12 @@ def lossless(e: Evidence) -> Verdict:
 _LIVE = "nothing, if its source is live and cannot wait; else hold it up while the consumer pauses"
 
 
-def _slow(found: Reading) -> Verdict:
+def _without_end(found: Reading, seen: Seen) -> Verdict:
+    if found.closed:
+        text = f"the stream broke off after {len(found.seqs)} frames; {ended(seen.ending)}"
+        return broken(with_sentence(text, seen))
+    if found.fault:
+        return broken(f"after {len(found.seqs)} frames: {found.fault}")
     return unknown(f"the stream did not end in time; {len(found.seqs)} frames came")
 
 
@@ -97,6 +101,8 @@ def live(e: Evidence) -> Verdict:
     found = seen.reading("consumer")
     if found.wire == "nothing":
         return unknown("no consumer could connect")
+    if seen.measured.get("still reading"):
+        return unknown(f"it is slow: it still read after {LONG:g} s, {seen.fed.frames} frames")
     if not seen.measured.get("passed"):
         return broken(f"it stopped reading after {seen.fed.frames} frames")
     if found.wire == "other":

@@ -78,6 +78,16 @@ def hello_after_upstream(e: Evidence) -> Verdict:
     return broken(f"{early:.0f} bytes came before") if early else holds("nothing came before")
 
 
+def brief(e: Evidence) -> Verdict:
+    """What a stage says to its upstream, in any trial."""
+    flooded = [name for name, seen in e.trials.items() if seen.fed.flooded]
+    if flooded:
+        return broken(f"it said more than an upstream reads, in the trial {flooded[0]!r}")
+    if not e.trial("plain").fed.connections:
+        return unknown("it did not connect to its upstream")
+    return holds(f"{len(e.trial('plain').fed.heard)} characters")
+
+
 def frames_wait(e: Evidence) -> Verdict:
     plain = e.trial("plain")
     if plain.measured.get("watched before a consumer", 0) > FEW:
@@ -211,6 +221,8 @@ def watch(e: Evidence) -> Verdict:
     if plain.measured.get("watched before a consumer", 0) > FEW:
         return broken("frames began for a spectator alone")
     watched = plain.reading("spectator")
+    if watched.fault:
+        return broken(f"after {len(watched.seqs)} frames: {watched.fault}")
     return holds(f"{len(watched.seqs)} frames") if watched.seqs else broken("it was sent no frames")
 
 

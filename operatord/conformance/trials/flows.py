@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from operatord.conformance.consumer import LIVE, NARROW, Consumer
 from operatord.conformance.trial import Trial
@@ -22,6 +23,10 @@ LEFT = 5.0
 """Seconds in which a stage notices that its last consumer has left."""
 PASSED = 160
 """Frames for a stage that waits for nobody: 10 MiB."""
+LONG = 40.0
+"""Seconds for them, of a stage that takes its time over each frame."""
+SURELY_STILL = READ / 8
+"""Seconds without a byte after which even a slow stage, beside others on a busy machine, has stopped."""
 
 
 async def paused(trial: Trial) -> None:
@@ -56,8 +61,11 @@ async def live(trial: Trial) -> None:
     await trial.start(trial.environment(policy="live", count=PASSED))
     consumer = await trial.meet_reader("consumer", trial.consume, NARROW)
     await consumer.take(READ, first_frame)
-    await comes_to_rest(trial, shortest=0.0)
+    rests = await comes_to_rest(
+        trial, still=SURELY_STILL, longest=LONG, enough=lambda: trial.fed.ended
+    )
     trial.measured["passed"] = trial.fed.ended
+    trial.measured["still reading"] = not rests
     consumer.widen()
     await consumer.take(READ, over)
 
@@ -75,11 +83,13 @@ async def live_consumer(trial: Trial) -> None:
 
 
 async def _read_while_it_moves(reader: Consumer) -> None:
-    """Read to the end, or until nothing has come for a while."""
+    """Read to the end, or until nothing has come for a while, but not for ever."""
     before = -1
-    while not reader.closed and reader.bytes != before:
-        before = reader.bytes
-        await reader.take(READ / 8, lambda now, before=before: now.bytes > before)  # type: ignore[misc]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LONG):
+            while not reader.closed and reader.bytes != before:
+                before = reader.bytes
+                await reader.take(SURELY_STILL, lambda now, before=before: now.bytes > before)  # type: ignore[misc]
 
 
 async def leaving(trial: Trial) -> None:

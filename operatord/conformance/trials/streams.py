@@ -159,4 +159,4 @@ async def unneeded(trial: Trial) -> None:
     """A stage that waits for its line, and whose input ends instead."""
     await trial.prepare(Script())
     await trial.start(trial.environment(count=pictures.FRAMES, OPERATORD_LATE_BIND=1))
-    await trial.ends(min(trial.patience, 5.0))
+    await trial.ends(trial.patience)

@@ -18,6 +18,11 @@ import time
 from typing import IO, Any
 
 FLAW = sys.argv[1]
+FLOODS = {
+    "floods": b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":1}]}\nx',
+    "babbles": b"no frame\n",
+}
+"""What is sent again and again in place of a stream."""
 Json = dict[str, Any]
 
 
@@ -49,6 +54,8 @@ def upstream() -> tuple[IO[bytes], Json]:
             sock.settimeout(None)
             stream = sock.makefile("rb")
             if line := stream.readline():
+                if FLAW == "shouts":
+                    threading.Thread(target=flood, args=(sock, b"what? "), daemon=True).start()
                 return stream, hello_in(line)
         except OSError:
             if FLAW == "tries-once":
@@ -68,6 +75,14 @@ def hello_in(line: bytes) -> Json:
     if hello["format"] != "gray8" and FLAW != "takes-any-format":
         fail(4, f"the format {hello['format']} is unknown")
     return hello | {"format": "gray8", "stream": "segmentation"}
+
+
+def flood(sock: socket.socket, data: bytes) -> None:
+    """Send the same without pause and without end."""
+    if port := text("begun_port"):
+        socket.create_connection(("127.0.0.1", int(port)))
+    while True:
+        sock.sendall(data * 4096)
 
 
 class Stage:
@@ -98,6 +113,8 @@ class Stage:
         said = sock.recv(4096) if select.select([sock], [], [], 0.2)[0] else b""
         if b'"check"' in said and FLAW != "serves-checks":
             return
+        if FLAW in FLOODS:
+            flood(sock, FLOODS[FLAW])
         if FLAW == "gives-up":
             sock.settimeout(0.5)
         with self.come:
@@ -120,6 +137,8 @@ class Stage:
         if FLAW == "no-hello":
             self.hello = {"type": "welcome"}
         frames = frames_of(stream)
+        if FLAW in FLOODS:
+            self.hello |= {"width": 1, "height": 1}
         if FLAW == "hoards":
             frames = hoarded(frames)
         self.ready.set()

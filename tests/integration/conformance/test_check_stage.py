@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from daemon_lab import OPERATORD, clean_env, run
 
 EMULATORS = ("demo-probe", "demo-stream", "demo-segmentation")
+FLAWED = Path(__file__).with_name("flawed_stage.py")
 BASE = "operatord-python:bookworm"
 WRITES = """
 import os, socket
@@ -95,6 +97,32 @@ async def test_a_check_that_is_interrupted_leaves_nothing(
     process.send_signal(number)
     out, err = await process.communicate()
     assert (process.returncode, out) == (128 + number, b""), err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flaw", ["floods", "babbles"])
+async def test_a_check_of_what_sends_without_pause_can_be_ended(tmp_path: Path, flaw: str) -> None:
+    begun = asyncio.Event()
+    told = await asyncio.start_server(lambda *_: begun.set(), "127.0.0.1", 0)
+    port = told.sockets[0].getsockname()[1]
+    command = shlex.join((sys.executable, "-ISu", str(FLAWED), flaw))
+    process = await asyncio.create_subprocess_exec(
+        *(OPERATORD, "check-stage", "mine", "--kind", "filter", "--command", command, *LOCAL),
+        *("--env", f"begun_port={port}"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**clean_env(), "TMPDIR": str(tmp_path)},
+    )
+    try:
+        async with told, asyncio.timeout(60):
+            await begun.wait()
+            process.send_signal(signal.SIGTERM)
+            _, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 128 + signal.SIGTERM, err
     assert list(tmp_path.iterdir()) == []
 
 

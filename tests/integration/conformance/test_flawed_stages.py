@@ -30,6 +30,8 @@ FLAWS = {
     "credulous": ("nonsense", "nonsense"),
     "ignores-settings": ("bad-setting", "bad-setting"),
     "stays": ("plain", "exit-0"),
+    "floods": ("paused", "count"),
+    "shouts": ("plain", "brief"),
     "serves-checks": ("plain", "check"),
     "no-hello": ("plain", "hello"),
     "miscounts": ("plain", "count"),
@@ -105,6 +107,13 @@ def test_a_stage_that_does_not_wait_is_to_have_a_shell_do_so(
     said = verdict(found[flaw], "late-bind")
     assert said.state == "does not hold", said
     assert "write late_bind: shim" in said.advice
+
+
+def test_what_floods_is_not_read_on(found: dict[str, list[Finding]]) -> None:
+    """Neither by who reads at once, nor by who has paused."""
+    for name in ("count", "lossless"):
+        said = verdict(found["floods"], name)
+        assert (said.state, "and was not read on" in said.seen) == ("does not hold", True), said
 
 
 def test_a_hoarder_also_begins_without_a_consumer(found: dict[str, list[Finding]]) -> None:

@@ -123,6 +123,7 @@ BAD = {
     # check: the good trials with one thing that is not
     "hello": changed("plain", "check", wire="json", hello={"type": "welcome"}),
     "hello-after-upstream": changed("checked", measured={"bytes before the upstream's hello": 9}),
+    "brief": changed("plain", fed=Fed(1, 64, 2**22, ended=True, flooded=True)),
     "frames-wait": changed("plain", measured={"taken before a consumer": 2.0**22}),
     "check": changed("plain", "silent", seqs=ALL[1:]),
     "checked": changed("checked", measured={"frames before the check": 1}),
@@ -162,6 +163,12 @@ def test_what_is_wrong_is_named_with_what_to_do(name: str) -> None:
     assert found.verdict.state == "does not hold", found.verdict
     assert found.advice
     assert passes([found]) is not found.check.required
+
+
+def test_a_slow_filter_is_not_said_to_wait_for_its_consumers() -> None:
+    """It read on for as long as it was waited for."""
+    slow = changed("live", measured={"passed": False, "still reading": True})
+    assert state(findings(slow), "live") == "cannot be told"
 
 
 def test_every_check_has_a_trial_that_it_fails_in() -> None:
