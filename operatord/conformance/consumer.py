@@ -135,9 +135,7 @@ class Consumer:
             async with asyncio.timeout(seconds):
                 while not (self.closed or self.flooded or enough(self)):
                     await self._receive()
-                    await asyncio.sleep(
-                        0
-                    )  # what waits is read without one; time and signals are to count
+                    await asyncio.sleep(0)  # a read of what waits gives time and signals no turn
         return enough(self)
 
     async def _receive(self) -> None:

@@ -164,7 +164,7 @@ class Upstream:
             while read <= MOST_READ and (said := await reader.read(4096)):
                 read += len(said)
                 self._heard += said[: MOST_HEARD - len(self._heard)]
-                await asyncio.sleep(0)  # what waits is read without one
+                await asyncio.sleep(0)  # a read of what waits gives nobody a turn
         self._flooded |= read > MOST_READ
 
     async def _play(self, writer: asyncio.StreamWriter) -> None:

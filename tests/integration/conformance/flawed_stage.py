@@ -78,11 +78,12 @@ def hello_in(line: bytes) -> Json:
 
 
 def flood(sock: socket.socket, data: bytes) -> None:
-    """Send the same without pause and without end."""
+    """Send the same without pause and without end; tell who wants to know once it flows."""
+    sock.sendall(data * 1024)
     if port := text("begun_port"):
         socket.create_connection(("127.0.0.1", int(port)))
     while True:
-        sock.sendall(data * 4096)
+        sock.sendall(data * 65536)
 
 
 class Stage:
