@@ -29,6 +29,8 @@ RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 SIZE = (64, 48)
 JPEGS = 12
 PLAYLIST = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/elsewhere.ts\n#EXT-X-ENDLIST\n"
+SCRIPT = b"ffconcat version 1.0\nfile 'script%d'\n"
+"""ffmpeg's own kind of playlist, which names the next one."""
 PASSWORD = "pass word/äß"
 """Of the RTSP server's user, with what has to be quoted in a URL."""
 
@@ -114,8 +116,15 @@ class Camera:
 
     def decoder_arguments(self) -> str:
         """Return the arguments of its ffmpeg, as everybody on the machine can read them."""
+        return self._of_decoder("cmdline").replace("\0", " ")
+
+    def decoder_environment(self) -> str:
+        """Return the environment of its ffmpeg, one variable a line."""
+        return self._of_decoder("environ").replace("\0", "\n")
+
+    def _of_decoder(self, name: str) -> str:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return Path(f"/proc/{children.split()[0]}/cmdline").read_text().replace("\0", " ")
+        return Path(f"/proc/{children.split()[0]}/{name}").read_text()
 
     def ended(self) -> Ended:
         """Wait for it to end."""
@@ -228,11 +237,12 @@ class MjpegServer:
     def answer(self, handler: BaseHTTPRequestHandler, jpegs: list[bytes], interval: float) -> None:
         """Send pictures until the camera is gone."""
         handler.send_response(200)
-        if handler.path == "/playlist":
+        if handler.path.startswith(("/playlist", "/script")):
+            listing = PLAYLIST if handler.path == "/playlist" else SCRIPT % self.connections
             handler.send_header("Content-Type", "application/vnd.apple.mpegurl")
-            handler.send_header("Content-Length", str(len(PLAYLIST)))
+            handler.send_header("Content-Length", str(len(listing)))
             handler.end_headers()
-            handler.wfile.write(PLAYLIST)
+            handler.wfile.write(listing)
             return
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         handler.end_headers()

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import IO
 
 from ffmpeg_command import Call
@@ -24,8 +26,10 @@ LEAVE = 0.3
 """Seconds for ffmpeg to take leave of the source before it is killed."""
 SAID_EVERY = 2.0
 """Seconds between two errors that are passed on: of a bad line there may be hundreds."""
-REMEMBERED = 8
+REMEMBERED = 16
 """Errors that are remembered to explain an end."""
+LONGEST_LINE = 1 << 16
+"""Bytes of a line of its words that are looked at: a recording may have a title of any length."""
 FACTS = 1.0
 """Seconds for ffmpeg's description of the source to arrive once its first picture has."""
 
@@ -51,7 +55,9 @@ class Decoder:
         self._opened = self._leaving = False
         pipe = subprocess.PIPE
         try:
-            process = subprocess.Popen(call.arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+            process = subprocess.Popen(
+                call.arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment()
+            )
         except OSError as exc:
             why = f"ffmpeg cannot be started, is it installed? ({exc.strerror})"
             raise Fault(BAD_SETTING, why) from exc
@@ -120,7 +126,7 @@ class Decoder:
     def _listen(self, stream: IO[bytes]) -> None:
         """Read what it says until it ends, so that it never waits for that."""
         with stream:
-            for raw in stream:
+            for raw in beginnings(stream):
                 line = parse_words(raw.decode(errors="replace"), self._secrets)
                 if not line.is_error:
                     self._note(line.text)
@@ -141,3 +147,17 @@ class Decoder:
             self.fps = source_fps(text)
         if text.startswith("Output #0"):
             self._described.set()
+
+
+def environment() -> dict[str, str]:
+    """Return ffmpeg's environment: that of this process without the URL, which may hold credentials."""
+    return {name: value for name, value in os.environ.items() if name != "source_url"}
+
+
+def beginnings(stream: IO[bytes]) -> Iterator[bytes]:
+    """Return each line as far as it is looked at."""
+    begins = True
+    while piece := stream.readline(LONGEST_LINE):
+        if begins:
+            yield piece
+        begins = piece.endswith(b"\n")

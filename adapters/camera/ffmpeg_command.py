@@ -17,7 +17,8 @@ rounding the times to it.
 
 URLs with credentials. Everybody on a machine can read the arguments of its processes. So what a network
 brings is named in a list for ffmpeg's `concat`, of one entry, which goes through standard input, together
-with the options for opening it.
+with the options for opening it. One of them says what that entry may be: no other list, which a server could
+answer with.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ PIXEL_FORMATS = {"gray8": "gray", "gray16le": "gray16le", "rgb24": "rgb24"}
 """ffmpeg's names."""
 
 PROTOCOLS = {
-    "rtsp": "pipe,rtsp,rtp,tcp,udp,http",
-    "rtsps": "pipe,rtsp,rtsps,rtp,srtp,tcp,tls,udp",
-    "http": "pipe,http,tcp",
-    "https": "pipe,https,tls,tcp",
+    "rtsp": "rtsp,rtp,tcp,udp,http",
+    "rtsps": "rtsp,rtsps,rtp,srtp,tcp,tls,udp",
+    "http": "http,tcp",
+    "https": "https,tls,tcp",
     "file": "file",
 }
 """What ffmpeg may open for a source, so that its bytes cannot make it open anything else."""
@@ -44,6 +45,8 @@ CONTAINERS = (
     "ogg,png_pipe,webm,yuv4mpegpipe"
 )
 """What a web server's answer and a file may be: no playlists, which name other addresses."""
+MOST_PIXELS = 1 << 26
+"""Pixels of a picture that is decoded, as 8192 x 8192: a few bytes can be a picture of gigabytes."""
 
 
 class Call(NamedTuple):
@@ -69,28 +72,38 @@ def decoder_call(settings: CameraSettings, size: tuple[int, int] = (0, 0)) -> Ca
 def _input(settings: CameraSettings) -> list[str]:
     # Threads that each decode a frame of their own hand it out only when all of them are busy.
     prompt = ["-threads", str(settings.threads), *(["-thread_type", "slice"] * settings.live)]
+    prompt += ["-max_pixels", str(MOST_PIXELS)]
     scheme, target = settings.url.scheme, settings.url.target
     if scheme == "v4l2":
         return [*prompt, "-f", "v4l2", *_device(settings), "-i", target]
-    allowed = ["-protocol_whitelist", PROTOCOLS[scheme], "-format_whitelist", _containers(scheme)]
     if scheme == "file":
-        return [*prompt, *allowed, *(["-stream_loop", "-1"] if settings.loop else []), "-i", target]
-    return [*prompt, *allowed, "-f", "concat", "-safe", "0", "-i", "pipe:0"]
+        again = ["-stream_loop", "-1"] * settings.loop
+        return [*prompt, *_options(_allowed(settings)), *again, "-i", target]
+    listing = _options({"protocol_whitelist": "pipe", "format_whitelist": "concat"})
+    return [*prompt, *listing, "-f", "concat", "-safe", "0", "-i", "pipe:0"]
 
 
-def _containers(scheme: str) -> str:
-    return {"rtsp": "concat,rtsp", "rtsps": "concat,rtsp", "file": CONTAINERS}.get(
-        scheme, f"concat,{CONTAINERS}"
-    )
+def _options(values: dict[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in (f"-{name}", value)]
+
+
+def _allowed(settings: CameraSettings) -> dict[str, str]:
+    """Return the options that say what a source may be, and what may be opened for it."""
+    scheme, target = settings.url.scheme, settings.url.target
+    containers = "rtsp" if scheme in ("rtsp", "rtsps") else CONTAINERS
+    if scheme == "file" and "%" in target:
+        # To `image2` that is a pattern: it would open other files than the one that was asked for.
+        containers = containers.replace("image2,", "")
+    return {"protocol_whitelist": PROTOCOLS[scheme], "format_whitelist": containers}
 
 
 def _device(settings: CameraSettings) -> list[str]:
     wanted = {
-        "-input_format": settings.device_format,
-        "-video_size": settings.device_size,
-        "-framerate": settings.device_fps,
+        "input_format": settings.device_format,
+        "video_size": settings.device_size,
+        "framerate": settings.device_fps,
     }
-    return [word for option, value in wanted.items() if value for word in (option, value)]
+    return _options({name: value for name, value in wanted.items() if value})
 
 
 def _listing(settings: CameraSettings) -> bytes:
@@ -104,7 +117,7 @@ def _listing(settings: CameraSettings) -> bytes:
 def _opening(settings: CameraSettings) -> dict[str, str]:
     """Return the options for opening a URL; times in microseconds."""
     patience = str(settings.stall_timeout * 1_000_000)
-    options = {"timeout": patience}
+    options = {"timeout": patience, **_allowed(settings)}
     if settings.live:
         # Of the twenty frames for which ffmpeg would wait, the first three tell the rate.
         options["fpsprobesize"] = "3"

@@ -10,18 +10,22 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-LEVEL = re.compile(r"^(?:\[(?P<part>[^\]@]+?)(?: @ \S+)?\] )?\[(?P<level>[a-z]+)\] ?(?P<text>.*)$")
-"""A line with `-loglevel level+info`: the part of ffmpeg that speaks, the level, the text."""
+LEVEL = re.compile(
+    r"^(?:\[(?P<part>[^\]@]+?)(?: @ \S+)?\] )?(?:\[[^\]@]+ @ \S+\] )?"
+    r"\[(?P<level>[a-z]+)\] ?(?P<text>.*)$"
+)
+"""A line with `-loglevel level+info`: the part of ffmpeg that speaks, a part of that, the level, the text."""
 VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?) fps\b")
 """The line that describes a video stream, if it says a rate; thousands ("60k fps") are ticks of its clock."""
 USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
-QUERY = re.compile(r"(://[^\s?#'\"]*)[?#][^\s'\"]*?(?=:?(?:[\s'\"]|$))")
+QUERY = re.compile(r"(?<![^\s'\"])((?>[^\s'\"]*?://)[^\s?#'\"]*+)[?#][^\s'\"]*?(?=:?(?:[\s'\"]|$))")
+"""Of a word with a URL; no word is looked at twice, however often it has `://`."""
 SHOWN = 300
 """Characters of a message that are shown."""
 PERMANENT = re.compile(
     r"\b40[0134] |Unauthorized|No such file|Permission denied|Is a directory|Invalid data found"
     r"|not on whitelist|matches no streams|Invalid too big|Protocol not found|Invalid argument|certificate"
-    r"|No such device",
+    r"|No such device|exceeds specified max pixel count",
     re.IGNORECASE,
 )
 """What does not mend itself: to try again would only say it later."""
@@ -58,7 +62,7 @@ def redact(text: str, secrets: tuple[str, ...]) -> str:
 
 def source_fps(text: str) -> float | None:
     """Return the frames a second that the description of a video stream says; None for another line."""
-    found = VIDEO.search(text)
+    found = VIDEO.search(text[:SHOWN])
     return float(found["fps"]) if found else None
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,29 @@ def test_pictures_that_no_stage_takes_are_told(launch: Launch, recording: Path) 
     ended = launch(f"file:{recording}", width=8000, height=8000).ended()
     assert ended.code == 3
     assert "pictures of 8000×8000 have 64000000 bytes" in ended.sentences
+
+
+def test_a_small_file_with_a_huge_picture_is_refused_before_it_is_decoded(
+    launch: Launch, decoder: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "huge.png"
+    huge = ["-f", "lavfi", "-i", "color=black:size=8400x8400:rate=1,format=gray", "-frames:v", "1"]
+    subprocess.run([decoder, "-loglevel", "error", *huge, str(path)], check=True)
+    assert path.stat().st_size < 1 << 20
+    ended = launch(f"file:{path}", width=64).ended()
+    assert ended.code == 3
+    assert "8400x8400 exceeds specified max pixel count" in ended.sentences
+
+
+def test_a_path_is_no_pattern_of_other_files(
+    launch: Launch, jpegs: list[bytes], tmp_path: Path
+) -> None:
+    for number in range(3):
+        (tmp_path / f"p{number}.jpg").write_bytes(jpegs[number])
+    (tmp_path / "p%d.jpg").touch()
+    ended = launch(f"file:{tmp_path}/p%25d.jpg").ended()
+    assert ended.code == 3
+    assert "not on whitelist" in ended.sentences
 
 
 def test_without_ffmpeg_it_says_so(launch: Launch, recording: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from urllib.parse import quote
 
+import pytest
 import shared_host
 from camera_lab import PASSWORD, Camera, Consumer, mjpeg_server, rtsp_server
 
@@ -32,6 +33,9 @@ def test_a_password_opens_and_is_never_shown(launch: Launch) -> None:
         camera = launch(server.url(userinfo), count=5)
         with Consumer(camera.port()) as consumer:
             assert "operator" not in camera.decoder_arguments()
+            environment = camera.decoder_environment()
+            assert "PATH=" in environment
+            assert quote(PASSWORD, safe="") not in environment
             assert len(consumer.frames()) == 5
         ended = camera.ended()
         assert ended.code == 0
@@ -96,8 +100,9 @@ def test_who_is_slow_gets_the_newest_pictures(launch: Launch, jpegs: list[bytes]
     assert seen != list(range(seen[0], seen[0] + 6))
 
 
-def test_a_playlist_leads_nowhere(launch: Launch, jpegs: list[bytes]) -> None:
+@pytest.mark.parametrize("kind", ["playlist", "script"])
+def test_a_playlist_leads_nowhere(launch: Launch, jpegs: list[bytes], kind: str) -> None:
     with mjpeg_server(jpegs) as server:
-        ended = launch(f"http://127.0.0.1:{server.port}/playlist", connect_timeout=5).ended()
+        ended = launch(f"http://127.0.0.1:{server.port}/{kind}", connect_timeout=5).ended()
         assert server.connections == 1
     assert ended.code == 3

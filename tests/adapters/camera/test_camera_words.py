@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import io
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from types import SimpleNamespace
@@ -148,9 +150,12 @@ def test_a_device_is_asked_for_what_is_wanted(
             "[rtsp @ 0x55d] [error] Impossible to open 'rtsp://admin:s3cr%40t@cam.lab/x?y=z'",
             "rtsp: Impossible to open 'rtsp://cam.lab/x'",
         ),
+        ("[png @ 0x5] [IMGUTILS @ 0x7] [error] too large", "png: too large"),
         ("[http @ 0x5] [error] bad login admin, s3cr@t", "http: bad login ***, ***"),
         ("[error] told t0ken", "told ***"),
         ("[error] http://other:word@h/ and http://h/?key=word", "http://h/ and http://h/"),
+        ("[error] to http://h/?http://h/?key=word: no", "to http://h/: no"),
+        ("[error] http://h/http://h/a?key=word", "http://h/http://h/a"),
     ],
 )
 def test_messages_are_free_of_credentials(modules: SimpleNamespace, line: str, shown: str) -> None:
@@ -163,3 +168,19 @@ def test_the_rate_is_in_the_description_of_the_stream(modules: SimpleNamespace) 
     assert fps("  Stream #0:0[0x1](und): Video: h264 (High), yuv420p, 29.97 fps, 90k tbn") == 29.97
     assert fps("  Stream #0:0: Video: h264, yuv420p, 640x480, 60k fps, 90k tbr") is None
     assert fps("  Stream #0:1: Audio: aac, 48000 Hz") is None
+
+
+@pytest.mark.parametrize("part", ["://", "://@", "Stream #0:0: Video: ", "://?:", "[a @ "])
+def test_a_long_line_takes_no_time(modules: SimpleNamespace, part: str) -> None:
+    words, begun = modules.ffmpeg_words, time.process_time()
+    line = words.parse_words(f"[info] {part * 20_000}", ("secret",))
+    words.source_fps(line.text)
+    words.source_fps(part * 20_000)
+    assert time.process_time() - begun < 1
+
+
+def test_the_rest_of_a_line_without_end_is_not_looked_at(modules: SimpleNamespace) -> None:
+    longest = modules.decoder.LONGEST_LINE
+    said = b"a\n" + b"b" * (3 * longest) + b"[error] forged\nc\nd"
+    lines = list(modules.decoder.beginnings(io.BytesIO(said)))
+    assert lines == [b"a\n", b"b" * longest, b"c\n", b"d"]
