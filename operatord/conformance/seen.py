@@ -41,7 +41,8 @@ class Reading(msgspec.Struct, frozen=True):
     @property
     def is_greeted(self) -> bool:
         """Whether it began as a stream does, or speaks another protocol."""
-        return self.wire == "other" or (self.hello.get("type") == "hello" and not self.fault)
+        begun = not self.fault or bool(self.seqs)  # what went wrong after frames is not the hello
+        return self.wire == "other" or (self.hello.get("type") == "hello" and begun)
 
     @property
     def is_in_order(self) -> bool:

@@ -165,6 +165,12 @@ def test_what_is_wrong_is_named_with_what_to_do(name: str) -> None:
     assert passes([found]) is not found.check.required
 
 
+def test_a_flood_on_a_check_is_no_fault_of_the_hello() -> None:
+    seqs = tuple(range(99))
+    found = findings(changed("plain", "check", seqs=seqs, fault="it sent more than 98 frames"))
+    assert (state(found, "hello"), state(found, "check")) == ("holds", "does not hold")
+
+
 def test_a_slow_filter_is_not_said_to_wait_for_its_consumers() -> None:
     """It read on for as long as it was waited for."""
     slow = changed("live", measured={"passed": False, "still reading": True})
