@@ -98,7 +98,8 @@ def test_a_recording_begins_anew_and_count_ends_it(launch: Launch, recording: Pa
 
 
 def test_nothing_is_lost_while_nobody_reads(launch: Launch, recording: Path) -> None:
-    camera = launch(f"file:{recording}", fps=0)
+    # Pictures so large that those of the first consumer do not hold the whole recording in its buffers.
+    camera = launch(f"file:{recording}", fps=0, width=1280)
     port = camera.port()
     with Consumer(port) as first:
         assert len(first.frames(3)) == 3
