@@ -88,9 +88,9 @@ async def _check(config: Config, options: Options) -> Evidence:
     begun = time.monotonic()
     async with _bench(config, options) as bench:
         terms = Terms(options.patience, float(config.stop_grace))
-        subject = await _subject(bench, config, options, terms)
-        options.note(_heading(bench, subject))
         try:
+            subject = await _subject(bench, config, options, terms)
+            options.note(_heading(bench, subject))
             evidence = await examine(bench, subject, terms, contained=_contained(bench))
         except* Trouble as group:
             raise group.exceptions[0] from None

@@ -49,6 +49,7 @@ async def test_all_that_is_required_holds_for_the_emulators() -> None:
     ("words", "said"),
     [
         (("nowhere-to-be-found",), "is not on this engine"),
+        (("of-ones-own", "--command", "nosuchprogram"), "nosuchprogram cannot be run"),
         (("demo-probe", "--env", "count=3"), "the check sets this variable itself"),
         (("demo-probe", "--env", "count"), "expected KEY=VALUE"),
         (("demo-probe", "--kind", "probes"), "invalid choice"),
