@@ -52,6 +52,8 @@ class AsyncFrameStream:
         self._reception = Reception()
         self.received = 0
         """Frames that were taken so far."""
+        self.why_cut: Callable[[], Awaitable[str]] = _unknown
+        """Awaited when the stream is cut off, which may take a moment: the reason, or an empty string."""
         forks.note(self)
 
     def after_fork(self) -> None:
@@ -133,8 +135,16 @@ class AsyncFrameStream:
             async with asyncio.timeout(self._timeout):
                 data = await reader.read(READ_BYTES)
         except OSError as exc:  # TimeoutError is one of them
+            if self._reception.is_cut(b"", exc):
+                self._reception.reason = await self.why_cut()
             raise self._reception.broken(exc) from exc
+        if self._reception.is_cut(data):
+            self._reception.reason = await self.why_cut()
         self._reception.feed(data)
+
+
+async def _unknown() -> str:
+    return ""
 
 
 def async_open_frames(

@@ -51,6 +51,8 @@ class FrameStream:
         """Frames that were taken so far."""
         self.before_read: Callable[[], object] = lambda: None
         """Called before each read, which may take long. The reader gets what it raises."""
+        self.why_cut: Callable[[], str] = str
+        """Called when the stream is cut off, which may take a moment: the reason, or an empty string."""
         forks.note(self)
 
     def after_fork(self) -> None:
@@ -119,8 +121,13 @@ class FrameStream:
         try:
             size = self._socket.recv_into(self._buffer)
         except OSError as exc:
+            if self._reception.is_cut(b"", exc):
+                self._reception.reason = self.why_cut()
             raise self._reception.broken(exc) from exc
-        self._reception.feed(self._buffer[:size])
+        data = self._buffer[:size]
+        if self._reception.is_cut(data):
+            self._reception.reason = self.why_cut()
+        self._reception.feed(data)
 
 
 def open_frames(

@@ -13,7 +13,7 @@ from operatord_protocol import messages as m
 from operatord_protocol.stream import StreamError
 
 from ._recording.tape import Tape
-from .errors import CallTimeout, Conflict, DeadlineExceeded, NotFound
+from .errors import CallTimeout, ClientError, Conflict, DeadlineExceeded, NotFound, WireError
 from .feeds import Feed
 from .frames import FrameStream, RawStream, open_located, open_raw, record_located
 from .notices import Event
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SETTLE_SECONDS = 10.0
 """After a stream's end, the longest wait on leaving ``with`` for the session to end by itself."""
+CUT_SECONDS = 3.0
+"""After a stream was cut off, the longest wait for the session to end by itself, which tells why."""
 
 
 class RunningSession:
@@ -55,6 +57,8 @@ class RunningSession:
             self._process != os.getpid()
         ):  # it was forked in the block, and the session is its parent's
             return
+        if self.info.phase == "ended":
+            return
         with suppress(NotFound, Conflict):  # it is gone already
             if not (self._played_out() and self._settled()):
                 self.stop()
@@ -81,12 +85,14 @@ class RunningSession:
         """Return the frames at its location, once there is one; ``timeout`` is the longest silence (s).
 
         Connecting raises `StreamError` for a session that has ended, and
-        `LocationUnreachable`.
+        `LocationUnreachable`. If the stream is cut off because the session has failed, the `StreamError`
+        has the session's reason, and `info` its post-mortem.
         """
         limit, daemon = self._client.connect_timeout, self._client.address
         self._stream = open_located(
             self._located, connect_timeout=limit, timeout=timeout, daemon=daemon
         )
+        self._stream.why_cut = self._why_cut
         return self._stream
 
     def open_raw(self) -> RawStream:
@@ -189,6 +195,15 @@ class RunningSession:
 
     def _played_out(self) -> bool:
         return self._was_recorded or (self._stream is not None and self._stream.end is not None)
+
+    def _why_cut(self) -> str:
+        """Return why it has ended, unless it goes on: a stage's exit is judged a moment after its stream is
+        cut off, and stopping the session before that would hide it.
+        """
+        with suppress(ClientError, WireError):  # what is raised for the stream says enough
+            self.info = self._client.wait(self.id, call_timeout=CUT_SECONDS)
+        reason = self.info.reason
+        return reason if self.info.phase == "ended" and isinstance(reason, str) else ""
 
     def _settled(self) -> bool:
         """Give the session time to end as completed, instead of stopping it."""

@@ -191,6 +191,48 @@ async def test_a_stream_taken_to_its_end_lets_the_session_complete(
     assert session.info.outcome == "completed"
 
 
+async def test_a_session_that_fails_under_its_reader_says_why(
+    daemon: StubDaemon, aclient: AsyncClient, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(3)[:-10])))
+    daemon.on("session.wait", golden("rpc: failed"))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    with pytest.raises(
+        StreamError, match="before its end: the stage segmentation needed"
+    ) as caught:
+        async with await aclient.start() as session:
+            _ = [frame async for frame in session.frames()]
+    assert type(caught.value) is StreamError
+    assert session.info.outcome == "failed"
+    assert "session.stop" not in [request["method"] for request in daemon.requests.queue]
+
+
+async def test_a_session_that_goes_on_after_its_stream_is_stopped_in_a_moment(
+    daemon: StubDaemon,
+    aclient: AsyncClient,
+    serve: Callable[..., StreamServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("operatord_client.async_session.CUT_SECONDS", 0.05)
+    daemon.on("session.start", located(serve(stream_of(3)[:-10])))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    with pytest.raises(StreamError, match=r"before its end$"):
+        async with await aclient.start() as session:
+            _ = [frame async for frame in session.frames()]
+    assert session.info.outcome == "stopped"
+
+
+async def test_a_reader_that_leaves_asks_for_no_reason(
+    daemon: StubDaemon, aclient: AsyncClient, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(3)[:-10], hold=True)))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    async with await aclient.start() as session:
+        await anext(session.frames())
+    asked = [request["method"] for request in daemon.requests.queue]
+    assert asked == ["session.start", "session.stop"]
+
+
 async def test_leaving_a_session_stops_it(daemon: StubDaemon, aclient: AsyncClient) -> None:
     daemon.on("session.start", STARTED)
     daemon.on("session.stop", golden("rpc: stopped"))

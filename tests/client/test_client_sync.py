@@ -291,6 +291,46 @@ def test_an_exception_from_on_progress_cancels_the_start(
 # --- sessions ----------------------------------------------------------------------------------------
 
 
+def test_a_session_that_fails_under_its_reader_says_why(
+    daemon: StubDaemon, client: Client, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(3)[:-10])))
+    daemon.on("session.wait", golden("rpc: failed"))
+    with (
+        pytest.raises(StreamError, match="before its end: the stage segmentation needed") as caught,
+        client.start() as session,
+    ):
+        _ = list(session.frames())
+    assert type(caught.value) is StreamError
+    assert session.info.outcome == "failed"
+    assert "session.stop" not in [request["method"] for request in daemon.requests.queue]
+
+
+def test_a_session_that_goes_on_after_its_stream_is_stopped_in_a_moment(
+    daemon: StubDaemon,
+    client: Client,
+    serve: Callable[..., StreamServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("operatord_client.session.CUT_SECONDS", 0.05)
+    daemon.on("session.start", located(serve(stream_of(3)[:-10])))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    with pytest.raises(StreamError, match=r"before its end$"), client.start() as session:
+        _ = list(session.frames())
+    assert session.info.outcome == "stopped"
+
+
+def test_a_reader_that_leaves_asks_for_no_reason(
+    daemon: StubDaemon, client: Client, serve: Callable[..., StreamServer]
+) -> None:
+    daemon.on("session.start", located(serve(stream_of(3)[:-10], hold=True)))
+    daemon.on("session.stop", golden("rpc: stopped"))
+    with client.start() as session:
+        next(session.frames())
+    asked = [request["method"] for request in daemon.requests.queue]
+    assert asked == ["session.start", "session.stop"]
+
+
 def test_leaving_a_session_stops_it(daemon: StubDaemon, client: Client) -> None:
     daemon.on("session.start", STARTED)
     daemon.on("session.stop", golden("rpc: stopped"))
@@ -334,6 +374,7 @@ def test_a_session_that_ended_without_a_location_has_no_frames(
 ) -> None:
     daemon.on("session.get", golden("rpc: failed"))
     daemon.on("session.wait", golden("rpc: failed"))
+    daemon.on("session.stop", golden("rpc: stopped"))
     with pytest.raises(StreamError, match="ended without a location"):
         client.attach("77F0C1A2B3D4E5F6").frames()
 

@@ -25,7 +25,7 @@ from operatord_client.errors import (
     NotFound,
     UnsendableRequest,
 )
-from operatord_protocol.stream import End, Frame, Hello, StreamParser
+from operatord_protocol.stream import End, Frame, Hello, StreamError, StreamParser
 
 COUNT = 20
 CTL = (sys.executable, "-m", "operatord_client.operatorctl")
@@ -35,6 +35,28 @@ README = re.findall(
     re.MULTILINE | re.DOTALL,
 )
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
+
+FILTER = """
+import operatord_stage as stage
+def fail(frame):
+    if frame.seq == 5:
+        raise RuntimeError("frame 5 is too much")
+    return {}
+stage.serve(fail)
+"""
+PROBE = {"image": "demo-probe", "port": 12345, "late_bind": "native"}
+FAILING = {
+    "stages": {
+        "probe": PROBE,
+        "segmentation": {
+            "image": "demo-segmentation",
+            "port": 12347,
+            "command": [sys.executable, "-c", FILTER],
+        },
+    }
+}
+"""A pipeline whose last stage exits with 1 in the middle of its stream."""
+CUT = "the stream was cut off before its end: the stage 'segmentation' ended with code 1"
 
 
 class Daemon(NamedTuple):
@@ -54,7 +76,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon of its own for this module, stopped in order at the end."""
     state = tmp_path_factory.mktemp("state")
     config = state / "operatord.yaml"
-    config.write_text("limits: {sessions: 4}\n")
+    config.write_text(json.dumps({"limits": {"sessions": 4}, "pipelines": {"failing": FAILING}}))
     unix = str(state / "o.sock")
     process = subprocess.Popen(
         [*SERVE, "--unix", unix, "--state-dir", str(state / "state"), "--config", str(config)],
@@ -169,6 +191,27 @@ def test_operatorctl_records_what_somebody_else_has_started(
         assert "recorded  7 frames" in done.stdout
         assert session.refresh().phase == "running"
     assert file.read_bytes().count(b"FRAME Xseq=") == 7
+
+
+def test_stage_that_fails_under_its_reader_is_named(client: Client) -> None:
+    with pytest.raises(StreamError, match=CUT), client.start(pipeline="failing") as session:
+        assert [frame.seq for frame in session.frames()] == list(range(5))
+    assert (session.info.outcome, session.info.cause) == ("failed", "exit")
+
+
+async def test_the_async_twin_names_it_as_well(live: Daemon) -> None:
+    async with AsyncClient(live.address) as client:
+        with pytest.raises(StreamError, match=CUT):
+            async with await client.start(pipeline="failing") as session:
+                _ = [frame async for frame in session.frames()]
+        assert session.info.outcome == "failed"
+
+
+def test_operatorctl_shows_the_post_mortem_of_what_fails_under_it(live: Daemon) -> None:
+    done = ctl(live, "start", "--pipeline", "failing", "--count", "20", "--frames")
+    assert (done.returncode, done.stderr) == (1, f"operatorctl: {CUT}\n")
+    for words in ("failed (exit)", "at fault", "advice", "frame 5 is too much"):
+        assert words in done.stdout
 
 
 def test_leaving_early_stops_the_session(client: Client) -> None:

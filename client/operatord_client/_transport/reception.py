@@ -31,6 +31,8 @@ class Reception:
         self._end: End | None = None
         self._fault: StreamError | None = None
         self._closed: str | None = None
+        self.reason = ""
+        """Why it was cut off, as far as is known."""
         self._head = b""
         self._parser = StreamParser()
 
@@ -56,7 +58,14 @@ class Reception:
             return StreamError(self._closed)
         if isinstance(exc, TimeoutError):
             return StreamError("the stream fell silent")
-        return StreamError(f"the stream was cut off: {(exc.strerror or 'no reason given').lower()}")
+        reason = self.reason or (exc.strerror or "no reason given").lower()
+        return StreamError(f"the stream was cut off: {reason}")
+
+    def is_cut(self, data: bytes | memoryview, exc: OSError | None = None) -> bool:
+        """Tell whether ``data``, or what reading raised, means that the other side has hung up too early."""
+        if self._closed is not None or self._fault is not None:
+            return False
+        return not data and not isinstance(exc, TimeoutError)
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take what arrived; no bytes are the end of the connection. Raises `StreamError`."""
@@ -94,9 +103,8 @@ class Reception:
             raise StreamError(stream.OPEN_ELSEWHERE)
 
     def _cut(self) -> str:
-        if self.hello is None:
-            return "the stream ended before its hello"
-        return "the stream was cut off before its end"
+        ended = "ended before its hello" if self.hello is None else "was cut off before its end"
+        return f"the stream {ended}" + (f": {self.reason}" if self.reason else "")
 
 
 def require_stream(location: LocationLike) -> LocationLike:

@@ -262,11 +262,32 @@ def test_frames_cut_off_are_a_failure_and_the_session_is_stopped(
     daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer]
 ) -> None:
     daemon.on("session.start", located(serve(stream_of(4)[:-10])))
+    daemon.on("session.wait", golden("error: too late"))
     daemon.on("session.stop", golden("rpc: stopped"))
     ran = ctl("start", "--frames")
     assert ran.code == exits.FAILED
-    assert "cut off before its end" in ran.err
+    assert ran.err == "operatorctl: the stream was cut off before its end\n"
     assert daemon.asked("session.stop")
+
+
+@pytest.mark.parametrize("lease", ["connection", "pinned"])
+def test_of_a_session_that_fails_under_its_reader_all_is_told(
+    daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer], lease: str
+) -> None:
+    last = {"stage": "probe", "advice": "raise it", "log": {"probe": ["out of memory"]}}
+    failed = golden("rpc: failed")["result"]
+    found = {"result": {**failed, "post_mortem": {"phases": {}, "usage": {}, **last}}}
+    daemon.on("session.start", located(serve(stream_of(4)[:-10])))
+    daemon.on("session.wait", found)
+    daemon.on("session.stop", golden("rpc: stopped"))
+    daemon.on("session.get", found)
+    ran = ctl("start", "--frames", "--lease", lease)
+    why = failed["reason"]
+    assert ran.code == exits.FAILED
+    assert ran.err == f"operatorctl: the stream was cut off before its end: {why}\n"
+    for line in ("failed (oom)", why, "probe", "raise it", "log of probe", "out of memory"):
+        assert line in ran.out
+    assert "session.stop" not in [request["method"] for request in daemon.requests.queue]
 
 
 def test_waiting_for_a_session_that_ends_badly_is_a_failure(daemon: StubDaemon, ctl: Run) -> None:

@@ -13,11 +13,13 @@ from operatord_client.ctl.context import Context
 from operatord_client.ctl.exits import OK
 from operatord_client.ctl.outlet import Outlet
 from operatord_client.ctl.terminal import Ticker
-from operatord_client.errors import DeadlineExceeded, NotFound
+from operatord_client.errors import DeadlineExceeded, NotFound, StreamError
 from operatord_client.frames import FrameStream
 from operatord_client.session import SETTLE_SECONDS, RunningSession
 from operatord_protocol.messages import session_from_wire
 from operatord_protocol.stream import Frame
+
+from .sessions import GONE_WRONG
 
 BAR_WIDTH = 30
 REDRAW_SECONDS = 0.1
@@ -85,10 +87,23 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
     """Take a session's stream to its end and print the summary.
 
     If the stream does not end, only this program's own session is stopped; any other lives as its lease says.
-    A lease on the connection ends with it, and others may have the same session by its key. Raises
-    `BrokenPipeError` as soon as nobody reads what is printed.
+    A lease on the connection ends with it, and others may have the same session by its key. Of a session that
+    has failed meanwhile its post-mortem is printed. Raises `StreamError`, and `BrokenPipeError` as soon as
+    nobody reads what is printed.
     """
     session = RunningSession(ctx.client, session_from_wire(dict(info)))
+    try:
+        summary = _received(session, is_own=is_own)
+    except StreamError:
+        if session.info.outcome in GONE_WRONG:
+            with suppress(NotFound):  # it is forgotten
+                ctx.answer("session.get", {"session_id": session.id}, render.session)
+        raise
+    ctx.show(summary._asdict(), lambda _: summary.text())
+    return OK
+
+
+def _received(session: RunningSession, *, is_own: bool) -> Summary:
     with session if is_own else nullcontext():
         stream = session.frames()
         stream.before_read = Outlet(stream.fileno()).wait
@@ -96,8 +111,7 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
             summary = take(stream)
         if not is_own:
             _see_to_its_end(session)
-    ctx.show(summary._asdict(), lambda _: summary.text())
-    return OK
+    return summary
 
 
 def _see_to_its_end(session: RunningSession) -> None:
