@@ -182,9 +182,10 @@ def test_session_with_another_lease_is_left_to_that_when_its_stream_is_cut_off(
     daemon: StubDaemon, ctl: Run, serve: Callable[..., StreamServer], options: list[str]
 ) -> None:
     daemon.on("session.start", located(serve(stream_of(4)[:-10])))
+    daemon.on("session.wait", golden("error: too late"))
     daemon.on("session.stop", golden("rpc: stopped"))
     assert ctl("start", "--frames", *options).code == exits.FAILED
-    assert asked_for(daemon) == ["session.start"]
+    assert asked_for(daemon) == ["session.start", "session.wait"]
 
 
 @pytest.mark.parametrize("options", OTHER_LEASES)
