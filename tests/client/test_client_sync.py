@@ -296,6 +296,7 @@ def test_a_session_that_fails_under_its_reader_says_why(
 ) -> None:
     daemon.on("session.start", located(serve(stream_of(3)[:-10])))
     daemon.on("session.wait", golden("rpc: failed"))
+    daemon.on("session.stop", golden("rpc: stopped"))
     with (
         pytest.raises(StreamError, match="before its end: the stage segmentation needed") as caught,
         client.start() as session,
