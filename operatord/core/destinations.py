@@ -109,10 +109,11 @@ def _behind_own_gateway(address: IPv6Address) -> list[IPv4Address]:
 def parse(text: str) -> Allowed:
     """Return what an entry such as ``10.0.0.0/8:12345-12399`` allows. Raises `ValueError` with a sentence."""
     where, ports = _parted(text)
-    network = _network(where)
-    why = next((why for why, each in NEVER if _is_within(network, each)), None)
-    if why is not None:
-        raise ValueError(f"{network} {why}, where no probe is allowed; leave it out")
+    network = _network(where, text)
+    if (as_ipv4 := _as_ipv4(network)) is not None:
+        _check_possible(as_ipv4, where)
+        raise ValueError(f"{where} is IPv4 in the notation of IPv6; write it as IPv4: {as_ipv4}")
+    _check_possible(network, str(network))
     return Allowed(network, *_ports(ports, text))
 
 
@@ -133,16 +134,30 @@ def _expected() -> str:
     return "expected a network, with ports or without, such as 10.0.0.0/8:12345-12399 or [fd00::/8]:12345"
 
 
-def _network(where: str) -> Network:
+def _network(where: str, entry: str) -> Network:
     try:
         network = ipaddress.ip_network(where, strict=False)
     except ValueError:
-        raise ValueError(f"{_expected()}, got {where!r}") from None
-    if isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None:
-        raise ValueError(f"{where} is IPv4 in the notation of IPv6; write it as IPv4")
-    if ipaddress.ip_interface(where).ip != network.network_address:
-        raise ValueError(f"{where} is an address within {network}; write the one or the other")
+        raise ValueError(f"{_expected()}, got {entry!r}") from None
+    if (address := ipaddress.ip_interface(where).ip) != network.network_address:
+        raise ValueError(
+            f"{where} is an address within {network}; write {address}, or {network} for all of them"
+        )
     return network
+
+
+def _as_ipv4(network: Network) -> IPv4Network | None:
+    """Return a network of IPv4 that is written in the notation of IPv6."""
+    first = network.network_address
+    mapped = first.ipv4_mapped if isinstance(first, IPv6Address) else None
+    return None if mapped is None else IPv4Network((mapped, network.prefixlen - 96))
+
+
+def _check_possible(network: Network, written: str) -> None:
+    """Raise `ValueError` for a network that is never connected to."""
+    why = next((why for why, each in NEVER if _is_within(network, each)), None)
+    if why is not None:
+        raise ValueError(f"{written} {why}, where no probe is allowed; leave it out")
 
 
 def _is_within(network: Network, other: Network) -> bool:
@@ -157,7 +172,8 @@ def _ports(text: str | None, entry: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     if not (_is_port(first) and _is_port(last if dash else first)):
         raise ValueError(
-            f"expected a port, or a range such as 12345-12399, after the network, got {entry!r}"
+            "expected a port from 1 to 65535, or a range such as 12345-12399, after the network, "
+            f"got {entry!r}"
         )
     found = int(first), int(last if dash else first)
     if found[0] > found[1]:

@@ -170,9 +170,10 @@ def _ports_problems(name: str, ports: str | None, sessions: int) -> list[str]:
     ends = [first, last if dash else first]
     if not all(end.isascii() and end.isdigit() for end in ends):
         return [f"{name}: expected a range such as 20000-20999, got {ports!r}"]
-    for end in ends:
+    for which, end in zip(("begins", "ends"), ends, strict=True):
         if not 0 < int(end[:6]) <= 65535:
-            return [f"{name}: {end[:20]} is not a port from 1 to 65535; a range is 20000-20999"]
+            where = f"it {which} with {end[:20]}, which" if dash else end[:20]
+            return [f"{name}: {where} is not a port from 1 to 65535; a range is 20000-20999"]
     room = int(ends[1]) - int(ends[0]) + 1
     if room <= 0:
         return [f"{name}: {ports} ends before it begins; write {ends[1]}-{ends[0]}"]

@@ -20,7 +20,7 @@ from operatord_protocol.absent import given
 
 from .checks import contradictions
 from .config import Config, ConfigError, to_dict
-from .type_errors import named, problem_of
+from .type_errors import sentence
 from .variables import from_environment, slips, with_variable
 
 S = TypeVar("S", bound=Stage)
@@ -34,8 +34,7 @@ def from_dict(data: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]] = (
     try:
         config = msgspec.convert(merged, Config, dec_hook=custom)
     except msgspec.ValidationError as exc:
-        path, what = problem_of(exc)
-        raise ConfigError([f"{named(path, merged)}: {what}"]) from exc
+        raise ConfigError([sentence(exc, merged)]) from exc
     if found := contradictions(config):
         raise ConfigError(found)
     return config

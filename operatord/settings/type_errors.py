@@ -4,17 +4,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from operatord.core.units import custom
-from operatord_protocol.checking import explain
+from operatord_protocol.checking import WRONG_NAME, choices, explain
 
 from .config import Config, to_dict
 
-_UNQUOTED_TEXT = re.compile(r"expected str(?: \| null)?, got (?:bool|int|float)\Z")
+_MISMATCH = re.compile(r"expected (?P<wanted>[a-z |]+), got (?P<got>[a-z]+)(?P<hint>:.*)?\Z")
+_TYPES = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a mapping",
+    "str": "text",
+}
+"""What a writer of YAML calls it."""
+_NO_TEXT = ("bool", "int", "float")
+_TRUTH_VALUES = ("yes", "no", "on", "off")
+"""Words that YAML 1.1 reads as true and false."""
 _RANGE = "expected a range such as 20000-20999"
 _LISTENER = "{address: 0.0.0.0:7734, auth: token, tls: {cert: FILE, key: FILE}}"
 _ROLES = "expected a mapping of names to roles, such as {ada: user}"
@@ -32,10 +44,15 @@ _EXPECTED = {
     "listeners[]": f"expected a mapping such as {_LISTENER}",
     "listeners[].tls": "expected a mapping such as {cert: FILE, key: FILE}; without TLS, leave it out",
     "pipelines": "expected a mapping such as {live: {stages: {camera: {image: demo-probe, port: 12345}}}}",
+    "pipelines[...]": "expected a mapping such as {stages: {camera: {image: demo-probe, port: 12345}}}",
+    "pipelines[...].stages": "expected a mapping such as {camera: {image: demo-probe, port: 12345}}",
+    "pipelines[...].stages[...]": "expected a mapping such as {image: demo-probe, port: 12345}",
     "ports": _RANGE,
     "probes": "expected a mapping such as {allow: [10.0.0.0/8]}",
     "probes.allow": "expected a list such as [10.0.0.0/8, 192.168.0.0/16:12345-12399, file:/srv/recordings]",
+    "probes.allow[]": "expected a network, a file or a device in quotes, such as '10.0.0.0/8:12345'",
     "sources": "expected a mapping such as {rtsp: {image: operatord-camera}}",
+    "sources[...]": "expected a mapping such as {image: operatord-camera}; no adapter can be taken away",
     "streams": "expected a mapping such as {allow: token}",
 }
 """Messages for settings whose type says too little; ``[]`` stands for any item of a list."""
@@ -49,8 +66,16 @@ _ELSEWHERE = {
 }
 """Where settings are that people look for at the top."""
 _ITEM = re.compile(r"\[\d+\]")
-_SHAPES = {"expected object": "expected a mapping", "expected array": "expected a list"}
-"""What YAML calls it."""
+
+
+def sentence(exc: msgspec.ValidationError, data: dict[str, Any]) -> str:
+    """Return what is wrong with ``data``, behind the path of the setting."""
+    path, what = problem_of(exc)
+    where = named(path, data)
+    if what.startswith(WRONG_NAME):
+        name = next(_refused(data, where.split("."), path), None)
+        what += "" if name is None else f", got {name!r}"
+    return f"{where}: {what}"
 
 
 def problem_of(exc: msgspec.ValidationError) -> tuple[str, str]:
@@ -58,21 +83,42 @@ def problem_of(exc: msgspec.ValidationError) -> tuple[str, str]:
     path = path.lstrip(".")
     if what.startswith("unknown member"):
         return path, f"unknown member; {_ELSEWHERE[path]}" if path in _ELSEWHERE else what
-    if _UNQUOTED_TEXT.match(what):
-        what += ": text, in quotes"
-    for json, yaml in _SHAPES.items():
-        what = what.replace(json, yaml)
-    return path, _EXPECTED.get(_ITEM.sub("[]", path)) or what + _example(path, what)
+    if what.startswith(WRONG_NAME):
+        return path, what
+    if (said := _EXPECTED.get(_ITEM.sub("[]", path))) is not None:
+        return path, said
+    match = _MISMATCH.match(what)
+    return path, _mismatched(path, match) if match else what
 
 
-def _example(path: str, what: str) -> str:
+def _mismatched(path: str, match: re.Match[str]) -> str:
+    wanted, got = match["wanted"].split(" | "), match["got"]
+    words = choices(Config, path) if "str" in wanted else []
+    if words:
+        return f"expected {_either(words)}, got {_TYPES.get(got, got)}{_truth(got)}"
+    if "str" in wanted and got in _NO_TEXT:
+        return f"expected text in quotes, got {_TYPES[got]}"
+    expected = " or ".join(_TYPES.get(each, each) for each in wanted)
+    said = f"expected {expected}, got {_TYPES.get(got, got)}{match['hint'] or ''}"
+    return said + (_example(path) if wanted == ["object"] else "")
+
+
+def _either(words: Sequence[str]) -> str:
+    """Return the words as a choice, as they are written in YAML."""
+    *others, last = (f"'{each}' in quotes" if each in _TRUTH_VALUES else each for each in words)
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _truth(got: str) -> str:
+    return ", which YAML reads yes, no, on and off as" if got == "bool" else ""
+
+
+def _example(path: str) -> str:
     """Return how a section of the settings is written, by what it has unless it is set."""
     found: Any = to_dict(Config())
     for name in path.split("."):
         found = found.get(name) if isinstance(found, dict) else None
-    if not isinstance(found, dict) or not what.startswith(_SHAPES["expected object"]):
-        return ""
-    for name, value in found.items():
+    for name, value in found.items() if isinstance(found, dict) else ():
         if isinstance(value, int | float | str):
             shown = f"{value:g}" if isinstance(value, float) else value
             return f"; it is written as in {path}: {{{name}: {shown}}}"
@@ -87,18 +133,20 @@ def named(path: str, data: dict[str, Any]) -> str:
     head, *rest = path.split("[...]")
     names = head.split(".")
     for tail in rest:
-        inner = data
-        for name in names:
-            inner = inner[name]
-        alone = (only for name in inner if _refused_at(only := _only(data, names, name)) == path)
-        data = next(alone, {})
-        if not data:
+        name = next(_refused(data, names, path), None)
+        if name is None:
             return path
-        inner = data
-        for name in names:
-            inner = inner[name]
-        names += [*inner, *tail.split(".")[1:]]
+        data = _only(data, names, name)
+        names += [name, *tail.split(".")[1:]]
     return ".".join(map(str, names))
+
+
+def _refused(data: dict[str, Any], names: Sequence[str], path: str) -> Iterator[str]:
+    """Yield the names in the mapping that ``names`` lead to whose member alone is refused at ``path``."""
+    inner: Any = data
+    for name in names:
+        inner = inner.get(name, {}) if isinstance(inner, dict) else {}
+    yield from (name for name in inner if _refused_at(_only(data, names, name)) == path)
 
 
 def _only(data: dict[str, Any], names: Sequence[str], name: str) -> dict[str, Any]:

@@ -127,6 +127,8 @@ _MSGSPEC_MESSAGE = re.compile(
 _INVALID_ENUM = re.compile(r"Invalid enum value '(?P<value>.*)'\Z", re.DOTALL)
 _MISSING_FIELD = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 _MISMATCH = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`\Z")
+WRONG_NAME = "a name in it is wrong"
+"""How `explain` begins what it says of a name in a mapping."""
 _UNQUOTED = {"int": "a number", "float": "a number", "bool": "true or false"}
 _NO_MATCH = re.compile(r"Expected `str` matching regex (?P<pattern>'.*')\Z", re.DOTALL)
 
@@ -229,14 +231,14 @@ def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str
     if missing := _MISSING_FIELD.match(what):
         return f"{path}.{missing['name']}", "is required"
     if enum := _INVALID_ENUM.match(what):
-        known = suggestion(enum["value"], _choices(type_, path.removeprefix(f"{root}.")))
+        known = suggestion(enum["value"], choices(type_, path.removeprefix(f"{root}.")))
         return path, f"{clip(enum['value'])!r} is not one of its values{known}"
     if pattern := _NO_MATCH.match(what):
         what = f"Expected {_meaning(type_, path.removeprefix(f'{root}.'), pattern['pattern'])}"
     elif mismatch := _MISMATCH.match(what):
         what = _mismatched(mismatch, _hints(type_, path.removeprefix(f"{root}.")))
     what = clip((what[:1].lower() + what[1:]).replace("`", ""))
-    return path, f"a name in it is wrong: {what}" if match["key"] else what
+    return path, f"{WRONG_NAME}: {what}" if match["key"] else what
 
 
 def _mismatched(mismatch: re.Match[str], hints: Sequence[Any]) -> str:
@@ -266,7 +268,7 @@ def _names(type_: type, path: str) -> list[str]:
     return [name for hint in _hints(type_, path) for name in _fields(hint)]
 
 
-def _choices(type_: type, path: str) -> list[str]:
+def choices(type_: type, path: str) -> list[str]:
     """Return the strings that a member, at any depth, may be when it is a choice of strings."""
     return [word for hint in _hints(type_, path) for word in _words(hint)]
 

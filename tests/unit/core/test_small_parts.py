@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -92,6 +93,38 @@ def test_units_raise_value_errors_only(value: object) -> None:
             assert kind.parse(value) >= 0
         except ValueError as exc:
             assert str(exc).startswith("expected")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (Bytes, "1G", "got '1G'; did you mean 1GiB?"),
+        (Bytes, "512 m", "did you mean 512MiB?"),
+        (Bytes, "1Gi", "did you mean 1GiB?"),
+        (Bytes, "1.5gb", "did you mean 1.5GB?"),
+        (Bytes, "1gib", "did you mean 1GiB?"),
+        (Duration, "1min", "got '1min'; did you mean 1m?"),
+        (Duration, "60 seconds", "did you mean 60s?"),
+        (Duration, "2H", "did you mean 2h?"),
+        (Duration, "500msec", "did you mean 500ms?"),
+        (Duration, "3days", "did you mean 3d?"),
+    ],
+)
+def test_spelling_of_another_program_is_told_with_ours(
+    kind: type[Bytes] | type[Duration], value: str, said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{re.escape(said)}$"):
+        kind.parse(value)
+    kind.parse(said.rpartition(" mean ")[2].rstrip("?"))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [([1, "a"], "a list"), ({}, "a mapping"), (True, "true"), (None, "null"), ("x", "'x'")],
+)
+def test_what_is_no_size_is_told_in_words_of_yaml(value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=f", got {said}$"):
+        Bytes.parse(value)
 
 
 def test_fractions_of_bytes_are_refused() -> None:

@@ -15,6 +15,8 @@ from operatord.settings.config import Config, ConfigError, to_dict
 from operatord.settings.loading import from_dict
 from operatord.settings.type_errors import _ELSEWHERE, _EXPECTED
 
+NO_PORT = "which is not a port from 1 to 65535; a range is 20000-20999"
+TRUTH = "true or false, which YAML reads yes, no, on and off as"
 LISTENER = "{address: 0.0.0.0:7734, auth: token, tls: {cert: FILE, key: FILE}}"
 
 
@@ -28,15 +30,16 @@ def told(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("gate_ports: 60000-70000", "70000 is not a port from 1 to 65535; a range is 20000-20999"),
-        ("gate_ports: 0-100", "0 is not a port from 1 to 65535; a range is 20000-20999"),
+        ("gate_ports: 60000-70000", f"it ends with 70000, {NO_PORT}"),
+        ("gate_ports: 0-100", f"it begins with 0, {NO_PORT}"),
+        ("gate_ports: '70000'", "70000 is not a port from 1 to 65535; a range is 20000-20999"),
         ("gate_ports: 5000", "expected a range such as 20000-20999"),
         ("gate_ports: '5000'", "one port is fewer than limits.sessions (32); write a longer range"),
         ("gate_ports: 5000-", "expected a range such as 20000-20999, got '5000-'"),
         ("gate_ports: 5000-5003", "4 ports are fewer than limits.sessions (32); write a longer range"),
         ("gate_ports: 6000-5000", "6000-5000 ends before it begins; write 5000-6000"),
         ("gate_ports: 6\u0661-70", "expected a range such as 20000-20999, got '6\u0661-70'"),
-        ("ports: 60000-70000", "70000 is not a port from 1 to 65535; a range is 20000-20999"),
+        ("ports: 60000-70000", f"it ends with 70000, {NO_PORT}"),
         ("listeners: [0.0.0.0:7734]", f"expected a mapping such as {LISTENER}"),
         ("listeners: 0.0.0.0:7734", f"expected a list such as [{LISTENER}]"),
         (
@@ -52,12 +55,56 @@ def told(text: str) -> str:
         ("auth: token", "expected a mapping such as {tokens: /etc/operatord/tokens}"),
         ("auth: {certificates: [ada]}", "expected a mapping of names to roles, such as {ada: user}"),
         ("streams: token", "expected a mapping such as {allow: token}"),
-        ("limits: 5", "expected a mapping, got int; it is written as in limits: {sessions: 32}"),
-        ("queue: [5]", "expected a mapping, got array; it is written as in queue: {ageing: 60}"),
+        ("limits: 5", "expected a mapping, got a whole number; it is written as in limits: {sessions: 32}"),
+        ("queue: [5]", "expected a mapping, got a list; it is written as in queue: {ageing: 60}"),
+        (
+            "probes: {allow: [10.0.0.0/8, 5]}",
+            "expected a network, a file or a device in quotes, such as '10.0.0.0/8:12345'",
+        ),
+        (
+            "sources: {rtsp: null}",
+            "expected a mapping such as {image: operatord-camera}; no adapter can be taken away",
+        ),
+        (
+            "sources: {file: {port: 1}, RTSP: {image: a}}",
+            "a name in it is wrong: expected the scheme of a URL in small letters, such as rtsp, got 'RTSP'",
+        ),
+        ("limits: {sessions: [3]}", "expected a whole number, got a list"),
+        ("limits: {sessions: '3'}", "expected a whole number, got text: a number, without quotes"),
+        ("subnets: [10.0.0.0/16]", "expected text, got a list"),
+        ("on_shutdown: [keep]", "expected keep or stop, got a list"),
+        ("http: {auth: yes}", f"expected none or token, got {TRUTH}"),
+        (
+            "pipelines: {stream: null}",
+            "expected a mapping such as {stages: {camera: {image: demo-probe, port: 12345}}}",
+        ),
     ],
 )  # fmt: skip
 def test_wrong_form_is_answered_with_the_right_one(text: str, sentence: str) -> None:
     assert told(text).partition(": ")[2] == sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("egress: yes", f"expected none or lan, got {TRUTH}"),
+        ("pull: true", f"expected never or missing, got {TRUTH}"),
+        ("late_bind: off", f"expected 'off' in quotes, native or shim, got {TRUTH}"),
+        ("memory: 1G", "expected bytes or a size such as 128MiB or 2GiB, got '1G'; did you mean 1GiB?"),
+        ("image: [a]", "expected text, got a list"),
+    ],
+)  # fmt: skip
+def test_choice_of_a_stage_is_told_with_its_words(text: str, sentence: str) -> None:
+    said = told(f"pipelines: {{stream: {{stages: {{probe: {{{text}}}}}}}}}")
+    assert said == f"pipelines.stream.stages.probe.{text.partition(':')[0]}: {sentence}"
+
+
+def test_name_of_a_stage_that_is_none_is_told() -> None:
+    said = told("pipelines: {a.b: {stages: {}}, own: {stages: {Probe: {image: a, port: 1}}}}")
+    assert said == (
+        "pipelines.own.stages: a name in it is wrong: expected up to 32 small letters, digits and _, "
+        "a letter first, got 'Probe'"
+    )
 
 
 def examples() -> list[tuple[str, str]]:
@@ -73,6 +120,9 @@ def examples() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("path", "example"), examples())
 def test_what_is_shown_is_accepted(path: str, example: str) -> None:
     value: Any = yaml.safe_load(example)
+    path = path.replace("stages[...]", "stages.camera").replace("[...]", ".stream")
+    if path == "probes.allow[]":
+        path, value = "probes.allow", [value]
     if path.startswith("listeners[]"):
         item = {"address": "0.0.0.0:7734", "auth": "token", "tls": value}
         path, value = "listeners", [item if path.endswith(".tls") else value]
