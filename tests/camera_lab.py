@@ -292,8 +292,10 @@ def rtsp_server(port: int = 0, user: str = "", password: str = "") -> Iterator[R
 
 
 @contextlib.contextmanager
-def mjpeg_server(jpegs: list[bytes], port: int = 0) -> Iterator[MjpegServer]:
-    server = MjpegServer(jpegs, port)
+def mjpeg_server(
+    jpegs: list[bytes], port: int = 0, interval: float = 0.04
+) -> Iterator[MjpegServer]:
+    server = MjpegServer(jpegs, port, interval)
     try:
         yield server
     finally:

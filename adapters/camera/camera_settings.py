@@ -58,6 +58,11 @@ class CameraSettings(NamedTuple):
     reconnect_timeout: int
     """Seconds for which a lost source is tried again; 0: not at all."""
 
+    @property
+    def is_web_camera(self) -> bool:
+        """Whether it comes live from a web server, perhaps as pictures without times, such as MJPEG."""
+        return self.live and self.url.scheme in ("http", "https")
+
 
 def read_settings() -> CameraSettings:
     """Read and check the environment. Raises `Fault`."""

@@ -76,9 +76,14 @@ class Capture:
         if size > PAYLOAD_LIMIT:
             limit = f"more than the {PAYLOAD_LIMIT} that a stage sends: set width, or crop"
             raise Fault(NO_NEIGHBOUR, f"pictures of {width}×{height} have {size} bytes, {limit}")
-        fps = self._decoder.fps if settings.fps is None else settings.fps
+        fps = self._source_fps() if settings.fps is None else settings.fps
         picture = {"width": width, "height": height, "format": settings.pixel_format}
         return {"type": "hello", "stream": "probe", **picture, "fps": plain_number(fps or 0)}
+
+    def _source_fps(self) -> float | None:
+        """Return the source's rate; None if it says none."""
+        made_up = self._settings.is_web_camera and self._decoder.untimed
+        return None if made_up else self._decoder.fps
 
     def _try_to_open(self, seconds: float) -> bool:
         """Start a decoder; tell whether its first picture comes within so many seconds."""

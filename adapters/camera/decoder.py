@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from ffmpeg_command import Call
-from ffmpeg_words import is_permanent, parse_words, reason, source_fps
+from ffmpeg_words import is_permanent, is_untimed, parse_words, reason, source_fps
 from nut import NutReader
 from operatord_stage.stage import BAD_SETTING, Fault
 
@@ -40,6 +40,7 @@ class Decoder:
     def __init__(self, secrets: tuple[str, ...]) -> None:
         """Start nothing yet. The secrets are kept out of what is passed on of its words."""
         self.fps: float | None = None  # as the source says
+        self.untimed = False  # its pictures have no times, and that rate is ffmpeg's invention
         self._secrets = secrets
         self._errors: deque[str] = deque(maxlen=REMEMBERED)
         self._described = threading.Event()
@@ -144,7 +145,7 @@ class Decoder:
 
     def _note(self, text: str) -> None:
         if self.fps is None:
-            self.fps = source_fps(text)
+            self.fps, self.untimed = source_fps(text), is_untimed(text)
         if text.startswith("Output #0"):
             self._described.set()
 

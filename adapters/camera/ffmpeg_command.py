@@ -48,6 +48,12 @@ CONTAINERS = (
 MOST_PIXELS = 1 << 26
 """Pixels of a picture that is decoded, as 8192 x 8192: a few bytes can be a picture of gigabytes."""
 
+UNTIMED = ("1/25", "1/1200000")
+"""Seconds of the ticks in which ffmpeg counts pictures that come without times, as MJPEG over HTTP does: it
+makes up 25 a second."""
+ARRIVAL_TICK = "1/1000000"
+"""Seconds of the ticks in which their arrival is told instead."""
+
 
 class Call(NamedTuple):
     """How ffmpeg is called."""
@@ -139,7 +145,7 @@ def _output(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
 
 def _filters(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
     """Return what becomes of a picture, in order: fewer frames and pixels first, then what costs more."""
-    chain = []
+    chain = _arrival(settings.stall_timeout) if settings.is_web_camera else []
     if settings.fps:
         chain.append(f"fps={settings.fps}")
     if settings.crop:
@@ -148,6 +154,23 @@ def _filters(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
     if scale := _scale(settings, size):
         chain.append(f"scale={scale}")
     return [*chain, f"format={PIXEL_FORMATS[settings.pixel_format]}"]
+
+
+def _arrival(longest: int) -> list[str]:
+    """Return filters that give pictures without times those of their arrival, and leave others alone.
+
+    The machine's clock may be set meanwhile: no step between two pictures is negative, or longer than so many
+    seconds, after which the source would count as lost. `use_wallclock_as_timestamps` of the demuxer
+    would round the times to the ticks that are made up.
+    """
+    untimed = "+".join(f"eq(intb,{tick})" for tick in UNTIMED)
+    now = "st(1,time(0)*1000000)"
+    step = f"clip(ld(1)-ld(0),0,{longest * 1_000_000})"
+    arrived = f"{now};st(2,if(isnan(PREV_OUTPTS),ld(1),PREV_OUTPTS+{step}));st(0,ld(1));ld(2)"
+    return [
+        f"settb='if({untimed},{ARRIVAL_TICK},intb)'",
+        f"setpts='if(eq(TB,{ARRIVAL_TICK}),{arrived},PTS)'",
+    ]
 
 
 def _scale(settings: CameraSettings, size: tuple[int, int]) -> str:

@@ -17,6 +17,9 @@ LEVEL = re.compile(
 """A line with `-loglevel level+info`: the part of ffmpeg that speaks, a part of that, the level, the text."""
 VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?) fps\b")
 """The line that describes a video stream, if it says a rate; thousands ("60k fps") are ticks of its clock."""
+UNTIMED = re.compile(r"Stream #0:\d+.*: Video: .*\b(?:25|1200k) tbn\b")
+"""The same line, with the ticks in which ffmpeg counts pictures that come without times, at a rate that it
+has made up."""
 USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
 QUERY = re.compile(r"(?<![^\s'\"])((?>[^\s'\"]*?://)[^\s?#'\"]*+)[?#][^\s'\"]*?(?=:?(?:[\s'\"]|$))")
 """Of a word with a URL; no word is looked at twice, however often it has `://`."""
@@ -64,6 +67,11 @@ def source_fps(text: str) -> float | None:
     """Return the frames a second that the description of a video stream says; None for another line."""
     found = VIDEO.search(text[:SHOWN])
     return float(found["fps"]) if found else None
+
+
+def is_untimed(text: str) -> bool:
+    """Tell whether the description of a video stream says that its pictures have no times."""
+    return bool(UNTIMED.search(text[:SHOWN]))
 
 
 def reason(errors: list[str], *, opened: bool) -> str:

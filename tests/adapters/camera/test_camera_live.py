@@ -27,6 +27,31 @@ def test_a_camera_with_rtsp_is_read(launch: Launch) -> None:
         assert len({frame.image for frame in frames}) > 5, "the ball does not move"
 
 
+def test_pictures_without_times_have_those_of_their_arrival(
+    launch: Launch, jpegs: list[bytes]
+) -> None:
+    with mjpeg_server(jpegs, interval=0.2) as server:
+        camera = launch(f"http://127.0.0.1:{server.port}/video")
+        with Consumer(camera.port()) as consumer:
+            assert consumer.hello["fps"] == 0, "nobody knows its rate"
+            # What came while ffmpeg looked at the source comes at once.
+            times = [frame.pts for frame in consumer.frames(14)][8:]
+    assert times[-1] - times[0] > 2.5 * 0.2, f"counted as 25 a second, they take 0.2 s: {times}"
+
+
+def test_another_rate_of_pictures_without_times_is_counted_by_the_clock(
+    launch: Launch, jpegs: list[bytes]
+) -> None:
+    with mjpeg_server(jpegs, interval=0.2) as server:
+        camera = launch(f"http://127.0.0.1:{server.port}/video", fps=10)
+        with Consumer(camera.port()) as consumer:
+            assert consumer.hello["fps"] == 10
+            frames = consumer.frames(12)
+    assert len({frame.image for frame in frames}) < 10, "each picture stands for two frames"
+    steps = [10 * (b.pts - a.pts) for a, b in itertools.pairwise(frames)]
+    assert all(abs(step - round(step)) < 0.01 for step in steps), steps
+
+
 def test_a_password_opens_and_is_never_shown(launch: Launch) -> None:
     userinfo = f"operator:{quote(PASSWORD, safe='')}@"
     with rtsp_server(user="operator", password=PASSWORD) as server:

@@ -170,6 +170,13 @@ def test_the_rate_is_in_the_description_of_the_stream(modules: SimpleNamespace) 
     assert fps("  Stream #0:1: Audio: aac, 48000 Hz") is None
 
 
+def test_a_rate_that_ffmpeg_has_made_up_is_told_by_its_ticks(modules: SimpleNamespace) -> None:
+    untimed = modules.ffmpeg_words.is_untimed
+    assert untimed("  Stream #0:0: Video: mjpeg (Baseline), 64x48, 25 fps, 25 tbr, 25 tbn")
+    assert untimed("  Stream #0:0: Video: mjpeg, yuvj420p, 64x48, 25 fps, 25 tbr, 1200k tbn")
+    assert not untimed("  Stream #0:0: Video: mjpeg, 320x240, 25 fps, 25 tbr, 90k tbn")
+
+
 @pytest.mark.parametrize("part", ["://", "://@", "Stream #0:0: Video: ", "://?:", "[a @ "])
 def test_a_long_line_takes_no_time(modules: SimpleNamespace, part: str) -> None:
     words, begun = modules.ffmpeg_words, time.process_time()
