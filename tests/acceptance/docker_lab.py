@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import ipaddress
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -23,7 +25,28 @@ import psutil
 import shared_host
 from daemon_lab import PATIENCE, Json, Served, Wire, served
 
+from operatord.engines.docker.images import image_client
+from operatord.engines.docker_host.endpoint import Endpoint
+from operatord.images import build_images, missing_images
+from operatord.recipes import chosen
+
+BUILDING = Path(tempfile.gettempdir(), f"operatord-images-{os.getuid()}.lock")
+"""Held by whoever builds: `make test` begins to while other tests run, as the packages take a minute."""
+LENT = "OPERATORD_IMAGES_LENT"
+"""Set by `make engines`, whose engines have no way out to packages: the images come from another engine."""
 PROBE = Path(__file__).parents[2] / "emulators" / "probe" / "probe.py"
+
+
+def have_image(name: str) -> None:
+    """Have the engine build the image of an adapter, unless it was lent."""
+    names = chosen([name])
+    endpoint = Endpoint(os.environ["DOCKER_HOST"])
+    with BUILDING.open("w") as lock, image_client(endpoint) as client:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.environ.get(LENT):
+            assert not missing_images(client, names)
+        else:
+            build_images(client, None, lambda text: None, names)
 
 
 class Engine:

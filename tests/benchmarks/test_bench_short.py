@@ -112,6 +112,7 @@ def test_starts_and_stops(tmp_path: Path) -> None:
 def test_warm_starts(tmp_path: Path) -> None:
     names = {"warm", "warm.header", "warm.row", "warm.row.header"}
     check("warm", tmp_path / "bench.json", names)
+    check("engine", tmp_path / "bench.json", {"warm", "warm.header"})
 
 
 @pytest.mark.engine

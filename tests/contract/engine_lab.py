@@ -298,10 +298,13 @@ def _reap_those_of_earlier_engines() -> None:
 
 
 async def collect(events: AsyncIterator[EngineEvent], count: int) -> list[EngineEvent]:
-    """Return the first ``count`` events that tell of an end; starts and stops are hints of another kind."""
+    """Return the first ``count`` events that tell of an end. Starts and stops are hints of another kind.
+
+    So are those of images, which are the whole engine's: another test may give one a name meanwhile.
+    """
     found: list[EngineEvent] = []
     while len(found) < count:
         event = await anext(events)
-        if event.kind not in ("started", "stopped"):
+        if event.kind not in ("started", "stopped", "image"):
             found.append(event)
     return found

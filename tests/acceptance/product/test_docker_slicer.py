@@ -4,20 +4,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from daemon_lab import receive
-from docker_lab import docker_served
+from docker_lab import docker_served, have_image
 from igtl_lab import viewer
-
-from operatord.engines.docker.images import image_client
-from operatord.engines.docker_host.endpoint import Endpoint
-from operatord.images import build_images
-from operatord.recipes import chosen
 
 pytestmark = pytest.mark.engine
 
@@ -26,15 +20,8 @@ COUNT = 8
 FRAMES = {"probe": {"fps": 0, "width": 64, "height": 48, "seed": 3}}
 
 
-def build() -> None:
-    """Have the engine build the image, in which Debian's package for checksums is installed once."""
-    said: list[str] = []
-    with image_client(Endpoint(os.environ["DOCKER_HOST"])) as client:
-        build_images(client, None, said.append, chosen(["openigtlink-out"]))
-
-
 async def test_slicer_sees_what_the_stream_has(tmp_path: Path) -> None:
-    await asyncio.to_thread(build)
+    await asyncio.to_thread(have_image, "openigtlink-out")
     settings = {"pressure": {"cpu": None}, **yaml.safe_load(EXAMPLE.read_text())}
     async with docker_served(tmp_path / "s", config=settings) as daemon:
         wire = await daemon.wire()

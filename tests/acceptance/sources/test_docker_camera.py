@@ -4,37 +4,23 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from camera_lab import PASSWORD, make_video, rtsp_server
 from daemon_lab import Json, receive
-from docker_lab import Engine, viewer_at
+from docker_lab import have_image, viewer_at
 from test_docker_restart import Lives
-
-from operatord.images import build_images
-from operatord.recipes import chosen
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
-LOCK = Path(tempfile.gettempdir(), f"operatord-images-{os.getuid()}.lock")
-"""Held by whoever builds: `make test` begins to while other tests run, as the packages take a minute."""
-
 
 @pytest.fixture(scope="module")
-def image() -> Iterator[None]:
+def image() -> None:
     """The image, made unless it is there already."""
-    engine = Engine()
-    with LOCK.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        build_images(engine.client, None, lambda text: None, chosen(["camera"]))
-    yield
-    engine.close()
+    have_image("camera")
 
 
 @pytest.fixture

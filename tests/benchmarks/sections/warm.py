@@ -22,11 +22,15 @@ from starts_original import Original
 from tables import Table
 
 NATIVE, SHIM, COLD = "operatord, warm", "operatord, warm, shell", "operatord, cold"
-NOTES = [
+HOW = [
     "request sent to first frame's header received, by a requester that only reads. Before each",
-    "start the sessions before it are gone and the slots are ready. shell: the stages do not know",
-    "late binding, and wait behind the shim. The floor and the original's way run the bare images",
-    "without the limits and the hardening that operatord's containers have.",
+    "start the sessions before it are gone and the slots are ready.",
+]
+NOTES = [
+    *HOW,
+    "shell: the stages do not know late binding, and wait behind the shim. The floor and the",
+    "original's way run the bare images without the limits and the hardening that operatord's",
+    "containers have.",
 ]
 
 
@@ -66,6 +70,37 @@ def measure(engine: EngineApi, url: str, rounds: int, short: bool) -> list[Table
     return [table for both in found for table in (both.header, both.frame)]
 
 
+def measure_engine(engine: EngineApi, url: str, rounds: int) -> list[Table]:
+    """Return what is asked of every engine: starts with and without a slot, beside the original's way."""
+    segmented = shipped("segmented")
+    pipelines = {"segmented": segmented | {"warm": 1}, "cold": segmented}
+    tables = SlotTables("warm", "warm start", HOW, paired=False)
+    with ExitStack() as stack:
+        stack.callback(engine.sweep, f"{LABEL}={RUN}")
+        original = stack.enter_context(contextlib.closing(Original(url)))
+        daemon = stack.enter_context(operatord_on_docker(engine, url, _config(pipelines)))
+        competitors: dict[str, tuple[int, Competitor]] = {
+            NATIVE: (2, WarmSession(daemon, "segmented")),
+            COLD: (1, Session(daemon, "cold")),
+            REFERENCE: (1, original),
+        }
+        _in_turn(daemon, competitors, tables, rounds)
+    return [tables.header, tables.frame]
+
+
+def _in_turn(
+    daemon: Daemon,
+    competitors: Mapping[str, tuple[int, Competitor]],
+    tables: SlotTables,
+    rounds: int,
+) -> None:
+    """Measure each competitor as often as it says, in each round."""
+    for _ in range(rounds):
+        for name, (times, competitor) in competitors.items():
+            for _ in range(times):
+                tables.add_alone(daemon, name, competitor)
+
+
 def _singly(
     engine: EngineApi, url: str, original: Original, rounds: int, native: int
 ) -> SlotTables:
@@ -93,10 +128,7 @@ def _singly(
                 "This engine cannot do what the floor does: it is left out.",
             ]
         competitors[REFERENCE] = (1, original)
-        for _ in range(rounds):
-            for name, (times, competitor) in competitors.items():
-                for _ in range(times):
-                    tables.add_alone(daemon, name, competitor)
+        _in_turn(daemon, competitors, tables, rounds)
     return tables
 
 
