@@ -26,6 +26,7 @@ from . import report
 from .bench import ELSEWHERE, Bench, Trouble
 from .checks import judged, passes
 from .examination import Terms, examine, guess
+from .seen import Seen
 from .subject import Asked, Subject, configured_as, problems, usual
 from .verdict import Evidence
 
@@ -136,13 +137,24 @@ async def _subject(bench: Bench, config: Config, options: Options, terms: Terms)
         raise Trouble(f"the image {asked.image} is not on this engine: build or pull it there")
     if (found := configured_as(asked, config.pipelines, config.sources)) is not None:
         return found
-    if (kind := asked.kind or await guess(bench, asked, terms)) is not None:
+    if asked.kind is not None:
+        return usual(asked, asked.kind)
+    kind, seen = await guess(bench, asked, terms)
+    if kind is not None:
         return usual(asked, kind)
     raise Trouble(
         f"{asked.image} neither connects to a stage before it nor says a hello without one, so it cannot "
         "be told what kind of stage it is: give --kind probe, filter or sink, and --stage and --upstream if "
-        "its variables have other names than those of segmentation and stream; its log may say more"
+        f"its variables have other names than those of segmentation and stream; {_last_words(seen)}"
     )
+
+
+def _last_words(seen: Seen) -> str:
+    """Return how a program ended, and what it has said about that."""
+    code = seen.ending.code
+    how = "it went on running" if code is None else f"it ended with exit code {code}"
+    said = seen.sentence
+    return f"{how}, and wrote last: {said}" if said else f"{how}, and wrote no error"
 
 
 def _heading(bench: Bench, subject: Subject) -> str:

@@ -30,6 +30,15 @@ class Terms(NamedTuple):
     """Between SIGTERM and SIGKILL."""
 
 
+class Guess(NamedTuple):
+    """What kind of stage an image seems to be."""
+
+    kind: Kind | None
+    """None if it shows neither way."""
+    seen: Seen
+    """How it went with a stage before it."""
+
+
 async def examine(bench: Bench, subject: Subject, terms: Terms, *, contained: bool) -> Evidence:
     """Try a stage in every way. Raises `Trouble`, `base.EngineError`."""
     seen = await try_all(bench, subject, terms, [table.FIRST])
@@ -79,14 +88,14 @@ async def _try(bench: Bench, subject: Subject, terms: Terms, name: str) -> Seen:
         raise Trouble(f"somebody else has removed the stage of the trial {name!r}: {exc}") from exc
 
 
-async def guess(bench: Bench, asked: Asked, terms: Terms) -> Kind | None:
-    """Find out what kind of stage an image is; None if it shows neither way. Raises as `examine`."""
+async def guess(bench: Bench, asked: Asked, terms: Terms) -> Guess:
+    """Find out what kind of stage an image is. Raises as `examine`."""
 
-    async def connects() -> bool:
+    async def connects() -> tuple[bool, Seen]:
         async with Trial(
             bench, usual(asked, "filter"), "guess", terms.patience, terms.grace
         ) as trial:
-            return await kinds.connects_upstream(trial)
+            return await kinds.connects_upstream(trial), await trial.seen()
 
     async def serves() -> bool:
         async with Trial(
@@ -96,4 +105,5 @@ async def guess(bench: Bench, asked: Asked, terms: Terms) -> Kind | None:
 
     async with asyncio.TaskGroup() as group:
         filters, probes = group.create_task(connects()), group.create_task(serves())
-    return "filter" if filters.result() else "probe" if probes.result() else None
+    is_filter, seen = filters.result()
+    return Guess("filter" if is_filter else "probe" if probes.result() else None, seen)

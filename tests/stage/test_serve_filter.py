@@ -155,6 +155,12 @@ def test_players_see_the_outline_of_the_mask(run: Runner, pool: ThreadPoolExecut
         ("None", "nothing: it must return the frame, or a dict of the parts"),
         ("b'x' * 256", "bytes: it must return the frame"),
         ("{'mask': b'x' * 255}", "a part 'mask' of 255 bytes: 16×16 of gray8 has 256"),
+        (
+            "{'mask': numpy.zeros((16, 16))}",
+            "a part 'mask' of float64, and a mask has one byte for each pixel: return `mask > 0.5`",
+        ),
+        ("{'mask': numpy.zeros((16, 16), 'int32')}", "a part 'mask' of int32, and"),
+        ("{'mask': stage.Part(numpy.zeros((16, 8), 'float16'))}", "a part 'mask' of float16, and"),
         ("{'image': b''}", "a part 'image' of 0 bytes: 16×16 of gray8 has 256"),
         ("{'mask': [1, 2]}", "a part 'mask' that is neither bytes nor an array, but list"),
         ("{7: b''}", "a part whose name is no string but 7"),
@@ -169,7 +175,8 @@ def test_what_a_function_must_not_return_is_told_in_a_sentence(
     run: Runner, pool: ThreadPoolExecutor, returned: str, sentence: str
 ) -> None:
     port, _ = play(pool, *stream(1))
-    own = run(f"def segment(frame):\n    return {returned}\nstage.serve(segment)", port)
+    load = "import numpy\n" if "numpy" in returned else ""
+    own = run(f"{load}def segment(frame):\n    return {returned}\nstage.serve(segment)", port)
 
     reason = own.reason()
 
@@ -216,6 +223,28 @@ def test_a_fault_ends_the_stage_with_its_own_code(run: Runner, pool: ThreadPoolE
     ended = own.ended()
 
     assert (ended.code, ended.sentence) == (3, "own0: the model's server does not answer\n")
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "said"),
+    [
+        ("sys.exit(0)", 1, "sys.exit(0)"),
+        ("sys.exit()", 1, "sys.exit()"),
+        ("sys.exit(9)", 9, "sys.exit(9)"),
+        ("sys.exit('no model')", 1, "sys.exit('no model')"),
+    ],
+)
+def test_a_function_that_ends_the_process_is_told(
+    run: Runner, pool: ThreadPoolExecutor, call: str, code: int, said: str
+) -> None:
+    port, _ = play(pool, *stream(2))
+    own = run(f"import sys\ndef segment(frame):\n    {call}\nstage.serve(segment)", port)
+
+    assert receive(own.port)[2] is None
+    ended = own.ended()
+
+    advice = "and the stream goes on: return from it (frame 0)"
+    assert (ended.code, ended.sentence) == (code, f"own0: segment() called {said}, {advice}\n")
 
 
 def test_formats_that_a_filter_does_not_take_are_refused(

@@ -115,6 +115,10 @@ def test_a_generator_is_closed_when_its_stream_ends_before_it_does(run: Runner) 
         ("yield None", "frames() yielded nothing: it must be a picture as bytes or an array"),
         ("yield {'mask': bytes(256)}", "frames() yielded a part 'image' of 0 bytes"),
         ("yield bytes(256); 1 / 0", "frames() raised ZeroDivisionError: division by zero"),
+        (
+            "yield bytes(256); raise SystemExit(0)",
+            "frames() called sys.exit(0), where a source ends its stream by return",
+        ),
         ("return 7", "frames() returned int: it must be a generator"),
         ("pass", "frames() returned nothing: it must be a generator"),
     ],

@@ -38,6 +38,21 @@ def calling(function: Callable[..., T], *args: Any, where: str = "") -> T:
         raise
     except Exception as exc:
         raise failure(f"{name_of(function)}()", exc, where) from exc
+    except SystemExit as exc:
+        if not where:  # before the stream or after it, a program may end itself
+            raise
+        advice = f"and the stream goes on: return from it ({where})"
+        raise left(f"{name_of(function)}()", exc, advice) from exc
+
+
+def left(name: str, exc: SystemExit, advice: str) -> Fault:
+    """Return what is said of a function that ends the process in the middle of the stream.
+
+    Its exit code is kept, unless that says that all went well.
+    """
+    said = "" if exc.code is None else repr(exc.code)
+    code = exc.code if isinstance(exc.code, int) and exc.code != 0 else OWN_FAILURE
+    return Fault(code, f"{name} called sys.exit({said}), {advice}")
 
 
 def failure(name: str, exc: BaseException, where: str = "") -> Mistake:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from operatord_stage.serving.calling import failure
+from operatord_stage.serving.calling import failure, left
 from operatord_stage.serving.frame import Frame
 from operatord_stage.serving.results import shown
 from operatord_stage.source import Extent
@@ -78,6 +78,8 @@ class Generated:
             self._fault = fault
         except Exception as exc:
             self._fault = failure(self._results.name, exc)
+        except SystemExit as exc:  # it ends this thread alone, and nobody would hear of it
+            self._fault = left(self._results.name, exc, "where a source ends its stream by return")
         self._bell.close()
 
     def _hand_over_all(self) -> None:

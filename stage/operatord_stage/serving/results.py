@@ -41,6 +41,15 @@ def flat(data: object, *, mask: bool = False) -> Buffer:
     return content
 
 
+def unlike_pixels(data: object) -> str:
+    """Return what the elements of an array are whose bytes are no pixels; empty for what may be a picture."""
+    array = data.data if isinstance(data, Part) else data
+    kind: str = memoryview(array).format  # type: ignore[arg-type]
+    if kind[-1:] in "?Bbc":
+        return ""
+    return str(getattr(array, "dtype", f"elements of the format {kind!r}"))
+
+
 class Results:
     """Makes of what a function returns a frame's header and parts.
 
@@ -88,6 +97,7 @@ class Results:
             raise self.wrong(seq, f"more than the {limits} that a frame may have")
         self._check_size(seq, "image", sizes.get("image"), self._picture)
         if "mask" in sizes:
+            self._check_mask(seq, parts["mask"])
             self._check_size(seq, "mask", sizes["mask"], self._pixels)
         header["parts"] = [
             {**described, "bytes": sizes[described["name"]]} for described in header["parts"]
@@ -104,6 +114,14 @@ class Results:
             raise self.wrong(
                 seq, f"a part {name!r} that is neither bytes nor an array, but {shown(data)}"
             ) from exc
+
+    def _check_mask(self, seq: int, mask: object) -> None:
+        if kind := unlike_pixels(mask):
+            raise self.wrong(
+                seq,
+                f"a part 'mask' of {kind}, and a mask has one byte for each pixel: return `mask > 0.5` for "
+                "what lies between 0 and 1, or `mask.astype('uint8')` for 0 to 255",
+            )
 
     def _check_size(self, seq: int, name: str, size: int | None, wanted: int) -> None:
         if size != wanted:
