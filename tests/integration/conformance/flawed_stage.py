@@ -20,7 +20,6 @@ from typing import IO, Any
 FLAW = sys.argv[1]
 FLOODS = {
     "floods": b'{"type":"frame","seq":0,"parts":[{"name":"image","bytes":1}]}\nx',
-    "babbles": b"no frame\n",
 }
 """What is sent again and again in place of a stream."""
 Json = dict[str, Any]
@@ -78,10 +77,7 @@ def hello_in(line: bytes) -> Json:
 
 
 def flood(sock: socket.socket, data: bytes) -> None:
-    """Send the same without pause and without end; tell who wants to know once it flows."""
-    sock.sendall(data * 1024)
-    if port := text("begun_port"):
-        socket.create_connection(("127.0.0.1", int(port)))
+    """Send the same without pause and without end."""
     while True:
         sock.sendall(data * 65536)
 

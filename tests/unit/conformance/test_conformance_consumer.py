@@ -9,6 +9,8 @@ import itertools
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
+
 from operatord.conformance.consumer import Consumer
 from operatord.engines.base import Address
 
@@ -43,6 +45,17 @@ async def test_time_counts_although_data_always_waits() -> None:
     async with reading([b"what?"], most=1) as consumer:
         assert not await consumer.take(0.05, lambda now: now.closed)
         assert consumer.bytes > 0
+
+
+async def test_a_check_of_what_sends_without_pause_can_be_ended() -> None:
+    """What ends a check cancels what reads, which has to come to its turn."""
+    async with reading([b"what?"], most=1) as consumer:
+        task = asyncio.create_task(consumer.take(60, lambda now: now.closed))
+        while not consumer.bytes:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
 
 async def test_what_sends_more_frames_than_are_due_is_not_read_on() -> None:
