@@ -47,6 +47,8 @@ class Command:
         """The path as scripts write it: empty for the root, ``probe/add`` for a command below."""
         self.options = [Option(action) for action in parser._actions if action.option_strings]
         self.children = _children(parser)
+        self.leads = _leads(parser)
+        """The child behind each word that may be typed for one."""
         self.arguments = [
             value
             for action in parser._actions
@@ -87,13 +89,25 @@ def _children(parser: Parser) -> dict[str, str]:
     }
 
 
+def _leads(parser: Parser) -> dict[str, str]:
+    """Return the names of the commands below, by each word that stands for one."""
+    return {
+        word: choice.dest
+        for action in parser._actions
+        if isinstance(action, argparse._SubParsersAction)
+        for choice in action._choices_actions
+        for word, child in action.choices.items()
+        if child is action.choices[choice.dest]
+    }
+
+
 def commands(parser: Parser, path: tuple[str, ...] = ()) -> Iterator[Command]:
     """Yield the root and every command below it."""
     yield Command(path, parser)
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for name, child in action.choices.items():
-                yield from commands(child, (*path, name))
+            for choice in action._choices_actions:
+                yield from commands(action.choices[choice.dest], (*path, choice.dest))
 
 
 # --- bash, and zsh by the same shape --------------------------------------------------------------
@@ -168,8 +182,8 @@ def _by_case(template: str, tree: list[Command], reply: Callable[[list[str]], st
 
 def _steps(command: Command) -> Iterator[str]:
     """What a typed word leads to: a command, or past an option's value."""
-    for child in command.children:
-        yield f'"{command.place}:{child}") at="{command.below(child)}" ;;'
+    for word, child in command.leads.items():
+        yield f'"{command.place}:{word}") at="{command.below(child)}" ;;'
     words = [word for option in command.options if option.takes_value for word in option.words]
     if words:
         yield f"{_either(command.place, words)}) ((i++)) ;;"
@@ -223,8 +237,8 @@ def _fish(tree: list[Command]) -> str:
 
 
 def _fish_steps(command: Command) -> Iterator[str]:
-    for child in command.children:
-        yield f"case '{command.place}:{child}'; set at '{command.below(child)}'"
+    for word, child in command.leads.items():
+        yield f"case '{command.place}:{word}'; set at '{command.below(child)}'"
     words = [word for option in command.options if option.takes_value for word in option.words]
     if words:
         places = " ".join(f"'{command.place}:{word}'" for word in words)

@@ -68,8 +68,11 @@ class Context:
         self, method: str, member: str, params: Mapping[str, Any], render: Callable[[Any], str]
     ) -> None:
         """Print a list, all its pages in one; at most ``params["limit"]`` items if that is given."""
-        result = {member: self.all_of(method, member, params)}
-        self.print_result(_codec().encode(result), render)
+        self.print_items(member, self.all_of(method, member, params), render)
+
+    def print_items(self, member: str, items: list[Any], render: Callable[[Any], str]) -> None:
+        """Print a list as if it had come in one answer."""
+        self.print_result(_codec().encode({member: items}), render)
 
     def all_of(self, method: str, member: str, params: Mapping[str, Any]) -> list[Any]:
         """Return the items of a list, which come in pieces."""

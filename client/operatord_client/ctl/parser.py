@@ -12,7 +12,7 @@ import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
 from . import completion, terminal, values
-from .verbs import following, probes, record, sessions, system, tokens, top, watch
+from .verbs import following, living, probes, record, sessions, system, tokens, top, watch
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
@@ -177,14 +177,19 @@ def _add(parser: ArgumentParser, commands: tuple[Command, ...]) -> None:
         title="commands", metavar="COMMAND", required=True, parser_class=LazyParser
     )
     for command in commands:
-        command.add_to(subparsers.add_parser(command.name, help=command.help))
+        made = subparsers.add_parser(command.name, help=command.help, aliases=command.also)
+        command.add_to(made)
 
 
 class Command:
     """A word that can be typed, what it does, and what may follow it."""
 
-    def __init__(self, name: str, run: Run | None, help: str, fill: Fill) -> None:
+    def __init__(
+        self, name: str, run: Run | None, help: str, fill: Fill, also: tuple[str, ...] = ()
+    ) -> None:
+        """``also``: other words for it, as other programs have them."""
         self.name = name
+        self.also = also
         self.help = help
         self._run = run
         self._fill = fill
@@ -299,11 +304,15 @@ def _start_options(parser: ArgumentParser) -> None:
 
 
 def _stop(parser: ArgumentParser) -> None:
-    parser.add_argument("ids", metavar="ID", nargs="+", type=values.session_id, help="session")
+    parser.add_argument("ids", metavar="ID", nargs="*", type=values.session_id, help="session")
+    parser.add_argument(
+        "-a", "--all", action="store_true", help="each that has not ended and that you may stop"
+    )
     parser.add_argument("--grace", metavar="TIME", type=values.duration, help="for stages to exit")
 
 
 def _list(parser: ArgumentParser) -> None:
+    parser.add_argument("-a", "--all", action="store_true", help="also those that have ended")
     parser.add_argument("--phase", choices=PHASES, help="only those")
     parser.add_argument("--owner", metavar="NAME", help="only those of NAME")
     parser.add_argument("--limit", metavar="N", type=values.whole, help="at most N")
@@ -440,22 +449,24 @@ def _completion(_context: Context, args: Namespace) -> None:
 
 PROBE_COMMANDS = (
     Command("add", probes.add, "register a probe", _probe_add),
-    Command("list", probes.list_, "print the probes", _quiet),
+    Command("list", probes.list_, "print the probes", _quiet, ("ls",)),
     Command("get", probes.get, "print a probe, after connecting to it", _probe_name),
-    Command("remove", probes.remove, "forget a probe", _probe_name),
+    Command("remove", probes.remove, "forget a probe", _probe_name, ("rm",)),
 )
 
 TOKEN_COMMANDS = (
     Command("new", tokens.new, "make a token and print it once", _token_new),
-    Command("list", tokens.list_, "print the tokens' IDs, users and roles", _tokens_of),
-    Command("revoke", tokens.revoke, "revoke a token", _token_revoke),
+    Command("list", tokens.list_, "print the tokens' IDs, users and roles", _tokens_of, ("ls",)),
+    Command("revoke", tokens.revoke, "revoke a token", _token_revoke, ("rm",)),
 )
 
 COMMANDS = (
     Command("start", sessions.start, "start a session and print its location", _start),
     Command("plan", sessions.plan, "say what a start would do, without starting", _start_options),
-    Command("stop", sessions.stop, "stop sessions; return when they are removed", _stop),
-    Command("list", sessions.list_, "print the sessions, newest first", _list),
+    Command("stop", living.stop, "stop sessions; return when they are removed", _stop, ("rm",)),
+    Command(
+        "list", living.list_, "print the sessions that live, newest first", _list, ("ls", "ps")
+    ),
     Command("get", sessions.get, "print a session", _get),
     Command("wait", sessions.wait, "wait until a session reaches a phase", _wait),
     Command("extend", sessions.extend, "renew the lease of a session", _extend),

@@ -58,6 +58,8 @@ def shell(request: pytest.FixtureRequest) -> str:
         (["start", "--on-s"], {"--on-shortage"}),
         (["completion", ""], {"bash", "zsh", "fish"}),
         (["stop", ""], {"EE705B6538693C50"}),
+        (["rm", ""], {"EE705B6538693C50"}),
+        (["probe", "rm", "--add"], {"--address"}),
         (["events", "--session", ""], {"EE705B6538693C50"}),
     ],
 )

@@ -196,6 +196,78 @@ def test_quiet_lists_ids_and_nothing_for_none(daemon: StubDaemon, ctl: Run) -> N
     assert ctl("list", "-q").out == ""
 
 
+def _known(daemon: StubDaemon, *sessions: dict[str, Any]) -> None:
+    """Answer `session.list` as a daemon does that knows these sessions."""
+
+    def listed(request: dict[str, Any]) -> list[Item]:
+        params = request.get("params", {})
+        found = [s for s in sessions if params.get("phase", s["phase"]) == s["phase"]]
+        return [{"result": {"sessions": found[: params.get("limit")]}}]
+
+    daemon.on("session.list", listed)
+
+
+WAITING = {**RUNNING, "session_id": "EE705B00000000BB", "phase": "queued"}
+
+
+def test_list_leaves_out_those_that_have_ended(daemon: StubDaemon, ctl: Run) -> None:
+    """N13: four hundred of the dead hide the few that live."""
+    later = {**RUNNING, "created": "2024-05-17T09:30:01.000Z"}
+    _known(daemon, WAITING, FAILED, later)
+    newest_first = [SESSION_ID, WAITING["session_id"]]
+    assert ctl("list", "-q").out.split() == newest_first
+    assert [s["session_id"] for s in ctl("list", "-o", "json").json["sessions"]] == newest_first
+    assert ctl("list", "-q", "--limit", "1").out.split() == newest_first[:1]
+    assert OTHER_ID in ctl("list", "--all").out
+    assert ctl("list", "-q", "--phase", "ended").out.split() == [OTHER_ID]
+
+
+def test_session_that_moves_on_between_two_looks_is_listed_once(
+    daemon: StubDaemon, ctl: Run
+) -> None:
+    """N13"""
+    _known(daemon, WAITING, {**WAITING, "phase": "starting"})
+    assert [s["phase"] for s in ctl("list", "-o", "json").json["sessions"]] == ["starting"]
+
+
+@pytest.mark.parametrize("word", ["ls", "ps"])
+def test_words_of_other_programs_are_taken_for_list(
+    daemon: StubDaemon, ctl: Run, word: str
+) -> None:
+    """N13"""
+    _known(daemon, RUNNING)
+    assert ctl(word).out == ctl("list").out
+
+
+def test_stop_all_stops_each_that_lives_and_that_one_may_stop(daemon: StubDaemon, ctl: Run) -> None:
+    """N13: those that wait first, or they would start meanwhile; those of others are left alone."""
+    others = {**RUNNING, "session_id": "EE705B00000000CC"}
+    _known(daemon, others, RUNNING, FAILED, WAITING)
+    asked: list[str] = []
+
+    def stopped(request: dict[str, Any]) -> list[Item]:
+        session_id = request["params"]["session_id"]
+        asked.append(session_id)
+        if session_id == others["session_id"]:
+            return [golden("error: not yours")]
+        return [{"result": {**RUNNING, "session_id": session_id, "outcome": "stopped"}}]
+
+    daemon.on("session.stop", stopped)
+    ran = ctl("rm", "--all")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.split() == [WAITING["session_id"], "stopped", SESSION_ID, "stopped"]
+    assert asked[0] == WAITING["session_id"]
+    assert set(asked) == {WAITING["session_id"], SESSION_ID, others["session_id"]}
+
+
+@pytest.mark.parametrize("args", [["stop"], ["stop", SESSION_ID, "--all"]])
+def test_stop_wants_ids_or_all(ctl: Run, args: list[str]) -> None:
+    """N13"""
+    ran = ctl(*args)
+    assert (ran.code, ran.out) == (2, "")
+    assert "the ids of sessions, or --all" in ran.err
+
+
 def test_a_refusal_in_json_is_the_wire_s_error_on_stderr(daemon: StubDaemon, ctl: Run) -> None:
     error = golden("error: no room")["error"]
     daemon.on("session.start", {"error": error})

@@ -58,7 +58,7 @@ def test_what_commands_a_terminal_is_shown_as_an_escape() -> None:
     assert tidied({"a\nb": ["c\nd", 1, None]}) == {"a\\nb": ["c\\nd", 1, None]}
 
 
-@pytest.mark.parametrize("command", [["get", SESSION_ID], ["list"], ["watch", SESSION_ID]])
+@pytest.mark.parametrize("command", [["get", SESSION_ID], ["list", "--all"], ["watch", SESSION_ID]])
 def test_nothing_that_a_session_says_reaches_the_terminal_raw(
     daemon: StubDaemon, ctl: Run, command: list[str]
 ) -> None:
@@ -74,7 +74,7 @@ def test_nothing_that_a_session_says_reaches_the_terminal_raw(
     ran = ctl(*command)
     assert not set(ran.out + ran.err) & UNFIT
     assert "\\x1b[2J" in ran.out
-    if command == ["list"]:
+    if command == ["list", "--all"]:
         assert len(ran.out.splitlines()) == 3
 
 
@@ -317,7 +317,8 @@ def test_common_options_are_taken_before_and_after_the_verb(
     monkeypatch.setenv("OPERATORD_ADDRESS", "unix:/nowhere")
     daemon.on("auth.login", {"result": {"user": "u", "role": "operator"}})
     common = ["--address", f"{host}:{port}", "--token", "t", "-o", "json"]
-    for args in ([*common, "list"], ["list", *common], ["--address", "x", *common, "list"]):
+    verb = ["list", "--all"]
+    for args in ([*common, *verb], [*verb, *common], ["--address", "x", *common, *verb]):
         ran = ctl(*args)
         assert ran.code == exits.OK
         assert len(json.loads(ran.out)["sessions"]) == 2

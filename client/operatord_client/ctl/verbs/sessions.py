@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""start, plan, stop, list, get, wait, extend, stats."""
+"""start, plan, get, wait, extend, stats."""
 
 from __future__ import annotations
 
@@ -122,27 +122,6 @@ def plan(ctx: Context, args: Namespace) -> int:
     """Print what a start would do; 1 when it would be refused."""
     result = ctx.answer("session.plan", params_of(args), render.plan)
     return FAILED if result["decision"] == "refuse" else OK
-
-
-def stop(ctx: Context, args: Namespace) -> None:
-    """Stop sessions, one after the other."""
-    for start_of_id in args.ids:
-        params = {"session_id": ctx.session_id(start_of_id), "grace": args.grace}
-        ctx.answer("session.stop", params, _stopped)
-
-
-def _stopped(info: dict[str, Any]) -> str:
-    return f"{info['session_id']}  {info.get('outcome', info['phase'])}"
-
-
-def list_(ctx: Context, args: Namespace) -> None:
-    """Print sessions, or with ``--quiet`` their ids."""
-    params = {"phase": args.phase, "owner": args.owner, "limit": args.limit}
-    ctx.answer_list("session.list", "sessions", params, _ids if args.quiet else render.sessions)
-
-
-def _ids(result: dict[str, Any]) -> str:
-    return "\n".join(info["session_id"] for info in result["sessions"])
 
 
 def get(ctx: Context, args: Namespace) -> None:
