@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: MIT
-"""What can go wrong in a client, in two trees.
+"""What can go wrong in a client.
 
-    WireError        what the daemon answered: the classes of operatord_protocol.errors, by type ClientError
-    what happened on this side of the wire ├── Unreachable │   ├── DaemonUnreachable     nothing answers at
-    the daemon's address │   └── LocationUnreachable   nothing answers at a session's location ├──
-    ConnectionLost            it was there, and the connection ended before the answer ├── ClientClosed
-    this client was closed, and nothing was asked ├── CallTimeout               no answer within the time that
-    the caller gave ├── UnsendableRequest         the request is no JSON, or too long a line, and nothing was
-    sent └── UnexpectedAnswer          what answers does not speak this protocol
-
-`StreamError` is of the stream at a location: it is cut short, or not a stream.
+Error
+├── WireError                     what the daemon answered: operatord_protocol.errors, by type
+├── ClientError                   what happened on this side of the wire
+│   ├── Unreachable
+│   │   ├── DaemonUnreachable     nothing answers at the daemon's address
+│   │   └── LocationUnreachable   nothing answers at a session's location
+│   ├── ConnectionLost            it was there, and the connection ended before the answer
+│   ├── ClientClosed              this client was closed, and nothing was asked
+│   ├── CallTimeout               no answer within the time that the caller gave
+│   ├── UnsendableRequest         the request is no JSON, or too long a line, and nothing was sent
+│   └── UnexpectedAnswer          what answers does not speak this protocol
+└── StreamError                   the stream at a location is cut short, or not a stream
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from operatord_protocol.errors import (
     DeadlineExceeded,
     Draining,
     EngineUnavailable,
+    Error,
     Forbidden,
     ImageMissing,
     InternalError,
@@ -55,6 +59,7 @@ __all__ = [
     "DeadlineExceeded",
     "Draining",
     "EngineUnavailable",
+    "Error",
     "Forbidden",
     "ImageMissing",
     "InternalError",
@@ -80,7 +85,7 @@ __all__ = [
 ]
 
 
-class ClientError(Exception):
+class ClientError(Error):
     """Root of what goes wrong on this side of the wire."""
 
 

@@ -24,7 +24,11 @@ from __future__ import annotations
 from typing import Any
 
 
-class WireError(Exception):
+class Error(Exception):
+    """Root of `WireError`, and of what goes wrong on a client's own side."""
+
+
+class WireError(Error):
     """Root of everything that a peer may be told."""
 
     code: int = -32603

@@ -11,6 +11,7 @@ labels, file names and ``KEY=VALUE`` lines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -222,6 +223,15 @@ class Login(Result, frozen=True):
 class Pipelines(Result, frozen=True):
     pipelines: list[dict[str, Any]]
 
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.pipelines)
+
+    def __len__(self) -> int:
+        return len(self.pipelines)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.pipelines[index]
+
 
 # --- probes --------------------------------------------------------------------------------
 
@@ -292,6 +302,15 @@ class Probes(Result, frozen=True):
     probes: list[Probe]
     next: str | UnsetType = UNSET
     """The cursor of what comes after these, if anything does."""
+
+    def __iter__(self) -> Iterator[Probe]:
+        return iter(self.probes)
+
+    def __len__(self) -> int:
+        return len(self.probes)
+
+    def __getitem__(self, index: int) -> Probe:
+        return self.probes[index]
 
 
 # --- sessions --------------------------------------------------------------------------------
@@ -441,6 +460,15 @@ class Sessions(Result, frozen=True):
     sessions: list[Session]
     next: str | UnsetType = UNSET
     """The cursor of what comes after these, if anything does."""
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self.sessions)
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def __getitem__(self, index: int) -> Session:
+        return self.sessions[index]
 
 
 class SessionStopParams(Params, frozen=True):

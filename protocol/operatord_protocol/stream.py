@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from .errors import Error
 from .pictures.pixels import NAMES, PIXELS, Pixels, picture_bytes
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ _Rate = Annotated[float, Meta(ge=0, le=1e6)]
 _Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 
 
-class StreamError(Exception):
+class StreamError(Error):
     """The peer does not speak the stream format, or stopped in the middle of it."""
 
 

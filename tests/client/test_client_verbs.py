@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
+from client_stub import StubDaemon, golden
 
 import operatord_client
-from operatord_client import AsyncClient, Client, StartOptions
+from operatord_client import AsyncClient, Client, StartOptions, Tcp, errors
 from operatord_client.ctl import render
 from operatord_protocol.messages import Session, SessionStartParams
 from operatord_protocol.methods import METHODS
@@ -77,6 +78,35 @@ def test_every_public_name_can_be_had_and_an_unknown_one_cannot() -> None:
         assert getattr(operatord_client, name) is not None
     with pytest.raises(AttributeError, match="Klient"):
         operatord_client.Klient  # noqa: B018
+
+
+def test_every_error_is_had_from_the_package_and_caught_as_one() -> None:
+    """N10: who writes `except operatord_client.Error` catches all that a client raises."""
+    for name in errors.__all__:
+        error = getattr(operatord_client, name)
+        assert error is getattr(errors, name)
+        assert issubclass(error, operatord_client.Error)
+
+
+def test_help_shows_each_error_of_the_client_on_a_line_of_its_own() -> None:
+    """N10"""
+    drawn = [
+        line.split("──")[-1].split()[0] for line in (errors.__doc__ or "").splitlines() if line
+    ]
+    here = {name for name in errors.__all__ if getattr(errors, name).__module__ == errors.__name__}
+    assert here | {"Error", "WireError", "StreamError"} <= set(drawn)
+
+
+def test_list_is_gone_through_counted_and_indexed(daemon: StubDaemon) -> None:
+    """N10: `for session in client.list()` is what people write first."""
+    daemon.on("session.list", golden("rpc: sessions"))
+    daemon.on("probe.list", golden("rpc: probes"))
+    daemon.on("pipeline.list", golden("rpc: pipelines"))
+    with Client(Tcp(*daemon.address)) as client:
+        sessions, probes, pipelines = client.list(), client.probe_list(), client.pipelines()
+    assert (list(sessions), len(sessions)) == (sessions.sessions, len(sessions.sessions))
+    assert sessions[0] is sessions.sessions[0]
+    assert (list(probes), list(pipelines)) == (probes.probes, pipelines.pipelines)
 
 
 def test_text_knows_the_members_of_a_session_that_are_no_stages() -> None:
