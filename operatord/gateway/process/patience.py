@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Limits on connections without a whole request: how long its head may take, and how many of them there may
-be.
+be. Those with one get their turn.
 
 Who holds a connection and says nothing, or says it a byte at a time, loses it. Where there are too many, the
 one that has been without a whole request for longest goes: its body has not come, or, of a WebSocket, the
@@ -19,6 +19,8 @@ from aiohttp.typedefs import Middleware
 
 from operatord.gateway.answers import refused
 from operatord_protocol.errors import InvalidRequest
+
+from .fair_turns import PAUSE, FairTurns
 
 HEAD_SECONDS = 10.0
 """Time from the first byte of a request, or from the connection, to the end of its head."""
@@ -69,8 +71,8 @@ class Crowd:
 class PatientHandler(web.RequestHandler):
     """One connection of HTTP."""
 
-    def __init__(self, crowd: Crowd, server: web.Server) -> None:
-        """Belong to ``crowd``, and have requests answered by ``server``."""
+    def __init__(self, crowd: Crowd, turns: FairTurns, server: web.Server) -> None:
+        """Belong to ``crowd``, and have requests answered by ``server``, each at its turn."""
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
@@ -79,13 +81,16 @@ class PatientHandler(web.RequestHandler):
             access_log=None,  # type: ignore[arg-type]  # there may be tokens in what is asked for
             auto_decompress=False,
         )
-        self._crowd = crowd
+        self._crowd, self._turns = crowd, turns
         self._late: asyncio.TimerHandle | None = None
         self._is_busy = self._is_upgraded = False
+        self._had, self._done_at = 0, 0.0
+        self._address = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, unless there are too many."""
         super().connection_made(transport)
+        self._address = str((transport.get_extra_info("peername") or ("",))[0])
         if self._crowd.add(self):
             self._expect_head()
         else:
@@ -101,12 +106,24 @@ class PatientHandler(web.RequestHandler):
         """Give a head that begins its time."""
         if not self._is_busy:
             self._expect_head()
+            if asyncio.get_running_loop().time() >= self._done_at + PAUSE:
+                self._had = 0
         super().data_received(data)
 
     def begun(self, *, upgrades: bool) -> None:
         """Note that the head of a request has come, maybe of a WebSocket."""
         self._is_busy, self._is_upgraded = True, upgrades
         self._head_came()
+
+    async def turn(self) -> None:
+        """Return when it is to be answered."""
+        had, self._had = self._had, self._had + 1
+        await self._turns.take(self._address, had)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether the request that has come follows no other one."""
+        return self._had == 0
 
     def whole(self) -> None:
         """Note that all of it has come."""
@@ -115,6 +132,7 @@ class PatientHandler(web.RequestHandler):
     def done(self) -> None:
         """Note that it is answered."""
         self._is_busy = False
+        self._done_at = asyncio.get_running_loop().time()
         self._crowd.idle(self)
 
     def turn_away(self, farewell: bytes) -> None:
@@ -154,20 +172,30 @@ class PatientHandler(web.RequestHandler):
 async def counted(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Note that a request has come, and when it is answered. One with a body, or of a WebSocket, is whole
-    once `whole` says so.
+    """Note that a request has come, have it answered at its turn, and note when it is.
+
+    One with a body, or of a WebSocket, is whole once `whole` says so. One that follows others keeps no
+    connection from being given to somebody else before its turn has come.
     """
     protocol: Any = request.protocol
-    if isinstance(protocol, PatientHandler):
-        upgrades = hdrs.UPGRADE in request.headers
-        protocol.begun(upgrades=upgrades)
-        if not (upgrades or request.can_read_body):
-            protocol.whole()
     try:
+        if isinstance(protocol, PatientHandler):
+            await _turn(request, protocol)
         return await handler(request)
     finally:
         if isinstance(protocol, PatientHandler):
             protocol.done()
+
+
+async def _turn(request: web.Request, protocol: PatientHandler) -> None:
+    upgrades = hdrs.UPGRADE in request.headers
+    protocol.begun(upgrades=upgrades)
+    is_whole = not (upgrades or request.can_read_body)
+    if is_whole and protocol.is_first:
+        protocol.whole()
+    await protocol.turn()
+    if is_whole:
+        protocol.whole()
 
 
 COUNTED: Middleware = counted
