@@ -14,6 +14,7 @@ from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from typing import Any
 
+from operatord.alerts import send_alerts
 from operatord_protocol import codec
 from operatord_protocol.errors import ParseError
 
@@ -32,20 +33,7 @@ BUFFER = 64 * 1024
 """Bytes that asyncio reads of a connection with TLS at a time, and keeps a buffer of for each: 256 KiB by
 itself, of which hundreds of strangers would make hundreds of megabytes."""
 SSLProtocol.max_size = BUFFER
-_protocol: Any = SSLProtocol
-_after_handshake = _protocol._on_handshake_complete
-
-
-def _say_why_not(self: Any, failed: BaseException | None) -> None:
-    """Send the alert by which TLS says what was wrong, such as that a certificate is missing: asyncio closes
-    without it, up to Python 3.14 at least.
-    """
-    if isinstance(failed, ssl.SSLError):
-        self._process_outgoing()
-    _after_handshake(self, failed)
-
-
-_protocol._on_handshake_complete = _say_why_not
+send_alerts()
 RECORD = b"\x16"
 """The first byte of a handshake's record (RFC 8446, section 5.1)."""
 NEEDS_TLS = (

@@ -15,12 +15,14 @@ from typing import NamedTuple
 
 from aiohttp import web
 
+from operatord.alerts import send_alerts
 from operatord.gateway.app import make_app
 from operatord.gateway.bodies import BODY_BYTES
 from operatord.gateway.guard import GUARD
 from operatord.gateway.upstream import UPSTREAM, Means, Upstream
 
 from .certificate import Certificate
+from .fair_turns import FairTurns
 from .passage import Passage
 from .patience import Crowd, PatientHandler
 
@@ -39,7 +41,7 @@ class Gateway:
     def __init__(self, app: web.Application) -> None:
         """Serve ``app``, once `start` is called."""
         self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=GOODBYE)
-        self._crowd = Crowd()
+        self._crowd, self._turns = Crowd(), FairTurns()
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> None:
@@ -53,6 +55,7 @@ class Gateway:
         self, sockets: Sequence[socket.socket], tls: ssl.SSLContext | None = None
     ) -> None:
         """Listen on ``sockets``, which are this object's from now on."""
+        send_alerts()
         loop = asyncio.get_running_loop()
         self._servers = [
             await loop.create_server(self._handler, sock=each, ssl=tls, backlog=WAITING)
@@ -61,7 +64,7 @@ class Gateway:
 
     def _handler(self) -> PatientHandler:
         assert self._runner.server is not None
-        return PatientHandler(self._crowd, self._runner.server)
+        return PatientHandler(self._crowd, self._turns, self._runner.server)
 
     async def end(self) -> None:
         """Listen no more, and give requests that are under way a moment. Idempotent."""

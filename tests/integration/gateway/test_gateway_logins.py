@@ -227,6 +227,26 @@ async def test_https_and_a_new_certificate_on_a_reload(tmp_path: Path) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def test_a_client_without_a_certificate_is_told_by_an_alert_where_one_is_wanted(
+    tmp_path: Path,
+) -> None:
+    """With TLS 1.3 it comes after the client's handshake, in place of an answer."""
+    authority = Authority(tmp_path)
+    cert, key = authority.sign("daemon")
+    files = {"cert": str(cert), "key": str(key), "client_ca": str(authority.certificate)}
+    http: Json = {"listen": "127.0.0.1:0", "tls": files}
+    async with gatewayed(tmp_path / "state", http=http) as daemon:
+        context = ssl.create_default_context(cafile=str(authority.certificate))
+        context.check_hostname = False
+        reader, writer = await asyncio.open_connection(*daemon.http.address, ssl=context)
+        with pytest.raises(ssl.SSLError) as refused:
+            await reader.read()
+        assert refused.value.reason == "TLSV13_ALERT_CERTIFICATE_REQUIRED"
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
 async def shown(lab: Lab, authority: Authority) -> bytes:
     """Return the certificate that the gateway shows, after a request by it was answered."""
     gateway = lab.daemon.gateway
