@@ -8,6 +8,7 @@ exceptions, so it can neither lack one nor keep one that is gone.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import statistics
 from collections import Counter
@@ -55,7 +56,12 @@ def sources(*folders: str) -> list[Path]:
 
 def measured(*folders: str) -> Iterator[Measured]:
     for file in sources(*folders):
-        yield from _within(file, ast.parse(file.read_text("utf-8")), "")
+        yield from _measured(file)
+
+
+@functools.cache
+def _measured(file: Path) -> tuple[Measured, ...]:
+    return tuple(_within(file, ast.parse(file.read_text("utf-8")), ""))
 
 
 def _within(file: Path, node: ast.AST, prefix: str) -> Iterator[Measured]:
