@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import orphans
+import preloaded
 import pytest
 import shared_host
 from daemon_lab import Lab, Wire, in_process
@@ -55,10 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[ORPHANS] = orphans.begin()
+    preloaded.begin()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """End what is still left, which is nothing unless tests were interrupted."""
+    preloaded.end()
     config.stash[ORPHANS].communicate()
 
 
@@ -109,7 +112,7 @@ def _children() -> set[str]:
     for file in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # a thread that has ended since
             found.update(file.read_text().split())
-    return found
+    return found - preloaded.processes()
 
 
 def _name(pid: str) -> str:
