@@ -21,6 +21,8 @@ from .journal import Journal
 
 RING = 10_000
 """Events that can be replayed, at least."""
+CUT = 10
+"""By what part of the ring it grows before it is cut again: an event takes about a kibibyte."""
 RESERVED = 1000
 """Numbers that are written down as used before they are."""
 MARK = "events.mark"
@@ -197,7 +199,7 @@ class EventLog:
             params["session_id"] = session_id
         event = Event(self.seq, type, session_id, {**params, **fields})
         self._events.append(event)
-        if len(self._events) > 2 * self._size:
+        if len(self._events) > self._size + self._size // CUT:
             del self._events[: -self._size]
         if self._journal is not None:
             self._journal.note_event(event.seq, event.params)
