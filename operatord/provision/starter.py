@@ -277,7 +277,8 @@ class Starter:
             log.info("session %s: probe %s: %s", record.id, name, exc.detail)
             reason = f"the probe {name!r} cannot be used: {exc}"
             record.for_operators = f"the probe {name!r} cannot be used: {exc.detail}"
-            raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=name) from exc
+            lasts = {"retryable": False} if exc.lasts else {}
+            raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=name, **lasts) from exc
 
     async def _probe_address(self, plan: SessionPlan) -> str | None:
         """Return the number at which a registered probe answers; None without one. Raises `NoHello`."""

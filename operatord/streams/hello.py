@@ -38,6 +38,9 @@ class NoHello(Exception):
     operators and the daemon's log.
     """
 
+    lasts = False
+    """Whether to try again is of no use before somebody has changed something."""
+
     def __init__(self, text: str, detail: str = "") -> None:
         super().__init__(text)
         self.detail = detail or text
@@ -49,6 +52,14 @@ class NotTried(NoHello):
 
 class NotAllowed(NoHello):
     """Nobody connects there: of what the name stands for, the settings allow nothing."""
+
+    lasts = True
+
+
+class NotGiven(NoHello):
+    """What is there answers, and does not give what a stage can read."""
+
+    lasts = True
 
 
 class Rules(NamedTuple):
@@ -130,7 +141,7 @@ async def _first_hello(place: str, addresses: Sequence[str], port: int, timeout:
         async with asyncio.timeout(timeout):
             return await _visit_any(addresses, port)
     except Forbidden as exc:
-        raise NoHello(f"it sends a stream that stages cannot read: {exc}") from exc
+        raise NotGiven(f"it sends a stream that stages cannot read: {exc}") from exc
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, StreamError) as exc:
         raise _silent(place, "it answers, but not with a stream header") from exc
     except TimeoutError as exc:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from operatord.core.sources.url import PORTS, SourceUrl
-from operatord.streams.hello import NoHello
+from operatord.streams.hello import NotGiven
 
 from .exchange import UNAUTHORIZED, Exchange
 from .refusal import check_status
@@ -29,5 +29,5 @@ async def ask_server(exchange: Exchange, source: SourceUrl) -> dict[str, Any]:
         return {}
     kind = answer.header("content-type").partition(";")[0].strip().lower()
     if kind in NO_PICTURES:
-        raise NoHello(f"it answers with {kind}, which is no picture; see that the path is right")
+        raise NotGiven(f"it answers with {kind}, which is no picture; see that the path is right")
     return {"type": kind} if kind else {}

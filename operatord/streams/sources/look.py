@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from operatord.core.sources.url import TLS, SourceUrl
-from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotTried, Rules, resolve
+from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotGiven, NotTried, Rules, resolve
 
 from .exchange import MOST_HEAD, Exchange, NoAnswer
 from .facts import bounded
@@ -85,14 +85,14 @@ def _check_there(source: SourceUrl, rules: Rules) -> None:
         real = os.path.realpath(source.path, strict=True)
         mode = os.stat(real).st_mode  # noqa: PTH116
     except OSError as exc:
-        raise NoHello(f"{source.path}: {os.strerror(exc.errno or 0)}") from exc
+        raise NotGiven(f"{source.path}: {os.strerror(exc.errno or 0)}") from exc
     if source.scheme == "v4l2":
         if not stat.S_ISCHR(mode):
-            raise NoHello(f"{source.path} is no device")
+            raise NotGiven(f"{source.path} is no device")
     elif rules.places.place_of("file", real) is None:
         raise NotAllowed(f"{source.path} is a link to a place that probes.allow does not have")
     elif not stat.S_ISREG(mode):  # a pipe would have the adapter wait for whoever writes into it
-        raise NoHello(f"{source.path} is no file")
+        raise NotGiven(f"{source.path} is no file")
 
 
 async def _first(source: SourceUrl, addresses: Sequence[str], timeout: float) -> Found:

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from operatord.core.sources.url import SourceUrl
-from operatord.streams.hello import NoHello
+from operatord.streams.hello import NotGiven
 
 from .exchange import UNAUTHORIZED, Answer, Exchange
 from .refusal import check_status
@@ -62,7 +62,7 @@ def facts_of(description: str) -> dict[str, Any]:
     """Return what a session description (SDP, RFC 8866) says of its video. Raises `NoHello`."""
     _, video, rest = description.replace("\r\n", "\n").partition("m=video")
     if not video:
-        raise NoHello("it offers no video")
+        raise NotGiven("it offers no video")
     facts: dict[str, Any] = {}
     for name, value in _ATTRIBUTE.findall(rest.partition("\nm=")[0]):
         if name == "framerate" and re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", value.strip()):

@@ -94,6 +94,26 @@ async def test_source_that_cannot_be_reached_starts_nothing(wire: Wire, note: Pa
     assert not note.exists()
 
 
+@pytest.mark.parametrize(
+    ("answer", "retryable"),
+    [
+        ("401 Unauthorized\r\n\r\n", False),
+        ("403 Forbidden\r\n\r\n", False),
+        ("404 Not Found\r\n\r\n", False),
+        ("200 OK\r\nContent-Length: 5\r\n\r\nv=0\r\n", False),
+        ("500 Not yet\r\n\r\n", True),
+    ],
+)
+async def test_source_that_refuses_is_not_worth_another_try(
+    wire: Wire, answer: str, retryable: bool
+) -> None:
+    async with camera(answer) as port:
+        await wire.call("probe.register", name="cam", url=f"rtsp://127.0.0.1:{port}/a")
+        refused = await wire.refusal("session.start", probe="cam")
+    assert refused.type == "probe_unreachable"
+    assert refused.data["retryable"] is retryable
+
+
 async def test_file_is_read_where_it_is(wire: Wire, note: Path, tmp_path: Path) -> None:
     file = tmp_path / "recordings" / "a b.mkv"
     file.write_bytes(b"x")
