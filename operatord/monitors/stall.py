@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 
 from operatord.core.pipelines import PROBE
 from operatord.engines import base
@@ -200,9 +200,21 @@ def at_fault(record: SessionRecord, said: dict[str, StageReports], now: float) -
     held_up = any(said[end].is_held_up(record.plan.count) for end in (record.base_stages[-1], last))
     if hangs is not None or held_up:
         return hangs
-    stage = _stands_still(record, said, stages, said[last].changed + REPORTING)
+    stage = _never_began(said, stages)
+    stage = stage or _stands_still(record, said, stages, said[last].changed + REPORTING)
     registered = record.plan.upstream is not None and stage == record.base_stages[0]
     return PROBE if registered else stage
+
+
+def _never_began(said: dict[str, StageReports], stages: Sequence[str]) -> str | None:
+    """Return the stage that hangs in its first frame: it has said nothing yet, the stage before it has more
+    for it, and nothing has come to those after it."""
+    for place, (before, stage) in enumerate(pairwise(stages), start=2):
+        given = said[before].newest
+        after = [found.frames for each in stages[place:] if (found := said[each].newest)]
+        if said[stage].newest is None and given is not None and after:
+            return stage if given.blocked and given.frames and not any(after) else None
+    return None
 
 
 def _stands_still(

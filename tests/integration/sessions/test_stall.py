@@ -422,6 +422,10 @@ CASES: dict[str, tuple[Said, str | None]] = {
     ),
     "all wait for the last one's consumer": (Said((95, 80, 60), (1, 1, 1)), None),
     "the last one hangs, held up": (Said((95, 80, 60), (1, 1, 1), silent=CHAIN[2:]), "segmentation"),
+    "streaming hangs in its first frame": (
+        Said((2, 0, 0), (1, 0, 0), mute=("stream",)), "stream",
+    ),
+    "streaming says nothing and has nothing to do": (Said((0, 0, 0), mute=("stream",)), None),
     "two hang": (Said((95, 80, 60), (1, 1, 1), silent=CHAIN[1:]), "stream"),
 }  # fmt: skip
 
