@@ -236,6 +236,9 @@ class MjpegServer:
 
     def answer(self, handler: BaseHTTPRequestHandler, jpegs: list[bytes], interval: float) -> None:
         """Send pictures until the camera is gone."""
+        if handler.path == "/none":
+            handler.send_error(404)
+            return
         handler.send_response(200)
         if handler.path.startswith(("/playlist", "/script")):
             listing = PLAYLIST if handler.path == "/playlist" else SCRIPT % self.connections

@@ -21,7 +21,8 @@ before = {{"before": env.get("source_url")}}
 if env.pop("OPERATORD_LATE_BIND", ""):
     env.update(json.loads(sys.stdin.readline())["env"])
 with open(env["note"], "w") as note:
-    json.dump({{**before, "source_url": env["source_url"], "count": env.get("count")}}, note)
+    said = {{name: env.get(name) for name in ("source_url", "source_shown", "count")}}
+    json.dump({{**before, **said}}, note)
 env.setdefault("count", "5")
 os.execve(sys.executable, [sys.executable, {str(PROBE)!r}], env)
 """

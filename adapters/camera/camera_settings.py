@@ -93,7 +93,8 @@ def read_settings() -> CameraSettings:
 
 def _reject_contradictions(settings: CameraSettings) -> None:
     if settings.loop and (settings.live or settings.url.scheme != "file"):
-        raise Fault(BAD_SETTING, "loop is for recordings at file: addresses, which end")
+        live = "is live and has no end: leave loop out" if settings.live else "is no file: address"
+        raise Fault(BAD_SETTING, f"loop begins a recording anew; {settings.url.shown} {live}")
     if settings.fps == 0 and settings.live:
         raise Fault(BAD_SETTING, "fps=0 is for recordings: a live source has a rate of its own")
 
@@ -102,7 +103,7 @@ def _url() -> CameraUrl:
     if not (address := text("source_url", "")):
         raise Fault(BAD_SETTING, "source_url is missing: it says where the source is")
     try:
-        return parse_url(address)
+        return parse_url(address, text("source_shown", ""))
     except ValueError as exc:
         raise Fault(BAD_SETTING, str(exc)) from exc
 

@@ -31,6 +31,13 @@ class CameraUrl(NamedTuple):
     """What must not be seen, the longest first: as it is written in the URL, and decoded."""
 
     @property
+    def hidden_place(self) -> tuple[str, str]:
+        """A relay's host and port, which mean nothing to people, and what they know it as; else empty."""
+        relay = urlsplit(self.target).netloc.rpartition("@")[2]
+        known = self.shown.partition("://")[2].partition("/")[0].partition("?")[0]
+        return (relay, known) if relay != known and ":" in relay and known else ("", "")
+
+    @property
     def is_network(self) -> bool:
         """Whether a network brings it: it may drop, and come again."""
         return self.scheme in NETWORK
@@ -43,8 +50,8 @@ class CameraUrl(NamedTuple):
         return self.scheme != "file"
 
 
-def parse_url(text: str) -> CameraUrl:
-    """Take a URL apart.
+def parse_url(text: str, shown: str = "") -> CameraUrl:
+    """Take a URL apart. `shown`, if anything, is what people know a network's source as.
 
     Raises:
         ValueError: it is none that can be opened; the sentence does not repeat it.
@@ -59,7 +66,10 @@ def parse_url(text: str) -> CameraUrl:
     if parts.scheme not in SCHEMES:
         known = ", ".join(SCHEMES)
         raise ValueError(f"source_url must begin with one of {known}, and a colon")
-    return _of_network(text, parts, host) if parts.scheme in NETWORK else _local(parts, host)
+    if parts.scheme not in NETWORK:
+        return _local(parts, host)
+    found = _of_network(text, parts, host)
+    return found._replace(shown=shown) if shown else found
 
 
 def _of_network(text: str, parts: SplitResult, host: str | None) -> CameraUrl:

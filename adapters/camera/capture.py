@@ -23,6 +23,10 @@ NO_MORE = (EOFError, NutError, TimeoutError)
 LEAST_PATIENCE = 2.0
 """Seconds for the last attempt to open a source, which may begin when the time is nearly over."""
 
+MOST_REFUSALS = 2
+"""Times in a row that a lost source may refuse its credentials. One may be a camera that begins; after a few
+more, many cameras lock their user out."""
+
 
 class Capture:
     """The pictures of a source, handed over in order until it has ended.
@@ -35,7 +39,7 @@ class Capture:
         self._settings, self._handover = settings, handover
         self._stopped = threading.Event()
         self._pace = None if settings.live or settings.fps == 0 else Pace(self._stopped)
-        self._decoder = Decoder(settings.url.secrets)
+        self._decoder = Decoder(settings.url)
         self._size = (0, 0)
         self._arrived = self._reconnects = 0
         self._last_time = self._last_at = 0.0  # of the last frame: its time, and when it came
@@ -47,8 +51,8 @@ class Capture:
         while not self._try_to_open(max(back_off.left(), LEAST_PATIENCE)):
             if (permanent := self._decoder.is_permanent()) or not back_off.wait():
                 tried = "" if permanent else f" within {settings.open_timeout} s"
-                sentence = f"cannot open {settings.url.shown}{tried}: {self._decoder.reason()}"
-                raise Fault(NO_NEIGHBOUR, sentence)
+                why = f"{self._decoder.reason()}{self._decoder.advice()}"
+                raise Fault(NO_NEIGHBOUR, f"cannot open {settings.url.shown}{tried}: {why}")
         self._size = self._stream.width, self._stream.height
         return self._hello()
 
@@ -137,17 +141,27 @@ class Capture:
         why = self._decoder.reason()
         say(f"{shown} was lost ({why}) and is tried again for up to {seconds} s" if seconds else "")
         begun, back_off = time.monotonic(), BackOff(self._stopped, seconds)
-        while back_off.wait():
+        refused = 0
+        while refused < MOST_REFUSALS and back_off.wait():
             if self._try_to_open(max(self._settings.stall_timeout, LEAST_PATIENCE)):
                 self._reconnects += 1
                 self._handover.count(reconnects=self._reconnects)
                 say(f"{shown} is back after {time.monotonic() - begun:.1f} s")
                 return True
+            refused = refused + 1 if self._decoder.is_refused() else 0
+            why = self._note_absence(why)
         if self._stopped.is_set():
             return False
-        raise Fault(
-            BROKEN_STREAM, f"{shown} was lost, and did not come back: {self._decoder.reason()}"
-        )
+        came = "refuses to be read" if refused else "did not come back"
+        why = f"{self._decoder.reason()}{self._decoder.advice()}"
+        raise Fault(BROKEN_STREAM, f"{shown} was lost, and {came}: {why}")
+
+    def _note_absence(self, before: str) -> str:
+        """Say why a lost source cannot be opened, if that is another reason than before; return it."""
+        why = self._decoder.reason()
+        if why != before and not self._stopped.is_set():
+            say(f"{self._settings.url.shown} cannot be opened again yet: {why}")
+        return why
 
 
 def say(sentence: str) -> None:

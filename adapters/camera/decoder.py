@@ -15,8 +15,17 @@ from collections import deque
 from collections.abc import Iterator
 from typing import IO
 
+from camera_url import CameraUrl
 from ffmpeg_command import Call
-from ffmpeg_words import is_permanent, is_untimed, parse_words, reason, source_fps
+from ffmpeg_words import (
+    advice,
+    is_permanent,
+    is_refused,
+    is_untimed,
+    parse_words,
+    reason,
+    source_fps,
+)
 from nut import NutReader
 from operatord_stage.stage import BAD_SETTING, Fault
 
@@ -37,11 +46,11 @@ FACTS = 1.0
 class Decoder:
     """ffmpeg, one run after the other."""
 
-    def __init__(self, secrets: tuple[str, ...]) -> None:
-        """Start nothing yet. The secrets are kept out of what is passed on of its words."""
+    def __init__(self, url: CameraUrl) -> None:
+        """Start nothing yet. The URL's secrets are kept out of what is passed on of its words."""
         self.fps: float | None = None  # as the source says
         self.untimed = False  # its pictures have no times, and that rate is ffmpeg's invention
-        self._secrets = secrets
+        self._secrets, self._hidden = url.secrets, url.hidden_place
         self._errors: deque[str] = deque(maxlen=REMEMBERED)
         self._described = threading.Event()
         self._opened = self._leaving = self._stopped = False
@@ -124,11 +133,20 @@ class Decoder:
         """Tell whether what it complained of is of the kind that stays."""
         return is_permanent(list(self._errors))
 
+    def advice(self) -> str:
+        """Return what can be done, as a clause after a semicolon; empty where nothing is known."""
+        return advice(list(self._errors))
+
+    def is_refused(self) -> bool:
+        """Tell whether it was refused for its credentials."""
+        return is_refused(list(self._errors))
+
     def _listen(self, stream: IO[bytes]) -> None:
         """Read what it says until it ends, so that it never waits for that."""
         with stream:
             for raw in beginnings(stream):
-                line = parse_words(raw.decode(errors="replace"), self._secrets)
+                words = raw.decode(errors="replace")
+                line = parse_words(words, self._secrets, self._hidden)
                 if not line.is_error:
                     self._note(line.text)
                 elif not (self._leaving or self._stopped):  # else it only complains of that

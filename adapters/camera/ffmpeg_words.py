@@ -28,10 +28,25 @@ SHOWN = 300
 PERMANENT = re.compile(
     r"\b40[0134] |Unauthorized|No such file|Permission denied|Is a directory|Invalid data found"
     r"|not on whitelist|matches no streams|Invalid too big|Protocol not found|Invalid argument|certificate"
-    r"|No such device|exceeds specified max pixel count",
+    r"|No such device|exceeds specified max pixel count|partial file",
     re.IGNORECASE,
 )
 """What does not mend itself: to try again would only say it later."""
+REFUSED = re.compile(r"\b40[13] |Unauthorized|Forbidden", re.IGNORECASE)
+"""What is said of credentials that do not open a source."""
+ADVICE = {
+    "Permission denied": "the user of this stage may not read it: change its permissions, or set user or "
+    "group_add of the adapter",
+    "moov atom not found": "it is no whole recording: it was not finished by its writer, or cut in copying",
+    "Invalid data found": "it is no video that ffmpeg can read",
+    "matches no streams": "there is no video in it",
+    "not on whitelist": "this is no kind of file that is read as video",
+    "partial file": "its table is at its end, and the web server gives no parts of files (Range): have "
+    "ffmpeg -c copy -movflags +faststart write it anew, with the table first",
+    r"\b401 |Unauthorized": "the source wants other credentials: register the probe with them",
+    r"\b404 ": "nothing is at that path",
+}
+"""What can be done, by what ffmpeg says; the first that is found counts."""
 OWN_NAME = re.compile(r"^(pipe:0|file:\S+|/dev/\S+): ")
 """What ffmpeg calls its input, which the sentence around it names already."""
 
@@ -45,15 +60,22 @@ class Line(NamedTuple):
     @property
     def is_error(self) -> bool:
         """Whether something went wrong."""
-        return self.level in ("error", "fatal", "panic")
+        return self.level in ("error", "fatal", "panic") or "HTTP error" in self.text  # a warning
 
 
-def parse_words(line: str, secrets: tuple[str, ...]) -> Line:
-    """Return a line's level and its text, in which no credentials are left."""
+def parse_words(
+    line: str, secrets: tuple[str, ...], hidden_place: tuple[str, str] = ("", "")
+) -> Line:
+    """Return a line's level and its text, in which no credentials are left.
+
+    `hidden_place`: what is said instead of host and port of a relay.
+    """
     found = LEVEL.match(line.strip())
     level, text = (found["level"], found["text"]) if found else ("info", line.strip())
     part = f"{found['part']}: " if found and found["part"] else ""
-    return Line(level, redact(part + text, secrets)[:SHOWN])
+    shown = redact(part + text, secrets)
+    relay, known = hidden_place
+    return Line(level, (shown.replace(relay, known) if relay else shown)[:SHOWN])
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
@@ -79,6 +101,18 @@ def reason(errors: list[str], *, opened: bool) -> str:
     if not errors:
         return "it ended"
     return OWN_NAME.sub("", errors[-1] if opened else errors[0]).rstrip(". ")
+
+
+def advice(errors: list[str]) -> str:
+    """Return what can be done about errors, as a clause after a semicolon; empty where nothing is known."""
+    said = "\n".join(errors)
+    found = (words for pattern, words in ADVICE.items() if re.search(pattern, said))
+    return "".join(f"; {words}" for words in list(found)[:1])
+
+
+def is_refused(errors: list[str]) -> bool:
+    """Tell whether the source has refused whoever asked."""
+    return any(REFUSED.search(text) for text in errors)
 
 
 def is_permanent(errors: list[str]) -> bool:

@@ -49,7 +49,10 @@ def read_url(url: str) -> tuple[str, int, str]:
     except ValueError as exc:
         raise Fault(BAD_SETTING, wanted) from exc
     device = query.pop("device", [""])[-1]
-    if found.scheme != "igtl" or not host or port == 0 or query or found.path not in ("", "/"):
+    if query:
+        known = f"{min(query)[:20]!r} is not known in its query; did you mean 'device'?"
+        raise Fault(BAD_SETTING, f"{wanted}: {known}")
+    if found.scheme != "igtl" or not host or port == 0 or found.path not in ("", "/"):
         raise Fault(BAD_SETTING, wanted)
     if not device.isascii() or len(device) > DEVICE_BYTES:
         raise Fault(BAD_SETTING, f"{wanted}, and a device has up to {DEVICE_BYTES} ASCII letters")

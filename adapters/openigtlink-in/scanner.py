@@ -10,6 +10,7 @@ import time
 
 from igtl.messages import HEADER, Header, crc64
 from operatord_stage.source import open_connection
+from operatord_stage.stage import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Scanner:
         self, host: str, port: int, objection: Callable[[Header], str], figures: dict[str, Any]
     ) -> None:
         """`objection` returns why a message is left out, and "" for one that is to be read."""
-        self.place = f"{host}:{port}"
+        # What it was registered as says more to people than a relay's address.
+        self.place = text("source_shown", f"{host}:{port}")
         self.problem = "it has not been connected to"  # why no message comes, for people
         self._address, self._objection, self._figures = (host, port), objection, figures
         self._told: set[str] = set()

@@ -12,6 +12,7 @@ import msgspec
 from operatord.core.destinations import Destinations
 from operatord.core.pipelines import PROBE, Stage
 from operatord.core.plans import SessionPlan, Source, stage_env
+from operatord.core.sources.adapters import SHOWN as SOURCE_SHOWN
 from operatord.core.sources.adapters import URL as SOURCE_URL
 from operatord.engines import base
 from operatord.session.record import SessionRecord
@@ -123,6 +124,7 @@ def environment(record: SessionRecord, name: str) -> dict[str, str]:
         env.setdefault("visitors", "False")
     if name == PROBE and record.plan.source is not None:
         env[SOURCE_URL] = _source_url(record.plan.source, record.provisioned.source_at)
+        env[SOURCE_SHOWN] = record.plan.source.parsed.shown
     return env | LATE_COMER if name in record.missing else env
 
 

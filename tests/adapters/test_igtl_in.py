@@ -232,6 +232,12 @@ BAD_URLS = [
 ]
 
 
+def test_a_slip_in_the_query_is_named(igtl_in: Start) -> None:
+    code, said = igtl_in("igtl://h?dev=Image").ended()
+    assert code == 2
+    assert "'dev' is not known in its query; did you mean 'device'?" in said
+
+
 @pytest.mark.parametrize("url", [*BAD_URLS, f"igtl://h?device={'x' * 21}"])
 def test_a_bad_url_is_told_without_repeating_it(igtl_in: Start, url: str) -> None:
     code, said = igtl_in(url).ended()

@@ -16,6 +16,8 @@ from .url import LOCAL, TCP
 
 URL = "source_url"
 """The variable in which an adapter is told what to read."""
+SHOWN = "source_shown"
+"""The variable in which it is told what people are shown of that."""
 PORT = 12345
 _MIB = 1024**2
 
@@ -65,10 +67,11 @@ def adapter_problems(scheme: str, adapter: Adapter) -> list[str]:
     if scheme == TCP:
         return [f"{where}: {TCP} is the stream format itself, which needs no adapter; leave it out"]
     found = stage_problems(where, "probe", adapter)
-    if URL in adapter.env:
-        found.append(f"{where}.env.{URL}: is what a session is told, and cannot be set")
-    if URL in adapter.allow_env:
-        found.append(f"{where}.allow_env: {URL} is set by the daemon and cannot be allowed")
+    for name in (URL, SHOWN):
+        if name in adapter.env:
+            found.append(f"{where}.env.{name}: is what a session is told, and cannot be set")
+        if name in adapter.allow_env:
+            found.append(f"{where}.allow_env: {name} is set by the daemon and cannot be allowed")
     if adapter.serves != "stream":
         found.append(f"{where}.serves: an adapter serves the stream format; leave it out")
     return [*found, *_warm_problems(where, scheme, adapter)]

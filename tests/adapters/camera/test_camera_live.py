@@ -100,6 +100,35 @@ def test_a_source_that_drops_is_opened_again(launch: Launch, jpegs: list[bytes])
         assert secret not in lost + ended.sentences
 
 
+def test_a_source_that_comes_back_with_another_password_ends_the_stream(launch: Launch) -> None:
+    port = shared_host.free_port()
+    with rtsp_server(port, "operator", "before"):
+        camera = launch(f"rtsp://operator:before@127.0.0.1:{port}/camera", stall_timeout=2)
+        consumer = Consumer(camera.port())
+        consumer.frames(2)
+    with consumer, rtsp_server(port, "operator", "after"):
+        ended = camera.ended()
+    assert ended.code == 4
+    assert "cannot be opened again yet: rtsp: method DESCRIBE failed: 401" in ended.sentences
+    last = ended.sentences.splitlines()[-1]
+    assert "refuses to be read" in last
+    assert "register the probe with them" in last
+
+
+def test_a_path_that_a_web_server_does_not_have_is_told_at_once(
+    launch: Launch, jpegs: list[bytes]
+) -> None:
+    with mjpeg_server(jpegs) as server:
+        said = launch(f"http://127.0.0.1:{server.port}/none").ended().sentences
+        known = launch(
+            f"http://127.0.0.1:{server.port}/none", source_shown="http://cam.lab/none"
+        ).ended()
+    assert f"cannot open http://127.0.0.1:{server.port}/none: http: HTTP error 404" in said
+    assert "nothing is at that path" in said
+    assert "cannot open http://cam.lab/none: " in known.sentences
+    assert str(server.port) not in known.sentences
+
+
 def test_a_source_that_stays_away_ends_the_stream(launch: Launch, jpegs: list[bytes]) -> None:
     with mjpeg_server(jpegs) as server:
         camera = launch(f"http://127.0.0.1:{server.port}/video", reconnect_timeout=0)

@@ -94,7 +94,7 @@ def test_a_url_that_cannot_be_opened_is_refused_without_being_repeated(
         ({"fps": "0"}, "fps=0 is for recordings"),
         ({"width": "70000"}, "width must be a whole number"),
         ({"pixel_format": "yuv"}, "pixel_format must be one of gray8, gray16le, rgb24"),
-        ({"loop": "true"}, "loop is for recordings"),
+        ({"loop": "true"}, "rtsp://cam.lab/live is live and has no end"),
         ({"device_size": "big"}, "device_size must be as 1280x720"),
         ({"source_url": ""}, "source_url is missing"),
     ],
@@ -161,6 +161,33 @@ def test_a_device_is_asked_for_what_is_wanted(
 def test_messages_are_free_of_credentials(modules: SimpleNamespace, line: str, shown: str) -> None:
     secrets = modules.camera_url.parse_url(SECRET).secrets
     assert modules.ffmpeg_words.parse_words(line, secrets) == ("error", shown)
+
+
+def test_a_relay_is_called_what_the_source_was_registered_as(modules: SimpleNamespace) -> None:
+    url = modules.camera_url.parse_url("rtsp://u:p@10.0.0.9:4711/a", "rtsp://cam.lab/a?pwd=***")
+    assert (url.shown, url.target) == ("rtsp://cam.lab/a?pwd=***", "rtsp://u:p@10.0.0.9:4711/a")
+    said = "[tcp @ 0x5] [error] Connection to tcp://10.0.0.9:4711?timeout=0 failed"
+    line = modules.ffmpeg_words.parse_words(said, url.secrets, url.hidden_place)
+    assert line.text == "tcp: Connection to tcp://cam.lab failed"
+    assert modules.camera_url.parse_url("rtsp://10.0.0.9/a").hidden_place == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("mov,mp4: moov atom not found", "; it is no whole recording"),
+        ("file:/a.mkv: Permission denied", "; the user of this stage may not read it"),
+        ("Stream map '0:v:0' matches no streams", "; there is no video in it"),
+        ("stream 0, offset 0x2c: partial file", "; its table is at its end, and the web server"),
+        ("rtsp: method DESCRIBE failed: 401 Unauthorized", "; the source wants other credentials"),
+        ("tcp: Connection refused", ""),
+    ],
+)
+def test_what_can_be_done_about_an_error_is_said(
+    modules: SimpleNamespace, said: str, advice: str
+) -> None:
+    found = modules.ffmpeg_words.advice([said, "Invalid argument"])
+    assert found.startswith(advice) and bool(found) == bool(advice)
 
 
 def test_the_rate_is_in_the_description_of_the_stream(modules: SimpleNamespace) -> None:

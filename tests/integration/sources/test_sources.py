@@ -47,7 +47,10 @@ async def test_session_on_a_url_reads_from_an_adapter_that_was_told_it(
     assert session["registered_probe"] == "cam"
     assert "count" not in session
     assert set(session) >= {"probe", "stream", "segmentation"}
-    assert told(note) == {"before": None, "source_url": url, "count": None}
+    shown = f"rtsp://127.0.0.1:{port}/live?x=1"
+    assert told(note) == {
+        "before": None, "source_url": url, "source_shown": shown, "count": None,
+    }  # fmt: skip
     assert (await wire.call("session.wait", session_id=session["session_id"]))[
         "outcome"
     ] == "completed"
