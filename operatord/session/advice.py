@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from operatord.core.endings import UPSTREAM_FAILED
 from operatord.core.pipelines import PROBE
+from operatord.core.sources.url import LOCAL
 
 MIB = 1024**2
 
@@ -58,8 +59,8 @@ EXITS = {
     "{setting}.env",
     3: "{stage} found no upstream within its connect_timeout, or could not listen: read its log, then "
     "that of the stage before it",
-    4: "the upstream of {stage} broke off or sent something that is not a stream: read the log of the "
-    "stage before it",
+    4: "the upstream of {stage} broke off, or sent something that {stage} cannot read, such as another "
+    "format of pixels: its own log says which; if it broke off, read the log of the stage before it",
     5: "the consumers of {stage} left before they had the stream to its end: read it to its end, or stop the "
     "session when it is no longer wanted",
     126: "the command of {stage} cannot be executed: look at {setting}.command and at the image",
@@ -117,6 +118,12 @@ def _probe_failed(case: Case) -> str | None:
         )
     if case.scheme is None or case.stage != PROBE:
         return None
+    if case.scheme in LOCAL:
+        return (
+            f"the adapter could not read what the registered probe {case.probe!r} names: the log of "
+            f"{case.at_fault} says why; its user, nobody unless {case.setting}.user names another, must be "
+            "allowed to read it"
+        )
     return (
         f"the adapter lost the source of the registered probe {case.probe!r}, or never found it: read the "
         f"log of {case.at_fault}, and try it with `operatorctl probe get {case.probe}`"

@@ -63,6 +63,16 @@ def test_adapter_has_its_settings_elsewhere(cause: str, code: int | None, said: 
     assert said in str(words)
 
 
+def test_file_that_the_adapter_may_not_read_is_said_with_whose_right_it_is() -> None:
+    words = advise(case("exit", stage="probe", code=3, probe="rec", scheme="file"))
+    assert "its user, nobody unless sources.file.user names another" in str(words)
+
+
+def test_stage_that_cannot_read_a_format_says_so_in_its_own_log() -> None:
+    words = advise(case("exit", stage="segmentation", code=4))
+    assert "such as another format of pixels: its own log says which" in str(words)
+
+
 def test_memory_is_said_with_the_setting_and_what_it_is_now() -> None:
     words = advise(case("oom"))
     assert words is not None
