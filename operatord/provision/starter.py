@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from operatord.core.pipelines import PROBE
 from operatord.core.plans import SessionPlan
@@ -277,8 +278,8 @@ class Starter:
             log.info("session %s: probe %s: %s", record.id, name, exc.detail)
             reason = f"the probe {name!r} cannot be used: {exc}"
             record.for_operators = f"the probe {name!r} cannot be used: {exc.detail}"
-            lasts = {"retryable": False} if exc.lasts else {}
-            raise StepFailed(errors.ProbeUnreachable, "probe", reason, probe=name, **lasts) from exc
+            data: dict[str, Any] = {"probe": name, **({"retryable": False} if exc.lasts else {})}
+            raise StepFailed(errors.ProbeUnreachable, "probe", reason, **data) from exc
 
     async def _probe_address(self, plan: SessionPlan) -> str | None:
         """Return the number at which a registered probe answers; None without one. Raises `NoHello`."""
