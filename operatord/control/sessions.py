@@ -25,7 +25,7 @@ from operatord_protocol.absent import given
 from operatord_protocol.codec import Request
 
 from .peer import Call, Services
-from .views import ADAPTER_HIDDEN, hides_adapter
+from .views import ADAPTER_HIDDEN, hides_adapter, quiet
 
 
 async def start(call: Call, params: m.SessionStartParams) -> m.Session:
@@ -220,7 +220,9 @@ async def stats(call: Call, params: m.SessionParams) -> m.Stats:
     record = call.services.supervisor.registry.get(params.session_id)
     if record.phase == "ended":
         raise errors.Conflict(f"the session {record.id} has ended", session_id=record.id)
-    return await call.services.inspection.stats(record)
+    told = await call.services.inspection.stats(record)
+    is_proven = record.phase == "running"
+    return told if is_proven or not hides_adapter(record, call.peer.identity) else quiet(told)
 
 
 async def all_ended(supervisor: Supervisor, timeout: float) -> None:

@@ -18,7 +18,7 @@ from operatord.session.record import SessionRecord
 from operatord.session.registry import KnownSession
 from operatord.session.view import images_of, shown_by, to_session
 from operatord_protocol.codec import encode
-from operatord_protocol.messages import PostMortem, Session, session_to_wire
+from operatord_protocol.messages import PostMortem, Session, Stats, session_to_wire
 
 KEPT = 4 * 1024**2
 """Bytes that are kept of ended sessions: so much for single ones as operators see them, as owners do and as
@@ -27,6 +27,8 @@ others do, and so much for members of lists."""
 ADAPTER_HIDDEN = "only operators are shown what the adapter says"
 """What others read in place of its log lines."""
 
+TRAFFIC = ("rx_bytes", "tx_bytes")
+"""The members of statistics that others are not shown before an adapter has been proven to deliver."""
 
 _Living = WeakKeyDictionary[SessionRecord, tuple[object, bytes]]
 """Sessions that run, with what they were encoded for."""
@@ -48,6 +50,18 @@ def hides_adapter(record: SessionRecord, who: Identity) -> bool:
     Where nobody logs in, everybody is an operator.
     """
     return record.plan.source is not None and not who.is_operator
+
+
+def quiet(told: Stats) -> Stats:
+    """Return what stages use without their traffic, which tells of an adapter whether anybody answers it.
+
+    Stages may share a network namespace, and then each is said to have all of its traffic.
+    """
+    stages = {
+        stage: {name: value for name, value in used.items() if name not in TRAFFIC}
+        for stage, used in told.stages.items()
+    }
+    return structs.replace(told, stages=stages)
 
 
 def _post_mortem(record: SessionRecord, who: Identity) -> PostMortem:

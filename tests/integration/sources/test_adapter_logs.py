@@ -15,6 +15,8 @@ from guarded_lab import Guarded, guarded
 from shared_host import free_port
 from source_lab import PROBE, camera
 
+from operatord.engines.base import StageStats
+
 HIDDEN = "only operators are shown what the adapter says"
 CONNECTS = """
 import os, socket, sys
@@ -100,6 +102,28 @@ async def test_only_operators_read_what_an_adapter_found(door: Guarded) -> None:
         assert (await failed(root, found["TimeoutError"]))[0]["data"]["log"] == [
             "NOTHING TimeoutError"
         ]
+
+
+async def test_traffic_of_an_adapter_that_has_found_nothing_yet_is_for_operators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def used(_: str) -> StageStats:
+        return StageStats(memory=1, rx_bytes=60, tx_bytes=60)
+
+    async with guarded(tmp_path, more={"sources": {"igtl": {"image": "demo-probe"}}}) as door:
+        ada, root = await door.wire("ada", "user"), await door.wire("root", "operator")
+        monkeypatch.setattr(door.lab.fake, "stats", used)
+        await ada.call("probe.register", name="p", url="igtl://192.168.7.9:9")
+        gate = door.lab.fake.script.hold("start")
+        request = ada.begin("session.start", probe="p", plain_stream=True)
+        await gate.reached.wait()
+        (one,) = (await root.call("session.list"))["sessions"]
+        for wire, shown in ((ada, {"memory"}), (root, {"memory", "rx_bytes", "tx_bytes"})):
+            told = await wire.call("session.stats", session_id=one["session_id"])
+            assert all(shown == each.keys() for each in told["stages"].values())
+            assert "probe" in told["stages"]
+        gate.open.set()
+        await ada.reply(request)
 
 
 async def test_only_operators_follow_an_adapter(door: Guarded) -> None:
