@@ -77,6 +77,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     """A stage's use can be read with a single request, without a second measurement to compare it with."""
     closes_networks: bool = True
     """A network can be made without a way out. Where that is refused, all of them are open."""
+    needs_images: bool = True
+    """A stage is made of an image even if it has a command of its own."""
 
 
 class EngineInfo(msgspec.Struct, frozen=True):
@@ -301,6 +303,17 @@ class ImageMissing(EngineError):
 
 class PullFailed(ImageMissing):
     """An image could not be pulled; the message says why, and what to do."""
+
+
+class ProgramMissing(ImageMissing):
+    """The image is not among those whose programs can be run as local processes."""
+
+    def __init__(self, image: str) -> None:
+        super().__init__(
+            image,
+            f"a local process runs a program and no image, and for {image} none is known: give the stage a "
+            "`command`, or use a container engine",
+        )
 
 
 class SubnetTaken(EngineError):

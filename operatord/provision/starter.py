@@ -242,9 +242,13 @@ class Starter:
         await self._require_images(record, record.stages)
 
     async def _require_images(self, record: SessionRecord, stages: Sequence[str]) -> None:
-        """Note which images the names of these stages stand for: from now on, that is what they are."""
-        known = record.provisioned.image_ids
-        names = dict.fromkeys(record.plan.stages[name].image for name in stages)
+        """Note which images the names of these stages stand for: from now on, that is what they are.
+
+        A local process is of no image if the stage has a command.
+        """
+        known, always = record.provisioned.image_ids, self._engine.capabilities.needs_images
+        planned = [record.plan.stages[name] for name in stages]
+        names = dict.fromkeys(each.image for each in planned if always or not each.command)
         images = [name for name in names if name not in known]
         found = await self._engine.image_ids(images) if images else {}
         if missing := [image for image in images if image not in found]:
@@ -252,8 +256,12 @@ class Starter:
             found |= await self._engine.image_ids(missing)
         for image in images:
             if image not in found:
-                raise base.ImageMissing(image)
+                raise self._missing(image)
         known |= found
+
+    def _missing(self, image: str) -> base.ImageMissing:
+        needs_images = self._engine.capabilities.needs_images
+        return base.ImageMissing(image) if needs_images else base.ProgramMissing(image)
 
     async def _pull(
         self, record: SessionRecord, images: Sequence[str], stages: Sequence[str]
@@ -263,7 +271,7 @@ class Starter:
         for image in images:
             of_it = [stage for stage in planned if stage.image == image]
             if not any(stage.is_pulled for stage in of_it):
-                raise base.ImageMissing(image)
+                raise self._missing(image)
             wanted = Wanted(
                 image, next((given(s.platform) for s in of_it if given(s.platform)), None)
             )

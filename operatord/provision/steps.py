@@ -53,7 +53,7 @@ def translated(step: str) -> Iterator[None]:
         yield
     except base.ImageMissing as exc:
         reason = str(exc)
-        if not isinstance(exc, base.PullFailed):
+        if not isinstance(exc, base.PullFailed | base.ProgramMissing):
             makes = "operatord build-images makes the emulators', and with `all` the adapters'"
             reason += f": build or pull it first ({makes})"
         raise StepFailed(

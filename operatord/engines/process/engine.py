@@ -46,7 +46,6 @@ from operatord.engines.base import (
     EngineInfo,
     EngineUnavailable,
     Found,
-    ImageMissing,
     Input,
     LogLine,
     Network,
@@ -55,6 +54,7 @@ from operatord.engines.base import (
     NotConnected,
     NotThere,
     PortTaken,
+    ProgramMissing,
     PullWords,
     StagePlan,
     StageRefused,
@@ -102,7 +102,7 @@ class ProcessEngine:
         self._listeners: set[asyncio.Queue[EngineEvent | None]] = set()
         self._guard = Guard()
         self._closed = False
-        self.capabilities = Capabilities(adopts=False)
+        self.capabilities = Capabilities(adopts=False, needs_images=False)
         """Stages find each other by address, and end with the daemon, which has their pipes."""
 
     # -- the engine itself
@@ -149,8 +149,8 @@ class ProcessEngine:
         """Return at once: the daemon's own machine answers."""
 
     async def pull(self, image: str, platform: str | None = None) -> PullWords:
-        """Raise `ImageMissing`: programs are there, or are not."""
-        raise ImageMissing(image)
+        """Raise `ProgramMissing`: programs are there, or are not."""
+        raise ProgramMissing(image)
         yield
 
     async def image_ids(self, images: Sequence[str]) -> dict[str, str]:
@@ -218,7 +218,7 @@ class ProcessEngine:
     async def create(self, plan: StagePlan) -> str:
         """Write the stage down without starting it and return its id.
 
-        Raises `ImageMissing`, `StageRefused`, `NotThere`.
+        Raises `ProgramMissing`, `StageRefused`, `NotThere`.
         """
         self._check(plan)
         stage = self._named(plan.name) or self._new_stage(plan)
@@ -321,7 +321,7 @@ class ProcessEngine:
 
     def _check(self, plan: StagePlan) -> None:
         if not plan.command and self._program(plan.image) is None:
-            raise ImageMissing(plan.image)
+            raise ProgramMissing(plan.image)
         if plan.network.id not in self._networks:
             raise NotThere(f"the network of {plan.name} is not there any more")
         if plan.join is not None:

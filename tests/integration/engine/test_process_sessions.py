@@ -213,3 +213,23 @@ async def test_ffmpeg_counts_the_frames(wire: Wire, ffmpeg: str) -> None:
     assert (code, err) == (0, "")
     assert len([line for line in out.splitlines() if not line.startswith("#")]) == 25
     assert (await ended(wire, session))["outcome"] == "completed"
+
+
+async def test_a_command_runs_whatever_its_image_is_called(tmp_path: Path) -> None:
+    """A stage of one's own can be tried out without an engine; of the image alone no program is known."""
+    command = [sys.executable, "-EsS", str(PROBE)]
+    own = {"stages": {"probe": {"image": "of-ones-own", "port": 12345, "command": command}}}
+    unknown = {"stages": {"probe": {"image": "of-ones-own", "port": 12345}}}
+    pipelines = {"own": own, "unknown": unknown}
+    config = {"engine": "process", "pipelines": pipelines}
+    async with in_process(tmp_path / "state", config) as lab:
+        wire = await lab.wire()
+        session = await wire.call("session.start", pipeline="own", count=3)
+        _, _, end = await receive(session["location"])
+        assert end == {"type": "end", "frames": 3, "dropped": 0}
+        refused = await wire.refusal("session.start", pipeline="unknown")
+        assert (refused.type, refused.data["image"]) == ("image_missing", "of-ones-own")
+        assert refused.message == (
+            "a local process runs a program and no image, and for of-ones-own none is known: give the "
+            "stage a `command`, or use a container engine"
+        )
