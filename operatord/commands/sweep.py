@@ -16,8 +16,8 @@ def add_sweep(commands: Any) -> None:
     text = (
         "Remove leftovers from the engine: objects with this instance's label that belong to no live "
         "session in its journal. Safe while a daemon runs. If none runs, sessions that were being started "
-        "or removed when it ended are removed as well. Running sessions, foreign objects and those of "
-        "other instances are never touched."
+        "or removed when it ended are removed as well, and what your own check-stage has left if it was "
+        "killed. Running sessions, foreign objects and those of other instances are never touched."
     )
     sweep = commands.add_parser(
         "sweep", help="remove leftovers from the engine, once", description=text
@@ -40,7 +40,9 @@ def _sweep(args: argparse.Namespace) -> int:
     if config is None:
         return EXIT_USAGE
     from operatord import logs  # noqa: PLC0415
+    from operatord.state.checks_left import run_sweep_of_checks  # noqa: PLC0415
     from operatord.state.sweep import Options, run_sweep  # noqa: PLC0415
 
     logs.configure(config.log)
-    return run_sweep(config, Options(print, say, args.grace, args.forgotten, args.dry_run))
+    options = Options(print, say, args.grace, args.forgotten, args.dry_run)
+    return max(run_sweep_of_checks(config, options), run_sweep(config, options))

@@ -8,10 +8,8 @@ import contextlib
 import os
 import secrets
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -19,13 +17,14 @@ import msgspec
 from operatord.core.engine_kinds import is_local
 from operatord.core.subnets import SubnetPool
 from operatord.engines import base
-from operatord.settings.choice import choose_engine, engine_host
+from operatord.settings.choice import choose_engine, engine_endpoint, engine_host
 from operatord.settings.config import Config, ConfigError
 
 from . import report
 from .bench import ELSEWHERE, Bench, Trouble
 from .checks import judged, passes
 from .examination import Terms, examine, guess
+from .leftovers import marked_folder
 from .seen import Seen
 from .subject import Asked, Subject, configured_as, problems, usual
 from .verdict import Evidence
@@ -107,8 +106,9 @@ async def _bench(config: Config, options: Options) -> AsyncIterator[Bench]:
     if engine_host(config, os.environ) is not None:
         raise Trouble(ELSEWHERE)
     instance = f"check-{secrets.token_hex(INSTANCE_BYTES)}"
-    with tempfile.TemporaryDirectory(prefix="operatord-check-") as folder:
-        chosen = choose_engine(config, instance, Path(folder), os.environ)
+    endpoint = engine_endpoint(config, os.environ)
+    with marked_folder(instance, "" if endpoint is None else endpoint.url) as folder:
+        chosen = choose_engine(config, instance, folder, os.environ)
         if chosen.warning:
             options.note(chosen.warning)
         bench = Bench(chosen.engine, instance, SubnetPool(config.subnets))

@@ -149,7 +149,7 @@ class Sweep:
         for each in doomed:
             sessions.setdefault(each.found.labels.get(base.LABEL_SESSION), []).append(each)
         async with self._engine() as engine:
-            gone = [await _remove_session(engine, each, say) for each in sessions.values()]
+            gone = [await remove_session(engine, each, say) for each in sessions.values()]
         return all(gone)
 
     async def end_relays(self, sessions: Iterable[str]) -> None:
@@ -178,7 +178,7 @@ def _judge(found: base.Found, phase: str | None, alone: bool) -> Doomed | None:
     return None
 
 
-async def _remove_session(engine: base.Engine, doomed: list[Doomed], say: Say) -> bool:
+async def remove_session(engine: base.Engine, doomed: list[Doomed], say: Say) -> bool:
     """Remove what there is of a session; return whether all of it is gone.
 
     Its containers go at the same time, as Podman removes none whose namespace another one shares, and

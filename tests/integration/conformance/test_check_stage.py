@@ -107,6 +107,35 @@ async def test_a_check_that_is_interrupted_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("engine", ["process", pytest.param("docker", marks=pytest.mark.engine)])
+async def test_what_a_killed_check_has_left_is_swept(tmp_path: Path, engine: str) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    env = {**clean_env(), "TMPDIR": str(temporary)}
+    process = await asyncio.create_subprocess_exec(
+        *(OPERATORD, "check-stage", "demo-segmentation", "--engine", engine),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=env,
+    )
+    assert process.stderr is not None
+    assert b"demo-segmentation as a filter" in await process.stderr.readline()
+    process.kill()
+    await process.communicate()
+    [folder] = temporary.iterdir()
+    instance = (folder / "check").read_text().split()[0]
+    sweep = (OPERATORD, "sweep", "--engine", engine, "--state-dir", str(tmp_path / "state"))
+    dry = await run(*sweep, "--dry-run", env=env)
+    done = await run(*sweep, env=env)
+    assert (dry[0], done[0]) == (0, 0), done
+    assert list(temporary.iterdir()) == []
+    if engine == "docker":
+        network = f"network operatord_{instance} of session check-stage: its check-stage was killed"
+        assert f"would remove {network}" in dry[1]
+        assert f"removed {network}" in done[1]
+        assert await left_over(instance) == []
+
+
 @pytest.mark.engine
 async def test_containers_are_checked_and_removed() -> None:
     """The bounds are told there; a program that writes to its image's files is told what to do."""
@@ -125,13 +154,17 @@ async def test_containers_are_checked_and_removed() -> None:
     assert await left_over() == []
 
 
-async def left_over() -> list[str]:
-    """Return what the engine has of any check."""
+async def left_over(instance: str | None = None) -> list[str]:
+    """Return what the engine has of any check, or of that instance."""
     import docker
 
     client = docker.APIClient(os.environ["DOCKER_HOST"], version="auto")
     try:
-        ours = {"label": "operatord.session=check-stage"}
+        ours = {
+            "label": f"operatord.instance={instance}"
+            if instance
+            else "operatord.session=check-stage"
+        }
         networks = [each["Name"] for each in client.networks(filters=ours)]
         return [each["Id"] for each in client.containers(all=True, filters=ours)] + networks
     finally:
