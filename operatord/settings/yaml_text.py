@@ -169,6 +169,8 @@ def _scalar_problems(loader: _Loader, node: ScalarNode, path: Path) -> Iterator[
             node.tag = _NULL if node.tag == _NULL else _STR
         case ("pipelines", _, "stages", _, "env", _):
             yield from _variable_problems(loader, node, path)
+        case ("pipelines", _, "stages", _, "late_bind") | ("sources", _, "late_bind"):
+            node.tag = _STR if node.tag == _BOOL else node.tag  # off is one of its words
         case _ if node.tag in _NUMBERS and _BASE_60.match(node.value):
             what = f"is read as {_written_short(_number(loader, node))}, to the base of 60"
             yield _said(path, node, what, "write a plain number, or put text in quotes")

@@ -495,6 +495,19 @@ def test_stage_is_given_what_is_written(tmp_path: Path) -> None:
         load(file, {}, {})
 
 
+def test_off_needs_no_quotes_where_it_is_one_of_the_words(tmp_path: Path) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text(
+        "pipelines: {stream: {stages: {probe: {late_bind: off}}}}\nsources: {rtsp: {late_bind: off}}"
+    )
+    config = load(file, {}, {})
+    found = config.pipelines["stream"].stages["probe"].late_bind, config.sources["rtsp"].late_bind
+    assert found == ("off", "off")
+    file.write_text("pipelines: {stream: {stages: {probe: {late_bind: yes}}}}")
+    with pytest.raises(ConfigError, match=r"late_bind: 'yes' is not one of its values; known: "):
+        load(file, {}, {})
+
+
 def test_key_is_a_name_however_it_looks(tmp_path: Path) -> None:
     file = tmp_path / "o.yaml"
     file.write_text(
