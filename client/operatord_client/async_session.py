@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from operatord_protocol import messages as m
-from operatord_protocol.stream import StreamError
+from operatord_protocol.stream import CutOff, StreamError
 
 from ._recording.tape import Tape
 from .async_feeds import AsyncFeed
@@ -137,9 +137,14 @@ class AsyncRunningSession:
         """
         tape = Tape(path, on_progress, **options)
         limit, daemon = self._client.connect_timeout, self._client.address
-        recorded = await async_record_located(
-            self._located_now, tape, connect_timeout=limit, timeout=timeout, daemon=daemon
-        )
+        try:
+            recorded = await async_record_located(
+                self._located_now, tape, connect_timeout=limit, timeout=timeout, daemon=daemon
+            )
+        except CutOff as exc:
+            if reason := await self._why_cut():
+                raise CutOff(f"{exc}: {reason}") from exc
+            raise
         self._was_recorded = recorded.ended
         return recorded
 

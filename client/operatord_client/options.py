@@ -62,6 +62,8 @@ class RecordOptions(TypedDict, total=False):
     """At most for so long, from when the stream is connected; None: to its end."""
     overwrite: bool
     """Whether a file that is there already may go."""
+    fps: float | None
+    """Frames per second that players are told (``y4m``) where the stream says none; None: 30."""
 
 
 class Recorded(NamedTuple):
@@ -78,6 +80,8 @@ class Recorded(NamedTuple):
     """Frames that the stream has in all, where that is known."""
     ended: bool
     """Whether the stream came to its end; else the recording was stopped before."""
+    assumed_fps: float | None = None
+    """Frames per second that players are told although the stream says none; else None."""
 
 
 def leased(options: StartOptions) -> StartOptions:

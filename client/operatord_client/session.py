@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from operatord_protocol import messages as m
-from operatord_protocol.stream import StreamError
+from operatord_protocol.stream import CutOff, StreamError
 
 from ._recording.tape import Tape
 from .errors import CallTimeout, ClientError, Conflict, DeadlineExceeded, NotFound, WireError
@@ -124,9 +124,14 @@ class RunningSession:
         """
         tape = Tape(path, on_progress, **options)
         limit, daemon = self._client.connect_timeout, self._client.address
-        recorded = record_located(
-            self._located_now, tape, connect_timeout=limit, timeout=timeout, daemon=daemon
-        )
+        try:
+            recorded = record_located(
+                self._located_now, tape, connect_timeout=limit, timeout=timeout, daemon=daemon
+            )
+        except CutOff as exc:
+            if reason := self._why_cut():
+                raise CutOff(f"{exc}: {reason}") from exc
+            raise
         self._was_recorded = recorded.ended
         return recorded
 

@@ -61,6 +61,10 @@ class StreamError(Error):
     """The peer does not speak the stream format, or stopped in the middle of it."""
 
 
+class CutOff(StreamError):
+    """It ended, or broke, in the middle of the stream."""
+
+
 class Forbidden(StreamError):
     """The hello is malformed, or of a format that is not allowed here."""
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from operatord_protocol.pictures.pixels import NAMES, PIXELS
-from operatord_protocol.pictures.players import first_line, frame_line
+from operatord_protocol.pictures.players import USUAL_RATE, first_line, frame_line
 from operatord_protocol.pictures.yuv import planes
 from operatord_protocol.stream import (
     HEADER_BYTES,
     PAYLOAD_BYTES,
     Y4M,
+    CutOff,
     End,
     FrameHeader,
     Hello,
@@ -40,6 +43,8 @@ class Piece(NamedTuple):
     """The frame's number, where it has one."""
     expected: int | None = None
     """Of a head: frames to come, if that is known."""
+    assumed_fps: float | None = None
+    """Of a head for players: their rate, where the stream says none."""
     dropped: int = 0
     """Of an end: frames that this consumer was not sent."""
 
@@ -47,9 +52,9 @@ class Piece(NamedTuple):
 class Cutter:
     """Bytes in, in any chunks; pieces out."""
 
-    def __init__(self, wanted: Format) -> None:
-        """``wanted``: as they came, or for players."""
-        self._wanted = wanted
+    def __init__(self, wanted: Format, fps: float | None = None) -> None:
+        """``wanted``: as they came, or for players, who are told ``fps`` where the stream says no rate."""
+        self._wanted, self._fps = wanted, fps
         self._buffer = bytearray()
         self._kind: _Json | _Players | None = None
 
@@ -60,26 +65,26 @@ class Cutter:
             yield piece
 
     def finish(self) -> None:
-        """Note that nothing more comes. Raises `StreamError` when that cuts the stream short."""
+        """Note that nothing more comes. Raises `CutOff` when that cuts the stream short."""
         if self._kind is None:
-            raise StreamError("the stream ended before its hello")
+            raise CutOff("the stream ended before its hello")
         if self._buffer or not self._kind.may_end:
-            raise StreamError("the stream was cut off before its end")
+            raise CutOff("the stream was cut off before its end")
 
     def _next(self) -> Piece | None:
         if self._kind is not None:
             return self._kind.take(self._buffer)
         if (line := take_line(self._buffer)) is None:
             return None
-        self._kind = _Players() if line.startswith(Y4M) else _Json(self._wanted)
+        self._kind = _Players() if line.startswith(Y4M) else _Json(self._wanted, self._fps)
         return self._kind.begin(line)
 
 
 class _Json:
     """The stream format with JSON headers."""
 
-    def __init__(self, wanted: Format) -> None:
-        self._players = wanted == "y4m"
+    def __init__(self, wanted: Format, fps: float | None) -> None:
+        self._players, self._fps = wanted == "y4m", fps or USUAL_RATE
         self._hello: Hello
         self._header: tuple[FrameHeader, bytes] | None = None
         self.may_end = False
@@ -92,7 +97,10 @@ class _Json:
             raise StreamError(
                 f"its pictures are {hello.format}, and only {NAMES} can be made into y4m: keep it as it is"
             )
-        return Piece("head", first_line(hello), expected=hello.count)
+        if hello.fps:
+            return Piece("head", first_line(hello), expected=hello.count)
+        line = first_line(msgspec.structs.replace(hello, fps=self._fps))
+        return Piece("head", line, expected=hello.count, assumed_fps=self._fps)
 
     def take(self, buffer: bytearray) -> Piece | None:
         if self._header is None and not self.may_end:

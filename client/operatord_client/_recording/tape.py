@@ -18,6 +18,8 @@ from operatord_protocol.stream import Y4M, End
 
 from .cutter import Cutter, Piece
 
+MOST_FPS = 1_000_000
+"""Frames per second that a stream may have."""
 SUFFIX = ".y4m"
 """Of files that get YUV4MPEG2 unless another format is asked for."""
 
@@ -40,13 +42,14 @@ class Tape:
         _check(options)
         self._file = _File(path, overwrite=options.get("overwrite", False))
         wanted = options.get("format") or ("y4m" if self._file.suffix == SUFFIX else "raw")
-        self._cutter = Cutter(wanted)
+        self._cutter = Cutter(wanted, options.get("fps"))
         self._on_progress = on_progress
         self._most, self._limit = options.get("frames"), options.get("seconds")
         self._begun: float | None = None
         self._numbers: tuple[int, int] | None = None
         """The first frame's and the last one's."""
         self._expected: int | None = None
+        self._assumed_fps: float | None = None
         self._has_headers = False
         """Whether what is written ends with a line of its own."""
         self._ended = False
@@ -117,6 +120,7 @@ class Tape:
 
     def _begin(self, head: Piece) -> None:
         self._file.open()
+        self._assumed_fps = head.assumed_fps
         self._expected, self._has_headers = head.expected, not head.data.startswith(Y4M)
         if None not in (head.expected, self._most) and head.expected <= self._most:  # type: ignore[operator]
             self._most = None  # it comes to its own end
@@ -130,7 +134,8 @@ class Tape:
         """What has been written."""
         seconds = 0.0 if self._begun is None else time.monotonic() - self._begun
         size, frames = self._file.kept
-        return Recorded(frames, self._dropped, size, seconds, self._expected, self._ended)
+        known = frames, self._dropped, size, seconds, self._expected, self._ended
+        return Recorded(*known, self._assumed_fps)
 
     @property
     def _dropped(self) -> int:
@@ -223,3 +228,5 @@ def _check(options: RecordOptions) -> None:
         raise ValueError(f"frames: expected at least 1, got {frames}")
     if (seconds := options.get("seconds")) is not None and not seconds > 0:
         raise ValueError(f"seconds: expected more than 0, got {seconds:g}")
+    if (fps := options.get("fps")) is not None and not 0 < fps <= MOST_FPS:
+        raise ValueError(f"fps: expected more than 0, up to {MOST_FPS}, got {fps:g}")

@@ -9,6 +9,7 @@ from operatord_client.address import Address, Tcp, Tls, from_environment
 from operatord_protocol import stream
 from operatord_protocol.messages import Location
 from operatord_protocol.stream import (
+    CutOff,
     End,
     Frame,
     Hello,
@@ -59,7 +60,7 @@ class Reception:
         if isinstance(exc, TimeoutError):
             return StreamError("the stream fell silent")
         reason = self.reason or (exc.strerror or "no reason given").lower()
-        return StreamError(f"the stream was cut off: {reason}")
+        return CutOff(f"the stream was cut off: {reason}")
 
     def is_cut(self, data: bytes | memoryview, exc: OSError | None = None) -> bool:
         """Tell whether ``data``, or what reading raised, means that the other side has hung up too early."""

@@ -380,6 +380,12 @@ def _record(parser: ArgumentParser) -> None:
         type=values.until,
         help="for this long, such as 90s, or until the stream's end (default: end)",
     )
+    add(
+        "--fps",
+        metavar="N",
+        type=values.rate,
+        help="frames per second for players, if the stream says none (default: 30)",
+    )
     add("--force", action="store_true", help="overwrite an existing file")
 
 

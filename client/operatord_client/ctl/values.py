@@ -116,6 +116,14 @@ def count(text: str) -> int:
     return number
 
 
+@_expecting("a rate above 0, up to 1000000, such as 25")
+def rate(text: str) -> float:
+    """Return frames per second."""
+    if not 0 < (fps := float(text)) <= 1_000_000:
+        raise ValueError(text)
+    return fps
+
+
 @_expecting("a whole number such as 100")
 def whole(text: str) -> int:
     """Return a whole number."""

@@ -94,6 +94,30 @@ def test_stream_that_is_cut_off(daemon: StubDaemon, serve: Serve, ctl: Run, tmp_
     assert "are kept" in ran.err
 
 
+def test_stream_that_is_cut_off_because_its_session_failed_says_why(
+    daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path
+) -> None:
+    failed = golden("rpc: failed")
+    daemon.on("session.get", located(serve(stream_of(3)[:-60])))
+    daemon.on("session.wait", failed)
+    ran = ctl("record", SESSION_ID, str(tmp_path / "f"))
+    assert ran.code == exits.FAILED
+    assert f"was cut off before its end: {failed['result']['reason']}; the 2 frames" in ran.err
+
+
+def test_rate_that_a_stream_does_not_say_is_named_and_given(
+    daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path
+) -> None:
+    assert b"fps" not in stream_of(3)
+    daemon.on("session.get", located(serve(stream_of(3))))
+    usual = ctl("record", SESSION_ID, str(tmp_path / "a.y4m"))
+    assert "rate      30 frames/s for players; the stream says none, and --fps another" in usual.out
+    given = ctl("record", SESSION_ID, str(tmp_path / "b.y4m"), "--fps", "12.5", "-o", "json")
+    assert given.json["assumed_fps"] == 12.5
+    assert (tmp_path / "b.y4m").read_bytes().startswith(b"YUV4MPEG2 W4 H1 F12500:1000 ")
+    assert "rate" not in ctl("record", SESSION_ID, str(tmp_path / "c")).out
+
+
 def test_session_that_waits_for_its_turn(
     daemon: StubDaemon, serve: Serve, ctl: Run, tmp_path: Path
 ) -> None:

@@ -86,6 +86,7 @@ class _Recording:
             "format": args.format,
             "frames": args.most,
             "seconds": args.until,
+            "fps": args.fps,
         }
         try:
             self._so_far = session.record(target, on_progress=note, overwrite=args.force, **options)
@@ -125,9 +126,16 @@ class _Recording:
                 ("recorded", f"{found.frames} frames, {render.size(found.bytes)}"),
                 ("missing", found.dropped or None),
                 ("time", f"{found.seconds:.2f} s, {rate:.1f} frames/s"),
+                ("rate", self._rate()),
                 ("end", "the stream's own" if found.ended else "stopped before the stream's"),
             ]
         )
+
+    def _rate(self) -> str | None:
+        """Return what players are told although the stream says no rate, as a scanner's may not."""
+        fps = self._so_far.assumed_fps if self._so_far else None
+        said = "for players; the stream says none, and --fps another"
+        return None if fps is None else f"{fps:g} frames/s {said}"
 
 
 def _gauge() -> Gauge:
