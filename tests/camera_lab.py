@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -192,10 +193,13 @@ class Consumer:
 class RtspServer:
     """GStreamer's RTSP server with one camera: a moving ball of 320 x 240 at 25 frames a second."""
 
-    def __init__(self, port: int = 0, user: str = "", password: str = "") -> None:
+    def __init__(
+        self, port: int = 0, user: str = "", password: str = "", tls: tuple[Path, ...] = ()
+    ) -> None:
         need_gstreamer()
+        self._scheme = "rtsps" if tls else "rtsp"
         self._process = subprocess.Popen(
-            [SYSTEM_PYTHON, "-I", str(RTSP_SERVER), str(port), user, password],
+            [SYSTEM_PYTHON, "-I", str(RTSP_SERVER), str(port), user, password, *map(str, tls)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -203,7 +207,7 @@ class RtspServer:
         self.port = int(self._process.stdout.readline())
 
     def url(self, userinfo: str = "") -> str:
-        return f"rtsp://{userinfo}{HOST}:{self.port}/camera"
+        return f"{self._scheme}://{userinfo}{HOST}:{self.port}/camera"
 
     def close(self) -> None:
         self._process.kill()
@@ -213,7 +217,13 @@ class RtspServer:
 class MjpegServer:
     """A web server with a camera: JPEGs as multipart/x-mixed-replace, as long as it is asked to go on."""
 
-    def __init__(self, jpegs: list[bytes], port: int = 0, interval: float = 0.04) -> None:
+    def __init__(
+        self,
+        jpegs: list[bytes],
+        port: int = 0,
+        interval: float = 0.04,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.connections = 0
         self._gone = threading.Event()
         lab = self
@@ -230,6 +240,10 @@ class MjpegServer:
         ThreadingHTTPServer.allow_reuse_address = True
         self._server = ThreadingHTTPServer((HOST, port), Handler)
         self._server.daemon_threads = True
+        if tls:
+            self._server.socket = tls.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         self._thread.start()
@@ -286,8 +300,10 @@ def make_jpegs(ffmpeg: str) -> list[bytes]:
 
 
 @contextlib.contextmanager
-def rtsp_server(port: int = 0, user: str = "", password: str = "") -> Iterator[RtspServer]:
-    server = RtspServer(port, user, password)
+def rtsp_server(
+    port: int = 0, user: str = "", password: str = "", tls: tuple[Path, ...] = ()
+) -> Iterator[RtspServer]:
+    server = RtspServer(port, user, password, tls)
     try:
         yield server
     finally:
@@ -296,9 +312,12 @@ def rtsp_server(port: int = 0, user: str = "", password: str = "") -> Iterator[R
 
 @contextlib.contextmanager
 def mjpeg_server(
-    jpegs: list[bytes], port: int = 0, interval: float = 0.04
+    jpegs: list[bytes],
+    port: int = 0,
+    interval: float = 0.04,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[MjpegServer]:
-    server = MjpegServer(jpegs, port, interval)
+    server = MjpegServer(jpegs, port, interval, tls)
     try:
         yield server
     finally:

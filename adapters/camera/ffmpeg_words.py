@@ -44,6 +44,7 @@ ADVICE = {
     "partial file": "its table is at its end, and the web server gives no parts of files (Range): have "
     "ffmpeg -c copy -movflags +faststart write it anew, with the table first",
     r"\b401 |Unauthorized": "the source wants other credentials: register the probe with them",
+    "certificate": "nobody who is known here has signed it; the setting tls_verify=false takes any",
     r"\b404 ": "nothing is at that path",
 }
 """What can be done, by what ffmpeg says; the first that is found counts."""
