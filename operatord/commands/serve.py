@@ -95,8 +95,13 @@ def _cannot_start(exc: OSError, config: Any) -> str:
     state = config.state_path
     place = Path(os.fsdecode(exc.filename))
     if place == state or state in place.parents or place in state.parents:
-        return (
-            f"cannot start: the state directory {state} cannot be used: {exc.strerror}: {exc.filename}; "
-            "choose one that you may write to with --state-dir, or run as a user who may write there"
-        )
+        unusable = f"the state directory {state} cannot be used: {exc.strerror}: {exc.filename}"
+        return f"cannot start: {unusable}; {_way_out(exc)}"
     return f"cannot start: {exc.strerror or exc}: {exc.filename}"
+
+
+def _way_out(exc: OSError) -> str:
+    """Say what to do about a state directory where nothing can be written."""
+    if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that disk, or choose another place with --state-dir"
+    return "choose one that you may write to with --state-dir, or run as a user who may write there"

@@ -221,7 +221,7 @@ def draft_of(path: Path) -> Iterator[Path]:
     except OSError as exc:
         with contextlib.suppress(OSError):
             draft.unlink()
-        if exc.filename == str(draft):
+        if exc.filename in (None, str(draft)):  # a write that fails names no file at all
             raise OSError(exc.errno, exc.strerror, str(path)) from exc
         raise
     except BaseException:

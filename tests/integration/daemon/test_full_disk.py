@@ -12,12 +12,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Refused, Served, Wire, in_process, left_of, receive, served, until
+from daemon_lab import (
+    OPERATORD,
+    Json,
+    Refused,
+    Served,
+    Wire,
+    clean_env,
+    in_process,
+    left_of,
+    receive,
+    run,
+    served,
+    until,
+)
 
 from operatord.engines.base import DiskFull, NetworkPlan
 from operatord.engines.process.engine import ProcessEngine
 
 FULL = "disk is full"
+FAILED = 1
 NO_RESERVE: Json = {"system_reserved": {"disk": 0}}
 
 
@@ -187,3 +201,15 @@ async def test_start_that_meets_the_full_disk_in_its_engine_fails_for_it(
         assert len((await receive(session["location"]))[1]) == 2
         ended = await wire.call("session.wait", session_id=session["session_id"])
         assert ended["outcome"] == "completed", "an end that cannot be written down is one"
+
+
+async def test_daemon_that_finds_the_disk_full_at_its_start_says_so(small_disk: Path) -> None:
+    """A14: nothing is the matter with the address where it would have listened."""
+    fill(small_disk)
+    state = str(small_disk / "state")
+    command = [OPERATORD, "serve", "--engine", "process", "--listen", "127.0.0.1:0"]
+    code, out, err = await run(*command, "--state-dir", state, env=clean_env())
+    assert (code, out, len(err.splitlines())) == (FAILED, "", 1)
+    assert f"the state directory {state} cannot be used: No space left on device" in err
+    assert "make room" in err
+    assert "127.0.0.1" not in err
