@@ -119,6 +119,8 @@ class LastingFeed(Feed[Event]):
         self._timeout = timeout
         self._closed = threading.Event()
         self._renewing = threading.Lock()
+        self._due: float | None = None
+        """When the next attempt to connect is due; it outlives a caller with less time than that."""
         super().__init__(connect, self._subscribe, self._note)
         forks.note(self)
 
@@ -162,12 +164,7 @@ class LastingFeed(Feed[Event]):
         """Connect anew unless another thread has; return False when the time is up or the feed is closed."""
         if self._connection is not lost:
             return True
-        while not self._closed.is_set():
-            pause, left = self._bookmark.pause(), time_left(deadline)
-            if self._closed.wait(pause if left is None else min(pause, left)):
-                break
-            if left is not None and left < pause:
-                return False
+        while self._rested(deadline):
             try:
                 self._connection = self._subscribed()
             except (ClientError, WireError) as exc:
@@ -177,6 +174,17 @@ class LastingFeed(Feed[Event]):
                 return True
             self._connection.close()
         return False
+
+    def _rested(self, deadline: float | None) -> bool:
+        """Wait until the next attempt is due; False when the time is up first, or the feed is closed."""
+        now = time.monotonic()
+        if self._due is None:
+            self._due = now + self._bookmark.pause()
+        end = self._due if deadline is None else min(self._due, deadline)
+        if self._closed.wait(max(0.0, end - now)) or end < self._due:
+            return False
+        self._due = None
+        return True
 
 
 def lasting_event_feed(

@@ -308,6 +308,26 @@ def test_refusal_that_passes_is_waited_out(daemon: StubDaemon, events: Any) -> N
         assert next(feed).seq == EVENT["params"]["seq"]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_caller_with_less_time_than_a_pause_is_connected_again(
+    daemon: StubDaemon, events: Any, aclient: AsyncClient, kind: str
+) -> None:
+    """Who looks in now and then, between other work, has what is left of the pause run on meanwhile."""
+    busy = refusal("too_many_requests", 14, True)
+    daemon.on("events.subscribe", in_turn([SUBSCRIBED, CLOSE], [busy], [SUBSCRIBED, EVENT]))
+    found = None
+    if kind == "sync":
+        with events() as feed:
+            for _ in range(200):
+                found = found or feed.take(FIRST_PAUSE / 4)
+    else:
+        async with aclient.events(reconnect=True) as afeed:
+            for _ in range(200):
+                found = found or await afeed.take(FIRST_PAUSE / 4)
+    assert found is not None
+    assert found.seq == EVENT["params"]["seq"]
+
+
 async def test_async_feed_does_the_same(daemon: StubDaemon, aclient: AsyncClient) -> None:
     busy, forbidden = refusal("too_many_requests", 14, True), refusal("forbidden", 2, False)
     answers = in_turn([SUBSCRIBED, CLOSE], [busy], [SUBSCRIBED, EVENT, CLOSE], [forbidden])
