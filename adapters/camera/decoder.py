@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import subprocess
@@ -29,8 +28,8 @@ from ffmpeg_words import (
 from nut import NutReader
 from operatord_stage.stage import BAD_SETTING, Fault
 
-PIPE_BYTES = 1 << 20
-"""Bytes that may wait in the pipe of the pictures: as many as everybody may have."""
+WAITING_BYTES = 1 << 20
+"""Bytes of pictures that may wait to be read, if the system allows as many."""
 LEAVE = 0.3
 """Seconds for ffmpeg to take leave of the source before it is killed."""
 SAID_EVERY = 2.0
@@ -63,19 +62,18 @@ class Decoder:
         self._errors.clear()
         self._described.clear()
         self._opened = self._leaving = False
+        self._pictures, theirs = pictures_channel()
         pipe = subprocess.PIPE
         try:
-            process = subprocess.Popen(
-                call.arguments, stdin=pipe, stdout=pipe, stderr=pipe, env=environment()
-            )
+            with theirs:
+                process = subprocess.Popen(
+                    call.arguments, stdin=pipe, stdout=theirs, stderr=pipe, env=environment()
+                )
         except OSError as exc:
             why = f"ffmpeg cannot be started, is it installed? ({exc.strerror})"
             raise Fault(BAD_SETTING, why) from exc
-        assert process.stdin and process.stdout and process.stderr
-        self._process, self._pictures = process, process.stdout
-        # A user may have used up what all pipes may have together.
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._pictures, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        assert process.stdin and process.stderr
+        self._process = process
         self._listener = threading.Thread(target=self._listen, args=(process.stderr,), daemon=True)
         self._listener.start()
         with contextlib.suppress(OSError), process.stdin as listing:  # it may have ended already
@@ -166,6 +164,17 @@ class Decoder:
             self.fps, self.untimed = source_fps(text), is_untimed(text)
         if text.startswith("Output #0"):
             self._described.set()
+
+
+def pictures_channel() -> tuple[socket.socket, socket.socket]:
+    """Return the two ends on which pictures come from ffmpeg: the one to read, and ffmpeg's.
+
+    Sockets, as they hold pictures in pieces of 32 KiB where a pipe does in pages of 4 KiB, and who reads does
+    not wait for the same lock as who writes: a picture of 1080p in colour takes a third less time.
+    """
+    ours, theirs = socket.socketpair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES)  # or what is allowed
+    return ours, theirs
 
 
 def environment() -> dict[str, str]:

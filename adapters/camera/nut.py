@@ -4,14 +4,13 @@
 The format is described in nut.txt (https://ffmpeg.org/nut.html, version 3). A stream is a line of text, then
 packets that begin with a start code, and frames that begin with a code of one byte, which stands for a row of
 a table in the main header. A number has seven bits in each byte, the first bit of which says that another
-follows. Checksums are not looked at: a pipe loses nothing.
+follows. Checksums are not looked at: on one machine nothing is lost.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import time
 from typing import NamedTuple
 
 FILE_ID = b"nut/multimedia container\0"
@@ -26,9 +25,6 @@ RESERVED, HEADER_INDEX, MATCH_TIME, CODED_FLAGS = 0x80, 0x400, 0x800, 0x1000
 """Flags of a frame's header, as nut.txt numbers them."""
 READ_AHEAD = 64
 """Bytes that are read for a header: what is too much belongs to a picture, and is copied to it."""
-LARGE, GATHERING = 256 * 1024, 0.0003
-"""Bytes worth waiting for, and the seconds in which the decoder writes them. Who reads while it writes
-gets little at a time, and both wait for the same lock of the pipe."""
 LONGEST_PACKET = 1 << 20
 """Bytes in a packet that is no frame."""
 
@@ -105,8 +101,6 @@ class Pipe(Packet):
         filled = len(ahead)
         while filled < len(view):
             self._wait()
-            if len(view) - filled >= LARGE:
-                time.sleep(GATHERING)
             received = os.readv(self._descriptor, [view[filled:]])
             if not received:
                 raise EOFError
