@@ -31,6 +31,8 @@ sys.path.insert(0, str(ADAPTERS / "openigtlink-in"))  # for `igtl`
 HEADER = struct.Struct(">H12s20sIIQQ")
 RAS, LPS = 1, 2
 TYPES = {"uint8": 3, "int16": 4, "uint16": 5, "float32": 10}
+POSE = np.eye(4)
+POSE[:3, 3] = 1, 2, 3
 STRAIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
 
 
@@ -260,3 +262,37 @@ def pyigtl_server() -> Iterator[Any]:
         server.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def disk(number: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return a bright picture with a dark disk, which the segmentation finds."""
+    y, x = np.mgrid[:64, :96]
+    inside = (x - 40 - number % 20) ** 2 + (y - 30) ** 2 < 15**2
+    return np.where(inside, np.uint8(20), np.uint8(200))[None]
+
+
+@contextlib.contextmanager
+def scanning() -> Iterator[int]:
+    """Have pyigtl's server send pictures, which their time stamps count, and poses; give its port.
+
+    It serves one client at a time, and sees that one has left only when it sends: the daemon's look at it
+    costs pictures.
+    """
+    over = threading.Event()
+
+    def send(server: Any) -> None:
+        number = 0
+        while not over.wait(0.02):
+            number += 1
+            sent = pyigtl.ImageMessage(disk(number), timestamp=1000 + number, device_name="US")
+            server.send_message(pyigtl.TransformMessage(POSE, device_name="Pose"), wait=False)
+            server.send_message(sent, wait=False)
+
+    with pyigtl_server() as server:
+        thread = threading.Thread(target=send, args=(server,))
+        thread.start()
+        try:
+            yield server.socket.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()

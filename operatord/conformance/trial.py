@@ -19,6 +19,7 @@ from .bench import Bench, Launch, Place, Running
 from .consumer import CONSUME, SILENT, Consumer, meet
 from .pictures import FRAMES, Pictures
 from .seen import Ending, Seen
+from .source import Source
 from .subject import Address, Subject
 from .upstream import Script, Upstream
 
@@ -45,6 +46,7 @@ class Trial:
         """What a consumer says: at the port of a sink another protocol may be spoken."""
         self.upstream: Upstream | None = None
         self._decoy: Upstream | None = None
+        self._source = Source(subject.env)
         self.measured: dict[str, float] = {}
         self._stage: Running | None = None
         self._place: Place | None = None
@@ -57,6 +59,7 @@ class Trial:
     async def __aenter__(self) -> Self:
         stage = self.subject.stage
         self._place = await self._bench.place(self.name, self.subject.name, stage.port)
+        await self._source.open(self._place.host)
         return self
 
     async def __aexit__(
@@ -70,6 +73,7 @@ class Trial:
         for upstream in (self.upstream, self._decoy):
             if upstream is not None:
                 await upstream.close()
+        await self._source.close()
         if self._stage is not None and not isinstance(exc, asyncio.CancelledError):
             await self._stage.remove()  # else the bench removes all at once
 
@@ -111,7 +115,8 @@ class Trial:
         own = Address(self._place.own.host, self._place.own.port)
         port = 0 if self.upstream is None else self.upstream.port
         said = {key: str(value) for key, value in more.items()}
-        return self.subject.environment(own, Address(self._place.host, port), said)
+        env = self.subject.environment(own, Address(self._place.host, port), said)
+        return env | self._source.env
 
     async def start(
         self,

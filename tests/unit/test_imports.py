@@ -97,8 +97,8 @@ RULES: dict[str, set[str]] = {
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},
     "operatord.conformance": {
         "operatord.conformance", "operatord.core", "operatord.engines.base", "operatord.engines.options",
-        "operatord.provision.stage_options", "operatord.provision.subnet_count", "operatord_protocol",
-        "msgspec",
+        "operatord.provision.stage_options", "operatord.provision.subnet_count", "operatord.streams.relay",
+        "operatord_protocol", "msgspec",
     },
     "operatord.conformance.judging": {
         "operatord.conformance.judging", "operatord.conformance.pictures", "operatord.conformance.seen",

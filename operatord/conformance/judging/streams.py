@@ -195,12 +195,27 @@ def second(e: Evidence) -> Verdict:
         found = seen.reading(name)
         if found.wire == "other":
             return unknown(OTHER)
-        if not found.seqs or found.fault or not found.is_gapless or found.end is None:
+        if not _is_whole(found, e) or found.end is None:
             return broken(f"the {name} consumer: {_loss(found)}")
-    slow = seen.reading("second")
-    if slow.seqs[-1:] != seen.reading("first").seqs[-1:]:
+    return _compared(seen.reading("first"), seen.reading("second"))
+
+
+def _is_whole(found: Reading, e: Evidence) -> bool:
+    """Tell whether a consumer got all that there was: a live source may skip frames for all alike."""
+    skips = e.subject.kind == "probe" and found.is_in_order
+    return bool(found.seqs) and not found.fault and (found.is_gapless or skips)
+
+
+def _compared(first: Reading, slow: Reading) -> Verdict:
+    """Judge by the frames since both were there."""
+    if slow.seqs[-1:] != first.seqs[-1:]:
         return broken(f"the slow one ended with frame {slow.seqs[-1:]}")
-    return holds("both got every frame")
+    if first.is_gapless and slow.is_gapless:
+        return holds("both got every frame")
+    both = max(first.seqs[0], slow.seqs[0])
+    if [each for each in first.seqs if each >= both] != [each for each in slow.seqs if each >= both]:
+        return broken("one got frames that the other did not get")
+    return holds("both got the same frames, with gaps, as a live source may have")
 
 
 def _loss(found: Reading) -> str:

@@ -224,6 +224,19 @@ def test_a_probe_with_a_live_source_may_have_gaps() -> None:
     assert state(findings(trials), "count") == "does not hold"
 
 
+def test_a_live_source_may_skip_frames_for_all_its_consumers_alike() -> None:
+    def both(first: tuple[int, ...], second: tuple[int, ...]) -> dict[str, Seen]:
+        seen = changed("checked", "first", seqs=first)["checked"]
+        slow = msgspec.structs.replace(WHOLE, seqs=second)
+        readings = {**seen.readings, "second": slow}
+        return good() | {"checked": msgspec.structs.replace(seen, readings=readings)}
+
+    alike, later = both((0, 2, 5), (0, 2, 5)), both((0, 2, 5), (2, 5))
+    assert {state(findings(each, "probe"), "second-consumer") for each in (alike, later)} == {"holds"}
+    for each, kind in ((both((0, 2, 5), (0, 5)), "probe"), (alike, "filter")):
+        assert state(findings(each, kind), "second-consumer") == "does not hold"
+
+
 def test_a_probe_that_sends_too_little_to_be_held_up_cannot_be_told() -> None:
     moving = said({**REPORT, "blocked": 0, "frames": 1}, {**REPORT, "blocked": 0, "frames": 2})
     trials = changed("paused", output=moving)
