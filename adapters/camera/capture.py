@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from fractions import Fraction
+from math import isqrt
 from typing import Any
 
 from camera_settings import BYTES_PER_PIXEL, CameraSettings
@@ -78,7 +79,7 @@ class Capture:
         settings, (width, height) = self._settings, self._size
         size = width * height * BYTES_PER_PIXEL[settings.pixel_format]
         if size > PAYLOAD_LIMIT:
-            limit = f"more than the {PAYLOAD_LIMIT} that a stage sends: set width, or crop"
+            limit = f"more than the {PAYLOAD_LIMIT} that a stage sends: {smaller(width, height, settings)}"
             raise Fault(NO_NEIGHBOUR, f"pictures of {width}×{height} have {size} bytes, {limit}")
         fps = self._source_fps() if settings.fps is None else settings.fps
         picture = {"width": width, "height": height, "format": settings.pixel_format}
@@ -162,6 +163,16 @@ class Capture:
         if why != before and not self._stopped.is_set():
             say(f"{self._settings.url.shown} cannot be opened again yet: {why}")
         return why
+
+
+def smaller(width: int, height: int, settings: CameraSettings) -> str:
+    """Return what to set for pictures of this size that are too large: the largest ones that can be sent."""
+    # One row less than there is room for, as the height of the scaled picture is rounded.
+    room = PAYLOAD_LIMIT // BYTES_PER_PIXEL[settings.pixel_format] - width
+    ways = [f"set width to {isqrt(room * width // height)} or less", "crop"]
+    if settings.pixel_format != "gray8" and width * height <= PAYLOAD_LIMIT:
+        ways.append("take gray8 as pixel_format")
+    return ", or ".join(ways)
 
 
 def say(sentence: str) -> None:

@@ -49,6 +49,24 @@ def test_pictures_that_no_stage_takes_are_told(launch: Launch, recording: Path) 
     assert "pictures of 8000×8000 have 64000000 bytes" in ended.sentences
 
 
+def test_a_camera_of_4k_in_colour_is_told_how_to_get_pictures(
+    launch: Launch, decoder: str, tmp_path: Path
+) -> None:
+    """What is advised works: the largest width, and grey."""
+    path = tmp_path / "large.mkv"
+    source = ["-f", "lavfi", "-i", "color=white:size=3840x2160:rate=10", "-frames:v", "2"]
+    subprocess.run([decoder, "-loglevel", "error", *source, "-c:v", "mjpeg", str(path)], check=True)
+    ended = launch(f"file:{path}", pixel_format="rgb24").ended()
+    assert ended.code == 3
+    limit = "more than the 16777216 that a stage sends"
+    ways = "set width to 3152 or less, or crop, or take gray8 as pixel_format"
+    assert f"3840×2160 have 24883200 bytes, {limit}: {ways}" in ended.sentences
+    smaller: dict[str, object] = {"pixel_format": "rgb24", "width": 3152}
+    for env, size in ((smaller, 3152 * 1773 * 3), ({"pixel_format": "gray8"}, 3840 * 2160)):
+        with Consumer(launch(f"file:{path}", **env).port()) as consumer:
+            assert [len(frame.image) for frame in consumer.frames()] == [size, size]
+
+
 def test_a_small_file_with_a_huge_picture_is_refused_before_it_is_decoded(
     launch: Launch, decoder: str, tmp_path: Path
 ) -> None:
