@@ -145,9 +145,17 @@ async def pulled(lab: Lab, image: str) -> list[Pulled]:
 
 
 @pytest.fixture
-def wants_tls(client: docker.APIClient) -> bool:
-    """Whether the engine takes nothing from a registry without TLS, as Podman does even on loopback."""
+def is_podman(client: docker.APIClient) -> bool:
     return any(each["Name"] == "Podman Engine" for each in client.version()["Components"])
+
+
+@pytest.fixture
+def wants_tls(client: docker.APIClient, is_podman: bool) -> bool:
+    """Whether the engine takes nothing from loopback without TLS, as Podman does if it is not told otherwise."""
+    if not is_podman:
+        return False
+    info = client.get(f"{client.base_url}/v4.0.0/libpod/info").json()
+    return not info["registries"].get("127.0.0.1", {}).get("Insecure")
 
 
 async def test_image_comes_and_is_there_by_its_digest_too(
@@ -183,6 +191,18 @@ async def test_refusal_is_a_sentence_that_says_what_to_do(
     with pytest.raises(PullFailed, match="speaks no TLS" if wants_tls else says) as failed:
         await pulled(docker_lab, image)
     assert failed.value.image == image
+
+
+async def test_registry_without_tls_is_named_where_that_is_wanted(
+    docker_lab: Lab, registry: Registry, is_podman: bool
+) -> None:
+    """Of all that is on loopback, Podman is told of one address that it may do without."""
+    image = registry.image.replace("127.0.0.1", "localhost")
+    if not is_podman:
+        assert (await pulled(docker_lab, image))[-1].total > 0
+        return
+    with pytest.raises(PullFailed, match="speaks no TLS"):
+        await pulled(docker_lab, image)
 
 
 async def test_registry_that_is_not_there(docker_lab: Lab) -> None:
