@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PACE = 0.01
 """Seconds between two pictures of the scanner."""
-LIVE = {"lossless"}
-"""What is not required, and does not hold, where a source does not wait."""
+LIVE = {"lossless", "checked"}
+"""What is not required, and need not hold, where a source waits for nobody."""
 UNTOLD = {"second-consumer", "lossless", "checked", "live-consumer", "watch"}
 """What cannot be told of a stage that speaks another protocol."""
 
