@@ -213,7 +213,9 @@ def _compared(first: Reading, slow: Reading) -> Verdict:
     if first.is_gapless and slow.is_gapless:
         return holds("both got every frame")
     both = max(first.seqs[0], slow.seqs[0])
-    if [each for each in first.seqs if each >= both] != [each for each in slow.seqs if each >= both]:
+    if [each for each in first.seqs if each >= both] != [
+        each for each in slow.seqs if each >= both
+    ]:
         return broken("one got frames that the other did not get")
     return holds("both got the same frames, with gaps, as a live source may have")
 

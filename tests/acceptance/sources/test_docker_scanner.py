@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""operatord-openigtlink-in in a container: a scanner on this machine, which is pyigtl's server, by its URL."""
+"""operatord-openigtlink-in in a container: a scanner on this machine, pyigtl's server, by its URL."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def is_podman(client: docker.APIClient) -> bool:
 
 @pytest.fixture
 def wants_tls(client: docker.APIClient, is_podman: bool) -> bool:
-    """Whether the engine takes nothing from loopback without TLS, as Podman does if it is not told otherwise."""
+    """Whether the engine wants TLS even on loopback, as Podman does if it is not told otherwise."""
     if not is_podman:
         return False
     info = client.get(f"{client.base_url}/v4.0.0/libpod/info").json()

@@ -232,7 +232,9 @@ def test_a_live_source_may_skip_frames_for_all_its_consumers_alike() -> None:
         return good() | {"checked": msgspec.structs.replace(seen, readings=readings)}
 
     alike, later = both((0, 2, 5), (0, 2, 5)), both((0, 2, 5), (2, 5))
-    assert {state(findings(each, "probe"), "second-consumer") for each in (alike, later)} == {"holds"}
+    assert {state(findings(each, "probe"), "second-consumer") for each in (alike, later)} == {
+        "holds"
+    }
     for each, kind in ((both((0, 2, 5), (0, 5)), "probe"), (alike, "filter")):
         assert state(findings(each, kind), "second-consumer") == "does not hold"
 
