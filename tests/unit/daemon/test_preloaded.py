@@ -72,6 +72,16 @@ async def test_it_is_a_child_with_a_place_and_streams_of_its_own(tmp_path: Path)
         assert process.wait(60) == 0
 
 
+def test_it_looks_at_the_variables_that_it_is_given(tmp_path: Path) -> None:
+    """Those, too, that are read as a module is loaded."""
+    env = {**clean_env(), "OPERATORD_FAILPOINT": "journal.commit.before"}
+    with subprocess.Popen([*SERVE, str(tmp_path)], env=env, stderr=subprocess.PIPE) as process:
+        assert "preloaded.py" in command_line(process.pid)
+        assert process.stderr is not None
+        assert b"listening" not in process.stderr.read()
+    assert process.returncode == -signal.SIGKILL
+
+
 def test_when_it_has_ended_nobody_has_its_streams() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
