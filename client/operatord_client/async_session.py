@@ -145,6 +145,8 @@ class AsyncRunningSession:
             if reason := await self._why_cut():
                 raise CutOff(f"{exc}: {reason}") from exc
             raise
+        if recorded.ended and self.location and self.location.format == "y4m":
+            await self._require_success()
         self._was_recorded = recorded.ended
         return recorded
 
@@ -222,6 +224,12 @@ class AsyncRunningSession:
             self.info = await self._client.wait(self.id, call_timeout=CUT_SECONDS)
         reason = self.info.reason
         return reason if self.info.phase == "ended" and isinstance(reason, str) else ""
+
+    async def _require_success(self) -> None:
+        """Raise `CutOff` if it has failed: a stream for players ends as one that is cut off does."""
+        reason = await self._why_cut()
+        if reason and self.info.outcome == "failed":
+            raise CutOff(f"the stream was cut off: {reason}")
 
     async def _settled(self) -> bool:
         """Give the session time to end as completed, instead of stopping it."""

@@ -407,6 +407,24 @@ async def test_recording_that_is_cancelled_twice_still_waits_for_the_disk(
     assert end == End(frames=1)
 
 
+@pytest.mark.parametrize("outcome", ["failed", "completed"])
+def test_players_stream_of_a_session_that_fails_is_said_to_be_cut_off(
+    client: Client, daemon: StubDaemon, serve: Serve, tmp_path: Path, outcome: str
+) -> None:
+    found = located(serve(Y4M))
+    found["result"]["location"]["format"] = "y4m"
+    daemon.on("session.get", found)
+    ended = {**found["result"], "phase": "ended", "outcome": outcome, "reason": "why"}
+    daemon.on("session.wait", {"result": ended})
+    session = client.attach(SESSION_ID)
+    if outcome == "completed":
+        assert session.record(tmp_path / "f").ended
+    else:
+        with pytest.raises(StreamError, match="the stream was cut off: why"):
+            session.record(tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == Y4M
+
+
 def test_session_that_has_ended_is_named(
     client: Client, daemon: StubDaemon, streamed: StreamServer, tmp_path: Path
 ) -> None:
