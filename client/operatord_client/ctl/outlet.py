@@ -29,6 +29,15 @@ class Outlet:
                 raise BrokenPipeError
 
 
+def require_reader() -> None:
+    """Raise `BrokenPipeError` if nobody reads the output any more."""
+    if (out := _descriptor()) is not None:
+        poll = select.poll()
+        poll.register(out, 0)
+        if any(events & GONE for _, events in poll.poll(0)):
+            raise BrokenPipeError
+
+
 def _descriptor() -> int | None:
     """Return that of standard output; None for a terminal, which sends SIGHUP, and where there is none."""
     try:

@@ -112,6 +112,29 @@ def test_session_is_stopped_at_once_when_nobody_reads_what_is_printed(
     assert ended(process) == (exits.BROKEN_PIPE, "")
 
 
+@pytest.mark.parametrize(
+    ("method", "answer", "args"),
+    [
+        ("events.subscribe", "rpc: subscribed", ["events"]),
+        ("events.subscribe", "rpc: subscribed", ["events", "--reconnect"]),
+        ("events.subscribe", "rpc: subscribed", ["watch", SESSION_ID]),
+        ("session.logs", "rpc: logs, followed", ["logs", "--follow", SESSION_ID]),
+    ],
+)
+def test_who_follows_ends_when_nobody_reads_what_is_printed(
+    daemon: StubDaemon, method: str, answer: str, args: list[str]
+) -> None:
+    """As below ``| head``: while nothing happens, and nothing is to be printed."""
+    daemon.on(method, golden(answer))
+    daemon.on("session.get", golden("rpc: started"))
+    ours, theirs = os.pipe()
+    process = spawn(daemon, [*COMMAND, *args], stdout=theirs)
+    os.close(theirs)
+    daemon.asked(method)
+    os.close(ours)
+    assert ended(process) == (exits.BROKEN_PIPE, "")
+
+
 def test_terminal_that_is_closed_stops_it_too(daemon: StubDaemon, held: HeldStream) -> None:
     """N17: where nothing can be written any more, not even that the session is stopped."""
     ours, theirs = pty.openpty()

@@ -5,16 +5,36 @@ from __future__ import annotations
 
 from operatord_client.ctl import render
 from operatord_client.ctl.context import Context
+from operatord_client.ctl.outlet import require_reader
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any
+    from collections.abc import Iterator
+    from typing import Any, TypeVar
+
+    from operatord_client.feeds import Feed
+
+    T = TypeVar("T")
+
+LOOK_SECONDS = 1.0
+"""How often it is looked whether anybody still reads the output, while there is nothing to print."""
 
 TAIL = 100
 MOST = 10_000
 """Lines of each stage that the daemon gives if it is not said how many, and at most."""
 OLDER = "… there are older lines, more than fit into one answer; --follow prints them, too"
+
+
+def followed(feed: Feed[T]) -> Iterator[T]:
+    """Yield what a feed brings, to its end. Raises `BrokenPipeError` soon after nobody reads the output any
+    more, or a program in a pipeline would stay until something happens.
+    """
+    while not feed.ended:
+        if (item := feed.take(LOOK_SECONDS)) is not None:
+            yield item
+        else:
+            require_reader()
 
 
 def logs(ctx: Context, args: Namespace) -> None:
@@ -43,7 +63,7 @@ def logs(ctx: Context, args: Namespace) -> None:
         ctx.answer("session.logs", params, rendered_all)
         return
     with ctx.client.logs(params.pop("session_id"), follow=True, **params) as feed:
-        for line in feed:
+        for line in followed(feed):
             if whole or is_for_people(line.line):
                 ctx.show({"stage": line.stage, "time": line.time, "line": line.line}, rendered)
 
@@ -65,5 +85,5 @@ def events(ctx: Context, args: Namespace) -> None:
     types = args.type or None
     wanted = {"session_id": session, "types": types, "since": args.since}
     with ctx.client.events(**wanted, reconnect=args.reconnect) as feed:
-        for event in feed:
+        for event in followed(feed):
             ctx.show(event.data, render.event)

@@ -9,6 +9,7 @@ from operatord_client.ctl import render, terminal
 from operatord_client.ctl.context import Context
 from operatord_protocol.visible import tidied
 
+from .following import followed
 from .sessions import code_of
 from .view import View
 
@@ -42,7 +43,7 @@ def watch(ctx: Context, args: Namespace) -> int:
     with ctx.client.events(session_id=session_id) as feed, screen:
         view = _look(ctx, session_id, screen, "")
         while not view.ended:
-            event = feed.take(screen.tick)
+            event = next(followed(feed), None) if screen.tick is None else feed.take(screen.tick)
             view = _look(ctx, session_id, screen, "" if event is None else event.type)
     return code_of(view.session)
 
