@@ -6,6 +6,7 @@ only `journal` (which writes), `reader` and `copies` contain SQL about them.
 from __future__ import annotations
 
 import contextlib
+import re
 import sqlite3
 from typing import NamedTuple
 
@@ -27,6 +28,16 @@ INSERT INTO fact VALUES ('unknown_past', CAST('true' AS BLOB));
 
 MIGRATIONS: dict[int, str] = {}
 """For each older version, the statements that lead to the next one."""
+
+SCRUB = """
+UPDATE session SET data = without_user(data)
+WHERE ended IS NOT NULL AND instr(data, CAST('"source":{' AS BLOB))
+    AND NOT EXISTS (SELECT 1 FROM fact WHERE name = 'scrubbed');
+INSERT OR IGNORE INTO fact (name, data) VALUES ('scrubbed', CAST('true' AS BLOB));
+"""
+"""Takes user and password out of the URLs of sessions that have ended, once in the life of a file: now they
+are not written down with them, and earlier they were."""
+_USER = re.compile(rb'("source":\{[^{}]*"url":"[^"@]{1,40}://)[^"@]*@')
 
 SLOTS = "slots"
 """The fact that has the ids of the slots that nobody had claimed when the newest was made."""
@@ -102,7 +113,14 @@ def migrate(db: sqlite3.Connection) -> None:
         db.executescript(f"BEGIN; {step}; PRAGMA user_version = {reached}; COMMIT;")
     if steps:
         _check_tables(db)
+    db.create_function("without_user", 1, _without_user)
+    db.executescript(f"BEGIN; {SCRUB} COMMIT;")
     db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _without_user(data: bytes | str) -> bytes | str:
+    """Return what a row says without user and password in its source's URL; a damaged one may be text."""
+    return _USER.sub(rb"\1", data) if isinstance(data, bytes) else data
 
 
 def check(db: sqlite3.Connection) -> None:

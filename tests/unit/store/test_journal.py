@@ -139,6 +139,24 @@ async def test_probes_are_forgotten_changed_and_kept_in_order(path: Path) -> Non
         assert again.probes()["a"] == b"3"
 
 
+async def test_credentials_of_ended_sessions_that_were_written_earlier_are_gone(
+    path: Path,
+) -> None:
+    told = b'{"plan":{"source":{"name":"cam","url":"rtsp://ada:geheim@cam:554/a?x=1"}},"fps":25.0}'
+    async with opened(path) as journal:
+        journal.note_session(row("ended", ended=1.0, data=told))
+        journal.note_session(row("lives", data=told))
+        journal.note_session(row("torn", ended=1.0, data=told[:-3]))
+        await journal.settled()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM fact WHERE name = 'scrubbed'")  # as an earlier version left it
+    async with opened(path) as journal:
+        found = journal.ended("ended")
+        assert found is not None
+        assert found.data == told.replace(b"ada:geheim@", b"")
+        assert [each.data for each in journal.living()] == [told], "its adapter needs them"
+
+
 async def test_newest_events_are_kept(path: Path) -> None:
     async with opened(path) as journal:
         for seq in range(1, EVENTS_KEPT + 6):
