@@ -29,7 +29,8 @@ NOTES = [
     "verification of the stream; the others run the bare images without any of that.",
     "as shipped: stages run and wait while their network is made; the floor's, late, need none: they",
     "find each other on the loopback that they share, and the network only brings the published port.",
-    "late_bind off: they start when it is there; spare network: the same with slots.networks 1.",
+    "late_bind off: they start when it is there; spare network: the same with slots.networks 1;",
+    "with a way out: as shipped, with egress lan, so that the network is not closed.",
 ]
 STOP_NOTES = [
     "operatord: SIGTERM, logs kept, removal proven; compose: down -t 2; the others: forced removal.",
@@ -127,6 +128,7 @@ def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Com
         "segmented": shipped("segmented"),
         "ordinary": each_stage(shipped("segmented"), late_bind="off"),
         "separate": shipped("segmented", network="separate"),
+        "open": each_stage(shipped("segmented"), egress="lan"),
     }
     spares = {"pipelines": {"ordinary": pipelines["ordinary"]}, "slots": {"networks": 1}}
     daemon = stack.enter_context(operatord_on_docker(engine, url, {"pipelines": pipelines}))
@@ -136,6 +138,7 @@ def _competitors(stack: ExitStack, engine: EngineApi, url: str) -> dict[str, Com
         "operatord, late_bind off": Session(daemon, "ordinary"),
         "operatord, spare network": SpareSession(spare, "ordinary"),
         "operatord, separate": Session(daemon, "separate"),
+        "operatord, with a way out": Session(daemon, "open"),
         "API floor, separate": stack.enter_context(contextlib.closing(Floor(url, shared=False))),
         "API floor, shared": stack.enter_context(contextlib.closing(Floor(url, shared=True))),
         "API floor, shared, late": stack.enter_context(
