@@ -95,6 +95,7 @@ _FOUND = (
     (("'", "`"), "put names and text in double quotes and, in a shell, the whole line in single ones"),
     (("\u201c", "\u201d", "\u201e", "\u2018", "\u2019"), "type plain double quotes, not typographic ones"),
     (("\\",), "leave out the backslashes"),
+    (("+",), "a number is written without +"),
     (("True", "False"), "JSON has true and false, in small letters"),
     (("None", "nil", "undefined"), "leave out what has no value"),
     (("NaN", "Infinity", "-Infinity", "inf"), "JSON has no such number"),
@@ -108,7 +109,7 @@ _HALF_LETTER = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?:[^\\]|\\[^u])")
 def what_is_typed_wrong(line: bytes, fault: str) -> str:
     """Return ``: what to do`` about a line that is no JSON by the decoder's ``fault``, or nothing."""
     match = _AT.search(fault)
-    hint = _hint(line, fault, int(match[1]) if match else 0)
+    hint = _foreign_byte(line) or _hint(line, fault, int(match[1]) if match else 0)
     return f": {hint}" if hint else ""
 
 
@@ -125,6 +126,16 @@ def _hint(line: bytes, fault: str, at: int) -> str:
     if line[:1] != b"{":
         return "a request is an object, and begins with {"
     return _within(rest[:16], fault, line[at - 1 : at + 1])
+
+
+def _foreign_byte(line: bytes) -> str:
+    """Say which byte of a line is not UTF-8, and what may have sent it; nothing if all are."""
+    try:
+        line.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        byte = f"{line[exc.start]:#x}"
+        return f"{byte} at byte {exc.start} is not UTF-8: is the terminal, or the file, set to Latin-1?"
+    return ""
 
 
 def _within(rest: bytes, fault: str, around: bytes) -> str:

@@ -122,6 +122,7 @@ def test_what_is_json_and_wrong(line: str, sentence: str) -> None:
         ('{"count":0x10}', ": a number is written as 200 or 0.5; "),
         ('{"count":010}', ": a number is written as 200 or 0.5; "),
         ('{"count":1_000}', ": a number is written as 200 or 0.5; "),
+        ('{"count":+3}', ": a number is written without +; "),
         ('{"method":"system\tping"}', ": it has a control character, "),
         ('{"method":"system.pi\x1b[Dng"}', ": it has a control character, "),
         ('{"method":\u00a0"system.ping"}', ": there is a no-break space: type a plain one; "),
@@ -134,6 +135,12 @@ def test_what_is_no_json(line: str, sentence: str) -> None:
     assert isinstance(found.error, ParseError)
     assert sentence in found.error.message
     assert found.error.message.endswith('an example: {"method":"system.status"}')
+
+
+def test_byte_of_another_encoding_is_shown_with_its_place() -> None:
+    """F18: as a terminal that is set to Latin-1 sends it."""
+    found = refused('{"owner":"Müller"}'.encode("latin-1"))
+    assert ": 0xfc at byte 11 is not UTF-8: is the terminal, or the file, " in found.error.message
 
 
 def test_any_bytes_are_told_something() -> None:
