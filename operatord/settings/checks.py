@@ -119,6 +119,13 @@ def _path_problems(config: Config) -> list[str]:
     return found
 
 
+def _like_cidr(text: str) -> str:
+    """Return the network that an address in it was likely meant to be, else an example."""
+    with contextlib.suppress(ValueError):
+        return str(ipaddress.IPv4Network(text, strict=False))
+    return "10.213.0.0/16"
+
+
 def _network_problems(config: Config) -> list[str]:
     found = []
     try:
@@ -136,7 +143,9 @@ def _network_problems(config: Config) -> list[str]:
                 f"limits.sessions ({config.limits.sessions})"
             )
     except ValueError:
-        found.append(f"subnets: expected a CIDR such as 10.213.0.0/16, got {config.subnets!r}")
+        found.append(
+            f"subnets: expected a CIDR such as {_like_cidr(config.subnets)}, got {config.subnets!r}"
+        )
     found += _ports_problems("ports", config.ports, config.limits.sessions)
     found += _ports_problems("gate_ports", config.gate_ports, config.limits.sessions)
     if not found and config.port_range and config.gate_port_range:

@@ -39,6 +39,7 @@ _EXPECTED = {
     "gate_ports": _RANGE,
     "gpus": "expected auto or a list such as [{id: GPU-1a2b3c4d, memory: 8GiB}]",
     "http": "expected a mapping such as {listen: 127.0.0.1:5000}",
+    "http.listen": "expected HOST:PORT such as 127.0.0.1:5000",
     "listen": "expected HOST:PORT such as 127.0.0.1:7733",
     "listeners": f"expected a list such as [{_LISTENER}]",
     "listeners[]": f"expected a mapping such as {_LISTENER}",

@@ -280,6 +280,12 @@ def test_without_visitors_lines_mean_the_same(launch: Launcher, said: bytes) -> 
         assert visitor.rest() == (END if said == ATTACH else b"")
 
 
+def test_policy_that_is_none_is_told_those_that_are(launch: Launcher) -> None:
+    ended = launch("streaming", policy="livee").ended()
+    known = "policy must be one of lossless, fastest, live, not 'livee'"
+    assert (ended.code, known in ended.sentence) == (2, True)
+
+
 def test_visitors_is_true_or_false(launch: Launcher) -> None:
     ended = launch("streaming", visitors="some").ended()
 

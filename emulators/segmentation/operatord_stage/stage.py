@@ -96,7 +96,8 @@ def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
     value = text(name, default).lower()
     if value in allowed:
         return value
-    raise Fault(BAD_SETTING, f"{name} must be one of {', '.join(allowed)}, not {value!r}")
+    words = ", ".join(filter(None, allowed))  # an empty one stands for the default
+    raise Fault(BAD_SETTING, f"{name} must be one of {words}, not {value!r}")
 
 
 def switch(name: str, default: str) -> bool:

@@ -224,7 +224,7 @@ CONTRADICTORY: dict[str, dict[str, Any]] = {
     "listen: 192.0.2.1": {"listen": "192.0.2.1:7733"},
     "listen: expected HOST:PORT": {"listen": "127.0.0.1:99999"},
     "subnets: expected": {"subnets": "ten"},
-    "subnets: expected a CIDR": {"subnets": "10.213.0.1/16"},
+    "subnets: expected a CIDR such as 10.77.0.0/16": {"subnets": "10.77.0.1/16"},
     "subnets: 10.213.0.0/29": {"subnets": "10.213.0.0/29"},
     "subnets: 10.213.0.0/28": {"subnets": "10.213.0.0/28"},
     "ports: expected": {"ports": "many"},
