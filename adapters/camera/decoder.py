@@ -67,7 +67,11 @@ class Decoder:
         try:
             with theirs:
                 process = subprocess.Popen(
-                    call.arguments, stdin=pipe, stdout=theirs, stderr=pipe, env=environment()
+                    call.arguments,
+                    stdin=pipe,
+                    stdout=theirs.fileno(),
+                    stderr=pipe,
+                    env=environment(),
                 )
         except OSError as exc:
             why = f"ffmpeg cannot be started, is it installed? ({exc.strerror})"
