@@ -157,7 +157,7 @@ def test_stream_is_recorded_and_read_back(client: Client, tmp_path: Path) -> Non
     hello, *frames, end = StreamParser().feed(data)
     assert isinstance(hello, Hello) and isinstance(end, End)
     assert (hello.count, end.frames, end.dropped) == (COUNT, COUNT, 0)
-    assert recorded == (COUNT, 0, len(data), recorded.seconds, COUNT, True)
+    assert recorded == (COUNT, 0, len(data), recorded.seconds, COUNT, True, None)
     masks = [frame.mask_array for frame in frames if isinstance(frame, Frame)]
     assert all(mask is not None and mask.shape == (256, 256) and mask.any() for mask in masks)
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-import msgspec
-
 from operatord_protocol.pictures.pixels import NAMES, PIXELS
 from operatord_protocol.pictures.players import USUAL_RATE, first_line, frame_line
 from operatord_protocol.pictures.yuv import planes
@@ -99,7 +97,7 @@ class _Json:
             )
         if hello.fps:
             return Piece("head", first_line(hello), expected=hello.count)
-        line = first_line(msgspec.structs.replace(hello, fps=self._fps))
+        line = first_line(hello, self._fps)
         return Piece("head", line, expected=hello.count, assumed_fps=self._fps)
 
     def take(self, buffer: bytearray) -> Piece | None:
