@@ -69,20 +69,12 @@ def stage_plan(
     stage, late = plan.stages[name], name in record.missing
     owner = plan.network == "shared" and join is None and not late
     waiting = waits(record, name)
-    env: dict[str, str] = {}
-    if not waiting or (record.provisioned.addresses and not record.warm):
-        # For people who inspect a late-binding container, without credentials; a slot has none yet.
-        env = environment(record, name)
-        if waiting:
-            env.pop(SOURCE_URL, None)
-    if waiting and stage.late_bind == "native":
-        env["OPERATORD_LATE_BIND"] = "1"
     return base.StagePlan(
         name=container_name(record, name),
         stage=name,
         image=stage.image,
         network=network_of(record),
-        env=env,
+        env=_first_environment(record, name),
         labels=labels(record, settings.instance, name),
         port=stage.port,
         aliases=record.stages if owner else (name,),
@@ -103,6 +95,20 @@ def stage_plan(
         image_id=record.provisioned.image_ids.get(stage.image),
         options=engine_options(stage, plan.source if name == PROBE else None),
     )
+
+
+def _first_environment(record: SessionRecord, name: str) -> dict[str, str]:
+    """Return what a container is created with: all, unless it is told the rest by a line later."""
+    if not waits(record, name):
+        return environment(record, name)
+    env: dict[str, str] = {}
+    if record.provisioned.addresses and not record.warm:
+        # For people who inspect a late-binding container, without credentials; a slot has none yet.
+        env = environment(record, name)
+        env.pop(SOURCE_URL, None)
+    if record.plan.stages[name].late_bind == "native":
+        env["OPERATORD_LATE_BIND"] = "1"
+    return env
 
 
 def waits(record: SessionRecord, name: str) -> bool:

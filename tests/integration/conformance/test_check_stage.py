@@ -88,19 +88,25 @@ async def test_the_kind_is_found_out() -> None:
     assert found["checks"][0]["state"] == "does not hold"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_check_that_is_interrupted_leaves_nothing(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    env = {**clean_env(), "TMPDIR": str(tmp_path)}
+async def begun(env: dict[str, str], *words: str) -> asyncio.subprocess.Process:
+    """Return a check of demo-segmentation that goes on."""
     process = await asyncio.create_subprocess_exec(
-        *(OPERATORD, "check-stage", "demo-segmentation", *LOCAL),
+        *(OPERATORD, "check-stage", "demo-segmentation", *words),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=env,
     )
     assert process.stderr is not None
     assert b"demo-segmentation as a filter" in await process.stderr.readline()
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_check_that_is_interrupted_leaves_nothing(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    env = {**clean_env(), "TMPDIR": str(tmp_path)}
+    process = await begun(env, *LOCAL)
     process.send_signal(number)
     out, err = await process.communicate()
     assert (process.returncode, out) == (128 + number, b""), err
@@ -112,14 +118,7 @@ async def test_what_a_killed_check_has_left_is_swept(tmp_path: Path, engine: str
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     env = {**clean_env(), "TMPDIR": str(temporary)}
-    process = await asyncio.create_subprocess_exec(
-        *(OPERATORD, "check-stage", "demo-segmentation", "--engine", engine),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=env,
-    )
-    assert process.stderr is not None
-    assert b"demo-segmentation as a filter" in await process.stderr.readline()
+    process = await begun(env, "--engine", engine)
     process.kill()
     await process.communicate()
     [folder] = temporary.iterdir()
