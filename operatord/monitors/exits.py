@@ -200,13 +200,15 @@ class ExitWatch:
 
     async def _inspect(self, record: SessionRecord, container_id: str) -> base.StageState:
         """Return a container's state, and note when somebody has restarted or disconnected it."""
+        had_ended = container_id in record.observed.ended
         state = await self._engine.inspect(container_id)
         self._looked_at[container_id] = self._clock.now()
         began = state.began
         if began is not None and record.observed.runs.setdefault(container_id, began) != began:
             record.observed.by_others[container_id] = "restarted"
-        if state.status == "running" and container_id in record.observed.ended:
-            # It may have been restarted before anybody had looked since when it runs.
+        if state.status == "running" and had_ended:
+            # It may have been restarted before anybody had looked since when it runs. That it had ended must
+            # have been told before the question: else the answer may be of before the end.
             record.observed.by_others[container_id] = "restarted"
         if state.start_failed and container_id in record.observed.runs:
             # A stage of a shared namespace cannot come back if the others have ended because of it.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, StillClock, Wire, in_process, until
 
-from operatord.engines.base import Address
+from operatord.engines.base import Address, StageState
 from operatord.monitors.exits import COMES_BACK
 
 STAGES = ("probe", "stream", "segmentation")
@@ -59,6 +59,33 @@ async def test_stage_that_was_restarted_before_anybody_looked_at_it_was_restarte
     lab.fake.world.end(session["stream"], 4)
     found = await ended(wire, session)
     assert found["reason"] == "the stage 'probe' was restarted from outside"
+
+
+async def test_stage_that_ended_while_it_was_asked_about_was_not_restarted(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy machine the answer that it runs comes after the event that it has ended."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    inspect, asked, answered = lab.fake.inspect, asyncio.Event(), asyncio.Event()
+
+    async def inspect_late(container_id: str) -> StageState:
+        state = await inspect(container_id)
+        if (container_id, state.status) == (session["probe"], "running"):
+            asked.set()
+            await answered.wait()
+        return state
+
+    monkeypatch.setattr(lab.fake, "inspect", inspect_late)
+    world, record = lab.fake.world, lab.daemon.supervisor.registry.get(session["session_id"])
+    world.tell("started", world.containers[session["probe"]])
+    await asked.wait()
+    world.end(session["probe"])
+    await until(lambda: session["probe"] in record.observed.ended, "its end was told")
+    answered.set()
+    for stage in STAGES[1:]:
+        world.end(session[stage])
+    assert (await ended(wire, session))["outcome"] == "completed"
 
 
 @pytest.mark.parametrize("port", [None, 4711])
