@@ -13,6 +13,7 @@ FEW = 8
 """Frames that may be sent to whoever has connected, before a line is there that says what it is."""
 READ_AHEAD = 5 * 2**19
 """Bytes that a stage may take for its first frame: what it reads at a time, and the kernel's buffer."""
+_AS_LIVE = "as a live source may"
 OTHER = "its port speaks another protocol than the stream format"
 
 
@@ -108,11 +109,19 @@ def check(e: Evidence) -> Verdict:
         return broken(f"a check was sent {len(found.seqs)} frames")
     if silent.wire == "nothing":
         return broken(f"nobody could connect after a check; {ended(plain.ending)}")
-    if silent.seqs and silent.seqs[0] != 0:
-        return broken(f"the consumer after a check began with frame {silent.seqs[0]}")
-    return (
-        holds("the next consumer began with frame 0") if silent.seqs else unknown("no frames came")
-    )
+    return _after_check(found, silent, e)
+
+
+def _after_check(found: Reading, silent: Reading, e: Evidence) -> Verdict:
+    """Judge by which frame the first consumer after a check begins with."""
+    if not silent.seqs:
+        return unknown("no frames came")
+    began = f"began with frame {silent.seqs[0]}"
+    if silent.seqs[0] == 0:
+        return holds(f"the next consumer {began}")
+    if _skips(silent, e) and not found.served and len(silent.seqs) == pictures.FRAMES:
+        return holds(f"the next consumer got all that it asked for; it {began}, {_AS_LIVE}")
+    return broken(f"the consumer after a check {began}")
 
 
 def checked(e: Evidence) -> Verdict:
@@ -157,10 +166,8 @@ def frames(e: Evidence) -> Verdict:
         return broken(f"after {len(found.seqs)} frames: {found.fault}")
     if list(found.seqs) == list(range(pictures.FRAMES)):
         return holds(f"{pictures.FRAMES} of {pictures.FRAMES}")
-    if e.subject.kind == "probe" and found.is_in_order and len(found.seqs) == pictures.FRAMES:
-        return holds(
-            f"{pictures.FRAMES} of {pictures.FRAMES}, with gaps, as a live source may have"
-        )
+    if _skips(found, e) and len(found.seqs) == pictures.FRAMES:
+        return holds(f"{pictures.FRAMES} of {pictures.FRAMES}, with gaps, {_AS_LIVE}")
     begun = f", the first of them {found.seqs[0]}" if found.seqs and found.seqs[0] else ""
     gaps = "" if found.is_gapless else ", with gaps"
     return broken(f"{len(found.seqs)} of {pictures.FRAMES}{begun}{gaps}")
@@ -202,8 +209,12 @@ def second(e: Evidence) -> Verdict:
 
 def _is_whole(found: Reading, e: Evidence) -> bool:
     """Tell whether a consumer got all that there was: a live source may skip frames for all alike."""
-    skips = e.subject.kind == "probe" and found.is_in_order
-    return bool(found.seqs) and not found.fault and (found.is_gapless or skips)
+    return bool(found.seqs) and not found.fault and (found.is_gapless or _skips(found, e))
+
+
+def _skips(found: Reading, e: Evidence) -> bool:
+    """Tell whether frames may be missing because a live source waits for nobody."""
+    return e.subject.kind == "probe" and found.is_in_order
 
 
 def _compared(first: Reading, slow: Reading) -> Verdict:
@@ -217,7 +228,7 @@ def _compared(first: Reading, slow: Reading) -> Verdict:
         each for each in slow.seqs if each >= both
     ]:
         return broken("one got frames that the other did not get")
-    return holds("both got the same frames, with gaps, as a live source may have")
+    return holds(f"both got the same frames, with gaps, {_AS_LIVE}")
 
 
 def _loss(found: Reading) -> str:

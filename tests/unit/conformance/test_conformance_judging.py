@@ -224,6 +224,18 @@ def test_a_probe_with_a_live_source_may_have_gaps() -> None:
     assert state(findings(trials), "count") == "does not hold"
 
 
+def test_what_a_live_source_skips_before_its_first_consumer_is_not_put_down_to_the_check() -> None:
+    """Its pictures of the time before anybody came are old; all that were asked for came."""
+    late = changed("plain", "silent", seqs=tuple(n + 3 for n in ALL))
+    assert state(findings(late, "probe"), "check") == "holds"
+    assert state(findings(late), "check") == "does not hold"
+    few = changed("plain", "silent", seqs=ALL[3:])
+    assert state(findings(few, "probe"), "check") == "does not hold"
+    sent = {**late["plain"].readings, "check": msgspec.structs.replace(GREETED, served=True)}
+    to_check = late | {"plain": msgspec.structs.replace(late["plain"], readings=sent)}
+    assert state(findings(to_check, "probe"), "check") == "does not hold"
+
+
 def test_a_live_source_may_skip_frames_for_all_its_consumers_alike() -> None:
     def both(first: tuple[int, ...], second: tuple[int, ...]) -> dict[str, Seen]:
         seen = changed("checked", "first", seqs=first)["checked"]
