@@ -44,7 +44,7 @@ async def start(call: Call, params: m.SessionStartParams) -> m.Session:
     record = supervisor.submit(params, owner, upstream, _patience(call, params), reach)
     call.audit("start", session_id=record.id, owner=owner)
     had_ended = record.phase == "ended"
-    if params.lease == "connection":
+    if params.lease == "connection" and not had_ended:
         _hold(call, record)
     if params.wait == "ready":
         await _until_ready(call, record)
@@ -94,8 +94,8 @@ def _hold(call: Call, record: SessionRecord) -> None:
         if record.holders == 0:
             call.services.supervisor.end(record, CONNECTION_GONE)
 
-    undo = call.peer.on_close(let_go)
-    record.ending.add_done_callback(lambda _: undo())
+    # Not once it is to end: without its slot it may go on, and this goes on to hold.
+    record.at_end.append(call.peer.on_close(let_go))
 
 
 @contextlib.contextmanager

@@ -151,9 +151,9 @@ class SessionTasks:
             )  # fmt: skip
             if fault == "hangs":
                 self._hooks.hung(record)
-            record.go_on()
             self._writer.note(record)
             await self._writer.settled()
+            record.go_on()  # no sooner: other stages of the slot may be about to be seen to end
             await self._starter.start_without_slot(record)
 
     async def _keep_relay(self, record: SessionRecord) -> None:

@@ -175,13 +175,13 @@ class Starter:
 
     async def start_without_slot(self, record: SessionRecord) -> None:
         """Start a session whose slot is broken: only the slot's network is used. Raises as `start`."""
+        lost = sum(record.timings.values())
+        record.timings.clear()
+        await self._step(record, "slot", self._maker.let_go)  # before anything else is waited for
         if record.provisioned.relay is not None:
             await record.provisioned.relay.close()
             record.provisioned.relay = None
         record.provisioned.source_at = None
-        lost = sum(record.timings.values())
-        record.timings.clear()
-        await self._step(record, "slot", self._maker.let_go)
         lost = record.timings["slot"] = round(record.timings["slot"] + lost, 1)
         record.warm = False
         record.provisioned.image_ids = {}

@@ -197,6 +197,8 @@ class SessionRecord:
     listeners: list[ProgressListener] = field(default_factory=list)
     holders: int = 0
     """Connections that it ends with, all together."""
+    at_end: list[Callable[[], object]] = field(default_factory=list)
+    """Called once it has ended."""
     orphaned: bool = False
     """The connection that bounds it broke when the earlier daemon died."""
     for_operators: str | None = None
@@ -277,6 +279,9 @@ class SessionRecord:
         self.phase = phases.advance(self.phase, to)
         self.phases[to] = wall
         self._changes.wake()
+        if to == "ended":
+            while self.at_end:
+                self.at_end.pop()()
 
     async def wait_for(self, phase: Phase) -> None:
         """Return once the session is in ``phase`` or past it."""
@@ -329,9 +334,10 @@ class SessionRecord:
     def go_on(self) -> None:
         """Forget the end of a stage, because the session goes on without it; an end that somebody asked for
         still counts."""
-        self.ending = _future()
-        if self.wish is not None:
-            self.ask_end(self.wish)
+        if self.ending.done() and self.ending.result().stage is not None:
+            self.ending = _future()
+            if self.wish is not None:
+                self.ask_end(self.wish)
 
     def progress(self, step: str) -> None:
         """Tell those who wait for the start what is being done."""

@@ -541,6 +541,39 @@ async def test_slot_that_breaks_while_it_is_claimed_is_done_without(
     assert (found["phase"], found.get("exit_codes")) == ("running", None)
 
 
+async def test_connection_still_has_its_lease_when_the_slot_was_broken(
+    warm: Lab, dies: Callable[..., None]
+) -> None:
+    """N2: a stage's end is not that of a session which goes on without its slot."""
+    gone = await warm.wire()
+    dies(137)
+    session = await gone.call("session.start", lease="connection")
+    assert session["warm"] is False
+    gone.reset()
+    wire = await warm.wire()
+    found = await wire.call("session.wait", session_id=session["session_id"])
+    assert (found["outcome"], found["cause"]) == ("expired", "lease")
+
+
+async def test_stage_of_a_broken_slot_that_is_seen_to_end_late_ends_nothing(
+    warm: Lab, dies: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where one has died, others often end as well, while the daemon writes down that it goes on."""
+    wire, writer = await warm.wire(), warm.daemon.supervisor.transitions.writer
+    [record, _] = warm.daemon.supervisor.slots.ready("segmented")
+    dies(137)
+    settle = writer.settled
+
+    async def late() -> None:
+        monkeypatch.setattr(writer, "settled", settle)
+        await settle()
+        record.ask_end(Ending("failed", "exit", "the stage 'stream' ended", stage="stream"))
+
+    monkeypatch.setattr(writer, "settled", late)
+    session = await wire.call("session.start")
+    assert (session["session_id"], session["phase"]) == (record.id, "running")
+
+
 async def test_slot_that_is_found_disconnected_is_done_without(
     warm: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -578,6 +611,26 @@ async def test_who_stops_a_session_whose_slot_is_broken_is_heard(
     dies(137, then=lambda record: record.ask_end(wish))
     refused = await wire.refusal("session.start")
     assert refused.type == "cancelled"
+    assert (await wire.call("session.list"))["sessions"][0]["outcome"] == "stopped"
+
+
+async def test_who_stops_a_session_while_its_slot_is_looked_at_is_heard(
+    warm: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No stage has ended by then: whoever stops it is the first to say that it is to end."""
+    wire = await warm.wire()
+    [slot, _] = warm.daemon.supervisor.slots.ready("segmented")
+    slot.provisioned.inputs["stream"] = Deaf()
+    faults = warm.daemon.supervisor._starter.slot_faults
+    look = faults.fault
+
+    async def and_stop(record: SessionRecord, failed: Exception) -> slot_faults.Fault | None:
+        found = await look(record, failed)
+        record.ask_end(Ending("stopped", "client", "stopped on request"))
+        return found
+
+    monkeypatch.setattr(faults, "fault", and_stop)
+    assert (await wire.refusal("session.start")).type == "cancelled"
     assert (await wire.call("session.list"))["sessions"][0]["outcome"] == "stopped"
 
 
