@@ -127,7 +127,7 @@ class StallWatch:
         polled.urgent = polled.late = False
         if timeout is None:
             return
-        for end in polled.ends:
+        for end in filter(polled.has, polled.ends):
             await self._listen(polled, end)
             if polled.has(end) and (holder := polled.names(end)) is not None:
                 self._say_who(polled.record, end, holder)
@@ -147,12 +147,14 @@ class StallWatch:
         chain = _chain(polled.record, end)
         for stage in chain[:-1]:
             await self._listen(polled, stage)
+        if not polled.has(end):
+            return
         if polled.late:  # it may have been slow to store the stages' output, too
             polled.due = min(polled.due, self._clock.now() + REPORTING)
             return
         said = {stage: polled.reports(stage) for stage in chain}
         fault = at_fault(polled.record, said, self._clock.now())
-        if fault is not None and polled.has(end) and polled.tell(end, fault):
+        if fault is not None and polled.tell(end, fault):
             self._say(polled.record, fault, self._clock.now() - since)
 
     def _say(self, record: SessionRecord, stage: str, seconds: float) -> None:

@@ -334,6 +334,29 @@ async def test_attached_stage_may_wait_for_a_slow_consumer_of_the_plain_stream(
     assert degraded.stalls() == []
 
 
+@pytest.mark.parametrize("meanwhile", ["stream", "probe"])
+async def test_attached_stage_that_goes_while_another_is_listened_to_breaks_no_look(
+    degraded: Watched,
+    meanwhile: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    record, engine = degraded.record, degraded.lab.meter
+    containers, logs = record.provisioned.containers, engine.logs
+    await degraded.streams(20, *CHAIN, every=1)
+
+    async def goes(container_id: str, tail: int) -> list[LogLine]:
+        if container_id == containers[meanwhile] and record.attached:
+            record.set_aside("segmentation")
+            await engine.remove(containers.pop("segmentation"))
+        return await logs(container_id, tail)
+
+    monkeypatch.setattr(engine, "logs", goes)
+    await degraded.streams(40, every=1)
+    assert (record.attached, degraded.stalls()) == ((), [])
+    assert "a look failed" not in caplog.text
+
+
 async def test_one_fault_that_stops_both_streams_is_told_once(degraded: Watched) -> None:
     still = {"frames": 9}
     await degraded.beat(20, probe=still, stream=still, segmentation=still)
