@@ -121,7 +121,7 @@ class ProbeRegistry:
                 known.told,
             )  # an unchanged registration causes no event
         self._entries[params.name] = entry
-        if entry.holder is None:
+        if entry.holder is None or (known is not None and known.holder is None):
             try:
                 await self._write(params.name, entry)
             except JournalFailed as exc:

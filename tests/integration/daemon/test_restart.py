@@ -1526,6 +1526,8 @@ async def test_registered_probe_is_known_in_another_life(machine: Machine) -> No
     address = {"host": location["host"], "port": location["port"]}
     await wire.call("probe.register", name="scope", **address, labels={"room": "3"})
     await wire.call("probe.register", name="passing", **address, lease="connection")
+    await wire.call("probe.register", name="once-pinned", **address)
+    await wire.call("probe.register", name="once-pinned", **address, lease="connection")
     await wire.call("probe.register", name="gone", **address)
     await wire.call("probe.remove", name="gone")
     before = await wire.call("probe.get", name="scope")
