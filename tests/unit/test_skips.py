@@ -24,6 +24,12 @@ def test_by_fixture(wanting): pass
 @pytest.mark.engine
 def test_by_want_of_an_engine(): pass
 """
+WHOLE = """
+import pytest
+
+pytest.importorskip("no_such_module")
+def test_in_it(): pass
+"""
 NO_LOSS = """
 import pytest
 
@@ -50,6 +56,12 @@ def outcome(folder: Path, program: str, ci: str) -> str:
 def test_what_is_skipped_fails_under_ci(tmp_path: Path, ci: str, said: str) -> None:
     """S19: programs, modules and engines that are missing."""
     assert outcome(tmp_path, SKIPPED, ci) == said
+
+
+@pytest.mark.parametrize(("ci", "said"), [("true", "1 error"), ("", "1 skipped")])
+def test_file_that_is_skipped_whole_fails_under_ci(tmp_path: Path, ci: str, said: str) -> None:
+    """S19: no test of it begins, so that none of them can be said to have been skipped."""
+    assert outcome(tmp_path, WHOLE, ci) == said
 
 
 def test_what_no_installation_would_change_may_be_skipped(tmp_path: Path) -> None:
