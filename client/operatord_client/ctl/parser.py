@@ -7,7 +7,6 @@ capitals that `completion` knows (ID, PROBE, PIPELINE) are completed by asking t
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import SUPPRESS, Action, ArgumentParser, HelpFormatter
 
@@ -44,21 +43,10 @@ digits are enough. Exit codes: 0 done, 1 refused or failed, 2 usage, 4 not found
 
 
 class Formatter(HelpFormatter):
-    """argparse's own, with the width asked of the terminal directly: importing shutil is not free."""
+    """argparse's own, with the width asked of the terminal directly."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=28, width=min(_columns(), 100) - 2)
-
-
-def _columns() -> int:
-    try:
-        return int(os.environ.get("COLUMNS", "")) or 80
-    except ValueError:
-        pass
-    try:
-        return os.get_terminal_size().columns or 80
-    except OSError:
-        return 80
+        super().__init__(prog, max_help_position=28, width=min(terminal.columns(), 100) - 2)
 
 
 class TellingParser(ArgumentParser):

@@ -6,13 +6,14 @@ Columns are padded with blanks, so that a table reads the same on a terminal and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from .fitting import GAP, NOTHING, fitted, wrapped
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
 if TYPE_CHECKING:
     from typing import Any
 
-GAP = "  "
 SHORT_ID = 12
 """As container ids are shortened by the engine's own tools."""
 NOT_FOR_PEOPLE = ("boot_time",)
@@ -20,6 +21,11 @@ BYTES = ("memory", "bytes", "disk", "swap", "rss")
 """Words that a name has when its number counts bytes."""
 TOTAL = "total"
 """The timing that a start ends with; what comes after it was done to a session that ran."""
+CREATED, CREATED_BRIEFLY = "CREATED (UTC)", "CREATED UTC"
+LEAST = {"OWNER": 5, "PHASE": 7, "PIPELINE": 8, "OUTCOME": 7, CREATED_BRIEFLY: 11, "LOCATION": 8}
+"""How short a session's columns may be for a narrow terminal, the least useful first; its id stays whole."""
+LEAST_ROOM = 20
+"""For the values beside names, on a terminal however narrow."""
 UNREAD_SECONDS = 60.0
 """Seconds in which an unread session is not remarked on: its requester may be about to connect."""
 SESSION_MEMBERS = frozenset(
@@ -42,12 +48,25 @@ def _row(cells: Sequence[str], widths: Sequence[int]) -> str:
     return GAP.join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip()
 
 
-def details(pairs: Iterable[tuple[str, Any]]) -> str:
-    """Return names and values below each other; what is None or empty is left out."""
+def details(pairs: Iterable[tuple[str, Any]], width: int | None = None) -> str:
+    """Return names and values below each other; what is None or empty is left out.
+
+    Values are broken into lines that fit into ``width`` columns, if that is given.
+    """
     known = [(name, str(value)) for name, value in pairs if value not in (None, "", [], {})]
-    width = max((len(name) for name, _ in known), default=0)
-    indent = "\n" + " " * (width + len(GAP))
-    return "\n".join(f"{n.ljust(width)}{GAP}{v.replace(chr(10), indent)}" for n, v in known)
+    names = max((len(name) for name, _ in known), default=0) + len(GAP)
+    indent = "\n" + " " * names
+    return "\n".join(
+        name.ljust(names) + indent.join(_lines(value, width and width - names))
+        for name, value in known
+    )
+
+
+def _lines(value: str, room: int | None) -> list[str]:
+    lines = value.split("\n")
+    if room is None:
+        return lines
+    return [part for line in lines for part in wrapped(line, max(room, LEAST_ROOM))]
 
 
 # --- quantities ----------------------------------------------------------------------------------
@@ -73,7 +92,12 @@ def span(seconds: float) -> str:
 
 def to_the_second(time: str) -> str:
     """Return an RFC 3339 time without its fractions and zone, for columns."""
-    return time[:19].replace("T", " ") or "-"
+    return time[:19].replace("T", " ") or NOTHING
+
+
+def to_the_minute(time: str) -> str:
+    """Return an RFC 3339 time without its year and seconds, too."""
+    return to_the_second(time)[-14:-3] or NOTHING
 
 
 def quantity(name: str, value: Any) -> str:
@@ -240,22 +264,32 @@ def _exit(code: int | None) -> str:
     return "" if code is None else f"{GAP}exit {code}"
 
 
-def sessions(result: Mapping[str, Any]) -> str:
-    """Return a table of sessions."""
-    headings = ("SESSION", "PIPELINE", "PHASE", "OUTCOME", "CREATED (UTC)", "OWNER", "LOCATION")
-    return table(headings, (_session_row(info) for info in result["sessions"]))
+def sessions(result: Mapping[str, Any], width: int | None = None) -> str:
+    """Return a table of sessions; shortened where need be, if it is for a terminal of that ``width``."""
+    headings, rows = _session_columns(result["sessions"], CREATED, to_the_second)
+    whole = table(headings, rows)
+    if width is None or max(map(len, whole.split("\n"))) <= width:
+        return whole
+    headings, rows = _session_columns(result["sessions"], CREATED_BRIEFLY, to_the_minute)
+    return table(*fitted(headings, rows, LEAST, width))
 
 
-def _session_row(info: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        info["session_id"],
-        info.get("pipeline", "-"),
-        _phase(info),
-        _outcome(info) or "-",
-        to_the_second(info.get("created", "")),
-        info.get("owner", "-"),
-        info.get("location", {}).get("url", "-"),
-    )
+def _session_columns(
+    infos: Iterable[Mapping[str, Any]], created: str, written: Callable[[str], str]
+) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    headings = ("SESSION", "PIPELINE", "PHASE", "OUTCOME", created, "OWNER", "LOCATION")
+    return headings, [
+        (
+            info["session_id"],
+            info.get("pipeline", NOTHING),
+            _phase(info),
+            _outcome(info) or NOTHING,
+            written(info.get("created", "")),
+            info.get("owner", NOTHING),
+            info.get("location", {}).get("url", NOTHING),
+        )
+        for info in infos
+    ]
 
 
 def plan(result: Mapping[str, Any]) -> str:
@@ -278,9 +312,9 @@ def stats(result: Mapping[str, Any]) -> str:
 # --- everything else -----------------------------------------------------------------------------
 
 
-def status(result: Mapping[str, Any]) -> str:
-    """Return the state of the daemon and its machine."""
-    return details((name, _status_value(name, value)) for name, value in result.items())
+def status(result: Mapping[str, Any], width: int | None = None) -> str:
+    """Return the state of the daemon and its machine, in lines of at most ``width`` if that is given."""
+    return details(((name, _status_value(name, value)) for name, value in result.items()), width)
 
 
 def _status_value(name: str, value: Any) -> str:

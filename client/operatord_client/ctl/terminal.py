@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ERASE = "\r\033[K"
 """Back to the first column, and clear the line: ECMA-48's CR and EL."""
+USUAL = 80
+"""Columns of a terminal that does not say how many it has."""
 
 
 class OutputFailed(Exception):
@@ -28,6 +30,23 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def columns() -> int:
+    """Return how wide the terminal is. It is asked directly: importing shutil is not free."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or USUAL
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size().columns or USUAL
+    except OSError:
+        return USUAL
+
+
+def width() -> int | None:
+    """Return how wide text for people may be; None where they do not read it from a terminal."""
+    return columns() if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def out(text: str) -> None:

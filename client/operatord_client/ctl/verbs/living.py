@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
-from operatord_client.ctl import render
+from operatord_client.ctl import render, terminal
 from operatord_client.ctl.context import Context
 from operatord_client.ctl.exits import USAGE, Refused
 
@@ -22,7 +23,7 @@ LIVING = ("queued", "starting", "running", "stopping")
 def list_(ctx: Context, args: Namespace) -> None:
     """Print sessions, or with ``--quiet`` their ids."""
     params = {"phase": args.phase, "owner": args.owner, "limit": args.limit}
-    shown = _ids if args.quiet else render.sessions
+    shown = _ids if args.quiet else partial(render.sessions, width=terminal.width())
     if args.all or args.phase:
         ctx.answer_list("session.list", "sessions", params, shown)
     else:

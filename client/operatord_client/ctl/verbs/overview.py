@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from operatord_client.ctl import render
+from operatord_client.ctl.fitting import GAP
 
 UNITS = {"cpus": "cores", "sessions": "places", "gpus": "graphics cards"}
 """What the dimensions of room are called, where that is not their name."""
@@ -56,7 +57,7 @@ def head(view: Overview) -> list[tuple[str, str]]:
 
 
 def _words(*words: Any) -> str:
-    return render.GAP.join(str(word) for word in words if word)
+    return GAP.join(str(word) for word in words if word)
 
 
 def _daemon(status: Mapping[str, Any]) -> str:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
-from operatord_client.ctl import render
+from operatord_client.ctl import render, terminal
 from operatord_client.ctl.context import Context
 
 TYPE_CHECKING = False  # as typing's; importing typing would cost more than all of this
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def status(ctx: Context, _args: Namespace) -> None:
     """Print engine, room, sessions, queue, warm slots."""
-    ctx.answer("system.status", {}, render.status)
+    ctx.answer("system.status", {}, partial(render.status, width=terminal.width()))
 
 
 def metrics(ctx: Context, _args: Namespace) -> None:

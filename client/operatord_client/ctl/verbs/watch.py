@@ -7,6 +7,7 @@ import sys
 
 from operatord_client.ctl import render, terminal
 from operatord_client.ctl.context import Context
+from operatord_client.ctl.fitting import GAP
 from operatord_protocol.visible import tidied
 
 from .following import followed
@@ -138,4 +139,4 @@ def summary(view: View) -> str:
     if view.frames is not None:
         words.append(f"{view.frames} frames")
     words.append(session.get("reason"))
-    return render.GAP.join(filter(None, words))
+    return GAP.join(filter(None, words))
