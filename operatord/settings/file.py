@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
 from operatord.core.stage_forms import variables
+from operatord_protocol.encodings import foreign_encoding
 
 from .yaml_text import NotYaml, Unusable, parse
 
@@ -38,10 +40,7 @@ def read(path: Path, *, again: bool) -> Any:
             "common, under an anchor (&name), and merge it (<<: *name)"
         )
     try:
-        return parse(data.decode("utf-8"))
-    except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        raise Unusable(f"the settings file is not UTF-8: line {line}") from exc
+        return parse(_text("the settings file", data))
     except NotYaml as exc:
         raise Unusable(f"the settings file is not YAML: {exc}") from exc
 
@@ -52,13 +51,23 @@ def env_file(path: Path) -> dict[str, str]:
         data = _bytes_of(path, again=True)
         if data is None or len(data) > MOST_BYTES:
             raise Unusable(f"expected a regular file of at most {MOST_BYTES // 1024} KiB")
-        return variables(data.decode("utf-8"))
+        return variables(_text("the file", data))
     except OSError as exc:
         raise Unusable(f"the file cannot be read: {exc.strerror}") from exc
-    except UnicodeDecodeError as exc:
-        raise Unusable("the file is not UTF-8") from exc
     except ValueError as exc:
         raise Unusable(str(exc)) from exc
+
+
+def _text(what: str, data: bytes) -> str:
+    """Return ``data`` as text, without the mark that some editors put before it. Raises `Unusable`."""
+    data = data.removeprefix(codecs.BOM_UTF8)
+    if encoding := foreign_encoding(data):
+        raise Unusable(f"{what} is {encoding}; save it as UTF-8")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        raise Unusable(f"{what} is not UTF-8: line {line}") from exc
 
 
 def _bytes_of(path: Path, *, again: bool) -> bytes | None:

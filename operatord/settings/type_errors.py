@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from operatord.core.units import custom
-from operatord_protocol.checking import WRONG_NAME, choices, explain
+from operatord_protocol.checking import WRONG_NAME, choices, explain, suggestion
 
 from .config import Config, to_dict
 
@@ -66,6 +66,8 @@ _ELSEWHERE = {
     "tokens": "it stands below auth, as in auth: {tokens: /etc/operatord/tokens}",
 }
 """Where settings are that people look for at the top."""
+_FREE = {"pipelines": (1, 3), "sources": (1,)}
+"""Places in a path with names that their writer chooses: of a pipeline, of its stages, of an adapter."""
 _ITEM = re.compile(r"\[\d+\]")
 
 
@@ -76,7 +78,26 @@ def sentence(exc: msgspec.ValidationError, data: dict[str, Any]) -> str:
     if what.startswith(WRONG_NAME):
         name = next(_refused(data, where.split("."), path), None)
         what += "" if name is None else f", got {name!r}"
-    return f"{where}: {what}"
+    return f"{where}: {what}{_likely_name(where.split('.'), data)}"
+
+
+def _likely_name(names: Sequence[str], data: Any) -> str:
+    """Return ``; did you mean '…'?`` where something is missing from what was given a name that is a likely
+    slip for one that every installation has."""
+    known: Any = to_dict(Config())
+    for place, name in enumerate(names):
+        if place in _FREE.get(names[0], ()) and name not in known:
+            hint = suggestion(name, known)
+            return hint if hint.endswith("?") and _member(data, names) is None else ""
+        known = known.get(name, {}) if isinstance(known, dict) else {}
+    return ""
+
+
+def _member(data: Any, names: Sequence[str]) -> Any:
+    """Return what ``names`` lead to; None if there is nothing."""
+    for name in names:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
 
 
 def problem_of(exc: msgspec.ValidationError) -> tuple[str, str]:

@@ -128,7 +128,9 @@ RULES: dict[str, set[str]] = {
         "operatord.core", "operatord_protocol", "msgspec",
     },
     "operatord.settings.current": {"operatord.settings.config"},
-    "operatord.settings.file": {"operatord.settings.yaml_text", "operatord.core.stage_forms"},
+    "operatord.settings.file": {
+        "operatord.settings.yaml_text", "operatord.core.stage_forms", "operatord_protocol.encodings",
+    },
     "operatord.settings.yaml_text": {"operatord.core", "yaml"},
     "operatord.settings": {
         "operatord.settings", "operatord.core", "operatord.engines", "operatord_protocol", "msgspec",

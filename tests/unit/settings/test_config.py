@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -21,7 +22,7 @@ from operatord.settings.config import (
     SystemReserved,
     to_dict,
 )
-from operatord.settings.loading import from_dict, load
+from operatord.settings.loading import from_dict, load, with_env_files
 from operatord.settings.variables import OTHER_VARIABLES, in_small_letters, not_settings
 
 SHIPPED = Path(__file__).parents[3] / "operatord.yaml"
@@ -558,6 +559,26 @@ def test_file_that_is_not_text_or_not_there(tmp_path: Path) -> None:
     file.write_bytes(b"# \xc3\xa4\nlisten: \xff\n")
     with pytest.raises(ConfigError, match="not UTF-8: line 2"):
         load(file, {}, {})
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_file_of_an_editor_s_other_encoding_is_told_which(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "o.yaml"
+    file.write_text("listen: 127.0.0.1:1\n", encoding)
+    name = encoding[:6].upper()
+    with pytest.raises(ConfigError, match=f"the settings file is {name}; save it as UTF-8"):
+        load(file, {}, {})
+
+
+def test_a_byte_order_mark_before_utf_8_is_passed_over(tmp_path: Path) -> None:
+    file, env_file = tmp_path / "o.yaml", tmp_path / "lab.env"
+    env_file.write_text("WIDTH=64\n", "utf-8-sig")
+    stage = {"env_file": [str(env_file)]}
+    text = f"pipelines: {{stream: {{stages: {{probe: {json.dumps(stage)}}}}}}}\n"
+    for begin in ("", "# by an editor\n", "---\n", "%YAML 1.1\n---\n"):
+        file.write_text(begin + text, "utf-8-sig")
+        config = with_env_files(load(file, {}, {}))
+        assert config.pipelines["stream"].stages["probe"].env["WIDTH"] == "64"
 
 
 def test_environment_value_that_is_not_yaml_is_named() -> None:

@@ -142,3 +142,33 @@ def test_what_is_shown_is_accepted(path: str, example: str) -> None:
 def test_what_is_looked_for_at_the_top_is_told_its_place(name: str) -> None:
     assert told(f"{name}: 1") == f"{name}: unknown member; {_ELSEWHERE[name]}"
     assert name not in to_dict(Config())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("pipelines: {strem: {warm: 1}}", "did you mean 'stream'?"),
+        ("pipelines: {strem: }", "did you mean 'stream'?"),
+        ("pipelines: {strem: {stages: {probe: {cpus: 1}}}}", "is required; did you mean 'stream'?"),
+        ("pipelines: {stream: {stages: {prob: {cpus: 1}}}}", "is required; did you mean 'probe'?"),
+        ("sources: {rtps: {cpus: 1}}", "is required; did you mean 'rtsp'?"),
+    ],
+)
+def test_a_name_that_is_a_slip_for_one_of_the_installation_s_own_is_told_that(
+    text: str, sentence: str
+) -> None:
+    assert told(text).endswith(sentence)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pipelines: {live: {warm: 1}}",
+        "pipelines: {strem: {stages: {probe: {image: a, port: 1, cpus: many}}}}",
+        "pipelines: {stream: {stage: }}",
+        "listeners: [{auth: token}]",
+    ],
+)
+def test_other_mistakes_are_no_slips_of_such_names(text: str) -> None:
+    assert "did you mean 'stream'" not in told(text)
+    assert told(text).count("did you mean") <= 1
