@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from operatord.core.endings import Meddling
 from operatord.core.pipelines import Stage
@@ -60,11 +61,25 @@ class SavedHolding(msgspec.Struct, frozen=True):
     gpus: tuple[str, ...] = ()
 
 
+class SavedParams(SessionStartParams, frozen=True):
+    """As they were written: earlier versions took texts that are refused now."""
+
+    request_key: str | UnsetType = UNSET
+    owner: str | UnsetType = UNSET
+    env: dict[str, dict[str, str | int | float | bool]] = msgspec.field(default_factory=dict)
+
+    @property
+    def asked(self) -> SessionStartParams:
+        """What a request has asked for."""
+        names = SessionStartParams.__struct_fields__
+        return SessionStartParams(**{name: getattr(self, name) for name in names})
+
+
 class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     """All of a session, as plain data."""
 
     plan: SessionPlan
-    params: SessionStartParams
+    params: SavedParams
     phases: dict[Phase, float]
     expires: float | None = None
     """Its end by the time of day, for people who read the journal, and for rows without ``written``."""
@@ -178,6 +193,7 @@ def _from_row(
     record = SessionRecord(row.id, snapshot.plan, snapshot.params, row.owner, snapshot.phases)
     for name in _SAME:
         setattr(_part(record, name), name, getattr(snapshot, name))
+    record.params = snapshot.params.asked
     record.phase = msgspec.convert(row.phase, Phase)
     record.restored = True
     lease_end = None if snapshot.ttl is None else snapshot.expires

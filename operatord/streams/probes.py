@@ -49,6 +49,8 @@ class Registrant(NamedTuple):
 class StoredProbe(ProbeRegisterParams, frozen=True):
     """What the journal has of a probe."""
 
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    """As they were written: earlier versions took texts that are refused now."""
     owner: str = ""
     """Who registered it; nobody, where an earlier version wrote it down."""
 

@@ -33,7 +33,13 @@ SessionId = Annotated[
     str,
     Meta(pattern=r"^[0-9A-F]{16}(?!\n)$", description="16 hexadecimal digits in upper case"),
 ]
-Key = Annotated[str, Meta(min_length=1, max_length=256)]
+CLEAN = r"^[^\x00-\x1f\x7f-\x9f]*(?!\n)$"
+"""A pattern for text that is passed on: to engines, logs and terminals, which obey control characters. In a
+variable's value one would carry a second, unlisted variable through a shell shim."""
+CLEAN_MEANS = "text without control characters"
+Key = Annotated[str, Meta(min_length=1, max_length=256, pattern=CLEAN, description=CLEAN_MEANS)]
+User = Annotated[str, Meta(min_length=1, max_length=64, pattern=CLEAN, description=CLEAN_MEANS)]
+Label = Annotated[str, Meta(max_length=256, pattern=CLEAN, description=CLEAN_MEANS)]
 Seconds = Annotated[float, Meta(ge=0, le=31_536_000)]
 PositiveSeconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -267,7 +273,7 @@ class ProbeRegisterParams(Params, frozen=True):
     port: Port | UnsetType = UNSET
     url: Url | UnsetType = UNSET
     """With credentials, if it needs any; nobody is shown them."""
-    labels: dict[Name, Annotated[str, Meta(max_length=256)]] = {}
+    labels: dict[Name, Label] = {}
     lease: Literal["pinned", "connection"] = "pinned"
 
 
@@ -321,15 +327,7 @@ class Ttl(Params, frozen=True):
 
 
 Lease = Literal["pinned", "connection"] | Ttl
-# No control characters: a value must not carry a second, unlisted variable through a shell shim.
-EnvText = Annotated[
-    str,
-    Meta(
-        max_length=4096,
-        pattern=r"^[^\x00-\x1f\x7f]*(?!\n)$",
-        description="text without control characters",
-    ),
-]
+EnvText = Annotated[str, Meta(max_length=4096, pattern=CLEAN, description=CLEAN_MEANS)]
 EnvName = Annotated[
     str,
     Meta(
@@ -352,7 +350,7 @@ class SessionStartParams(Params, frozen=True):
     format: StreamFormat = "json"
     request_key: Key | UnsetType = UNSET
     priority: Annotated[int, Meta(ge=-10, le=10)] = 0
-    owner: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    owner: User | UnsetType = UNSET
     lease: Lease = "pinned"
     on_shortage: Literal["queue", "refuse", "degrade"] = "queue"
     deadline: PositiveSeconds | UnsetType = UNSET

@@ -40,6 +40,10 @@ GOOD: list[tuple[type[m.Params], dict[str, Any]]] = [
     (m.SessionStartParams, {"env": {"probe": {"a": "", "_B2": 1, "c": -0.5, "d": False}}}),
     (m.SessionStartParams, {"env": {"probe": {"a": "x" * 4096, "b": 2**63 - 1, "c": -(2**63)}}}),
     (m.SessionStartParams, {"request_key": "k" * 256, "owner": "o" * 64}),
+    (
+        m.SessionStartParams,
+        {"request_key": "\u043a\u043b\u044e\u0447 1", "owner": "M\u00fcller, \u4e2d"},
+    ),
     (m.SessionParams, {"session_id": ID}),
     (m.ProbeListParams, {"limit": 10, "cursor": "WzEsIkEiXQ"}),
     (m.SessionListParams, {"phase": "ended", "owner": "ada", "limit": 10_000}),
@@ -53,6 +57,8 @@ GOOD: list[tuple[type[m.Params], dict[str, Any]]] = [
     (m.CancelParams, {"id": ""}),
     (m.CancelParams, {"id": -(2**63)}),
 ]
+
+CONTROL = ("\0", "\t", "\n", "\r", "\x1b[2J", "\x7f", "\x80", "\x9b31m")
 
 BAD: list[tuple[type[m.Params], dict[str, Any], str]] = [
     (m.DrainParams, {"timeout": -0.1}, "timeout"),
@@ -97,6 +103,11 @@ BAD: list[tuple[type[m.Params], dict[str, Any], str]] = [
     (m.SessionStartParams, {"priority": 11}, "priority"),
     (m.SessionStartParams, {"priority": -11}, "priority"),
     (m.SessionStartParams, {"owner": ""}, "owner"),
+    *((m.SessionStartParams, {"owner": f"a{bad}b"}, "owner") for bad in CONTROL),
+    (m.SessionStartParams, {"owner": "ada\n"}, "owner"),
+    *((m.SessionStartParams, {"request_key": f"{bad}k"}, "request_key") for bad in CONTROL),
+    *((m.SessionStartParams, {"env": {"probe": {"a": bad}}}, "env.probe.a") for bad in CONTROL),
+    *((m.ProbeRegisterParams, {**REGISTER, "labels": {"a": bad}}, "labels.a") for bad in CONTROL),
     (m.SessionStartParams, {"lease": 30}, "lease"),
     (m.SessionStartParams, {"lease": {"ttl": 0}}, "lease.ttl"),
     (m.SessionStartParams, {"lease": {"ttl": 1, "more": 1}}, "lease.more"),
