@@ -113,14 +113,10 @@ class SessionPlan(msgspec.Struct, frozen=True):
         return None
 
     def without_credentials(self) -> SessionPlan:
-        """Return the plan with its source's URL as it is shown."""
+        """Return the plan with the scheme of its source's URL alone: a path may be a secret as well."""
         if self.source is None:
             return self
-        try:
-            shown = self.source.parsed.shown
-        except ValueError:  # an earlier version took it
-            shown = f"{self.source.scheme}:"
-        source = msgspec.structs.replace(self.source, url=shown)
+        source = msgspec.structs.replace(self.source, url=f"{self.source.scheme}:")
         return msgspec.structs.replace(self, source=source)
 
     def digest(self) -> str:

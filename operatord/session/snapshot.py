@@ -117,7 +117,7 @@ class Snapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 _HIDDEN = ("location", "plain_location", "plan")
 """Written without the tokens that they have, which `gate.keys` works out again, and once the session has
-ended without the credentials of its source, which nobody needs any more."""
+ended without where its source was, which nobody needs any more."""
 _OTHER = ("written", "relay", "reports", "result", "holding")
 _SAME = tuple(name for name in Snapshot.__struct_fields__ if name not in _OTHER)
 """Members that a record and its snapshot both have."""

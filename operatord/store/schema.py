@@ -30,14 +30,16 @@ MIGRATIONS: dict[int, str] = {}
 """For each older version, the statements that lead to the next one."""
 
 SCRUB = """
-UPDATE session SET data = without_user(data)
-WHERE ended IS NOT NULL AND instr(data, CAST('"source":{' AS BLOB))
-    AND NOT EXISTS (SELECT 1 FROM fact WHERE name = 'scrubbed');
-INSERT OR IGNORE INTO fact (name, data) VALUES ('scrubbed', CAST('true' AS BLOB));
+UPDATE session SET data = without_source(data)
+WHERE ended IS NOT NULL AND instr(data, CAST('"source":{' AS BLOB));
+UPDATE event SET data = without_paths(data) WHERE without_paths(data) IS NOT data;
+DELETE FROM fact WHERE name = 'scrubbed';
+INSERT INTO fact (name, data) VALUES ('sources_scrubbed', CAST('true' AS BLOB));
 """
-"""Takes user and password out of the URLs of sessions that have ended, once in the life of a file: now they
-are not written down with them, and earlier they were."""
-_USER = re.compile(rb'("source":\{[^{}]*"url":"[^"@]{1,40}://)[^"@]*@')
+"""Takes out of what is told of sessions that have ended where their sources were, once in the life of a file:
+now that is not written down with them, and earlier it was, with credentials that may have no name."""
+_SOURCE = re.compile(rb'"source":\{[^{}]*"url":"[^":]{1,40}:(?P<rest>(?:[^"\\]|\\.)*)')
+_HOST = re.compile(rb"//(?:[^/?]*@)?([^/?@]+)")
 
 SLOTS = "slots"
 """The fact that has the ids of the slots that nobody had claimed when the newest was made."""
@@ -113,14 +115,42 @@ def migrate(db: sqlite3.Connection) -> None:
         db.executescript(f"BEGIN; {step}; PRAGMA user_version = {reached}; COMMIT;")
     if steps:
         _check_tables(db)
-    db.create_function("without_user", 1, _without_user)
-    db.executescript(f"BEGIN; {SCRUB} COMMIT;")
+    if db.execute("SELECT 1 FROM fact WHERE name = 'sources_scrubbed'").fetchone() is None:
+        scrubber = _Scrubber()
+        db.create_function("without_source", 1, scrubber.without_source)
+        db.create_function("without_paths", 1, scrubber.without_paths)
+        db.executescript(f"BEGIN; {SCRUB} COMMIT;")
     db.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _without_user(data: bytes | str) -> bytes | str:
-    """Return what a row says without user and password in its source's URL; a damaged one may be text."""
-    return _USER.sub(rb"\1", data) if isinstance(data, bytes) else data
+class _Scrubber:
+    """Takes out of rows where sources were. What is damaged may be text, and is left as it is."""
+
+    def __init__(self) -> None:
+        """No row has been seen."""
+        self._hosts: set[bytes] = set()
+        self._urls: re.Pattern[bytes] | None = None
+
+    def without_source(self, data: bytes | str) -> bytes | str:
+        """Return what a session's row says with no more of its source's URL than the scheme."""
+        if not isinstance(data, bytes) or (found := _SOURCE.search(data)) is None:
+            return data
+        if host := _HOST.match(found["rest"]):
+            self._hosts.add(host[1])
+            self._urls = None
+        return self._masked(data[: found.start("rest")] + data[found.end("rest") :])
+
+    def without_paths(self, data: bytes | str) -> bytes | str:
+        """Return what an event says without user, path and query in URLs of sources that rows had."""
+        return self._masked(data) if isinstance(data, bytes) else data
+
+    def _masked(self, data: bytes) -> bytes:
+        if not self._hosts:
+            return data
+        if self._urls is None:
+            hosts = b"|".join(map(re.escape, sorted(self._hosts)))
+            self._urls = re.compile(rb'(//)(?:[^/?\s"\\]*@)?(%b)[/?][^\s"\\]*[^\s"\\:;,.)]' % hosts)
+        return self._urls.sub(rb"\1\2/***", data)
 
 
 def check(db: sqlite3.Connection) -> None:

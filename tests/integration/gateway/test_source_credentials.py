@@ -37,7 +37,7 @@ async def test_credentials_are_shown_nowhere(tmp_path: Path) -> None:
     assert SECRET not in json.dumps([said, daemon.log])
     assert any("rtsp://127.0.0.1" in each.get("message", "") for each in daemon.log)
     assert journal.stat().st_mode & 0o077 == 0
-    assert "127.0.0.1" in rows_of(journal)  # the sessions are remembered …
+    assert '"name":"cam","url":' in rows_of(journal)  # the sessions are remembered …
     assert found_in(tmp_path / "state") == []  # … and nothing else, on free pages either
 
 

@@ -139,22 +139,61 @@ async def test_probes_are_forgotten_changed_and_kept_in_order(path: Path) -> Non
         assert again.probes()["a"] == b"3"
 
 
-async def test_credentials_of_ended_sessions_that_were_written_earlier_are_gone(
-    path: Path,
-) -> None:
-    told = b'{"plan":{"source":{"name":"cam","url":"rtsp://ada:geheim@cam:554/a?x=1"}},"fps":25.0}'
+URL = "rtsp://ada:geheim@cam:554/geheim/1?x=1&geheim"
+SHOWN = URL.replace("ada:geheim@", "")
+"""As an earlier version showed it: nothing that has no name was known for a secret."""
+OF_CAMERA = {
+    "plan": {"source": {"name": "cam", "url": URL}, "subnet": "198.18.0.0/28"},
+    "log_tails": {
+        "probe": [{"line": f"cam: {SHOWN}: it has gone"}, {"line": "see http://other/geheim"}]
+    },
+    "result": {"reason": f"nothing answers at {SHOWN}"},
+}
+OF_FILE = {"plan": {"source": {"name": "scan", "url": 'file:/srv/a"b.mkv'}}, "fps": 25.0}
+
+
+async def scrubbed(path: Path, *rows: SessionRow, reason: str = "") -> tuple[list[SessionRow], str]:
+    """Return rows, and the reason of an event, as they are read from a file that an earlier version left."""
     async with opened(path) as journal:
-        journal.note_session(row("ended", ended=1.0, data=told))
-        journal.note_session(row("lives", data=told))
-        journal.note_session(row("torn", ended=1.0, data=told[:-3]))
+        for each in rows:
+            journal.note_session(each)
+        journal.note_event(1, {"type": "session.ended", "reason": reason})
         await journal.settled()
     with closing(sqlite3.connect(path)) as db, db:
-        db.execute("DELETE FROM fact WHERE name = 'scrubbed'")  # as an earlier version left it
+        db.execute("DELETE FROM fact WHERE name = 'sources_scrubbed'")
+        db.execute("INSERT INTO fact VALUES ('scrubbed', 'true')")
     async with opened(path) as journal:
-        found = journal.ended("ended")
-        assert found is not None
-        assert found.data == told.replace(b"ada:geheim@", b"")
-        assert [each.data for each in journal.living()] == [told], "its adapter needs them"
+        [(_, event)] = journal.events()
+        found = [journal.ended(each.id) or journal.living()[0] for each in rows]
+    return found, event["reason"]
+
+
+async def test_where_sources_of_ended_sessions_were_is_gone(path: Path) -> None:
+    data = msgspec.json.encode(OF_CAMERA)
+    ended, lives = row("ended", ended=1.0, data=data), row("lives", data=data)
+    [gone, kept], reason = await scrubbed(path, ended, lives, reason=f"no answer from {SHOWN}")
+    assert msgspec.json.decode(gone.data) == {
+        "plan": {"source": {"name": "cam", "url": "rtsp:"}, "subnet": "198.18.0.0/28"},
+        "log_tails": {
+            "probe": [
+                {"line": "cam: rtsp://cam:554/***: it has gone"},
+                {"line": "see http://other/geheim"},
+            ]
+        },
+        "result": {"reason": "nothing answers at rtsp://cam:554/***"},
+    }
+    assert reason == "no answer from rtsp://cam:554/***"
+    assert kept.data == data, "its adapter needs them"
+    assert b"geheim/1" in (raw := path.read_bytes()), "of the session that lives"
+    assert raw.count(b"geheim@") == 1
+
+
+async def test_odd_rows_of_sources_are_scrubbed_as_far_as_they_go(path: Path) -> None:
+    file = row("file", ended=1.0, data=msgspec.json.encode(OF_FILE))
+    torn = row("torn", ended=1.0, data=msgspec.json.encode(OF_CAMERA)[:60])
+    [of_file, of_camera], _ = await scrubbed(path, file, torn)
+    assert msgspec.json.decode(of_file.data)["plan"]["source"] == {"name": "scan", "url": "file:"}
+    assert of_camera.data == b'{"plan":{"source":{"name":"cam","url":"rtsp:'
 
 
 async def test_newest_events_are_kept(path: Path) -> None:
