@@ -15,6 +15,8 @@ consumer (``every``). If a stage that promised falls silent, it hangs, whatever 
 The stages are checked in the order of the stream. If a stage hangs, the first such stage is at fault.
 Otherwise a stage that is held up has frames that the next one does not take. So the first stage that stands
 still and is not held up is at fault; or the registered probe, if that stage is the first and reads from one.
+
+A last stage that has reported nothing yet is checked as `greeting` says.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from operatord.session.record import SessionRecord
 from operatord.store.events import Emit
 from operatord.streams.reports import REPORT_LINES, Counters, Holder, StageReports
 
+from .greeting import Greetings, greets
 from .usage import CallRate, Polled, Poller, Sessions
 
 log = logging.getLogger(__name__)
@@ -47,10 +50,11 @@ class _Stream(Polled):
 
     def __init__(self, record: SessionRecord, clock: Clock) -> None:
         super().__init__(record, clock)
-        self._begun = self.due
+        self._begun, self._now = self.due, clock.now
         self._reports: dict[str, StageReports] = {}
         self._told: dict[str, tuple[int, str]] = {}
         self._holders: dict[str, str] = {}
+        self._greetings: dict[str, Greetings] = {}
         self.late = False
         """Whether the engine answered slowly in this look."""
 
@@ -67,6 +71,11 @@ class _Stream(Polled):
         """Return what a stage has said; one that was replaced has said nothing."""
         container_id = self.record.provisioned.containers[stage]
         return self._reports.setdefault(container_id, StageReports(self._begun))
+
+    def greetings(self, stage: str, step: float) -> Greetings:
+        """Return what checks of a stage have found; the first is made a ``step`` after it came to be here."""
+        container_id = self.record.provisioned.containers[stage]
+        return self._greetings.setdefault(container_id, Greetings(self._now() + step))
 
     def is_told(self, end: str) -> bool:
         """Tell whether it has been said that frames have stopped at ``end``, and none have come since."""
@@ -123,7 +132,8 @@ class StallWatch:
     async def _look(self, polled: _Stream) -> None:
         timeout, fps = self._timeout(), polled.record.fps
         step = LONGEST_STEP if timeout is None else timeout / 2
-        polled.due = self._clock.now() + min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        step = min(max(step, SHORTEST_STEP), LONGEST_STEP)
+        polled.due = self._clock.now() + step
         polled.urgent = polled.late = False
         if timeout is None:
             return
@@ -131,8 +141,26 @@ class StallWatch:
             await self._listen(polled, end)
             if polled.has(end) and (holder := polled.names(end)) is not None:
                 self._say_who(polled.record, end, holder)
-            if polled.has(end) and not polled.is_told(end):
-                await self._suspect(polled, end, max(timeout, FRAMES / fps if fps else 0.0))
+            patience = max(timeout, FRAMES / fps if fps else 0.0)
+            if polled.has(end) and polled.reports(end).is_unheard:
+                await self._check(polled, end, patience, polled.greetings(end, step))
+            elif polled.has(end) and not polled.is_told(end):
+                await self._suspect(polled, end, patience)
+
+    async def _check(self, polled: _Stream, end: str, patience: float, found: Greetings) -> None:
+        """Say that a stage hangs that has reported nothing, once it has answered no check for so long."""
+        asked = self._clock.now()
+        if found.is_told or asked < found.due:
+            return
+        container_id = polled.record.provisioned.containers[end]
+        state = await self._poller.ask(lambda: self._engine.inspect(container_id))
+        if (address := state.where_published()) is None or not polled.has(end):
+            return
+        found.note(asked, await greets(address))
+        since = found.silent_since
+        if since is not None and asked - since >= patience and polled.has(end):
+            found.is_told = True
+            self._say(polled.record, end, asked - since)
 
     async def _suspect(self, polled: _Stream, end: str, patience: float) -> None:
         """Say that no frames come out at ``end``, or come back at the moment when that can be said."""

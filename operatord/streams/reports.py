@@ -202,10 +202,14 @@ class StageReports:
         """Who was named in what was read last."""
         self._log = ReportLog()
         self._looked = since
+        self.is_unheard = False
+        """It has promised reports, by saying that it listens, and none has come."""
 
     def read(self, lines: Sequence[LogLine], looked: float, clock: Clock) -> None:
         """Take in the log's last `REPORT_LINES` lines, which were asked for at ``looked``."""
         new = self._log.read(lines)
+        listens = self.is_unheard or new.says_that_it_listens
+        self.is_unheard = listens and not (new.is_cut or new.reports)
         if new.lines:
             self.holder = Holder.among(new.reports)
         said = [

@@ -20,7 +20,7 @@ from test_usage import FakeLab
 
 from operatord.core.pipelines import Stage
 from operatord.core.plans import SessionPlan, Upstream
-from operatord.engines.base import LogLine, StagePlan, StageState
+from operatord.engines.base import Address, LogLine, StagePlan, StageState
 from operatord.machine.clock import Clock, rfc3339
 from operatord.monitors.stall import StallWatch, at_fault
 from operatord.session.record import SessionRecord
@@ -291,6 +291,75 @@ async def test_stage_is_no_longer_silent_when_it_goes_on(session: Watched) -> No
     assert await session.stalls_in(60) == [], "no frames have come in between"
     await session.beat(20, probe={"frames": 12}, stream={"frames": 12})
     assert await session.stalls_in(60) == [("probe", 31)]
+
+
+# Stages that have reported nothing yet
+
+LISTENING = '{"type":"listening","stage":"stream","port":12346}'
+
+
+class Checks:
+    """Checks of a last stage that has only said that it listens, and when each was made."""
+
+    def __init__(self, session: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answered = True
+        self.times: list[float] = []
+        self._clock = session.lab.hours
+        monkeypatch.setattr("operatord.monitors.stall.greets", self._greets)
+        container_id = session.record.provisioned.containers["stream"]
+        session.lab.meter.world.containers[container_id].published = Address("127.0.0.1", 1)
+        session.write("stream", LISTENING)
+
+    async def _greets(self, _: Address) -> bool:
+        self.times.append(self._clock.now())
+        return self.answered
+
+
+@pytest.fixture
+def checks(session: Watched, monkeypatch: pytest.MonkeyPatch) -> Checks:
+    return Checks(session, monkeypatch)
+
+
+async def test_last_stage_that_hangs_before_its_first_report_is_named_once(
+    session: Watched, checks: Checks
+) -> None:
+    checks.answered = False
+    assert await session.stalls_in(44) == []
+    assert await session.stalls_in(17) == [("stream", 30)]
+    checks.times.clear()
+    assert await session.stalls_in(600) == []
+    assert checks.times == []
+
+
+async def test_last_stage_that_nobody_reads_is_checked_seldom(
+    session: Watched, checks: Checks
+) -> None:
+    assert await session.stalls_in(3600) == []
+    assert len(checks.times) <= 12
+
+
+async def test_last_stage_that_answered_a_check_in_between_does_not_hang(
+    session: Watched, checks: Checks
+) -> None:
+    for _ in range(5):
+        checks.answered = False
+        await session.idle(29)
+        checks.answered = True
+        assert await session.stalls_in(31) == []
+
+
+async def test_last_stage_that_reports_is_not_checked(session: Watched, checks: Checks) -> None:
+    await session.streams(100)
+    assert (session.stalls(), checks.times) == ([], [])
+
+
+async def test_last_stage_that_has_promised_no_reports_is_not_checked(
+    session: Watched, checks: Checks
+) -> None:
+    for line in range(40):
+        session.write("stream", f"line {line}, and its first one is forgotten")
+    assert await session.stalls_in(100) == []
+    assert checks.times == []
 
 
 # Attached stages and registered probes
@@ -612,6 +681,21 @@ async def test_stage_that_hangs_is_named_in_time(tmp_path: Path, stage: str) -> 
                 took = time.monotonic() - begun
         assert event["stage"] == stage
         assert took >= 2, "before its time"  # nor later than PATIENCE, or there were no event
+
+
+async def test_last_stage_that_hangs_before_its_first_frame_is_named(tmp_path: Path) -> None:
+    settings = {"engine": "process", "stall_timeout": 2}
+    async with subscribed(tmp_path, settings) as (lab, wire):
+        session = await wire.call("session.start", plain_stream=True, count=10_000)
+        with hanging(lab, session, "stream"):
+            async with reading(session):
+                event = await stalled(wire, session)
+        assert (event["stage"], event["seconds"] >= 2) == ("stream", True)
+        healthy = await wire.call("session.start", plain_stream=True, count=10_000)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stalled(wire, healthy), 6)
+        async with reading(healthy):
+            await until(lambda: has_passed_on(wire, healthy, 5), "checks cost it no reader")
 
 
 async def test_last_stage_that_hangs_is_told_from_a_consumer_that_does_not_read(
