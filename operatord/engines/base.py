@@ -205,6 +205,8 @@ class StageState(msgspec.Struct, frozen=True):
     """Its address in the session's network, once running."""
     paused: bool = False
     """Whether somebody has frozen it: it runs, and does nothing."""
+    stopping: bool = False
+    """Whether it is being ended: it runs, and how it ends is not known yet."""
 
     def where_published(self) -> Address | None:
         """Return where it is published. Raises `NotOurAddress` if that is not the address asked for."""

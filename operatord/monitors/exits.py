@@ -206,16 +206,15 @@ class ExitWatch:
         began = state.began
         if began is not None and record.observed.runs.setdefault(container_id, began) != began:
             record.observed.by_others[container_id] = "restarted"
-        if state.status == "running" and had_ended:
+        runs = state.status == "running" and not state.stopping
+        if runs and had_ended:
             # It may have been restarted before anybody had looked since when it runs. That it had ended must
             # have been told before the question: else the answer may be of before the end.
             record.observed.by_others[container_id] = "restarted"
         if state.start_failed and container_id in record.observed.runs:
             # A stage of a shared namespace cannot come back if the others have ended because of it.
             record.observed.by_others[container_id] = "restarted"
-        if state.status == "running" and (
-            _has_moved(record, state) or _has_lost_location(record, state)
-        ):
+        if runs and (_has_moved(record, state) or _has_lost_location(record, state)):
             record.observed.by_others.setdefault(container_id, "disconnected")
         return state
 

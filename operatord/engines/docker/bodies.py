@@ -64,8 +64,12 @@ _IMAGE_EVENTS = ("tag", "untag", "import", "load", "pull", "delete", "build")
 """The last one is Podman's, which tells of no tag that a build gives."""
 _DEADLY = frozenset(["2", "3", "9", "15"])
 """Signals that are sent to end a program: interrupt, quit, kill and terminate."""
+_STOPPING = "stopping"
 _STATUS: Mapping[str, Literal["created", "running", "exited"]] = {
     "created": "created",
+    "initialized": "created",  # this one and the next two are Podman's own
+    _STOPPING: "running",  # its exit code is 0 until there is one
+    "stopped": "exited",
     "running": "running",
     "paused": "running",
     "restarting": "running",
@@ -316,6 +320,7 @@ def stage_state(answer: Json) -> StageState:
         astray=status == "running" and not _is_where_asked(answer),
         ip=_ip(settings) if status == "running" and not _joins(answer) else None,
         paused=state.get("Status") == "paused",
+        stopping=state.get("Status") == _STOPPING,
     )
 
 

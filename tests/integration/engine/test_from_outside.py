@@ -88,6 +88,31 @@ async def test_stage_that_ended_while_it_was_asked_about_was_not_restarted(
     assert (await ended(wire, session))["outcome"] == "completed"
 
 
+async def test_stage_that_is_still_being_removed_when_its_end_is_told_has_not_been_restarted(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Podman says of one that it removes by force that it is being stopped, without its network already."""
+    session = await wire.call("session.start")
+    await learned(lab, session)
+    world, inspect, asked = lab.fake.world, lab.fake.inspect, asyncio.Event()
+
+    async def inspect_stopping(container_id: str) -> StageState:
+        state = await inspect(container_id)
+        if container_id != session["probe"] or state.status == "gone":
+            return state
+        asked.set()
+        return StageState(id=state.id, status="running", began=state.began, stopping=True)
+
+    monkeypatch.setattr(lab.fake, "inspect", inspect_stopping)
+    world.end(session["probe"], 143)
+    await asked.wait()
+    del world.containers[session["probe"]]
+    await lab.daemon.reconciler.look()
+    found = await ended(wire, session)
+    assert (found["outcome"], found["cause"]) == ("failed", "exit")
+    assert "removed by somebody else" in found["reason"]
+
+
 @pytest.mark.parametrize("port", [None, 4711])
 async def test_stage_whose_port_is_gone_or_another_has_ended(
     lab: Lab, wire: Wire, port: int | None
