@@ -161,7 +161,7 @@ async def scrubbed(path: Path, *rows: SessionRow, reason: str = "") -> tuple[lis
         await journal.settled()
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("DELETE FROM fact WHERE name = 'sources_scrubbed'")
-        db.execute("INSERT INTO fact VALUES ('scrubbed', 'true')")
+        db.execute("INSERT OR IGNORE INTO fact VALUES ('scrubbed', 'true')")
     async with opened(path) as journal:
         [(_, event)] = journal.events()
         found = [journal.ended(each.id) or journal.living()[0] for each in rows]
