@@ -56,7 +56,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     subscriptions: Positive = 64
     starts_per_minute: Positive | None = None
     output_bytes: Bytes = Bytes(4 * 1024**2)
-    output_total: Bytes = Bytes(32 * 1024**2)
+    output_total: Bytes = Bytes(24 * 1024**2)
     probes: Positive = 1000
     label_bytes: Annotated[int, Meta(ge=0, le=64 * 1024)] = 4096
     log_followers: Positive = 256

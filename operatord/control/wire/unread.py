@@ -16,9 +16,11 @@ log = logging.getLogger(__name__)
 
 RELIEF = 0.75
 """When peers had to go, go on down to this share of the bound, so that it is not exceeded again at once."""
-AT_ONCE = 4
-"""Peers that are let go of until the event loop has its turn: the end of one that has megabytes to read takes
-some tenths of a millisecond."""
+AT_ONCE = 8 * 1024**2
+"""Bytes that are let go of until the event loop has its turn, which takes one or two milliseconds. Fewer, and
+those who do not read are sent more in each turn than that."""
+LEAST = 512 * 1024
+"""Bytes that each peer counts for at least, for the end of one that has few takes a while, too."""
 
 
 class Writer(Protocol):
@@ -66,14 +68,13 @@ class Unread:
 
     def _let_go(self, worst: list[Writer], gone: int) -> None:
         """End some, from the end of ``worst``, and the others soon; ``gone`` have gone already."""
-        enough = RELIEF * self._most()
-        for _ in range(AT_ONCE):
-            if not worst or self._total <= enough:
-                break
+        enough, budget = RELIEF * self._most(), AT_ONCE
+        while worst and self._total > enough and budget > 0:
             writer = worst.pop()
-            if writer in self._sizes:
+            if size := self._sizes.get(writer):
                 self.forget(writer)
                 writer.abort()
+                budget -= max(size, LEAST)
                 gone += 1
         more = bool(worst) and self._total > enough
         self._relieving = more or self._total > self._most()

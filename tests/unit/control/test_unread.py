@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from operatord.control.wire.unread import AT_ONCE, Unread
+from operatord.control.wire.unread import AT_ONCE, LEAST, Unread
 
 
 class Peer:
@@ -66,16 +66,24 @@ async def test_of_hundreds_who_do_not_read_a_few_go_until_the_loop_has_its_turn(
     unread = Unread(lambda: 1000)
     peers = noted(unread, *[10] * 101)
     gone = sum(peer.aborted for peer in peers)
-    assert gone == AT_ONCE
+    assert gone == AT_ONCE // LEAST
     reader = next(peer for peer in peers if not peer.aborted)
     unread.note(reader, 9)  # which is no reason to begin once more
     while gone < 26:
         await asyncio.sleep(0)
         before, gone = gone, sum(peer.aborted for peer in peers)
-        assert 0 < gone - before <= AT_ONCE
+        assert 0 < gone - before <= AT_ONCE // LEAST
     for _ in range(3):
         await asyncio.sleep(0)
     assert sum(peer.aborted for peer in peers) == gone
+
+
+async def test_of_those_who_have_megabytes_so_many_go_at_once_that_others_cannot_be_sent_as_much() -> (
+    None
+):
+    mebibyte = 1024**2
+    peers = noted(Unread(lambda: 100 * mebibyte), *[mebibyte] * 101)
+    assert sum(peer.aborted for peer in peers) == AT_ONCE // mebibyte
 
 
 async def test_those_who_fill_up_while_others_are_let_go_of_are_seen_though_they_say_no_more() -> (
