@@ -33,13 +33,17 @@ def _has_venv() -> bool:
 
 @pytest.fixture(scope="session")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a DESTDIR in which it is installed."""
+    """Return a DESTDIR in which it is installed; nobody changes it, for all processes of a run share it."""
     if not _has_venv():
         pytest.skip("the system's Python is older than 3.11, or has no venv")
-    destdir = tmp_path_factory.mktemp("service") / "root"
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "service"
+    whole = shared / "whole"
     with shared_host.alone("pip"):
-        make("install", destdir)
-    return destdir
+        if not whole.exists():
+            make("install", shared / "root")
+            whole.touch()
+    return shared / "root"
 
 
 @pytest.fixture
