@@ -45,6 +45,12 @@ NO_LOSS = (
 )
 """Why a test may be skipped under CI: nothing that could be installed would change it."""
 
+LONGEST = (
+    "benchmarks/test_bench_short.py", "service/test_systemd.py", "service/test_install.py",
+    "service/test_compose.py", "acceptance/product/test_wheel.py", "acceptance/product/test_readme.py",
+)  # fmt: skip
+"""Files that take minutes beside others. One that is begun last is waited for, and a core does nothing."""
+
 ORPHANS = pytest.StashKey[subprocess.Popen[bytes]]()
 
 
@@ -63,6 +69,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """End what is still left, which is nothing unless tests were interrupted."""
     preloaded.end()
     config.stash[ORPHANS].communicate()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; a process takes a whole file, and the next one in their order."""
+    turns = {Path(__file__).parent / name: turn for turn, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
