@@ -27,6 +27,7 @@ from operatord.engines.base import (
     LABEL_PLAN,
     LABEL_SESSION,
     LABEL_STAGE,
+    Capabilities,
     Engine,
     EngineEvent,
     LogLine,
@@ -109,6 +110,10 @@ FAKE_PROGRAMS = {
 }
 
 
+_said: dict[tuple[str, ...], Capabilities] = {}
+"""What engines have answered. To ask takes as many containers as most tests, and has tests of its own."""
+
+
 class Lab:
     """An engine with an instance label that nobody else has."""
 
@@ -139,9 +144,11 @@ class Lab:
         await self.connect()
 
     async def connect(self) -> None:
-        """Connect, as a daemon does, which knows what the engine can."""
-        await self.engine.connect()
-        if (found := await self.engine.find_out()) is not None:
+        """Connect, as a daemon does, which asks each version of an engine what it can, once."""
+        info = await self.engine.connect()
+        asked = (info.name, info.version, info.api_version)
+        if (found := _said.get(asked) or await self.engine.find_out()) is not None:
+            _said[asked] = found
             self.engine.assume(found)
 
     def block(self) -> contextlib.AbstractContextManager[ipaddress.IPv4Network]:
