@@ -26,10 +26,17 @@ from daemon_lab import Json, Wire, until
 from shared_host import free_port
 
 from operatord.engines.base import LABEL_INSTANCE
+from operatord.images import OWN_BASE
 
 UNIX_SOCKET = "/run/operatord/operatord.sock"
 ENGINE = "/engine.sock"
-PACKAGES = "systemd,dbus,python3"
+PACKAGES = ("systemd", "dbus", "python3")
+DOCKERFILE = f"""
+FROM {OWN_BASE}
+RUN apt-get update \\
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends {" ".join(PACKAGES)} \\
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin
+"""
 BLOCK = "/block-the-loop"
 SITE = "/usr/lib/test-site"
 BLOCKING = f"""
@@ -211,24 +218,34 @@ def _packed(folder: Path) -> bytes:
 
 
 def _image(client: docker.APIClient) -> str:
-    """Return the image, made if the engine has none yet: half a minute."""
+    """Return the image, made if the engine has none yet."""
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "")
     name = f"operatord-systemd:{suite}"
     with shared_host.alone("operatord-systemd"):
         if not client.images(name):
-            _make_image(client, suite, name)
+            if OWN_BASE.endswith(f":{suite}") and client.images(OWN_BASE):
+                _add_to_base(client, name)
+            else:
+                _make_anew(client, suite, name)
     return name
 
 
-def _make_image(client: docker.APIClient, suite: str, name: str) -> None:
+def _add_to_base(client: docker.APIClient, name: str) -> None:
+    """Make the image of the emulators' own base: a fraction of the work."""
+    options = {"rm": True, "forcerm": True, "decode": True, "network_mode": "host"}
+    said = [*client.build(fileobj=io.BytesIO(DOCKERFILE.encode()), tag=name, **options)]
+    assert not [each for each in said if "error" in each], said[-5:]
+
+
+def _make_anew(client: docker.APIClient, suite: str, name: str) -> None:
+    """Make the image of nothing: half a minute."""
     debootstrap = shutil.which("debootstrap", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if debootstrap is None or os.geteuid() != 0:
         pytest.skip("debootstrap is not installed, or this is not root")
     with tempfile.TemporaryDirectory(prefix="operatord-systemd-", dir="/var/tmp") as folder:
-        command = ("unshare", "--mount", debootstrap, "--variant=minbase", f"--include={PACKAGES}")
-        done = subprocess.run(
-            (*command, suite, f"{folder}/root"), check=False, capture_output=True, text=True
-        )
+        command = ("unshare", "--mount", debootstrap, "--variant=minbase")
+        wanted = (f"--include={','.join(PACKAGES)}", suite, f"{folder}/root")
+        done = subprocess.run((*command, *wanted), check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr
         packing = (
             "tar",
