@@ -57,6 +57,20 @@ async def test_who_would_rather_be_refused_is_told_while_the_engine_is_silent(
     assert (await wire.call("session.start", on_shortage="refuse"))["phase"] == "running"
 
 
+async def test_start_has_the_engine_asked_at_once_whether_it_is_there(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S2: its silence counts from then on, and not from the next ping of a daemon at rest."""
+    asked = asyncio.Event()
+    monkeypatch.setattr(lab.daemon.supervisor.availability, "on_ask", asked.set)
+    gate = lab.fake.script.hold("image_ids")
+    start = wire.begin("session.start")
+    await gate.reached.wait()
+    assert asked.is_set()
+    gate.open.set()
+    await wire.reply(start)
+
+
 async def test_engine_that_takes_its_time_to_answer_first_refuses_nobody(tmp_path: Path) -> None:
     """On busy cores an engine takes seconds to say who it is; nobody is let in before it has."""
     engine = StreamingFake()

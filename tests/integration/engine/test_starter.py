@@ -47,6 +47,17 @@ async def test_so_many_sessions_are_made_at_once_and_the_others_wait_for_their_t
     assert {session["phase"] for session in sessions} == {"running"}
 
 
+@pytest.mark.parametrize("call", ["create_network", "create", "connect_stage"])
+async def test_start_that_fails_takes_no_turn_from_those_that_come_after(
+    lab: Lab, wire: Wire, call: str
+) -> None:
+    """S9: or nobody would ever be served again."""
+    for _ in range(STARTS_AT_ONCE):
+        lab.fake.script.fail(call, base.EngineFailed("not this one"))
+        await wire.refusal("session.start", plain_stream=True)
+    assert (await wire.call("session.start", plain_stream=True))["phase"] == "running"
+
+
 async def test_claim_for_a_probe_that_is_not_there_is_told_so_and_leaves_nothing(
     tmp_path: Path,
 ) -> None:

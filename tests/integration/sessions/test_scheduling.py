@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from daemon_lab import (
     clean_env,
     in_process,
     run,
+    until,
 )
 
 from operatord.core.scheduling.learning import Use
@@ -552,6 +554,18 @@ async def test_stage_that_cannot_be_attached_leaves_the_plain_stream_alone(clini
     assert (await desk.wire.call("system.status"))["reserved"]["cpus"] == 1
 
 
+async def test_stage_that_cannot_be_attached_takes_no_turn_from_who_starts(clinic: Desk) -> None:
+    """Of which there are a few for all that is made, and else there would be one less for ever."""
+    desk = clinic
+    desk.lab.daemon.supervisor._starter._turns = asyncio.Semaphore(1)
+    await desk.wire.call("events.subscribe", types=["session.detached"])
+    plain = await degraded(desk)
+    desk.lab.fake.script.fail("create", StageRefused("not with me"))
+    await desk.stop(desk.holder)  # type: ignore[attr-defined]
+    await desk.wire.event("session.detached", plain["session_id"])
+    assert (await desk.wire.call("session.start", plain_stream=True))["phase"] == "running"
+
+
 async def test_attached_stage_that_fails_leaves_the_plain_stream_alone(clinic: Desk) -> None:
     desk = clinic
     await desk.wire.call("events.subscribe", types=["session.attached", "session.detached"])
@@ -574,8 +588,16 @@ async def test_session_can_end_while_a_stage_is_attached(clinic: Desk) -> None:
     gate = desk.lab.fake.script.hold("create")
     await desk.stop(desk.holder)  # type: ignore[attr-defined]
     await gate.reached.wait()
+    calls = desk.lab.fake.script.calls
+    calls.clear()
     stopping = desk.wire.begin("session.stop", session_id=plain["session_id"])
+    supervisor = desk.lab.daemon.supervisor
+    await until(
+        lambda: supervisor.registry.get(plain["session_id"]).phase == "stopping", "it is to end"
+    )
+    await supervisor.settled()
     await (await desk.lab.wire()).call("system.ping")
+    assert not {"stop", "remove"} & {call for call, _ in calls}, "it may be about to make more"
     gate.open.set()
     assert (await desk.wire.reply(stopping))["outcome"] == "stopped"
     assert desk.lab.fake.empty

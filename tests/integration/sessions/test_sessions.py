@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Lab, Wire, in_process, until
+from daemon_lab import PATIENCE, Lab, Wire, in_process, until
 
 from operatord.engines.base import StageState
 from operatord.monitors.exits import LOOKS
@@ -43,6 +44,28 @@ async def test_stop_answers_when_everything_is_gone(lab: Lab, wire: Wire) -> Non
     gate.open.set()
     assert (await wire.reply(stop))["phase"] == "ended"
     assert lab.fake.empty
+
+
+async def test_end_is_written_down_before_any_stage_is_stopped(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next daemon would find a session that runs, without its stages, and say that it failed."""
+    session = await wire.call("session.start")
+    await lab.daemon.supervisor.settled()
+    writes, go_on = threading.Event(), threading.Event()
+
+    def take_long(name: str) -> None:
+        writes.set()
+        assert go_on.wait(PATIENCE)
+
+    monkeypatch.setattr("operatord.store.journal.hit", take_long)
+    lab.fake.script.calls.clear()
+    stop = wire.begin("session.stop", session_id=session["session_id"])
+    await asyncio.to_thread(writes.wait, PATIENCE)
+    await (await lab.wire()).call("system.ping")
+    assert not {"stop", "remove"} & {call for call, _ in lab.fake.script.calls}
+    go_on.set()
+    assert (await wire.reply(stop))["outcome"] == "stopped"
 
 
 async def test_location_is_there_until_the_session_has_ended(lab: Lab, wire: Wire) -> None:

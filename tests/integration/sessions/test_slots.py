@@ -199,6 +199,24 @@ async def test_registered_probe_takes_the_place_of_the_slots_own(tmp_path: Path)
         assert (len(frames), end["frames"]) == (12, 12)
 
 
+async def test_engine_that_does_not_remove_what_a_slot_had_too_much_costs_no_session(
+    warm: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of the slot goes with the session."""
+    asked = asyncio.Event()
+
+    async def not_now(_: SessionRecord) -> None:
+        asked.set()
+        raise EngineUnavailable("not now")
+
+    monkeypatch.setattr(warm.daemon.supervisor._starter, "discard", not_now)
+    wire = await warm.wire()
+    session = await wire.call("session.start")
+    await asked.wait()
+    found = await wire.call("session.get", session_id=session["session_id"])
+    assert (found["warm"], found["phase"]) == (True, "running")
+
+
 async def test_slots_hold_what_they_take_and_give_it_up_for_who_needs_it(tmp_path: Path) -> None:
     huge = {
         "stages": {"only": {"image": "demo-probe", "port": 1, "cpus": 3.95, "memory": 64 * MIB}}
