@@ -353,6 +353,11 @@ class StillHost(HostMonitor):
         await asyncio.Event().wait()
 
 
+def subnets_held(lab: Lab) -> int:
+    """Return how many subnets a daemon holds."""
+    return lab.daemon.supervisor._starter._networks._subnets.held
+
+
 @contextlib.asynccontextmanager
 async def in_process(
     state_dir: Path,

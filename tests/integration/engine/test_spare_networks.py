@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from daemon_lab import Json, Lab, StillClock, in_process, until
+from daemon_lab import Json, Lab, StillClock, in_process, subnets_held, until
 
 from operatord.lifecycle import slots as slots_module
 
@@ -64,6 +64,9 @@ async def test_network_that_a_cleaner_took_is_made_again(lab: Lab) -> None:
     session = await wire.call("session.start")
     assert (session["session_id"], session["phase"]) == (first, "running")
     assert [n for n in lab.fake.world.networks.values() if n.name == session["network"]]
+    supervisor = lab.daemon.supervisor
+    having = [*supervisor.registry.living(), *supervisor.slots]
+    assert subnets_held(lab) == sum(each.provisioned.subnet is not None for each in having)
 
 
 async def test_request_that_has_to_wait_takes_none(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import shared_host
-from daemon_lab import Lab, Wire, in_process, until
+from daemon_lab import Lab, Refused, Wire, in_process, until
 
 from operatord.engines import base
 from operatord.provision.starter import STARTS_AT_ONCE
@@ -45,6 +45,24 @@ async def test_so_many_sessions_are_made_at_once_and_the_others_wait_for_their_t
         gate.open.set()
     sessions = [await wire.reply(start) for wire, start in zip(wires, starts, strict=True)]
     assert {session["phase"] for session in sessions} == {"running"}
+
+
+async def test_start_that_fails_waits_for_what_it_has_begun_before_it_is_undone(
+    lab: Lab, wire: Wire
+) -> None:
+    """What an engine makes while all is removed would stay."""
+    gate = lab.fake.script.hold("create")
+    lab.fake.script.fail("create_network", base.EngineFailed("not this one"))
+    start = wire.begin("session.start")
+    await gate.reached.wait()
+    await (await lab.wire()).call("system.ping")
+    [record] = lab.daemon.supervisor.registry.living()
+    assert ("create_network", record.network_name) in lab.fake.script.calls
+    assert record.phase == "starting"
+    gate.open.set()
+    with pytest.raises(Refused):
+        await wire.reply(start)
+    assert lab.fake.empty
 
 
 @pytest.mark.parametrize("call", ["create_network", "create", "connect_stage"])

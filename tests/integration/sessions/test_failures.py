@@ -6,7 +6,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from daemon_lab import IMAGES, Lab, Refused, StillClock, StreamingFake, Wire, in_process, until
+from daemon_lab import (
+    IMAGES,
+    Lab,
+    Refused,
+    StillClock,
+    StreamingFake,
+    Wire,
+    in_process,
+    subnets_held,
+    until,
+)  # fmt: skip
 from fake_engine import Program
 
 from operatord.engines.base import EngineError, EngineUnavailable, StageRefused, SubnetTaken
@@ -165,6 +175,7 @@ async def test_taken_subnet_is_passed_over(lab: Lab, wire: Wire) -> None:
     assert session["phase"] == "running"
     [network] = lab.fake.world.networks.values()
     assert network.subnet == "198.18.0.48/28"
+    assert subnets_held(lab) == 1, "the others are nobody's, as soon as they are free"
 
 
 async def test_foreign_networks_are_never_asked_for(lab: Lab, wire: Wire) -> None:

@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from daemon_lab import (
@@ -540,11 +541,15 @@ async def test_degraded_session_that_ends_wants_nothing_more(clinic: Desk) -> No
     assert desk.lab.fake.empty
 
 
-async def test_stage_that_cannot_be_attached_leaves_the_plain_stream_alone(clinic: Desk) -> None:
+@pytest.mark.parametrize("how", ["fail", "lose_answer"])
+async def test_stage_that_cannot_be_attached_leaves_the_plain_stream_alone(
+    clinic: Desk, how: str
+) -> None:
+    """Nor itself, though nobody has heard that it was made."""
     desk = clinic
     await desk.wire.call("events.subscribe", types=["session.detached"])
     plain = await degraded(desk)
-    desk.lab.fake.script.fail("create", StageRefused("not with me"))
+    getattr(desk.lab.fake.script, how)("create", StageRefused("not with me"))
     await desk.stop(desk.holder)  # type: ignore[attr-defined]
     event = await desk.wire.event("session.detached", plain["session_id"])
     assert "not with me" in event["reason"]
@@ -552,6 +557,7 @@ async def test_stage_that_cannot_be_attached_leaves_the_plain_stream_alone(clini
     assert (session["phase"], session["degraded"]) == ("running", True)
     assert session["location"] == plain["location"]
     assert (await desk.wire.call("system.status"))["reserved"]["cpus"] == 1
+    assert "segmentation" not in desk.lab.fake.stages()
 
 
 async def test_stage_that_cannot_be_attached_takes_no_turn_from_who_starts(clinic: Desk) -> None:
@@ -566,8 +572,14 @@ async def test_stage_that_cannot_be_attached_takes_no_turn_from_who_starts(clini
     assert (await desk.wire.call("session.start", plain_stream=True))["phase"] == "running"
 
 
-async def test_attached_stage_that_fails_leaves_the_plain_stream_alone(clinic: Desk) -> None:
+async def test_attached_stage_that_fails_leaves_the_plain_stream_alone(
+    clinic: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And its door is closed: it would lead to whoever has the port next."""
     desk = clinic
+    supervisor = desk.lab.daemon.supervisor
+    doors = Mock(open=AsyncMock(side_effect=lambda record, stage, found: found), close=AsyncMock())
+    monkeypatch.setattr(supervisor._starter, "doors", doors)
     await desk.wire.call("events.subscribe", types=["session.attached", "session.detached"])
     plain = await degraded(desk)
     await desk.stop(desk.holder)  # type: ignore[attr-defined]
@@ -579,6 +591,7 @@ async def test_attached_stage_that_fails_leaves_the_plain_stream_alone(clinic: D
     assert (session["phase"], session["degraded"]) == ("running", True)
     assert session["location"] == plain["location"]
     assert "segmentation" not in session
+    doors.close.assert_any_await(supervisor.registry.get(plain["session_id"]), "segmentation")
     assert (await desk.wire.call("system.status"))["reserved"]["cpus"] == 1
 
 

@@ -503,26 +503,29 @@ class Deaf:
         pass
 
 
-async def test_slot_whose_stage_does_not_hear_is_done_without(warm: Lab) -> None:
+@pytest.mark.parametrize("network", ["shared", "separate"])
+async def test_slot_whose_stage_does_not_hear_is_done_without(tmp_path: Path, network: str) -> None:
     """What was asked for is started, in the slot's network, and nothing of its stages is left."""
-    wire = await warm.wire()
-    broken = ready(warm)[0]
-    slot = warm.daemon.supervisor.slots.get(broken)
-    assert slot is not None
-    before = set(slot.provisioned.containers.values())
-    slot.provisioned.inputs["stream"] = Deaf()
-    session = await wire.call("session.start", count=7)
-    assert (session["session_id"], session["warm"]) == (broken, False)
-    assert not before & warm.fake.world.containers.keys()
-    assert {"slot", "create", "verify"} <= session["timings"].keys()
-    probe = warm.fake.world.containers[session["probe"]]
-    assert "7" in (probe.plan.env.get("count"), told_count(probe.said))
-    await wire.call("session.stop", session_id=broken)
-    await until(lambda: broken[:5] not in str(warm.fake.world.networks), "the network is gone")
-
-
-def told_count(said: bytes) -> str | None:
-    return json.loads(said)["env"]["count"] if said else None
+    config: Json = {"pipelines": {"segmented": {"network": network}}}
+    async with in_process(tmp_path / "w", WARM, config) as warm:
+        await filled(warm)
+        wire = await warm.wire()
+        broken = ready(warm)[0]
+        slot = warm.daemon.supervisor.slots.get(broken)
+        assert slot is not None
+        before = set(slot.provisioned.containers.values())
+        slot.provisioned.inputs["stream"] = Deaf()
+        session = await wire.call("session.start", count=7)
+        assert (session["session_id"], session["warm"]) == (broken, False)
+        assert not before & warm.fake.world.containers.keys()
+        assert {"slot", "create", "verify"} <= session["timings"].keys()
+        for stage in ("probe", "stream", "segmentation"):
+            container = warm.fake.world.containers[session[stage]]
+            assert bool(container.said) is container.plan.stdin, "who waits has its line"
+        probe = warm.fake.world.containers[session["probe"]]
+        assert (told(warm, session, "probe") if probe.said else probe.plan.env)["count"] == "7"
+        await wire.call("session.stop", session_id=broken)
+        await until(lambda: broken[:5] not in str(warm.fake.world.networks), "the network is gone")
 
 
 @pytest.fixture

@@ -117,6 +117,14 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"connect_later": True},
         {"NetworkingConfig": None, "HostConfig": {"NetworkMode": "none"}},
     ),
+    "less memory for sure than an engine takes": (
+        {"memory_reservation": MIB},
+        {"HostConfig": {"MemoryReservation": 6 * MIB}},
+    ),
+    "more memory for sure than it may have": (
+        {"memory_reservation": 97 * MIB},
+        {"HostConfig": {"MemoryReservation": 96 * MIB}},
+    ),
     "everything that can be asked for": (
         EVERYTHING,
         {
