@@ -12,6 +12,7 @@ The twin of `frames`, but a stream is connected by ``async with``, by its `open`
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
 from typing import Self
@@ -22,10 +23,14 @@ from ._recording.tape import Tape
 from ._transport import forks
 from ._transport.deprecated import renamed
 from ._transport.reception import (
+    GLANCE,
+    SKIM,
     LocationLike,
+    Policy,
     Reception,
     address_of,
     first_words,
+    require_policy,
     require_stream,
 )
 from ._transport.sockets import open_streams
@@ -52,6 +57,9 @@ class AsyncFrameStream:
         self._reception = Reception()
         self.received = 0
         """Frames that were taken so far."""
+        self.skipped = 0
+        """Frames that `latest` has passed over."""
+        self._ahead = b""  # bytes that have come, and were not looked at
         self.why_cut: Callable[[], Awaitable[str]] = _unknown
         """Awaited when the stream is cut off, which may take a moment: the reason, or an empty string."""
         forks.note(self)
@@ -89,6 +97,18 @@ class AsyncFrameStream:
             await self._read()
         self.received += 1
         return frames.popleft()
+
+    async def latest(self) -> Frame | None:
+        """Return the newest frame that has come, and pass over those before it; wait for one if none has come
+        since the last that was taken. None after the stream's end. Raises as `open`, and `StreamError` when
+        the stream is cut off.
+
+        For who takes longer over a frame than the stream takes for the next one. Others that read the stream
+        wait meanwhile, unless this one is read with the policy ``live``.
+        """
+        await self.open()
+        await self._skim()
+        return await anext(self, None)
 
     async def open(self) -> None:
         """Connect and wait for the hello, unless it has come. Raises `LocationUnreachable`, `StreamError`."""
@@ -129,11 +149,39 @@ class AsyncFrameStream:
             raise
         return self._raw
 
-    async def _read(self) -> None:
-        reader, _ = self._raw or await self._connected()
+    async def _skim(self) -> None:
+        """Take what has come, and keep the newest frame of it, with the error that follows it."""
+        until = time.monotonic() + SKIM
+        self.skipped += self._reception.keep_newest()
+        while self._reception.may_go_on and time.monotonic() < until and await self._glance():
+            try:
+                await self._read()
+            except StreamError as exc:
+                self._reception.fail(exc)
+            self.skipped += self._reception.keep_newest()
+
+    async def _glance(self) -> bool:
+        """Tell whether more comes at once, or the end."""
         try:
-            async with asyncio.timeout(self._timeout):
-                data = await reader.read(READ_BYTES)
+            self._ahead = await self._received(GLANCE)
+        except TimeoutError:
+            return False
+        except OSError:  # whoever reads is told again
+            pass
+        return True
+
+    async def _received(self, timeout: float | None) -> bytes:
+        """Return what has come, if it comes in time. Raises `OSError`."""
+        reader, _ = self._raw or await self._connected()
+        if self._ahead:
+            data, self._ahead = self._ahead, b""
+            return data
+        async with asyncio.timeout(timeout):
+            return await reader.read(READ_BYTES)
+
+    async def _read(self) -> None:
+        try:
+            data = await self._received(self._timeout)
         except OSError as exc:  # TimeoutError is one of them
             if self._reception.is_cut(b"", exc):
                 self._reception.reason = await self.why_cut()
@@ -153,17 +201,23 @@ def async_open_frames(
     connect_timeout: float | None = 5.0,
     timeout: float | None = None,
     daemon: Address | None = None,
+    policy: Policy | None = None,
 ) -> AsyncFrameStream:
     """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence (s).
 
-    ``daemon`` is where a location with TLS is from, which shows the same certificate; without it,
-    its files are those that the environment names for `tls://`. Connecting raises `LocationUnreachable`.
+    With ``policy="live"`` nobody waits for this reader, who misses frames instead. ``daemon`` is where a
+    location with TLS is from, which shows the same certificate; without it, its files are those that the
+    environment names for `tls://`. Raises `ValueError` for another policy; connecting raises
+    `LocationUnreachable`.
     """
 
     async def locate() -> LocationLike:
         return location
 
-    return open_located(locate, connect_timeout=connect_timeout, timeout=timeout, daemon=daemon)
+    limit = connect_timeout
+    return open_located(
+        locate, connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
+    )
 
 
 def open_located(
@@ -172,12 +226,13 @@ def open_located(
     connect_timeout: float | None,
     timeout: float | None,
     daemon: Address | None = None,
+    policy: Policy | None = None,
 ) -> AsyncFrameStream:
     """As `async_open_frames`, at what ``locate`` returns; connecting also raises what that does."""
+    require_policy(policy)
 
     async def connect() -> RawStream:
-        location = require_stream(await locate())
-        return await async_open_raw(location, connect_timeout=connect_timeout, daemon=daemon)
+        return await _opened(require_stream(await locate()), daemon, connect_timeout, policy)
 
     return AsyncFrameStream(connect, timeout=timeout)
 
@@ -192,10 +247,7 @@ async def async_open_raw(
 
     Raises `LocationUnreachable`.
     """
-    address = address_of(location, daemon)
-    reader, writer = await open_streams(address, connect_timeout, LocationUnreachable)
-    writer.write(first_words(location))
-    return reader, writer
+    return await _opened(location, daemon, connect_timeout)
 
 
 async def async_record_located(
@@ -225,6 +277,18 @@ async def async_record_located(
                 await _fed(tape, data)
                 tape.tell()
     return tape.so_far
+
+
+async def _opened(
+    location: LocationLike,
+    daemon: Address | None,
+    timeout: float | None,
+    policy: Policy | None = None,
+) -> RawStream:
+    """Return a connection that has said what is wanted first. Raises `LocationUnreachable`."""
+    reader, writer = await open_streams(address_of(location, daemon), timeout, LocationUnreachable)
+    writer.write(first_words(location, policy))
+    return reader, writer
 
 
 async def _fed(tape: Tape, data: bytes) -> None:

@@ -13,6 +13,7 @@ from operatord_protocol import messages as m
 from operatord_protocol.stream import CutOff, StreamError
 
 from ._recording.tape import Tape
+from ._transport.reception import Policy
 from .async_feeds import AsyncFeed
 from .async_frames import (
     AsyncFrameStream,
@@ -94,16 +95,21 @@ class AsyncRunningSession:
 
     # --- the stream ----------------------------------------------------------------------------
 
-    def frames(self, *, timeout: float | None = None) -> AsyncFrameStream:
+    def frames(
+        self, *, timeout: float | None = None, policy: Policy | None = None
+    ) -> AsyncFrameStream:
         """Return the frames at its location, once there is one; ``timeout`` is the longest silence (s).
 
-        Connecting raises `StreamError` for a session that has ended, and
-        `LocationUnreachable`. If the stream is cut off because the session has failed, the `StreamError`
-        has the session's reason, and `info` its post-mortem.
+        With ``policy="live"`` neither the session nor its other readers wait for this one, who misses frames
+        instead; `latest` of what is returned passes over those that have come meanwhile.
+
+        Raises `ValueError` for another policy. Connecting raises `StreamError` for a session that has
+        ended, and `LocationUnreachable`. If the stream is cut off because the session has failed, the
+        `StreamError` has the session's reason, and `info` its post-mortem.
         """
         limit, daemon = self._client.connect_timeout, self._client.address
         self._stream = open_located(
-            self._located, connect_timeout=limit, timeout=timeout, daemon=daemon
+            self._located, connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
         )
         self._stream.why_cut = self._why_cut
         return self._stream

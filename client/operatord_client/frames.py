@@ -11,21 +11,27 @@ A stream is connected from the beginning.
 
 from __future__ import annotations
 
+import select
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from io import BufferedReader
 from typing import Self
 
-from operatord_protocol.stream import End, Frame, Hello
+from operatord_protocol.stream import End, Frame, Hello, StreamError
 
 from ._recording.tape import Tape
 from ._transport import forks
 from ._transport.reception import (
+    GLANCE,
+    SKIM,
     LocationLike,
+    Policy,
     Reception,
     address_of,
     first_words,
+    require_policy,
     require_stream,
 )
 from ._transport.sockets import open_socket
@@ -49,6 +55,8 @@ class FrameStream:
         self._reception = Reception()
         self.received = 0
         """Frames that were taken so far."""
+        self.skipped = 0
+        """Frames that `latest` has passed over."""
         self.before_read: Callable[[], object] = lambda: None
         """Called before each read, which may take long. The reader gets what it raises."""
         self.why_cut: Callable[[], str] = str
@@ -87,6 +95,18 @@ class FrameStream:
         self.received += 1
         return frames.popleft()
 
+    def latest(self) -> Frame | None:
+        """Return the newest frame that has come, and pass over those before it; wait for one if none has come
+        since the last that was taken. None after the stream's end. Raises as `open`, and `StreamError` when
+        the stream is cut off.
+
+        For who takes longer over a frame than the stream takes for the next one. Others that read the stream
+        wait meanwhile, unless this one is read with the policy ``live``.
+        """
+        self.open()
+        self._skim()
+        return next(self, None)
+
     def open(self) -> None:
         """Wait for the hello, unless it has come. Raises `StreamError`."""
         while self._reception.hello is None:
@@ -116,6 +136,26 @@ class FrameStream:
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
+    def _skim(self) -> None:
+        """Take what has come, and keep the newest frame of it, with the error that follows it."""
+        until = time.monotonic() + SKIM
+        self.skipped += self._reception.keep_newest()
+        while self._reception.may_go_on and time.monotonic() < until and self._glance():
+            try:
+                self._read()
+            except StreamError as exc:
+                self._reception.fail(exc)
+            self.skipped += self._reception.keep_newest()
+
+    def _glance(self) -> bool:
+        """Tell whether more comes at once, or the end."""
+        poll = select.poll()
+        try:
+            poll.register(self._socket, select.POLLIN)
+        except ValueError:  # it was closed meanwhile
+            return False
+        return bool(poll.poll(GLANCE * 1000))
+
     def _read(self) -> None:
         self.before_read()
         try:
@@ -136,13 +176,17 @@ def open_frames(
     connect_timeout: float | None = 5.0,
     timeout: float | None = None,
     daemon: Address | None = None,
+    policy: Policy | None = None,
 ) -> FrameStream:
     """Return the frames of a location whose format is ``json``; ``timeout`` is the longest silence (s).
 
-    ``daemon`` is where a location with TLS is from, which shows the same certificate; without it,
-    its files are those that the environment names for `tls://`. Connecting raises `LocationUnreachable`.
+    With ``policy="live"`` nobody waits for this reader, who misses frames instead. ``daemon`` is where a
+    location with TLS is from, which shows the same certificate; without it, its files are those that the
+    environment names for `tls://`. Raises `ValueError` for another policy; connecting raises
+    `LocationUnreachable`.
     """
-    sock = _opened(require_stream(location), daemon, connect_timeout)
+    require_policy(policy)
+    sock = _opened(require_stream(location), daemon, connect_timeout, policy)
     sock.settimeout(timeout)
     return FrameStream(sock)
 
@@ -153,9 +197,14 @@ def open_located(
     connect_timeout: float | None,
     timeout: float | None,
     daemon: Address | None = None,
+    policy: Policy | None = None,
 ) -> FrameStream:
     """As `open_frames`, at what ``locate`` returns; connecting also raises what that does."""
-    return open_frames(locate(), connect_timeout=connect_timeout, timeout=timeout, daemon=daemon)
+    require_policy(policy)
+    limit = connect_timeout
+    return open_frames(
+        locate(), connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
+    )
 
 
 def open_raw(
@@ -198,9 +247,14 @@ def record_located(
     return tape.so_far
 
 
-def _opened(location: LocationLike, daemon: Address | None, timeout: float | None) -> socket.socket:
+def _opened(
+    location: LocationLike,
+    daemon: Address | None,
+    timeout: float | None,
+    policy: Policy | None = None,
+) -> socket.socket:
     """Return a connection that has said what is wanted first. Raises `LocationUnreachable`."""
     sock = open_socket(address_of(location, daemon), timeout, LocationUnreachable)
     with suppress(OSError):  # it was ended already: whoever reads sees why
-        sock.sendall(first_words(location))
+        sock.sendall(first_words(location, policy))
     return sock

@@ -31,6 +31,8 @@ PAYLOAD_BYTES = 64 * 1024 * 1024
 """Largest payload of one frame, all its parts together."""
 CHECK = b'{"type":"check"}\n'
 """What a verifier sends first: it wants only the hello and must not count as a consumer."""
+CONSUME_LIVE = b'{"type":"consume","policy":"live"}\n'
+"""What a consumer says that nobody is to wait for."""
 
 OPENIGTLINK = "openigtlink"
 """The format of a location that does not serve the stream format, but OpenIGTLink."""
@@ -171,6 +173,11 @@ class Frame(msgspec.Struct, frozen=True):
         array: Picture = _rows(self.image, self.height, self.width, pixels)
         return array
 
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        """Be the image where numpy is given a frame, as in ``numpy.asarray(frame)``. Raises as `array`."""
+        picture = self.array
+        return _numpy().array(picture, dtype=dtype, copy=copy)
+
     @property
     def mask_array(self) -> Mask | None:
         """The mask as an array of ``uint8``, ``(height, width)``, 0 or 255 for each pixel; None in a plain
@@ -188,12 +195,17 @@ class Frame(msgspec.Struct, frozen=True):
 
 def _rows(data: bytes, height: int, width: int, pixels: Pixels) -> Any:
     """Return the same memory as an array. Raises `ImportError`, `ValueError` for another number of bytes."""
+    shape = (height, width) if pixels.values == 1 else (height, width, pixels.values)
+    return _numpy().frombuffer(data, pixels.dtype).reshape(shape)
+
+
+def _numpy() -> Any:
+    """Return the module. Raises `ImportError`."""
     try:
         import numpy  # noqa: PLC0415 - it is not needed otherwise, and takes a tenth of a second
     except ImportError as exc:
         raise ImportError("arrays take numpy: pip install numpy") from exc
-    shape = (height, width) if pixels.values == 1 else (height, width, pixels.values)
-    return numpy.frombuffer(data, pixels.dtype).reshape(shape)
+    return numpy
 
 
 class Refused(msgspec.Struct, frozen=True, tag="error", tag_field="type"):

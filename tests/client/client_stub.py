@@ -212,7 +212,7 @@ LOG = golden("log: a line", "notifications")
 LOG_END = golden("log: the last", "notifications")
 
 
-def located(server: StreamServer, **changes: Any) -> dict[str, Any]:
+def located(server: Listener, **changes: Any) -> dict[str, Any]:
     host, port = server.address
     location = {"host": host, "port": port, "url": f"tcp://{host}:{port}", "format": "json"}
     return {"result": {**STARTED["result"], "location": location, **changes}}

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Literal
 
 from operatord_client.address import Address, Tcp, Tls, from_environment
 from operatord_protocol import stream
@@ -19,8 +20,14 @@ from operatord_protocol.stream import (
     open_line,
 )
 
+GLANCE = 0.002
+"""Seconds in which more of a stream counts as having come already: it may be on its way through proxies."""
+SKIM = 0.1
+"""Seconds after which the newest frame so far is taken of a stream that comes faster than it is read."""
 Y4M_MAGIC = b"YUV4MPEG2"
 LocationLike = Location | str | tuple[str, int]
+Policy = Literal["live"]
+"""What a consumer may want otherwise than its server: nobody waits for it, and frames are dropped for it."""
 
 
 class Reception:
@@ -48,6 +55,22 @@ class Reception:
             raise self._fault
         if self._closed is not None:
             raise StreamError(self._closed)
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether more may come than what is kept here."""
+        return self._end is None and self._fault is None and self._closed is None
+
+    def fail(self, fault: StreamError) -> None:
+        """Note an error, for whoever has taken the frames that came before it."""
+        self._fault = self._fault or fault
+
+    def keep_newest(self) -> int:
+        """Drop all frames but the newest one; return how many."""
+        dropped = max(0, len(self.frames) - 1)
+        for _ in range(dropped):
+            self.frames.popleft()
+        return dropped
 
     def close(self, why: str = "this stream was closed here") -> None:
         """Note that nothing more is read; what had come can still be taken."""
@@ -135,7 +158,17 @@ def address_of(location: LocationLike, daemon: Address | None = None) -> Tcp | T
     return from_environment(place)
 
 
-def first_words(location: LocationLike) -> bytes:
+def first_words(location: LocationLike, policy: Policy | None = None) -> bytes:
     """Return what is to be said there before anything is read."""
     token = location.token if isinstance(location, Location) else None
-    return open_line(token) if isinstance(token, str) else b""
+    opening = open_line(token) if isinstance(token, str) else b""
+    return opening if policy is None else opening + stream.CONSUME_LIVE
+
+
+def require_policy(policy: str | None) -> None:
+    """Raise `ValueError` for a policy that no consumer may have."""
+    if policy not in (None, "live"):
+        raise ValueError(
+            f"policy is 'live', or None for that of the server, not {policy!r}: set others with the "
+            "session, as env={STAGE: {'policy': …}} of its last stage"
+        )

@@ -73,6 +73,16 @@ def test_nothing_is_copied_and_nothing_can_be_written(frame: Frame) -> None:
     assert not frame.array.flags.writeable
 
 
+def test_numpy_takes_a_frame_for_its_picture(frame: Frame) -> None:
+    """N11."""
+    own = numpy.asarray(frame)
+    assert own.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert own.__array_interface__["data"] == frame.array.__array_interface__["data"]
+    assert numpy.asarray(frame, dtype=float).mean() == 3.5
+    assert numpy.array(frame).flags.writeable
+    assert numpy.stack([frame, frame]).shape == (2, 2, 3)
+
+
 def test_plain_stream_has_no_mask() -> None:
     header = FrameHeader(seq=0, parts=[Part(name="image", bytes=1)])
     assert Frame(header, {"image": b"1"}, 1, 1).mask_array is None
