@@ -7,13 +7,16 @@ ARGS ?=
 ROUNDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help venv engine images emulators client demo install uninstall test engines engine-settings pythons faults cores fuzz check screenshots bench clean engine-down
+.PHONY: help venv venv-to-run engine images emulators client demo install uninstall test engines engine-settings pythons faults cores fuzz check screenshots bench clean engine-down
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 venv: ## make .venv with the project and its tools (again when setup.cfg or pyproject.toml changed)
 	@tools/venv
+
+venv-to-run:
+	@tools/venv cli
 
 engine: ## find a container engine or start a private one; print its DOCKER_HOST
 	@tools/engine up
@@ -27,8 +30,9 @@ emulators: ## copy stage/operatord_stage to the emulators that need it, and a mo
 client: venv ## generate the blocking client from the client for asyncio
 	@$(PYTHON) tools/client
 
-# A demo needs .venv and no more: it starts no engine, but takes one that answers, else local processes.
-demo: venv ## watch a session run, on an engine that answers or as local processes
+# A demo needs .venv and no more, and of that what a demo needs: no linters and no tests. It starts no engine, but
+# takes one that answers, else local processes.
+demo: venv-to-run ## watch a session run, on an engine that answers or as local processes
 	@if host=$$(tools/engine status 2>/dev/null); then export "$$host"; fi; exec .venv/bin/operatord demo $(ARGS)
 
 install: ## install the daemon as a systemd service (DESTDIR=, PREFIX=/usr/local, SERVICE_PYTHON=/usr/bin/python3)

@@ -36,6 +36,8 @@ SUITE = "bookworm"
 PULL_FIRST_WORD_SECONDS = 10.0  # a registry that says nothing for this long is not reachable
 PULL_STALL_SECONDS = 60.0
 DEBOOTSTRAP_SECONDS = 900.0
+SAY_EVERY = 10.0
+"""Seconds between words about something that takes long."""
 
 # Nobody reads, in a container: what apt can fetch again, manuals, translations. ./dev is the runtime's.
 _LEFT_OUT = (
@@ -93,6 +95,26 @@ class ImageClient(Protocol):
     ) -> Any: ...
 
     def tag(self, image: str, repository: str, tag: str | None = None) -> Any: ...
+
+
+class Progress:
+    """Says now and then how far something is that takes long, and how long it took."""
+
+    def __init__(self, say: Say, what: str) -> None:
+        self._say, self._what = say, what
+        self._began = time.monotonic()
+        self._next = self._began + SAY_EVERY
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def heard(self, words: str) -> None:
+        """Take the last line of what it says itself, which is passed on every ten seconds."""
+        line = words.strip().rpartition("\n")[2].strip()
+        if line and time.monotonic() >= self._next:
+            self._next = time.monotonic() + SAY_EVERY
+            self._say(f"{self._what}: {self.seconds:.0f} s so far: {line}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +181,7 @@ def choose_base(client: ImageClient, wanted: str | None, default: str, say: Say)
         return OWN_BASE
     say(f"base image: trying to pull {default}")
     try:
-        _pull(client, default)
+        _pull(client, default, say)
     except ImageError as exc:
         say(f"base image: {exc}")
         return _make_own_base(client, say)
@@ -170,12 +192,12 @@ def choose_base(client: ImageClient, wanted: str | None, default: str, say: Say)
 def _wanted_base(client: ImageClient, wanted: str, say: Say) -> str:
     if missing_images(client, [wanted]):
         say(f"base image: pulling {wanted}, as asked")
-        _pull(client, wanted)
+        _pull(client, wanted, say)
     say(f"base image: {wanted}, as asked")
     return wanted
 
 
-def _pull(client: ImageClient, image: str) -> None:
+def _pull(client: ImageClient, image: str, say: Say) -> None:
     """Pull, giving up when the registry says nothing for too long.
 
     The library's call has no timeout, so a thread makes it. When it is given up, the thread ends
@@ -184,6 +206,7 @@ def _pull(client: ImageClient, image: str) -> None:
     words: queue.SimpleQueue[dict[str, Any] | Exception | None] = queue.SimpleQueue()
     thread = threading.Thread(target=_pull_into, args=(client, image, words), daemon=True)
     thread.start()
+    progress = Progress(say, f"base image: pulling {image}")
     patience = PULL_FIRST_WORD_SECONDS
     while True:
         try:
@@ -196,6 +219,9 @@ def _pull(client: ImageClient, image: str) -> None:
             raise ImageError(f"{image} cannot be pulled: {_reason(word)}.") from word
         if "error" in word:
             raise ImageError(f"{image} cannot be pulled: {_tidy(word['error'])}.")
+        progress.heard(
+            " ".join(str(word[key]) for key in ("id", "status", "progress") if key in word)
+        )
         patience = PULL_STALL_SECONDS
 
 
@@ -216,15 +242,17 @@ def _pull_into(
 
 def _make_own_base(client: ImageClient, say: Say) -> str:
     _require_debootstrap()
-    say(f"base image: making {OWN_BASE} with debootstrap, about half a minute")
-    began = time.monotonic()
+    say(
+        f"base image: making {OWN_BASE} with debootstrap, which takes half a minute to some minutes"
+    )
+    progress = Progress(say, "base image")
     # /var/tmp: /tmp may be mounted without device nodes, which debootstrap refuses.
     with tempfile.TemporaryDirectory(prefix="operatord-base-", dir="/var/tmp") as folder:
         root = Path(folder, "root")
-        _debootstrap(root)
-        _finish(root)
+        _debootstrap(root, progress)
+        _finish(root, progress)
         _import(client, root)
-    say(f"base image: {OWN_BASE}, made in {time.monotonic() - began:.0f} s")
+    say(f"base image: {OWN_BASE}, made in {progress.seconds:.0f} s")
     return OWN_BASE
 
 
@@ -238,7 +266,7 @@ def _require_debootstrap() -> None:
     )
 
 
-def _debootstrap(root: Path) -> None:
+def _debootstrap(root: Path, progress: Progress) -> None:
     """Install a minimal Debian with Python.
 
     In a mount namespace of its own, so that the /proc it mounts in there vanishes however it ends.
@@ -251,15 +279,16 @@ def _debootstrap(root: Path) -> None:
         "--include=python3-minimal,libpython3-stdlib",
         SUITE,
         str(root),
+        progress=progress,
     )
 
 
-def _finish(root: Path) -> None:
+def _finish(root: Path, progress: Progress) -> None:
     # Both spellings of the interpreter exist in the official images, so they do in ours.
     (root / "usr/bin/python").symlink_to("python3")
     # Debian byte-compiles only half of the library. In a container with a read-only root Python
     # can never write the rest, and would compile asyncio and its like at each start.
-    _run("chroot", str(root), "python3", "-c", _COMPILE_STDLIB)
+    _run("chroot", str(root), "python3", "-c", _COMPILE_STDLIB, progress=progress)
 
 
 def _import(client: ImageClient, root: Path) -> None:
@@ -299,25 +328,45 @@ def _admin_path() -> str:
     return f"{os.environ.get('PATH', '')}:{_ADMIN_PATH}".lstrip(":")
 
 
-def _run(*command: str) -> None:
+def _run(*command: str, progress: Progress) -> None:
     environment = {**os.environ, "PATH": _admin_path(), "DEBIAN_FRONTEND": "noninteractive"}
+    last = ""
     try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=DEBOOTSTRAP_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
+        with (
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
+            ) as child,
+            _killed_when_late(child),
+        ):
+            assert child.stdout is not None
+            for line in child.stdout:
+                last = line.strip() or last
+                progress.heard(line)
+    except OSError as exc:
         raise ImageError(f"{OWN_BASE} could not be made: {exc}.") from exc
-    if done.returncode != 0:
-        last = done.stdout.decode("utf-8", "replace").strip().rpartition("\n")[2]
+    if child.returncode != 0:
         raise ImageError(
-            f"{OWN_BASE} could not be made: {command[0]} ended with {done.returncode}: {last}"
+            f"{OWN_BASE} could not be made: {command[0]} ended with {child.returncode}: {last}"
         )
+
+
+@contextlib.contextmanager
+def _killed_when_late(child: subprocess.Popen[str]) -> Iterator[None]:
+    timer = threading.Timer(DEBOOTSTRAP_SECONDS, child.kill)
+    timer.start()
+    try:
+        yield
+    except BaseException:
+        child.kill()
+        raise
+    finally:
+        timer.cancel()
 
 
 # --- one image --------------------------------------------------------------------------------
@@ -325,7 +374,7 @@ def _run(*command: str) -> None:
 
 def _build_one(client: ImageClient, name: str, recipe: Recipe, base: str, say: Say) -> str:
     before = _image_id(client, name)
-    began = time.monotonic()
+    progress = Progress(say, name)
     stands_on = recipe.stands_on
     with _told_as(f"{name} could not be built"):
         items = client.build(
@@ -338,12 +387,12 @@ def _build_one(client: ImageClient, name: str, recipe: Recipe, base: str, say: S
             # Where the Dockerfile installs packages: a bridge may lead nowhere, the host's network does not.
             network_mode="host" if recipe.downloads else None,
         )
-        _raise_error_items(items, f"{name} could not be built")
+        _raise_error_items(items, f"{name} could not be built", progress)
     after = _image_id(client, name)
     if after is None:
         raise ImageError(f"{name} could not be built: the engine does not have it afterwards.")
     how = "up to date" if after == before else "built"
-    say(f"{name}: {how} ({time.monotonic() - began:.1f} s)")
+    say(f"{name}: {how} ({progress.seconds:.1f} s)")
     return after
 
 
@@ -358,7 +407,9 @@ def _image_id(client: ImageClient, name: str) -> str | None:
     return str(found[0]["Id"]) if found else None
 
 
-def _raise_error_items(items: Iterable[Any], sentence: str) -> None:
+def _raise_error_items(
+    items: Iterable[Any], sentence: str, progress: Progress | None = None
+) -> None:
     """Read an answer's stream to its end; failures arrive in it as items, under status 200."""
     output: list[str] = []
     for item in items:
@@ -366,6 +417,8 @@ def _raise_error_items(items: Iterable[Any], sentence: str) -> None:
             said = "".join(output[-5:]).strip()
             raise ImageError(f"{sentence}: {_tidy(item['error'])}." + (f"\n{said}" if said else ""))
         output.append(str(item.get("stream", "")))
+        if progress is not None:
+            progress.heard(output[-1])
 
 
 def _lines(answer: str | bytes) -> Iterator[Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_whoever_ends_it_half_way_is_left_with_nothing(tmp_path: Path, number: i
 # On a container engine
 
 
-MAKE = ("make", "-s", "-o", "venv", "demo")
+MAKE = ("make", "-s", "-o", "venv-to-run", "demo")
 """As people type it, but that it installs nothing into the environment in which the tests run."""
 ROOT = Path(__file__).parents[3]
 
@@ -115,3 +116,28 @@ def test_whoever_ends_it_half_way_leaves_nothing_on_the_engine(tmp_path: Path, n
             demo.kill()
     assert left_of(session) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_environment_of_the_demo_has_no_linters_and_no_tests(tmp_path: Path) -> None:
+    """N20: who only looks does not wait for them; one that has them does for the demo as well."""
+    shown = subprocess.run(
+        ("make", "-n", "demo"), cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    assert "tools/venv cli\n" in shown.stdout
+    (tmp_path / "tools").mkdir()
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("tools/venv", "setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$@" >>installed\n')
+    python.chmod(0o755)
+
+    def installed(*extras: str) -> list[str]:
+        (tmp_path / "installed").write_text("")
+        subprocess.run((tmp_path / "tools" / "venv", *extras), check=True, capture_output=True)
+        return re.findall(r"\.\[(.*)\]", (tmp_path / "installed").read_text())
+
+    assert installed("cli") == ["cli"]
+    assert installed("cli") == []
+    assert installed() == ["cli,ssh,http,test,check"]
+    assert installed("cli") == []
