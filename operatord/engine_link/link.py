@@ -155,7 +155,8 @@ class EngineLink:
         """Act on the loss of the engine, until the next connect."""
         problem = str(exc)
         if problem != self._problem:
-            log.error("engine %s is lost: %s", self._engine.name, base.in_full(exc))
+            what = "has not been reached yet" if self._info is None else "is lost"
+            log.error("engine %s %s: %s", self._engine.name, what, base.in_full(exc))
         if self._problem is None:
             self._means.emit("engine.lost", engine=self._engine.name)
             self._giving_up = self._means.clock.call_later(self._means.patience(), self._give_up)

@@ -88,6 +88,21 @@ async def test_daemon_serves_without_an_engine_that_says_nothing(tmp_path: Path)
         assert (error.type, error.data["retryable"]) == ("engine_unavailable", True)
 
 
+async def test_engine_that_never_answered_is_not_said_to_be_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """N21: nothing was lost that was never there."""
+    engine = StreamingFake()
+    engine.world.lose()
+    async with in_process(tmp_path / "s", IMPATIENT, engine=engine) as lab:
+        assert "engine fake has not been reached yet: the fake engine is lost" in caplog.text
+        engine.world.come_back()
+        await is_in_state(lab, "up")
+        assert "engine fake is lost" not in caplog.text
+        engine.world.lose()
+        await until(lambda: "engine fake is lost" in caplog.text, "it is told as lost now")
+
+
 async def test_who_can_wait_is_queued_while_the_engine_is_slow(lab: Lab, wire: Wire) -> None:
     """S2: new starts queue with that reason, and run once it answers."""
     lab.fake.hang()

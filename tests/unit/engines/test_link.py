@@ -86,7 +86,7 @@ def test_loss_is_an_event_once_and_each_new_reason_for_it_a_line(
     for problem in ("no such file", "no such file", "permission denied", "permission denied"):
         watched.lose(problem)
     assert watched.emitted == ["engine.lost"]
-    said = [record.message.partition(" is lost: ")[2] for record in caplog.records]
+    said = [record.message.partition(" has not been reached yet: ")[2] for record in caplog.records]
     assert said == ["no such file", "permission denied"]
 
 
