@@ -134,6 +134,7 @@ async def test_what_an_engine_says_in_the_middle_of_a_log_ends_it(
 
 
 async def test_environment_is_the_plans(real_lab: Lab) -> None:
+    """F23: and where a stage is nobody, it has a home."""
     plan = {"SECRET": "of the plan"}
     container_id = await real_lab.run(await real_lab.network(), "shows", env=plan)
     [line] = await real_lab.output(container_id)
@@ -142,4 +143,4 @@ async def test_environment_is_the_plans(real_lab: Lab) -> None:
         assert rest == "of the plan None"
     else:
         assert uid == "65534"
-        assert rest.startswith("of the plan")
+        assert rest == "of the plan /tmp"

@@ -40,6 +40,7 @@ from .values.runtime import oci_runtime
 Json = dict[str, Any]
 
 NOBODY = "65534:65534"
+_NOBODIES = ("65534", "nobody")
 NO_NETWORK = "none"
 """The network of a container that is to have none; it counts as one, until disconnected from."""
 _MEMORY_MIN = 6 * 1024**2
@@ -127,6 +128,21 @@ def container_body(
         endpoint = {"Aliases": list(plan.aliases)}
         body["NetworkingConfig"] = {"EndpointsConfig": {plan.network.id: endpoint}}
     return body
+
+
+def at_home(image: Json, plan: StagePlan) -> StagePlan:
+    """Return the plan with a home that can be written, if the stage is nobody, whose own is not there.
+
+    What the image or the plan says stays, and so does the home of a user of their own, with what is in it.
+    """
+    config = image.get("Config") or {}
+    is_nobody = runs_as_root(image) or _user(image) in _NOBODIES
+    named = "HOME" in plan.env or any(
+        str(each).startswith("HOME=") for each in config.get("Env") or ()
+    )
+    if named or not is_nobody or plan.options.user is not None:
+        return plan
+    return msgspec.structs.replace(plan, env={"HOME": options.SCRATCH, **plan.env})
 
 
 def has_command(image: Json, plan: StagePlan) -> bool:
@@ -225,8 +241,11 @@ def _width(ports: str) -> int:
 
 def runs_as_root(image: Json) -> bool:
     """Tell from an image's description whether its program would run as root."""
-    user = str((image.get("Config") or {}).get("User") or "")
-    return user.partition(":")[0] in ("", "0", "root")
+    return _user(image) in ("", "0", "root")
+
+
+def _user(image: Json) -> str:
+    return str((image.get("Config") or {}).get("User") or "").partition(":")[0]
 
 
 def asking_body(image: str, instance: str, host_config: Json) -> Json:

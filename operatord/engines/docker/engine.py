@@ -296,7 +296,7 @@ class DockerEngine:
         if not bodies.has_command(image, plan):
             # Some engines say so when it is started, others not at all.
             raise no_command(plan.name)
-        plan = await self._within_capabilities(plan)
+        plan = bodies.at_home(image, await self._within_capabilities(plan))
         if not self._clients.podman:  # which is told with the network
             plan = networks.without_name_server(plan)
         init = self._hardening.init and self.capabilities.reaps

@@ -11,6 +11,7 @@ from operatord.engines.base import SHIM, Network, NetworkPlan, Publish, StagePla
 from operatord.engines.docker.bodies import (
     NOBODY,
     Hardening,
+    at_home,
     behind_shim,
     container_body,
     engine_event,
@@ -19,6 +20,7 @@ from operatord.engines.docker.bodies import (
 )
 from operatord.engines.docker.values.cpu_weight import Conversion
 from operatord.engines.docker.values.networks import network_body
+from operatord.engines.options import Options
 
 MIB = 1024**2
 LABELS = {"operatord.instance": "i", "operatord.session": "s"}
@@ -165,6 +167,27 @@ def test_cores_are_asked_for_in_what_the_runtime_makes_the_right_weight_of(
 def test_image_with_a_user_of_its_own_keeps_it() -> None:
     """S12: nobody's rights are for images that would run as root."""
     assert container_body(plan(), None, Hardening(), "none") == changed(PLAIN, User=None)
+
+
+@pytest.mark.parametrize("user", ["", "0:0", "root", "nobody", "65534:65534"])
+def test_nobody_has_a_home_that_can_be_written(user: str) -> None:
+    """F23: libraries keep their caches there, and nobody's own home does not exist."""
+    found = at_home({"Config": {"User": user, "Env": ["PATH=/bin"]}}, plan())
+    assert dict(found.env) == {"HOME": "/tmp", **plan().env}
+
+
+@pytest.mark.parametrize(
+    ("config", "changes"),
+    [
+        ({"User": "app"}, {}),
+        ({"User": "", "Env": ["HOME=/models"]}, {}),
+        ({"User": ""}, {"env": {"HOME": "/scratch"}}),
+        ({"User": ""}, {"options": Options(user="1000:1000")}),
+    ],
+)
+def test_home_that_is_somebodys_stays(config: dict[str, Any], changes: dict[str, Any]) -> None:
+    """F23."""
+    assert at_home({"Config": config}, plan(**changes)) == plan(**changes)
 
 
 @pytest.mark.parametrize("driver", ["json-file", "local", "none"])
