@@ -28,7 +28,7 @@ from functools import lru_cache
 
 from masks import bounding_box, contour, dice, segment
 from operatord_stage.ellipse import Ellipse, spans
-from operatord_stage.headers import MOST_PARTS, parse_line, y4m_frame
+from operatord_stage.headers import MOST_PARTS, parse_line, without_colour, y4m_frame
 from operatord_stage.relay import Relay
 from operatord_stage.sockets import listen
 from operatord_stage.source import connect, rehearse
@@ -70,8 +70,9 @@ def with_mask(
 class Segmenter:
     """Render frames with their masks and keep the score."""
 
-    def __init__(self, hello: dict[str, Any], *, y4m: bool) -> None:
+    def __init__(self, hello: dict[str, Any], *, y4m: bool, chroma: str = "mono") -> None:
         self.width, self.height, self.y4m = hello["width"], hello["height"], y4m
+        self.behind = without_colour(hello, chroma)
         self.scored = 0
         self.dice_sum = 0.0
         self.figures: dict[str, object] = {}  # for the report
@@ -84,7 +85,7 @@ class Segmenter:
         part = self._describe(mask, self._outline(header.get("truth")))
         if self.y4m:
             lanes = int.from_bytes(picture, "little") | contour(mask, self.width)
-            return y4m_frame(header) + lanes.to_bytes(len(picture), "little")
+            return y4m_frame(header) + lanes.to_bytes(len(picture), "little") + self.behind
         return with_mask(header, block[frame.body : frame.stop], part, mask)
 
     def _outline(self, truth: Any) -> list[tuple[int, int]] | None:
@@ -111,7 +112,7 @@ def serve(last_words: list[Callable[[], None]]) -> None:
     settings = Settings(("stream", 12346), ("segmentation", 12347))
     listener = listen("segmentation", settings.host, settings.port, settings.connect_timeout)
     source = connect(settings, formats=("gray8",))
-    segmenter = Segmenter(source.hello, y4m=settings.y4m)
+    segmenter = Segmenter(source.hello, y4m=settings.y4m, chroma=settings.chroma)
     terms = Terms("segmentation", settings, source.hello)
     if not (settings.attached or text("segmentation_ip", "")):
         terms.go_alone(ALONE_AFTER)

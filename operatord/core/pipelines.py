@@ -303,13 +303,13 @@ def shipped() -> dict[str, Pipeline]:
         late_bind="native",
     )  # fmt: skip
     plain = Stage(
-        image="demo-stream", port=12346, env={"plain_stream": True}, allow_env=["policy"],
+        image="demo-stream", port=12346, env={"plain_stream": True}, allow_env=["policy", "chroma"],
         cpus=0.01, cpu_limit=0.5, memory=Bytes(32 * _MIB), memory_limit=Bytes(96 * _MIB), pids=64,
         late_bind="native",
     )  # fmt: skip
     inner = msgspec.structs.replace(plain, env={"plain_stream": False})
     segmentation = Stage(
-        image="demo-segmentation", port=12347, allow_env=["policy"],
+        image="demo-segmentation", port=12347, allow_env=["policy", "chroma"],
         cpus=0.04, cpu_limit=1.0, memory=Bytes(32 * _MIB), memory_limit=Bytes(128 * _MIB), pids=32,
         late_bind="native",
     )  # fmt: skip

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from operatord_stage.headers import parse_line, y4m_frame, y4m_hello
+from operatord_stage.headers import parse_line, without_colour, y4m_frame, y4m_hello
 from operatord_stage.stage import encode
 
 TYPE_CHECKING = False
@@ -82,9 +82,17 @@ class Y4m(Dialect):
     first_bytes = b"FRAME"
     draws = True
     _planes: Callable[[Buffer], bytes] | None = None
+    _behind = b""
+
+    def __init__(self, chroma: str = "mono") -> None:
+        """Serve pictures of gray8 as ``chroma``, `mono` or `420jpeg`."""
+        self._chroma = chroma
 
     def greeting(self, hello: dict[str, Any]) -> bytes:
-        """Return the header line."""
+        """Return the header line. Raises `Fault` for pictures that cannot be of that chroma."""
+        if self._chroma != "mono":
+            self._behind = without_colour(hello, self._chroma)
+            return y4m_hello(hello, hello["stream"], f"{self._chroma} XCOLORRANGE=FULL")
         if hello["format"] == "rgb24":
             from operatord_stage.yuv import planes  # noqa: PLC0415 - most streams are grey
 
@@ -94,7 +102,8 @@ class Y4m(Dialect):
     def frame(self, header: dict[str, Any], parts: Mapping[str, Buffer]) -> Buffer:
         """Return the image behind the line that begins a frame."""
         image = parts["image"]
-        return y4m_frame(header) + (self._planes(image) if self._planes else image)
+        pixels = self._planes(image) if self._planes else image
+        return b"".join((y4m_frame(header), pixels, self._behind))
 
 
 def parts_of(header: dict[str, Any], payload: memoryview) -> dict[str, memoryview]:

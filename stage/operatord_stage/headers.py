@@ -8,7 +8,7 @@ import json
 import math
 
 from operatord_stage.pictures import FORMATS, PAYLOAD_LIMIT, check_geometry
-from operatord_stage.stage import BROKEN_STREAM, Fault
+from operatord_stage.stage import BAD_SETTING, BROKEN_STREAM, Fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ MOST_PARTS = 16
 """Parts that a frame may have."""
 Y4M_HEADER = 96
 """Bytes of the first line of YUV4MPEG2 that ffmpeg takes."""
+SHORT_Y4M_HEADER = 80
+"""The same, of GStreamer's y4mdec."""
 MOST_FPS = 1_000_000
 """Frames a second that a hello may announce."""
 
@@ -123,22 +125,37 @@ def part_sizes(parts: object) -> dict[str, int]:
     return sizes
 
 
-def y4m_hello(hello: dict[str, Any], stage: str) -> bytes:
+def y4m_hello(hello: dict[str, Any], stage: str, colours: str | None = None) -> bytes:
     """Return the header line of a YUV4MPEG2 stream (yuv4mpeg(5)), of which ffmpeg takes 96 bytes.
 
-    A name of the stage that is too long for that is left out.
+    ``colours`` are those of the pictures' format unless they are given, for a reader that takes 80. A name of
+    the stage that is too long for the line is left out.
     """
     fps = hello["fps"] or 30
     rate = f"{fps}:1" if isinstance(fps, int) else f"{max(1, round(fps * 1000))}:1000"
     size = f"W{hello['width']} H{hello['height']}"
-    colours = FORMATS[hello["format"]][1]
+    named = colours or FORMATS[hello["format"]][1]
     begin, name, end = (
-        f"YUV4MPEG2 {size} F{rate} Ip A1:1 C{colours}",
+        f"YUV4MPEG2 {size} F{rate} Ip A1:1 C{named}",
         f" Xstream={stage}",
         " Xwatch\n",
     )
-    room = Y4M_HEADER - len(begin + end)
+    room = (Y4M_HEADER if colours is None else SHORT_Y4M_HEADER) - len(begin + end)
     return f"{begin}{name if len(name) <= room else ''}{end}".encode()
+
+
+def without_colour(hello: dict[str, Any], chroma: str) -> bytes:
+    """Return what follows each picture for players that read no grey: Cb and Cr of `420jpeg`, all neutral.
+
+    Nothing follows for `mono`. Raises `Fault` for pictures that are not grey.
+    """
+    if chroma == "mono":
+        return b""
+    if hello["format"] != "gray8":
+        pictures = f"these are of {hello['format']}"
+        raise Fault(BAD_SETTING, f"chroma={chroma} is for pictures of gray8, and {pictures}")
+    halved: int = ((hello["width"] + 1) // 2) * ((hello["height"] + 1) // 2)
+    return b"\x80" * (2 * halved)
 
 
 def y4m_frame(header: dict[str, Any]) -> bytes:

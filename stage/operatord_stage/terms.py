@@ -20,6 +20,8 @@ NO_LIMIT = 2**31 - 1
 
 TERMS_HELP = """\
     format             json, or y4m: YUV4MPEG2 for ffmpeg and OpenCV     (json)
+    chroma             of grey pictures as y4m: mono, or 420jpeg for players that do not read
+                       mono, as GStreamer's y4mdec                       (mono)
     policy             lossless: the slowest consumer slows everything down; fastest: frames are
                        dropped for consumers slower than the fastest; live: for all that are too
                        slow; the end counts them                 (y4m: fastest, json: lossless)
@@ -71,6 +73,7 @@ class Settings:
         self.checked = switch("checked", "false")  # nobody is a consumer before the daemon's check
         self.attached = switch("attached", "false")  # be an addition that nobody else notices
         self.y4m = choice("format", "json", ("json", "y4m")) == "y4m"
+        self.chroma = choice("chroma", "mono", ("mono", "420jpeg"))
         self.visitors = switch("visitors", "true")  # somebody may connect who is no consumer
         self.frames = number("count", NO_LIMIT, 1, NO_LIMIT)  # after which to end in any case
         self.connect_timeout = number("connect_timeout", 30, 0, 86400)
@@ -103,7 +106,7 @@ class Terms:
             hello["count"] = min(count, settings.frames)
         unread = settings.unread or ("drop" if endless else "hold")
         self.stage = stage
-        self.wire = wire or (Y4m() if settings.y4m else StreamFormat())
+        self.wire = wire or (Y4m(settings.chroma) if settings.y4m else StreamFormat())
         self.policy = "live" if settings.attached else settings.policy or self.wire.policy
         self.live = self.policy == "live"  # nobody is ever waited for
         self.attached = settings.attached

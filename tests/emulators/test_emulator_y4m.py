@@ -9,11 +9,11 @@ import pytest
 from emulator_stages import CONSUME, HOST, PATIENCE, Consumer, Launcher, check, receive
 
 
-def decode(ffmpeg: str, port: int) -> bytes:
+def decode(ffmpeg: str, port: int, pixels: str = "gray") -> bytes:
     """Return the pictures that ffmpeg finds at a location, one after the other."""
     command = [ffmpeg, "-v", "error", "-i", f"tcp://{HOST}:{port}", "-fps_mode", "passthrough"]
     done = subprocess.run(
-        [*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+        [*command, "-f", "rawvideo", "-pix_fmt", pixels, "-"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=PATIENCE,
@@ -48,6 +48,34 @@ def test_ffmpeg_sees_the_masks_contour(launch: Launcher, ffmpeg: str, segmentati
         assert drawn == bytes(a | b for a, b in zip(frame.parts[0], line, strict=True))
         assert 100 < line.count(255) < 1000
     assert segmentation.ended().code == 0
+
+
+def rows_of(pictures: bytes, width: int, height: int) -> list[bytes]:
+    """Return the grey part of pictures that have neutral colours behind it."""
+    grey, colours = width * height, 2 * ((width + 1) // 2) * ((height + 1) // 2)
+    found = [pictures[at : at + grey + colours] for at in range(0, len(pictures), grey + colours)]
+    assert all(each[grey:] == b"\x80" * colours for each in found)
+    return [each[:grey] for each in found]
+
+
+def test_players_that_read_no_grey_are_sent_neutral_colours(
+    launch: Launcher, ffmpeg: str, segmentation_script
+) -> None:
+    """F22: if asked to; with the outline of the mask, too."""
+    size = {"width": 33, "height": 21}
+    _, streaming = launch.chain(4, plain_stream=True, format="y4m", chroma="420jpeg", **size)
+    _, frames, _ = receive(launch("probe", count=4, **size).port)
+    assert b" C420jpeg " in check(streaming.port)
+    pictures = decode(ffmpeg, streaming.port, "yuvj420p")
+    assert rows_of(pictures, **size) == [frame.parts[0] for frame in frames]
+
+    _, streaming = launch.chain(4, plain_stream=False, format="y4m", **size)
+    segmentation = launch("segmentation", streaming.port, format="y4m", chroma="420jpeg")
+    pictures = decode(ffmpeg, segmentation.port, "yuvj420p")
+    for drawn, frame in zip(rows_of(pictures, **size), frames, strict=True):
+        mask = segmentation_script.masks.segment(frame.parts[0], **size)
+        line = segmentation_script.masks.contour(mask, 33).to_bytes(33 * 21, "little")
+        assert drawn == bytes(a | b for a, b in zip(frame.parts[0], line, strict=True))
 
 
 def test_frames_say_when_they_are_due(launch: Launcher) -> None:
