@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 4096
 """Pixels, about, from which the threshold is found."""
+IS_BLACK = b"\1" + bytes(255)
 RADIUS = 3
 """Pixels from the middle of the majority filter's box to its side: 7 x 7, whose votes a byte must hold."""
 
@@ -41,10 +42,40 @@ def otsu(histogram: Sequence[int]) -> int:
     return threshold
 
 
-def threshold_of(picture: bytes) -> int:
-    """Return Otsu's threshold of an evenly spread sample of a picture."""
+def seen(picture: bytes, width: int) -> bytes:
+    """Return a picture with white where black reaches one of its sides, along a row or a column.
+
+    The fan that an ultrasound scanner sees has black around it. What is dark within is not that black.
+    """
+    edges = (picture[::width], picture[width - 1 :: width], picture[:width], picture[-width:])
+    if not any(edge.count(0) for edge in edges):
+        return picture
+    white = outside(picture.translate(IS_BLACK), width)
+    return (int.from_bytes(picture, "little") | white).to_bytes(len(picture), "little")
+
+
+@lru_cache(maxsize=2)  # a fan stays where it is
+def outside(black: bytes, width: int) -> int:
+    """Return white, as lanes, where the ones of ``black`` reach a side."""
+    found = bytearray(len(black))
+    rows = [slice(start, start + width) for start in range(0, len(black), width)]
+    for place in (*rows, *(slice(start, len(black), width) for start in range(width))):
+        line = black[place]
+        inner = line.lstrip(b"\1")
+        if len(inner) < len(line) or line[-1]:
+            before, behind = len(line) - len(inner), len(inner) - len(inner.rstrip(b"\1"))
+            there = found[place]
+            there[:before] = b"\xff" * before
+            there[len(line) - behind :] = b"\xff" * behind
+            found[place] = there
+    return int.from_bytes(found, "little")
+
+
+def threshold_of(picture: bytes, fan: bytes) -> int:
+    """Return Otsu's threshold of an evenly spread sample of what is `seen` in a picture."""
     stride = len(picture) // SAMPLES | 1  # odd, so as not to fall into step with the columns
-    counts = Counter(picture[::stride])
+    counts = Counter(fan[::stride])
+    counts[255] = picture[::stride].count(255)  # without what was made white
     return otsu([counts[level] for level in range(256)])
 
 
@@ -90,11 +121,10 @@ def segment(picture: bytes, width: int, height: int) -> bytes:
     picture that is hardly larger than the box, the box is smaller.
     """
     radius = min(RADIUS, (min(width, height) - 1) // 2)
-    threshold = threshold_of(picture)
+    fan = seen(picture, width)
+    threshold = threshold_of(picture, fan)
     table = b"\x01" * (threshold + 1) + bytes(255 - threshold)
-    votes = int.from_bytes(picture.translate(table), "little") & inner_columns(
-        width, height, radius
-    )
+    votes = int.from_bytes(fan.translate(table), "little") & inner_columns(width, height, radius)
     sums = box_sums(box_sums(votes, radius, 1), radius, width) >> (8 * radius * (width + 1))
     size = width * height
     return (sums & ((1 << 8 * size) - 1)).to_bytes(size, "little").translate(majority(radius))

@@ -43,9 +43,9 @@ def test_otsu_takes_pictures_without_contrast(segmentation_script, histogram) ->
 @settings(max_examples=50)
 @given(st.integers(16, 24), st.integers(16, 24), st.integers(0, 2**32))
 def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, seed) -> None:
-    picture = random.Random(seed).randbytes(width * height)
+    picture = random.Random(seed).randbytes(width * height).replace(b"\0", b"\1")  # see below
     threshold, radius = (
-        segmentation_script.masks.threshold_of(picture),
+        segmentation_script.masks.threshold_of(picture, picture),
         segmentation_script.masks.RADIUS,
     )
 
@@ -59,6 +59,25 @@ def test_the_filter_is_a_majority_of_a_box(segmentation_script, width, height, s
 
     expected = [255 * majority(x, y) for y in range(height) for x in range(width)]
     assert segmentation_script.masks.segment(picture, width, height) == bytes(expected)
+
+
+def test_black_around_a_fan_is_not_the_dark_object(segmentation_script) -> None:
+    """N9: it is not seen, and has no say in what is dark. Within, black is as dark as it can be."""
+    width = height = 40
+    bright, dark, outside = 200, 90, 0
+
+    def pixel(x: int, y: int, around: int, inside: int) -> int:
+        if abs(x - 20) > 4 + y / 2:
+            return around
+        return inside if (x - 20) ** 2 + (y - 26) ** 2 < 49 else bright
+
+    def drawn(around: int, inside: int) -> bytes:
+        return bytes(pixel(x, y, around, inside) for y in range(height) for x in range(width))
+
+    for inside in (dark, 0):
+        found = segmentation_script.masks.segment(drawn(outside, inside), width, height)
+        assert found == segmentation_script.masks.segment(drawn(bright, inside), width, height)
+        assert 100 < found.count(255) < 200
 
 
 masks = st.integers(2, 20).flatmap(
