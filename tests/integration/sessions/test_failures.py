@@ -20,6 +20,7 @@ from daemon_lab import (
 from fake_engine import Program
 
 from operatord.engines.base import EngineError, EngineUnavailable, StageRefused, SubnetTaken
+from operatord.session.record import SessionRecord
 
 
 async def rolled_back(lab: Lab, wire: Wire) -> None:
@@ -242,6 +243,25 @@ async def test_removal_is_retried_until_the_engine_is_back(lab: Lab, wire: Wire)
     lab.fake.world.come_back()
     assert (await wire.reply(stop))["outcome"] == "stopped"
     assert lab.fake.empty
+
+
+async def test_removal_that_breaks_is_retried_as_well(
+    lab: Lab, wire: Wire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect of the daemon: the session would keep its place for ever."""
+    session = await wire.call("session.start")
+    starter = lab.daemon.supervisor._starter
+    remove = starter.remove
+
+    async def breaks(record: SessionRecord) -> None:
+        monkeypatch.setattr(starter, "remove", remove)
+        raise KeyError(record.id)
+
+    monkeypatch.setattr(starter, "remove", breaks)
+    stopped = await wire.call("session.stop", session_id=session["session_id"])
+    assert (stopped["phase"], stopped["outcome"]) == ("ended", "stopped")
+    assert "removal broke" in caplog.text
+    await rolled_back(lab, wire)
 
 
 async def test_engine_lost_in_the_middle_of_a_start(tmp_path: Path) -> None:

@@ -363,6 +363,19 @@ async def test_slot_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
         assert (await wire.call("system.status"))["reserved"]["cpus"] == 0
 
 
+async def test_slot_whose_making_breaks_leaves_nothing_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of the daemon: it would count as one that is being made, and be the last."""
+    async with in_process(tmp_path / "w") as lab:
+        slots = lab.daemon.supervisor.slots
+        monkeypatch.setattr(slots, "_prepare", AsyncMock(side_effect=KeyError))
+        with pytest.raises(KeyError):
+            await slots._make("segmented")
+        assert (lab.fake.empty, list(slots)) == (True, [])
+        assert (await (await lab.wire()).call("system.status"))["reserved"]["cpus"] == 0
+
+
 # Images that are made anew
 
 

@@ -123,6 +123,8 @@ def test_pressure_costs_a_slot_at_each_look(state: State) -> None:
     assert happens(state, pressed) == [GiveUp("s1")]
     assert happens(state, pressed) == [GiveUp("s2")]
     assert happens(state, pressed) == []
+    assert happens(state, Measured(None, "none", "")) == []
+    assert happens(state, Claimed(ask("s1"))) == [], "it is being removed"
 
 
 def test_engine_that_is_away_costs_none(state: State) -> None:
