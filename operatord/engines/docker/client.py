@@ -47,7 +47,7 @@ from operatord.engines.base import (
 from operatord.engines.docker_host.endpoint import Endpoint
 from operatord.engines.docker_host.ssh import SshConnections, last_words
 from operatord.engines.docker_host.tls import Tls
-from operatord.engines.docker_host.versions import NEWEST, negotiate, refused
+from operatord.engines.docker_host.versions import NEWEST, negotiate, read_as_engines, refused
 
 from .bodies import engine_info, is_podman
 from .errors import in_one_line, refusal
@@ -151,9 +151,13 @@ class Clients:
         with contextlib.closing(self._new(NEWEST)) as client:
             with edge("connect", "the engine"):
                 version = client.version(api_version=False)
-            self._version, self.podman = negotiate(version), is_podman(version)
-        with self.lease() as client, edge("connect", "the engine"):
-            return engine_info(version, client.info(), self._version, self._url)
+            with read_as_engines():
+                self._version, self.podman = negotiate(version), is_podman(version)
+        with self.lease() as client:
+            with edge("connect", "the engine"):
+                info = client.info()
+            with read_as_engines():
+                return engine_info(version, info, self._version, self._url)
 
     def ping(self) -> None:
         """Make sure that the engine takes a new connection, and answers on it. For one thread at a time."""

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from operatord.engines.docker_host import light_requests  # isort: skip  # noqa: F401 (before docker-py)
@@ -19,6 +21,18 @@ _TOO_OLD = re.compile(
     r"client version (\d+\.\d+) is too (old|new)\b.*?supported API version is (\d+\.\d+)",
     re.I | re.S,
 )
+
+
+@contextlib.contextmanager
+def read_as_engines() -> Iterator[None]:
+    """Turn what is raised over an answer that is JSON, but none of an engine, into `EngineUnavailable`."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as exc:
+        raise EngineUnavailable(
+            "what answers at the container engine's address is not a container engine: it does not say what "
+            "one says of itself; correct docker_host or DOCKER_HOST, or the docker context"
+        ) from exc
 
 
 def negotiate(answer: dict[str, Any]) -> str:

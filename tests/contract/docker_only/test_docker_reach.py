@@ -88,6 +88,11 @@ async def test_refused_connection_is_said_so(tmp_path: Path, kind: str) -> None:
     [
         b"SSH-2.0-OpenSSH_9.2\r\n", b'{"error":{"code":-32700}}\n', b"-ERR unknown command\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n{"ApiVersion":"1.44","Components":[3]}',
+        b'HTTP/1.1 200 OK\r\nContent-Length: 35\r\n\r\n{"ApiVersion":"1.44","NCPU":"many"}',
     ],
 )  # fmt: skip
 async def test_somebody_else_at_the_engines_address_is_said_to_be_no_engine(said: bytes) -> None:
