@@ -41,6 +41,8 @@ PROGRAMS = {
     (str(BIN / "operatord"),): "operatord.cli",
     (str(BIN / "operatorctl"),): "operatord_client.operatorctl",
     (sys.executable, "-P", "-m", "operatord.cli"): "operatord.cli",
+    (sys.executable, "-m", "operatord"): "operatord.cli",
+    (sys.executable, "-m", "operatord_client.operatorctl"): "operatord_client.operatorctl",
 }
 """What commands begin with, and whose ``main`` they run."""
 LOADED = (

@@ -43,10 +43,11 @@ def command_line(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
 
 
-def test_it_ends_as_it_would_and_says_the_same() -> None:
+@pytest.mark.parametrize("program", preloaded.PROGRAMS, ids=lambda each: Path(each[-1]).name)
+def test_it_ends_as_it_would_and_says_the_same(program: tuple[str, ...]) -> None:
     for arguments in (["--version"], ["nonsense"], ["check-config", "no such file"], ["config"]):
         forked, anew = (
-            subprocess.run([OPERATORD, *arguments], env=env, capture_output=True, check=False)
+            subprocess.run([*program, *arguments], env=env, capture_output=True, check=False)
             for env in (clean_env(), {**clean_env(), "PYTHONHASHSEED": "1"})
         )
         assert (forked.returncode, forked.stdout, forked.stderr) == (
