@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import math
 import os
 import shutil
 import socket
@@ -223,8 +224,10 @@ class MjpegServer:
         port: int = 0,
         interval: float = 0.04,
         tls: ssl.SSLContext | None = None,
+        most: float = math.inf,
     ) -> None:
         self.connections = 0
+        self._most = most
         self._gone = threading.Event()
         lab = self
 
@@ -264,7 +267,7 @@ class MjpegServer:
         handler.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
         handler.end_headers()
         number = 0
-        while not self._gone.wait(interval):
+        while not self._gone.wait(interval if number < self._most else None):
             jpeg = jpegs[number % len(jpegs)]
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
             handler.wfile.write(head.encode() + jpeg + b"\r\n")
@@ -316,8 +319,10 @@ def mjpeg_server(
     port: int = 0,
     interval: float = 0.04,
     tls: ssl.SSLContext | None = None,
+    most: float = math.inf,
 ) -> Iterator[MjpegServer]:
-    server = MjpegServer(jpegs, port, interval, tls)
+    """Serve pictures, and after so many of them be silent."""
+    server = MjpegServer(jpegs, port, interval, tls, most)
     try:
         yield server
     finally:

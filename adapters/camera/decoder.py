@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -30,6 +31,8 @@ from operatord_stage.stage import BAD_SETTING, Fault
 
 WAITING_BYTES = 1 << 20
 """Bytes of pictures that may wait to be read, if the system allows as many."""
+IN_ONE_CALL = struct.pack("ll", 0, 100_000)
+"""Seconds and microseconds for which a call waits for the rest of a picture, before somebody may end it."""
 LEAVE = 0.3
 """Seconds for ffmpeg to take leave of the source before it is killed."""
 SAID_EVERY = 2.0
@@ -85,7 +88,7 @@ class Decoder:
 
     def open(self, seconds: float) -> NutReader:
         """Wait for the first picture. Raises `EOFError`, NutError or TimeoutError if none comes in time."""
-        reader = NutReader(self._pictures.fileno(), self._stop.fileno(), seconds)
+        reader = NutReader(self._pictures, self._stop, seconds)
         self._described.wait(FACTS)
         self._opened = True
         return reader
@@ -179,6 +182,7 @@ def pictures_channel() -> tuple[socket.socket, socket.socket]:
     """
     ours, theirs = socket.socketpair()
     theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, WAITING_BYTES)  # or what is allowed
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, IN_ONE_CALL)
     return ours, theirs
 
 

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: MIT
 """How ffmpeg is called: its arguments, and what it reads on its standard input. Without I/O.
 
-Frames with their times. ffmpeg writes NUT with raw pictures to a pipe. Of the ways to learn each frame's
+Frames with their times. ffmpeg writes NUT with raw pictures to its standard output. Of the ways to learn each frame's
 time stamp, this is the cheapest that cannot get out of step, and needs nothing to be known before:
 
 * NUT has the size of the pictures in its head and a time stamp of full precision before each frame, in
-  about thirty bytes; with `avioflags direct` the pictures go from the encoder to the pipe without a copy in
-  between. So one pipe says it all, in order, whatever the source does: loops, other rates, lost packets.
+  about thirty bytes. So one stream says it all, in order, whatever the source does: loops, other rates, lost
+  packets.
 * `metadata=print` and `showinfo` write the times to a second stream. That costs as little, but it says
   nothing of the size, which ffprobe would have to find out: by a second connection, which some cameras
   refuse, and before rotation, cropping and scaling. `showinfo` writes among ffmpeg's messages.
@@ -139,7 +139,9 @@ def _output(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
         # One thread: as many as there are processors gain nothing here, and a container has few.
         *("-map", "0:v:0", "-filter_threads", "1", "-vf", ",".join(_filters(settings, size))),
         *("-fps_mode", "passthrough", "-enc_time_base", f"1:{TIME_BASE}"),
-        *("-c:v", "rawvideo", "-f", "nut", "-flush_packets", "1", "-avioflags", "direct", "pipe:1"),
+        # One thread here, too: with more, the copying of each picture is left to one of them, and the picture
+        # is written when the next one or two have come.
+        *("-c:v", "rawvideo", "-threads:v", "1", "-f", "nut", "-flush_packets", "1", "pipe:1"),
     ]
 
 

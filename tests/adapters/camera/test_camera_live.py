@@ -39,6 +39,16 @@ def test_pictures_without_times_have_those_of_their_arrival(
     assert times[-1] - times[0] > 2.5 * 0.2, f"counted as 25 a second, they take 0.2 s: {times}"
 
 
+def test_a_picture_does_not_wait_for_the_next_one(launch: Launch, jpegs: list[bytes]) -> None:
+    with mjpeg_server(jpegs, most=len(jpegs)) as server:
+        url = f"http://127.0.0.1:{server.port}/video"
+        camera = launch(url, stall_timeout=2, reconnect_timeout=0)
+        with Consumer(camera.port()) as consumer:
+            while (frame := consumer.frame()) and frame.level < 10 * len(jpegs) - 4:
+                pass
+    assert frame, "the last picture before a silence was not sent on"
+
+
 def test_another_rate_of_pictures_without_times_is_counted_by_the_clock(
     launch: Launch, jpegs: list[bytes]
 ) -> None:

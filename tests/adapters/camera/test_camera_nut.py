@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 import socket
 import subprocess
 import threading
@@ -34,31 +33,30 @@ def stream(request: pytest.FixtureRequest, decoder: str) -> bytes:
 
 
 @contextlib.contextmanager
-def piped(chunks: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Write chunks into a pipe, in a thread; yield its other end and a file that is never ready."""
-    receiver, sender = os.pipe()
+def sent(chunks: Sequence[bytes]) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Send chunks, in a thread; yield the other end and a socket that is never ready."""
+    receiver, sender = socket.socketpair()
     stop, stopper = socket.socketpair()
 
     def write() -> None:
-        for chunk in chunks:
-            os.write(sender, chunk)
-        os.close(sender)
+        with sender:
+            for chunk in chunks:
+                sender.sendall(chunk)
 
     thread = threading.Thread(target=write)
     thread.start()
-    with stop, stopper:
-        yield receiver, stop.fileno()
-    for _ in iter(lambda: os.read(receiver, 1 << 20), b""):
-        pass
-    os.close(receiver)
+    with receiver, stop, stopper:
+        yield receiver, stop
+        for _ in iter(lambda: receiver.recv(1 << 20), b""):
+            pass
     thread.join()
 
 
 def read_all(modules: SimpleNamespace, chunks: Sequence[bytes]) -> list[tuple[float, int]]:
     """Return each frame's time, and the level of its pixels, which is the same for all of them."""
     found = []
-    with piped(chunks) as (descriptor, stop):
-        reader = modules.nut.NutReader(descriptor, stop)
+    with sent(chunks) as (sock, stop):
+        reader = modules.nut.NutReader(sock, stop)
         with contextlib.suppress(EOFError):
             while True:
                 moment, size = reader.next_frame()
@@ -90,16 +88,32 @@ def test_a_stream_that_is_cut_ends_with_its_last_whole_frame(
 
 
 def test_other_bytes_are_named(modules: SimpleNamespace) -> None:
-    with piped([b"RIFF" * 100]) as (descriptor, stop), pytest.raises(modules.nut.NutError):
-        modules.nut.NutReader(descriptor, stop)
+    with sent([b"RIFF" * 100]) as (sock, stop), pytest.raises(modules.nut.NutError):
+        modules.nut.NutReader(sock, stop)
 
 
 def test_silence_is_noticed(modules: SimpleNamespace) -> None:
     stop, stopper = socket.socketpair()
-    receiver, sender = os.pipe()
-    with stop, stopper, open(receiver, "rb"), open(sender, "wb"):  # noqa: PTH123 - descriptors
+    receiver, sender = socket.socketpair()
+    with stop, stopper, receiver, sender:
         with pytest.raises(TimeoutError):
-            modules.nut.NutReader(receiver, stop.fileno(), 0.01)
+            modules.nut.NutReader(receiver, stop, 0.01)
         stopper.close()
         with pytest.raises(EOFError):
-            modules.nut.NutReader(receiver, stop.fileno())
+            modules.nut.NutReader(receiver, stop)
+
+
+def test_silence_within_a_picture_is_noticed(modules: SimpleNamespace, decoder: str) -> None:
+    stream = written(decoder, "300x200")
+    stop, stopper = socket.socketpair()
+    receiver, sender = modules.decoder.pictures_channel()
+    with stop, stopper, receiver, sender:
+        sender.sendall(stream[: len(stream) // 2])
+        reader = modules.nut.NutReader(receiver, stop, 0.01)
+        with pytest.raises(TimeoutError):
+            while True:
+                _, size = reader.next_frame()
+                reader.read_frame(memoryview(bytearray(size)))
+        stopper.close()
+        with pytest.raises(EOFError):
+            reader.read_frame(memoryview(bytearray(1 << 20)))

@@ -2,8 +2,8 @@
 """What operatord-camera costs beside ffmpeg alone: processor time, and the time that a frame takes.
 
 Processor time: a recording of 1080p at 30 frames a second, at its own pace, to a consumer on a socket, of
-both the adapter and its ffmpeg, from the first second on. ffmpeg alone writes raw pictures to a socket, with
-the same options for decoding and converting.
+both the adapter and its ffmpeg, from the first second on. ffmpeg alone writes raw pictures to a socket: with
+the same options for decoding, converting and encoding, and as one would call it, with none.
 
 Latency: both read one RTSP server at the same time, and each picture is known by its bytes. It is told by
 how much later it has arrived whole from the adapter than from ffmpeg alone. They read by UDP: by TCP,
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -37,7 +37,7 @@ RTSP_SERVER = ROOT / "tests" / "rtsp_server.py"
 SIZE, RATE = (1920, 1080), 30
 RTSP_PICTURE = 320 * 240
 FORMATS = {"gray8": ("gray", 1), "rgb24": ("rgb24", 3)}
-ALONE, OURS = "ffmpeg alone", "operatord-camera"
+ALONE, PLAIN, OURS = "ffmpeg alone", "ffmpeg, no options", "operatord-camera"
 TRANSPORT = "udp"
 Arrivals = dict[bytes, list[float]]
 """When pictures were there whole, by their digests."""
@@ -90,7 +90,7 @@ def _processor(name: str, file: Path, rounds: int, seconds: int) -> Table:
         ALONE,
     )
     for _ in range(rounds):
-        for way, run in ((ALONE, _alone), (OURS, _adapter)):
+        for way, run in ((ALONE, _alone), (PLAIN, _plain), (OURS, _adapter)):
             spent, rate = run(name, file, seconds)
             table.add(way, spent)
             if rate < 0.98 * RATE:
@@ -99,8 +99,19 @@ def _processor(name: str, file: Path, rounds: int, seconds: int) -> Table:
 
 
 def _alone(name: str, file: Path, seconds: int) -> tuple[float, float]:
+    return _of_ffmpeg(_tuned, name, file, seconds)
+
+
+def _plain(name: str, file: Path, seconds: int) -> tuple[float, float]:
+    return _of_ffmpeg(_untuned, name, file, seconds)
+
+
+def _of_ffmpeg(
+    options: Callable[[list[str], str], list[str]], name: str, file: Path, seconds: int
+) -> tuple[float, float]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        process = _ffmpeg(["-re", "-i", str(file)], FORMATS[name][0], server.getsockname()[1])
+        called = options(["-re", "-i", str(file)], FORMATS[name][0])
+        process = _ffmpeg(called, server.getsockname()[1])
         with server.accept()[0] as sock:
             spent = _spent(process, sock, _bytes(name), seconds)
         _end(process)
@@ -186,7 +197,7 @@ def _both(url: str, frames: int) -> list[tuple[float, float]]:
     camera, port = _camera(url, rtsp_transport=TRANSPORT)
     with socket.create_server(("127.0.0.1", 0)) as server:
         given = ["-rtsp_transport", TRANSPORT, "-i", url]
-        ffmpeg = _ffmpeg(given, "gray", server.getsockname()[1])
+        ffmpeg = _ffmpeg(_tuned(given, "gray"), server.getsockname()[1])
         first = server.accept()[0]
     second = socket.create_connection(("127.0.0.1", port), PATIENCE)
     second.sendall(b'{"type":"consume"}\n')
@@ -229,22 +240,22 @@ def _note(picture: bytes, found: Arrivals) -> None:
 # --- programs ---------------------------------------------------------------------------------
 
 
-def _ffmpeg(source: list[str], pixels: str, port: int) -> subprocess.Popen[bytes]:
-    """Start ffmpeg alone: raw pictures to a socket."""
+def _tuned(source: list[str], pixels: str) -> list[str]:
+    """Return the options of ffmpeg that the adapter gives it."""
     threads = ["-threads", str(min(4, len(os.sched_getaffinity(0))))]
     convert = ["-map", "0:v:0", "-filter_threads", "1", "-vf", f"format={pixels}"]
-    write = [
-        "-fps_mode",
-        "passthrough",
-        "-c:v",
-        "rawvideo",
-        "-f",
-        "rawvideo",
-        "-avioflags",
-        "direct",
-    ]
+    return [*threads, *source, *convert, "-fps_mode", "passthrough", "-threads:v", "1"]
+
+
+def _untuned(source: list[str], pixels: str) -> list[str]:
+    return [*source, "-pix_fmt", pixels]
+
+
+def _ffmpeg(options: list[str], port: int) -> subprocess.Popen[bytes]:
+    """Start ffmpeg alone: raw pictures to a socket."""
     quiet = ["-hide_banner", "-nostats", "-nostdin", "-loglevel", "error"]
-    whole = ["ffmpeg", *quiet, *threads, *source, *convert, *write, f"tcp://127.0.0.1:{port}"]
+    write = ["-c:v", "rawvideo", "-f", "rawvideo", f"tcp://127.0.0.1:{port}"]
+    whole = ["ffmpeg", *quiet, *options, *write]
     return subprocess.Popen(whole, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
