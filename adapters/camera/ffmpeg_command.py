@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """How ffmpeg is called: its arguments, and what it reads on its standard input. Without I/O.
 
-Frames with their times. ffmpeg writes NUT with raw pictures to its standard output. Of the ways to learn each frame's
-time stamp, this is the cheapest that cannot get out of step, and needs nothing to be known before:
+Frames with their times. ffmpeg writes NUT with raw pictures to its standard output. Of the ways to learn each
+frame's time stamp, this is the cheapest that cannot get out of step, and needs nothing to be known before:
 
 * NUT has the size of the pictures in its head and a time stamp of full precision before each frame, in
   about thirty bytes. So one stream says it all, in order, whatever the source does: loops, other rates, lost

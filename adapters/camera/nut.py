@@ -96,8 +96,8 @@ class Channel(Packet):
     def fill(self, view: memoryview) -> None:
         """Take as many bytes as there is room for, without a copy but of what was read ahead.
 
-        ffmpeg writes a picture in pieces of 32 KiB. The kernel gathers them here, up to the socket's
-        time limit: to wait and read piece by piece took a tenth of a processor at 1080p in colour.
+        ffmpeg writes a picture in pieces of 32 KiB. The kernel gathers them, up to the socket's time limit:
+        to wait for each piece here and read it takes this thread a tenth more of a processor's time.
         """
         ahead = self._data[self._at : self._at + len(view)]
         self._at += len(ahead)
