@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Find the largest dark object in each picture.
+"""Find the largest dark object in each picture that does not reach its sides: around a fan there is black.
 
 smoothing          of the picture, in pixels: 0 to 20                (2)
 threshold          grey level up to which a pixel is dark            (140)
@@ -23,11 +23,12 @@ def segment(frame: stage.Frame) -> dict[str, stage.Part]:
     """Return the mask that the frame gets, with its area and its centre in pixels."""
     picture = numpy.frombuffer(frame.image, numpy.uint8).reshape(frame.height, frame.width)
     dark = ndimage.gaussian_filter(picture, settings["smoothing"]) <= settings["threshold"]
-    labels, count = ndimage.label(dark)
-    if not count:
-        return {"mask": stage.Part(dark, area=0)}
-    areas = numpy.bincount(labels.flat)[1:]
-    mask = labels == areas.argmax() + 1
+    labels, _ = ndimage.label(dark)
+    areas = numpy.bincount(labels.flat)
+    areas[numpy.r_[0, labels[0], labels[-1], labels[:, 0], labels[:, -1]]] = 0
+    if not areas.any():
+        return {"mask": stage.Part(numpy.zeros_like(dark), area=0)}
+    mask = labels == areas.argmax()
     y, x = ndimage.center_of_mass(mask)
     return {"mask": stage.Part(mask, area=areas.max(), center=[round(x, 1), round(y, 1)])}
 

@@ -53,14 +53,14 @@ def test_a_session_from_its_start_to_its_end(desk: Visitor) -> None:
 
 
 def sees_what_is_true(page: Page) -> None:
-    """See frames move, with the area that the probe's ellipse has in each of them."""
+    """See frames move, with about the area that the probe's cyst has in each of them, whose edge is soft."""
     seen: dict[int, int] = {}
     while len(seen) < 8:
         readings = page.locator("[data-area]")
         expect(readings).not_to_have_attribute("data-seq", str(max(seen, default=-1)))
         read = readings.evaluate("each => [each.dataset.seq, each.dataset.area]")
         seen[int(read[0])] = int(read[1])
-    assert all(abs(area - true_area(seq)) < 0.03 * true_area(seq) for seq, area in seen.items())
+    assert all(abs(area - true_area(seq)) < 0.06 * true_area(seq) for seq, area in seen.items())
     assert len(set(seen.values())) > 1
 
 
