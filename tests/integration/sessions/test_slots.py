@@ -312,8 +312,9 @@ async def test_slots_are_replaced_when_their_pipeline_has_changed(
         assert (await wire.call("session.start"))["warm"]
 
 
-async def test_nothing_of_a_slot_is_left_after_the_end(tmp_path: Path) -> None:
-    async with in_process(tmp_path / "w", WARM) as lab:
+@pytest.mark.parametrize("sessions", ["stop", "keep"])
+async def test_nothing_of_a_slot_is_left_after_the_end(tmp_path: Path, sessions: str) -> None:
+    async with in_process(tmp_path / "w", WARM, {"on_shutdown": sessions}) as lab:
         await filled(lab)
         engine = lab.fake
     assert engine.empty
