@@ -82,6 +82,15 @@ async def test_request_that_has_to_wait_takes_none(tmp_path: Path) -> None:
         assert (refused.type, spare(lab)) == ("no_capacity", before)
 
 
+async def test_spare_network_takes_no_port(tmp_path: Path) -> None:
+    """It publishes nothing."""
+    config = {**SPARE, "ports": "20000-20001", "limits": {"sessions": 2}}
+    async with in_process(tmp_path / "s", config) as lab:
+        await stocked(lab)
+        reserved = (await (await lab.wire()).call("system.status"))["reserved"]
+        assert (reserved["ports"], reserved["sessions"]) == (0, 0)
+
+
 async def test_spare_networks_hold_subnets_and_give_way(tmp_path: Path) -> None:
     overlay = {**SPARE, "subnets": "10.214.0.0/27", "limits": {"sessions": 2}}
     async with in_process(tmp_path / "s", overlay, clock=StillClock()) as lab:

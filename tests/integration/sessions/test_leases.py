@@ -138,6 +138,18 @@ async def test_lease_that_is_not_extended_expires(leased: tuple[Lab, Wire, Still
     assert lab.fake.empty
 
 
+async def test_lease_that_is_not_extended_expires_whoever_reads(
+    leased: tuple[Lab, Wire, StillClock],
+) -> None:
+    """A reader takes away only the end that a daemon's restart has set."""
+    lab, wire, clock = leased
+    session = await wire.call("session.start", lease={"ttl": 30})
+    supervisor = lab.daemon.supervisor
+    supervisor.expiry.on_consumed(supervisor.registry.get(session["session_id"]))
+    clock.advance(30)
+    assert await ended(wire, session["session_id"]) == ("expired", "lease")
+
+
 async def test_lease_that_is_extended_goes_on(leased: tuple[Lab, Wire, StillClock]) -> None:
     _, wire, clock = leased
     session_id = (await wire.call("session.start", lease={"ttl": 30}))["session_id"]

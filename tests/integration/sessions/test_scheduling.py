@@ -572,6 +572,22 @@ async def test_stage_that_cannot_be_attached_takes_no_turn_from_who_starts(clini
     assert (await desk.wire.call("session.start", plain_stream=True))["phase"] == "running"
 
 
+async def test_attaching_that_breaks_leaves_the_plain_stream_alone(
+    clinic: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of the daemon: what the stage was to have is given back."""
+    desk = clinic
+    supervisor = desk.lab.daemon.supervisor
+    monkeypatch.setattr(supervisor._starter, "attach", AsyncMock(side_effect=KeyError))
+    await desk.wire.call("events.subscribe", types=["session.detached"])
+    plain = await degraded(desk)
+    await desk.stop(desk.holder)  # type: ignore[attr-defined]
+    event = await desk.wire.event("session.detached", plain["session_id"])
+    assert "an internal error of the daemon" in event["reason"]
+    assert (await desk.get(plain["session_id"]))["phase"] == "running"
+    assert (await desk.wire.call("system.status"))["reserved"]["cpus"] == 1
+
+
 async def test_attached_stage_that_fails_leaves_the_plain_stream_alone(
     clinic: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from unittest.mock import AsyncMock, Mock
@@ -64,9 +65,12 @@ def told(lab: Lab, session: Json, stage: str) -> Json:
 async def test_request_is_given_a_slot_and_each_stage_its_line(warm: Lab) -> None:
     wire = await warm.wire()
     slots = ready(warm)
-    before = len(warm.fake.script.calls)
+    before, asked = len(warm.fake.script.calls), time.time()
     session = await wire.call("session.start", count=7, env={"probe": {"fps": 5}})
     assert (session["warm"], session["session_id"]) == (True, slots[0])
+    record = warm.daemon.supervisor.registry.get(slots[0])
+    assert record.created >= asked, "and not when the slot was made"
+    assert record.expected_seconds == 7 / 5
     assert told(warm, session, "probe")["count"] == "7"
     assert told(warm, session, "probe")["fps"] == "5"
     env = told(warm, session, "segmentation")

@@ -123,6 +123,7 @@ def test_pressure_costs_a_slot_at_each_look(state: State) -> None:
     assert happens(state, pressed) == [GiveUp("s1")]
     assert happens(state, pressed) == [GiveUp("s2")]
     assert happens(state, pressed) == []
+    assert happens(state, Reserved("s3", SLOT)) == [], "it would be the next to go"
     assert happens(state, Measured(None, "none", "")) == []
     assert happens(state, Claimed(ask("s1"))) == [], "it is being removed"
 
