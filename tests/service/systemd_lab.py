@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import platform
 import shlex
@@ -81,18 +82,33 @@ http: {{listen: "127.0.0.1:{http}"}}
 """
 
 
+END = "that is all"
+"""Said after what a command says."""
+
+
 class Machine:
     """One such container, as root sees it."""
 
     def __init__(self, client: docker.APIClient, container: str, port: int) -> None:
         self._client = client
         self._container = container
+        self._count = itertools.count()
         self.address = ("127.0.0.1", port)
         self.http = free_port()
         """Where its gateway answers."""
 
     def tries(self, command: str) -> tuple[int, str]:
         """Run a line of the shell; return its exit code and all that it says."""
+        out = f"/tmp/said.{next(self._count)}"
+        code, said = self._execute(
+            f"({command}\n) >{out} 2>&1; code=$?; cat {out}; echo {END}; exit $code"
+        )
+        while not said.endswith(END + "\n"):  # a busy engine may lose the end of what is said
+            code_of_cat, said = self._execute(f"cat {out}; echo {END}")
+            assert code_of_cat == 0, command
+        return code, said.removesuffix(END + "\n")
+
+    def _execute(self, command: str) -> tuple[int, str]:
         made = self._client.exec_create(self._container, ["bash", "-c", command])
         said = self._client.exec_start(made["Id"]).decode()
         return self._client.exec_inspect(made["Id"])["ExitCode"], said

@@ -243,4 +243,5 @@ class App {
   }
 }
 
+sessionStorage.removeItem("operatord.loaded"); // what index.html counts
 new App();

@@ -36,6 +36,8 @@ FLAGS = (
 )
 PATIENT = 1000 * PATIENCE
 """Milliseconds after which a test that waits gives up."""
+NETWORK_CHANGED = "ERR_NETWORK_CHANGED"
+"""What a browser says that has given up what it was loading: tests beside these make and remove networks."""
 HOSTILE = '<img src=x onerror="document.title=7"><b>bold</b>&amp;'
 """Text that must never be more than text."""
 
@@ -211,8 +213,9 @@ class Visitor:
         self.page.on("console", self._heard)
 
     def _heard(self, message: Any) -> None:
-        # A browser says itself that a connection failed; the page has shown it by then.
-        if message.type == "error" and "WebSocket connection" not in message.text:
+        # A browser says itself that a connection failed; the page has shown it by then, or loads itself anew.
+        excused = ("WebSocket connection", NETWORK_CHANGED)
+        if message.type == "error" and not any(each in message.text for each in excused):
             self.complaints.append(message.text)
 
     def go(self, where: str = "", role: str | None = None) -> Page:
@@ -220,12 +223,26 @@ class Visitor:
         if role is not None:
             token = self.site.tokens[role]
             self.context.add_init_script(f"sessionStorage.setItem('operatord.token', '{token}')")
-        self.page.goto(f"{self.site.url}{where}")
+        visited(self.page, f"{self.site.url}{where}")
         return self.page
 
     def reading(self, name: str) -> str:
         """Return a number that is read off the picture."""
         return self.page.locator(f'[data-reading="{name}"] b').inner_text()
+
+
+def visited(page: Page, url: str) -> None:
+    """Go there, once more where the browser has given it up because a network of the machine has changed."""
+    from playwright.sync_api import Error
+
+    while True:
+        try:
+            page.goto(url)
+        except Error as exc:
+            if NETWORK_CHANGED not in str(exc):
+                raise
+        else:
+            return
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from page_lab import HOSTILE, Look, Site, Visitor, expect, tinted, true_area, visitor
+from page_lab import HOSTILE, Look, Site, Visitor, expect, tinted, true_area, visited, visitor
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -79,6 +79,18 @@ def sees_the_mask_or_not(page: Page) -> None:
     page.get_by_role("slider", name="Opacity").fill("80")
     drawn(page)
     assert tinted(page) == area
+
+
+def test_it_loads_itself_again_when_the_browser_has_given_up_a_part(desk: Visitor) -> None:
+    """A browser does so when a network of its machine comes or goes, as the networks of sessions do."""
+    for part in ("main.js", "views/login.js", "style.css"):
+        desk.page.route(f"**/static/{part}", lambda route: route.abort("failed"), times=1)
+        page = desk.go()
+        expect(page.get_by_label("Token")).to_be_visible()
+        assert page.evaluate("document.styleSheets.length") == 1
+        assert [each for each in desk.complaints if "ERR_FAILED" not in each] == []
+        assert desk.complaints
+        desk.complaints.clear()
 
 
 def test_a_wrong_token_is_told_so(desk: Visitor) -> None:
@@ -288,10 +300,10 @@ def test_a_narrow_phone_shows_all_without_scrolling_sideways(phone: Visitor) -> 
     expect(page.locator("#sessions").get_by_text(session[:8])).to_be_visible()
     fits(page)
     for where in ("#/history", "#/probes", "#/start"):
-        page.goto(f"{phone.site.url}{where}")
+        visited(page, f"{phone.site.url}{where}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         fits(page)
-    page.goto(f"{phone.site.url}#/sessions/{session}")
+    visited(page, f"{phone.site.url}#/sessions/{session}")
     page.get_by_role("button", name="Begin the frames").tap()
     frames_come(page)
     fits(page)
