@@ -156,12 +156,13 @@ async def test_slow_engine_is_waited_for(tmp_path: Path, proxy: EngineProxy, cal
 async def test_call_that_takes_effect_long_after_it_was_given_up_leaves_nothing(
     tmp_path: Path, proxy: EngineProxy
 ) -> None:
-    async with docker_served(tmp_path / "s", docker_host=proxy.host) as daemon:
+    config = {"engine_patience": 10}  # with which the engine has a minute for each call
+    async with docker_served(tmp_path / "s", docker_host=proxy.host, config=config) as daemon:
         wire = await daemon.wire()
         with proxy.rule(START["network"], "hold"):
             request = wire.begin("session.start", plain_stream=True)
             with pytest.raises(Refused) as caught:
-                await wire.reply(request, 130)  # the engine has a minute for each call
+                await wire.reply(request, 130)
             refused = caught.value
             assert (refused.type, refused.data["step"]) == ("engine_unavailable", "network")
             await nothing_is_left(daemon, wire)
