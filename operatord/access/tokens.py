@@ -111,7 +111,9 @@ def _lines(path: Path) -> list[tuple[int, bytes]]:
     try:
         data = _private_text(path)
     except FileNotFoundError as exc:
-        hint = "`operatord token new USER --role operator` makes one, with a first token"
+        hint = (
+            "`operatord token new USER --role operator --config FILE` makes one, with a first token"
+        )
         raise TokensUnusable(f"there is no such file; {hint}") from exc
     except OSError as exc:
         raise TokensUnusable(f"it cannot be read: {exc.strerror}") from exc

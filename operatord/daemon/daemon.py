@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operatord import __version__
+from operatord.engine_link import former
 from operatord.settings.config import Config
 from operatord.signals import Signals
 from operatord.systemd.status import StatusLine, status_line
@@ -53,6 +54,8 @@ class Daemon(Assembly):
             log.warning("%s", self.choice.warning)
         self.manager.starting(self.engine_patience() + MARGIN)
         await self.devices.look()
+        former.require(self.journal, self.engine.name)
+        former.note(self.journal, self.engine)
         supervisor = self.supervisor
         supervisor.restorer.restore(
             self.engine.capabilities.adopts, supervisor.availability.problem

@@ -72,16 +72,14 @@ class Reloading(Generic[T]):
 
         All who ask before the next reading has begun share that reading. It goes on when they are cancelled.
 
-        Raises `Conflict` if they cannot be used; then nothing changes.
+        Raises `Conflict` if they cannot be used; then nothing changes, and the log says why, too.
         """
         return await asyncio.shield(self._next or self._begin())
 
     def reload_unasked(self) -> None:
-        """Do the same for a signal: if the settings cannot be used, the log says why."""
-        if not self._closed:
-            task = self._next or self._begin()
-            task.remove_done_callback(_log_refusal)  # once is enough, however many signals came
-            task.add_done_callback(_log_refusal)
+        """Do the same for a signal."""
+        if not self._closed and self._next is None:
+            self._begin()
 
     def close(self) -> None:
         """Use nothing more of what is read. Idempotent."""
@@ -98,8 +96,12 @@ class Reloading(Generic[T]):
 
     def _done(self, task: asyncio.Task[Reloaded]) -> None:
         self._tasks.discard(task)
-        # Whoever has asked may be gone.
-        if not task.cancelled() and not isinstance(exc := task.exception(), Conflict | None):
+        if task.cancelled() or (exc := task.exception()) is None:
+            return
+        # Whoever has asked may be gone, or be a signal.
+        if isinstance(exc, Conflict):
+            log.error("%s", exc.message)
+        else:
             log.error("rereading the settings broke", exc_info=exc)
 
     async def _reload(self) -> Reloaded:
@@ -108,11 +110,6 @@ class Reloading(Generic[T]):
             with self._around():
                 found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
                 return self._use(found)
-
-
-def _log_refusal(task: asyncio.Task[Reloaded]) -> None:
-    if not task.cancelled() and isinstance(exc := task.exception(), Conflict):
-        log.error("%s", exc.message)
 
 
 def changed(before: Config, after: Config) -> list[str]:

@@ -470,7 +470,7 @@ COMMANDS = (
     Command("watch", watch.watch, "follow a session until it ends", _id),
     Command("top", top.top, "watch the machine, the queue and all sessions; q leaves", _top),
     Command("record", record.record, "write the stream of a session to a file", _record),
-    Command("probe", None, "register, list, check and forget probes", _probe),
+    Command("probe", None, "add, list, get (and look at) and remove probes", _probe),
     Command("pipelines", system.pipelines, "print the pipelines", _quiet),
     Command("status", system.status, "print engine, room, sessions and queue", _nothing),
     Command("metrics", system.metrics, "print what the daemon counts and measures", _nothing),

@@ -817,6 +817,29 @@ async def test_stream_whose_requester_was_never_told_is_taken_on_if_it_was_writt
     assert (await get(wire, session))["phase"] == "running"
 
 
+async def test_daemon_does_not_begin_with_another_engine_than_where_its_sessions_are(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be said to have failed, and be removed as nobody's once the first engine is there again."""
+    wire = await machine.start()
+    session = await wire.call("session.start")
+    await machine.kill()
+    with monkeypatch.context() as patch:
+        patch.setattr(machine.engine, "name", "other")
+        with pytest.raises(
+            base.NotOurs, match="may still run on the engine fake, and this one is o"
+        ):
+            await machine.start()
+        await machine.stop()
+    wire = await machine.start()
+    assert await get(wire, session) == session
+    await wire.call("session.stop", session_id=session["session_id"])
+    await machine.kill()
+    monkeypatch.setattr(machine.engine, "name", "other")
+    [found] = (await (await machine.start()).call("session.list"))["sessions"]
+    assert (found["session_id"], found["outcome"]) == (session["session_id"], "stopped")
+
+
 @pytest.mark.parametrize("operation", ["stop", "logs", "remove", "remove_network"])
 async def test_stopping_goes_on(machine: Machine, operation: str) -> None:
     wire = await machine.start()
