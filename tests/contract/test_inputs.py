@@ -15,7 +15,8 @@ from engine_lab import IMAGE, Lab
 from operatord.engines.base import EngineFailed, NotThere, Publish
 from operatord.engines.docker import stdin
 
-ECHO = ("python3", "-u", "-c", "print('ready'); print('heard', input())")
+ECHO = ("python3", "-c", "print('ready', flush=True); print('heard', input())")
+"""Writes each line in one piece: of lines in several, a busy Podman was seen to lose some."""
 SHOW = ("python3", "-c", "import os; print(os.environ['WORD'], os.environ.get('OTHER'))")
 SERVE = ("sh", "-c", 'exec python3 -m http.server --bind "$ADDRESS" "$WHERE"')
 
