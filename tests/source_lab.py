@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""Sources for probes with a URL: a camera as far as its control connection goes, and an adapter that notes
-what it was told and then does as the emulator does."""
+"""Sources that operatord did not start: a probe on the host, a camera as far as its control connection goes,
+and an adapter that notes what it was told and then does as the emulator does."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -78,3 +79,19 @@ async def camera(
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def host_probe(*command: str, **env: str) -> AsyncIterator[int]:
+    """Run a probe on the host's loopback and give its port; ``command`` runs it elsewhere."""
+    process = await asyncio.create_subprocess_exec(
+        *(command or (sys.executable, str(PROBE))), stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "probe_ip": "127.0.0.1", "probe_port": "0", **env},
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield json.loads(await process.stdout.readline())["port"]
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # a probe with a count ends by itself
+            process.kill()
+        await process.communicate()

@@ -156,12 +156,12 @@ class GatewayProcess:
                     (end, ending), timeout=LOOKS, return_when=asyncio.FIRST_COMPLETED
                 )
             if self._silent >= HANGS:
-                process.kill()
+                _kill(process)
             if not end.done() and self._control is not None:
                 self._control.shutdown(socket.SHUT_RDWR)  # it sees that, and ends
             with contextlib.suppress(TimeoutError):
                 return await asyncio.wait_for(asyncio.shield(end), FAREWELL)
-            process.kill()
+            _kill(process)
             return await end
         finally:
             end.cancel()
@@ -211,3 +211,8 @@ def _signal(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):  # it ended a moment ago
+        process.kill()

@@ -410,18 +410,3 @@ async def docker_served(
                 left = await asyncio.to_thread(running.left)
         assert code == 0
         assert left == [], f"the daemon left containers or networks behind: {left}"
-
-
-@contextlib.asynccontextmanager
-async def host_probe(*command: str, **env: str) -> AsyncIterator[int]:
-    """Run a probe on the host's loopback and give its port; ``command`` runs it elsewhere."""
-    process = await asyncio.create_subprocess_exec(
-        *(command or (sys.executable, str(PROBE))), stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "probe_ip": "127.0.0.1", "probe_port": "0", **env},
-    )  # fmt: skip
-    assert process.stdout is not None
-    try:
-        yield json.loads(await process.stdout.readline())["port"]
-    finally:
-        process.kill()
-        await process.communicate()

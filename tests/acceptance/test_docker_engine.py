@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import receive, served, until
-from docker_lab import DockerDaemon, Engine, docker_served, host_probe
+from docker_lab import DockerDaemon, Engine, docker_served
+from source_lab import host_probe
 
 pytestmark = pytest.mark.engine
 

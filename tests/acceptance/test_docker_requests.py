@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Refused, Wire, receive, run, until
-from docker_lab import DockerDaemon, Viewer, docker_served, host_probe, viewer_at
+from docker_lab import DockerDaemon, Viewer, docker_served, viewer_at
 from shared_host import own_address
+from source_lab import host_probe
 from test_docker_slots import filled
 
 from operatord_client import AsyncClient, Client

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import shared_host
 from daemon_lab import Json, Refused, receive, relays_to, until
-from docker_lab import PROBE, docker_served, host_probe
+from docker_lab import PROBE, docker_served
 from outside import PORT, Outside, outside
+from source_lab import host_probe
 
 pytestmark = pytest.mark.engine
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Wire, relays_to, until
-from docker_lab import host_probe
 from engine_common import slowfault
 from fault_lab import Consumer, Ground, Life
+from source_lab import host_probe
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

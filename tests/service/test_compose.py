@@ -18,7 +18,8 @@ sys.path.append(str(Path(__file__).parents[1] / "acceptance"))  # docker_lab
 from compose_lab import Project
 from compose_lab import project as compose_project
 from daemon_lab import until
-from docker_lab import host_probe, viewer_at
+from docker_lab import viewer_at
+from source_lab import host_probe
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 

@@ -15,7 +15,8 @@ import shared_host
 sys.path.append(str(Path(__file__).parents[1] / "acceptance"))  # docker_lab
 
 from daemon_lab import Wire, relays_to, until
-from docker_lab import host_probe, viewer_at
+from docker_lab import viewer_at
+from source_lab import host_probe
 from systemd_lab import BLOCK, UNIX_SOCKET, Machine
 from systemd_lab import machine as systemd_machine
 

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
 import sys
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from daemon_lab import Json, Lab, Refused, Wire, in_process, receive, run
+from source_lab import host_probe
 
 PROBE = Path(__file__).parents[3] / "emulators" / "probe" / "probe.py"
 FAST = {"probe": {"fps": 0}}
@@ -23,22 +22,6 @@ FAST = {"probe": {"fps": 0}}
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     async with in_process(tmp_path / "state", {"engine": "process"}) as running:
         yield running
-
-
-@contextlib.asynccontextmanager
-async def probe_process(count: int, fps: int = 0) -> AsyncIterator[int]:
-    """Run a probe of somebody else's and give its port."""
-    env = {**os.environ, "probe_ip": "127.0.0.1", "probe_port": "0", "count": str(count)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROBE), stdout=asyncio.subprocess.PIPE, env=env | {"fps": str(fps)}
-    )
-    assert process.stdout is not None
-    try:
-        yield json.loads(await process.stdout.readline())["port"]
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.communicate()
 
 
 async def ended(wire: Wire, session: Json) -> Json:
@@ -121,7 +104,7 @@ async def test_stage_that_is_killed_fails_the_session(lab: Lab, wire: Wire) -> N
 
 
 async def test_registered_probe_is_checked_used_and_cut_short(wire: Wire) -> None:
-    async with probe_process(count=2_000_000_000) as port:
+    async with host_probe(count="2000000000", fps="0") as port:
         probe = await wire.call("probe.register", name="bed-3", host="127.0.0.1", port=port)
         assert probe["state"] == "up"
         assert (probe["frame"]["width"], probe["frame"]["height"]) == (256, 256)
@@ -139,7 +122,7 @@ async def test_registered_probe_is_checked_used_and_cut_short(wire: Wire) -> Non
 
 
 async def test_registered_probe_without_a_count_sends_all_it_has(wire: Wire) -> None:
-    async with probe_process(count=9) as port:
+    async with host_probe(count="9", fps="0") as port:
         await wire.call("probe.register", name="p", host="127.0.0.1", port=port)
         session = await wire.call("session.start", probe="p", plain_stream=True)
         _, frames, _ = await receive(session["location"])
@@ -147,7 +130,7 @@ async def test_registered_probe_without_a_count_sends_all_it_has(wire: Wire) -> 
 
 
 async def test_probe_that_is_not_there(lab: Lab, wire: Wire) -> None:
-    async with probe_process(count=5) as port:
+    async with host_probe(count="5", fps="0") as port:
         pass
     probe = await wire.call("probe.register", name="gone", host="127.0.0.1", port=port)
     assert probe["state"] == "down"
@@ -158,7 +141,7 @@ async def test_probe_that_is_not_there(lab: Lab, wire: Wire) -> None:
 
 
 async def test_probe_names_are_taken_once_and_leased(lab: Lab, wire: Wire) -> None:
-    async with probe_process(count=5) as port, probe_process(count=5) as other_port:
+    async with host_probe(count="5", fps="0") as port, host_probe(count="5", fps="0") as other_port:
         leased = await lab.wire()
         params = {"name": "p", "host": "127.0.0.1", "port": port}
         await leased.call("probe.register", **params, lease="connection", labels={"ward": "3"})
@@ -175,7 +158,7 @@ async def test_probe_names_are_taken_once_and_leased(lab: Lab, wire: Wire) -> No
 
 async def test_probe_events_tell_when_it_goes_and_comes(wire: Wire) -> None:
     await wire.call("events.subscribe", types=["probe.up", "probe.down"])
-    async with probe_process(count=5) as port:
+    async with host_probe(count="5", fps="0") as port:
         await wire.call("probe.register", name="p", host="127.0.0.1", port=port)
         up = await wire.event("probe.up")
         await wire.call("probe.register", name="p", host="127.0.0.1", port=port)  # no news
