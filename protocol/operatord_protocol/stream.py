@@ -339,6 +339,17 @@ def check_parts(header: FrameHeader, hello: Hello) -> None:
             )
 
 
+def check_end(end: End, came: int) -> None:
+    """Hold a stream's end against the frames that came before it. Raises `StreamError` if some are missing.
+
+    More may have come: what a consumer was sent before it attached is counted for nobody.
+    """
+    if end.frames > came:
+        raise StreamError(
+            f"frames are missing: by its end the stream has sent {end.frames}, and {came} have come"
+        )
+
+
 class StreamParser:
     """Bytes in; `Hello`, `Frame` and `End` out, in any chunking."""
 

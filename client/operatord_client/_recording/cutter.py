@@ -22,6 +22,7 @@ from operatord_protocol.stream import (
     FrameHeader,
     Hello,
     StreamError,
+    check_end,
     check_parts,
     parse_header,
     parse_hello,
@@ -85,6 +86,7 @@ class _Json:
         self._players, self._fps = wanted == "y4m", fps or USUAL_RATE
         self._hello: Hello
         self._header: tuple[FrameHeader, bytes] | None = None
+        self._came = 0  # frames
         self.may_end = False
 
     def begin(self, line: bytes) -> Piece:
@@ -106,6 +108,7 @@ class _Json:
                 return None
             header = parse_header(line)
             if isinstance(header, End):
+                check_end(header, self._came)
                 self.may_end = True
                 return Piece("end", b"" if self._players else line, dropped=header.dropped)
             self._header = self._checked(header), line
@@ -124,6 +127,7 @@ class _Json:
         if len(buffer) < total:
             return None
         self._header = None
+        self._came += 1
         payload = _taken(buffer, total)
         if not self._players:
             return Piece("frame", line + payload, header.seq)

@@ -16,6 +16,7 @@ from operatord_protocol.stream import (
     Hello,
     StreamError,
     StreamParser,
+    check_end,
     check_parts,
     open_line,
 )
@@ -36,6 +37,7 @@ class Reception:
     def __init__(self) -> None:
         self.hello: Hello | None = None
         self.frames: deque[Frame] = deque()
+        self._came = 0
         self._end: End | None = None
         self._fault: StreamError | None = None
         self._closed: str | None = None
@@ -102,20 +104,29 @@ class Reception:
             if isinstance(item, Frame):
                 self._take(item)
             elif isinstance(item, End):
-                self._end = item
+                self._finish(item)
             else:
                 self.hello = item
         self._fault = self._fault or self._parser.fault
         if not self.frames:
             self.check()
 
+    def _finish(self, end: End) -> None:
+        """Keep the end, unless frames before it are missing."""
+        self._end = end
+        try:
+            check_end(end, self._came)
+        except StreamError as exc:
+            self.fail(exc)
+
     def _take(self, frame: Frame) -> None:
         """Keep a frame, unless it or one before it contradicts the hello."""
+        self._came += 1
         try:
             assert self.hello is not None
             check_parts(frame.header, self.hello)
         except StreamError as exc:
-            self._fault = self._fault or exc
+            self.fail(exc)
         if self._fault is None:
             self.frames.append(frame)
 

@@ -20,6 +20,7 @@ from operatord_protocol.stream import (
     FrameHeader,
     Hello,
     StreamError,
+    check_end,
     check_parts,
     parse_header,
     parse_hello,
@@ -125,6 +126,7 @@ class Cutter:
                 return self._take_hello(at)
             header = self._header(bytes(self._buffer[:at]), self.hello)
             if isinstance(header, End):
+                check_end(header, self._cut)
                 self.ended = True
                 return header
             self._head = header, at + 1, at + 1 + sum(part.bytes for part in header.parts)

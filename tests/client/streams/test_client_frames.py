@@ -66,6 +66,20 @@ def test_a_stream_without_its_end_was_cut_off(serve: Serve) -> None:
     assert seen == [0, 1, 2]
 
 
+def test_an_end_that_counts_more_frames_than_came_is_an_error(serve: Serve) -> None:
+    lossy = stream_of(3).replace(b'"frames": 3', b'"frames": 5')
+    with open_frames(serve(lossy).address) as stream:
+        seen = [next(stream).seq for _ in range(3)]
+        with pytest.raises(StreamError, match="has sent 5, and 3 have come"):
+            next(stream)
+    assert (seen, stream.end) == ([0, 1, 2], None)
+
+
+def test_an_end_that_counts_fewer_frames_is_taken(serve: Serve) -> None:
+    with open_frames(serve(stream_of(3).replace(b'"frames": 3', b'"frames": 2')).address) as stream:
+        assert len(list(stream)) == 3
+
+
 def test_a_port_without_a_hello_is_no_stream(serve: Serve) -> None:
     with (
         pytest.raises(StreamError, match="before its hello"),

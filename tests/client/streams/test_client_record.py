@@ -219,6 +219,13 @@ def test_y4m_of_any_usual_colours_is_taken_in_whole_frames(
     assert taped(stream, 10, tmp_path / "f").frames == 2
 
 
+def test_an_end_that_counts_more_frames_than_came_is_an_error(tmp_path: Path) -> None:
+    whole = stream_of(3)
+    with pytest.raises(StreamError, match="has sent 5, and 3 have come"):
+        taped(whole.replace(b'"frames": 3', b'"frames": 5'), 99, tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == whole[: whole.rindex(b'{"type": "end"')]
+
+
 def test_pictures_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StreamError, match="at most 67108864 bytes"):
         taped(b"YUV4MPEG2 W65536 H65536 F25:1 Cmono\nFRAME\n", 99, tmp_path / "f")

@@ -101,6 +101,7 @@ LIES = {
         line(type="frame", seq=0, parts=[{"name": "image", "bytes": 1 << 62}]), "not a header"
     ),
     "a line without an end": (b"x" * (HEADER_BYTES + 1), "header line"),
+    "more frames than came": (FRAMES[0] + END, "has sent 2, and 1 have come"),
     "no header": (b"GET / HTTP/1.1\n", "not a header"),
     "a refusal": (b'{"type":"error","message":"say the token"}\n', "say the token"),
 }  # fmt: skip
