@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Talk to a daemon in lines that are nearly requests, millions of them, and look for what it does wrong.
 
-    tools/fuzz [--rounds LINES] [--seconds TIME] [--seed NUMBER] [--own]
+    tools/fuzz [--rounds LINES] [--seconds TIME] [--seed NUMBER] [--own] [--processes NUMBER]
 
 With atheris, where it is installed, lines are those that reach new code; else, or with ``--own``, they are
-made by `mutations`. Ends with code 1 at the first thing that is wrong, and says after which lines. At the
-end neither descriptors nor memory may be more than they were after the first tenth.
+made by `mutations`. Several processes, one for each core, share the lines, each with a daemon and a seed of
+its own. Ends with code 1 at the first thing that is wrong, and says after which lines. At the end neither
+descriptors nor memory may be more than they were after the first tenth, in any process.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ SOME = 20
 CUTS = 4
 GROWTH = 32 * 1024**2
 """Bytes by which memory may be more at the end than after the first tenth."""
+
+LONGEST = 1 << 24
+"""Bytes of a line that a process may say: it shows the lines after which something was wrong."""
 
 
 class Campaign:
@@ -184,12 +188,60 @@ def arguments() -> Any:
     parser.add_argument("--seconds", type=float, default=0.0, help="end after so long; 0: never")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same lines again")
     parser.add_argument("--own", action="store_true", help="make the lines without atheris")
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--processes", type=int, default=cores, help="at once (one for each core)")
     return parser.parse_args()
+
+
+async def side_by_side(wanted: Any) -> int:
+    """Share a campaign among processes; end all of them once one has found something, and return its code."""
+    share = -(-wanted.rounds // wanted.processes)
+    running = [
+        asyncio.ensure_future(_one_of_them(wanted, share, number))
+        for number in range(wanted.processes)
+    ]
+    try:
+        for ended in asyncio.as_completed(running):
+            if code := await ended:
+                return code
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+    return 0
+
+
+async def _one_of_them(wanted: Any, rounds: int, number: int) -> int:
+    """Run one of several processes, pass on what it says, each line with its number; return its exit code."""
+    own = ["--own"] if wanted.own else []
+    given = {
+        "rounds": rounds,
+        "seconds": wanted.seconds,
+        "seed": wanted.seed + number,
+        "processes": 1,
+    }
+    options = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, __file__, *options, *own,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        limit=LONGEST,
+    )  # fmt: skip
+    assert process.stdout
+    try:
+        async for line in process.stdout:
+            print(f"{number}: {line.decode(errors='replace')}", end="", flush=True)
+        return await process.wait()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
 
 
 def main() -> int:
     """Run a campaign; return 0 when nothing was found."""
     wanted = arguments()
+    if wanted.processes > 1:
+        return asyncio.run(side_by_side(wanted))
     campaign = Campaign(wanted.rounds, wanted.seconds)
     is_guided = not wanted.own and importlib.util.find_spec("atheris") is not None
     print(f"lines by {'atheris' if is_guided else 'mutation'}, seed {wanted.seed}", flush=True)
