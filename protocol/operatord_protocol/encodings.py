@@ -17,14 +17,15 @@ def foreign_encoding(text: bytes) -> str | None:
     """Return what ``text`` is written in, when its beginning shows that it is not plain UTF-8.
 
     Without a mark it is the zero bytes that show it: the first character of any line of ours is ASCII. A line
-    after the first one begins with the second half of the newline before it.
+    after the first one begins with the second half of the newline before it. A stray NUL shows nothing: in
+    UTF-16, about half of the bytes are zero.
     """
     for mark, name in MARKS.items():
         if text.startswith(mark):
             return name
-    begin = text[:8]
+    begin = text[:8].rstrip(b"\r\n")
     zeros = begin.count(0)
-    if b"\x00" not in begin[:2] or zeros == len(begin):
+    if b"\x00" not in begin[:2] or zeros == len(begin) or 4 * zeros < len(begin):
         return None
     return "UTF-32" if 2 * zeros > len(begin) + 1 else "UTF-16"
 

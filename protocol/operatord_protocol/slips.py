@@ -102,6 +102,7 @@ _FOUND = (
     (("\u00a0",), "there is a no-break space: type a plain one"),
 )  # fmt: skip
 """By what stands where the line goes wrong."""
+_CONTROL = "it has a control character, which arrow keys in netcat make, too: type the line again"
 _HALF_LETTER = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?:[^\\]|\\[^u])")
 """The first half of an escaped pair without the second, near whose end a line is said to be truncated."""
 
@@ -123,6 +124,8 @@ def _hint(line: bytes, fault: str, at: int) -> str:
         return "leave out the comma"
     if fault.startswith("trailing characters"):
         return next(hint for begin, hint in _TOO_MUCH if line.startswith(begin, at - 1))
+    if rest and (rest[0] < 0x20 or rest[0] == 0x7F):
+        return _CONTROL
     if line[:1] != b"{":
         return "a request is an object, and begins with {"
     return _within(rest[:16], fault, line[at - 1 : at + 1])
@@ -140,10 +143,6 @@ def _foreign_byte(line: bytes) -> str:
 
 def _within(rest: bytes, fault: str, around: bytes) -> str:
     """Return what to do where an object has begun and something in it is not as it should be."""
-    if rest and (rest[0] < 0x20 or rest[0] == 0x7F):
-        return (
-            "it has a control character, which arrow keys in netcat make, too: type the line again"
-        )
     if "number" in fault or re.match(rb"\d[xX_]", around):
         return "a number is written as 200 or 0.5"
     text = rest.decode("utf-8", "replace")
