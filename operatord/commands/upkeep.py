@@ -19,7 +19,8 @@ def add_backup(commands: Any) -> None:
         "daemon may run meanwhile. `operatord restore` puts it back."
     )
     backup = commands.add_parser("backup", help="write the journal to a file", description=text)
-    backup.add_argument("backup", metavar="FILE", type=Path, help="output file; it is overwritten")
+    backup.add_argument("backup", metavar="FILE", type=Path, help="output file")
+    backup.add_argument("--force", action="store_true", help="replace a file that is there already")
     add_settings(backup)
     backup.set_defaults(run=_backup)
 
@@ -59,7 +60,7 @@ def add_identity(commands: Any) -> None:
 def _backup(args: argparse.Namespace) -> int:
     from operatord.state.upkeep import backup  # noqa: PLC0415
 
-    return _upkeep(args, lambda config: backup(config.state_path, args.backup))
+    return _upkeep(args, lambda config: backup(config.state_path, args.backup, force=args.force))
 
 
 def _restore(args: argparse.Namespace) -> int:

@@ -37,17 +37,21 @@ class CannotDo(Exception):
     """Nothing was changed; the text says why."""
 
 
-def backup(state_dir: Path, target: Path) -> str:
-    """Write a consistent copy of the journal into one file; a daemon may go on meanwhile.
+def backup(state_dir: Path, target: Path, *, force: bool = False) -> str:
+    """Write a consistent copy of the journal into one file, which is new, or replaced with ``force``.
 
-    It has the name of the instance with it, and it says of itself that there may be sessions which it does
-    not know: those that begin from now on. Raises `CannotDo`, `OSError`.
+    A daemon may go on meanwhile.
+
+    The copy has the name of the instance with it, and says of itself that there may be sessions which it
+    does not know: those that begin from now on. Raises `CannotDo`, `OSError`.
     """
     instance = read_instance(state_dir)
     if instance is None or not (state_dir / JOURNAL).exists():
         raise CannotDo(f"{state_dir} has nothing to back up: no operatord has worked in it")
     if target.exists() and not target.is_file():
         raise CannotDo(f"{target} is not a file, and is left as it is: name a file")
+    if target.exists() and not force:
+        raise CannotDo(f"{target} is there already: name another file, or replace it with --force")
     with draft_of(target.resolve()) as draft:  # where a link leads, or the link would be lost
         draft.unlink(missing_ok=True)
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -123,8 +123,8 @@ def test_value_that_is_none_is_told_with_an_example(
         ("serv", "did you mean 'serve'?"),
         ("serve --json", "there is no '--json' here; did you mean '--log-format json'?"),
         ("serve --listn a:1", "operatord serve: error: there is no '--listn' here; did you mean '--listen'?"),
-        ("backup --port=1 x", "there is no '--port=1' here; known: --config, --engine, --help, --listen, "
-            "--log-format, --log-level, --state-dir, --unix"),
+        ("backup --port=1 x", "there is no '--port=1' here; known: --config, --engine, --force, --help, "
+            "--listen, --log-format, --log-level, --state-dir, --unix"),
         ("backup a b", "there is no 'b' here"),
         ("--listen a:1 serve", "there is no '--listen' here; known: --help, --version (a command's own "
             "options come after it)"),

@@ -705,6 +705,18 @@ async def test_backup_that_cannot_be_written_names_the_file_that_was_meant(tmp_p
     assert sorted(each.name for each in tmp_path.iterdir()) == ["fifo", "s"]
 
 
+async def test_backup_replaces_a_file_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    async with in_process(tmp_path / "s"):
+        pass
+    file = tmp_path / "backup"
+    file.write_text("a letter")
+    code, _, err = await operatord("backup", str(file), state_dir=tmp_path / "s")
+    assert (code, err.count("\n"), file.read_text()) == (1, 1, "a letter")
+    assert f"{file} is there already: name another file, or replace it with --force" in err
+    assert (await operatord("backup", "--force", str(file), state_dir=tmp_path / "s"))[0] == 0
+    assert file.read_bytes().startswith(b"SQLite format 3\0")
+
+
 async def test_backup_by_a_link_is_written_where_that_leads(tmp_path: Path) -> None:
     async with in_process(tmp_path / "s"):
         pass
