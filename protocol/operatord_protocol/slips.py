@@ -102,7 +102,6 @@ _FOUND = (
     (("\u00a0",), "there is a no-break space: type a plain one"),
 )  # fmt: skip
 """By what stands where the line goes wrong."""
-_CONTROL = "it has a control character, which arrow keys in netcat make, too: type the line again"
 _HALF_LETTER = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?:[^\\]|\\[^u])")
 """The first half of an escaped pair without the second, near whose end a line is said to be truncated."""
 
@@ -110,7 +109,8 @@ _HALF_LETTER = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?:[^\\]|\\[^u])")
 def what_is_typed_wrong(line: bytes, fault: str) -> str:
     """Return ``: what to do`` about a line that is no JSON by the decoder's ``fault``, or nothing."""
     match = _AT.search(fault)
-    hint = _foreign_byte(line) or _hint(line, fault, int(match[1]) if match else 0)
+    at = int(match[1]) if match else 0
+    hint = _foreign_byte(line) or _control_character(line[at : at + 1]) or _hint(line, fault, at)
     return f": {hint}" if hint else ""
 
 
@@ -124,8 +124,6 @@ def _hint(line: bytes, fault: str, at: int) -> str:
         return "leave out the comma"
     if fault.startswith("trailing characters"):
         return next(hint for begin, hint in _TOO_MUCH if line.startswith(begin, at - 1))
-    if rest and (rest[0] < 0x20 or rest[0] == 0x7F):
-        return _CONTROL
     if line[:1] != b"{":
         return "a request is an object, and begins with {"
     return _within(rest[:16], fault, line[at - 1 : at + 1])
@@ -138,6 +136,15 @@ def _foreign_byte(line: bytes) -> str:
     except UnicodeDecodeError as exc:
         byte = f"{line[exc.start]:#x}"
         return f"{byte} at byte {exc.start} is not UTF-8: is the terminal, or the file, set to Latin-1?"
+    return ""
+
+
+def _control_character(byte: bytes) -> str:
+    """Say that this is one; nothing if it is none."""
+    if byte and (byte < b" " or byte == b"\x7f"):
+        return (
+            "it has a control character, which arrow keys in netcat make, too: type the line again"
+        )
     return ""
 
 
