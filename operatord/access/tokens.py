@@ -182,8 +182,14 @@ def revoke(path: Path, token_id: str) -> Token | None:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Lock the folder of ``path``, so that one program at a time writes there. Raises `OSError`."""
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    """Lock the folder of ``path``, so that one program at a time writes there.
+
+    Raises `TokensUnusable`, `OSError`.
+    """
+    try:
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError as exc:
+        raise TokensUnusable(f"there is no folder {path.parent}; make it first") from exc
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield

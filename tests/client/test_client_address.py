@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
+from daemon_lab import clean_env
 
 from operatord_client import Tcp, Unix, parse_address
 
@@ -45,3 +50,14 @@ def test_the_environment_and_then_the_default(monkeypatch: pytest.MonkeyPatch) -
 def test_addresses_are_written_as_they_are_read() -> None:
     for text in ("h:1", "[::1]:2", "unix:/o"):
         assert str(parse_address(text)) == text
+
+
+def test_example_says_in_one_sentence_that_nothing_answers(tmp_path: Path) -> None:
+    dice = Path(__file__).parents[2] / "examples" / "dice.py"
+    env = {**clean_env(), "OPERATORD_ADDRESS": f"unix:{tmp_path}/none"}
+    done = subprocess.run(
+        [sys.executable, dice], env=env, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"nothing answers at unix:{tmp_path}/none: no such file")
+    assert done.stderr.endswith("; is operatord running?\n")

@@ -102,6 +102,18 @@ def test_why_a_file_cannot_be_used_is_a_sentence_without_its_path(
     assert str(file) not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "act", [lambda file: new(file, "a", "user", CREATED), lambda file: revoke(file, "0")]
+)
+def test_folder_that_is_not_there_is_named_as_what_to_make(
+    file: Path, act: Callable[[Path], object]
+) -> None:
+    folder = file.with_name("no such folder")
+    with pytest.raises(TokensUnusable, match=f"there is no folder {folder}; make it first"):
+        act(folder / "tokens")
+    assert not folder.exists()
+
+
 class Now:
     def __init__(self) -> None:
         self.seconds = 1000.0
