@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from operatord_protocol import messages as m
-from operatord_protocol.stream import CutOff, StreamError
+from operatord_protocol.stream import CutOff, StreamError, Unbegun
 
 from ._recording.tape import Tape
 from ._transport.reception import Policy
@@ -149,7 +149,8 @@ class AsyncRunningSession:
             )
         except CutOff as exc:
             if reason := await self._why_cut():
-                raise CutOff(f"{exc}: {reason}") from exc
+                cut = Unbegun(reason) if isinstance(exc, Unbegun) else CutOff(f"{exc}: {reason}")
+                raise cut from exc
             raise
         if recorded.ended and self.location and self.location.format == "y4m":
             await self._require_success()

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Literal, Self, Unpack, overload
 
 from operatord_protocol import messages as m
-from operatord_protocol.stream import CutOff, StreamError
+from operatord_protocol.stream import CutOff, StreamError, Unbegun
 
 from ._recording.tape import Tape
 from ._transport.reception import Policy
@@ -134,7 +134,8 @@ class RunningSession:
             )
         except CutOff as exc:
             if reason := self._why_cut():
-                raise CutOff(f"{exc}: {reason}") from exc
+                cut = Unbegun(reason) if isinstance(exc, Unbegun) else CutOff(f"{exc}: {reason}")
+                raise cut from exc
             raise
         if recorded.ended and self.location and self.location.format == "y4m":
             self._require_success()

@@ -46,6 +46,10 @@ OPEN_ELSEWHERE = (
 
 Y4M = b"YUV4MPEG2 "
 """What the first line of a stream for players begins with."""
+READ_ALREADY = (
+    "; most likely it has been read to its end already: `operatorctl get ID` tells whether its session has "
+    "ended"
+)
 META_BYTES = 4096
 """Most bytes of a hello's `meta`, as JSON without white space."""
 
@@ -65,6 +69,16 @@ class StreamError(Error):
 
 class CutOff(StreamError):
     """It ended, or broke, in the middle of the stream."""
+
+
+class Unbegun(CutOff):
+    """It ended before its hello."""
+
+    def __init__(self, reason: str = "") -> None:
+        """``reason`` is why, if that is known; if not, what is likely is said."""
+        super().__init__(
+            f"the stream ended before its hello{': ' if reason else ''}{reason or READ_ALREADY}"
+        )
 
 
 class Forbidden(StreamError):

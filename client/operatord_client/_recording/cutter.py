@@ -22,6 +22,7 @@ from operatord_protocol.stream import (
     FrameHeader,
     Hello,
     StreamError,
+    Unbegun,
     check_end,
     check_parts,
     parse_header,
@@ -66,7 +67,7 @@ class Cutter:
     def finish(self) -> None:
         """Note that nothing more comes. Raises `CutOff` when that cuts the stream short."""
         if self._kind is None:
-            raise CutOff("the stream ended before its hello")
+            raise Unbegun
         if self._buffer or not self._kind.may_end:
             raise CutOff("the stream was cut off before its end")
 

@@ -16,6 +16,7 @@ from operatord_protocol.stream import (
     Hello,
     StreamError,
     StreamParser,
+    Unbegun,
     check_end,
     check_parts,
     open_line,
@@ -97,7 +98,7 @@ class Reception:
         """Take what arrived; no bytes are the end of the connection. Raises `StreamError`."""
         if not data:
             self.check()
-            raise StreamError(self._cut())
+            raise self._cut()
         if self.hello is None:
             self._check_head(data)
         for item in self._parser.feed(data):
@@ -137,9 +138,11 @@ class Reception:
         if self._head.startswith(stream.IGTL_GREETINGS):
             raise StreamError(stream.OPEN_ELSEWHERE)
 
-    def _cut(self) -> str:
-        ended = "ended before its hello" if self.hello is None else "was cut off before its end"
-        return f"the stream {ended}" + (f": {self.reason}" if self.reason else "")
+    def _cut(self) -> StreamError:
+        if self.hello is None:
+            return Unbegun(self.reason)
+        cut = "the stream was cut off before its end"
+        return StreamError(f"{cut}: {self.reason}" if self.reason else cut)
 
 
 def require_stream(location: LocationLike) -> LocationLike:

@@ -441,6 +441,24 @@ def test_session_that_has_ended_is_named(
     assert not (tmp_path / "f").exists()
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_stream_that_was_read_before_is_said_to_be(
+    client: Client,
+    daemon: StubDaemon,
+    serve: Serve,
+    known: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("operatord_client.session.CUT_SECONDS", PATIENCE if known else 0.05)
+    daemon.on("session.get", found := located(serve(b"")))
+    ended = {**found["result"], "phase": "ended", "outcome": "completed", "reason": "why"}
+    if known:
+        daemon.on("session.wait", {"result": ended})
+    said = "hello: why$" if known else "hello; most likely it has been read to its end already"
+    with pytest.raises(StreamError, match=said):
+        client.attach(SESSION_ID).record(io.BytesIO())
+
+
 def test_recording_writes_in_no_hurry(client: Client, streamed: StreamServer) -> None:
     """A pipe that is read slowly holds the recording up, and loses nothing."""
     read, write = os.pipe()
