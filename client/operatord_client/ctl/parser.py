@@ -444,8 +444,8 @@ def _completion(_context: Context, args: Namespace) -> None:
 PROBE_COMMANDS = (
     Command("add", probes.add, "register a probe", _probe_add),
     Command("list", probes.list_, "print the probes", _quiet, ("ls",)),
-    Command("get", probes.get, "print a probe, after connecting to it", _probe_name),
-    Command("remove", probes.remove, "forget a probe", _probe_name, ("rm",)),
+    Command("get", probes.get, "print a probe, after connecting to it", _probe_name, ("check",)),
+    Command("remove", probes.remove, "forget a probe", _probe_name, ("rm", "forget")),
 )
 
 TOKEN_COMMANDS = (

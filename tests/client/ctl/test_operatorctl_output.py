@@ -38,6 +38,7 @@ QUERIES = [
     ("pipeline.list", "rpc: pipelines", ["pipelines"]),
     ("probe.list", "rpc: probes", ["probe", "list"]),
     ("probe.remove", "rpc: probe removed", ["probe", "remove", "us-1"]),
+    ("probe.remove", "rpc: probe removed", ["probe", "forget", "us-1"]),
 ]
 
 
