@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from operatord_protocol.codec import TOO_DEEP
 from operatord_protocol.errors import DeadlineExceeded, InvalidParams, InvalidRequest, ParseError
 from operatord_protocol.framing import LINE_BYTES
 
@@ -42,7 +43,9 @@ class Body:
         text = text.strip() or b"{}"
         try:
             self.value: Any = _decode(text)
-        except (ValueError, RecursionError) as exc:
+        except RecursionError as exc:
+            raise ParseError(TOO_DEEP) from exc
+        except ValueError as exc:
             raise ParseError(f"the body is not JSON ({exc}); an example: {{}}") from exc
         if not isinstance(self.value, dict):
             raise InvalidParams(

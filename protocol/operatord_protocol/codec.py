@@ -31,6 +31,7 @@ BATCH = "batches are not supported: send one request object per line"
 
 DEPTH = 64
 """Levels of nesting that a line may have, its own object included."""
+TOO_DEEP = f"this line is nested too deeply: {DEPTH} levels are the most"
 
 _ID_BOUND = 2**63
 _ID_LENGTH = 256
@@ -193,7 +194,7 @@ def _parse(line: bytes) -> Any:
     except msgspec.ValidationError as exc:
         raise InvalidRequest("a number in this line is out of range") from exc
     except RecursionError as exc:
-        raise ParseError("this line is nested too deeply") from exc
+        raise ParseError(TOO_DEEP) from exc
     except ValueError as exc:
         raise ParseError(_no_json(line, exc)) from exc
     # A decoder keeps the last of duplicate keys. Every member has one colon outside of strings, so
@@ -235,7 +236,7 @@ def _members(obj: Any) -> int:
             return count
         level = deeper
     if any(type(value) in (dict, list) for value in level):
-        raise ParseError(f"this line is nested too deeply: {DEPTH} levels are the most")
+        raise ParseError(TOO_DEEP)
     return count
 
 

@@ -18,6 +18,7 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Middleware
 
 from operatord.gateway.answers import refused
+from operatord.gateway.guard import HEADERS
 from operatord_protocol.errors import InvalidRequest
 
 from .fair_turns import PAUSE, FairTurns
@@ -164,6 +165,7 @@ class PatientHandler(web.RequestHandler):
         else:
             why = "this is not an HTTP/1.1 request"
         response = refused(InvalidRequest(why), status)
+        response.headers.update(HEADERS)  # this answer passes by what adds them to others
         response.force_close()
         return response
 

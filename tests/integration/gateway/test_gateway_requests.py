@@ -78,7 +78,8 @@ NO_STARTS = [
         (b'{"lease": "connection"}', 400, "invalid_params", "GET /api/v1/socket"),
         (b"[]", 400, "invalid_params", "an object of params"),
         (b"[" * 100_000, 413, "invalid_request", "65408 bytes at most"),
-        (b"[" * 60_000, 400, "parse_error", "the body is not JSON"),
+        (b"[" * 60_000, 400, "parse_error", "this line is nested too deeply: 64 levels are the most"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, 400, "parse_error", "this line is nested too deeply"),
     ]  # fmt: skip
 
 
@@ -250,6 +251,7 @@ async def test_what_is_no_http_is_answered_and_ended(daemon: Gatewayed) -> None:
         said = await sent(daemon, raw)
         assert said.status == (431 if len(raw) > 10_000 else 400), raw[:80]
         assert "application/json" in said.headers["content-type"]
+        assert said.headers["server"] == "operatord"
         assert (await daemon.http.get("/healthz")).status == 200
 
 
