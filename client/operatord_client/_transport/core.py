@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from operatord_client.address import DEFAULT_PORT
 from operatord_client.errors import ClientError, ConnectionLost, UnexpectedAnswer
 from operatord_client.notices import PROGRESS, Notice, Progress
 from operatord_protocol import answers, codec
@@ -152,12 +153,12 @@ class Core:
             rest, data = self.inbox[:2]
             if not data:
                 self.lose(ConnectionLost("the daemon closed the connection"))
-            splitter = LineSplitter(ANSWER_BYTES)
+            splitter, line = LineSplitter(ANSWER_BYTES), b""
             try:
                 for line in splitter.feed(rest + data):
                     out += self._take(line)
             except (LineTooLong, ParseError) as exc:
-                self.lose(UnexpectedAnswer("what answers is not operatord"), exc)
+                self.lose(UnexpectedAnswer(_who_answers(line)), exc)
             self.inbox[:2] = [splitter.pending]
         return out
 
@@ -204,6 +205,16 @@ class Core:
         for call in self._pending.values():
             call.answer(b"", error)
         self._pending.clear()
+
+
+def _who_answers(line: bytes) -> str:
+    """Return what is said of whoever sends a line that is no answer."""
+    if line.startswith(b"HTTP/"):
+        return (
+            "this port speaks HTTP: give the control port instead, which the daemon's setting listen has "
+            f"({DEFAULT_PORT} unless it says another)"
+        )
+    return "what answers is not operatord"
 
 
 def _undoing(call: Call, raw: bytes) -> bytes:
