@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 from operatord_protocol.errors import Conflict
 from operatord_protocol.messages import Reloaded
 
-from .config import Config, to_dict
+from .config import Config, ConfigError, to_dict
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Reloading(Generic[T]):
             return
         # Whoever has asked may be gone, or be a signal.
         if isinstance(exc, Conflict):
-            log.error("%s", exc.message)
+            log.error("%s%s", _file_at_fault(exc), exc.message)
         else:
             log.error("rereading the settings broke", exc_info=exc)
 
@@ -110,6 +110,12 @@ class Reloading(Generic[T]):
             with self._around():
                 found = await asyncio.get_running_loop().run_in_executor(self._thread, self._read)
                 return self._use(found)
+
+
+def _file_at_fault(refusal: Conflict) -> str:
+    """Return how a line of the log about it begins: whoever asked is told no path of this machine."""
+    cause = refusal.__cause__
+    return f"{cause.path}: " if isinstance(cause, ConfigError) and cause.path else ""
 
 
 def changed(before: Config, after: Config) -> list[str]:

@@ -179,7 +179,9 @@ async def test_more_places_let_the_queue_in(tmp_path: Path) -> None:
         assert (await waiting.reply(request))["phase"] == "running"
 
 
-async def test_bad_settings_are_refused_and_the_old_ones_stay(tmp_path: Path) -> None:
+async def test_bad_settings_are_refused_and_the_old_ones_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     file = tmp_path / "operatord.yaml"
     reread = Reread(tmp_path / "s")
     async with in_process(tmp_path / "s", reread=reread) as lab:
@@ -190,6 +192,7 @@ async def test_bad_settings_are_refused_and_the_old_ones_stay(tmp_path: Path) ->
             refused = await wire.refusal("system.reload")
             assert refused.type == "conflict"
             assert str(tmp_path) not in str(refused), "a client is told no path of this host"
+            assert caplog.messages[-1] == f"{file}: {refused.message}"
         file.unlink()
         refused = await wire.refusal("system.reload")
         assert str(tmp_path) not in str(refused)
