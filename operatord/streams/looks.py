@@ -99,7 +99,7 @@ async def _read(target: Target, rules: Rules) -> Seen:
         greeting = await read_hello(target.host, target.port, TIMEOUT, rules)
         return Seen("up", _frame(greeting.hello))
     found = await look_at(target.source, TIMEOUT, rules)
-    return Seen("up" if found.seen else "unknown", found.facts)
+    return Seen("up" if found.seen else "unknown", found.facts, error=found.doubt)
 
 
 def _frame(hello: Hello) -> dict[str, Any]:

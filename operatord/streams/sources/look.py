@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from operatord.core.sources.url import TLS, SourceUrl
 from operatord.streams.hello import MARGIN, NoHello, NotAllowed, NotGiven, NotTried, Rules, resolve
 
+from .contents import head_of, other_than_video
 from .exchange import MOST_HEAD, Exchange, NoAnswer
 from .facts import bounded
 from .http import ask_server
@@ -32,7 +33,9 @@ class Found(NamedTuple):
     facts: Mapping[str, Any]
     """What the source says of its pictures, such as width, height and fps; it need not say anything."""
     seen: bool = True
-    """Whether somebody has looked; otherwise a session tries it all the same."""
+    """Whether somebody has looked, and has no doubt; otherwise a session tries it all the same."""
+    doubt: str | None = None
+    """Why it may have no pictures."""
 
 
 async def look_at(source: SourceUrl, timeout: float, rules: Rules) -> Found:
@@ -73,14 +76,25 @@ async def _look_here(source: SourceUrl, timeout: float, rules: Rules) -> Found:
         return Found(None, {}, seen=False)
     try:
         async with asyncio.timeout(timeout):  # the disk of a file may be far away
-            await asyncio.to_thread(_check_there, source, rules)
+            return await asyncio.to_thread(_look_there, source, rules)
     except TimeoutError as exc:
         what = "the disk of the file does not answer"
         raise NotTried(what, f"{what}: {source.path}") from exc
-    return Found(None, {})
 
 
-def _check_there(source: SourceUrl, rules: Rules) -> None:
+def _look_there(source: SourceUrl, rules: Rules) -> Found:
+    real = _checked_there(source, rules)
+    head = head_of(real) if source.scheme == "file" else None
+    if head == b"":
+        raise NotGiven(f"{source.path} is empty")
+    if head is None or (kind := other_than_video(head)) is None:
+        return Found(None, {})
+    doubt = f"{source.path} is there, but seems to be {kind}; a session on it shows whether it has pictures"
+    return Found(None, {}, seen=False, doubt=doubt)
+
+
+def _checked_there(source: SourceUrl, rules: Rules) -> str:
+    """Return the path without links. Raises `NotGiven`, `NotAllowed`."""
     try:
         real = os.path.realpath(source.path, strict=True)
         mode = os.stat(real).st_mode  # noqa: PTH116
@@ -93,6 +107,7 @@ def _check_there(source: SourceUrl, rules: Rules) -> None:
         raise NotAllowed(f"{source.path} is a link to a place that probes.allow does not have")
     elif not stat.S_ISREG(mode):  # a pipe would have the adapter wait for whoever writes into it
         raise NotGiven(f"{source.path} is no file")
+    return real
 
 
 async def _first(source: SourceUrl, addresses: Sequence[str], timeout: float) -> Found:

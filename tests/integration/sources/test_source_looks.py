@@ -289,6 +289,27 @@ async def test_folders_and_pipes_are_no_files(tmp_path: Path) -> None:
             assert (seen["state"], "is no file" in seen["error"]) == ("down", True)
 
 
+@pytest.mark.parametrize(
+    ("head", "state", "said"),
+    [
+        (b"", "down", "is empty"),
+        ("Grüße\n".encode() * 200, "unknown", "seems to be text; a session"),
+        (b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0", "unknown", "seems to be audio; a session"),
+        (b"ID3\x04\0\0\0\0\0", "unknown", "seems to be audio; a session"),
+        (b"YUV4MPEG2 W4 H1 F30:1 Cmono\nFRAME\nABCD", "up", None),
+        (b"\0\0\0\x20ftypisom\0\0\2\0", "up", None),
+    ],
+)
+async def test_file_that_is_hardly_a_recording_is_not_up(
+    tmp_path: Path, head: bytes, state: str, said: str | None
+) -> None:
+    (tmp_path / "file").write_bytes(head)
+    async with in_process(tmp_path, {"probes": {"allow": [f"file:{tmp_path}"]}}) as lab:
+        seen = await looked(await lab.wire(), f"file:{tmp_path}/file")
+    assert (seen["state"], (said or "") in seen.get("error", "")) == (state, True)
+    assert ("error" in seen) == (said is not None)
+
+
 async def test_file_that_cannot_be_seen_from_here_is_neither_up_nor_down(tmp_path: Path) -> None:
     """The engine is on another machine, or the daemon in a container beside it."""
     async with in_process(tmp_path, {"probes": {"allow": ["file:/srv/rec"]}}) as lab:

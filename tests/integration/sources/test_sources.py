@@ -119,7 +119,7 @@ async def test_source_that_refuses_is_not_worth_another_try(
 
 async def test_file_is_read_where_it_is(wire: Wire, note: Path, tmp_path: Path) -> None:
     file = tmp_path / "recordings" / "a b.mkv"
-    file.write_bytes(b"x")
+    file.write_bytes(b"\x1aE\xdf\xa3")
     url = f"file:{tmp_path}/recordings/a%20b.mkv"
     probe = await wire.call("probe.register", name="rec", url=url)
     assert (probe["url"], probe["state"]) == (url, "up")
