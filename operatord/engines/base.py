@@ -22,6 +22,7 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from .causes import words
 from .options import Options
 
 # Labels on every object that is made. They are written with the object, never after it, so that a
@@ -279,8 +280,8 @@ class EngineError(Exception):
 
 
 def in_full(exc: BaseException) -> str:
-    """Return an error for the log: its sentence, and the engine's own words."""
-    return f"{exc} ({exc.__cause__})" if exc.__cause__ is not None else str(exc)
+    """Return an error for the log: its sentence, and the engine's own words, or the operating system's."""
+    return f"{exc} ({words(exc.__cause__)})" if exc.__cause__ is not None else str(exc)
 
 
 class EngineUnavailable(EngineError):

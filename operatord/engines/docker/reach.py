@@ -11,14 +11,20 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from operatord.engines.docker_host import light_requests  # isort: skip  # noqa: F401 (before docker-py)
 import requests
 from docker.errors import TLSParameterError
 
-from operatord.engines.base import DESCRIPTORS_GONE, EngineSilent, EngineUnavailable, NoDescriptors
+from operatord.engines.base import (
+    DESCRIPTORS_GONE,
+    EngineSilent,
+    EngineUnavailable,
+    NoDescriptors,
+)
+from operatord.engines.causes import below
 from operatord.engines.docker_host.ssh import SshFailed
 
 _SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
@@ -156,24 +162,12 @@ _BROKEN_OFF = SilenceRule(
 
 def unreachable(exc: BaseException) -> EngineUnavailable:
     """Return the error of `base` for an exception of docker-py, requests or the system."""
-    below = list(_below(exc))
+    causes = list(below(exc))
     # Not a row of the table: this process is short of something, whichever error that led to.
-    if any(isinstance(each, OSError) and each.errno in DESCRIPTORS_GONE for each in below):
+    if any(isinstance(each, OSError) and each.errno in DESCRIPTORS_GONE for each in causes):
         return NoDescriptors()
-    for each in below:
+    for each in causes:
         if isinstance(each, SshFailed):
             return EngineUnavailable(str(each))
-    rule = next((rule for rule in RULES if any(map(rule.fits, below))), _BROKEN_OFF)
+    rule = next((rule for rule in RULES if any(map(rule.fits, causes))), _BROKEN_OFF)
     return rule.kind(rule.sentence)
-
-
-def _below(exc: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all its causes, each once."""
-    todo, seen = [exc], set[int]()
-    while todo:
-        each = todo.pop(0)
-        if id(each) not in seen:
-            seen.add(id(each))
-            yield each
-            causes = (*each.args, getattr(each, "reason", None), each.__cause__, each.__context__)
-            todo += [cause for cause in causes if isinstance(cause, BaseException)]

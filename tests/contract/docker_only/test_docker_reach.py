@@ -16,9 +16,10 @@ import pytest
 import requests
 from daemon_lab import Wire, in_process
 from shared_host import free_port
-from urllib3.exceptions import MaxRetryError
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import MaxRetryError, ReadTimeoutError
 
-from operatord.engines.base import EngineSilent, EngineUnavailable, NoDescriptors
+from operatord.engines.base import EngineSilent, EngineUnavailable, NoDescriptors, in_full
 from operatord.engines.docker.client import _Connection
 from operatord.engines.docker.engine import DockerEngine
 from operatord.engines.docker.reach import unreachable
@@ -168,7 +169,30 @@ async def test_reason_is_in_the_log_the_status_and_the_answers(
         assert "socket is not there" in plan["explanation"]["reason"]
         assert str(tmp_path) not in f"{status}{refused.message}{plan}"
     assert "socket is not there" in caplog.text
-    assert "No such file or directory" in caplog.text, "the log has the system's own words"
+    assert "(No such file or directory)" in caplog.text, "the log has the system's own words"
+
+
+async def test_log_has_the_systems_words_without_what_libraries_wrap_around_them() -> None:
+    refused = await told(f"tcp://127.0.0.1:{free_port()}")
+    assert in_full(refused) == f"{refused} (Connection refused)"
+
+
+@pytest.mark.parametrize(
+    ("at_the_bottom", "words"),
+    [
+        (TimeoutError("timed out"), "timed out"),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
+        (ValueError("odd"), "HTTPConnectionPool(host='h', port=None): x"),
+    ],
+)
+def test_words_of_the_log_are_found_below_errors_of_libraries(
+    at_the_bottom: Exception, words: str
+) -> None:
+    error = EngineUnavailable("it is away")
+    wrapped = ReadTimeoutError(HTTPConnectionPool("h"), "/", "x")
+    wrapped.__context__ = at_the_bottom
+    error.__cause__ = requests.ConnectionError(wrapped)
+    assert in_full(error) == f"it is away ({words})"
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
