@@ -10,6 +10,9 @@ import msgspec
 from operatord.core.destinations import PRIVATE, Destinations, parse
 from operatord.core.sources.local import LocalPlaces, is_local, parse_place
 
+LISTED = 32
+"""Entries that are repeated at most to say how another one is added."""
+
 
 class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a probe may be registered at."""
@@ -27,6 +30,20 @@ class ProbeSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     def places(self) -> LocalPlaces:
         """The files and devices that that allows."""
         return _places(tuple(self.allow))
+
+    def line_that_allows(self, scheme: str, path: str) -> str | None:
+        """Return the line of a settings file that allows a device, or a file with its folder, besides what is
+        allowed now; None for what cannot be, or if that is too much for a line.
+        """
+        entry = f"{scheme}:{path.rpartition('/')[0] if scheme == 'file' else path}"
+        try:
+            parse_place(entry)
+        except ValueError:
+            return None
+        if len(self.allow) > LISTED:
+            return None
+        entries = msgspec.json.encode([*self.allow, entry]).decode().replace('","', '", "')
+        return f"probes: {{allow: {entries}}}"
 
 
 @functools.lru_cache(maxsize=4)

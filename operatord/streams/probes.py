@@ -114,7 +114,7 @@ class ProbeRegistry:
         params = checked(params, self._settings.config.sources)
         target = target_of(params)
         self._check(params, target, by)
-        await self._check_destination(params.name, target)
+        await self._check_destination(params.name, target, by)
         known = self._check(params, target, by)  # another request may have been quicker
         entry = _Entry(_stored(params, by, known), _holder(params, by), target)
         if known is not None:
@@ -131,12 +131,20 @@ class ProbeRegistry:
                 raise not_written(exc, f"the probe {params.name!r} is not registered") from exc
         return entry.target
 
-    async def _check_destination(self, name: str, target: Target) -> None:
+    async def _check_destination(self, name: str, target: Target, by: Registrant) -> None:
         try:
             await self._looks.check(target)
         except NotAllowed as exc:
             log.info("probe %s is not registered: %s", name, exc.detail)
-            raise errors.Forbidden(f"{target.param}: {exc}", path=target.param) from exc
+            how = self._how_to_allow(target) if by.sees("") else ""
+            raise errors.Forbidden(f"{target.param}: {exc}{how}", path=target.param) from exc
+
+    def _how_to_allow(self, target: Target) -> str:
+        """Return what to write where to allow a file or device: for operators, as it tells all that is."""
+        source, line = target.source, None
+        if source is not None and source.is_local:
+            line = self._settings.config.probes.line_that_allows(source.scheme, source.path)
+        return "" if line is None else f": in operatord.yaml, `{line}`, then `operatorctl reload`"
 
     async def _write(self, name: str, entry: _Entry | None) -> None:
         """Write a probe down, or that it is not known any more. Raises `JournalFailed`."""

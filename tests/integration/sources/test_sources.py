@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from daemon_lab import Json, Lab, Wire, in_process, receive
 from daemon_lab import settings as daemon_settings
+from guarded_lab import guarded
 from source_lab import adapter, camera, settings, told
+
+from operatord.settings.yaml_text import parse
 
 SECRET = "geheim"
 
@@ -198,6 +201,39 @@ async def test_url_outside_of_what_is_allowed_is_refused_with_the_setting(
     refused = await wire.refusal("probe.register", name="p", url=url)
     assert (refused.type, refused.data["path"]) == ("forbidden", "params.url")
     assert "probes.allow" in refused.message
+
+
+@pytest.mark.parametrize(
+    ("url", "entry"),
+    [
+        ("file:/srv/a%20b/scan.mp4", "file:/srv/a b"),
+        ("v4l2:/dev/video0", "v4l2:/dev/video0"),
+        ("file:/scan.mp4", None),
+        ("file:/proc/version", None),
+    ],
+)
+async def test_operator_is_told_the_line_that_allows_a_file(
+    wire: Wire, tmp_path: Path, url: str, entry: str | None
+) -> None:
+    said = (await wire.refusal("probe.register", name="p", url=url)).message
+    if entry is None:
+        assert said.endswith("there")
+        return
+    _, line, then = said.split("`", 2)
+    known = ["127.0.0.0/8", f"file:{tmp_path}/recordings", "v4l2:/dev/nul*"]
+    assert parse(line) == {"probes": {"allow": [*known, entry]}}
+    assert then == ", then `operatorctl reload`"
+
+
+async def test_nobody_else_is_told_what_is_allowed(tmp_path: Path) -> None:
+    async with guarded(tmp_path, more={"probes": {"allow": ["file:/srv/rec"]}}) as lab:
+        for role, told in (("user", False), ("operator", True)):
+            wire = await lab.wire(role, role)
+            refused = await wire.refusal("probe.register", name="p", url="file:/etc/passwd")
+            assert ("probes.allow" in refused.message, "/srv/rec" in refused.message) == (
+                True,
+                told,
+            )
 
 
 async def test_link_out_of_the_allowed_folder_is_not_followed(wire: Wire, tmp_path: Path) -> None:
