@@ -215,6 +215,7 @@ class Clients:
         with edge("connect", "the engine"):
             client = APIClient(base, version=version, timeout=self._timeout, tls=self._tls)
         client.trust_env = False  # no proxies or netrc on the way to the engine
+        client.max_redirects = 0  # nor anywhere that somebody else's answer says
         if self._ssh is not None:
             client.base_url = "http+docker://ssh"  # or docker-py would treat a channel as a socket
             opened = partial(_SshConnection, self._ssh, self._timeout)

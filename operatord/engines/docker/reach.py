@@ -146,6 +146,11 @@ RULES = (
         f"the container engine's address cannot be used: correct {_SETTINGS}",
     ),
     SilenceRule(
+        _is(requests.exceptions.TooManyRedirects),
+        "what answers at the container engine's address sends on to another one, as no container engine "
+        f"does; it is not followed: correct {_SETTINGS}",
+    ),
+    SilenceRule(
         _answers_as_no_engine,
         f"what answers at the container engine's address is not a container engine: correct {_SETTINGS}",
     ),

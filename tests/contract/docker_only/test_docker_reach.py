@@ -104,6 +104,25 @@ async def test_somebody_else_at_the_engines_address_is_said_to_be_no_engine(said
     assert not isinstance(error, EngineSilent)
 
 
+@pytest.mark.parametrize("status", [b"301", b"302", b"303", b"307", b"308"])
+async def test_nobody_is_followed_to_another_address_than_the_one_that_is_set(
+    status: bytes,
+) -> None:
+    asked = list[bytes]()
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readline())
+        writer.close()
+
+    async with await asyncio.start_server(note, "127.0.0.1", 0) as elsewhere:
+        there = b"http://127.0.0.1:%d/" % elsewhere.sockets[0].getsockname()[1]
+        head = b"HTTP/1.1 %b Moved\r\nLocation: %b\r\nContent-Length: 0\r\n\r\n" % (status, there)
+        async with answering(head) as port:
+            error = await told(f"tcp://127.0.0.1:{port}")
+    assert "sends on to another one, as no container engine does; it is not followed" in str(error)
+    assert asked == []
+
+
 async def test_engine_that_goes_without_an_answer_is_not_said_to_be_none() -> None:
     """F4: as one does that is ended."""
     async with answering(b"") as port:
