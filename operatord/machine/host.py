@@ -57,7 +57,7 @@ class HostMonitor:
         self.watch_disk(disk)
         self.last: Sample | None = None
         """What the last look gave; None before there was one."""
-        self._at = self._clock.now()
+        self._at = self._begun = self._clock.now()
         self._ticks = _ticks()
         self._cpu_busy = self._cpu_average = self._own_busy = 0.0
 
@@ -77,14 +77,15 @@ class HostMonitor:
     def measured(self) -> dict[str, Any]:
         """Return the use of processor, memory, disk: percent, bytes, load, PSI as 0…1.
 
-        Processor time is that between the last two looks, whoever asks and however often.
+        Processor time is that between the last two looks, whoever asks and however often. Its average is left
+        out until there is one: it begins as if the machine had been idle before.
         """
         if not self._running and self._clock.now() - self._at >= INTERVAL:
             self.sample()
         memory, (path, disk) = psutil.virtual_memory(), self._file_system()
         return {
             "cpu_percent": round(self._cpu_busy * 100, 1),
-            "cpu_average": round(self._cpu_average, 4),
+            **self._average(),
             "load": [round(value, 2) for value in os.getloadavg()],
             "memory_available": memory.available,
             "memory_percent": memory.percent,
@@ -161,6 +162,10 @@ class HostMonitor:
             self._own_busy = (ticks.own - self._ticks.own) / seconds
         self._cpu_average = averaged(self._cpu_average, self._cpu_busy, seconds)
         self._at, self._ticks = now, ticks
+
+    def _average(self) -> dict[str, float]:
+        is_measured = self._at - self._begun >= INTERVAL
+        return {"cpu_average": round(self._cpu_average, 4)} if is_measured else {}
 
     def _file_system(self) -> tuple[Path, os.statvfs_result]:
         """Asked anew each time: an engine's directory may come later than the daemon, or go."""
