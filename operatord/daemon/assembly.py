@@ -265,7 +265,7 @@ class Assembly:
             reach=lambda origin, entrance: reach_of(
                 self._reader.advertised, self.config, origin, entrance
             ),
-            more_warnings=self._warnings,
+            more_warnings=lambda: self._warnings() + self.server.places.crowding.warnings,
         )
 
     def log_warnings(self) -> None:

@@ -7,6 +7,9 @@ have logged in never give way.
 
 from __future__ import annotations
 
+import logging
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
@@ -15,12 +18,17 @@ from operatord.access.origin import Origin
 from operatord.settings.config import Limits
 from operatord_protocol.errors import TooManyRequests
 
+log = logging.getLogger(__name__)
+
 RESERVE = 80
 """File descriptors that connections leave for the daemon's own work: engine, logs, verification, and to start
 a session, which takes some forty with local processes. `limits.refused` come on top of it."""
 KEPT = 8
 """One connection in so many is reserved for this machine, so that other machines, even logged in, cannot keep
 out its administrator."""
+
+TOLD_EVERY = 60.0
+"""Seconds in which it is said once that newcomers are refused, and after which it is no longer so."""
 
 
 class Holder(Protocol):
@@ -76,13 +84,45 @@ class Newcomers(Generic[T]):
         return next(iter(there)) if there else None
 
 
+class Crowding:
+    """Says that newcomers are refused: nobody who is served would notice."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        """It has not happened yet. ``now`` returns seconds on a monotonic clock."""
+        self._now = now
+        self._last = self._told = -math.inf
+
+    def note(self, why: str, connected: Counter[str]) -> None:
+        """Write ``why`` one is refused into the log, and who is connected most, unless that was just said."""
+        self._last = now = self._now()
+        if now - self._told < TOLD_EVERY:
+            return
+        self._told = now
+        most = "".join(f"; {n} of them are from {whom}" for whom, n in connected.most_common(1))
+        log.warning("connections are refused: %s%s", why, most)
+
+    @property
+    def warnings(self) -> list[str]:
+        """A sentence while it is so."""
+        if self._now() - self._last >= TOLD_EVERY:
+            return []
+        return [
+            "connections are refused, for there are too many; the log says why, and who has most of them"
+        ]
+
+
 class Places(Generic[H]):
     """Counts the connections."""
 
     def __init__(
-        self, limits: Callable[[], Limits], descriptors: int, give_way: Callable[[H], None]
+        self,
+        limits: Callable[[], Limits],
+        descriptors: int,
+        give_way: Callable[[H], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         """There are ``descriptors`` for all files; ``give_way`` ends a connection that is none any more."""
+        self.crowding = Crowding(now)
         self._limits = limits
         self._descriptors = descriptors
         self._give_way = give_way
@@ -109,7 +149,10 @@ class Places(Generic[H]):
         if why := self._too_many_there(network):
             self._make_room(self._newcomers.first_to_go(network), why)
         if why := self._too_many(holder):
-            self._make_room(self._newcomers.first_to_go(), why)
+            first = self._newcomers.first_to_go()
+            if first is None:
+                self.crowding.note(why, self._networks)
+            self._make_room(first, why)
         self._count += 1
         self._networks[network] += 1
         self._newcomers.add(network, holder)

@@ -66,6 +66,16 @@ async def test_connections_on_a_unix_socket_are_counted_by_user(tmp_path: Path) 
         await second.close()
 
 
+async def test_status_warns_while_peers_are_refused(tmp_path: Path) -> None:
+    async with limited(tmp_path, {"connections": 1}) as lab:
+        wire = await lab.wire()
+        before = (await wire.call("system.status"))["warnings"]
+        assert "error" in await (await lab.wire()).line()
+        after = (await wire.call("system.status"))["warnings"]
+        assert after[:-1] == before
+        assert "connections are refused" in after[-1]
+
+
 async def test_refused_peers_that_stay_are_few(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from operatord.access.origin import Origin, origin_of
-from operatord.control.wire.places import RESERVE, Places
+from operatord.control.wire.places import RESERVE, TOLD_EVERY, Places
 from operatord.settings.config import Limits
 from operatord_protocol.errors import TooManyRequests
 
@@ -52,7 +52,10 @@ class House:
 
     def __init__(self, descriptors: int = 10_000, **limits: Any) -> None:
         self.gone: list[Peer] = []
-        self.places: Places[Peer] = Places(lambda: Limits(**limits), descriptors, self.gone.append)
+        self.seconds = 0.0
+        self.places: Places[Peer] = Places(
+            lambda: Limits(**limits), descriptors, self.gone.append, lambda: self.seconds
+        )
 
     def come(self, *addresses: str, log_in: bool = False) -> list[Peer]:
         found = [Peer(each) for each in addresses]
@@ -115,3 +118,29 @@ def test_descriptors_are_kept_for_sessions() -> None:
     with pytest.raises(TooManyRequests, match="open files"):
         house.places.take(Peer("127.0.0.1", highest))
     house.places.take(Peer("127.0.0.1", highest - 1))
+
+
+def test_that_newcomers_are_refused_is_said_once_in_a_while_and_by_whom_places_are_held(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    house = House(connections=3)
+    house.come("127.0.0.1", "127.0.0.2", "127.0.0.1", log_in=True)
+    assert (caplog.messages, house.places.crowding.warnings) == ([], [])
+
+    def refused(times: int) -> int:
+        for _ in range(times):
+            with pytest.raises(TooManyRequests):
+                house.come("127.0.0.3")
+        return len(caplog.messages)
+
+    assert refused(100) == 1
+    [said] = caplog.messages
+    assert "there are 3 connections already: close some, or raise limits.connections" in said
+    assert said.endswith("; 2 of them are from 127.0.0.1")
+    house.seconds += TOLD_EVERY / 2
+    assert refused(1) == 1
+    house.seconds += TOLD_EVERY / 2
+    assert "connections are refused" in house.places.crowding.warnings[0]
+    assert refused(2) == 2
+    house.seconds += TOLD_EVERY
+    assert house.places.crowding.warnings == []
