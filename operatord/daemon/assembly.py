@@ -265,7 +265,11 @@ class Assembly:
             reach=lambda origin, entrance: reach_of(
                 self._reader.advertised, self.config, origin, entrance
             ),
-            more_warnings=lambda: self._warnings() + self.server.places.crowding.warnings,
+            more_warnings=lambda: [
+                *self._warnings(),
+                *choice.engine_warnings(self.engine),
+                *self.server.places.crowding.warnings,
+            ],
         )
 
     def log_warnings(self) -> None:

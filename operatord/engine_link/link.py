@@ -215,11 +215,11 @@ class EngineLink:
             "state": availability.state,
             "silent_for": round(availability.silent_for, 3),
             "chosen_because": self._means.chosen_because,
-            "capabilities": msgspec.to_builtins(self._engine.capabilities),
         }
         if availability.problem is not None:
             facts["reason"] = availability.problem
         if self._info is not None:
+            facts["capabilities"] = msgspec.to_builtins(self._engine.capabilities)
             facts |= msgspec.to_builtins(self._info)
             del facts["root_dir"], facts["endpoint"]  # no path of the host reaches a client
         return facts

@@ -21,6 +21,11 @@ from .listeners import is_loopback
 
 DEFAULT = Endpoint(f"unix://{docker_endpoint.DEFAULT_SOCKET}", because="the settings ask for it")
 
+NO_ISOLATION = (
+    "stages are local processes with the rights of the daemon: nothing isolates them, and their limits hold "
+    "roughly or not at all; only a container engine does better (`engine: docker`)"
+)
+
 
 class Choice(NamedTuple):
     """An engine, and why it is that one."""
@@ -45,6 +50,11 @@ def choose_engine(config: Config, instance: str, state_dir: Path, env: Mapping[s
         f"{because}; write `engine: process` if that is what you want, or set DOCKER_HOST or docker_host"
     )
     return Choice(_process(state_dir, instance), because, warning)
+
+
+def engine_warnings(engine: Engine) -> list[str]:
+    """Return what everybody should know of stages on an engine, as sentences; its choice is logged."""
+    return [NO_ISOLATION] if is_local(engine.name) else []
 
 
 def engine_endpoint(config: Config, env: Mapping[str, str]) -> Endpoint | None:

@@ -205,6 +205,20 @@ async def test_start_on_an_engine_that_stays_lost_is_told_and_leaves_nothing(
         assert (lab.fake.world.containers, lab.fake.world.networks) == ({}, {})
 
 
+async def test_engine_that_has_never_answered_has_no_capabilities(tmp_path: Path) -> None:
+    fake = StreamingFake()
+    fake.world.lose()
+    async with in_process(tmp_path / "s", engine=fake) as lab:
+        wire = await lab.wire()
+        await wire.call("events.subscribe", types=["engine.back"])
+        for what in ("system.status", "system.describe"):
+            engine = (await wire.call(what))["engine"]
+            assert (engine["state"], "capabilities" in engine) == ("unavailable", False)
+        fake.world.come_back()
+        await wire.event("engine.back")
+        assert (await wire.call("system.status"))["engine"]["capabilities"]["adopts"]
+
+
 async def test_engine_that_refuses_connections_is_lost_at_once(lab: Lab, wire: Wire) -> None:
     """S2: a refused connection leaves nothing to be patient for."""
     await wire.call("events.subscribe", types=["engine.lost", "engine.back"])

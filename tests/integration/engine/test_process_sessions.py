@@ -45,6 +45,11 @@ async def test_segmented_session_delivers_exactly_its_frames_with_masks(wire: Wi
     assert done["exit_codes"] == {"probe": 0, "stream": 0, "segmentation": 0}
 
 
+async def test_status_warns_that_nothing_isolates_stages(wire: Wire) -> None:
+    warnings = (await wire.call("system.status"))["warnings"]
+    assert any("local processes" in each and "nothing isolates" in each for each in warnings)
+
+
 async def test_plain_session_has_images_only(wire: Wire) -> None:
     session = await wire.call("session.start", count=20, plain_stream=True, env=FAST)
     _, frames, end = await receive(session["location"])
