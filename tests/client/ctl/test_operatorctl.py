@@ -343,6 +343,30 @@ def test_what_stages_say_to_the_daemon_is_shown_when_it_is_asked_for(
     assert len(ctl("logs", SESSION_ID, *options, "-o", "json").json["lines"]) == len(SAID)
 
 
+@pytest.mark.parametrize(
+    ("lines", "options", "said"),
+    [
+        ([], [], "no stage has written anything"),
+        ([], ["--stage", "probe"], "probe has written nothing"),
+        (
+            ["probe", "stream", "probe"],
+            [],
+            "reports to the daemon was written, by probe, stream; --all",
+        ),
+        (["probe"], ["--all"], ""),
+        (["probe"], ["--tail", "0"], ""),
+        ([], ["-o", "json"], ""),
+    ],
+)
+def test_logs_without_a_line_for_people_say_so(
+    daemon: StubDaemon, ctl: Run, lines: list[str], options: list[str], said: str
+) -> None:
+    found = [stage_line(REPORT, stage) for stage in lines]
+    daemon.on("session.logs", {"result": {"lines": found}})
+    ran = ctl("logs", SESSION_ID, *options)
+    assert (ran.code, said in ran.err, bool(ran.err)) == (0, True, bool(said))
+
+
 @pytest.mark.parametrize(("options", "count"), [([], 1), (["-a"], 2)])
 def test_reports_are_left_out_of_what_is_followed_too(
     daemon: StubDaemon, ctl: Run, options: list[str], count: int

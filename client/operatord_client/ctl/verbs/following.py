@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from operatord_client.ctl import render
+from operatord_client.ctl import render, terminal
 from operatord_client.ctl.context import Context
 from operatord_client.ctl.outlet import require_reader
 
@@ -60,12 +60,26 @@ def logs(ctx: Context, args: Namespace) -> None:
         if not whole and (args.tail is None or args.tail >= 0):
             # The newest lines may all be reports; those for people come before them.
             params["tail"] = max(args.tail or 0, MOST)
-        ctx.answer("session.logs", params, rendered_all)
+        result = ctx.answer("session.logs", params, rendered_all)
+        if (
+            not whole
+            and args.tail != 0
+            and not any(is_for_people(each["line"]) for each in result["lines"])
+        ):
+            terminal.note(_nothing_of(result["lines"], args.stage))
         return
     with ctx.client.logs(params.pop("session_id"), follow=True, **params) as feed:
         for line in followed(feed):
             if whole or is_for_people(line.line):
                 ctx.show({"stage": line.stage, "time": line.time, "line": line.line}, rendered)
+
+
+def _nothing_of(lines: list[dict[str, Any]], stage: str | None) -> str:
+    """Return why nothing is shown of lines that are none for people."""
+    stages = ", ".join(dict.fromkeys(line["stage"] for line in lines))
+    if not stages:
+        return f"{stage or 'no stage'} has written {'nothing' if stage else 'anything'}"
+    return f"nothing but reports to the daemon was written, by {stages}; --all shows them, too"
 
 
 def _newest(lines: list[dict[str, Any]], tail: int) -> list[dict[str, Any]]:
