@@ -284,7 +284,10 @@ def _start_options(parser: ArgumentParser) -> None:
         help="set a variable that the pipeline allows; may be repeated",
     )
     add("--lease", metavar="LEASE", type=values.lease, help="pinned, connection, or ttl=30s")
-    add("--on-shortage", choices=("queue", "refuse", "degrade"), help="when there is no room")
+    shortage = (
+        "when there is no room; how long a queue takes is estimated as if all streams were read"
+    )
+    add("--on-shortage", choices=("queue", "refuse", "degrade"), help=shortage)
     add("--deadline", metavar="TIME", type=values.duration, help="be ready in time or not at all")
     add("--priority", metavar="N", type=values.whole, help="-10 to 10, higher goes first")
     add("--owner", metavar="NAME", help="owner of the session (for operators)")
