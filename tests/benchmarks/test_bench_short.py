@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,116 +19,101 @@ import pytest
 RUN = Path(__file__).with_name("run.py")
 
 
+def named(section: str, parts: str) -> set[str]:
+    return {f"{section}.{part}" for part in parts.split()}
+
+
+WITHOUT_ENGINE = {
+    "control": named(
+        "control",
+        "unpipelined latency batches saturated crowd fairness cost metrics"
+        " tls-unpipelined tls-batches tls-saturated",
+    ),
+    "viewers": named("viewers", "gateway daemon frames ping"),
+    "openigtlink": {"openigtlink", "openigtlink.cores"},
+    "relay": {"relay"},
+    "attacks": named("attacks", "ping work sigterm memory"),
+    "frames": {"frames"},
+    "scheduling": named(
+        "scheduling",
+        "submit release turn.8-owners turn.1000-owners turn.1-of-8-owners-floods"
+        " turn.21-priorities utilisation jain simulation",
+    ),
+}
+ON_AN_ENGINE = {
+    "post": {"post", "post.ping"},
+    "gate": {"gate", "gate.cpu", "gate.warm", "gate.warm.header"},
+    "start": {"start", "start.header", "stop"},
+    "warm": {"warm", "warm.header", "warm.row", "warm.row.header"},
+    "burst": {"burst", *named("burst", "cpu ping stop")},
+    "chain": {"chain", "chain.segmented"},
+    "footprint": named("footprint", "memory cpu connection session"),
+}
+"""The tables of each section."""
+
+
 def run(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(RUN), *arguments],
         env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1200,
         check=False,
     )
 
 
-def rows(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for table in report["tables"]:
-        assert table["reference"] in table["rows"]
-        yield from table["rows"].values()
-
-
-def check(section: str, file: Path, names: set[str]) -> None:
-    done = run("--short", "--only", section, "--json", str(file))
-    assert done.returncode == 0, done.stdout + done.stderr
+def measured(sections: Iterable[str], folder: Path) -> dict[str, Any]:
+    """Measure sections in one go, and return the report, with what was printed."""
+    file = folder / "bench.json"
+    only = [word for section in sections for word in ("--only", section)]
+    done = run("--short", *only, "--json", str(file))
     report = json.loads(file.read_text("utf-8"))
-    assert report["machine"]["cores"] and not report["skipped"]
-    assert {table["name"] for table in report["tables"]} == names
-    for row in rows(report):
-        assert row["n"] == len(row["samples"]) > 0
-        assert all(value > 0 and math.isfinite(value) for value in row["samples"])
+    return {**report, "code": done.returncode, "said": done.stdout + done.stderr}
 
 
-def test_control_plane(tmp_path: Path) -> None:
-    parts = (
-        "unpipelined",
-        "latency",
-        "batches",
-        "saturated",
-        "crowd",
-        "fairness",
-        "cost",
-        "metrics",
-    )
-    parts += ("tls-unpipelined", "tls-batches", "tls-saturated")
-    check("control", tmp_path / "bench.json", {f"control.{part}" for part in parts})
+def check(report: dict[str, Any], section: str, names: set[str]) -> None:
+    assert report["machine"]["cores"]
+    assert section not in report["skipped"], report["said"]
+    tables = {table["name"]: table for table in report["tables"]}
+    assert names <= tables.keys(), report["said"]
+    for table in map(tables.get, names):
+        assert table and table["reference"] in table["rows"]
+        for row in table["rows"].values():
+            assert row["n"] == len(row["samples"]) > 0
+            assert all(value > 0 and math.isfinite(value) for value in row["samples"])
 
 
-@pytest.mark.engine
-def test_post(tmp_path: Path) -> None:
-    check("post", tmp_path / "bench.json", {"post", "post.ping"})
+@pytest.fixture(scope="module")
+def without_engine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return measured(WITHOUT_ENGINE, tmp_path_factory.mktemp("bench"))
 
 
-def test_viewers(tmp_path: Path) -> None:
-    parts = ("gateway", "daemon", "frames", "ping")
-    check("viewers", tmp_path / "bench.json", {f"viewers.{part}" for part in parts})
+@pytest.fixture(scope="module")
+def on_an_engine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return measured(ON_AN_ENGINE, tmp_path_factory.mktemp("bench"))
 
 
-def test_openigtlink(tmp_path: Path) -> None:
-    check("openigtlink", tmp_path / "bench.json", {"openigtlink", "openigtlink.cores"})
-
-
-def test_relay(tmp_path: Path) -> None:
-    check("relay", tmp_path / "bench.json", {"relay"})
+@pytest.mark.parametrize("section", WITHOUT_ENGINE)
+def test_a_section_is_measured(without_engine: dict[str, Any], section: str) -> None:
+    check(without_engine, section, WITHOUT_ENGINE[section])
 
 
 @pytest.mark.engine
-def test_gate(tmp_path: Path) -> None:
-    names = {"gate", "gate.cpu", "gate.warm", "gate.warm.header"}
-    check("gate", tmp_path / "bench.json", names)
+@pytest.mark.parametrize("section", ON_AN_ENGINE)
+def test_a_section_is_measured_on_an_engine(on_an_engine: dict[str, Any], section: str) -> None:
+    check(on_an_engine, section, ON_AN_ENGINE[section])
 
 
-def test_attacks(tmp_path: Path) -> None:
-    parts = ("ping", "work", "sigterm", "memory")
-    check("attacks", tmp_path / "bench.json", {f"attacks.{part}" for part in parts})
-
-
-def test_frames(tmp_path: Path) -> None:
-    check("frames", tmp_path / "bench.json", {"frames"})
-
-
-def test_scheduling(tmp_path: Path) -> None:
-    parts = (
-        "submit", "release", "turn.8-owners", "turn.1000-owners", "turn.1-of-8-owners-floods",
-        "turn.21-priorities", "utilisation", "jain", "simulation",
-    )  # fmt: skip
-    check("scheduling", tmp_path / "bench.json", {f"scheduling.{part}" for part in parts})
+def test_no_other_tables_are_made_and_all_went_well(without_engine: dict[str, Any]) -> None:
+    assert without_engine["code"] == 0, without_engine["said"]
+    made = {table["name"] for table in without_engine["tables"]}
+    assert made == set().union(*WITHOUT_ENGINE.values())
 
 
 @pytest.mark.engine
-def test_starts_and_stops(tmp_path: Path) -> None:
-    check("start", tmp_path / "bench.json", {"start", "start.header", "stop"})
-
-
-@pytest.mark.engine
-def test_warm_starts(tmp_path: Path) -> None:
-    names = {"warm", "warm.header", "warm.row", "warm.row.header"}
-    check("warm", tmp_path / "bench.json", names)
-    check("engine", tmp_path / "bench.json", {"warm", "warm.header"})
-
-
-@pytest.mark.engine
-def test_bursts(tmp_path: Path) -> None:
-    check("burst", tmp_path / "bench.json", {"burst", "burst.cpu", "burst.ping", "burst.stop"})
-
-
-@pytest.mark.engine
-def test_chains(tmp_path: Path) -> None:
-    check("chain", tmp_path / "bench.json", {"chain", "chain.segmented"})
-
-
-@pytest.mark.engine
-def test_footprint(tmp_path: Path) -> None:
-    parts = ("memory", "cpu", "connection", "session")
-    check("footprint", tmp_path / "bench.json", {f"footprint.{part}" for part in parts})
+def test_what_is_asked_of_every_engine_is_measured(tmp_path: Path) -> None:
+    check(measured(["engine"], tmp_path), "engine", {"warm", "warm.header"})
 
 
 def test_without_an_engine_it_says_so(tmp_path: Path) -> None:

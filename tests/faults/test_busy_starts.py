@@ -21,8 +21,8 @@ from docker_lab import docker_served
 from engine_common import ALL
 
 AT_ONCE = 20
-BUSY = (4 if ALL else 2) * (os.cpu_count() or 1)
-"""Processes that use all the processor time they get, beside the fifty that are started."""
+BUSY = (4 if ALL else 1) * (os.cpu_count() or 1)
+"""Processes that use all the processor time they get, beside the fifty that are started, and other tests."""
 COUNT = 45
 PATIENCE = 110.0
 """Seconds for the slowest of all: stages that start beside so many others take their time."""
