@@ -85,6 +85,7 @@ ENGINES = ["process", pytest.param("docker", marks=[pytest.mark.engine, pytest.m
 ROUNDS = {"process": 10, "docker": 3}
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(1500 if ALL else 300)
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_twenty_at_once_on_busy_cores_lose_no_frame(

@@ -111,6 +111,7 @@ async def busy_cores() -> AsyncIterator[None]:
 
 
 @slowfault
+@pytest.mark.alone
 async def test_forty_starts_on_busy_cores_all_run(
     engine: PrivateEngine, tmp_path: Path, report: list[str]
 ) -> None:
