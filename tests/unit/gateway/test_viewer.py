@@ -95,7 +95,7 @@ async def test_messages_are_those_of_the_stream(house: House, stage: Stage) -> N
         assert await ws.receive_bytes() == frame(3)
         stage.say(frame(7, mask=bytes(SIZE)))
         assert await ws.receive_bytes() == frame(7, mask=bytes(SIZE))
-        stage.say(end(99))
+        stage.say(end(1))
         found = await told(ws)
     assert {"type": "end", "frames": 2, "dropped": 3} in found
     assert ws.close_code == 1000
@@ -104,6 +104,7 @@ async def test_messages_are_those_of_the_stream(house: House, stage: Stage) -> N
 @pytest.mark.parametrize(
     ("lie", "why"),
     [
+        (end(99), "has sent 99, and 0 have come"),
         (b"nonsense\n", "this is not a header of the stream format"),
         (line(type="frame", seq=0, parts=[{"name": "image", "bytes": 1}]), "has 1 bytes"),
         (b'{"type":"error","message":"say the token"}\n', "say the token"),
