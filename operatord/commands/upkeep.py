@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from .exits import EXIT_FAILED, EXIT_USAGE, say
-from .settings import add_settings, load_settings
+from .settings import add_settings, config_file, load_settings
 
 
 def add_backup(commands: Any) -> None:
     """Add `operatord backup` and its options."""
     text = (
         "Write the journal, with everything that a daemon needs to continue from it, into one file. The "
-        "daemon may run meanwhile. `operatord restore` puts it back."
+        "daemon may run meanwhile. `operatord restore` puts it back. The file is outside the state "
+        "directory; one that is there already is replaced only if it is an earlier backup, or empty."
     )
     backup = commands.add_parser("backup", help="write the journal to a file", description=text)
-    backup.add_argument("backup", metavar="FILE", type=Path, help="output file")
-    backup.add_argument("--force", action="store_true", help="replace a file that is there already")
+    backup.add_argument(
+        "backup", metavar="FILE", type=Path, help="output file, outside the state directory"
+    )
+    backup.add_argument("--force", action="store_true", help="replace an earlier backup")
     add_settings(backup)
     backup.set_defaults(run=_backup)
 
@@ -60,7 +63,11 @@ def add_identity(commands: Any) -> None:
 def _backup(args: argparse.Namespace) -> int:
     from operatord.state.upkeep import backup  # noqa: PLC0415
 
-    return _upkeep(args, lambda config: backup(config.state_path, args.backup, force=args.force))
+    settings = config_file(args)
+    return _upkeep(
+        args,
+        lambda config: backup(config.state_path, args.backup, force=args.force, settings=settings),
+    )
 
 
 def _restore(args: argparse.Namespace) -> int:

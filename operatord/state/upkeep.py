@@ -37,10 +37,13 @@ class CannotDo(Exception):
     """Nothing was changed; the text says why."""
 
 
-def backup(state_dir: Path, target: Path, *, force: bool = False) -> str:
+def backup(
+    state_dir: Path, target: Path, *, force: bool = False, settings: Path | None = None
+) -> str:
     """Write a consistent copy of the journal into one file, which is new, or replaced with ``force``.
 
-    A daemon may go on meanwhile.
+    A daemon may go on meanwhile. Only an earlier backup or an empty file is replaced, and nothing in the
+    state directory, nor ``settings``, the file that the settings are from.
 
     The copy has the name of the instance with it, and says of itself that there may be sessions which it
     does not know: those that begin from now on. Raises `CannotDo`, `OSError`.
@@ -48,8 +51,7 @@ def backup(state_dir: Path, target: Path, *, force: bool = False) -> str:
     instance = read_instance(state_dir)
     if instance is None or not (state_dir / JOURNAL).exists():
         raise CannotDo(f"{state_dir} has nothing to back up: no operatord has worked in it")
-    if target.exists() and not target.is_file():
-        raise CannotDo(f"{target} is not a file, and is left as it is: name a file")
+    _require_spare(target, state_dir, settings)
     if target.exists() and not force:
         raise CannotDo(f"{target} is there already: name another file, or replace it with --force")
     with draft_of(target.resolve()) as draft:  # where a link leads, or the link would be lost
@@ -62,6 +64,36 @@ def backup(state_dir: Path, target: Path, *, force: bool = False) -> str:
         except sqlite3.Error as exc:
             raise CannotDo(f"the journal cannot be copied: {exc}: {target}") from exc
     return f"the journal of instance {instance} is in {target}"
+
+
+def _require_spare(target: Path, state_dir: Path, settings: Path | None) -> None:
+    """Raise `CannotDo` where a backup would take the place of anything but a backup, `OSError`."""
+    if _is_below(target.resolve(), state_dir):
+        raise CannotDo(
+            f"{target} is in the state directory {state_dir}, where the daemon has its own files: name a "
+            "file elsewhere"
+        )
+    if not target.exists():
+        return
+    if not target.is_file():
+        raise CannotDo(f"{target} is not a file, and is left as it is: name a file")
+    if settings is not None and settings.exists() and target.samefile(settings):
+        raise CannotDo(f"{target} has the settings, and is left as it is: name another file")
+    if _beginning(target) not in (b"", MAGIC):
+        raise CannotDo(
+            f"{target} is there already and is not a backup, so it is left as it is: name another file"
+        )
+
+
+def _is_below(path: Path, directory: Path) -> bool:
+    """Tell whether a resolved path leads into a directory, by whichever name. Raises `OSError`."""
+    return any(each.exists() and each.samefile(directory) for each in path.parents)
+
+
+def _beginning(file: Path) -> bytes:
+    """Return what shows whether a file is SQLite's. Raises `OSError`."""
+    with file.open("rb") as opened:
+        return opened.read(len(MAGIC))
 
 
 def restore(source: Path, state_dir: Path) -> str:
@@ -99,8 +131,7 @@ def _require_database(source: Path) -> None:
     if not source.is_file() and (kind := kind_of(source)):
         what = "a link to something that is not a file" if kind == "a link" else kind
         raise CannotDo(f"{source} is {what}, not a backup: {ANOTHER}")
-    with source.open("rb") as file:
-        begin = file.read(len(MAGIC))
+    begin = _beginning(source)
     if not begin:
         raise CannotDo(f"{source} is empty, not a backup: {ANOTHER}")
     if begin != MAGIC:

@@ -709,12 +709,76 @@ async def test_backup_replaces_a_file_only_where_that_is_asked_for(tmp_path: Pat
     async with in_process(tmp_path / "s"):
         pass
     file = tmp_path / "backup"
-    file.write_text("a letter")
-    code, _, err = await operatord("backup", str(file), state_dir=tmp_path / "s")
-    assert (code, err.count("\n"), file.read_text()) == (1, 1, "a letter")
-    assert f"{file} is there already: name another file, or replace it with --force" in err
-    assert (await operatord("backup", "--force", str(file), state_dir=tmp_path / "s"))[0] == 0
-    assert file.read_bytes().startswith(b"SQLite format 3\0")
+    file.touch()
+    for _ in range(2):
+        code, _, err = await operatord("backup", str(file), state_dir=tmp_path / "s")
+        assert (code, err.count("\n")) == (1, 1)
+        assert f"{file} is there already: name another file, or replace it with --force" in err
+        assert (await operatord("backup", "--force", str(file), state_dir=tmp_path / "s"))[0] == 0
+        assert file.read_bytes().startswith(b"SQLite format 3\0")
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    """Return all files of a directory."""
+    return {each.name: each.read_bytes() for each in directory.iterdir() if each.is_file()}
+
+
+def in_state_dir(name: str) -> Callable[[Path], Path]:
+    return lambda path: path / "s" / name
+
+
+def by_a_link(path: Path) -> Path:
+    (path / "link").symlink_to(path / "s" / "identity")
+    return path / "link"
+
+
+def by_a_linked_directory(path: Path) -> Path:
+    (path / "linked").symlink_to(path / "s", target_is_directory=True)
+    return path / "linked" / "new"
+
+
+def a_letter(path: Path) -> Path:
+    (path / "letter").write_text("a letter")
+    return path / "letter"
+
+
+def the_settings(path: Path) -> Path:
+    """Return a link to the settings, which are empty, as a file may be that a backup replaces."""
+    (path / "also").symlink_to(path / "settings.yaml")
+    return path / "also"
+
+
+IN_STATE_DIR = "where the daemon has its own files: name a file elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        *((in_state_dir(name), IN_STATE_DIR) for name in ("journal.sqlite", "lock", "instance")),
+        *((in_state_dir(name), IN_STATE_DIR) for name in ("identity", "new", "process/new")),
+        (by_a_link, IN_STATE_DIR),
+        (by_a_linked_directory, IN_STATE_DIR),
+        (a_letter, "is there already and is not a backup, so it is left as it is: name another"),
+        (the_settings, "has the settings, and is left as it is: name another file"),
+    ],
+)
+async def test_backup_replaces_nothing_but_a_backup(
+    tmp_path: Path, make: Callable[[Path], Path], said: str
+) -> None:
+    """N7: not by --force either: the daemon would not start again without what was there."""
+    async with in_process(tmp_path / "s"):
+        pass
+    config = tmp_path / "settings.yaml"
+    config.touch()
+    target = make(tmp_path)
+    before = contents(tmp_path / "s"), contents(tmp_path)
+    code, out, err = await operatord(
+        "backup", "--force", str(target), "--config", str(config), state_dir=tmp_path / "s"
+    )
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert f"{target} " in err
+    assert said in err
+    assert (contents(tmp_path / "s"), contents(tmp_path)) == before
 
 
 async def test_backup_by_a_link_is_written_where_that_leads(tmp_path: Path) -> None:
