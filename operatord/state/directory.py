@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from operatord.machine.file_kind import no_file
 from .identity import (
     StateDirUnusable,
     as_found,
+    foreign_file,
     identify,
     read_instance,
     settle_instance,
@@ -68,7 +70,9 @@ class StateDir(StateLock):
             raise StateDirLost(f"{what}; {against_another}") from exc
         except (StateDirUnusable, OSError) as exc:
             log.debug("the state directory cannot be put back: %s", exc)
-            raise StateDirLost(self._obstacle() or _cannot_be_made(exc)) from exc
+            raise StateDirLost(
+                self._obstacle() or self._foreign_file() or _cannot_be_made(exc)
+            ) from exc
         log.warning(
             "the state directory, or its lock, was deleted, and is there again: %s", self.path
         )
@@ -107,6 +111,14 @@ class StateDir(StateLock):
             return None
         place = "in the place of" if what == self.path else "in the path of"
         return f"{kind} stands {place} the state directory; {way_out(kind)}"
+
+    def _foreign_file(self) -> str | None:
+        """Return what is wrong with the files of the directory, if that is still this one."""
+        if not self.is_at_its_path:
+            return None
+        with contextlib.suppress(StateDirUnusable, OSError):
+            return foreign_file(self.path, self.instance)
+        return None
 
 
 def _cannot_be_made(exc: StateDirUnusable | OSError) -> str:

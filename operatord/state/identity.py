@@ -126,6 +126,23 @@ def read_instance(directory: Path) -> str | None:
     return name or repeated
 
 
+def foreign_file(directory: Path, instance: str) -> str | None:
+    """Return which file says that a directory is not this instance's, and what to do about it.
+
+    None if none does. It names no path, since clients are told. Raises `StateDirUnusable`, `OSError`.
+    """
+    for name in (INSTANCE, IDENTITY):
+        if kind := no_file(directory / name):
+            return f"{kind} has taken the place of the file {name} in the state directory; move it away"
+    if _name_in(_read(directory / INSTANCE) or b"") != instance:
+        what = f"the file {INSTANCE} in the state directory is not that of this daemon any more"
+        return f"{what}; write {instance} into it again"
+    if _repeated_name(directory) not in (None, instance):
+        what = f"the file {IDENTITY} in the state directory is that of another instance than {instance}"
+        return f"{what}; put back the one that was there"
+    return None
+
+
 def settle_instance(directory: Path) -> str:
     """Return the name in a state directory, which gets a new one if it has none and never had.
 

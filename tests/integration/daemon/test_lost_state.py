@@ -15,10 +15,11 @@ from unittest.mock import Mock
 
 import pytest
 from daemon_lab import Json, Served, Wire, receive, served, until
+from msgspec import structs
 
 from operatord.machine.file_kind import no_file
 from operatord.state.directory import StateDir, StateDirLost
-from operatord.state.identity import StateDirUnusable, read_identity
+from operatord.state.identity import StateDirUnusable, read_identity, write_identity
 from operatord.state.lock import StateDirBusy
 
 PROCESS = ("--engine", "process")
@@ -242,6 +243,54 @@ def test_name_that_somebody_has_written_meanwhile_is_not_written_over(tmp_path: 
     (path / "identity").unlink()
     state.secure()
     assert (path / "instance").read_text() == "another\n"
+    state.close()
+
+
+def its_name(path: Path) -> None:
+    (path / "instance").write_text("another\n")
+
+
+def what_repeats_its_name(path: Path) -> None:
+    found = read_identity(path)
+    assert found is not None
+    write_identity(path, structs.replace(found, instance="another"))
+
+
+def a_directory_for_its_name(path: Path) -> None:
+    (path / "instance").unlink()
+    (path / "instance").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (its_name, "^the file instance in .* is not that of this daemon any more; write {} into "),
+        (
+            what_repeats_its_name,
+            "^the file identity in .* is that of another instance than {}; put",
+        ),
+        (
+            a_directory_for_its_name,
+            "^a directory has taken the place of the file instance in .*; m",
+        ),
+    ],
+)
+def test_file_that_is_another_instances_is_named_without_a_path(
+    tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    """A14: the directory is the right one, and is not said to be somebody else's."""
+    path = tmp_path / "s"
+    state = StateDir(path)
+    before = {name: (path / name).read_bytes() for name in ("instance", "identity")}
+    (path / "lock").unlink()
+    change(path)
+    with pytest.raises(StateDirLost, match=said.format(state.instance)) as lost:
+        state.secure()
+    assert str(path) not in str(lost.value)
+    for name, data in before.items():
+        remove(path / name)
+        (path / name).write_bytes(data)
+    state.secure()
     state.close()
 
 
