@@ -78,7 +78,13 @@ def edge(during: str, subject: str) -> Iterator[None]:
     except requests.HTTPError as exc:  # docker-py's APIError is one
         status, sentence = exc.response.status_code, in_one_line(_sentence(exc))
         error = refused(sentence) or refusal(during, status, sentence, subject)
-        log.log(_level(error), "%s: the engine says, with status %d: %s", error, status, sentence)
+        log.log(
+            _level(error, during),
+            "%s: the engine says, with status %d: %s",
+            error,
+            status,
+            sentence,
+        )
         raise error from exc
     except EngineError:
         raise
@@ -118,9 +124,13 @@ def _sentence(exc: requests.HTTPError) -> str:
     return str(getattr(exc, "explanation", None) or exc.response.text)
 
 
-def _level(error: EngineError) -> int:
-    """Return the log level of a refusal: that an object is gone is mostly expected."""
-    return logging.DEBUG if isinstance(error, (NotThere, ImageMissing)) else logging.WARNING
+def _level(error: EngineError, during: str) -> int:
+    """Return the log level of a refusal: that an object is gone is mostly expected.
+
+    Who connects is told why that fails, tries again every other second, and logs each new reason once.
+    """
+    expected = during == "connect" or isinstance(error, (NotThere, ImageMissing))
+    return logging.DEBUG if expected else logging.WARNING
 
 
 class Clients:

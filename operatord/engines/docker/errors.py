@@ -30,6 +30,8 @@ from operatord.engines.base import (
     SubnetTaken,
 )
 
+from .reach import SETTINGS
+
 
 class ErrorRule(NamedTuple):
     """One row: when all given members match, ``error`` is called with the subject's name and the engine's
@@ -95,6 +97,16 @@ _NO_RUNTIME_SENTENCES = (
     "unknown runtime",
     "unknown or invalid runtime name",
 )  # the second is since Docker 28
+_WANTS_LOGIN = _because(
+    "what answers at the container engine's address wants a login, as no container engine does: correct "
+    f"{SETTINGS}",
+    EngineUnavailable,
+)
+_FORBIDDEN = _because(
+    "what answers at the container engine's address forbids the daemon to use it, as a proxy may, or a "
+    f"plugin of the engine: allow it there, or correct {SETTINGS}",
+    EngineUnavailable,
+)
 _NOT_CLOSED = _because("the engine cannot make {name} without a way out")
 
 
@@ -148,6 +160,8 @@ RULES = (
             "DOCKER_CERT_PATH or docker_cert_path to the folder of its certificates", EngineUnavailable,
         ),
     ),
+    ErrorRule(("connect",), (401, 407), "", _WANTS_LOGIN),
+    ErrorRule(("connect",), (403,), "", _FORBIDDEN),
     ErrorRule(
         ("network",), (), "overlap",
         _because("the subnet of {name} overlaps with another network's", SubnetTaken),

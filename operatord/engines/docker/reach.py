@@ -27,7 +27,7 @@ from operatord.engines.base import (
 from operatord.engines.causes import below
 from operatord.engines.docker_host.ssh import SshFailed
 
-_SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
+SETTINGS = "docker_host or DOCKER_HOST, or the docker context"
 _CERTIFICATES = "docker_cert_path or DOCKER_CERT_PATH, or the docker context"
 
 
@@ -74,13 +74,13 @@ RULES = (
     ),
     SilenceRule(
         _is(FileNotFoundError, NotADirectoryError),
-        f"the container engine's socket is not there: start the engine, or correct {_SETTINGS}",
+        f"the container engine's socket is not there: start the engine, or correct {SETTINGS}",
     ),
     SilenceRule(
         _is(ConnectionRefusedError),
         "the connection to the container engine is refused, because nothing listens at its address: start "
         "the "
-        f"engine, or correct {_SETTINGS}",
+        f"engine, or correct {SETTINGS}",
     ),
     SilenceRule(
         _verified(_EXPIRED),
@@ -92,7 +92,7 @@ RULES = (
     ),
     SilenceRule(
         _verified(_OTHER_HOST, _OTHER_ADDRESS),
-        f"the container engine's certificate is for another host than the one in {_SETTINGS}: use the name "
+        f"the container engine's certificate is for another host than the one in {SETTINGS}: use the name "
         "in its certificate (subjectAltName), or have a certificate made for this one",
     ),
     SilenceRule(
@@ -104,7 +104,7 @@ RULES = (
     SilenceRule(
         _says("wrong_version_number", "record_layer_failure", "packet length too long"),
         f"the container engine does not speak TLS: unset DOCKER_TLS_VERIFY and docker_tls_verify, or write "
-        f"tcp:// instead of https:// in {_SETTINGS}",
+        f"tcp:// instead of https:// in {SETTINGS}",
     ),
     SilenceRule(
         _says("certificate_required", "certificate required"),
@@ -135,24 +135,24 @@ RULES = (
     ),
     SilenceRule(
         _is(socket.gaierror),
-        f"the name of the container engine's host is not known: correct it in {_SETTINGS}",
+        f"the name of the container engine's host is not known: correct it in {SETTINGS}",
     ),
     SilenceRule(
         _errno(errno.EHOSTUNREACH, errno.ENETUNREACH),
-        f"the container engine's host cannot be reached: check the network, or correct {_SETTINGS}",
+        f"the container engine's host cannot be reached: check the network, or correct {SETTINGS}",
     ),
     SilenceRule(
         _is(requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema),
-        f"the container engine's address cannot be used: correct {_SETTINGS}",
+        f"the container engine's address cannot be used: correct {SETTINGS}",
     ),
     SilenceRule(
         _is(requests.exceptions.TooManyRedirects),
         "what answers at the container engine's address sends on to another one, as no container engine "
-        f"does; it is not followed: correct {_SETTINGS}",
+        f"does; it is not followed: correct {SETTINGS}",
     ),
     SilenceRule(
         _answers_as_no_engine,
-        f"what answers at the container engine's address is not a container engine: correct {_SETTINGS}",
+        f"what answers at the container engine's address is not a container engine: correct {SETTINGS}",
     ),
     SilenceRule(
         _is(TimeoutError, requests.exceptions.Timeout, BlockingIOError),

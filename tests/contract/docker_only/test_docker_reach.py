@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import os
 import socket
 import ssl
@@ -121,6 +122,32 @@ async def test_nobody_is_followed_to_another_address_than_the_one_that_is_set(
             error = await told(f"tcp://127.0.0.1:{port}")
     assert "sends on to another one, as no container engine does; it is not followed" in str(error)
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (b"401 Unauthorized", "wants a login, as no container engine does: correct docker_host or"),
+        (
+            b"407 Proxy Authentication Required",
+            "wants a login, as no container engine does: correct",
+        ),
+        (
+            b"403 Forbidden",
+            "forbids the daemon to use it, as a proxy may, or a plugin of the engine",
+        ),
+    ],
+)
+async def test_who_lets_nobody_in_is_told_for_what_it_is(
+    caplog: pytest.LogCaptureFixture, status: bytes, said: str
+) -> None:
+    """F4: and not at each try, of which there are many; the link logs each new reason once."""
+    async with answering(b"HTTP/1.1 %b\r\nContent-Length: 4\r\n\r\nno!\n" % status) as port:
+        error = await told(f"tcp://127.0.0.1:{port}")
+    assert f"what answers at the container engine's address {said}" in str(error)
+    assert not isinstance(error, EngineSilent), "there is nothing to wait for"
+    assert status[:3].decode() in in_full(error), "the log has what was answered"
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 async def test_engine_that_goes_without_an_answer_is_not_said_to_be_none() -> None:
