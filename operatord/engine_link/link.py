@@ -155,8 +155,7 @@ class EngineLink:
         """Act on the loss of the engine, until the next connect."""
         problem = str(exc)
         if problem != self._problem:
-            what = "has not been reached yet" if self._info is None else "is lost"
-            log.error("engine %s %s: %s", self._engine.name, what, base.in_full(exc))
+            log.error("engine %s %s: %s", self._engine.name, self._lack(exc), base.in_full(exc))
         if self._problem is None:
             self._means.emit("engine.lost", engine=self._engine.name)
             self._giving_up = self._means.clock.call_later(self._means.patience(), self._give_up)
@@ -164,6 +163,12 @@ class EngineLink:
         reason = LOST.format(problem=problem)
         if self._availability.note_silent("unavailable", reason, 0.0):
             self._listener.lost(reason)
+
+    def _lack(self, exc: base.EngineError) -> str:
+        """Return what an error means, in words for the log."""
+        if isinstance(exc, base.NotOurs):
+            return "is not taken"
+        return "has not been reached yet" if self._info is None else "is lost"
 
     def _give_up(self) -> None:
         self._giving_up = None

@@ -90,6 +90,15 @@ def test_loss_is_an_event_once_and_each_new_reason_for_it_a_line(
     assert said == ["no such file", "permission denied"]
 
 
+async def test_engine_on_which_the_instance_is_anothers_was_reached(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    """N7: so the log does not say that it was not."""
+    watched.link.lost(NotOurs("the instance belongs to another state directory"))
+    [record] = caplog.records
+    assert " is not taken: the instance belongs to another" in record.message
+
+
 async def test_nobody_is_given_up_once_the_engine_is_back(watched: Watched) -> None:
     """S2: whoever waited for a start that goes on now is not told that it has failed."""
     watched.lose("no such file")
