@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from operatord.engines.base import Capabilities, PortTaken, Publish
 from operatord.engines.docker import calls as docker_calls
 from operatord.engines.docker.client import APIClient
 from operatord.engines.docker.ports import choose
+from operatord.engines.process.engine import ProcessEngine
 
 
 async def test_asking_leaves_nothing_behind_and_says_the_same_again(lab: Lab) -> None:
@@ -19,6 +21,13 @@ async def test_asking_leaves_nothing_behind_and_says_the_same_again(lab: Lab) ->
     found = await lab.engine.find_out()
     assert found == lab.engine.capabilities
     assert await lab.engine.list_objects(lab.instance) == []
+
+
+def test_local_processes_close_no_network_whatever_was_written_down(tmp_path: Path) -> None:
+    """E3: they have the machine's; a journal of an earlier version may say something else."""
+    engine = ProcessEngine(tmp_path)
+    engine.assume(Capabilities())
+    assert not engine.capabilities.closes_networks
 
 
 @pytest.mark.engine

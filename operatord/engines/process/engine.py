@@ -102,8 +102,9 @@ class ProcessEngine:
         self._listeners: set[asyncio.Queue[EngineEvent | None]] = set()
         self._guard = Guard()
         self._closed = False
-        self.capabilities = Capabilities(adopts=False, needs_images=False)
-        """Stages find each other by address, and end with the daemon, which has their pipes."""
+        self.capabilities = Capabilities(adopts=False, needs_images=False, closes_networks=False)
+        """Stages find each other by address, and end with the daemon, which has their pipes; and nothing
+        keeps them from going anywhere."""
 
     # -- the engine itself
 
@@ -123,8 +124,7 @@ class ProcessEngine:
         )
 
     def assume(self, capabilities: Capabilities) -> None:
-        """Rely on these from now on."""
-        self.capabilities = capabilities
+        """Do nothing: what local processes can is known, whatever an earlier daemon wrote down of them."""
 
     async def find_out(self) -> Capabilities:
         """Return what local processes can; there is nobody to ask."""
