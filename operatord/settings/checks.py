@@ -95,8 +95,8 @@ def _listen_problems(config: Config) -> list[str]:
         return [f"listen: expected HOST:PORT such as 127.0.0.1:7733, got {config.listen!r}"]
     if not is_loopback(host.strip("[]")):
         return [
-            f"listen: {host} can be reached from other machines; put it into `listeners`, with tls and with "
-            "auth: token or cert, or listen on 127.0.0.1"
+            f"listen: {host or 'every address'} can be reached from other machines; put it into `listeners`, "
+            "with tls and with auth: token or cert, or listen on 127.0.0.1"
         ]
     return []
 

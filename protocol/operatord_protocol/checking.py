@@ -44,8 +44,9 @@ def _suggestion(word: str, known: tuple[str, ...]) -> str:
     near = sorted(known, key=lambda each: abs(len(each) - len(word)))[:_COMPARED]
     by_small = {each.casefold(): each for each in sorted(near)}
     small = word.strip().casefold()
-    # People may remember only the last word of names such as `session.list`.
+    # People may remember only the last word of names such as `session.list`, or the first of `plain_stream`.
     meant = sorted(by_small[each] for each in by_small if each.rpartition(".")[2] == small)
+    meant = meant or sorted(by_small[each] for each in by_small if each.startswith(f"{small}_"))
     # Two letters that changed places are a likelier slip than another letter, whatever difflib says.
     close = [each for each in by_small if sorted(each) == sorted(small)]
     close = close or difflib.get_close_matches(small, by_small, n=1, cutoff=_CUTOFF)
@@ -231,7 +232,8 @@ def explain(exc: Exception, type_: type, root: str = "params") -> tuple[str, str
     if missing := _MISSING_FIELD.match(what):
         return f"{path}.{missing['name']}", "is required"
     if enum := _INVALID_ENUM.match(what):
-        known = suggestion(enum["value"], choices(type_, path.removeprefix(f"{root}.")))
+        inner = path.removeprefix(f"{root}.")
+        known = suggestion(enum["value"], choices(type_, inner) + _shapes(_hints(type_, inner)))
         return path, f"{clip(enum['value'])!r} is not one of its values{known}"
     if pattern := _NO_MATCH.match(what):
         what = f"Expected {_meaning(type_, path.removeprefix(f'{root}.'), pattern['pattern'])}"
@@ -246,10 +248,8 @@ def _mismatched(mismatch: re.Match[str], hints: Sequence[Any]) -> str:
     wanted, got = mismatch["wanted"], mismatch["got"]
     if wanted == "str | object":  # one of some words, or an object for what takes a number
         words = [repr(word) for hint in hints for word in _words(hint)]
-        shapes = [f'{{"{name}":…}}' for hint in hints for name in _fields(hint)]
-        return (
-            f"Expected one of {', '.join(words + shapes)}; got {got}" if words else mismatch.string
-        )
+        known = ", ".join(words + _shapes(hints))
+        return f"Expected one of {known}; got {got}" if words else mismatch.string
     if got == "str" and wanted in _UNQUOTED:
         return f"{mismatch.string}: {_UNQUOTED[wanted]}, without quotes"
     return mismatch.string
@@ -261,6 +261,11 @@ def _words(hint: Any) -> Sequence[str]:
 
 def _fields(hint: Any) -> Sequence[str]:
     return getattr(hint, "__struct_fields__", ())
+
+
+def _shapes(hints: Iterable[Any]) -> list[str]:
+    """Return the objects that a member may be, each as it is written with one name."""
+    return [f'{{"{name}":…}}' for hint in hints for name in _fields(hint)]
 
 
 def _names(type_: type, path: str) -> list[str]:

@@ -22,6 +22,9 @@ those who do not read are sent more in each turn than that."""
 LEAST = 512 * 1024
 """Bytes that each peer counts for at least, for the end of one that has few takes a while, too."""
 
+TOLD_AFTER = 1.0
+"""Seconds for which those who had to go are counted before the log has them, in one line."""
+
 
 class Writer(Protocol):
     """The way out to one peer."""
@@ -45,6 +48,8 @@ class Unread:
         self._sizes: dict[Writer, int] = {}
         self._total = 0
         self._relieving = False
+        self._untold = 0
+        """How many had to go, and are not in the log yet."""
 
     def note(self, writer: Writer, size: int) -> None:
         """Note that so many bytes wait for this peer."""
@@ -81,9 +86,14 @@ class Unread:
         if more:
             asyncio.get_running_loop().call_soon(self._let_go, worst, gone)
             return
-        if gone:
-            log.warning("%d connections are ended: they do not read what they are sent", gone)
+        if gone and not self._untold:
+            asyncio.get_running_loop().call_later(TOLD_AFTER, self._tell)
+        self._untold += gone
         if (
             self._relieving
         ):  # others have come meanwhile, and may have nothing more to be noted with
             asyncio.get_running_loop().call_soon(self._relieve)
+
+    def _tell(self) -> None:
+        gone, self._untold = self._untold, 0
+        log.warning("%d connections are ended: they do not read what they are sent", gone)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from operatord.core.stage_forms import in_container
+from operatord.core.stage_forms import in_container, on_machine
 
 from .url import LOCAL
 
@@ -58,9 +58,18 @@ def parse_place(entry: str) -> Place:
     if scheme == "file":
         if "*" in path:
             raise ValueError(f"{path} has a *; a folder allows all that is below it")
-        return Place(scheme, in_container(path))
+        return Place(scheme, _for_a_stage(path))
     if not path.startswith("/dev/") or "*" in path[:-1]:
         raise ValueError(
             f"expected a device such as v4l2:/dev/video0, or v4l2:/dev/video* for several, got {entry!r}"
         )
-    return Place(scheme, in_container(path))
+    return Place(scheme, _for_a_stage(path))
+
+
+def _for_a_stage(path: str) -> str:
+    """Return a path of the machine that a stage can have at the same place. Raises `ValueError`."""
+    on_machine(path)
+    try:
+        return in_container(path)
+    except ValueError as exc:
+        raise ValueError(f"{path} cannot be given to a stage; allow something else") from exc

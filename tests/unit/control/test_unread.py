@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from operatord.control.wire.unread import AT_ONCE, LEAST, Unread
 
 
@@ -27,13 +29,13 @@ def noted(unread: Unread, *sizes: int) -> list[Peer]:
     return peers
 
 
-def test_the_worst_reader_goes_and_nobody_else_if_that_is_enough() -> None:
+async def test_the_worst_reader_goes_and_nobody_else_if_that_is_enough() -> None:
     """A5"""
     small, large, late = noted(Unread(lambda: 100), 30, 60, 20)
     assert (small.aborted, large.aborted, late.aborted) == (False, True, False)
 
 
-def test_so_many_go_that_it_is_not_done_again_at_once() -> None:
+async def test_so_many_go_that_it_is_not_done_again_at_once() -> None:
     """A5: each of them costs a look at all others."""
     peers = noted(Unread(lambda: 100), *[10] * 11)
     assert sum(peer.aborted for peer in peers) == 4
@@ -95,6 +97,32 @@ async def test_those_who_fill_up_while_others_are_let_go_of_are_seen_though_they
     for _ in range(200):
         await asyncio.sleep(0)
     assert sum(peer.unread for peer in peers if not peer.aborted) == 750
+
+
+async def test_those_who_go_one_after_the_other_are_one_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A5: thirty who do not read had to go in eleven turns within 80 ms."""
+    told = asyncio.Event()
+    tell = Unread._tell
+
+    def note(unread: Unread) -> None:
+        tell(unread)
+        told.set()
+
+    monkeypatch.setattr(Unread, "_tell", note)
+    monkeypatch.setattr("operatord.control.wire.unread.TOLD_AFTER", 0.02)
+    unread = Unread(lambda: 100)
+    first = [noted(unread, 60, 60), noted(unread, 60)]
+    await told.wait()
+    told.clear()
+    then = noted(unread, 120)
+    await told.wait()
+    gone = sum(peer.aborted for peers in first for peer in peers)
+    assert gone == 2
+    assert then[0].aborted
+    said = [record.getMessage().partition(":")[0] for record in caplog.records]
+    assert said == ["2 connections are ended", "1 connections are ended"]
 
 
 async def test_who_has_gone_by_itself_is_not_ended_once_more() -> None:

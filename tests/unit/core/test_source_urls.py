@@ -144,5 +144,20 @@ def test_places_are_compared_as_text(scheme: str, path: str, place: str | None) 
      "v4l2:/dev/*/x", "v4l2:video0"],
 )  # fmt: skip
 def test_place_that_is_none_is_refused(entry: str) -> None:
-    with pytest.raises(ValueError, match=r"\w{4}"):
+    with pytest.raises(ValueError, match=r"\w{4}") as refused:
         parse_place(entry)
+    assert "in the container" not in str(refused.value), "it is a path of the machine"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("file:srv", "a path of the engine's machine is absolute, and 'srv' is not"),
+        ("file:/", "/ cannot be given to a stage; allow something else"),
+        ("file:/proc/1", "/proc/1 cannot be given to a stage; allow something else"),
+    ],
+)
+def test_place_that_is_none_is_told_as_a_path_of_the_machine(entry: str, said: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        parse_place(entry)
+    assert str(refused.value) == said

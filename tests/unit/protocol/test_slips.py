@@ -91,6 +91,8 @@ def test_what_stands_beside_params_is_told_to_go_into_them(envelope: str) -> Non
         ('{"count":"5"}', "params.count: expected int, got str: a number, without quotes"),
         ('{"plain_stream":"no"}', "expected bool, got str: true or false, without quotes"),
         ('{"lease":{"tll":5}}', "params.lease.tll: unknown member; did you mean 'ttl'?"),
+        ('{"lease":"forever"}', 'known: connection, pinned, {"ttl":…}'),
+        ('{"plain":true}', "params.plain: unknown member; did you mean 'plain_stream'?"),
         ('{"lease":30}', "expected one of 'pinned', 'connection', {\"ttl\":…}; got int"),
     ],
 )

@@ -222,6 +222,7 @@ WRONG: dict[str, dict[str, Any]] = {
 CONTRADICTORY: dict[str, dict[str, Any]] = {
     "listen: expected": {"listen": "127.0.0.1"},
     "listen: 0.0.0.0": {"listen": "0.0.0.0:7733"},
+    "listen: every address can be reached": {"listen": ":7733"},
     "listen: 192.0.2.1": {"listen": "192.0.2.1:7733"},
     "listen: expected HOST:PORT": {"listen": "127.0.0.1:99999"},
     "subnets: expected": {"subnets": "ten"},
