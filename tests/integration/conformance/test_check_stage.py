@@ -143,8 +143,8 @@ async def test_containers_are_checked_and_removed() -> None:
         check("demo-segmentation", *DOCKER),
         check(BASE, *DOCKER, "--kind", "probe", "--command", writes),
     )
-    states = {each["state"] for each in good[1]["checks"]}
-    assert (good[0], states, good[1]["late_bind"]) == (0, {"holds"}, "native"), good
+    assert [each for each in good[1]["checks"] if each["state"] != "holds"] == []
+    assert (good[0], good[1]["late_bind"]) == (0, "native"), good
     found = {each["name"]: each for each in bad[1]["checks"]}
     states = {name: found[name]["state"] for name in ("hello", "read-only", "nobody", "limits")}
     assert (bad[0], bad[1]["passes"]) == (1, False), bad
