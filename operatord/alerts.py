@@ -17,6 +17,7 @@ def _say_why_not(self: Any, failed: BaseException | None) -> None:
     if isinstance(failed, ssl.SSLError):
         self._process_outgoing()
     _after_handshake(self, failed)
+    del failed  # its traceback leads here, and would be held in a circle
 
 
 def send_alerts() -> None:

@@ -71,8 +71,11 @@ RULES: dict[str, set[str]] = {
         "operatord.gateway", "operatord_client", "operatord_protocol", "msgspec", "aiohttp", "multidict",
         "yarl", "prometheus_client",
     },
-    "operatord.gateway.process": {"operatord.gateway", "operatord.alerts", "operatord_protocol", "aiohttp"},
+    "operatord.gateway.process": {
+        "operatord.gateway", "operatord.alerts", "operatord.tls_memory", "operatord_protocol", "aiohttp",
+    },
     "operatord.alerts": set(),
+    "operatord.tls_memory": set(),
     "operatord.session": {"operatord.session", *_BELOW_SESSION},
     "operatord.monitors": {"operatord.monitors", *_ON_SESSION},
     "operatord.scheduling": {"operatord.scheduling", *_ON_SESSION},
@@ -91,7 +94,8 @@ RULES: dict[str, set[str]] = {
     "operatord.settings.http": {"operatord.settings.listeners", "operatord_protocol", "msgspec"},
     "operatord.settings.probes": {"operatord.core", "msgspec"},
     "operatord.control": {
-        "operatord.control", "operatord.access", "operatord.alerts", "operatord.lifecycle",
+        "operatord.control", "operatord.access", "operatord.alerts", "operatord.tls_memory",
+        "operatord.lifecycle",
         *_BELOW_LIFECYCLE - {"operatord.engines.base"},
     },
     "operatord.simulation": {"operatord.simulation", "operatord.core", "operatord_protocol"},

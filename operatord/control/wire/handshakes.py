@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from operatord.alerts import send_alerts
+from operatord.tls_memory import keep_small
 from operatord_protocol import codec
 from operatord_protocol.errors import ParseError
 
@@ -30,10 +31,11 @@ HINT_READS = 16
 """Pieces of what it has sent that are read and thrown away meanwhile: to close with unread input would reset
 the connection, and the hint would not be read."""
 BUFFER = 64 * 1024
-"""Bytes that asyncio reads of a connection with TLS at a time, and keeps a buffer of for each: 256 KiB by
-itself, of which hundreds of strangers would make hundreds of megabytes."""
+"""Bytes that asyncio reads of a connection with TLS at a time: 256 KiB by itself, for which it would make and
+drop a buffer with each connection."""
 SSLProtocol.max_size = BUFFER
 send_alerts()
+keep_small()
 RECORD = b"\x16"
 """The first byte of a handshake's record (RFC 8446, section 5.1)."""
 NEEDS_TLS = (

@@ -13,6 +13,7 @@ import functools
 import logging
 import socket
 import ssl
+import traceback
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -113,6 +114,8 @@ class Listener:
                 await shake(peer, self._protocol, self._tls.context())
         except BaseException as exc:
             peer.close()
+            # They hold the error, and what was made for TLS, in a circle.
+            traceback.clear_frames(exc.__traceback__)
             if isinstance(exc, ssl.SSLError) and self._tls is not None:
                 self._tls.note(address, exc)
             elif not isinstance(exc, OSError):

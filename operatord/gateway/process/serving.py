@@ -20,6 +20,7 @@ from operatord.gateway.app import make_app
 from operatord.gateway.bodies import BODY_BYTES
 from operatord.gateway.guard import GUARD
 from operatord.gateway.upstream import UPSTREAM, Means, Upstream
+from operatord.tls_memory import keep_small
 
 from .certificate import Certificate
 from .fair_turns import FairTurns
@@ -56,6 +57,7 @@ class Gateway:
     ) -> None:
         """Listen on ``sockets``, which are this object's from now on."""
         send_alerts()
+        keep_small()
         loop = asyncio.get_running_loop()
         self._servers = [
             await loop.create_server(self._handler, sock=each, ssl=tls, backlog=WAITING)
