@@ -82,6 +82,7 @@ class StateDir(StateLock):
 
         Raises `StateDirBusy`, `StateDirUnusable`, `OSError`.
         """
+        read_instance(self.path)  # with the lock there again, nobody would look at it the next time
         self.lock_file_again()
         if read_instance(self.path) is None:
             self._write_down()

@@ -284,9 +284,10 @@ def test_file_that_is_another_instances_is_named_without_a_path(
     before = {name: (path / name).read_bytes() for name in ("instance", "identity")}
     (path / "lock").unlink()
     change(path)
-    with pytest.raises(StateDirLost, match=said.format(state.instance)) as lost:
-        state.secure()
-    assert str(path) not in str(lost.value)
+    for _ in range(2):
+        with pytest.raises(StateDirLost, match=said.format(state.instance)) as lost:
+            state.secure()
+        assert str(path) not in str(lost.value)
     for name, data in before.items():
         remove(path / name)
         (path / name).write_bytes(data)
