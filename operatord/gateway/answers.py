@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from operatord_client.address import DEFAULT_PORT
 from operatord_protocol.codec import encode
 from operatord_protocol.errors import WireError
 
@@ -32,6 +33,11 @@ STATUS = {
     "deadline_exceeded": 504,
 }
 """By the type of the error. One that is not here is 500."""
+NOT_HTTP = "this is not an HTTP/1.1 request"
+LINES = (
+    f"{NOT_HTTP}: lines of JSON go to the daemon's control port, which is {DEFAULT_PORT} unless the setting "
+    "listen says another"
+)
 
 
 def answered(result: bytes) -> web.Response:

@@ -13,6 +13,7 @@ from operatord_protocol.methods import METHODS
 
 from . import bodies, seed
 from .answers import answered
+from .process.patience import must_stay
 from .upstream import UPSTREAM
 
 ROOT = "/api/v1"
@@ -37,6 +38,8 @@ async def call(request: web.Request) -> web.StreamResponse:
         raise InvalidRequest(f"{method} needs a lasting connection: {bodies.SOCKET}")
     body = await bodies.read(request)
     body.check()
+    if method == seed.METHOD:
+        must_stay(request)
     async with request.app[UPSTREAM].daemon(request) as daemon:
         if method == seed.METHOD:
             return answered(await seed.start(daemon, body))

@@ -14,6 +14,7 @@ from operatord_protocol.slips import not_a_start
 from . import bodies
 from .answers import answered
 from .conversation import Conversation
+from .process.patience import must_stay
 from .upstream import UPSTREAM
 
 METHOD = "session.start"
@@ -32,6 +33,7 @@ async def post(request: web.Request) -> web.StreamResponse:
     if (wrong := not_a_start(body.value)) is not None:
         raise wrong
     body.check()
+    must_stay(request)
     async with request.app[UPSTREAM].daemon(request) as daemon:
         return answered(await start(daemon, body))
 

@@ -5,6 +5,9 @@ be. Those with one get their turn.
 Who holds a connection and says nothing, or says it a byte at a time, loses it. Where there are too many, the
 one that has been without a whole request for longest goes: its body has not come, or, of a WebSocket, the
 message that says what it is for.
+
+Who ends its input (`nc -N`) looks like one who has left. It is answered all the same, unless that takes long,
+or what it asks for is there only as long as it is: a start would leave a session that nobody knows of.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.typedefs import Middleware
 
-from operatord.gateway.answers import refused
+from operatord.gateway.answers import LINES, NOT_HTTP, refused
 from operatord.gateway.guard import HEADERS
+from operatord_protocol.codec import encode
 from operatord_protocol.errors import InvalidRequest
 
 from .fair_turns import PAUSE, FairTurns
@@ -33,6 +37,20 @@ MOST = 512
 """Connections; 256 browsers have two each."""
 LATE = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\nServer: operatord\r\n\r\n"
 FULL = LATE.replace(b"408 Request Timeout", b"503 Service Unavailable")
+HALF_CLOSED_SECONDS = 10.0
+"""Time for the answer to who has ended its input."""
+LEFT = InvalidRequest(
+    "who ends its input looks like one who has left, and is not waited with: keep the connection open until "
+    "the answer has come (netcat: without -N)"
+)
+
+
+def _written(error: InvalidRequest) -> bytes:
+    """Return the answer to a request that is refused so, after which the connection is closed."""
+    body = encode({"error": error.to_wire()})
+    head = LATE.replace(b"408 Request Timeout", b"400 Bad Request")
+    length = b"Content-Type: application/json\r\nContent-Length: %d" % len(body)
+    return head.replace(b"Content-Length: 0", length) + body
 
 
 class Crowd:
@@ -85,6 +103,11 @@ class PatientHandler(web.RequestHandler):
         self._crowd, self._turns = crowd, turns
         self._late: asyncio.TimerHandle | None = None
         self._is_busy = self._is_upgraded = False
+        self._request: web.Request | None = None
+        self._ended: asyncio.TimerHandle | None = None
+        self._stays = False
+        self._answered = 0
+        self._begin = b""
         self._had, self._done_at = 0, 0.0
         self._address = ""
 
@@ -101,20 +124,49 @@ class PatientHandler(web.RequestHandler):
         """End."""
         self._crowd.remove(self)
         self._head_came()
+        if self._ended is not None:
+            self._ended.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Give a head that begins its time."""
+        self._begin = self._begin or data[:1]
         if not self._is_busy:
             self._expect_head()
             if asyncio.get_running_loop().time() >= self._done_at + PAUSE:
                 self._had = 0
         super().data_received(data)
 
-    def begun(self, *, upgrades: bool) -> None:
-        """Note that the head of a request has come, maybe of a WebSocket."""
-        self._is_busy, self._is_upgraded = True, upgrades
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks, and aiohttp says nothing
+        """Still answer what was asked for; return whether the connection stays open for that."""
+        is_tls = self.transport is None or self.transport.get_extra_info("ssl_object") is not None
+        waits = self._waiter is not None and not self._waiter.done()  # for another request
+        if is_tls or waits or self._is_upgraded:
+            return False
+        loop = asyncio.get_running_loop()
+        self._ended = loop.call_later(HALF_CLOSED_SECONDS, self._leave)
+        if self._stays:
+            self._leave()
+        elif self._answered == self._request_count:
+            self.close()  # when the answer has gone
+        return True
+
+    def begun(self, request: web.Request, *, upgrades: bool) -> None:
+        """Note that the head of a request has come, maybe of a WebSocket. Raises `ConnectionResetError`."""
+        self._is_busy, self._is_upgraded, self._request = True, upgrades, request
         self._head_came()
+        if upgrades:
+            self.must_stay()
+
+    def must_stay(self) -> None:
+        """Have a client that ends its input count as one that has left, until its request is answered.
+
+        Raises `ConnectionResetError` if it has ended it already.
+        """
+        self._stays = True
+        if self._ended is not None:
+            self._leave()
+            raise ConnectionResetError("the client has ended its input")
 
     async def turn(self) -> None:
         """Return when it is to be answered."""
@@ -132,9 +184,13 @@ class PatientHandler(web.RequestHandler):
 
     def done(self) -> None:
         """Note that it is answered."""
-        self._is_busy = False
+        self._is_busy = self._stays = False
+        self._request = None
+        self._answered += 1
         self._done_at = asyncio.get_running_loop().time()
         self._crowd.idle(self)
+        if self._ended is not None and self._answered == self._request_count:
+            self.close()
 
     def turn_away(self, farewell: bytes) -> None:
         """End it with an answer to what has not come; a WebSocket that has been answered only ends."""
@@ -142,6 +198,13 @@ class PatientHandler(web.RequestHandler):
         if self.transport is not None and not self._is_upgraded:
             self.transport.write(farewell)
         self.force_close()
+
+    def _leave(self) -> None:
+        """End it, with a sentence if a request has no answer yet that has begun."""
+        if self._request is None or self._request.writer.output_size:
+            self.force_close()
+        else:
+            self.turn_away(_written(LEFT))
 
     def _expect_head(self) -> None:
         if self._late is None:
@@ -163,7 +226,7 @@ class PatientHandler(web.RequestHandler):
         if isinstance(exc, LineTooLong):
             status, why = 431, "the address or a header is too long"
         else:
-            why = "this is not an HTTP/1.1 request"
+            why = LINES if self._begin == b"{" else NOT_HTTP
         response = refused(InvalidRequest(why), status)
         response.headers.update(HEADERS)  # this answer passes by what adds them to others
         response.force_close()
@@ -191,7 +254,7 @@ async def counted(
 
 async def _turn(request: web.Request, protocol: PatientHandler) -> None:
     upgrades = hdrs.UPGRADE in request.headers
-    protocol.begun(upgrades=upgrades)
+    protocol.begun(request, upgrades=upgrades)
     is_whole = not (upgrades or request.can_read_body)
     if is_whole and protocol.is_first:
         protocol.whole()
@@ -201,6 +264,16 @@ async def _turn(request: web.Request, protocol: PatientHandler) -> None:
 
 
 COUNTED: Middleware = counted
+
+
+def must_stay(request: web.BaseRequest) -> None:
+    """Have a client that ends its input count as gone from now on: what it asks for is to end with it.
+
+    Raises `ConnectionResetError` if it has ended it already; it has been told so.
+    """
+    protocol: Any = request.protocol
+    if isinstance(protocol, PatientHandler):
+        protocol.must_stay()
 
 
 def whole(request: web.BaseRequest) -> None:

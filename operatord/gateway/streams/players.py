@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 
 from operatord.gateway.pictures.cutter import Picture
 from operatord.gateway.pictures.rendering import beside, for_players, require_known
+from operatord.gateway.process.patience import must_stay
 from operatord_protocol.errors import WireError
 from operatord_protocol.pictures.players import first_line, frame_line
 from operatord_protocol.stream import StreamError
@@ -39,6 +40,7 @@ async def play(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: TYPE, hdrs.ACCEPT_RANGES: "none"})
     if request.method == hdrs.METH_HEAD:
         return response
+    must_stay(request)
     hub = request.app[HUB]
     with hub.playing(location):
         async with hub.opener.opened(location, POLICIES[query["policy"]]) as reading:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_lab import Json, Wire, until
+from daemon_lab import PATIENCE, Json, Wire, until
 from gateway_lab import JSON, Gatewayed, answer, gatewayed
 
 from operatord.gateway.process.patience import MOST
@@ -283,6 +283,64 @@ async def test_a_client_that_goes_takes_its_start_along(daemon: Gatewayed) -> No
     assert event["outcome"] == "stopped"
     await until(lambda: daemon.lab.fake.empty, "all of it is gone")
     del reader
+
+
+async def half_closed(daemon: Gatewayed, raw: bytes) -> bytes:
+    """Send that and nothing more, as ``nc -N`` does; return all that comes until the gateway closes."""
+    reader, writer = await daemon.http.connect()
+    writer.write(raw)
+    writer.write_eof()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await reader.read()
+    finally:
+        writer.close()
+
+
+LINES = [
+    (b'{"count": 200}\n', "lines of JSON go to the daemon's control port, which is 7733 unless"),
+    (b"hello\n", "this is not an HTTP/1.1 request"),
+]
+
+
+async def test_who_ends_its_input_is_answered(daemon: Gatewayed) -> None:
+    asks = daemon.http.text("GET", "/healthz", headers={"Connection": ""})
+    said = await half_closed(daemon, asks + asks)
+    assert said.count(b"HTTP/1.1 200 OK") == said.count(b'{"healthy": true}') == 2
+    listed = daemon.http.text("POST", "/api/v1/session.list", {}, {"Connection": ""})
+    assert b'{"sessions":[]}' in await half_closed(daemon, listed)
+    for raw, why in LINES:
+        said = await half_closed(daemon, raw)
+        assert said.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+        assert json.loads(said.partition(b"\r\n\r\n")[2])["error"]["message"].count(why) == 1
+
+
+@pytest.mark.parametrize("path", ["/post/", "/api/v1/session.start"])
+async def test_who_ends_its_input_starts_nothing_and_is_told_so(
+    daemon: Gatewayed, path: str
+) -> None:
+    """It may have left, and nobody would know of the session."""
+    said = await half_closed(daemon, daemon.http.text("POST", path, {"count": 5}))
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"keep the connection open until the answer has come" in said
+    await until(lambda: daemon.lab.fake.empty, "all of it is gone")
+
+
+async def test_a_start_whose_client_ends_its_input_ends_and_it_is_told_so(
+    daemon: Gatewayed,
+) -> None:
+    daemon.lab.fake.mute = True
+    wire = await daemon.lab.wire()
+    await wire.call("events.subscribe")
+    reader, writer = await daemon.http.connect()
+    writer.write(daemon.http.text("POST", "/post/", {"count": 5}))
+    await wire.event("session.starting")
+    writer.write_eof()
+    said = await answer(reader)
+    assert (said.status, said.error["type"]) == (400, "invalid_request")
+    assert (await wire.event("session.ended"))["outcome"] == "stopped"
+    await until(lambda: daemon.lab.fake.empty, "all of it is gone")
+    writer.close()
 
 
 async def test_health_and_readiness(daemon: Gatewayed) -> None:
