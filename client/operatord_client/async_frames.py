@@ -216,23 +216,39 @@ def async_open_frames(
 
     limit = connect_timeout
     return open_located(
-        locate, connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
+        locate,
+        connect_timeout=limit,
+        timeout=timeout,
+        daemon=daemon,
+        policy=policy,
+        why_refused=_unknown,
     )
 
 
-def open_located(
+def open_located(  # noqa: PLR0913 - they are those of opening, and one more
     locate: Callable[[], Awaitable[LocationLike]],
     *,
     connect_timeout: float | None,
     timeout: float | None,
     daemon: Address | None = None,
     policy: Policy | None = None,
+    why_refused: Callable[[], Awaitable[str]],
 ) -> AsyncFrameStream:
-    """As `async_open_frames`, at what ``locate`` returns; connecting also raises what that does."""
+    """As `async_open_frames`, at what ``locate`` returns; connecting also raises what that does.
+
+    ``why_refused`` is asked when nothing answers there; the sentence that it has, if any, is raised as a
+    `StreamError`.
+    """
     require_policy(policy)
 
     async def connect() -> RawStream:
-        return await _opened(require_stream(await locate()), daemon, connect_timeout, policy)
+        location = require_stream(await locate())
+        try:
+            return await _opened(location, daemon, connect_timeout, policy)
+        except LocationUnreachable as exc:
+            if reason := await why_refused():
+                raise StreamError(reason) from exc
+            raise
 
     return AsyncFrameStream(connect, timeout=timeout)
 

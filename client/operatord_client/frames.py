@@ -191,20 +191,30 @@ def open_frames(
     return FrameStream(sock)
 
 
-def open_located(
+def open_located(  # noqa: PLR0913 - they are those of opening, and one more
     locate: Callable[[], LocationLike],
     *,
     connect_timeout: float | None,
     timeout: float | None,
     daemon: Address | None = None,
     policy: Policy | None = None,
+    why_refused: Callable[[], str],
 ) -> FrameStream:
-    """As `open_frames`, at what ``locate`` returns; connecting also raises what that does."""
+    """As `open_frames`, at what ``locate`` returns; connecting also raises what that does.
+
+    ``why_refused`` is asked when nothing answers there; the sentence that it has, if any, is raised as a
+    `StreamError`.
+    """
     require_policy(policy)
-    limit = connect_timeout
-    return open_frames(
-        locate(), connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
-    )
+    limit, location = connect_timeout, locate()
+    try:
+        return open_frames(
+            location, connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
+        )
+    except LocationUnreachable as exc:
+        if reason := why_refused():
+            raise StreamError(reason) from exc
+        raise
 
 
 def open_raw(

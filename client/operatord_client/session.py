@@ -14,7 +14,15 @@ from operatord_protocol.stream import CutOff, StreamError, Unbegun
 
 from ._recording.tape import Tape
 from ._transport.reception import Policy
-from .errors import CallTimeout, ClientError, Conflict, DeadlineExceeded, NotFound, WireError
+from .errors import (
+    CallTimeout,
+    ClientError,
+    Conflict,
+    DeadlineExceeded,
+    LocationUnreachable,
+    NotFound,
+    WireError,
+)
 from .feeds import Feed
 from .frames import FrameStream, RawStream, open_located, open_raw, record_located
 from .notices import Event
@@ -88,13 +96,18 @@ class RunningSession:
         With ``policy="live"`` neither the session nor its other readers wait for this one, who misses frames
         instead; `latest` of what is returned passes over those that have come meanwhile.
 
-        Raises `ValueError` for another policy. Connecting raises `StreamError` for a session that has
-        ended, and `LocationUnreachable`. If the stream is cut off because the session has failed, the
-        `StreamError` has the session's reason, and `info` its post-mortem.
+        Raises `ValueError` for another policy. Connecting raises `StreamError` for a session that is
+        ending or has ended, and `LocationUnreachable`. If the stream is cut off because the session has
+        failed, the `StreamError` has the session's reason, and `info` its post-mortem.
         """
         limit, daemon = self._client.connect_timeout, self._client.address
         self._stream = open_located(
-            self._located, connect_timeout=limit, timeout=timeout, daemon=daemon, policy=policy
+            self._located,
+            connect_timeout=limit,
+            timeout=timeout,
+            daemon=daemon,
+            policy=policy,
+            why_refused=self._why_refused,
         )
         self._stream.why_cut = self._why_cut
         return self._stream
@@ -102,7 +115,13 @@ class RunningSession:
     def open_raw(self) -> RawStream:
         """Return the bytes at its location, once there is one: for ``format="y4m"``. Raises as `frames`."""
         limit, daemon = self._client.connect_timeout, self._client.address
-        return open_raw(self._located(), connect_timeout=limit, daemon=daemon)
+        location = self._located()
+        try:
+            return open_raw(location, connect_timeout=limit, daemon=daemon)
+        except LocationUnreachable as exc:
+            if (explained := self._explained(exc)) is not None:
+                raise explained from exc
+            raise
 
     def record(
         self,
@@ -132,10 +151,9 @@ class RunningSession:
             recorded = record_located(
                 self._located_now, tape, connect_timeout=limit, timeout=timeout, daemon=daemon
             )
-        except CutOff as exc:
-            if reason := self._why_cut():
-                cut = Unbegun(reason) if isinstance(exc, Unbegun) else CutOff(f"{exc}: {reason}")
-                raise cut from exc
+        except (CutOff, LocationUnreachable) as exc:
+            if (explained := self._explained(exc)) is not None:
+                raise explained from exc
             raise
         if recorded.ended and self.location and self.location.format == "y4m":
             self._require_success()
@@ -216,6 +234,26 @@ class RunningSession:
             self.info = self._client.wait(self.id, call_timeout=CUT_SECONDS)
         reason = self.info.reason
         return reason if self.info.phase == "ended" and isinstance(reason, str) else ""
+
+    def _why_refused(self) -> str:
+        """Return why nothing answers at its location, if that is because it is ending or has ended."""
+        with suppress(ClientError, WireError):
+            if (self.refresh()).phase == "running":
+                self._why_cut()
+        if self.info.phase not in ("stopping", "ended"):
+            return ""
+        how = "has ended" if self.info.phase == "ended" else "is stopping"
+        reason = self.info.reason
+        return f"session {self.id} {how}{f': {reason}' if isinstance(reason, str) else ''}"
+
+    def _explained(self, exc: CutOff | LocationUnreachable) -> StreamError | None:
+        """Return what is to be raised instead, which has the session's reason; None if there is none."""
+        if isinstance(exc, LocationUnreachable):
+            refused = self._why_refused()
+            return StreamError(refused) if refused else None
+        if not (reason := self._why_cut()):
+            return None
+        return Unbegun(reason) if isinstance(exc, Unbegun) else CutOff(f"{exc}: {reason}")
 
     def _require_success(self) -> None:
         """Raise `CutOff` if it has failed: a stream for players ends as one that is cut off does."""

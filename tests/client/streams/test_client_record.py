@@ -18,7 +18,7 @@ import pytest
 from client_stub import SESSION_ID, StreamServer, StubDaemon, golden_stream, located, stream_of
 from daemon_lab import PATIENCE
 
-from operatord_client import AsyncClient, Client, Recorded, StreamError
+from operatord_client import AsyncClient, Client, LocationUnreachable, Recorded, StreamError
 from operatord_client._recording.cutter import Cutter
 from operatord_client._recording.tape import Tape
 from operatord_protocol.pictures.pixels import PIXELS
@@ -439,6 +439,45 @@ def test_session_that_has_ended_is_named(
     with pytest.raises(StreamError, match=f"{SESSION_ID} has ended"):
         client.attach(SESSION_ID).record(tmp_path / "f")
     assert not (tmp_path / "f").exists()
+
+
+@pytest.fixture
+def refused(daemon: StubDaemon) -> str:
+    """A session that is stopping, when nothing answers at its location any more; what is to be said of it."""
+    server = StreamServer(WHOLE)
+    server.close()
+    why = {"phase": "stopping", "outcome": "completed", "reason": "why"}
+    daemon.on("session.get", located(server, **why))
+    return f"^session {SESSION_ID} is stopping: why$"
+
+
+@pytest.mark.parametrize("how", ["record", "frames", "open_raw"])
+def test_reason_of_a_session_that_is_stopping_is_said_where_nothing_answers(
+    client: Client, refused: str, tmp_path: Path, how: str
+) -> None:
+    session = client.attach(SESSION_ID)
+    with pytest.raises(StreamError, match=refused):
+        getattr(session, how)(*([tmp_path / "f"] if how == "record" else []))
+    assert not (tmp_path / "f").exists()
+
+
+async def test_reason_of_a_session_that_is_stopping_is_said_with_asyncio(
+    aclient: AsyncClient, refused: str
+) -> None:
+    session = await aclient.attach(SESSION_ID)
+    with pytest.raises(StreamError, match=refused):
+        await session.frames().open()
+
+
+def test_what_answers_nowhere_although_its_session_runs_is_said_to(
+    client: Client, daemon: StubDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("operatord_client.session.CUT_SECONDS", 0.05)
+    server = StreamServer(WHOLE)
+    server.close()
+    daemon.on("session.get", located(server))
+    with pytest.raises(LocationUnreachable, match="nothing answers"):
+        client.attach(SESSION_ID).record(io.BytesIO())
 
 
 @pytest.mark.parametrize("known", [False, True])
