@@ -20,6 +20,7 @@ ENVELOPE = frozenset(("jsonrpc", "id", "method", "params"))
 START = frozenset(METHODS["session.start"].params.__struct_fields__)
 PARAMS = frozenset(name for m in METHODS.values() for name in m.params.__struct_fields__)
 
+CONTROL_CHARACTER = "a control character, which arrow keys in netcat make, too: type the line again"
 _LIKE = 0.7
 """How like ``method`` a name must be to be a slip for it, as difflib's ratio; ``mode`` is none."""
 _LOOKED_AT = 8
@@ -110,6 +111,8 @@ def what_is_typed_wrong(line: bytes, fault: str) -> str:
     """Return ``: what to do`` about a line that is no JSON by the decoder's ``fault``, or nothing."""
     match = _AT.search(fault)
     at = int(match[1]) if match else 0
+    if fault.startswith("trailing characters"):
+        at -= 1  # which is said to be one further on than it is
     hint = _foreign_byte(line) or _control_character(line[at : at + 1]) or _hint(line, fault, at)
     return f": {hint}" if hint else ""
 
@@ -123,7 +126,7 @@ def _hint(line: bytes, fault: str, at: int) -> str:
     if fault.startswith("trailing comma"):
         return "leave out the comma"
     if fault.startswith("trailing characters"):
-        return next(hint for begin, hint in _TOO_MUCH if line.startswith(begin, at - 1))
+        return next(hint for begin, hint in _TOO_MUCH if line.startswith(begin, at))
     if line[:1] != b"{":
         return "a request is an object, and begins with {"
     return _within(rest[:16], fault, line[at - 1 : at + 1])
@@ -140,12 +143,12 @@ def _foreign_byte(line: bytes) -> str:
 
 
 def _control_character(byte: bytes) -> str:
-    """Say that this is one; nothing if it is none."""
-    if byte and (byte < b" " or byte == b"\x7f"):
-        return (
-            "it has a control character, which arrow keys in netcat make, too: type the line again"
-        )
-    return ""
+    return f"it has {CONTROL_CHARACTER}" if is_control_character(byte) else ""
+
+
+def is_control_character(byte: bytes) -> bool:
+    """Tell whether a byte, or none, is one that a terminal does not show."""
+    return bool(byte) and (byte < b" " or byte == b"\x7f")
 
 
 def _within(rest: bytes, fault: str, around: bytes) -> str:

@@ -13,6 +13,7 @@ import re
 from operatord_protocol.codec import BATCH, EXAMPLE, Refusal
 from operatord_protocol.encodings import foreign_encoding, what_to_send
 from operatord_protocol.errors import InvalidRequest, ParseError
+from operatord_protocol.slips import CONTROL_CHARACTER, is_control_character
 
 VERSION = re.compile(rb" HTTP/\d(\.\d)?\r?\n\Z")
 """How the first line of HTTP ends (RFC 9112, section 3), whatever its method."""
@@ -23,6 +24,7 @@ STRANGE = (
     "this is operatord's control port: a connection begins with a JSON object on a line of its own, "
     f"such as {EXAMPLE}"
 )
+UNSEEN = f"{STRANGE}; this one begins with {CONTROL_CHARACTER}"
 
 HTTP = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|CONNECT|PRI) ")
 TLS = b"\x16\x03"
@@ -55,4 +57,6 @@ def _what_to_do(begin: bytes) -> str:
     if begin.startswith(TLS):
         return NOT_TLS
     name = foreign_encoding(begin)
-    return STRANGE if name is None else what_to_send(name)
+    if name is not None:
+        return what_to_send(name)
+    return UNSEEN if is_control_character(begin[:1]) else STRANGE

@@ -17,6 +17,10 @@ from operatord.control.wire.strangers import stranger
         (b"\x16\x03\x01\x02\x00", "not encrypted: connect without TLS, and send JSON"),
         (b"\xef\xbb\xbf{}", "send UTF-8 without a byte order mark"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "a connection begins with a JSON object on a line of its own"),
+        (
+            b'\x1b[A{"method":"system.ping"}\n',
+            "; this one begins with a control character, which arrow keys",
+        ),
         (b"\0\n", "a connection begins with a JSON object on a line of its own"),
         (b"status\n", "a connection begins with a JSON object on a line of its own"),
     ],
