@@ -12,7 +12,10 @@ DEFAULT = "127.0.0.1:7733"
 DEFAULT_PORT = 7733
 VARIABLE = "OPERATORD_ADDRESS"
 """Environment variable that is asked when no address is given."""
-
+NOT_HTTP = (
+    "its HTTP port is for other programs, and here the control port is wanted, which is "
+    f"{DEFAULT_PORT} unless the setting listen says another"
+)
 
 TLS_VARIABLES = ("OPERATORD_CA", "OPERATORD_CERT", "OPERATORD_KEY")
 """Environment variables with the files that an address ``tls://…`` takes."""
@@ -83,6 +86,8 @@ def _parse_text(text: str) -> Address:
         return _unix(text.removeprefix("unix:").removeprefix("//"))
     if colon and scheme == "tls":
         return from_environment(_parse_tcp(text, rest.rstrip("/")))
+    if colon and scheme in ("http", "https"):
+        raise _NoAddress(text, NOT_HTTP, _without_port(rest))
     if colon and scheme != "tcp":
         raise _NoAddress(text, f"{scheme}:// is not supported", _example(rest.rstrip("/")))
     if "/" in text and not colon:
@@ -122,6 +127,14 @@ def _parse_tcp(text: str, place: str) -> Tcp:
     if problem := host_problem(host):
         raise _NoAddress(text, problem)
     return Tcp(host, int(port))
+
+
+def _without_port(place: str) -> str:
+    """Return the control port where somebody has named the one of HTTP."""
+    try:
+        return str(_parse_tcp(place, place.partition("/")[0])._replace(port=DEFAULT_PORT))
+    except ValueError:
+        return DEFAULT
 
 
 def _example(place: str) -> str:

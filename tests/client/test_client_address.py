@@ -40,6 +40,21 @@ def test_what_is_no_address_is_refused_with_a_sentence(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "example"),
+    [
+        ("http://127.0.0.1:18850", "127.0.0.1:7733"),
+        ("https://lab-7:8443/", "lab-7:7733"),
+        ("http://[::1]:80/post/", "[::1]:7733"),
+        ("http://", "127.0.0.1:7733"),
+    ],
+)
+def test_who_names_the_port_of_http_is_told_of_the_control_port(text: str, example: str) -> None:
+    with pytest.raises(ValueError, match="setting listen") as raised:
+        parse_address(text)
+    assert str(raised.value).endswith(f"; write one such as {example}")
+
+
 def test_the_environment_and_then_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPERATORD_ADDRESS", raising=False)
     assert parse_address() == Tcp("127.0.0.1", 7733)
