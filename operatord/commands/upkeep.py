@@ -61,6 +61,9 @@ def add_identity(commands: Any) -> None:
 
 
 def _backup(args: argparse.Namespace) -> int:
+    if str(args.backup) == "-":
+        say("a backup is a file of its own, and is not written to standard output: name a file")
+        return EXIT_USAGE
     from operatord.state.upkeep import backup  # noqa: PLC0415
 
     settings = config_file(args)

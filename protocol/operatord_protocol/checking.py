@@ -252,6 +252,8 @@ def _mismatched(mismatch: re.Match[str], hints: Sequence[Any]) -> str:
         return f"Expected one of {known}; got {got}" if words else mismatch.string
     if got == "str" and wanted in _UNQUOTED:
         return f"{mismatch.string}: {_UNQUOTED[wanted]}, without quotes"
+    if (wanted, got) == ("int", "float"):
+        return f"{mismatch.string}: a whole number such as 1000, without a point and without e"
     return mismatch.string
 
 

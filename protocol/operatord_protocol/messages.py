@@ -260,7 +260,7 @@ Url = Annotated[
         min_length=1,
         max_length=2048,
         pattern=r"^[^\x00-\x20\x7f]+(?!\n)$",
-        description="a URL without blanks; a blank in it is written %20",
+        description="a URL without blanks and control characters; a blank in it is written %20",
     ),
 ]
 

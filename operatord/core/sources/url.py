@@ -77,7 +77,8 @@ def parse_source(text: str, schemes: Collection[str]) -> SourceUrl:
     scheme, rest = match[1].lower(), match[2]
     if scheme not in known:
         said = suggestion(scheme, known) if len(scheme) <= 32 else ""
-        hint = said if said.startswith("; did") else f"; schemes: {', '.join(known)}"
+        listed = ", ".join(known)
+        hint = f"{said[:-1]}, of {listed}?" if said.startswith("; did") else f"; schemes: {listed}"
         raise ValueError(f"`sources` has no adapter for this scheme{hint}")
     if "#" in rest:
         raise ValueError("a # in a user, a password or a path is written %23")

@@ -386,6 +386,16 @@ def test_logs_are_followed_to_their_end(daemon: StubDaemon, ctl: Run) -> None:
     assert ran.json == {name: LOG["params"][name] for name in ("stage", "time", "line")}
 
 
+@pytest.mark.parametrize(("since", "is_told"), [(10**6, True), (1, False)])
+def test_number_that_no_event_has_had_is_told(
+    daemon: StubDaemon, ctl: Run, since: int, is_told: bool
+) -> None:
+    gap = golden("event: a gap", "notifications")
+    daemon.on("events.subscribe", golden("rpc: subscribed"), gap, EVENT, CLOSE)
+    ran = ctl("events", "--since", str(since))
+    assert ran.err.count(f"has had no event {since}: ") == is_told
+
+
 def test_events_are_lines_and_a_lost_daemon_is_69(daemon: StubDaemon, ctl: Run) -> None:
     gap = golden("event: a gap", "notifications")
     daemon.on("events.subscribe", golden("rpc: subscribed"), EVENT, gap, CLOSE)

@@ -71,6 +71,11 @@ def test_file_that_is_there_stays(session: StubDaemon, ctl: Run, tmp_path: Path)
     assert (tmp_path / "f").read_bytes() == stream_of(3)
 
 
+def test_file_without_a_name_is_refused(session: StubDaemon, ctl: Run) -> None:
+    ran = ctl("record", SESSION_ID, "")
+    assert (ran.code, ran.err.count("the name of the file is empty")) == (exits.FAILED, 1)
+
+
 def test_file_that_cannot_be_made(session: StubDaemon, tmp_path: Path) -> None:
     process = begun(session, str(tmp_path / "nowhere" / "f"))
     _, err = process.communicate(timeout=PATIENCE)

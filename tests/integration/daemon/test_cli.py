@@ -138,6 +138,15 @@ def test_slip_is_told_with_what_there_is(
     assert capsys.readouterr().err.endswith(f"{said}\n")
 
 
+def test_backup_to_standard_output_is_refused_and_no_file_is_called_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["backup", "-", "--state-dir", str(tmp_path / "s")]) == USAGE
+    assert "is not written to standard output: name a file" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_record_of_the_log_is_one_line_whatever_is_in_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

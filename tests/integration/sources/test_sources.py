@@ -167,7 +167,17 @@ async def test_adapter_s_own_settings_may_be_asked_for(wire: Wire) -> None:
         ({"port": 1}, "params.host", "is required"),
         ({"url": "rtsp://h/", "host": "h"}, "params.url", "not both"),
         ({"url": "rtsp://h/", "port": 1}, "params.url", "not both"),
-        ({"url": "fil:/h/"}, "params.url", "no adapter for this scheme; did you mean 'file'"),
+        (
+            {"url": "fil:/h/"},
+            "params.url",
+            "no adapter for this scheme; did you mean 'file', of file, ",
+        ),
+        (
+            {"url": "ftp://h/"},
+            "params.url",
+            "'tcp', of file, http, https, igtl, rtsp, rtsps, tcp, v4l2?",
+        ),
+        ({"url": "file:/tmp/\x1bx"}, "params.url", "a URL without blanks and control characters; "),
         (
             {"url": "gopher://h/"},
             "params.url",

@@ -99,5 +99,12 @@ def events(ctx: Context, args: Namespace) -> None:
     types = args.type or None
     wanted = {"session_id": session, "types": types, "since": args.since}
     with ctx.client.events(**wanted, reconnect=args.reconnect) as feed:
+        strange = args.since
         for event in followed(feed):
+            if strange is not None and event.seq is not None and event.seq <= strange:
+                terminal.note(
+                    f"the daemon has had no event {strange}: that is a number of an earlier life, whose "
+                    "journal was lost, or was never one; here is all that it remembers"
+                )
+                strange = None
             ctx.show(event.data, render.event)

@@ -47,7 +47,9 @@ def record(ctx: Context, args: Namespace) -> int:
 
 
 def _target(file: str) -> RecordPath:
-    """Return where it is written. Raises `Refused` for a terminal, which would show rubbish."""
+    """Return where it is written. Raises `Refused` for none, and for a terminal, which would show rubbish."""
+    if not file:
+        raise Refused("the name of the file is empty: name one, or - for standard output")
     if file != STANDARD_OUTPUT:
         return file
     if sys.stdout is None:
