@@ -18,6 +18,9 @@ SLICE = 16 * 1024
 FIRST = 2 * 1024
 """Bytes that are decoded at once to begin with, and after a line that needs care: thousands of these in one
 slice would take several milliseconds. With each slice that needs none the next may be twice as long."""
+LEAST = 512
+"""Bytes that are decoded at once of a peer whose visits leave some decoded: these take five times the memory
+until its next visit, and a thousand peers may wait for theirs."""
 SHORT = 256
 """Bytes of requests that are looked at at most before it is their turn: they are decoded only once."""
 LONG = 4 * 1024
@@ -93,6 +96,11 @@ class Backlog:
         lines = decode_block(self._slice())
         self._decoded = iter(lines)
         return all(isinstance(line, Envelope) and line.method in methods for line in lines)
+
+    def leave(self) -> None:
+        """End a visit: if it has left some that are decoded, fewer are decoded at once from now on."""
+        if length_hint(self._decoded):
+            self._at_once = max(LEAST, self._at_once // 2)
 
     def decoded(self) -> Iterator[Line]:
         """Return what comes next, to be taken from until there is no more of it; see `__bool__`.

@@ -292,6 +292,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             backlog.clear()
             return
+        backlog.leave()
         self._read_on(not backlog.is_long)
         if not self._reading and not self.dispatcher.has_room:
             self._watch()

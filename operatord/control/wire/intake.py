@@ -7,7 +7,9 @@ peers, the others are read only as far as a short request goes. A peer that has 
 its turn to be read in full.
 
 Once read in full, a peer is read until the line that it is in has ended. And while many wait for answers,
-one is read at a time. Otherwise hundreds of long lines would be in memory at once, half read or unanswered.
+one is read in full at a time, and only one in the middle of a line; the others are read briefly in their
+turn. Otherwise hundreds of long lines, or as much in short ones, would be in memory at once, half read or
+unanswered.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ class Intake:
         self._crowded = crowded
         self._buffer = memoryview(bytearray(READ))
         self._left = AT_ONCE * READ
-        self._put_off: deque[IntakeReader] = deque()
+        self._put_off: deque[tuple[IntakeReader, bool]] = deque()
+        """Peers that wait for their turn, and whether a line has ended in what came of them last."""
         self._calling: set[IntakeReader] = set()
         """Peers that resume reading in this round; their bytes come in the next one."""
         self._called: set[IntakeReader] = set()
@@ -82,7 +85,7 @@ class Intake:
             self._calling.add(reader)
             self._going_on += 1
         elif not in_full and size >= BRIEF:
-            self._put_off.append(reader)
+            self._put_off.append((reader, b"\n" in data))
             reader.put_off()
         self._go_on()
         return data
@@ -97,11 +100,20 @@ class Intake:
         self._scheduled = False
         self._called, self._calling = self._calling, set()
         going_on, self._going_on = self._going_on, 0
-        most = 1 if self._crowded() else AT_ONCE
-        self._left = READ * (most - len(self._called))
-        for _ in range(min(most - going_on, len(self._put_off))):
-            reader = self._put_off.popleft()
-            self._calling.add(reader)
-            reader.read_again()
-        if self._called or self._calling:
+        crowded = self._crowded()
+        most = 1 if crowded else AT_ONCE
+        self._left = 0 if crowded else READ * (most - len(self._called))
+        self._call(READ * (most - going_on), crowded)
+        if self._called or self._calling or self._put_off:
             self._go_on()
+
+    def _call(self, budget: int, crowded: bool) -> None:
+        """Have peers that were put off send so many bytes, those with whole lines only briefly in a crowd."""
+        while budget > 0 and self._put_off:
+            reader, has_lines = self._put_off.popleft()
+            if crowded and has_lines:
+                budget -= BRIEF
+            else:
+                self._calling.add(reader)
+                budget -= READ
+            reader.read_again()

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import itertools
+from operator import length_hint
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operatord.control.wire.backlog import ASIDE, FIRST, SLICE, Backlog
+from operatord.control.wire.backlog import ASIDE, FIRST, LEAST, SLICE, Backlog
 from operatord_protocol.codec import Envelope, Line
 
 LONG = b'{"method":"%b"}\n' % (b"x" * SLICE)
@@ -73,6 +74,19 @@ def test_after_a_line_that_needs_care_few_are_decoded_at_a_time() -> None:
         found.append(list(backlog.decoded()))
     while backlog:
         assert 0 < len(list(backlog.decoded())) <= FIRST // 3
+
+
+def test_few_are_decoded_of_one_whose_visits_leave_some() -> None:
+    """A12: a thousand peers with a slice each would take a hundred megabytes."""
+    backlog = Backlog()
+    backlog.add(b"".join(line(number, 30) for number in range(2000)))
+    decoded = []
+    for _ in range(1000):
+        decoded.append(length_hint(backlog.decoded()))
+        next(backlog.decoded())
+        backlog.leave()
+    assert max(decoded) > LEAST // 30 > max(decoded[500:])
+    assert numbers(drain(backlog))[-1] == 1999
 
 
 def test_a_line_longer_than_a_slice_comes_alone() -> None:

@@ -133,14 +133,30 @@ async def test_lines_without_end_keep_nobody_else_from_being_read() -> None:
         assert not short.sent
 
 
+async def test_where_many_wait_for_answers_lines_are_read_briefly() -> None:
+    """A12: 32 KiB of short lines of each of a thousand would wait, too."""
+    intake = Intake(lambda: True)
+    many = [Peer(intake, 3 * READ, 60) for _ in range(100)]
+    await round_of(many)  # nobody could know yet
+    for _ in range(100):
+        before = [peer.sent for peer in many]
+        assert 0 < await round_of(many) <= READ
+        assert max(a - b.sent for a, b in zip(before, many, strict=True)) <= BRIEF
+    for _ in range(1000):
+        await round_of(many)
+    assert not any(peer.sent for peer in many)
+
+
 async def test_where_many_wait_for_answers_one_is_read_in_full_at_a_time() -> None:
     """What is read would only wait, too."""
     crowded = True
     intake = Intake(lambda: crowded)
-    many = [Peer(intake, 2 * READ) for _ in range(900)]
-    await round_of(many)
-    for _ in range(100):
-        assert 0 < await round_of(many) <= 2 * READ
+    many = [Peer(intake, 2 * READ, 2 * READ) for _ in range(900)]
+    for _ in range(2):  # nobody could know yet
+        await round_of(many)
+    some = [await round_of(many) for _ in range(100)]
+    assert max(some) <= 2 * READ
+    assert sum(some) > 20 * READ
     crowded = False
     await round_of(many)
     assert await round_of(many) >= ROUND
