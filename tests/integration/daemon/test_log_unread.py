@@ -9,6 +9,7 @@ import os
 import pty
 import select
 import signal
+import socket
 import termios
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -80,6 +81,12 @@ def unread(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Unread]:
     unread.close()
 
 
+def answers(path: Path) -> bool:
+    """Tell whether somebody listens there, who is there a moment later than the file."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
 @contextlib.asynccontextmanager
 async def serving(unread: Unread, state_dir: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
@@ -88,7 +95,7 @@ async def serving(unread: Unread, state_dir: Path) -> AsyncIterator[asyncio.subp
         stdin=asyncio.subprocess.DEVNULL, stderr=unread.writes, env=clean_env(), cwd=state_dir.parent,
     )  # fmt: skip
     try:
-        await until((state_dir.parent / "s").exists, "it listens")
+        await until(lambda: answers(state_dir.parent / "s"), "it listens")
         yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
