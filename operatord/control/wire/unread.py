@@ -89,9 +89,8 @@ class Unread:
         if gone and not self._untold:
             asyncio.get_running_loop().call_later(TOLD_AFTER, self._tell)
         self._untold += gone
-        if (
-            self._relieving
-        ):  # others have come meanwhile, and may have nothing more to be noted with
+        # Others have come meanwhile, and may have nothing more to be noted with.
+        if self._relieving:
             asyncio.get_running_loop().call_soon(self._relieve)
 
     def _tell(self) -> None:

@@ -271,18 +271,25 @@ async def test_more_than_a_body_may_be_is_refused_before_it_has_come(daemon: Gat
     writer.close()
 
 
-async def test_a_client_that_goes_takes_its_start_along(daemon: Gatewayed) -> None:
+async def being_started(
+    daemon: Gatewayed,
+) -> tuple[Wire, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask for a session that never comes up; return who hears of events, and the connection that asked."""
     daemon.lab.fake.mute = True
     wire = await daemon.lab.wire()
     await wire.call("events.subscribe")
     reader, writer = await daemon.http.connect()
     writer.write(daemon.http.text("POST", "/post/", {"count": 5}))
     await wire.event("session.starting")
+    return wire, reader, writer
+
+
+async def test_a_client_that_goes_takes_its_start_along(daemon: Gatewayed) -> None:
+    wire, _reader, writer = await being_started(daemon)
     writer.close()
     event = await wire.event("session.ended")
     assert event["outcome"] == "stopped"
     await until(lambda: daemon.lab.fake.empty, "all of it is gone")
-    del reader
 
 
 async def half_closed(daemon: Gatewayed, raw: bytes) -> bytes:
@@ -329,12 +336,7 @@ async def test_who_ends_its_input_starts_nothing_and_is_told_so(
 async def test_a_start_whose_client_ends_its_input_ends_and_it_is_told_so(
     daemon: Gatewayed,
 ) -> None:
-    daemon.lab.fake.mute = True
-    wire = await daemon.lab.wire()
-    await wire.call("events.subscribe")
-    reader, writer = await daemon.http.connect()
-    writer.write(daemon.http.text("POST", "/post/", {"count": 5}))
-    await wire.event("session.starting")
+    wire, reader, writer = await being_started(daemon)
     writer.write_eof()
     said = await answer(reader)
     assert (said.status, said.error["type"]) == (400, "invalid_request")
