@@ -59,6 +59,11 @@ class CameraSettings(NamedTuple):
     """Seconds for which a lost source is tried again; 0: not at all."""
 
     @property
+    def colours_later(self) -> bool:
+        """Whether pictures may become rgb24 after decoding; if they are scaled, both is done at once."""
+        return self.pixel_format == "rgb24" and not (self.width or self.height)
+
+    @property
     def is_web_camera(self) -> bool:
         """Whether it comes live from a web server, perhaps as pictures without times, such as MJPEG."""
         return self.live and self.url.scheme in ("http", "https")

@@ -11,6 +11,7 @@ from math import isqrt
 from typing import Any
 
 from camera_settings import BYTES_PER_PIXEL, CameraSettings
+from colours import library
 from decoder import Decoder
 from ffmpeg_command import decoder_call
 from handover import HEADROOM, Handover, Picture
@@ -18,6 +19,7 @@ from nut import NutError
 from operatord_stage.pictures import PAYLOAD_LIMIT
 from operatord_stage.stage import BROKEN_STREAM, NO_NEIGHBOUR, Fault
 from pace import BackOff, Pace
+from picture_reader import PictureReader
 
 NO_MORE = (EOFError, NutError, TimeoutError)
 """How it shows that a decoder delivers no more."""
@@ -41,6 +43,7 @@ class Capture:
         self._stopped = threading.Event()
         self._pace = None if settings.live or settings.fps == 0 else Pace(self._stopped)
         self._decoder = Decoder(settings.url)
+        self._swscale = library() if settings.colours_later else None
         self._size = (0, 0)
         self._arrived = self._reconnects = 0
         self._last_time = self._last_at = 0.0  # of the last frame: its time, and when it came
@@ -92,7 +95,8 @@ class Capture:
 
     def _try_to_open(self, seconds: float) -> bool:
         """Start a decoder; tell whether its first picture comes within so many seconds."""
-        self._decoder.start(decoder_call(self._settings, self._size))
+        call = decoder_call(self._settings, self._size, nearest=self._swscale is not None)
+        self._decoder.start(call)
         try:
             self._stream = self._decoder.open(seconds)
         except NO_MORE as exc:
@@ -103,21 +107,28 @@ class Capture:
     def _play(self) -> bool:
         """Hand the decoder's frames over until there are no more; tell whether that was a proper end."""
         self._stream.wait_for_frames(self._settings.stall_timeout if self._settings.live else None)
-        offset = None if self._arrived else 0.0
+        pixel_format, colours = self._settings.pixel_format, self._decoder.colours
+        pictures = PictureReader(self._stream, pixel_format, colours, self._swscale)
         try:
-            while not self._stopped.is_set():
-                moment, size = self._stream.next_frame()
-                if offset is None:
-                    offset = self._last_time + time.monotonic() - self._last_at - moment
-                self._hand_over(moment + offset, size)
+            self._play_to_end(pictures)
         except NO_MORE as exc:
             return self._decoder.end(exc)
+        finally:
+            pictures.close()
         return False
 
-    def _hand_over(self, moment: float, size: int) -> None:
-        buffer = self._handover.buffer(size)
+    def _play_to_end(self, pictures: PictureReader) -> None:
+        offset = None if self._arrived else 0.0
+        while not self._stopped.is_set():
+            moment, size = self._stream.next_frame()
+            if offset is None:
+                offset = self._last_time + time.monotonic() - self._last_at - moment
+            self._hand_over(moment + offset, size, pictures)
+
+    def _hand_over(self, moment: float, size: int, pictures: PictureReader) -> None:
+        buffer = self._handover.buffer(pictures.bytes)
         with memoryview(buffer) as view:
-            self._stream.read_frame(view[HEADROOM:])
+            pictures.read(size, view[HEADROOM:])
         if self._pace:
             self._pace.wait(moment)
         self._last_time, self._last_at = moment, time.monotonic()

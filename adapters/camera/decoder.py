@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from camera_url import CameraUrl
+from colours import Colours
 from ffmpeg_command import Call
 from ffmpeg_words import (
     advice,
@@ -25,6 +26,7 @@ from ffmpeg_words import (
     parse_words,
     reason,
     source_fps,
+    written_colours,
 )
 from nut import NutReader
 from operatord_stage.stage import BAD_SETTING, Fault
@@ -41,8 +43,8 @@ REMEMBERED = 16
 """Errors that are remembered to explain an end."""
 LONGEST_LINE = 1 << 16
 """Bytes of a line of its words that are looked at: a recording may have a title of any length."""
-FACTS = 1.0
-"""Seconds for ffmpeg's description of the source to arrive once its first picture has."""
+FACTS = 5.0
+"""Seconds for ffmpeg's descriptions to arrive, which it writes before its first picture."""
 
 
 class Decoder:
@@ -52,10 +54,11 @@ class Decoder:
         """Start nothing yet. The URL's secrets are kept out of what is passed on of its words."""
         self.fps: float | None = None  # as the source says
         self.untimed = False  # its pictures have no times, and that rate is ffmpeg's invention
+        self.colours = Colours()  # of the pictures that it writes
         self._secrets, self._hidden = url.secrets, url.hidden_place
         self._errors: deque[str] = deque(maxlen=REMEMBERED)
         self._described = threading.Event()
-        self._opened = self._leaving = self._stopped = False
+        self._opened = self._leaving = self._stopped = self._writes = False
         self._silent_until = 0.0
         self._stop, self._stopper = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,7 +67,7 @@ class Decoder:
         """Start a run. Raises `Fault` if there is no ffmpeg."""
         self._errors.clear()
         self._described.clear()
-        self._opened = self._leaving = False
+        self._opened = self._leaving = self._writes = False
         self._pictures, theirs = pictures_channel()
         pipe = subprocess.PIPE
         try:
@@ -169,7 +172,9 @@ class Decoder:
     def _note(self, text: str) -> None:
         if self.fps is None:
             self.fps, self.untimed = source_fps(text), is_untimed(text)
-        if text.startswith("Output #0"):
+        self._writes = self._writes or text.startswith("Output #0")
+        if self._writes and (colours := written_colours(text)):
+            self.colours = colours
             self._described.set()
 
 

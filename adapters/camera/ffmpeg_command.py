@@ -26,11 +26,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from camera_settings import CameraSettings
+from colours import FORMATS
 
 TIME_BASE = 90_000
 """Ticks of a time stamp in a second: those of RTP and MPEG; frame rates in use come out even."""
 PIXEL_FORMATS = {"gray8": "gray", "gray16le": "gray16le", "rgb24": "rgb24"}
 """ffmpeg's names."""
+NEAREST = "|".join((*FORMATS, "rgb24"))
+"""Of what can be made rgb24 later, ffmpeg writes what loses least of the source."""
 
 PROTOCOLS = {
     "rtsp": "rtsp,rtp,tcp,udp,http",
@@ -63,15 +66,20 @@ class Call(NamedTuple):
     """What it reads on standard input."""
 
 
-def decoder_call(settings: CameraSettings, size: tuple[int, int] = (0, 0)) -> Call:
+def decoder_call(
+    settings: CameraSettings, size: tuple[int, int] = (0, 0), *, nearest: bool = False
+) -> Call:
     """Return how ffmpeg is called to write NUT to its standard output.
 
     Args:
         settings: what is wanted.
         size: width and height in pixels that the stream has already; 0 for a first call.
+        nearest: whether pictures for rgb24 may come as they are decoded.
     """
     arguments = ["ffmpeg", "-hide_banner", "-nostats", "-nostdin", "-loglevel", "level+info"]
-    arguments += [*_input(settings), *_output(settings, size)]
+    pixels = NEAREST if nearest else PIXEL_FORMATS[settings.pixel_format]
+    filters = [*_filters(settings, size), f"format={pixels}"]
+    arguments += [*_input(settings), *_output(filters)]
     return Call(tuple(arguments), _listing(settings) if settings.url.is_network else b"")
 
 
@@ -134,10 +142,10 @@ def _opening(settings: CameraSettings) -> dict[str, str]:
     return options
 
 
-def _output(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
+def _output(filters: list[str]) -> list[str]:
     return [
         # One thread: as many as there are processors gain nothing here, and a container has few.
-        *("-map", "0:v:0", "-filter_threads", "1", "-vf", ",".join(_filters(settings, size))),
+        *("-map", "0:v:0", "-filter_threads", "1", "-vf", ",".join(filters)),
         *("-fps_mode", "passthrough", "-enc_time_base", f"1:{TIME_BASE}"),
         # One thread here, too: with more, the copying of each picture is left to one of them, and the picture
         # is written when the next one or two have come.
@@ -155,7 +163,7 @@ def _filters(settings: CameraSettings, size: tuple[int, int]) -> list[str]:
         chain.append(f"crop={width}:{height}:{x}:{y}:exact=1")
     if scale := _scale(settings, size):
         chain.append(f"scale={scale}")
-    return [*chain, f"format={PIXEL_FORMATS[settings.pixel_format]}"]
+    return chain
 
 
 def _arrival(longest: int) -> list[str]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from colours import MATRICES, UNKNOWN_MATRIX, Colours
+
 LEVEL = re.compile(
     r"^(?:\[(?P<part>[^\]@]+?)(?: @ \S+)?\] )?(?:\[[^\]@]+ @ \S+\] )?"
     r"\[(?P<level>[a-z]+)\] ?(?P<text>.*)$"
@@ -20,6 +22,10 @@ VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?) fps\b")
 UNTIMED = re.compile(r"Stream #0:\d+.*: Video: .*\b(?:25|1200k) tbn\b")
 """The same line, with the ticks in which ffmpeg counts pictures that come without times, at a rate that it
 has made up."""
+WRITTEN = re.compile(
+    r"Stream #0:0.*: Video: rawvideo .*?\), (?P<format>\w+)(?:\((?P<words>[^)]*)\))?"
+)
+"""The line that describes what ffmpeg writes, with what it knows of the colours: as `yuv420p(tv, bt709)`."""
 USERINFO = re.compile(r"(?<=://)[^\s/?#'\"]*@")
 QUERY = re.compile(r"(?<![^\s'\"])((?>[^\s'\"]*?://)[^\s?#'\"]*+)[?#][^\s'\"]*?(?=:?(?:[\s'\"]|$))")
 """Of a word with a URL; no word is looked at twice, however often it has `://`."""
@@ -95,6 +101,15 @@ def source_fps(text: str) -> float | None:
 def is_untimed(text: str) -> bool:
     """Tell whether the description of a video stream says that its pictures have no times."""
     return bool(UNTIMED.search(text[:SHOWN]))
+
+
+def written_colours(text: str) -> Colours | None:
+    """Return what the description of the pictures that ffmpeg writes says; None for another line."""
+    if not (found := WRITTEN.search(text[:SHOWN])):
+        return None
+    words = [word.split("/")[0] for word in (found["words"] or "").split(", ")]
+    matrix = next((MATRICES[word] for word in words if word in MATRICES), UNKNOWN_MATRIX)
+    return Colours(full="pc" in words or found["format"].startswith("yuvj"), matrix=matrix)
 
 
 def reason(errors: list[str], *, opened: bool) -> str:

@@ -138,6 +138,8 @@ class NutReader:
             TimeoutError: nothing came for so many seconds.
         """
         self.width = self.height = 0
+        self.layout = b""
+        """Four letters for how the pixels of a picture are laid out."""
         self._channel = Channel(sock, stop, patience)
         self._codes: list[Code] = []
         self._tick = 0.0  # seconds
@@ -223,7 +225,7 @@ class NutReader:
     def _read_stream(self, packet: Packet) -> None:
         """Read the head of the pictures: number, class, four letters, time base, then sizes."""
         packet.number(), packet.number()
-        packet.take(packet.number())
+        self.layout = packet.take(packet.number())
         packet.number()
         self._shift = packet.number()
         packet.number(), packet.number()  # the distance of times, the decoder's delay

@@ -128,9 +128,31 @@ def test_the_filters_crop_before_they_scale(
     settings = settings_of(crop="640:480:10:20", width=320, fps="30000/1001", pixel_format="rgb24")
     assert settings.fps == Fraction(30000, 1001)
     filters = modules.ffmpeg_command._filters
-    rest = "crop=640:480:10:20:exact=1,scale=320:-1,format=rgb24"
+    rest = "crop=640:480:10:20:exact=1,scale=320:-1"
     assert ",".join(filters(settings, (0, 0))) == f"fps=30000/1001,{rest}"
     assert "scale=320:240" in filters(settings, (320, 240)), "a lost source keeps its size"
+    call = modules.ffmpeg_command.decoder_call(settings)
+    assert f"fps=30000/1001,{rest},format=rgb24" in call.arguments
+
+
+@pytest.mark.parametrize(
+    ("said", "full", "matrix"),
+    [
+        ("yuv420p(tv, bt709, progressive), 64x48 [SAR 1:1], q=2-31, 184 kb/s", False, 1),
+        ("yuvj420p(pc, bt470bg/unknown/unknown, progressive), 64x48", True, 5),
+        ("yuv444p(pc, unknown/bt709/bt709), 64x48", True, 2),
+        ("yuv422p(8 bpc, tv, smpte170m/bt709/bt709, bottom coded first (swapped)), 6x4", False, 6),
+        ("yuvj422p, 64x48", True, 2),
+        ("yuv420p, 64x48", False, 2),
+    ],
+)
+def test_the_colours_that_are_written_are_read_from_its_words(
+    modules: SimpleNamespace, said: str, full: bool, matrix: int
+) -> None:
+    words = modules.ffmpeg_words
+    line = f"Stream #0:0: Video: rawvideo (I420 / 0x30323449), {said}"
+    assert words.written_colours(words.parse_words(f"[info]   {line}", ()).text) == (full, matrix)
+    assert words.written_colours("Stream #0:0: Video: mjpeg (Baseline), yuvj420p(pc), 6x4") is None
 
 
 def test_a_device_is_asked_for_what_is_wanted(
