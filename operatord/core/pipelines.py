@@ -183,6 +183,11 @@ def warnings(name: str, pipeline: Pipeline, *, local: bool = False) -> list[str]
     found = []
     for stage_name, stage in pipeline.stages.items():
         where = f"pipelines.{name}.stages.{stage_name}"
+        if 0 < stage.memory < _MIB:
+            found.append(
+                f"{where}.memory: reserves {stage.memory} bytes, next to nothing; a number without a unit is "
+                "bytes, so write 32MiB for 32 MiB"
+            )
         if local:
             found += process_warnings(where, stage)
             continue

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import os
 import re
+from pathlib import Path
 
 import msgspec
 
@@ -66,15 +67,35 @@ def cautions(config: Config) -> list[str]:
     """Return a sentence for each thing that makes sense, and that its writer may not have meant. They may
     name paths of the engine's machine, so they are not for clients."""
     local = is_local(config.engine)
-    found: list[str] = []
+    found = _relative_warnings(config)
     shipped = shipped_adapters()
     for scheme, adapter in config.sources.items():
         if adapter != shipped.get(scheme):
             found += adapter_warnings(scheme, adapter, local=local)
     for name, pipeline in config.pipelines.items():
         found += warnings(name, pipeline, local=local)
+        found += _warm_warnings(config, name, pipeline)
         found += _unreadable_warnings(config, name, pipeline)
     return found
+
+
+def _relative_warnings(config: Config) -> list[str]:
+    paths = {"state_dir": config.state_dir, "unix": config.unix, "auth.tokens": config.auth.tokens}
+    return [
+        f"{name}: {path} is another place wherever the daemon is started; write the whole path"
+        for name, path in paths.items()
+        if path and not Path(path).expanduser().is_absolute()
+    ]
+
+
+def _warm_warnings(config: Config, name: str, pipeline: Pipeline) -> list[str]:
+    least, most = pipeline.warm_bounds[0], config.limits.sessions
+    if least <= most:
+        return []
+    return [
+        f"pipelines.{name}.warm: keeps {least} slots, more than the sessions that may run at once "
+        f"(limits.sessions: {most})"
+    ]
 
 
 def _unreadable_warnings(config: Config, name: str, pipeline: Pipeline) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from operatord.core.units import Bytes, Duration
+from operatord.settings.checks import cautions
 from operatord.settings.config import (
     Config,
     ConfigError,
@@ -287,6 +288,37 @@ def test_contradiction_is_a_sentence_of_its_own(start: str, data: dict[str, Any]
 def test_all_contradictions_are_found_at_once() -> None:
     problems = refused({"listen": "0.0.0.0:1", "subnets": "ten", "ports": "x", **chain(memory=1)})
     assert len(problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "warning"),
+    [
+        (
+            {"state_dir": "state"},
+            "state_dir: state is another place wherever the daemon is started",
+        ),
+        ({"unix": "run/x.sock"}, "unix: run/x.sock is another place"),
+        (
+            {"pipelines": {"stream": {"warm": 5}}, "limits": {"sessions": 4}},
+            "pipelines.stream.warm: keeps 5 slots, more than the sessions that may run at once "
+            "(limits.sessions: 4)",
+        ),
+        (
+            {"pipelines": {"stream": {"stages": {"probe": {"memory": 32}}}}},
+            "pipelines.stream.stages.probe.memory: reserves 32 bytes, next to nothing",
+        ),
+    ],
+)
+def test_what_makes_sense_and_is_likely_a_slip_is_a_warning(
+    data: dict[str, Any], warning: str
+) -> None:
+    (found,) = cautions(from_dict(data))
+    assert found.startswith(warning)
+
+
+def test_usual_settings_have_no_warnings() -> None:
+    usual = {"state_dir": "~/operatord", "unix": "/run/x.sock"}
+    assert cautions(from_dict(usual)) == cautions(from_dict({})) == []
 
 
 def test_slip_is_met_with_a_suggestion() -> None:
