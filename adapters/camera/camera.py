@@ -19,7 +19,7 @@ Settings, all from the environment:
     loop             True: begin a recording of file: anew at its end    (False)
     rtsp_transport   tcp, udp, or http                               (tcp)
     threads          of the decoder                                  (up to 4)
-    tls_verify       False: for https:, take any certificate. For rtsps: ffmpeg checks none (True)
+    tls_verify       False: take any certificate. Debian 12's ffmpeg checks those of https: only (True)
     device_format, device_size, device_fps
                      what is asked of a v4l2 device, as mjpeg, 1280x720, 30   (what it does anyway)
     connect_timeout  seconds for the source to open                  (30)

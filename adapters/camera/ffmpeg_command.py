@@ -136,9 +136,9 @@ def _opening(settings: CameraSettings) -> dict[str, str]:
         # Of the twenty frames for which ffmpeg would wait, the first three tell the rate.
         options["fpsprobesize"] = "3"
     if settings.url.scheme in ("rtsp", "rtsps"):
-        return options | {"rtsp_transport": settings.transport}
-    if settings.url.scheme == "https":
-        return options | {"tls_verify": str(int(settings.tls_verify))}
+        options["rtsp_transport"] = settings.transport
+    if settings.url.scheme in ("https", "rtsps"):  # for rtsps, Debian 12's ffmpeg passes it over
+        options["tls_verify"] = str(int(settings.tls_verify))
     return options
 
 

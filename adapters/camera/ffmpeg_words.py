@@ -54,7 +54,7 @@ ADVICE = {
     r"\b404 ": "nothing is at that path",
 }
 """What can be done, by what ffmpeg says; the first that is found counts."""
-OWN_NAME = re.compile(r"^(pipe:0|file:\S+|/dev/\S+): ")
+OWN_NAME = re.compile(r"^(?:pipe:0|file:\S+|/dev/\S+|in#0: Error opening input): ")
 """What ffmpeg calls its input, which the sentence around it names already."""
 
 

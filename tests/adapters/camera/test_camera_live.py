@@ -83,7 +83,7 @@ def test_a_wrong_password_is_told_at_once(launch: Launch) -> None:
         ended = launch(server.url("operator:wr0ng@")).ended()
     assert ended.code == 3
     assert f"cannot open {server.url()}: " in ended.sentences
-    assert "401 Unauthorized" in ended.sentences
+    assert "the source wants other credentials" in ended.sentences
     assert "wr0ng" not in ended.sentences
 
 
