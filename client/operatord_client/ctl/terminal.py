@@ -72,6 +72,14 @@ def note(text: str) -> None:
             sys.stderr.flush()
 
 
+def interject(text: str) -> None:
+    """Write to standard error, also while a line is drawn there over and over."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        with suppress(OSError):
+            sys.stderr.write(ERASE)
+    note(text)
+
+
 def settle() -> None:
     """Write what is left of the output. Raises `OutputFailed`, `BrokenPipeError`."""
     if sys.stdout is not None:

@@ -135,6 +135,29 @@ def test_session_that_waits_for_its_turn(
     assert (tmp_path / "f").read_bytes() == stream_of(3)
 
 
+def test_a_stage_that_delivers_nothing_any_more_is_told(
+    daemon: StubDaemon, serve: Serve, tmp_path: Path
+) -> None:
+    stalled = {
+        "method": "event",
+        "params": {
+            "type": "session.stalled", "session_id": SESSION_ID, "stage": "probe", "seconds": 10,
+            "subscription": 1, "seq": 7, "time": "2026-11-30T12:00:00Z",
+        },
+    }  # fmt: skip
+    daemon.on("session.get", located(serve(stream_of(3)[:-60], hold=True)))
+    daemon.on("events.subscribe", golden("rpc: subscribed"), stalled)
+    process = begun(daemon, str(tmp_path / "f"))
+    assert process.stderr
+    said = process.stderr.readline().decode()
+    assert said == f"probe has delivered nothing for 10 s; {SESSION_ID} waits for it\n"
+    asked = daemon.asked("events.subscribe")["params"]
+    assert asked == {"session_id": SESSION_ID, "types": ["session.stalled"]}
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=PATIENCE)
+    assert b"recorded  2 frames" in out
+
+
 @pytest.mark.parametrize("expected", [None, 100])
 def test_bar_on_a_terminal(expected: int | None) -> None:
     pytest.importorskip("rich")

@@ -20,6 +20,7 @@ from operatord_protocol.messages import session_from_wire
 from operatord_protocol.stream import Frame
 
 from .sessions import GONE_WRONG
+from .stalls import Stalls
 
 BAR_WIDTH = 30
 REDRAW_SECONDS = 0.1
@@ -93,7 +94,7 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
     """
     session = RunningSession(ctx.client, session_from_wire(dict(info)))
     try:
-        summary = _received(session, is_own=is_own)
+        summary = _received(session, Stalls(ctx.client, session.id), is_own=is_own)
     except StreamError:
         if session.info.outcome in GONE_WRONG:
             with suppress(NotFound):  # it is forgotten
@@ -103,11 +104,11 @@ def receive(ctx: Context, info: Mapping[str, Any], *, is_own: bool) -> int:
     return OK
 
 
-def _received(session: RunningSession, *, is_own: bool) -> Summary:
+def _received(session: RunningSession, stalls: Stalls, *, is_own: bool) -> Summary:
     with session if is_own else nullcontext():
         stream = session.frames()
         stream.before_read = Outlet(stream.fileno()).wait
-        with stream:
+        with stream, stalls:
             summary = take(stream)
         if not is_own:
             _see_to_its_end(session)

@@ -33,11 +33,13 @@ REDRAW_SECONDS = 0.1
 
 def record(ctx: Context, args: Namespace) -> int:
     """Write the stream of a session to a file, and print what was written."""
+    from .stalls import Stalls  # noqa: PLC0415 - not for --help
+
     target = _target(args.file)
     session = ctx.client.attach(ctx.session_id(args.id))
     recording = _Recording(ctx, args.file)
     try:
-        with (gauge := _gauge()):
+        with Stalls(ctx.client, session.id), (gauge := _gauge()):
             recording.run(session, target, gauge, args)
     except KeyboardInterrupt:
         recording.tell()
