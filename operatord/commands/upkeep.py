@@ -95,7 +95,7 @@ def _upkeep(args: argparse.Namespace, act: Callable[[Any], str]) -> int:
         return EXIT_USAGE
     from operatord import logs  # noqa: PLC0415
     from operatord.state.identity import StateDirUnusable  # noqa: PLC0415
-    from operatord.state.upkeep import CannotDo  # noqa: PLC0415
+    from operatord.state.targets import CannotDo  # noqa: PLC0415
 
     logs.configure(config.log)
     try:

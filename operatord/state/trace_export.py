@@ -17,16 +17,24 @@ from operatord.store.journal_file import JOURNAL
 from operatord.store.reader import reading
 from operatord.store.schema import WrongVersion
 
+from .targets import require_foreign, require_kind
+
+TRACE = b'{"at":'
+"""What each line of a trace begins with."""
+
 
 class NothingRecorded(Exception):
     """There is no journal that can be read here, or nothing in it that ran; the text says which."""
 
 
-def export_trace(state_dir: Path, target: Path) -> int:
+def export_trace(state_dir: Path, target: Path, settings: Path | None = None) -> int:
     """Write the sessions that the journal in ``state_dir`` remembers; return how many.
 
-    The daemon may go on meanwhile. Raises `NothingRecorded`, `simulation.recorded.TraceError`.
+    The daemon may go on meanwhile. A file that is there is replaced if it is a trace, or empty. Raises
+    `targets.CannotDo`, `NothingRecorded`, `simulation.recorded.TraceError`, `OSError`.
     """
+    require_foreign(target, state_dir, settings)
+    require_kind(target, TRACE, "trace")
     journal = state_dir / JOURNAL
     if not journal.exists():
         raise NothingRecorded(f"{state_dir} has no journal: no daemon has run with it")

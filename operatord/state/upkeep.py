@@ -29,12 +29,9 @@ from .identity import (
     write_whole,
 )
 from .lock import PROCESSES, StateDirBusy, StateLock
+from .targets import CannotDo, beginning, require_foreign, require_kind
 
 ANOTHER = "name a file that `operatord backup` wrote; nothing was changed"
-
-
-class CannotDo(Exception):
-    """Nothing was changed; the text says why."""
 
 
 def backup(
@@ -68,32 +65,10 @@ def backup(
 
 def _require_spare(target: Path, state_dir: Path, settings: Path | None) -> None:
     """Raise `CannotDo` where a backup would take the place of anything but a backup, `OSError`."""
-    if _is_below(target.resolve(), state_dir):
-        raise CannotDo(
-            f"{target} is in the state directory {state_dir}, where the daemon has its own files: name a "
-            "file elsewhere"
-        )
-    if not target.exists():
-        return
-    if not target.is_file():
+    require_foreign(target, state_dir, settings)
+    if target.exists() and not target.is_file():
         raise CannotDo(f"{target} is not a file, and is left as it is: name a file")
-    if settings is not None and settings.exists() and target.samefile(settings):
-        raise CannotDo(f"{target} has the settings, and is left as it is: name another file")
-    if _beginning(target) not in (b"", MAGIC):
-        raise CannotDo(
-            f"{target} is there already and is not a backup, so it is left as it is: name another file"
-        )
-
-
-def _is_below(path: Path, directory: Path) -> bool:
-    """Tell whether a resolved path leads into a directory, by whichever name. Raises `OSError`."""
-    return any(each.exists() and each.samefile(directory) for each in path.parents)
-
-
-def _beginning(file: Path) -> bytes:
-    """Return what shows whether a file is SQLite's. Raises `OSError`."""
-    with file.open("rb") as opened:
-        return opened.read(len(MAGIC))
+    require_kind(target, MAGIC, "backup")
 
 
 def restore(source: Path, state_dir: Path) -> str:
@@ -131,7 +106,7 @@ def _require_database(source: Path) -> None:
     if not source.is_file() and (kind := kind_of(source)):
         what = "a link to something that is not a file" if kind == "a link" else kind
         raise CannotDo(f"{source} is {what}, not a backup: {ANOTHER}")
-    begin = _beginning(source)
+    begin = beginning(source, len(MAGIC))
     if not begin:
         raise CannotDo(f"{source} is empty, not a backup: {ANOTHER}")
     if begin != MAGIC:

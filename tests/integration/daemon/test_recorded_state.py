@@ -20,8 +20,9 @@ from test_restart import LaterClock, Machine
 from operatord.engines import base
 from operatord.simulation.recorded import read
 from operatord.state.sweep import CannotSweep, Options, sweep_once
+from operatord.state.targets import CannotDo
 from operatord.state.trace_export import NothingRecorded, export_trace
-from operatord.state.upkeep import CannotDo, backup, restore
+from operatord.state.upkeep import backup, restore
 from operatord.store.journal_file import JOURNAL
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -155,6 +156,29 @@ async def test_commands_read_it_without_a_daemon(
     restore(tmp_path / "backup", copy)
     wire = await machine.start()
     assert await get(wire, views["running"]) == views["running"]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("state/journal.sqlite", "is in the state directory"),
+        ("state/new.jsonl", "is in the state directory"),
+        ("settings.yaml", "has the settings"),
+        ("thesis.txt", "is not a trace"),
+    ],
+)
+def test_a_trace_takes_the_place_of_nothing_else(
+    machine: Machine, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "settings.yaml").write_text("engine: process")
+    (tmp_path / "thesis.txt").write_text("All is water.")
+    place = machine.state_dir / Path(name).name if name.startswith("state/") else tmp_path / name
+    before = place.read_bytes() if place.exists() else None
+    with pytest.raises(CannotDo, match=said):
+        export_trace(machine.state_dir, place, tmp_path / "settings.yaml")
+    assert (place.read_bytes() if place.exists() else None) == before
+    for _ in range(2):  # the second takes the place of the first
+        assert export_trace(machine.state_dir, tmp_path / "trace.jsonl") == 1
 
 
 async def test_commands_say_of_a_newer_journal_that_they_cannot_read_it(
