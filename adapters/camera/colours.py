@@ -21,8 +21,6 @@ QUIET = -8
 """The library's level of messages: none."""
 BICUBIC = 4
 """How chroma is brought to the size of the picture where there is a choice: as ffmpeg does it by itself."""
-RGB24 = 2
-"""The library's number of the format."""
 AS_THEY_ARE = (0, 1 << 16, 1 << 16)
 """Brightness, contrast and saturation, in 65536ths."""
 BEYOND = 64
@@ -31,20 +29,51 @@ STEP = 16
 """Pixels that are treated at once: rows of other widths get room for as many."""
 
 
+class Plane(NamedTuple):
+    """A part of a picture: so many bytes for each so many pixels of a row, in every so manieth row."""
+
+    bytes: int
+    across: int = 1
+    down: int = 1
+
+    def row(self, width: int) -> int:
+        """Return the bytes of a row."""
+        return self.bytes * -(-width // self.across)
+
+    def rows(self, height: int) -> int:
+        """Return how many rows there are."""
+        return -(-height // self.down)
+
+
 class Layout(NamedTuple):
-    """How a picture's planes are laid out, one after the other, in rows without gaps."""
+    """How a picture's planes follow each other, in rows without gaps."""
 
-    number: int
-    """The library's, of the format."""
-    across: int
-    """Pixels in a row for one of chroma."""
-    down: int
+    name: str
+    """ffmpeg's."""
+    planes: tuple[Plane, ...]
 
 
-LAYOUTS = {b"I420": Layout(0, 2, 2), b"Y42B": Layout(4, 2, 1), b"444P": Layout(5, 1, 1)}
-"""By what NUT calls them."""
-FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p")
-"""ffmpeg's names of these. A j stands for the full range."""
+def planar(size: int, across: int, down: int) -> tuple[Plane, ...]:
+    """Return the planes of luma and twice chroma, in samples of so many bytes."""
+    return (Plane(size), *[Plane(size, across, down)] * 2)
+
+
+LAYOUTS = {
+    b"I420": Layout("yuv420p", planar(1, 2, 2)),
+    b"Y42B": Layout("yuv422p", planar(1, 2, 1)),
+    b"444P": Layout("yuv444p", planar(1, 1, 1)),
+    b"NV12": Layout("nv12", (Plane(1), Plane(2, 2, 2))),
+    b"YUY2": Layout("yuyv422", (Plane(4, 2),)),
+    b"UYVY": Layout("uyvy422", (Plane(4, 2),)),
+    b"Y3\x0b\x0a": Layout("yuv420p10le", planar(2, 2, 2)),
+    b"Y3\x0a\x0a": Layout("yuv422p10le", planar(2, 2, 1)),
+    b"Y3\x00\x0a": Layout("yuv444p10le", planar(2, 1, 1)),
+}
+"""By what NUT calls them. Of a source in another one ffmpeg makes the nearest of these first."""
+FULL_RANGE = ("yuvj420p", "yuvj422p", "yuvj444p")
+"""Other names of three of these, which stand for luma from 0 to 255."""
+FORMATS = (*(layout.name for layout in LAYOUTS.values()), *FULL_RANGE)
+"""ffmpeg's names of them all."""
 MATRICES = {
     "bt709": 1,
     "fcc": 4,
@@ -80,12 +109,13 @@ def library() -> ctypes.CDLL | None:
         except OSError:
             continue
         pointer, number = ctypes.c_void_p, ctypes.c_int
+        found.av_get_pix_fmt.argtypes = [ctypes.c_char_p]  # this and the last one are libavutil's
         found.sws_getContext.restype = found.sws_getCoefficients.restype = pointer
         found.sws_getContext.argtypes = [*[number] * 7, *[pointer] * 3]
         found.sws_setColorspaceDetails.argtypes = [pointer, pointer, number, pointer, *[number] * 4]
         found.sws_scale.argtypes = [pointer, Places, Numbers, number, number, Places, Numbers]
         found.sws_freeContext.argtypes = [pointer]
-        found.av_log_set_level(QUIET)  # of libavutil, which comes with it
+        found.av_log_set_level(QUIET)
         return found
     return None
 
@@ -98,30 +128,30 @@ class Converter:
     ) -> None:
         width, self._height = size
         self._library, self._row = swscale, 3 * width
-        self._lay_out(layout, width)
+        self._lay_out(layout.planes, width)
         padded = width % STEP > 0
         wide = 3 * (width + padded * STEP)
         self._room = bytearray(wide * self._height + BEYOND) if padded else None
         self._wide = Numbers(wide)
         same = (width, self._height)
+        made, wanted = map(swscale.av_get_pix_fmt, (layout.name.encode(), b"rgb24"))
         self._context = swscale.sws_getContext(
-            *same, layout.number, *same, RGB24, BICUBIC, None, None, None
+            *same, made, *same, wanted, BICUBIC, None, None, None
         )
         if not self._context:
             raise MemoryError
-        made, default = map(swscale.sws_getCoefficients, (colours.matrix, UNKNOWN_MATRIX))
+        matrix, default = map(swscale.sws_getCoefficients, (colours.matrix, UNKNOWN_MATRIX))
         swscale.sws_setColorspaceDetails(
-            self._context, made, colours.full, default, 0, *AS_THEY_ARE
+            self._context, matrix, colours.full, default, 0, *AS_THEY_ARE
         )
 
-    def _lay_out(self, layout: Layout, width: int) -> None:
-        across, down = -(-width // layout.across), -(-self._height // layout.down)
-        luma, chroma = width * self._height, across * down
-        room = bytearray(luma + 2 * chroma + BEYOND)
+    def _lay_out(self, planes: tuple[Plane, ...], width: int) -> None:
+        sizes = [plane.row(width) * plane.rows(self._height) for plane in planes]
+        room = bytearray(sum(sizes) + BEYOND)
         self.source = memoryview(room)[:-BEYOND]
         begin = address(room)
-        self._planes = Places(begin, begin + luma, begin + luma + chroma)
-        self._strides = Numbers(width, across, across)
+        self._planes = Places(*(begin + sum(sizes[:number]) for number in range(len(planes))))
+        self._strides = Numbers(*(plane.row(width) for plane in planes))
 
     def convert(self, view: memoryview) -> None:
         """Write the picture that is in `source` to a view of just as many bytes as it has in rgb24."""
