@@ -8,6 +8,7 @@ import contextlib
 import socket
 from collections.abc import Mapping
 
+from operatord.core import plans
 from operatord.core.sources.adapters import URL
 from operatord.core.sources.url import SourceUrl, parse_source, scheme_of
 from operatord.streams.relay import Relay
@@ -41,9 +42,22 @@ class Source:
 
 def remote(text: str) -> SourceUrl | None:
     """Return a URL that has a host; None for another one, and for what is none."""
+    url = _parsed(text)
+    return None if url is None or url.is_local else url
+
+
+def local_source(env: Mapping[str, str]) -> plans.Source | None:
+    """Return the file or device that a stage is to read, which it is given; None if it reads another source.
+
+    A session's has to be allowed, since clients name it. Who checks an image has named it themselves.
+    """
+    url = _parsed(text := env.get(URL, ""))
+    return plans.Source("check-stage", text, url.path) if url and url.is_local else None
+
+
+def _parsed(text: str) -> SourceUrl | None:
     with contextlib.suppress(ValueError):
-        url = parse_source(text, [scheme_of(text)])
-        return None if url.is_local else url
+        return parse_source(text, [scheme_of(text)])
     return None
 
 

@@ -19,7 +19,7 @@ from .bench import Bench, Launch, Place, Running
 from .consumer import CONSUME, SILENT, Consumer, meet
 from .pictures import FRAMES, Pictures
 from .seen import Ending, Seen
-from .source import Source
+from .source import Source, local_source
 from .subject import Address, Subject
 from .upstream import Script, Upstream
 
@@ -235,4 +235,4 @@ class Trial:
 
 def usual_options(subject: Subject) -> Options:
     """Return what its container is given besides, as a session would."""
-    return engine_options(subject.stage)
+    return engine_options(subject.stage, local_source(subject.env))

@@ -63,12 +63,8 @@ async def scanner() -> AsyncIterator[int]:
 
 async def test_camera_keeps_the_contract(engine_folder: Path, ffmpeg: str) -> None:
     engine_folder.chmod(0o755)  # the adapter runs as nobody
-    make_video(ffmpeg, engine_folder / "scan.mkv", "-c:v", "ffv1", frames=400, rate=100)
-    reader = {"image": "operatord-camera", "volumes": [f"{engine_folder}:/srv/recordings"]}
-    settings = engine_folder / "settings.json"
-    settings.write_text(json.dumps({"sources": {"file": reader}}))
-    url = "source_url=file:/srv/recordings/scan.mkv"
-    assert await failing("camera", "--config", str(settings), "--env", url) == set()
+    scan = make_video(ffmpeg, engine_folder / "scan.mkv", "-c:v", "ffv1", frames=400, rate=100)
+    assert await failing("camera", "--env", f"source_url=file:{scan}") == set()
 
 
 async def test_scanner_s_adapter_keeps_the_contract() -> None:
