@@ -25,6 +25,8 @@ NO_MORE = (EOFError, NutError, TimeoutError)
 """How it shows that a decoder delivers no more."""
 LEAST_PATIENCE = 2.0
 """Seconds for the last attempt to open a source, which may begin when the time is nearly over."""
+ENDS_EARLY, ENDS_EARLY_SECONDS = 0.02, 1.0
+"""Of what a recording says that it has: the part, and the seconds, by which its sound may be longer."""
 
 MOST_REFUSALS = 2
 """Times in a row that a lost source may refuse its credentials. One may be a camera that begins; after a few
@@ -140,12 +142,22 @@ class Capture:
         if self._settings.live:
             return self._reconnect()
         if whole and not self._settings.loop:
+            self._tell_if_cut()
             return False
         if whole and came and self._try_to_open(self._settings.open_timeout):
             return True  # a container that the decoder cannot wind back
         raise Fault(
             BROKEN_STREAM, f"{self._settings.url.shown} broke off: {self._decoder.reason()}"
         )
+
+    def _tell_if_cut(self) -> None:
+        """Say so if a recording has ended long before what its head promises: to ffmpeg it is whole."""
+        said, came = self._decoder.seconds or 0.0, self._last_time
+        if came < said * (1 - ENDS_EARLY) - ENDS_EARLY_SECONDS:
+            say(
+                f"{self._settings.url.shown} ends after {came:.1f} s, and says that it has {said:.1f} s: "
+                "it may have been cut in copying"
+            )
 
     def _reconnect(self) -> bool:
         """Open a lost source again; return False if this was closed meanwhile. Raises `Fault`."""

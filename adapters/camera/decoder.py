@@ -26,6 +26,7 @@ from ffmpeg_words import (
     parse_words,
     reason,
     source_fps,
+    source_seconds,
     written_colours,
 )
 from nut import NutReader
@@ -53,6 +54,7 @@ class Decoder:
     def __init__(self, url: CameraUrl) -> None:
         """Start nothing yet. The URL's secrets are kept out of what is passed on of its words."""
         self.fps: float | None = None  # as the source says
+        self.seconds: float | None = None  # of a recording, as its head says
         self.untimed = False  # its pictures have no times, and that rate is ffmpeg's invention
         self.colours = Colours()  # of the pictures that it writes
         self._secrets, self._hidden = url.secrets, url.hidden_place
@@ -172,6 +174,8 @@ class Decoder:
     def _note(self, text: str) -> None:
         if self.fps is None:
             self.fps, self.untimed = source_fps(text), is_untimed(text)
+        if self.seconds is None:
+            self.seconds = source_seconds(text)
         self._writes = self._writes or text.startswith("Output #0")
         if self._writes and (colours := written_colours(text)):
             self.colours = colours

@@ -19,6 +19,8 @@ LEVEL = re.compile(
 """A line with `-loglevel level+info`: the part of ffmpeg that speaks, a part of that, the level, the text."""
 VIDEO = re.compile(r"Stream #0:\d+.*: Video: .*?\b(?P<fps>\d+(?:\.\d+)?) fps\b")
 """The line that describes a video stream, if it says a rate; thousands ("60k fps") are ticks of its clock."""
+DURATION = re.compile(r"^\s*Duration: (?P<hours>\d+):(?P<minutes>\d\d):(?P<seconds>\d\d\.\d+)")
+"""The line that says how long a recording is, by its own head."""
 UNTIMED = re.compile(r"Stream #0:\d+.*: Video: .*\b(?:25|1200k) tbn\b")
 """The same line, with the ticks in which ffmpeg counts pictures that come without times, at a rate that it
 has made up."""
@@ -43,7 +45,8 @@ REFUSED = re.compile(r"\b40[13] |Unauthorized|Forbidden", re.IGNORECASE)
 ADVICE = {
     "Permission denied": "the user of this stage may not read it: change its permissions, or set user or "
     "group_add of the adapter",
-    "moov atom not found": "it is no whole recording: it was not finished by its writer, or cut in copying",
+    "moov atom not found": "it is no recording, or not a whole one: not finished by its writer, or cut in "
+    "copying",
     "Invalid data found": "it is no video that ffmpeg can read",
     "matches no streams": "there is no video in it",
     "not on whitelist": "this is no kind of file that is read as video",
@@ -79,7 +82,7 @@ def parse_words(
     """
     found = LEVEL.match(line.strip())
     level, text = (found["level"], found["text"]) if found else ("info", line.strip())
-    part = f"{found['part']}: " if found and found["part"] else ""
+    part = f"{found['part']}: " if found and found["part"] not in (None, "NULL") else ""
     shown = redact(part + text, secrets)
     relay, known = hidden_place
     return Line(level, (shown.replace(relay, known) if relay else shown)[:SHOWN])
@@ -96,6 +99,14 @@ def source_fps(text: str) -> float | None:
     """Return the frames a second that the description of a video stream says; None for another line."""
     found = VIDEO.search(text[:SHOWN])
     return float(found["fps"]) if found else None
+
+
+def source_seconds(text: str) -> float | None:
+    """Return how long a recording says it is; None for another line."""
+    found = DURATION.search(text[:SHOWN])
+    if found is None:
+        return None
+    return 3600 * int(found["hours"]) + 60 * int(found["minutes"]) + float(found["seconds"])
 
 
 def is_untimed(text: str) -> bool:

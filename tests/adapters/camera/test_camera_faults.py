@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import shared_host
-from camera_lab import PATIENCE, Camera, Consumer
+from camera_lab import PATIENCE, Camera, Consumer, make_video
 
 Launch = Callable[..., Camera]
 
@@ -122,3 +122,22 @@ def test_it_is_told_late_what_to_read(launch: Launch, recording: Path) -> None:
     with Consumer(camera.port()) as consumer:
         assert len(consumer.frames()) == 20
     assert camera.ended().code == 0
+
+
+def test_a_recording_that_was_cut_says_how_much_is_there(
+    launch: Launch, decoder: str, tmp_path: Path
+) -> None:
+    whole = make_video(
+        decoder, tmp_path / "a.mp4", "-c:v", "mpeg4", "-movflags", "faststart", frames=100
+    )
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    for path, said in ((whole, ""), (cut, "and says that it has 5.0 s: it may have been cut")):
+        camera = launch(f"file:{path}", fps=0)
+        with Consumer(camera.port()) as consumer:
+            frames = consumer.frames()
+        ended = camera.ended()
+        assert ended.code == 0
+        assert said in ended.sentences
+        assert bool(said) == ("ends after" in ended.sentences)
+        assert (len(frames) == 100) == (not said)

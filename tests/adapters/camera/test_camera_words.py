@@ -197,7 +197,7 @@ def test_a_relay_is_called_what_the_source_was_registered_as(modules: SimpleName
 @pytest.mark.parametrize(
     ("said", "advice"),
     [
-        ("mov,mp4: moov atom not found", "; it is no whole recording"),
+        ("mov,mp4: moov atom not found", "; it is no recording, or not a whole one"),
         ("file:/a.mkv: Permission denied", "; the user of this stage may not read it"),
         ("Stream map '0:v:0' matches no streams", "; there is no video in it"),
         ("stream 0, offset 0x2c: partial file", "; its table is at its end, and the web server"),
