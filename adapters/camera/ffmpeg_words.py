@@ -47,7 +47,7 @@ ADVICE = {
     "group_add of the adapter",
     "moov atom not found": "it is no recording, or not a whole one: not finished by its writer, or cut in "
     "copying",
-    "Invalid data found": "it is no video that ffmpeg can read",
+    "Invalid data found": "what came, if anything did, is no video that ffmpeg can read",
     "matches no streams": "there is no video in it",
     "not on whitelist": "this is no kind of file that is read as video",
     "partial file": "its table is at its end, and the web server gives no parts of files (Range): have "
@@ -59,6 +59,10 @@ ADVICE = {
 """What can be done, by what ffmpeg says; the first that is found counts."""
 OWN_NAME = re.compile(r"^(?:pipe:0|file:\S+|/dev/\S+|in#0: Error opening input): ")
 """What ffmpeg calls its input, which the sentence around it names already."""
+
+
+NO_REASON = "concat: Impossible to open"
+"""What is said before the reason, by the list in which a URL is kept from other users."""
 
 
 class Line(NamedTuple):
@@ -125,9 +129,10 @@ def written_colours(text: str) -> Colours | None:
 
 def reason(errors: list[str], *, opened: bool) -> str:
     """Return the error that says most, as a clause: the first one, or the last one of a source that ran."""
-    if not errors:
+    telling = [each for each in errors if not each.startswith(NO_REASON)] or errors
+    if not telling:
         return "it ended"
-    return OWN_NAME.sub("", errors[-1] if opened else errors[0]).rstrip(". ")
+    return OWN_NAME.sub("", telling[-1] if opened else telling[0]).rstrip(". ")
 
 
 def advice(errors: list[str]) -> str:

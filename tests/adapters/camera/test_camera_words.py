@@ -155,6 +155,14 @@ def test_the_colours_that_are_written_are_read_from_its_words(
     assert words.written_colours("Stream #0:0: Video: mjpeg (Baseline), yuvj420p(pc), 6x4") is None
 
 
+def test_the_reason_is_what_says_most(modules: SimpleNamespace) -> None:
+    reason = modules.ffmpeg_words.reason
+    said = ["concat: Impossible to open 'rtsp://h/x'", "pipe:0: Connection timed out"]
+    assert reason(said, opened=False) == reason(said, opened=True) == "Connection timed out"
+    assert reason(said[:1], opened=True) == said[0]
+    assert reason([], opened=False) == "it ended"
+
+
 def test_a_device_is_asked_for_what_is_wanted(
     settings_of: Callable[..., Any], modules: SimpleNamespace
 ) -> None:
