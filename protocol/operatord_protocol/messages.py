@@ -248,7 +248,7 @@ Host = Annotated[
         min_length=1,
         max_length=253,
         pattern=r"^[A-Za-z0-9._:%-]+(?!\n)$",
-        description="the name or the address of a host, without a port",
+        description="the name or the address of a host, without a port; a URL goes into url",
     ),
 ]
 

@@ -67,7 +67,7 @@ def test_likely_choice_in_what_argparse_says(said: str, hint: str) -> None:
         (
             m.ProbeRegisterParams,
             {**ADDRESS, "host": "10.0.0.7/24"},
-            "params.host: expected the name or the address of a host, without a port",
+            "params.host: expected the name or the address of a host, without a port; a URL goes into url",
         ),
         (
             m.SessionStartParams,
