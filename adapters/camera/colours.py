@@ -30,7 +30,7 @@ STEP = 16
 
 
 class Plane(NamedTuple):
-    """A part of a picture: so many bytes for each so many pixels of a row, in every so manieth row."""
+    """A part of a picture: `bytes` for every `across` pixels of a row, in one of `down` rows."""
 
     bytes: int
     across: int = 1
