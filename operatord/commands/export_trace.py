@@ -27,6 +27,9 @@ def add_export_trace(commands: Any) -> None:
 
 
 def _export_trace(args: argparse.Namespace) -> int:
+    if str(args.trace) == "-":
+        say("a trace is a file of its own, and is not written to standard output: name a file")
+        return EXIT_USAGE
     config = load_settings(args)
     if config is None:
         return EXIT_USAGE

@@ -226,12 +226,13 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def draft_of(path: Path) -> Iterator[Path]:
+def draft_of(path: Path, name: str = "") -> Iterator[Path]:
     """Give the name of a file beside ``path`` that takes its place at the end, or is gone after an error.
 
-    Raises `OSError`, which names ``path`` and not a file that nobody has asked for.
+    ``name``: its name, where the usual one may be somebody else's file. Raises `OSError`, which names
+    ``path`` and not a file that nobody has asked for.
     """
-    draft = path.with_name(path.name + ".new")
+    draft = path.with_name(name or path.name + ".new")
     try:
         yield draft
         draft.replace(path)

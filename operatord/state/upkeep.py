@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
 import sqlite3
 from pathlib import Path
@@ -51,8 +52,8 @@ def backup(
     _require_spare(target, state_dir, settings)
     if target.exists() and not force:
         raise CannotDo(f"{target} is there already: name another file, or replace it with --force")
-    with draft_of(target.resolve()) as draft:  # where a link leads, or the link would be lost
-        draft.unlink(missing_ok=True)
+    own = f".{secrets.token_hex(8)}.new"  # nobody else's file
+    with draft_of(target.resolve(), own) as draft:  # where a link leads, or the link would be lost
         os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         try:
             copy_journal(state_dir / JOURNAL, draft, instance)
@@ -69,6 +70,19 @@ def _require_spare(target: Path, state_dir: Path, settings: Path | None) -> None
     if target.exists() and not target.is_file():
         raise CannotDo(f"{target} is not a file, and is left as it is: name a file")
     require_kind(target, MAGIC, "backup")
+    if target.exists() and target.stat().st_size and not _is_backup(target):
+        raise CannotDo(
+            f"{target} is a database, but not one that `operatord backup` wrote, and is left as it is: name "
+            "another file"
+        )
+
+
+def _is_backup(file: Path) -> bool:
+    """Tell whether a database is an earlier backup. Raises `OSError`."""
+    try:
+        return instance_of(file) is not None
+    except (WrongVersion, sqlite3.Error, UnicodeDecodeError):
+        return False
 
 
 def restore(source: Path, state_dir: Path) -> str:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import docker
 import pytest
-from daemon_lab import Json, until
+from daemon_lab import Json, Wire, until
 from fault_lab import SMALL_FRAMES, Ground, Life, ground_with_people, hello, settings
 
 from operatord.machine.failpoints import FAILPOINTS
@@ -101,6 +101,8 @@ CASES = [
     *cases("finish", STOPPED, "engine.logs 1", "engine.remove 1*", "engine.remove 3"),
     *cases("finish", STOPPED, "engine.remove_network 1", "journal.commit 1"),
 ]
+LEASE = {"ttl": 600}
+"""Longer than any case takes."""
 MARKING = [*cases("claim", "", "engine.claim 1"), *cases("release", "", "engine.release 1")]
 """Around the instance's mark there is no third session, and at its end no session at all."""
 SELDOM = [case for case in CASES if not case.often]
@@ -139,11 +141,21 @@ async def start(ground: Ground, place: str) -> None:
         await life.died()
 
 
+async def past_all_commits(ground: Ground, wire: Wire, session: Json) -> None:
+    """Return when the daemon has nothing to write down any more of a session that runs.
+
+    What others can read in the journal is committed, but its failpoint after that may still come. The answer
+    to an extended lease waits for the whole of it.
+    """
+    await ground.written_down("session.running", session)
+    await wire.call("session.extend", session_id=session["session_id"], **LEASE)
+
+
 async def stop(ground: Ground, place: str) -> None:
     async with ground.life(f"{place}@") as life:
         wire = await life.wire()
-        third = await wire.call("session.start", count=1000, env=SMALL_FRAMES)
-        await ground.written_down("session.running", third)
+        third = await wire.call("session.start", count=1000, env=SMALL_FRAMES, lease=LEASE)
+        await past_all_commits(ground, wire, third)
         ground.arm()
         wire.begin("session.stop", session_id=third["session_id"])
         await life.died()
@@ -153,10 +165,10 @@ async def attach(ground: Ground, place: str) -> None:
     async with ground.life(f"{place}@", settings(TIGHT)) as life:
         wire = await life.wire()
         third = await wire.call(
-            "session.start", count=1000, env=SMALL_FRAMES, on_shortage="degrade"
+            "session.start", count=1000, env=SMALL_FRAMES, on_shortage="degrade", lease=LEASE
         )
         assert third["degraded"] is True
-        await ground.written_down("session.running", third)
+        await past_all_commits(ground, wire, third)
         ground.rewrite(settings())
         ground.arm()
         wire.begin("system.reload")

@@ -181,6 +181,24 @@ def test_a_trace_takes_the_place_of_nothing_else(
         assert export_trace(machine.state_dir, tmp_path / "trace.jsonl") == 1
 
 
+def test_a_backup_takes_the_place_of_nothing_else(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "scan.new").write_text("three weeks of work")
+    patients = tmp_path / "patients.db"
+    with closing(sqlite3.connect(patients)) as db, db:
+        db.execute("CREATE TABLE patient (name)")
+    before = patients.read_bytes()
+    for other in (patients, machine.state_dir.parent / "another.sqlite"):
+        if other != patients:
+            other.write_bytes((machine.state_dir / JOURNAL).read_bytes())
+        with pytest.raises(CannotDo, match="not one that `operatord backup` wrote"):
+            backup(machine.state_dir, other, force=True)
+    assert patients.read_bytes() == before
+    for _ in range(2):  # the second takes the place of the first
+        backup(machine.state_dir, tmp_path / "scan", force=True)
+    assert (tmp_path / "scan.new").read_text() == "three weeks of work"
+    assert not list(tmp_path.glob(".*.new"))
+
+
 async def test_commands_say_of_a_newer_journal_that_they_cannot_read_it(
     machine: Machine, tmp_path: Path
 ) -> None:
