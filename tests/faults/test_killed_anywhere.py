@@ -88,7 +88,8 @@ CASES = [
     Case("stop", "journal.commit.after:1", STOPPED),
     *cases("stop", STOPPED, "journal.commit 2"),
     *cases("stop", f"{STOPPED} or {RUNNING}", "engine.inspect 2", "engine.inspect 6"),
-    *cases("stop", STOPPED, "engine.stop 1*", "engine.stop 2", "engine.stop 3"),
+    # No third: a stage whose neighbours have been stopped may have ended by itself before its turn.
+    *cases("stop", STOPPED, "engine.stop 1*", "engine.stop 2"),
     *cases("stop", STOPPED, "engine.logs 1*", "engine.logs 3"),
     *cases("stop", STOPPED, "engine.remove 1", "engine.remove 3*", "engine.remove_network 1*"),
     *cases("attach", RUNNING, "engine.image_ids 1", "engine.create 1", "engine.start 1*"),
