@@ -13,38 +13,39 @@ from camera_lab import Camera, Consumer
 
 Launch = Callable[..., Camera]
 
-BT709 = ("-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709")
+BT709 = "-colorspace bt709 -color_primaries bt709 -color_trc bt709"
 SOURCES = {
-    "limited": ("mkv", "64x48", "-c:v", "ffv1", "-pix_fmt", "yuv420p"),
-    "bt709": ("mkv", "64x48", "-c:v", "ffv1", "-pix_fmt", "yuv420p", *BT709),
-    "bt709-full": ("mkv", "64x48", "-c:v", "ffv1", "-pix_fmt", "yuvj420p", *BT709),
-    "bt2020": ("mkv", "64x48", "-c:v", "ffv1", "-pix_fmt", "yuv422p", "-colorspace", "bt2020nc"),
-    "jpeg": ("mkv", "64x48", "-c:v", "mjpeg", "-pix_fmt", "yuvj420p"),
-    "jpeg-422": ("mkv", "64x48", "-c:v", "mjpeg", "-pix_fmt", "yuvj422p"),
-    "jpeg-444": ("mkv", "64x48", "-c:v", "mjpeg", "-pix_fmt", "yuvj444p"),
-    "ragged": ("mkv", "70x50", "-c:v", "ffv1", "-pix_fmt", "yuv420p"),
-    "odd": ("mkv", "33x27", "-c:v", "ffv1", "-pix_fmt", "yuv420p"),
-    "odd-rows": ("mkv", "64x27", "-c:v", "ffv1", "-pix_fmt", "yuv422p"),
-    "a-pixel": ("mkv", "1x1", "-c:v", "ffv1", "-pix_fmt", "yuv444p"),
-    "rgb": ("mkv", "70x50", "-c:v", "png", "-pix_fmt", "rgb24"),
-    "gray": ("mkv", "70x50", "-c:v", "ffv1", "-pix_fmt", "gray"),
-    "webcam": ("nut", "70x50", "-c:v", "rawvideo", "-pix_fmt", "yuyv422"),
-    "webcam-odd": ("nut", "33x27", "-c:v", "rawvideo", "-pix_fmt", "uyvy422"),
-    "hardware": ("nut", "70x50", "-c:v", "rawvideo", "-pix_fmt", "nv12"),
-    "ten-bits": ("mkv", "33x27", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le"),
-    "ten-bits-422": ("mkv", "70x50", "-c:v", "ffv1", "-pix_fmt", "yuv422p10le", *BT709),
-    "ten-bits-444": ("mkv", "64x48", "-c:v", "ffv1", "-pix_fmt", "yuv444p10le"),
+    "limited": "64x48 ffv1 yuv420p",
+    "bt709": f"64x48 ffv1 yuv420p {BT709}",
+    "bt709-full": f"64x48 ffv1 yuvj420p {BT709}",
+    "bt2020": "64x48 ffv1 yuv422p -colorspace bt2020nc",
+    "jpeg": "64x48 mjpeg yuvj420p",
+    "jpeg-422": "64x48 mjpeg yuvj422p",
+    "jpeg-444": "64x48 mjpeg yuvj444p",
+    "ragged": "70x50 ffv1 yuv420p",
+    "odd": "33x27 ffv1 yuv420p",
+    "odd-rows": "64x27 ffv1 yuv422p",
+    "a-pixel": "1x1 ffv1 yuv444p",
+    "rgb": "70x50 png rgb24",
+    "gray": "70x50 ffv1 gray",
+    "webcam": "70x50 rawvideo yuyv422",
+    "webcam-odd": "33x27 rawvideo uyvy422",
+    "hardware": "70x50 rawvideo nv12",
+    "ten-bits": "33x27 ffv1 yuv420p10le",
+    "ten-bits-422": f"70x50 ffv1 yuv422p10le {BT709}",
+    "ten-bits-444": "64x48 ffv1 yuv444p10le",
 }
-"""Kinds of files: what they end with, the size of their pictures, and what ffmpeg makes them with."""
+"""Kinds of files: the size of their pictures, the codec, the layout, and what else ffmpeg is told."""
 
 
 def make(decoder: str, folder: Path, name: str) -> Path:
-    ending, size, *options = SOURCES[name]
-    path = folder / f"{name}.{ending}"
+    size, codec, layout, *options = SOURCES[name].split()
+    path = folder / f"{name}.{'nut' if codec == 'rawvideo' else 'mkv'}"
     # Many colours, also such as luma and chroma of no colour have.
     source = ["-f", "lavfi", "-i", "testsrc2=size=64x64:rate=5,noise=alls=60:allf=t"]
     command = [decoder, "-loglevel", "error", "-y", *source, "-frames:v", "3", "-s", size]
-    subprocess.run([*command, *options, str(path)], check=True)
+    code = ["-c:v", codec, "-pix_fmt", layout, *options]
+    subprocess.run([*command, *code, str(path)], check=True)
     return path
 
 
@@ -70,7 +71,7 @@ def test_colours_are_ffmpegs(launch: Launch, decoder: str, tmp_path: Path, name:
     assert len(frames) == 3
 
 
-def test_without_the_library_ffmpeg_converts(
+def test_a_machine_without_the_library_is_known(
     modules: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(modules.colours, "VERSIONS", (0,))

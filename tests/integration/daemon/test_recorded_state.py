@@ -161,8 +161,8 @@ async def test_commands_read_it_without_a_daemon(
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("state/journal.sqlite", "is in the state directory"),
-        ("state/new.jsonl", "is in the state directory"),
+        (JOURNAL, "is in the state directory"),
+        ("new.jsonl", "is in the state directory"),
         ("settings.yaml", "has the settings"),
         ("thesis.txt", "is not a trace"),
     ],
@@ -172,7 +172,7 @@ def test_a_trace_takes_the_place_of_nothing_else(
 ) -> None:
     (tmp_path / "settings.yaml").write_text("engine: process")
     (tmp_path / "thesis.txt").write_text("All is water.")
-    place = machine.state_dir / Path(name).name if name.startswith("state/") else tmp_path / name
+    place = (machine.state_dir if "state directory" in said else tmp_path) / name
     before = place.read_bytes() if place.exists() else None
     with pytest.raises(CannotDo, match=said):
         export_trace(machine.state_dir, place, tmp_path / "settings.yaml")
@@ -186,10 +186,10 @@ def test_a_backup_takes_the_place_of_nothing_else(machine: Machine, tmp_path: Pa
     patients = tmp_path / "patients.db"
     with closing(sqlite3.connect(patients)) as db, db:
         db.execute("CREATE TABLE patient (name)")
+    another = tmp_path / "another.sqlite"
+    another.write_bytes((machine.state_dir / JOURNAL).read_bytes())
     before = patients.read_bytes()
-    for other in (patients, machine.state_dir.parent / "another.sqlite"):
-        if other != patients:
-            other.write_bytes((machine.state_dir / JOURNAL).read_bytes())
+    for other in (patients, another):
         with pytest.raises(CannotDo, match="not one that `operatord backup` wrote"):
             backup(machine.state_dir, other, force=True)
     assert patients.read_bytes() == before
